@@ -1,0 +1,55 @@
+"""zenhance enhances confocal z-stacks and says how far to believe the result.
+
+The public names load on first use, so that ``import zenhance`` costs next to nothing and imports neither torch, napari nor dask.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zenhance.contract.registry import names as methods
+    from zenhance.enhance import EnhanceRequest, EnhanceResult, enhance
+    from zenhance.io import open_stack, write_stack
+    from zenhance.provenance import Provenance
+    from zenhance.stack import Stack, VoxelSize
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "EnhanceRequest": "zenhance.enhance",
+    "EnhanceResult": "zenhance.enhance",
+    "Provenance": "zenhance.provenance",
+    "Stack": "zenhance.stack",
+    "VoxelSize": "zenhance.stack",
+    "enhance": "zenhance.enhance",
+    "methods": "zenhance.contract.registry",
+    "open_stack": "zenhance.io",
+    "write_stack": "zenhance.io",
+}
+
+__all__ = [
+    "EnhanceRequest",
+    "EnhanceResult",
+    "Provenance",
+    "Stack",
+    "VoxelSize",
+    "__version__",
+    "enhance",
+    "methods",
+    "open_stack",
+    "write_stack",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zenhance' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), "names" if name == "methods" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,58 @@
+"""How a method is found: one line each, as text, so that nothing is imported before it is asked for.
+
+Other packages add methods through the entry point group ``zenhance.methods``; a name of ours cannot be taken over.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+from zenhance.contract.spec import Method
+from zenhance.errors import MethodError
+
+__all__ = ["ENTRY_POINT_GROUP", "load", "names"]
+
+ENTRY_POINT_GROUP = "zenhance.methods"
+
+_BUILT_IN = {
+    "gaussian_deconvolution": "zenhance.methods.gaussian_deconvolution:METHOD",
+    "identity": "zenhance.methods.identity:METHOD",
+}
+
+
+def _sources() -> dict[str, str]:
+    found = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {**found, **_BUILT_IN}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all methods, our own first."""
+    return (*_BUILT_IN, *sorted(set(_sources()) - set(_BUILT_IN)))
+
+
+@cache
+def _load(name: str, target: str) -> Method:
+    module, _, attribute = target.partition(":")
+    if name in _BUILT_IN:
+        return cast(Method, getattr(import_module(module), attribute))
+    return cast(Method, EntryPoint(name, target, ENTRY_POINT_GROUP).load())
+
+
+def load(name: str) -> Method:
+    """Return the method of that name.
+
+    Raises
+    ------
+    MethodError
+        No method has that name; the nearest one is offered.
+    """
+    sources = _sources()
+    if name not in sources:
+        near = difflib.get_close_matches(name, sources, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"available are {', '.join(names())}"
+        raise MethodError(f'there is no method "{name}"; {hint}')
+    return _load(name, sources[name])

@@ -1,0 +1,220 @@
+"""What a method declares about itself; tiling, forms, command line, provenance and docs are derived from it.
+
+Nothing in the package asks for a method's name: it asks the :class:`MethodSpec`, and hands the method a :class:`MethodContext`.
+A method processes a volume in two steps::
+
+    prepared = method.prepare(context)            # once per volume: statistics, schedules, operators, weights
+    outputs  = yield from prepared(tile, origin)  # for every tile; yields the fraction done, so that it can be interrupted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+__all__ = [
+    "FloatArray",
+    "Method",
+    "MethodContext",
+    "MethodParameters",
+    "MethodSpec",
+    "NoiseLike",
+    "OutputSpec",
+    "Prepared",
+    "PsfLike",
+    "TileGenerator",
+    "VolumeStatistics",
+]
+
+FloatArray = npt.NDArray[np.float32]
+Triple = tuple[int, int, int]
+TileGenerator = Generator[float, None, Mapping[str, FloatArray]]
+
+
+class MethodParameters(BaseModel):
+    """Base of every method's settings: frozen, unknown keys refused, no NaN or infinity.
+
+    Each field carries its default, its bounds, a one-line description and, in ``json_schema_extra``, its ``unit`` (and
+    ``"advanced": True`` where the form should tuck it away).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """One image a method gives back."""
+
+    name: str
+    title: str
+    kind: Literal["image", "labels"] = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeStatistics:
+    """Intensity statistics of one (t, c) volume, in the input's units, over finite voxels only."""
+
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+    percentile_low: float
+    """0.1 %"""
+    percentile_high: float
+    """99.9 %"""
+    background: float
+    """Intensity where there is no specimen (camera offset and haze)."""
+
+    @property
+    def span(self) -> float:
+        """``percentile_high - percentile_low``, the robust range."""
+        return self.percentile_high - self.percentile_low
+
+
+class PsfLike(Protocol):
+    """What a method may ask of a point spread function (see ``physics.psf.Psf``)."""
+
+    def kernel(self, voxel_size_um: tuple[float, float, float], ndim: int = 3) -> FloatArray: ...
+    def radius_px(self, voxel_size_um: tuple[float, float, float]) -> Triple: ...
+    def sigma_px(self, voxel_size_um: tuple[float, float, float]) -> tuple[float, float, float]: ...
+    def describe(self) -> str: ...
+
+
+class NoiseLike(Protocol):
+    """What a method may ask of a noise model (see ``physics.noise.PoissonGauss``)."""
+
+    @property
+    def gain(self) -> float: ...
+    @property
+    def offset(self) -> float: ...
+    @property
+    def read_noise(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MethodContext:
+    """Everything a method gets to know about the volume it is about to enhance.
+
+    Parameters
+    ----------
+    parameters : MethodParameters
+        Validated settings of the method.
+    shape_px : tuple of int
+        (Z, Y, X) of the whole volume; Z is 1 for a 2-D image.
+    voxel_size_um : tuple of float
+        (z, y, x).
+    statistics : VolumeStatistics
+        Of the whole volume.
+    read : callable
+        Takes a (z, y, x) tuple of slices and returns that region as float32 (Z, Y, X), non-finite voxels filled in.
+    device : str
+        ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    seed : int
+        Of every random draw.
+    psf : PsfLike or None
+        None only for a method that needs none.
+    noise : NoiseLike or None
+        Gain, offset and read noise, given or estimated from the volume.
+    weights : Any
+        What the method learnt, as its checkpoint loads it, or None.
+    """
+
+    parameters: Any
+    shape_px: Triple
+    voxel_size_um: tuple[float, float, float]
+    statistics: VolumeStatistics
+    read: Callable[[tuple[slice, slice, slice]], FloatArray]
+    device: str = "cpu"
+    seed: int = 0
+    psf: PsfLike | None = None
+    noise: NoiseLike | None = None
+    weights: Any = None
+
+
+class Prepared(Protocol):
+    """A method made ready for one volume; called once per tile.
+
+    Called with a float32 tile (Z, Y, X) that includes its halo, and the tile's origin in the volume (z, y, x), it returns a generator
+    that yields the fraction done (0 ... 1) at least once a second and returns a mapping from output name to float32 array. Each
+    array has the tile's shape times the output scale.
+    """
+
+    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator: ...
+
+    @property
+    def halo_px(self) -> Triple:
+        """Context in pixels (z, y, x) beyond which a voxel has no say (to 1e-5 of the range)."""
+        ...
+
+    @property
+    def curves(self) -> Mapping[str, list[float]]:
+        """Figures per iteration, for the provenance record."""
+        ...
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What else the user should know, for the provenance record."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSpec:
+    """The facts of a method.
+
+    Parameters
+    ----------
+    name : str
+        As typed on the command line.
+    title, summary : str
+        For menus, and one sentence on when to use it.
+    parameters : type of MethodParameters
+        The settings' model.
+    consumes : {'slice', 'z_window', 'volume', 'sequence'}
+        What one inference step looks at.
+    outputs : tuple of OutputSpec
+        The first is the enhanced image.
+    output_scale : tuple of int
+        How many output voxels per input voxel along z, y, x.
+    size_multiple : tuple of int
+        Tiles begin and end on multiples of this, on the volume's own grid.
+    bytes_per_voxel : int
+        Working memory per voxel of a tile, halo included, on the device.
+    needs_psf : bool
+        Whether the method cannot do without a point spread function.
+    stochastic : bool
+        Whether the seed matters.
+    learns : {'no', 'pairs', 'own_stack'}
+        What it can learn from.
+    source : str
+        Paper and equation.
+    """
+
+    name: str
+    title: str
+    summary: str
+    parameters: type[MethodParameters]
+    consumes: Literal["slice", "z_window", "volume", "sequence"] = "volume"
+    outputs: tuple[OutputSpec, ...] = (OutputSpec("enhanced", "enhanced"),)
+    output_scale: Triple = (1, 1, 1)
+    size_multiple: Triple = (1, 1, 1)
+    bytes_per_voxel: int = 64
+    needs_psf: bool = False
+    stochastic: bool = False
+    learns: Literal["no", "pairs", "own_stack"] = "no"
+    source: str = ""
+
+
+class Method(Protocol):
+    """A method as the registry hands it out. Importing its module must not import torch; ``prepare`` may."""
+
+    @property
+    def spec(self) -> MethodSpec: ...
+
+    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
+        """Do once per volume what must not depend on tiles; yields the fraction done, returns the prepared method."""
+        ...

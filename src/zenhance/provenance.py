@@ -1,0 +1,97 @@
+"""Provenance: what made this image, in a form that travels inside every file and layer and can be replayed.
+
+A record holds the request as it was given, what it was applied to (a hash of the pixels), with what (versions, device, seed,
+tiles) and what came out of it (seconds, warnings, curves such as a stop rule's).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from zenhance.errors import StackError
+
+__all__ = ["METADATA_KEY", "Provenance", "hash_array"]
+
+METADATA_KEY = "zenhance"
+
+
+def hash_array(planes: Sequence[npt.NDArray[Any]] | npt.NDArray[Any]) -> str:
+    """Return a sha256 over dtype, shape and bytes of an array, or of arrays one after another.
+
+    Feeding a stack volume by volume gives the same digest wherever the pixels are stored.
+    """
+    digest = hashlib.sha256()
+    for block in [planes] if isinstance(planes, np.ndarray) else planes:
+        block = np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("<"))
+        digest.update(f"{block.dtype.str}{block.shape}".encode())
+        digest.update(memoryview(block).cast("B") if block.size else b"")
+    return digest.hexdigest()
+
+
+class Provenance(BaseModel):
+    """A complete account of one run; frozen, JSON in and out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str = Field(description="version of zenhance")
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"), description="when, in UTC")
+    request: dict[str, Any] = Field(description="the request, as `zenhance enhance --request` reads it back")
+    input_name: str = Field(default="", description="file or layer the pixels came from")
+    input_sha256: str = Field(default="", description="sha256 over dtype, shape and pixels of the input")
+    input_axes: str = Field(default="", description="axes of the input")
+    input_shape: tuple[int, ...] = Field(default=(), description="shape of the input")
+    input_dtype: str = Field(default="", description="pixel type of the input")
+    voxel_size_um: tuple[float | None, float | None, float | None] = Field(default=(None, None, None), description="z, y, x in µm")
+    voxel_size_origins: tuple[str, str, str] = Field(default=("unknown",) * 3, description="file, user or unknown, for z, y, x")
+    psf: str = Field(default="", description="the point spread function, each value with its origin")
+    noise: str = Field(default="", description="the noise model that was used or estimated")
+    statistics: tuple[dict[str, float], ...] = Field(default=(), description="intensity statistics, one a volume")
+    weights_sha256: str = Field(default="", description="sha256 of the learnt weights, empty where there are none")
+    device: str = Field(default="", description="cpu, cuda or mps, with its name")
+    device_reason: str = Field(default="", description="why this device")
+    seed: int = Field(default=0, description="seed of every random draw")
+    seconds: float = Field(default=0.0, description="run time")
+    tiles: dict[str, Any] = Field(default_factory=dict, description="how many tiles, their core and halo in pixels")
+    curves: dict[str, list[float]] = Field(default_factory=dict, description="figures per iteration, such as the stop rule's")
+    notes: dict[str, Any] = Field(default_factory=dict, description="what else the method has to say")
+    clipped_voxels: int = Field(default=0, description="voxels clipped by the cast to the output type")
+    warnings: tuple[str, ...] = Field(default=(), description="what the user was warned of")
+    libraries: dict[str, str] = Field(default_factory=dict, description="versions of numpy, torch and the like")
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return the record as JSON text."""
+        return json.dumps(self.model_dump(mode="json"), indent=indent, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Provenance:
+        """Read a record written by :meth:`to_json`.
+
+        Raises
+        ------
+        StackError
+            The text is not such a record.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValueError as error:
+            raise StackError(f"the provenance record cannot be read ({str(error).splitlines()[0]}); the image itself is not affected") from error
+
+    @classmethod
+    def find(cls, metadata: Mapping[str, Any]) -> Provenance | None:
+        """Return the record kept in a stack's or layer's metadata, or None."""
+        record = metadata.get(METADATA_KEY)
+        if isinstance(record, Provenance):
+            return record
+        if isinstance(record, str):
+            return cls.from_json(record)
+        if isinstance(record, Mapping):
+            return cls.from_json(json.dumps(record))
+        return None

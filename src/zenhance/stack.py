@@ -1,0 +1,326 @@
+"""Stack: an image with its axes, its voxel size in micrometres and its channel names.
+
+Axes are a subset of ``TCZYX`` kept in that order, so that a reader never has to ask which index is z::
+
+    T  time        C  channel        Z  depth        Y  rows        X  columns
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from zenhance.errors import StackError
+
+__all__ = ["AXES", "ArrayLike", "Origin", "Stack", "VoxelSize", "guess_axes"]
+
+AXES = "TCZYX"
+Origin = Literal["file", "user", "unknown"]
+FloatArray = npt.NDArray[np.float32]
+
+# A voxel outside this window is not from a light microscope: the value is refused or asked for again.
+MIN_VOXEL_UM = 0.001
+MAX_VOXEL_UM = 1000.0
+
+
+class ArrayLike(Protocol):
+    """What numpy, dask and zarr arrays have in common, as far as a stack needs it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class VoxelSize:
+    """Size of a voxel in micrometres, each axis with where the number came from.
+
+    Parameters
+    ----------
+    z_um, y_um, x_um : float or None
+        Edge lengths in micrometres; None where unknown (and for z of a 2-D image).
+    origins : tuple of {'file', 'user', 'unknown'}
+        For z, y and x.
+
+    Raises
+    ------
+    StackError
+        A length is not finite, not positive, or outside 0.001 ... 1000 µm.
+    """
+
+    z_um: float | None = None
+    y_um: float | None = None
+    x_um: float | None = None
+    origins: tuple[Origin, Origin, Origin] = ("unknown", "unknown", "unknown")
+
+    def __post_init__(self) -> None:
+        for axis, value in zip("zyx", self.zyx_um, strict=True):
+            if value is None:
+                continue
+            if not (math.isfinite(value) and MIN_VOXEL_UM <= value <= MAX_VOXEL_UM):
+                raise StackError(
+                    f"voxel size in {axis} is {value:g} µm, allowed are {MIN_VOXEL_UM:g} to {MAX_VOXEL_UM:g} µm; "
+                    "give it with --voxel-size Z,Y,X or set the layer's scale"
+                )
+
+    @classmethod
+    def of(cls, sizes_um: Sequence[float | None], origin: Origin = "user") -> Self:
+        """Build from (z, y, x) or (y, x) in micrometres, all known lengths with one origin."""
+        values = [None if v is None else float(v) for v in sizes_um]
+        if len(values) == 2:
+            values = [None, *values]
+        if len(values) != 3:
+            raise StackError(f"a voxel size has 2 or 3 numbers (z, y, x in µm), not {len(values)}: {tuple(sizes_um)}")
+        marks: list[Origin] = ["unknown" if v is None else origin for v in values]
+        return cls(values[0], values[1], values[2], (marks[0], marks[1], marks[2]))
+
+    @property
+    def zyx_um(self) -> tuple[float | None, float | None, float | None]:
+        """The three lengths in order z, y, x."""
+        return (self.z_um, self.y_um, self.x_um)
+
+    def is_known(self, axes: str = "ZYX") -> bool:
+        """Tell whether each of the named spatial axes has a length."""
+        return all(v is not None for a, v in zip("ZYX", self.zyx_um, strict=True) if a in axes)
+
+    def origin(self, axes: str = "ZYX") -> Origin:
+        """Return the least certain origin among the named spatial axes."""
+        marks = [o for a, o in zip("ZYX", self.origins, strict=True) if a in axes]
+        for weakest in ("unknown", "user", "file"):
+            if weakest in marks:
+                return weakest
+        return "unknown"
+
+    def require(self, axes: str = "ZYX") -> tuple[float, float, float]:
+        """Return (z, y, x) in micrometres, or say which one is missing.
+
+        The z of an image without z-axis is returned as 1.0; nothing uses it.
+
+        Raises
+        ------
+        StackError
+            A length that the named axes need is unknown.
+        """
+        missing = [a.lower() for a, v in zip("ZYX", self.zyx_um, strict=True) if v is None and a in axes]
+        if missing:
+            raise StackError(f"voxel size in {', '.join(missing)} is unknown; give it with --voxel-size Z,Y,X or set the layer's scale")
+        z, y, x = (1.0 if v is None else v for v in self.zyx_um)
+        return (z, y, x)
+
+    def replaced_by(self, sizes_um: Sequence[float | None] | None) -> VoxelSize:
+        """Return a copy in which lengths given by the user take the place of these; None keeps one."""
+        if sizes_um is None:
+            return self
+        given = VoxelSize.of(sizes_um, "user")
+        values = [g if g is not None else own for g, own in zip(given.zyx_um, self.zyx_um, strict=True)]
+        marks = [go if g is not None else oo for g, go, oo in zip(given.zyx_um, given.origins, self.origins, strict=True)]
+        return VoxelSize(values[0], values[1], values[2], (marks[0], marks[1], marks[2]))
+
+
+def guess_axes(shape: Sequence[int]) -> str:
+    """Name the axes of a bare array where only one reading makes sense.
+
+    2-D is ``YX``, 3-D is ``ZYX``. A 3-D array whose first or last axis is at most 4 long could be colour, and more than three axes
+    could be anything: then the user is asked.
+
+    Raises
+    ------
+    StackError
+        The shape does not tell.
+    """
+    if len(shape) == 2:
+        return "YX"
+    if len(shape) == 3 and shape[0] > 4 and shape[-1] > 4:
+        return "ZYX"
+    if len(shape) == 3:
+        raise StackError(f"an axis of at most 4 in shape {tuple(shape)} could be channels or slices; name the axes, for example --axes ZYX")
+    raise StackError(f"the axes of an array of shape {tuple(shape)} are not known; name them, for example --axes TCZYX")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An image as the whole package passes it on: array, axes, voxel size, names.
+
+    Parameters
+    ----------
+    data : array-like
+        numpy, dask or zarr array of real numbers; pixels are read only where asked for.
+    axes : str
+        Subset of ``TCZYX`` in that order, one letter per dimension, with Y and X.
+    voxel_size : VoxelSize
+        In micrometres, each axis with its origin.
+    channel_names : tuple of str
+        One a channel, or empty.
+    name : str
+        Shown to the user.
+    metadata : mapping
+        Whatever else the file said (``excitation_nm``, ``emission_nm``, ``na``, ``refractive_index``, ``pinhole_au``, ``zenhance`` ...).
+    path : Path or None
+        The file it came from.
+
+    Raises
+    ------
+    StackError
+        Axes and array disagree, an axis is empty, or the numbers are complex, structured or text.
+    """
+
+    data: ArrayLike
+    axes: str
+    voxel_size: VoxelSize = field(default_factory=VoxelSize)
+    channel_names: tuple[str, ...] = ()
+    name: str = "stack"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        axes, shape = self.axes, tuple(self.data.shape)
+        if len(set(axes)) != len(axes) or any(a not in AXES for a in axes) or not {"Y", "X"} <= set(axes):
+            raise StackError(f'axes "{axes}" are not usable; name each dimension once with letters of TCZYX, Y and X among them')
+        if len(axes) != len(shape):
+            raise StackError(f'axes "{axes}" name {len(axes)} dimensions but the array has {len(shape)}: shape {shape}')
+        if "".join(a for a in AXES if a in axes) != axes:
+            raise StackError(f'axes "{axes}" are not in the order TCZYX; use Stack.from_array, which transposes')
+        for letter, size in zip(axes, shape, strict=True):
+            if size == 0:
+                what = {"T": "time points", "C": "channels", "Z": "planes"}.get(letter, "pixels")
+                raise StackError(f"the stack has no {what}: shape {shape}, axes {axes}")
+        if np.dtype(self.data.dtype).kind not in "buif":
+            raise StackError(f"pixels of type {self.data.dtype} are not supported; convert to real numbers (for example the magnitude) first")
+        if self.channel_names and len(self.channel_names) != self.size("C"):
+            raise StackError(f"{len(self.channel_names)} channel names for {self.size('C')} channels")
+
+    @classmethod
+    def from_array(
+        cls,
+        data: ArrayLike,
+        axes: str | None = None,
+        voxel_size_um: Sequence[float | None] | VoxelSize | None = None,
+        *,
+        channel_names: Sequence[str] = (),
+        name: str = "stack",
+        metadata: Mapping[str, Any] | None = None,
+        path: Path | None = None,
+    ) -> Self:
+        """Build from any array whose axes are named in any order; dimensions are transposed to ``TCZYX`` order.
+
+        Parameters
+        ----------
+        data : array-like
+            numpy, dask or zarr array.
+        axes : str, optional
+            One letter per dimension; left out, it is guessed where that is safe (:func:`guess_axes`).
+        voxel_size_um : sequence of float or VoxelSize, optional
+            (z, y, x) or (y, x) in micrometres.
+
+        Raises
+        ------
+        StackError
+            Axes and array disagree or cannot be guessed.
+        """
+        if not hasattr(data, "shape"):
+            data = np.asarray(data)
+        axes = (axes or guess_axes(data.shape)).upper()
+        if len(axes) == len(data.shape) and set(axes) <= set(AXES):
+            ordered = "".join(a for a in AXES if a in axes)
+            if ordered != axes and len(set(axes)) == len(axes):
+                order = [axes.index(a) for a in ordered]
+                data = data.transpose(order) if hasattr(data, "transpose") else np.asarray(data[...]).transpose(order)
+                axes = ordered
+        if not isinstance(voxel_size_um, VoxelSize):
+            voxel_size_um = VoxelSize() if voxel_size_um is None else VoxelSize.of(voxel_size_um)
+        return cls(data, axes, voxel_size_um, tuple(channel_names), name, dict(metadata or {}), path)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array, one number per axis."""
+        return tuple(int(n) for n in self.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Pixel type of the array."""
+        return np.dtype(self.data.dtype)
+
+    def size(self, axis: str) -> int:
+        """Length along an axis; 1 where the stack does not have it."""
+        return self.shape[self.axes.index(axis)] if axis in self.axes else 1
+
+    @property
+    def volume_shape(self) -> tuple[int, int, int]:
+        """(Z, Y, X), with Z = 1 for a 2-D image."""
+        return (self.size("Z"), self.size("Y"), self.size("X"))
+
+    @property
+    def spatial_axes(self) -> str:
+        """``ZYX``, or ``YX`` for a 2-D image."""
+        return "".join(a for a in self.axes if a in "ZYX")
+
+    def volumes(self) -> Iterator[tuple[int, int]]:
+        """Iterate over the (t, c) pairs, each of which is one volume."""
+        for t in range(self.size("T")):
+            for c in range(self.size("C")):
+                yield t, c
+
+    def index(self, t: int, c: int, region: tuple[slice, slice, slice] = (slice(None),) * 3) -> tuple[Any, ...]:
+        """Return the index into ``data`` of a (z, y, x) region of one volume."""
+        picks: dict[str, Any] = {"T": t, "C": c, "Z": region[0], "Y": region[1], "X": region[2]}
+        return tuple(picks[a] for a in self.axes)
+
+    def read(self, t: int = 0, c: int = 0, region: tuple[slice, slice, slice] = (slice(None),) * 3) -> npt.NDArray[Any]:
+        """Read a region of one volume as a numpy array (Z, Y, X) of the stored dtype, in native byte order."""
+        block = np.asarray(self.data[self.index(t, c, region)])
+        if "Z" not in self.axes:
+            block = block[np.newaxis]
+        return np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("="))
+
+    def with_data(self, data: ArrayLike, **changes: Any) -> Self:
+        """Return a copy with another array (and whatever else is named)."""
+        return replace(self, data=data, **changes)
+
+    def pick_channel(self, channel: int) -> Self:
+        """Return a copy with one channel only, keeping its axis away."""
+        if "C" not in self.axes:
+            if channel == 0:
+                return self
+            raise StackError(f"channel {channel} asked for, but the stack has one channel; use --channel 0 or leave it out")
+        count = self.size("C")
+        if not 0 <= channel < count:
+            raise StackError(f"channel {channel} asked for, but the stack has channels 0 to {count - 1}")
+        index = tuple(channel if a == "C" else slice(None) for a in self.axes)
+        names = (self.channel_names[channel],) if self.channel_names else ()
+        axes = self.axes.replace("C", "")
+        return replace(self, data=self.data[index], axes=axes, channel_names=names)
+
+    def crop(self, region: Mapping[str, slice]) -> Self:
+        """Return a copy cropped along named axes.
+
+        Raises
+        ------
+        StackError
+            The region is empty or beyond the stack.
+        """
+        index: list[Any] = []
+        for letter, size in zip(self.axes, self.shape, strict=True):
+            part = region.get(letter, slice(None))
+            start, stop, _ = part.indices(size)
+            if stop <= start or (part.stop is not None and part.stop > size):
+                raise StackError(f"crop {letter.lower()}{part.start}:{part.stop} is outside the stack, which has {size} along {letter.lower()}")
+            index.append(slice(start, stop))
+        names = self.channel_names
+        if names and "C" in region:
+            names = names[region["C"]]
+        return replace(self, data=self.data[tuple(index)], channel_names=names)
+
+    def describe(self) -> str:
+        """One line for the user: ``Z Y X — 61 × 512 × 512, 0.50 × 0.22 × 0.22 µm (file)``."""
+        sizes = " × ".join(str(n) for n in self.shape)
+        lengths = [v for a, v in zip("ZYX", self.voxel_size.zyx_um, strict=True) if a in self.axes]
+        voxel = " × ".join("?" if v is None else f"{v:.3g}" for v in lengths)
+        return f"{' '.join(self.axes)} — {sizes}, {voxel} µm ({self.voxel_size.origin(self.spatial_axes)})"
