@@ -18,21 +18,39 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from zenhance.errors import StackError
 
-__all__ = ["METADATA_KEY", "Provenance", "hash_array"]
+__all__ = ["METADATA_KEY", "ArrayHash", "Provenance", "hash_array"]
 
 METADATA_KEY = "zenhance"
 
 
-def hash_array(planes: Sequence[npt.NDArray[Any]] | npt.NDArray[Any]) -> str:
-    """Return a sha256 over dtype, shape and bytes of an array, or of arrays one after another.
+class ArrayHash:
+    """sha256 over dtype, shape and pixels, fed block by block, so that it does not depend on where the pixels are stored.
 
-    Feeding a stack volume by volume gives the same digest wherever the pixels are stored.
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of the whole array.
+    shape : tuple of int
+        Of the whole array.
     """
-    digest = hashlib.sha256()
-    for block in [planes] if isinstance(planes, np.ndarray) else planes:
-        block = np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("<"))
-        digest.update(f"{block.dtype.str}{block.shape}".encode())
-        digest.update(memoryview(block).cast("B") if block.size else b"")
+
+    def __init__(self, dtype: npt.DTypeLike, shape: Sequence[int]) -> None:
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._digest = hashlib.sha256(f"{self._dtype.str}{tuple(int(n) for n in shape)}".encode())
+
+    def add(self, block: npt.NDArray[Any]) -> None:
+        """Feed the next pixels in C order."""
+        self._digest.update(np.ascontiguousarray(block, dtype=self._dtype).tobytes())
+
+    def hexdigest(self) -> str:
+        """Return the digest of what was fed so far."""
+        return self._digest.hexdigest()
+
+
+def hash_array(array: npt.NDArray[Any]) -> str:
+    """Return the sha256 over dtype, shape and pixels of one array."""
+    digest = ArrayHash(array.dtype, array.shape)
+    digest.add(array)
     return digest.hexdigest()
 
 
@@ -82,7 +100,8 @@ class Provenance(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValueError as error:
-            raise StackError(f"the provenance record cannot be read ({str(error).splitlines()[0]}); the image itself is not affected") from error
+            first = str(error).splitlines()[0]
+            raise StackError(f"the provenance record cannot be read ({first}); the image itself is not affected") from error
 
     @classmethod
     def find(cls, metadata: Mapping[str, Any]) -> Provenance | None:

@@ -193,7 +193,9 @@ class Stack:
                 what = {"T": "time points", "C": "channels", "Z": "planes"}.get(letter, "pixels")
                 raise StackError(f"the stack has no {what}: shape {shape}, axes {axes}")
         if np.dtype(self.data.dtype).kind not in "buif":
-            raise StackError(f"pixels of type {self.data.dtype} are not supported; convert to real numbers (for example the magnitude) first")
+            raise StackError(
+                f"pixels of type {self.data.dtype} are not supported; convert to real numbers first, for example the magnitude"
+            )
         if self.channel_names and len(self.channel_names) != self.size("C"):
             raise StackError(f"{len(self.channel_names)} channel names for {self.size('C')} channels")
 
@@ -311,7 +313,8 @@ class Stack:
             part = region.get(letter, slice(None))
             start, stop, _ = part.indices(size)
             if stop <= start or (part.stop is not None and part.stop > size):
-                raise StackError(f"crop {letter.lower()}{part.start}:{part.stop} is outside the stack, which has {size} along {letter.lower()}")
+                low = letter.lower()
+                raise StackError(f"crop {low}{part.start}:{part.stop} is outside the stack, which has {size} along {low}")
             index.append(slice(start, stop))
         names = self.channel_names
         if names and "C" in region:

@@ -215,6 +215,10 @@ class Method(Protocol):
     @property
     def spec(self) -> MethodSpec: ...
 
+    def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
+        """Return the halo (z, y, x) to plan with before anything has run; ``Prepared.halo_px`` must not exceed it."""
+        ...
+
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
         """Do once per volume what must not depend on tiles; yields the fraction done, returns the prepared method."""
         ...

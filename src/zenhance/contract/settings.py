@@ -1,0 +1,57 @@
+"""Turn what people type into a frozen settings model, or into one sentence that says what to change."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from zenhance.errors import MethodError, ZenhanceError
+
+__all__ = ["explain", "validate"]
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def explain(error: ValidationError, model: type[BaseModel], what: str) -> str:
+    """Put the first complaint of a validation into words.
+
+    Parameters
+    ----------
+    error : ValidationError
+        As pydantic raised it.
+    model : type of BaseModel
+        The model that refused; its field names serve to find the nearest one.
+    what : str
+        What is being set, such as ``setting of gaussian_deconvolution``.
+    """
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    name = path[0] if path else ""
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, model.model_fields, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(model.model_fields)}"
+        return f'there is no {what} called "{name}"; {hint}'
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, ZenhanceError):
+        return str(cause)
+    value = repr(first.get("input"))
+    value = value if len(value) <= 60 else value[:57] + "..."
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{what} {'.'.join(path)} is {value}: it {message}" if path else f"{what}: {message}"
+
+
+def validate(model: type[M], values: Mapping[str, Any], what: str, raises: type[ZenhanceError] = MethodError) -> M:
+    """Return the model filled with values.
+
+    Raises
+    ------
+    MethodError
+        (or the class given) A name is unknown or a value is out of range; the sentence says which.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise raises(explain(error, model, what)) from error

@@ -1,0 +1,155 @@
+"""Plan of a run: device, voxel size, PSF, tiles and memory, known before the first voxel is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from zenhance.contract import registry
+from zenhance.contract.spec import Method, Triple
+from zenhance.enhance.request import EnhanceRequest
+from zenhance.errors import StackError
+from zenhance.physics.psf import Psf, resolve_psf
+from zenhance.stack import Stack
+from zenhance.tiling.budget import choose_core, free_bytes
+from zenhance.tiling.device import Device, choose_device
+from zenhance.tiling.geometry import TilePlan, plan_tiles
+
+__all__ = ["RunPlan", "plan_run", "plan_volume", "psf_for"]
+
+# Share of the free memory a run may plan with; the rest is for the result, the viewer and other programs.
+MEMORY_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run will do, for the user to see before it starts.
+
+    Parameters
+    ----------
+    stack : Stack
+        The input as the request wants it read (axes, voxel size, channel, crop).
+    volumes : int
+        How many (t, c) volumes there are.
+    device : Device
+        Where it runs, and why there.
+    psf : Psf or None
+        None where the method needs none.
+    tiles : TilePlan
+        Of each volume; the run itself may use a smaller halo.
+    working_bytes : int
+        Memory that one tile needs on the device.
+    result_bytes : int
+        Memory of the result.
+    """
+
+    stack: Stack
+    volumes: int
+    device: Device
+    psf: Psf | None
+    tiles: TilePlan
+    working_bytes: int
+    result_bytes: int
+
+    @property
+    def read_voxels(self) -> int:
+        """Voxels that go through the method, halos counted as often as they are read."""
+        sizes = [[s.stop - s.start for s in tile.read] for tile in self.tiles.tiles]
+        return self.volumes * sum(z * y * x for z, y, x in sizes)
+
+    def describe(self) -> str:
+        """One line for the user: tiles, memory and device."""
+        z, y, x = self.tiles.core_shape
+        count = len(self.tiles.tiles) * self.volumes
+        tiles = f"{count} tiles of {z} × {y} × {x}" if count > 1 else "1 tile"
+        return f"{tiles}, {self.working_bytes / 1e9:.2g} GB to work in, result {self.result_bytes / 1e9:.2g} GB, on {self.device.reason}"
+
+
+def _read_measured(path: str) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
+    """Read a bead stack for ``measured:FILE``."""
+    from zenhance.io import open_stack
+
+    beads = open_stack(Path(path))
+    return beads.read(), beads.voxel_size.require(beads.spatial_axes)
+
+
+def psf_for(stack: Stack, request: EnhanceRequest, channel: int = 0) -> Psf:
+    """Return the point spread function of a channel: the request's, else the file's, else a stated default."""
+    ndim = 3 if "Z" in stack.axes else 2
+    counted = channel if request.channel is None else request.channel
+    return resolve_psf(request.psf, stack.metadata, ndim, channel=counted, read_measured=_read_measured)
+
+
+def _lengths(method: Method, stack: Stack) -> tuple[float, float, float]:
+    """Return the voxel size; a method without PSF does not need to know it."""
+    if method.spec.needs_psf:
+        return stack.voxel_size.require(stack.spatial_axes)
+    z, y, x = (1.0 if v is None else v for v in stack.voxel_size.zyx_um)
+    return (z, y, x)
+
+
+def plan_volume(method: Method, request: EnhanceRequest, shape_px: Triple, halo_px: Triple, device: str) -> TilePlan:
+    """Plan the tiles of one volume from the halo, the method's appetite and the memory that is free now.
+
+    Raises
+    ------
+    MemoryBudgetError
+        Not even the smallest tile fits.
+    """
+    spec = method.spec
+    budget = int(MEMORY_SHARE * free_bytes(device))
+    core = choose_core(shape_px, halo_px, spec.size_multiple, spec.bytes_per_voxel, budget)
+    if request.tile_px is not None:
+        core = _limited(core, request.tile_px, spec.size_multiple)
+    return plan_tiles(shape_px, core, halo_px, spec.size_multiple)
+
+
+def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:
+    z, y, x = (min(c, max(m, (t // m) * m)) for c, t, m in zip(core, most, multiple, strict=True))
+    return (z, y, x)
+
+
+def plan_run(stack: Stack, request: EnhanceRequest) -> RunPlan:
+    """Plan a run without running it; reads no pixels and takes milliseconds (the first call looks for a GPU).
+
+    Parameters
+    ----------
+    stack : Stack
+        The input.
+    request : EnhanceRequest
+        What to do with it.
+
+    Raises
+    ------
+    StackError
+        Axes, crop, channel or voxel size do not fit.
+    MethodError
+        Method, setting or device is not to be had.
+    MemoryBudgetError
+        Not even the smallest tile fits.
+    """
+    method = registry.load(request.method)
+    spec, parameters = method.spec, request.parameters()
+    stack = request.apply_to(stack)
+    voxel_size_um = _lengths(method, stack)
+    device = choose_device(request.device)
+    psf = psf_for(stack, request) if spec.needs_psf else None
+    shape = stack.volume_shape
+    halo = method.plan_halo_px(parameters, psf, voxel_size_um, shape)
+    tiles = plan_volume(method, request, shape, halo, device.name)
+    largest = max(_voxels(tile.read) for tile in tiles.tiles)
+    volumes = stack.size("T") * stack.size("C")
+    scale = spec.output_scale[0] * spec.output_scale[1] * spec.output_scale[2]
+    itemsize = 4 if request.dtype == "float32" else stack.dtype.itemsize
+    result = volumes * shape[0] * shape[1] * shape[2] * scale * itemsize * len(spec.outputs)
+    return RunPlan(stack, volumes, device, psf, tiles, largest * spec.bytes_per_voxel, result)
+
+
+def _voxels(region: tuple[slice, slice, slice]) -> int:
+    z, y, x = (r.stop - r.start for r in region)
+    if min(z, y, x) < 1:
+        raise StackError(f"a tile of {z} × {y} × {x} voxels is empty; set a larger tile")
+    return int(z * y * x)

@@ -1,0 +1,140 @@
+"""EnhanceRequest: everything that decides a result, in one frozen object that reads and writes YAML."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from zenhance.contract import registry
+from zenhance.contract.settings import explain, validate
+from zenhance.contract.spec import MethodParameters
+from zenhance.errors import RecipeError
+from zenhance.stack import AXES, Stack, VoxelSize
+
+__all__ = ["EnhanceRequest"]
+
+Range = tuple[int | None, int | None]
+
+
+def _three_lengths(value: Any) -> Any:
+    """Let two numbers stand for (y, x)."""
+    if isinstance(value, VoxelSize):
+        return value.zyx_um
+    return (None, *value) if isinstance(value, list | tuple) and len(value) == 2 else value
+
+
+class EnhanceRequest(BaseModel):
+    """What to do with a stack; the dock, the command line, Python and a YAML file all build this same object.
+
+    Raises
+    ------
+    RecipeError
+        A field is unknown or out of range.
+    MethodError
+        The method is unknown or one of its settings is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    method: str = Field("gaussian_deconvolution", description="name of the method, as `zenhance methods` lists it")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings of the method; what is left out keeps its default")
+    axes: str | None = Field(None, description="axes of the input, such as TZCYX, where the file does not say them rightly")
+    voxel_size_um: Annotated[tuple[float | None, float | None, float | None] | None, BeforeValidator(_three_lengths)] = Field(
+        None, description="voxel size z, y, x in µm, in place of the file's; null keeps a length"
+    )
+    channel: int | None = Field(None, ge=0, description="the one channel to enhance, counted from 0; left out, all are")
+    crop: tuple[Range, Range, Range] | None = Field(None, description="first and last+1 voxel along z, y, x; null is the stack's edge")
+    psf: str | None = Field(None, description="point spread function, such as sigma_um=0.5,0.15,0.15; left out, from the file or a default")
+    background: float | None = Field(None, description="intensity without specimen, in the input's units; left out, it is estimated")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda or mps")
+    weights: str | None = Field(None, description="name or path of learnt weights; left out, those that ship")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
+    dtype: Literal["float32", "input"] = Field("float32", description="pixel type of the result; 'input' rounds and clips, and counts it")
+    statistics: Literal["per_volume", "shared"] = Field("per_volume", description="statistics of each time point, or one for all")
+    tile_px: tuple[int, int, int] | None = Field(None, description="largest tile z, y, x in pixels; left out, planned from free memory")
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise RecipeError(explain(error, type(self), "request field")) from error
+
+    @model_validator(mode="after")
+    def _check(self) -> EnhanceRequest:
+        if self.axes is not None and (set(self.axes) - set(AXES) or len(set(self.axes)) != len(self.axes)):
+            raise RecipeError(f'axes are "{self.axes}"; use letters of TCZYX, each once, for example ZYX')
+        if self.tile_px is not None and min(self.tile_px) < 1:
+            raise RecipeError(f"tile_px is {self.tile_px}; each number must be at least 1")
+        VoxelSize.of(self.voxel_size_um or (None, None, None))
+        for letter, (start, stop) in zip("zyx", self.crop or (), strict=False):
+            if (start or 0) < 0 or (stop is not None and stop <= (start or 0)):
+                raise RecipeError(f"crop {letter}{start}:{stop} is empty or negative; give first:last+1, counted from 0")
+        return self
+
+    def parameters(self) -> MethodParameters:
+        """Return the method's settings, validated and completed with defaults.
+
+        Raises
+        ------
+        MethodError
+            The method or a setting is unknown, or a value is out of range.
+        """
+        spec = registry.load(self.method).spec
+        return validate(spec.parameters, self.settings, f"setting of {self.method}")
+
+    def apply_to(self, stack: Stack) -> Stack:
+        """Return the stack as this request wants it read: axes, voxel size, channel and crop.
+
+        Raises
+        ------
+        StackError
+            Axes, channel or crop do not fit the stack.
+        """
+        if self.axes is not None and self.axes != stack.axes:
+            stack = Stack.from_array(stack.data, self.axes, stack.voxel_size, name=stack.name, metadata=stack.metadata, path=stack.path)
+        if self.voxel_size_um is not None:
+            stack = stack.with_data(stack.data, voxel_size=stack.voxel_size.replaced_by(self.voxel_size_um))
+        if self.channel is not None:
+            stack = stack.pick_channel(self.channel)
+        if self.crop is not None:
+            wanted = {a: slice(*r) for a, r in zip("ZYX", self.crop, strict=True) if a in stack.axes}
+            stack = stack.crop(wanted)
+        return stack
+
+    def to_yaml(self) -> str:
+        """Return the request as YAML; only what differs from the defaults, and always the method."""
+        fields = self.model_dump(mode="json", exclude_defaults=True)
+        return yaml.safe_dump({"method": self.method, **fields}, sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> EnhanceRequest:
+        """Read what :meth:`to_yaml` wrote, or the provenance record of an earlier result.
+
+        Raises
+        ------
+        RecipeError
+            The text is no YAML mapping, or a key or value is wrong.
+        MethodError
+            The method is unknown.
+        """
+        try:
+            fields = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"the settings are not valid YAML: {' '.join(str(error).split())[:120]}; write key: value lines") from error
+        if not isinstance(fields, dict):
+            raise RecipeError("the settings are not a list of key: value lines; begin with method: gaussian_deconvolution")
+        if isinstance(fields.get("request"), dict):
+            fields = fields["request"]
+        unknown = [str(key) for key in fields if key not in cls.model_fields]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], cls.model_fields, n=1)
+            raise RecipeError(
+                f'there is no request field called "{unknown[0]}"; '
+                + (f'did you mean "{near[0]}"?' if near else f"known are {', '.join(cls.model_fields)}")
+            )
+        request = cls(**fields)
+        request.parameters()
+        return request
