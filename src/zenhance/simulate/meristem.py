@@ -1,0 +1,168 @@
+"""Shoot apical meristem: layered cells under a dome beside a young flower, walls stained, as in a confocal stack of Arabidopsis.
+
+The epidermis (L1) and the layer beneath it (L2) are one cell thick each; deeper cells lie in no order. Cells are about 5 µm wide,
+as in Arabidopsis (Reddy et al., Development 131:4225, 2004; Fernandez et al., Nature Methods 7:547, 2010, who image the same organ).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from zenhance.simulate.cells import Cells, IntArray, coverage
+from zenhance.simulate.specimen import Dye, Grid, Parameters, renumbered, tissue_above_um
+from zenhance.simulate.tissue import Tissue, Waves
+from zenhance.stack import FloatArray
+
+__all__ = ["Meristem"]
+
+# A stain rarely leaves a wall fully dark, and a junction rarely outshines its walls more than threefold.
+WALL_BRIGHTNESS_RANGE = (0.3, 2.2)
+NUCLEUS_RADIUS_SHARE = 0.32
+
+
+class Meristem(Parameters):
+    """Settings of the organ; lengths in µm; the apex is counted from z = 0, which is the first plane of the field."""
+
+    cell_um: Annotated[float, Field(ge=2, le=20, description="mean edge length of a cell", json_schema_extra={"unit": "µm"})] = 5.0
+    layer_um: Annotated[float, Field(ge=2, le=20, description="thickness of L1 and of L2", json_schema_extra={"unit": "µm"})] = 4.8
+    wall_um: Annotated[float, Field(ge=0.05, le=1, description="thickness of the walls", json_schema_extra={"unit": "µm"})] = 0.3
+    radius_um: Annotated[float, Field(ge=8, le=200, description="radius of the dome", json_schema_extra={"unit": "µm"})] = 20.0
+    apex_um: Annotated[
+        float, Field(ge=0, le=50, description="depth of the apex below the first plane", json_schema_extra={"unit": "µm"})
+    ] = 1.5
+    bump_um: Annotated[float, Field(ge=0, le=3, description="unevenness of the skin", json_schema_extra={"unit": "µm"})] = 0.5
+    bend_um: Annotated[float, Field(ge=0, le=1, description="how far walls bend from planes", json_schema_extra={"unit": "µm"})] = 0.25
+    wall_spread: Annotated[float, Field(ge=0, le=1, description="spread of brightness from wall to wall (log-normal)")] = 0.4
+    cytoplasm: Annotated[float, Field(ge=0, le=1, description="dye in the cytoplasm, relative to a wall")] = 0.06
+    flower: Annotated[bool, Field(description="whether a young flower stands beside the dome")] = True
+    nuclei: Annotated[bool, Field(description="whether a second channel with nuclei is rendered")] = False
+
+    def render(self, grid: Grid, seed: int) -> Dye:
+        """Return dye, labels and depth on a grid.
+
+        Parameters
+        ----------
+        grid : Grid
+            The field; the dome stands in the middle of its rows and left of the middle of its columns.
+        seed : int
+            The same seed gives the same bytes.
+
+        Returns
+        -------
+        Dye
+            Channel ``membrane``, and ``nuclei`` where asked for.
+        """
+        rng = np.random.default_rng([seed, 1])
+        organ = _Organ.grow(self, grid, rng)
+        points = grid.points_um()
+        inward = organ.cells.tissue.inward_um(points)
+        inside_index = np.flatnonzero(inward > -max(grid.voxel_size_um))
+        wall, owner, inside = organ.render_walls(points[inside_index], inward[inside_index])
+        cytoplasm = organ.render_cytoplasm(points[inside_index], owner) * inside
+        channels = [_spread(np.maximum(wall, cytoplasm) * organ.stain(points[inside_index]), inside_index, grid)]
+        if self.nuclei:
+            channels.append(_spread(organ.render_nuclei(points[inside_index], owner) * inside, inside_index, grid))
+        within = (inward > 0).reshape(grid.shape_px)
+        labels = _spread((owner + 1).astype(np.float32), inside_index, grid).astype(np.int64) * within
+        names = ("membrane", "nuclei") if self.nuclei else ("membrane",)
+        return Dye(np.stack(channels), renumbered(labels), tissue_above_um(within, grid.voxel_size_um[0]), names)
+
+
+@dataclass(frozen=True)
+class _Organ:
+    settings: Meristem
+    voxel_um: FloatArray
+    cells: Cells
+    brightness: FloatArray  # (cells, cells), symmetric
+    level: FloatArray  # (cells,), cytoplasm
+    bend: tuple[Waves, Waves, Waves]
+    texture: Waves
+    unevenness: Waves
+
+    @classmethod
+    def grow(cls, settings: Meristem, grid: Grid, rng: np.random.Generator) -> _Organ:
+        tissue = _domes(settings, grid, rng)
+        # Cells beyond the field shape those inside it: the box is one cell larger all round.
+        low = np.asarray(grid.origin_um, np.float32) - settings.cell_um
+        high = np.asarray(grid.origin_um, np.float32) + np.asarray(grid.size_um, np.float32) + settings.cell_um
+        layer = settings.layer_um
+        edges = (settings.cell_um, settings.cell_um, settings.cell_um * 1.1)
+        cells = Cells.fill(tissue, np.stack([low, high]), (layer, layer), edges, rng)
+        draw = np.exp(rng.normal(0, settings.wall_spread, size=(cells.count, cells.count)))
+        brightness = np.clip(np.triu(draw) + np.triu(draw, 1).T, *WALL_BRIGHTNESS_RANGE)
+        level = settings.cytoplasm * np.exp(rng.normal(0, 0.5, size=cells.count))
+        bend = (Waves.random(rng, 9, settings.bend_um), Waves.random(rng, 9, settings.bend_um), Waves.random(rng, 9, settings.bend_um))
+        return cls(
+            settings, np.asarray(grid.voxel_size_um, np.float32), cells, brightness.astype(np.float32), level.astype(np.float32),
+            bend, Waves.random(rng, 1.6, 0.45, count=24), Waves.random(rng, 6, 0.18, count=12),
+        )  # fmt: skip
+
+    def stain(self, points_um: FloatArray) -> FloatArray:
+        """Uneven staining, about 1."""
+        return np.clip(1 + self.unevenness(points_um), 0.4, 1.6)
+
+    def render_walls(self, points_um: FloatArray, inward_um: FloatArray) -> tuple[FloatArray, IntArray, FloatArray]:
+        """Dye in the walls, the owner of each voxel, and the share of each voxel inside the tissue."""
+        bent = points_um + np.stack([wave(points_um) for wave in self.bend], axis=1)
+        normal = _gradient(self.cells.tissue, points_um)
+        width = np.abs(normal) @ self.voxel_um
+        wall_um = self.settings.wall_um
+        wall, owner = self.cells.walls(bent, inward_um, self.voxel_um, wall_um, self.brightness)
+        inside = np.clip(0.5 + inward_um / width, 0, 1)
+        # The skin is half as bright as an inner wall, which two cells make; it lies just inside the surface.
+        skin = coverage(inward_um - wall_um / 2, width, wall_um) * 0.6
+        floors = [coverage(inward_um - depth, width, wall_um) for depth in np.cumsum(self.cells.thicknesses_um)]
+        floor_level = np.clip(self.brightness[owner, owner], *WALL_BRIGHTNESS_RANGE) * 0.9
+        periclinal = np.maximum(skin, np.maximum.reduce(floors) * floor_level)
+        return np.maximum(wall * inside, periclinal), owner, inside
+
+    def render_cytoplasm(self, points_um: FloatArray, owner: IntArray) -> FloatArray:
+        """Faint grainy dye between wall and nucleus."""
+        grain = np.clip(1 + self.texture(points_um), 0, None)
+        hollow = 1 - 0.7 * self._ball(points_um, owner, soft_um=0.6)
+        return self.level[owner] * grain * hollow
+
+    def render_nuclei(self, points_um: FloatArray, owner: IntArray) -> FloatArray:
+        """Round nuclei with chromatin grain."""
+        grain = np.clip(1 + 0.5 * self.texture(points_um), 0.2, None)
+        return self._ball(points_um, owner, soft_um=0.2) * grain * np.clip(self.level[owner] / self.settings.cytoplasm, 0.5, 1.5)
+
+    def _ball(self, points_um: FloatArray, owner: IntArray, soft_um: float) -> FloatArray:
+        away = np.linalg.norm(points_um - self.cells.seeds_um[owner], axis=1)
+        radius = self.settings.cell_um * NUCLEUS_RADIUS_SHARE
+        return np.asarray(np.clip((radius - away) / soft_um + 0.5, 0, 1), np.float32)
+
+
+def _domes(settings: Meristem, grid: Grid, rng: np.random.Generator) -> Tissue:
+    (_, y0, x0), (_, height, width) = grid.origin_um, grid.size_um
+    middle_y, middle_x = y0 + height / 2, x0 + width * 0.42
+    radius = settings.radius_um
+    centres = [(settings.apex_um + radius, middle_y, middle_x)]
+    radii = [radius]
+    if settings.flower:
+        angle = rng.uniform(-0.6, 0.6)
+        reach = radius * 1.15
+        centres.append((settings.apex_um + radius * 1.02, middle_y + reach * np.sin(angle), middle_x + reach * np.cos(angle)))
+        radii.append(radius * 0.62)
+    bumps = Waves.random(rng, 20, settings.bump_um)
+    return Tissue(np.asarray(centres, np.float32), np.asarray(radii, np.float32), 0.8, bumps)
+
+
+def _gradient(tissue: Tissue, points_um: FloatArray, step_um: float = 0.1) -> FloatArray:
+    columns = []
+    for axis in range(3):
+        shift = np.zeros(3, np.float32)
+        shift[axis] = step_um
+        columns.append((tissue.inward_um(points_um + shift) - tissue.inward_um(points_um - shift)) / (2 * step_um))
+    normal = np.stack(columns, axis=1)
+    return np.asarray(normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6), np.float32)
+
+
+def _spread(values: FloatArray, index: IntArray, grid: Grid) -> FloatArray:
+    volume = np.zeros(int(np.prod(grid.shape_px)), np.float32)
+    volume[index] = values
+    return volume.reshape(grid.shape_px)

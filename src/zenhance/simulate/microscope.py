@@ -1,0 +1,212 @@
+"""The microscope that images a specimen: dimmer and more blurred with depth, photons counted, read out by a camera.
+
+::
+
+    emission  a(z) = dye · photons · exp(-depth / attenuation length)      what a sharp, noiseless microscope would count
+    light     Σ_k B_k (w_k(depth) · a) + background                        B_k: blur at depth k, w_k: hat functions, Σ_k w_k = 1
+    measured  round(gain · Poisson(light) + offset + N(0, read noise²))    clipped to the pixel type
+
+Light is spread by the blur of the depth it comes from, so photons are kept whatever the depths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from zenhance.simulate.specimen import Dye, Grid, Parameters, Triple, inside_margin
+from zenhance.stack import FloatArray, Stack, VoxelSize
+
+if TYPE_CHECKING:
+    from zenhance.physics.psf import Psf
+
+__all__ = ["Microscope", "Specimen"]
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """A simulated stack with everything that is known about it.
+
+    Parameters
+    ----------
+    measured : Stack
+        What the microscope gives, uint8 or uint16.
+    truth : Stack
+        float32, in the intensity units of ``measured``: ``gain · emission + offset``, without blur, noise and background light.
+    blurred : Stack
+        float32, in the same units: the measurement's expectation.
+    labels : Stack
+        uint16 cell numbers, 0 outside.
+    depth_um : Stack
+        float32, length of tissue above each voxel in µm.
+    psf_shallow, psf_mean, psf_deep : Psf
+        At the surface, averaged over the emitted light, and at ``deep_at_um``.
+    microscope : Microscope
+        The settings.
+    """
+
+    measured: Stack
+    truth: Stack
+    blurred: Stack
+    labels: Stack
+    depth_um: Stack
+    psf_shallow: Psf
+    psf_mean: Psf
+    psf_deep: Psf
+    microscope: Microscope
+
+
+class Microscope(Parameters):
+    """Settings of a confocal microscope with a water-dipping lens looking into scattering tissue."""
+
+    sigma_shallow_um: Annotated[
+        tuple[Positive, Positive, Positive], Field(description="PSF at the surface (z, y, x)", json_schema_extra={"unit": "µm, σ"})
+    ] = (0.5, 0.17, 0.17)
+    sigma_deep_um: Annotated[
+        tuple[Positive, Positive, Positive], Field(description="PSF at deep_at_um (z, y, x)", json_schema_extra={"unit": "µm, σ"})
+    ] = (0.85, 0.28, 0.28)
+    deep_at_um: Annotated[float, Field(gt=0, description="depth at which the PSF is the deep one", json_schema_extra={"unit": "µm"})] = 20.0
+    depth_steps: Annotated[int, Field(ge=2, le=16, description="number of blurs that are blended over depth")] = 4
+    haze_deep: Annotated[float, Field(ge=0, lt=1, description="share of the light that is scattered widely at deep_at_um")] = 0.15
+    haze_sigma_um: Annotated[
+        tuple[Positive, Positive, Positive],
+        Field(description="spread of the scattered light (z, y, x)", json_schema_extra={"unit": "µm, σ"}),
+    ] = (2.5, 1.5, 1.5)
+    attenuation_um: Annotated[
+        float, Field(gt=0, description="depth over which the signal falls to 37 %", json_schema_extra={"unit": "µm"})
+    ] = 14.0
+    photons: Annotated[
+        float, Field(gt=0, description="photons from a voxel full of dye at the surface", json_schema_extra={"unit": "photons"})
+    ] = 120.0
+    background_photons: Annotated[float, Field(ge=0, description="stray light in every voxel", json_schema_extra={"unit": "photons"})] = 0.4
+    gain: Annotated[float, Field(gt=0, description="grey values per photon")] = 12.0
+    offset: Annotated[float, Field(ge=0, description="grey value of darkness")] = 100.0
+    read_noise: Annotated[
+        float, Field(ge=0, description="standard deviation of the read-out", json_schema_extra={"unit": "grey values"})
+    ] = 6.0
+    dtype: Annotated[Literal["uint8", "uint16"], Field(description="pixel type")] = "uint16"
+    na: Annotated[float, Field(gt=0, description="numerical aperture")] = 1.0
+    refractive_index: Annotated[float, Field(gt=0, description="of the immersion medium")] = 1.33
+    excitation_nm: Annotated[tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})] = (561.0, 458.0)
+    emission_nm: Annotated[tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})] = (615.0, 475.0)
+    pinhole_au: Annotated[float, Field(gt=0, description="pinhole", json_schema_extra={"unit": "Airy units"})] = 1.5
+
+    def sigma_at_um(self, depth_um: float) -> Triple:
+        """Return the PSF's standard deviation (z, y, x) at a depth; beyond ``deep_at_um`` it stays as it is there."""
+        share = float(np.clip(depth_um / self.deep_at_um, 0, 1))
+        z, y, x = (s + share * (d - s) for s, d in zip(self.sigma_shallow_um, self.sigma_deep_um, strict=True))
+        return (z, y, x)
+
+    def margin_px(self, voxel_size_um: Triple) -> tuple[int, int, int]:
+        """Return the margin (z, y, x) beyond which no light reaches the field: three standard deviations of the deep PSF."""
+        z, y, x = (int(np.ceil(3 * s / v)) for s, v in zip(self.sigma_deep_um, voxel_size_um, strict=True))
+        return (z, y, x)
+
+    def emission_photons(self, dye: Dye) -> FloatArray:
+        """Return expected photons per voxel of a sharp microscope, (C, Z, Y, X)."""
+        return np.asarray(dye.density * self.photons * np.exp(-dye.depth_um / self.attenuation_um), np.float32)
+
+    def blur_photons(self, emission: FloatArray, depth_um: FloatArray, voxel_size_um: Triple) -> FloatArray:
+        """Spread photons (C, Z, Y, X) by the blur of the depth they come from."""
+        import torch
+
+        from zenhance.physics.blur import Blur
+        from zenhance.physics.psf import gaussian
+
+        shape = (emission.shape[1], emission.shape[2], emission.shape[3])
+        share = np.clip(depth_um / self.deep_at_um, 0, 1)
+        light = torch.zeros(emission.shape)
+        haze = emission * share * self.haze_deep
+        for knot in range(self.depth_steps):
+            weight = np.clip(1 - np.abs(share * (self.depth_steps - 1) - knot), 0, 1)
+            sigma = self.sigma_at_um(self.deep_at_um * knot / (self.depth_steps - 1))
+            light += Blur.from_psf(gaussian(sigma), voxel_size_um, shape)(torch.from_numpy((emission - haze) * weight))
+        if self.haze_deep > 0:
+            light += Blur.from_psf(gaussian(self.haze_sigma_um), voxel_size_um, shape)(torch.from_numpy(haze))
+        return np.asarray(light.numpy(), np.float32)
+
+    def digitise(self, light_photons: FloatArray, rng: np.random.Generator) -> npt.NDArray[Any]:
+        """Count photons and read them out as whole grey values of the pixel type."""
+        from zenhance.physics.noise import PoissonGauss
+
+        grey = PoissonGauss(self.gain, self.offset, self.read_noise).sample(light_photons, rng)
+        kind = np.dtype(self.dtype)
+        return np.clip(np.rint(grey), 0, np.iinfo(kind).max).astype(kind)
+
+    def mean_depth_um(self, emission: FloatArray, depth_um: FloatArray) -> float:
+        """Return the mean depth of the emitted light."""
+        return float((emission[0] * depth_um).sum(dtype=np.float64) / max(float(emission[0].sum(dtype=np.float64)), 1e-12))
+
+    def photograph(self, dye: Dye, grid: Grid, seed: int, name: str = "specimen") -> Specimen:
+        """Image a specimen that was rendered on ``grid`` grown by :meth:`margin_px`.
+
+        Parameters
+        ----------
+        dye : Dye
+            With its margin.
+        grid : Grid
+            The field, without margin.
+        seed : int
+            Of the noise; the same seed gives the same bytes on the same machine.
+        name : str
+            Of the stacks.
+
+        Returns
+        -------
+        Specimen
+            Every stack with axes ``ZYX``, or ``CZYX`` where the dye has several channels (labels and depth are always ``ZYX``).
+        """
+        from zenhance.physics.psf import gaussian
+
+        margin = self.margin_px(grid.voxel_size_um)
+        inner = inside_margin(margin, dye.labels.shape)
+        emission = self.emission_photons(dye)
+        light = (self.blur_photons(emission, dye.depth_um, grid.voxel_size_um) + self.background_photons)[:, *inner]
+        field, emission = dye.cropped(margin), emission[:, *inner]
+        mean_um = self.mean_depth_um(emission, field.depth_um)
+        measured = self.digitise(light, np.random.default_rng([seed, 2]))
+        stack = _StackMaker(grid, field.channel_names, self.metadata(len(field.channel_names)))
+        return Specimen(
+            measured=stack.image(measured, name),
+            truth=stack.image(emission * np.float32(self.gain) + np.float32(self.offset), f"{name}_truth"),
+            blurred=stack.image(light * np.float32(self.gain) + np.float32(self.offset), f"{name}_blurred"),
+            labels=stack.map(field.labels, f"{name}_labels"),
+            depth_um=stack.map(field.depth_um, f"{name}_depth_um"),
+            psf_shallow=gaussian(self.sigma_shallow_um),
+            psf_mean=gaussian(self.sigma_at_um(mean_um)),
+            psf_deep=gaussian(self.sigma_deep_um),
+            microscope=self,
+        )
+
+    def metadata(self, channels: int) -> dict[str, Any]:
+        """Return what a microscope's file would say, under the keys that readers fill."""
+        return {
+            "na": self.na,
+            "refractive_index": self.refractive_index,
+            "excitation_nm": list(self.excitation_nm[:channels]),
+            "emission_nm": list(self.emission_nm[:channels]),
+            "pinhole_au": self.pinhole_au,
+            "modality": "confocal",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _StackMaker:
+    grid: Grid
+    channel_names: tuple[str, ...]
+    metadata: dict[str, Any]
+
+    def image(self, data: npt.NDArray[Any], name: str) -> Stack:
+        size = VoxelSize.of(self.grid.voxel_size_um, "file")
+        if len(self.channel_names) == 1:
+            return Stack(data[0], "ZYX", size, self.channel_names, name, self.metadata)
+        return Stack(data, "CZYX", size, self.channel_names, name, self.metadata)
+
+    def map(self, data: npt.NDArray[Any], name: str) -> Stack:
+        return Stack(data, "ZYX", VoxelSize.of(self.grid.voxel_size_um, "file"), (), name, {})
