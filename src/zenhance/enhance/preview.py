@@ -64,7 +64,7 @@ def preview_steps(
     depth = stack.size("Z")
     plane = min(max(plane, 0), depth - 1)
     first, last = max(plane - CONTEXT_PLANES, 0), min(plane + CONTEXT_PLANES + 1, depth)
-    view = {a: _view(a, (field or {}).get(a), stack.size(a)) for a in "YX"}
+    view = {a: _view((field or {}).get(a), stack.size(a)) for a in "YX"}
     background = request.background
     if background is None:
         background = measure([VolumeReader(stack)])[0].background
@@ -83,7 +83,7 @@ def as_requested(stack: Stack, request: EnhanceRequest) -> Stack:
     return EnhanceRequest(**fields).apply_to(stack)
 
 
-def _view(axis: str, part: slice | None, size: int) -> slice:
+def _view(part: slice | None, size: int) -> slice:
     start, stop, _ = (part or slice(None)).indices(size)
     start, stop = min(start, size - 1), max(stop, start + 1)
     surplus = stop - start - FIELD_PX

@@ -1,0 +1,95 @@
+"""Failures are recognised whichever library raised them, and each has its exit code and its sentence."""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+import pytest
+import torch
+
+from zenhance.errors import (
+    BusyError,
+    CheckpointError,
+    FailureKind,
+    MemoryBudgetError,
+    MethodError,
+    OutputExistsError,
+    ReadError,
+    RecipeError,
+    RunCancelled,
+    StackError,
+    WriteError,
+    classify,
+    exit_code,
+    sentence,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), FailureKind.OOM_DEVICE),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), FailureKind.OOM_DEVICE),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), FailureKind.OOM_DEVICE),
+        (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), FailureKind.OOM_DEVICE),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), FailureKind.OOM_DEVICE),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), FailureKind.OOM_HOST),
+        (MemoryError("Unable to allocate 1.82 TiB"), FailureKind.OOM_HOST),
+        (MemoryBudgetError("too small"), FailureKind.OOM_HOST),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), FailureKind.DEVICE_LOST),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), FailureKind.DEVICE_LOST),
+        (OSError(errno.ENOSPC, "No space left on device"), FailureKind.DISK_FULL),
+        (OSError(errno.EFBIG, "File too large"), FailureKind.DISK_FULL),
+        (OSError("16777216 requested and 2621312 written"), FailureKind.DISK_FULL),
+        (RuntimeError("unexpected pos 640 vs 534"), FailureKind.DISK_FULL),
+        (PermissionError(errno.EACCES, "Permission denied"), FailureKind.PERMISSION),
+        (OSError(errno.EROFS, "Read-only file system"), FailureKind.PERMISSION),
+        (KeyboardInterrupt(), FailureKind.CANCELLED),
+        (RunCancelled("stopped"), FailureKind.CANCELLED),
+        (ValueError("what?"), FailureKind.BUG),
+        (RuntimeError("size mismatch"), FailureKind.BUG),
+    ],
+)
+def test_failures_are_recognised_in_every_disguise(error: BaseException, kind: FailureKind) -> None:
+    assert classify(error) is kind
+
+
+def test_a_real_allocation_failure_of_numpy_and_torch_counts_as_out_of_memory() -> None:
+    with pytest.raises(MemoryError) as from_numpy:
+        np.empty((2**60,), np.uint8)
+    assert classify(from_numpy.value) is FailureKind.OOM_HOST
+    with pytest.raises(RuntimeError) as from_torch:
+        torch.empty(2**58, dtype=torch.float32)
+    assert classify(from_torch.value) is FailureKind.OOM_HOST
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "builtin"),
+    [
+        (StackError("x"), 2, ValueError),
+        (MethodError("x"), 2, ValueError),
+        (RecipeError("x"), 2, ValueError),
+        (ReadError("a.tif", "it is empty"), 3, OSError),
+        (CheckpointError("x"), 4, ValueError),
+        (MemoryBudgetError("x"), 5, MemoryError),
+        (WriteError("x"), 6, OSError),
+        (BusyError("x"), 8, OSError),
+        (OutputExistsError("x"), 9, FileExistsError),
+        (RunCancelled("x"), 130, Exception),
+        (ZeroDivisionError("x"), 1, Exception),
+    ],
+)
+def test_each_error_has_its_exit_code_and_is_what_a_caller_expects(error: Exception, code: int, builtin: type[Exception]) -> None:
+    assert exit_code(error) == code
+    assert isinstance(error, builtin)
+
+
+def test_a_read_error_names_the_file() -> None:
+    assert sentence(ReadError("/data/a b.tif", "it is empty")) == 'cannot read "/data/a b.tif": it is empty'
+
+
+def test_a_foreign_error_is_put_into_words_that_say_what_to_do() -> None:
+    assert "choose device 'cpu'" in sentence(torch.OutOfMemoryError("CUDA out of memory"))
+    assert "--debug" in sentence(KeyError("z"))
+    assert "\n" not in sentence(ValueError("two\nlines"))

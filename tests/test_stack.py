@@ -1,0 +1,119 @@
+"""A stack knows its axes, its voxel size and where each number came from."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from zenhance.errors import StackError
+from zenhance.stack import Stack, VoxelSize, guess_axes
+
+
+def test_every_order_of_axes_gives_the_same_stack() -> None:
+    data = np.arange(2 * 3 * 4 * 5 * 6).reshape(2, 3, 4, 5, 6)
+    for order in itertools.permutations(range(5)):
+        axes = "".join("TCZYX"[i] for i in order)
+        stack = Stack.from_array(data.transpose(order), axes)
+        assert stack.axes == "TCZYX"
+        assert np.array_equal(np.asarray(stack.data), data)
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((7, 9), "YX"), ((7, 8, 9), "ZYX")])
+def test_axes_are_guessed_where_only_one_reading_makes_sense(shape: tuple[int, ...], axes: str) -> None:
+    assert guess_axes(shape) == axes
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (64, 64, 3), (2, 3, 64, 64), (5,)])
+def test_axes_are_asked_for_where_they_could_be_anything(shape: tuple[int, ...]) -> None:
+    with pytest.raises(StackError, match="--axes"):
+        guess_axes(shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "message"),
+    [
+        ((0, 4, 4), "ZYX", "has no planes"),
+        ((2, 4, 0), "ZYX", "has no pixels"),
+        ((4, 4), "ZY", "are not usable"),
+        ((4, 4), "YY", "are not usable"),
+        ((4, 4, 4), "YX", "name 2 dimensions but the array has 3"),
+    ],
+)
+def test_a_stack_that_cannot_be_is_refused(shape: tuple[int, ...], axes: str, message: str) -> None:
+    with pytest.raises(StackError, match=message):
+        Stack.from_array(np.zeros(shape), axes)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, "U3", object])
+def test_pixels_that_are_not_real_numbers_are_refused(dtype: object) -> None:
+    with pytest.raises(StackError, match="convert to real numbers"):
+        Stack.from_array(np.zeros((5, 6, 7), dtype=dtype), "ZYX")
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), 1e-30, 1e6])
+def test_an_absurd_voxel_size_is_refused_with_what_to_do(value: float) -> None:
+    with pytest.raises(StackError, match="voxel size in y is .*--voxel-size Z,Y,X"):
+        VoxelSize.of((1.0, value, 0.2))
+
+
+def test_a_voxel_size_remembers_where_each_number_came_from() -> None:
+    size = VoxelSize(None, 0.2, 0.2, ("unknown", "file", "file"))
+    assert size.origin("YX") == "file"
+    assert size.origin("ZYX") == "unknown"
+    assert size.require("YX") == (1.0, 0.2, 0.2)
+    with pytest.raises(StackError, match="voxel size in z is unknown"):
+        size.require("ZYX")
+    better = size.replaced_by((0.5, None, None))
+    assert better.zyx_um == (0.5, 0.2, 0.2)
+    assert better.origins == ("user", "file", "file")
+    assert better.origin() == "user"
+
+
+def test_two_numbers_are_y_and_x() -> None:
+    assert VoxelSize.of((0.3, 0.2)).zyx_um == (None, 0.3, 0.2)
+    with pytest.raises(StackError, match="2 or 3 numbers"):
+        VoxelSize.of((1.0,))
+
+
+def test_a_region_of_one_volume_is_read_in_native_byte_order() -> None:
+    data = np.arange(2 * 3 * 4 * 5 * 6).reshape(2, 3, 4, 5, 6).astype(">u2")
+    stack = Stack.from_array(data, "TCZYX")
+    block = stack.read(1, 2, (slice(1, 3), slice(0, 5), slice(2, 4)))
+    assert block.dtype.isnative
+    assert np.array_equal(block, data[1, 2, 1:3, :, 2:4])
+
+
+def test_a_plain_image_is_a_volume_of_one_plane() -> None:
+    stack = Stack.from_array(np.ones((5, 6)))
+    assert stack.volume_shape == (1, 5, 6)
+    assert stack.read().shape == (1, 5, 6)
+    assert list(stack.volumes()) == [(0, 0)]
+
+
+def test_a_crop_outside_the_stack_is_refused_and_one_inside_is_taken() -> None:
+    stack = Stack.from_array(np.arange(5 * 6 * 7).reshape(5, 6, 7))
+    assert np.array_equal(np.asarray(stack.crop({"Z": slice(1, 3), "X": slice(2, 7)}).data), np.asarray(stack.data)[1:3, :, 2:7])
+    with pytest.raises(StackError, match=r"crop z0:9 is outside the stack, which has 5 along z"):
+        stack.crop({"Z": slice(0, 9)})
+    with pytest.raises(StackError, match="is outside the stack"):
+        stack.crop({"Z": slice(3, 3)})
+
+
+def test_a_channel_is_picked_by_number() -> None:
+    stack = Stack.from_array(np.arange(2 * 5 * 6 * 7).reshape(2, 5, 6, 7), "CZYX", channel_names=("walls", "nuclei"))
+    one = stack.pick_channel(1)
+    assert one.axes == "ZYX"
+    assert one.channel_names == ("nuclei",)
+    assert np.array_equal(np.asarray(one.data), np.asarray(stack.data)[1])
+    with pytest.raises(StackError, match="channels 0 to 1"):
+        stack.pick_channel(2)
+    with pytest.raises(StackError, match="the stack has one channel"):
+        one.pick_channel(1)
+
+
+def test_the_line_for_the_user_tells_axes_shape_and_voxel_size() -> None:
+    stack = Stack.from_array(np.zeros((61, 12, 12)), "ZYX", VoxelSize.of((0.5, 0.22, 0.22), "file"))
+    assert stack.describe() == "Z Y X — 61 × 12 × 12, 0.5 × 0.22 × 0.22 µm (file)"
+    assert "? × ?" in Stack.from_array(np.zeros((12, 12))).describe()
