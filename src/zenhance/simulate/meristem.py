@@ -129,7 +129,9 @@ class _Organ:
     def render_nuclei(self, points_um: FloatArray, owner: IntArray) -> FloatArray:
         """Round nuclei with chromatin grain."""
         grain = np.clip(1 + 0.5 * self.texture(points_um), 0.2, None)
-        return self._ball(points_um, owner, soft_um=0.2) * grain * np.clip(self.level[owner] / self.settings.cytoplasm, 0.5, 1.5)
+        return np.asarray(
+            self._ball(points_um, owner, soft_um=0.2) * grain * np.clip(self.level[owner] / self.settings.cytoplasm, 0.5, 1.5), np.float32
+        )
 
     def _ball(self, points_um: FloatArray, owner: IntArray, soft_um: float) -> FloatArray:
         away = np.linalg.norm(points_um - self.cells.seeds_um[owner], axis=1)

@@ -42,7 +42,7 @@ class Specimen:
     blurred : Stack
         float32, in the same units: the measurement's expectation.
     labels : Stack
-        uint16 cell numbers, 0 outside.
+        uint16 cell numbers as the dye has them, 0 outside.
     depth_um : Stack
         float32, length of tissue above each voxel in µm.
     psf_shallow, psf_mean, psf_deep : Psf
@@ -67,25 +67,25 @@ class Microscope(Parameters):
 
     sigma_shallow_um: Annotated[
         tuple[Positive, Positive, Positive], Field(description="PSF at the surface (z, y, x)", json_schema_extra={"unit": "µm, σ"})
-    ] = (0.5, 0.17, 0.17)
+    ] = (0.55, 0.19, 0.19)
     sigma_deep_um: Annotated[
         tuple[Positive, Positive, Positive], Field(description="PSF at deep_at_um (z, y, x)", json_schema_extra={"unit": "µm, σ"})
-    ] = (0.85, 0.28, 0.28)
+    ] = (1.1, 0.36, 0.36)
     deep_at_um: Annotated[float, Field(gt=0, description="depth at which the PSF is the deep one", json_schema_extra={"unit": "µm"})] = 20.0
     depth_steps: Annotated[int, Field(ge=2, le=16, description="number of blurs that are blended over depth")] = 4
-    haze_deep: Annotated[float, Field(ge=0, lt=1, description="share of the light that is scattered widely at deep_at_um")] = 0.15
+    haze_deep: Annotated[float, Field(ge=0, lt=1, description="share of the light that is scattered widely at deep_at_um")] = 0.25
     haze_sigma_um: Annotated[
         tuple[Positive, Positive, Positive],
         Field(description="spread of the scattered light (z, y, x)", json_schema_extra={"unit": "µm, σ"}),
     ] = (2.5, 1.5, 1.5)
     attenuation_um: Annotated[
         float, Field(gt=0, description="depth over which the signal falls to 37 %", json_schema_extra={"unit": "µm"})
-    ] = 14.0
+    ] = 10.0
     photons: Annotated[
         float, Field(gt=0, description="photons from a voxel full of dye at the surface", json_schema_extra={"unit": "photons"})
-    ] = 120.0
+    ] = 60.0
     background_photons: Annotated[float, Field(ge=0, description="stray light in every voxel", json_schema_extra={"unit": "photons"})] = 0.4
-    gain: Annotated[float, Field(gt=0, description="grey values per photon")] = 12.0
+    gain: Annotated[float, Field(gt=0, description="grey values per photon")] = 20.0
     offset: Annotated[float, Field(ge=0, description="grey value of darkness")] = 100.0
     read_noise: Annotated[
         float, Field(ge=0, description="standard deviation of the read-out", json_schema_extra={"unit": "grey values"})
@@ -137,7 +137,7 @@ class Microscope(Parameters):
 
         grey = PoissonGauss(self.gain, self.offset, self.read_noise).sample(light_photons, rng)
         kind = np.dtype(self.dtype)
-        return np.clip(np.rint(grey), 0, np.iinfo(kind).max).astype(kind)
+        return np.asarray(np.clip(np.rint(grey), 0, np.iinfo(kind).max), kind)
 
     def mean_depth_um(self, emission: FloatArray, depth_um: FloatArray) -> float:
         """Return the mean depth of the emitted light."""
@@ -168,7 +168,7 @@ class Microscope(Parameters):
         inner = inside_margin(margin, dye.labels.shape)
         emission = self.emission_photons(dye)
         light = (self.blur_photons(emission, dye.depth_um, grid.voxel_size_um) + self.background_photons)[:, *inner]
-        field, emission = dye.cropped(margin), emission[:, *inner]
+        field, emission = dye.window(inner), emission[:, *inner]
         mean_um = self.mean_depth_um(emission, field.depth_um)
         measured = self.digitise(light, np.random.default_rng([seed, 2]))
         stack = _StackMaker(grid, field.channel_names, self.metadata(len(field.channel_names)))

@@ -123,10 +123,9 @@ class Dye:
     depth_um: FloatArray
     channel_names: tuple[str, ...]
 
-    def cropped(self, margin_px: tuple[int, int, int]) -> Dye:
-        """Return the specimen without a margin; cells that lie in the margin alone lose their number."""
-        inner = inside_margin(margin_px, self.labels.shape)
-        return Dye(self.density[:, *inner], renumbered(self.labels[inner]), self.depth_um[inner], self.channel_names)
+    def window(self, part: tuple[slice, slice, slice]) -> Dye:
+        """Return a (z, y, x) part of the specimen; cells keep their numbers."""
+        return Dye(self.density[:, *part], self.labels[part], self.depth_um[part], self.channel_names)
 
 
 class SpecimenModel(Protocol):
@@ -157,7 +156,7 @@ def renumbered(labels: npt.NDArray[Any]) -> LabelArray:
         raise StackError(f"{len(present)} cells do not fit into 16-bit labels (65535 at most); simulate a smaller field")
     table = np.zeros(int(labels.max(initial=0)) + 1, np.uint16)
     table[present] = np.arange(1, len(present) + 1)
-    return table[labels]
+    return np.asarray(table[labels], np.uint16)
 
 
 def tissue_above_um(within: npt.NDArray[np.bool_], step_um: float) -> FloatArray:

@@ -1,0 +1,206 @@
+"""Simulated stacks on disk: any specimen on demand, and the samples that ship with the package.
+
+Every stack NAME comes as four files::
+
+    NAME.ome.tif          what the microscope gives
+    NAME_truth.ome.tif    gain · emission + offset: the same grey values without blur, noise and stray light
+    NAME_labels.ome.tif   cell numbers, 0 outside
+    NAME.json             seed, every setting, the true PSF, checksums
+
+The truth is dimmed with depth as the measurement is: light that never left the tissue cannot be deconvolved back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zenhance.errors import StackError
+from zenhance.provenance import hash_array
+from zenhance.simulate.microscope import Microscope, Specimen
+from zenhance.simulate.specimen import Grid, Parameters, SpecimenModel, Triple, load_specimen, renumbered
+from zenhance.stack import FloatArray, Stack
+
+__all__ = ["SAMPLES", "Sample", "simulate", "simulate_to_folder", "write_samples"]
+
+DEFAULT_SHAPE_PX = (40, 160, 160)
+DEFAULT_VOXEL_UM = (0.5, 0.22, 0.22)
+BLEACHED_PER_FRAME = 0.2
+DRIFT_PX = (0, 1, 2)
+"""How far the stage moves (z, y, x) from frame to frame of a time series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A stack that ships: which specimen, seen how, with which seed."""
+
+    specimen: str
+    seed: int
+    grid: Grid
+    settings: dict[str, Any] = field(default_factory=dict)
+    microscope: Microscope = field(default_factory=Microscope)
+    frames: int = 1
+
+
+SAMPLES: dict[str, Sample] = {
+    "meristem_deep": Sample("meristem", 7, Grid(DEFAULT_SHAPE_PX, DEFAULT_VOXEL_UM)),
+    "meristem_two_channel": Sample(
+        "meristem", 11, Grid((14, 72, 72), (1.0, 0.3, 0.3)), {"nuclei": True, "radius_um": 12.0}, Microscope(photons=120.0), frames=3
+    ),
+}
+
+
+def simulate(
+    specimen: str = "meristem",
+    *,
+    seed: int = 0,
+    shape_px: tuple[int, int, int] = DEFAULT_SHAPE_PX,
+    voxel_size_um: Triple = DEFAULT_VOXEL_UM,
+    settings: dict[str, Any] | None = None,
+    microscope: Microscope | None = None,
+) -> Specimen:
+    """Render a specimen and image it.
+
+    Parameters
+    ----------
+    specimen : str
+        Name in the catalogue.
+    seed : int
+        Of shape, staining and noise.
+    shape_px : tuple of int
+        (Z, Y, X).
+    voxel_size_um : tuple of float
+        (z, y, x).
+    settings : dict, optional
+        Settings of the specimen's model.
+    microscope : Microscope, optional
+        Left out, a dim water-dipping confocal.
+
+    Returns
+    -------
+    Specimen
+        Measurement, truth, labels, depth and PSF.
+
+    Raises
+    ------
+    StackError
+        The specimen is unknown, or shape or voxel size cannot be used.
+    """
+    sample = Sample(specimen, seed, Grid(shape_px, voxel_size_um), settings or {}, microscope or Microscope())
+    (frame,) = _frames(sample, specimen)
+    return replace(frame, labels=frame.labels.with_data(renumbered(np.asarray(frame.labels.data))))
+
+
+def simulate_to_folder(
+    specimen: str,
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    shape_px: tuple[int, int, int] = DEFAULT_SHAPE_PX,
+    voxel_size_um: Triple = DEFAULT_VOXEL_UM,
+    name: str | None = None,
+    overwrite: bool = False,
+) -> tuple[Path, ...]:
+    """Simulate one stack into a folder and return the files, the measurement first."""
+    sample = Sample(specimen, seed, Grid(shape_px, voxel_size_um))
+    return _write(sample, name or f"{specimen}_{seed}", Path(folder), overwrite=overwrite)
+
+
+def write_samples(folder: str | Path, *, names: Sequence[str] | None = None, overwrite: bool = False) -> tuple[Path, ...]:
+    """Write the samples that ship into a folder and return their files.
+
+    Raises
+    ------
+    StackError
+        A name is not among :data:`SAMPLES`.
+    """
+    files: list[Path] = []
+    for name in SAMPLES if names is None else names:
+        if name not in SAMPLES:
+            raise StackError(f'there is no sample "{name}"; choose one of {", ".join(SAMPLES)}')
+        files.extend(_write(SAMPLES[name], name, Path(folder), overwrite=overwrite))
+    return tuple(files)
+
+
+def _frames(sample: Sample, name: str) -> list[Specimen]:
+    """Image the same tissue frame by frame while the stage drifts and the dye bleaches."""
+    model: SpecimenModel = load_specimen(sample.specimen)(**sample.settings)
+    scope, grid = sample.microscope, sample.grid
+    margin = scope.margin_px(grid.voxel_size_um)
+    z, y, x = (m + d * (sample.frames - 1) for m, d in zip(margin, DRIFT_PX, strict=True))
+    dye = model.render(grid.grown((z, y, x)), sample.seed)
+    frames = []
+    for frame in range(sample.frames):
+        starts = [d * frame for d in DRIFT_PX]
+        zs, ys, xs = (slice(s, s + n + 2 * m) for s, n, m in zip(starts, grid.shape_px, margin, strict=True))
+        dimmed = scope.model_copy(update={"photons": scope.photons * (1 - BLEACHED_PER_FRAME) ** frame})
+        frames.append(dimmed.photograph(dye.window((zs, ys, xs)), grid, sample.seed + frame, name))
+    return frames
+
+
+def _write(sample: Sample, name: str, folder: Path, *, overwrite: bool) -> tuple[Path, ...]:
+    from zenhance.io import write_stack
+
+    frames = _frames(sample, name)
+    scope = sample.microscope
+    stacks = {
+        name: _joined([f.measured for f in frames]),
+        f"{name}_truth": _whole_numbers(_joined([f.truth for f in frames]), scope.dtype),
+        f"{name}_labels": _relabelled(_joined([f.labels for f in frames])),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [write_stack(folder / f"{key}.ome.tif", stack, overwrite=overwrite) for key, stack in stacks.items()]
+    record = folder / f"{name}.json"
+    if record.exists() and not overwrite:
+        raise StackError(f'"{record}" exists; choose another folder or name, or allow overwriting')
+    record.write_text(json.dumps(_record(sample, frames[0], stacks), indent=2) + "\n", encoding="utf-8")
+    return (*files, record)
+
+
+def _joined(frames: list[Stack]) -> Stack:
+    if len(frames) == 1:
+        return frames[0]
+    return replace(frames[0], data=np.stack([np.asarray(f.data) for f in frames]), axes="T" + frames[0].axes)
+
+
+def _whole_numbers(stack: Stack, dtype: str) -> Stack:
+    grey: FloatArray = np.asarray(stack.data, np.float32)
+    return stack.with_data(np.clip(np.rint(grey), 0, np.iinfo(dtype).max).astype(dtype))
+
+
+def _relabelled(stack: Stack) -> Stack:
+    return stack.with_data(renumbered(np.asarray(stack.data)))
+
+
+def _record(sample: Sample, first: Specimen, stacks: dict[str, Stack]) -> dict[str, Any]:
+    model = load_specimen(sample.specimen)(**sample.settings)
+    return {
+        "specimen": sample.specimen,
+        "seed": sample.seed,
+        "shape_px": list(sample.grid.shape_px),
+        "voxel_size_um": list(sample.grid.voxel_size_um),
+        "frames": sample.frames,
+        "specimen_settings": model.model_dump(mode="json") if isinstance(model, Parameters) else {},
+        "microscope_settings": sample.microscope.model_dump(mode="json"),
+        "psf": _psf_spec(first.psf_mean.sigma_um),
+        "psf_meaning": "mean of the emitted light's PSFs; the blur grows with depth from psf_shallow to psf_deep, both Gaussian",
+        "psf_shallow": _psf_spec(first.psf_shallow.sigma_um),
+        "psf_deep": _psf_spec(first.psf_deep.sigma_um),
+        "units": "grey values: gain * photons + offset; truth without blur, noise and stray light, dimmed with depth like the measurement",
+        "licence": "CC0-1.0",
+        "sha256": {key: hash_array(_pixels(stack)) for key, stack in stacks.items()},
+    }
+
+
+def _pixels(stack: Stack) -> npt.NDArray[Any]:
+    return np.asarray(stack.data)
+
+
+def _psf_spec(sigma_um: Triple) -> str:
+    return "sigma_um=" + ",".join(f"{s:.4g}" for s in sigma_um)
