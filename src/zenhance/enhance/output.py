@@ -68,7 +68,7 @@ class Output:
 def allocate(stack: Stack, output: OutputSpec, method: MethodSpec, request: EnhanceRequest) -> Output:
     """Make the array for one output, in memory where it fits and in a temporary file where not."""
     sizes = [n * (method.output_scale["ZYX".index(a)] if a in "ZYX" else 1) for a, n in zip(stack.axes, stack.shape, strict=True)]
-    dtype = np.dtype(np.float32)
+    dtype: np.dtype[Any] = np.dtype(np.float32)
     if output.kind == "labels":
         dtype = np.dtype(np.int32)
     elif request.dtype == "input":

@@ -57,12 +57,11 @@ class RunPlan:
     @property
     def read_voxels(self) -> int:
         """Voxels that go through the method, halos counted as often as they are read."""
-        sizes = [[s.stop - s.start for s in tile.read] for tile in self.tiles.tiles]
-        return self.volumes * sum(z * y * x for z, y, x in sizes)
+        return self.volumes * sum(_voxels(tile.read) for tile in self.tiles.tiles)
 
     def describe(self) -> str:
         """One line for the user: tiles, memory and device."""
-        z, y, x = self.tiles.core_shape
+        z, y, x = self.tiles.core_shape_px
         count = len(self.tiles.tiles) * self.volumes
         tiles = f"{count} tiles of {z} × {y} × {x}" if count > 1 else "1 tile"
         return f"{tiles}, {self.working_bytes / 1e9:.2g} GB to work in, result {self.result_bytes / 1e9:.2g} GB, on {self.device.reason}"
