@@ -11,14 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+if TYPE_CHECKING:
+    from zenhance.contract.learning import Learner
+
 __all__ = [
     "FloatArray",
+    "LearningMethod",
     "Method",
     "MethodContext",
     "MethodParameters",
@@ -221,4 +225,13 @@ class Method(Protocol):
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
         """Do once per volume what must not depend on tiles; yields the fraction done, returns the prepared method."""
+        ...
+
+
+@runtime_checkable
+class LearningMethod(Method, Protocol):
+    """A method with weights; ``spec.learns`` says from what."""
+
+    def learner(self) -> Learner:
+        """Return how it learns (imports torch)."""
         ...

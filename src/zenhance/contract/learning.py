@@ -1,0 +1,92 @@
+"""What a method that learns declares: its network, its loss, and the patches it wants to see.
+
+One loop in ``training`` serves all methods. It hands out batches of patches, normalised with the statistics of the volume they were cut
+from (:class:`Scaling`), and knows nothing of what the network makes of them::
+
+    volume -> Scaling (once a volume) -> patches (B, Z, Y, X) -> learner.loss(network, batch) -> optimiser
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from zenhance.contract.spec import FloatArray, VolumeStatistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+__all__ = ["Batch", "Learner", "Scaling"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Maps a volume's intensities to those a network sees: background to 0, the 99.9 % percentile to 1.
+
+    Parameters
+    ----------
+    offset : float
+        Intensity that becomes 0, in the input's units.
+    span : float
+        Intensity difference that becomes 1; positive.
+    """
+
+    offset: float
+    span: float
+
+    @classmethod
+    def of(cls, statistics: VolumeStatistics) -> Scaling:
+        """Take background and robust maximum from a volume's statistics; a volume without contrast keeps its units."""
+        span = statistics.percentile_high - statistics.background
+        return cls(statistics.background, span if span > 0 else 1.0)
+
+    def forward(self, values: FloatArray) -> FloatArray:
+        """Return what the network sees."""
+        return np.asarray((values - np.float32(self.offset)) / np.float32(self.span), dtype=np.float32)
+
+    def inverse(self, values: FloatArray) -> FloatArray:
+        """Return to the input's units."""
+        return np.asarray(values * np.float32(self.span) + np.float32(self.offset), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Patches cut at the same places from what was measured and, where there is a truth, from it.
+
+    Parameters
+    ----------
+    measured : Tensor (B, Z, Y, X)
+        float32, scaled; Z is the window or sequence the recipe asks for, 1 for plain 2-D.
+    truth : Tensor (B, Z, sY, sX) or None
+        The sharp specimen in the same scaling; s is the method's output scale along y and x. None when learning from measurements alone.
+    depth : Tensor (B,)
+        Where each patch's middle plane lies in its stack: 0 is the first plane, 1 the last.
+    """
+
+    measured: Tensor
+    truth: Tensor | None
+    depth: Tensor
+
+
+class Learner(Protocol):
+    """How a method learns. Its module may import torch; ask ``Method.learner()`` for it, which imports it late."""
+
+    def build(self, architecture: Mapping[str, Any]) -> Module:
+        """Return a new network; ``architecture`` is what the recipe says and the checkpoint keeps, nothing else decides its shape."""
+        ...
+
+    def patch_px(self, architecture: Mapping[str, Any], size_px: int) -> tuple[int, int, int]:
+        """Return the patch (Z, Y, X) to cut for a recipe's patch size along y and x."""
+        ...
+
+    def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
+        """Return the scalar to minimise and figures to log (floats, already detached)."""
+        ...
+
+    def predict(self, network: Module, measured: Tensor) -> Tensor:
+        """Return the enhanced middle plane (B, 1, sY, sX) of patches (B, Z, Y, X); used for validation, preview and the test vector."""
+        ...
