@@ -1,0 +1,186 @@
+"""The point spread function of one's own microscope, from a stack of beads.
+
+Background is taken off, beads are located, those too near to the border or to each other are left out, the rest are shifted to their
+centres with sub-voxel precision and averaged. What remains must stand out of the noise and lie fully in view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from zenhance.errors import StackError
+from zenhance.physics.psf_base import Psf, PsfValue, VoxelSizeUm
+from zenhance.physics.psf_sampled import SampledShape, fitted_sigma_um
+
+__all__ = ["measured"]
+
+Floats = npt.NDArray[np.float64]
+
+MIN_SNR = 8.0
+_MAX_BEADS = 64
+_REACH_SIGMA = 4.0
+_MIN_REACH_SIGMA = 2.0
+_RIVAL = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Bead:
+    centre_px: tuple[float, float, float]
+    peak: float
+
+
+def _background_and_noise(stack: Floats) -> tuple[float, float]:
+    """Return the level around the beads and its scatter: the median, and the spread below it."""
+    background = float(np.median(stack))
+    below = stack[stack <= background]
+    scatter = 1.4826 * float(np.median(background - below))
+    # In 8-bit stacks most of the background is one and the same number; a step of it is then the least the noise can be.
+    levels = np.unique(stack[:: max(1, stack.shape[0] // 16)])
+    step = float(np.diff(levels).min()) if levels.size > 1 else 1.0
+    return background, max(scatter, step / np.sqrt(12.0))
+
+
+def _rough_sigma_px(smooth: Floats) -> tuple[float, float, float]:
+    """Return the widths of the brightest bead, the smoothing by one voxel taken off again."""
+    wide = fitted_sigma_um(smooth, (1.0, 1.0, 1.0))
+    z, y, x = (float(np.sqrt(max(s**2 - 1.0, 0.25))) if n > 1 else 0.0 for s, n in zip(wide, smooth.shape, strict=True))
+    return (z, y, x)
+
+
+def _locate(smooth: Floats, floor: float, reach_px: Sequence[int]) -> list[_Bead]:
+    """Return the beads wholly in view with no rival nearby, brightest first."""
+    near = [2 * r + 1 if n > 1 else 1 for r, n in zip(reach_px, smooth.shape, strict=True)]
+    is_peak = (smooth == ndimage.maximum_filter(smooth, size=3, mode="nearest")) & (smooth > floor)
+    peaks = np.argwhere(is_peak)
+    heights = smooth[tuple(peaks.T)]
+    beads = []
+    for peak in np.argwhere(is_peak & (smooth == ndimage.maximum_filter(smooth, size=near, mode="nearest"))):
+        if not all(r <= p < n - r for p, r, n in zip(peak, reach_px, smooth.shape, strict=True)):
+            continue
+        height = float(smooth[tuple(peak)])
+        distance = np.abs(peaks - peak)
+        rivals = (
+            (distance <= np.array(near) - 1).all(axis=1) & (distance > np.array(reach_px) // 2).any(axis=1) & (heights > _RIVAL * height)
+        )
+        if not rivals.any():
+            beads.append(_Bead(_centre(smooth, peak), height))
+    return sorted(beads, key=lambda bead: -bead.peak)[:_MAX_BEADS]
+
+
+def _centre(smooth: Floats, peak: npt.NDArray[np.int64]) -> tuple[float, float, float]:
+    """Refine a maximum by a parabola through the logarithm of its neighbours, along each axis: exact for a Gaussian."""
+    centre = []
+    for axis in range(3):
+        position = int(peak[axis])
+        if not 0 < position < smooth.shape[axis] - 1:
+            centre.append(float(position))
+            continue
+        near = [smooth[tuple(position + step if a == axis else peak[a] for a in range(3))] for step in (-1, 0, 1)]
+        left, middle, right = np.log(np.maximum(near, 1e-12 * smooth.max()))
+        bend = left - 2.0 * middle + right
+        centre.append(position + (float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5)) if bend < 0.0 else 0.0))
+    return (centre[0], centre[1], centre[2])
+
+
+def _average(light: Floats, beads: Sequence[_Bead], reach_px: Sequence[int]) -> Floats:
+    """Shift each bead to the middle of an odd window and take the mean: bright beads count by their light."""
+    total = np.zeros([2 * r + 1 for r in reach_px])
+    offsets = np.meshgrid(*(np.arange(-r, r + 1, dtype=np.float64) for r in reach_px), indexing="ij")
+    for bead in beads:
+        grid = [o + c for o, c in zip(offsets, bead.centre_px, strict=True)]
+        total += ndimage.map_coordinates(light, grid, order=3, mode="nearest")
+    return total / len(beads)
+
+
+def _cleaned(average: Floats) -> tuple[Floats, float]:
+    """Take off what is left of the background, drop specks of noise; return the bead and its signal to noise ratio.
+
+    Level and noise are read on the window's faces. Kept is what hangs together with the peak above twice the noise: clipping at zero
+    instead would leave half the noise in, which adds up over the window.
+    """
+    faces = [np.take(average, index, axis=axis).ravel() for axis in range(3) if average.shape[axis] > 1 for index in (0, -1)]
+    edge = np.concatenate(faces)
+    level = float(np.median(edge))
+    noise = max(1.4826 * float(np.median(np.abs(edge - level))), 1e-9 * float(average.max()))
+    bead = average - level
+    parts, _ = ndimage.label(bead > 2.0 * noise)
+    middle = tuple(n // 2 for n in bead.shape)
+    kept = np.where(parts == parts[middle], bead, 0.0) if parts[middle] else np.zeros_like(bead)
+    return np.asarray(np.clip(kept, 0.0, None)), float(bead[middle]) / noise
+
+
+def _checked_stack(beads: npt.NDArray[Any]) -> Floats:
+    stack = np.asarray(beads, dtype=np.float64)
+    stack = stack[None] if stack.ndim == 2 else stack
+    if stack.ndim != 3 or min(stack.shape[1:]) < 5:
+        raise StackError(
+            f"a bead image of shape {np.shape(beads)} cannot be used; give one stack (Z, Y, X) or image (Y, X) of 5 pixels or more"
+        )
+    if not np.isfinite(stack).all() or stack.max() <= stack.min():
+        raise StackError("the bead image is constant or has values that are not finite; give a stack in which beads can be seen")
+    return stack
+
+
+def measured(beads: npt.NDArray[Any], voxel_size_um: VoxelSizeUm, name: str = "beads") -> Psf:
+    """Return the PSF seen in a stack of beads, or in one picture of a PSF.
+
+    Parameters
+    ----------
+    beads : ndarray (Z, Y, X) or (Y, X)
+        Beads much smaller than the PSF, not saturated; one is enough.
+    voxel_size_um : tuple of float
+        (z, y, x) of that stack; kernels are resampled to the image's voxels.
+    name : str
+        File or name, for the record.
+
+    Raises
+    ------
+    StackError
+        No bead is wholly in view, all are too near to another, or they do not stand out of the noise.
+    """
+    stack = _checked_stack(beads)
+    background, noise = _background_and_noise(stack)
+    light = stack - background
+    smooth = np.asarray(ndimage.gaussian_filter(light, [1.0 if n > 1 else 0.0 for n in light.shape], mode="nearest"))
+    sigma_px = _rough_sigma_px(smooth)
+    chosen, reach_px = _choose(smooth, sigma_px, 3.0 * noise)
+    bead, snr = _cleaned(_average(light, chosen, reach_px))
+    if snr < MIN_SNR:
+        raise StackError(
+            f'the beads of "{name[-60:]}" stand only {snr:.1f} times above the noise, not {MIN_SNR:g}; average longer or use brighter beads'
+        )
+    samples = (bead / bead.sum()).astype(np.float32)
+    samples.setflags(write=False)
+    values = (
+        PsfValue("beads", float(len(chosen)), "", "user"),
+        PsfValue("snr", round(snr, 1), "", "user"),
+        PsfValue("file", name, "", "user"),
+        PsfValue("voxel_size_um", tuple(float(v) for v in voxel_size_um), "µm", "user"),
+    )
+    return Psf("measured", values, SampledShape(samples, _triple(voxel_size_um)))
+
+
+def _triple(voxel_size_um: VoxelSizeUm) -> VoxelSizeUm:
+    z, y, x = (float(v) for v in voxel_size_um)
+    return (z, y, x)
+
+
+def _choose(smooth: Floats, sigma_px: tuple[float, float, float], noise: float) -> tuple[list[_Bead], list[int]]:
+    """Find beads within as wide a window as the stack allows, from 4 standard deviations down to 2."""
+    floor = max(0.2 * float(smooth.max()), noise)
+    for factor in np.linspace(_REACH_SIGMA, _MIN_REACH_SIGMA, 5):
+        reach = [int(np.ceil(factor * s)) if n > 1 else 0 for s, n in zip(sigma_px, smooth.shape, strict=True)]
+        found = _locate(smooth, floor, reach)
+        if found:
+            return found, reach
+    widths = " x ".join(f"{s:.1f}" for s in sigma_px)
+    raise StackError(
+        f"no bead is wholly in view and alone: about {widths} px wide (standard deviation z, y, x), it needs twice that to each side "
+        f"in a stack of {smooth.shape}; crop around one bead or take a larger stack"
+    )

@@ -1,0 +1,223 @@
+"""Which point spread function a run uses: what the user typed, else what the file says, else a stated default.
+
+::
+
+    sigma_um=0.5,0.2,0.2          fwhm_um=0.7,0.3,0.3          (two numbers y,x for a 2-D image)
+    confocal:na=1.2,n=1.33,ex_nm=488,em_nm=520,pinhole_au=1
+    widefield:na=1.2,n=1.33,em_nm=520        airy:na=...,n=...,em_nm=...
+    gibson_lanni:na=1.2,n=1.33,em_nm=520,n_sample=1.36,depth_um=10
+    measured:beads.tif
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zenhance.errors import MethodError
+from zenhance.physics.psf_base import Psf, PsfOrigin, gaussian, gaussian_from_fwhm
+from zenhance.physics.psf_diffraction import airy, gibson_lanni
+from zenhance.physics.psf_measured import measured
+from zenhance.physics.psf_models import LIMITS, confocal, widefield
+
+__all__ = ["DEFAULTS", "ReadMeasured", "parse_psf", "resolve_psf"]
+
+ReadMeasured = Callable[[str], tuple[npt.NDArray[Any], tuple[float, float, float]]]
+Known = dict[str, tuple[float, PsfOrigin]]
+
+DEFAULTS = {"na": 1.2, "n": 1.33, "ex_nm": 488.0, "em_nm": 520.0, "pinhole_au": 1.0, "n_sample": 1.36, "depth_um": 0.0}
+"""A water immersion objective on a GFP stack, pinhole at one Airy unit; tissue index 1.36, focus at the coverslip."""
+
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "confocal": ("na", "n", "ex_nm", "em_nm", "pinhole_au"),
+    "widefield": ("na", "n", "em_nm"),
+    "airy": ("na", "n", "em_nm"),
+    "gibson_lanni": ("na", "n", "em_nm", "n_sample", "depth_um"),
+}
+_METADATA_KEYS = {"na": "na", "n": "refractive_index", "ex_nm": "excitation_nm", "em_nm": "emission_nm", "pinhole_au": "pinhole_au"}
+_FORMS = "sigma_um=Z,Y,X, fwhm_um=Z,Y,X, confocal:..., widefield:..., airy:..., gibson_lanni:... or measured:FILE"
+_OIL_N = 1.515
+_DEFAULT_MAX_NA_WATER = 1.27
+
+
+def _numbers(text: str, name: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise MethodError(
+            f'"{text[:60]}" in the PSF is not a list of numbers; write {name}=Z,Y,X in µm, for example {name}=0.5,0.2,0.2'
+        ) from error
+    return values
+
+
+def _widths(text: str, name: str, ndim: int) -> tuple[float, ...]:
+    values = _numbers(text, name)
+    if ndim == 3 and len(values) != 3:
+        raise MethodError(f"{name} has {len(values)} numbers, a stack needs three; write {name}=Z,Y,X in µm")
+    if ndim == 2 and len(values) not in (2, 3):
+        raise MethodError(f"{name} has {len(values)} numbers, a 2-D image needs two; write {name}=Y,X in µm")
+    return values
+
+
+def _options(text: str, kind: str) -> dict[str, float]:
+    """Read ``na=1.2,n=1.33``."""
+    found: dict[str, float] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, equals, value = part.partition("=")
+        name = name.strip()
+        if name not in _NEEDS[kind]:
+            near = difflib.get_close_matches(name, _NEEDS[kind], n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"allowed are {', '.join(_NEEDS[kind])}"
+            raise MethodError(f'the {kind} PSF has no number "{name[:30]}"; {hint}')
+        if name in found:
+            raise MethodError(f'the {kind} PSF gives "{name}" twice; give it once')
+        try:
+            found[name] = float(value if equals else "nothing")
+        except ValueError as error:
+            raise MethodError(
+                f'{name} of the {kind} PSF is "{value[:30]}", not a number; write for example {name}={DEFAULTS[name]:g}'
+            ) from error
+    return found
+
+
+def _complete(kind: str, known: Known) -> Known:
+    """Fill in defaults that agree with the numbers already known."""
+    full = dict(known)
+    na = known.get("na", (DEFAULTS["na"], "default"))[0]
+    for name in _NEEDS[kind]:
+        if name in full:
+            continue
+        value = DEFAULTS[name]
+        if name == "n" and na > _DEFAULT_MAX_NA_WATER:
+            value = _OIL_N
+        elif name == "na" and "n" in full:
+            value = min(value, 0.9 * full["n"][0])
+        elif name == "ex_nm" and "em_nm" in full:
+            value = full["em_nm"][0] * DEFAULTS["ex_nm"] / DEFAULTS["em_nm"]
+        elif name == "em_nm" and "ex_nm" in full:
+            value = full["ex_nm"][0] * DEFAULTS["em_nm"] / DEFAULTS["ex_nm"]
+        full[name] = (value, "default")
+    return {name: full[name] for name in _NEEDS[kind]}
+
+
+def _build(kind: str, known: Known) -> Psf:
+    full = _complete(kind, known)
+    values = {name: value for name, (value, _) in full.items()}
+    origins = {name: origin for name, (_, origin) in full.items()}
+    makers: dict[str, Callable[..., Psf]] = {"confocal": confocal, "widefield": widefield, "airy": airy, "gibson_lanni": gibson_lanni}
+    return makers[kind](**values, origins=origins)
+
+
+def _per_channel(value: Any, channel: int) -> Any:
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return value[channel] if channel < len(value) else None
+    return value
+
+
+def _from_metadata(metadata: Mapping[str, Any], channel: int) -> Known:
+    """Return the optical numbers a file gives for a channel; those no microscope has are passed over."""
+    found: Known = {}
+    for name, key in _METADATA_KEYS.items():
+        value = _per_channel(metadata.get(key), channel)
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            continue
+        low, high = LIMITS[name]
+        if math.isfinite(number) and low <= number <= high and number > 0.0:
+            found[name] = (number, "file")
+    if "n" in found and "na" in found and found["na"][0] >= found["n"][0]:
+        del found["n"]
+    return found
+
+
+def parse_psf(
+    spec: str,
+    ndim: int = 3,
+    read_measured: ReadMeasured | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    channel: int = 0,
+) -> Psf:
+    """Read a PSF as the user writes it.
+
+    Parameters
+    ----------
+    spec : str
+        One of the forms in the module's docstring. Optical numbers left out come from the metadata, else from :data:`DEFAULTS`.
+    ndim : {3, 2}
+        Of the image to be blurred.
+    read_measured : callable, optional
+        Takes a path, returns the bead stack (Z, Y, X) and its voxel size (z, y, x in µm); needed for ``measured:FILE``.
+    metadata : mapping, optional
+        What the image file says.
+    channel : int
+        Which entry counts where the metadata has a list.
+
+    Raises
+    ------
+    MethodError
+        The text is not a PSF, or a number in it is impossible.
+    StackError
+        The measured beads cannot be used.
+    """
+    text = spec.strip()
+    if text.startswith("sigma_um="):
+        return gaussian(_widths(text.removeprefix("sigma_um="), "sigma_um", ndim))
+    if text.startswith("fwhm_um="):
+        return gaussian_from_fwhm(_widths(text.removeprefix("fwhm_um="), "fwhm_um", ndim))
+    kind, _, rest = text.partition(":")
+    if kind == "measured":
+        return _read_measured(rest.strip(), read_measured)
+    if kind not in _NEEDS:
+        raise MethodError(f'"{text[:40]}" is not a PSF; write {_FORMS}')
+    known = _from_metadata(metadata or {}, channel)
+    known.update({name: (value, "user") for name, value in _options(rest, kind).items()})
+    return _build(kind, known)
+
+
+def _read_measured(path: str, read_measured: ReadMeasured | None) -> Psf:
+    if not path:
+        raise MethodError("measured: names no file; write measured:FILE with a stack of beads")
+    if read_measured is None:
+        raise MethodError(
+            f'no reader for the measured PSF "{path[-60:]}" was given; pass read_measured, or use psf.measured(array, voxel_size_um)'
+        )
+    beads, voxel_size_um = read_measured(path)
+    return measured(beads, voxel_size_um, name=path)
+
+
+def resolve_psf(
+    spec: str | None,
+    metadata: Mapping[str, Any],
+    ndim: int = 3,
+    channel: int = 0,
+    read_measured: ReadMeasured | None = None,
+) -> Psf:
+    """Return the PSF of a run: the user's, else the file's, else the default; each number marked with its origin.
+
+    Parameters
+    ----------
+    spec : str or None
+        As for :func:`parse_psf`; None or empty when the user said nothing.
+    metadata : mapping
+        Keys ``na``, ``refractive_index``, ``excitation_nm``, ``emission_nm``, ``pinhole_au`` (numbers, or lists with one entry a
+        channel) and ``modality``: ``widefield`` and ``lightsheet`` take the wide-field model, everything else the confocal one.
+    ndim : {3, 2}
+        Of the image.
+    channel : int
+        Which channel.
+    read_measured : callable, optional
+        As for :func:`parse_psf`.
+    """
+    if spec and spec.strip():
+        return parse_psf(spec, ndim, read_measured, metadata, channel)
+    modality = str(_per_channel(metadata.get("modality"), channel) or "").lower().replace("-", "").replace(" ", "")
+    kind = "widefield" if modality in ("widefield", "lightsheet", "spim") else "confocal"
+    return _build(kind, _from_metadata(metadata, channel))
