@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zenhance.errors import MemoryBudgetError, MethodError, StackError
@@ -28,11 +28,13 @@ def times_written(plan: TilePlan, tiles=None) -> np.ndarray:
     return count
 
 
+@settings(deadline=None, max_examples=60)
 @given(plans)
 def test_tiles_cover_each_voxel_once(plan):
     assert (times_written(plan) == 1).all()
 
 
+@settings(deadline=None, max_examples=60)
 @given(plans)
 def test_cores_and_read_regions_start_on_the_grid_and_end_there_or_at_the_volume_end(plan):
     for tile in plan.tiles:
@@ -42,6 +44,7 @@ def test_cores_and_read_regions_start_on_the_grid_and_end_there_or_at_the_volume
                 assert part.stop % multiple == 0 or part.stop == size
 
 
+@settings(deadline=None, max_examples=60)
 @given(plans)
 def test_read_regions_lie_in_the_volume_and_hold_core_and_halo(plan):
     for tile in plan.tiles:
@@ -51,6 +54,7 @@ def test_read_regions_lie_in_the_volume_and_hold_core_and_halo(plan):
             assert read.stop >= min(size, core.stop + halo)
 
 
+@settings(deadline=None, max_examples=60)
 @given(plans)
 def test_crop_finds_the_core_in_what_was_read(plan):
     volume = np.arange(math.prod(plan.shape_px)).reshape(plan.shape_px)
@@ -58,6 +62,7 @@ def test_crop_finds_the_core_in_what_was_read(plan):
         assert np.array_equal(volume[tile.read][tile.crop], volume[tile.core])
 
 
+@settings(deadline=None, max_examples=60)
 @given(plans)
 def test_tiles_are_numbered_in_order_and_none_exceeds_the_core_shape(plan):
     assert [tile.index for tile in plan.tiles] == list(range(len(plan.tiles)))
@@ -65,6 +70,7 @@ def test_tiles_are_numbered_in_order_and_none_exceeds_the_core_shape(plan):
     assert longest == plan.core_shape_px
 
 
+@settings(deadline=None, max_examples=60)
 @given(plans)
 def test_read_shape_bounds_every_padded_tile(plan):
     bound = read_shape(plan.shape_px, plan.core_shape_px, plan.halo_px, plan.size_multiple)
@@ -73,6 +79,7 @@ def test_read_shape_bounds_every_padded_tile(plan):
         assert all(p <= b and p % m == 0 for p, b, m in zip(padded, bound, plan.size_multiple, strict=True))
 
 
+@settings(deadline=None, max_examples=60)
 @given(plans)
 def test_split_tiles_cover_the_same_core_on_the_same_grid(plan):
     pieces = [piece for tile in plan.tiles for piece in split(plan, tile)]
@@ -84,6 +91,7 @@ def test_split_tiles_cover_the_same_core_on_the_same_grid(plan):
             assert part.stop % multiple == 0 or part.stop == size
 
 
+@settings(deadline=None, max_examples=60)
 @given(plans)
 def test_halving_ends_with_the_smallest_core_and_never_grows(plan):
     core, steps = plan.core_shape_px, 0

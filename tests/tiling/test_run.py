@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
@@ -67,6 +67,7 @@ def run(process, *, volume=VOLUME, core=(4, 8, 8), halo=(0, 0, 0), multiple=(1, 
     return canvas, steps, report
 
 
+@settings(deadline=None, max_examples=60)
 @given(*[st.tuples(*[st.integers(low, high)] * 3) for low, high in ((1, 13), (1, 14), (0, 5), (1, 4))])
 def test_identity_and_times_two_are_exact_for_every_geometry(shape, core, halo, multiple):
     volume = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)

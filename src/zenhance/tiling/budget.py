@@ -197,7 +197,7 @@ def _axis_cut(size: int, reach: int, multiple: int, core: int) -> _Cut:
 
 
 def _axis_cuts(size: int, halo: int, multiple: int) -> list[_Cut]:
-    """List the cuts of an axis worth trying: the longer the longest read, the cheaper the whole."""
+    """List the cuts of an axis worth trying: the more memory one takes than the one before, the cheaper it is."""
     cells, reach = -(-size // multiple), -(-halo // multiple)
     parts, cores = 1, {cells}
     while parts < cells:
@@ -206,7 +206,7 @@ def _axis_cuts(size: int, halo: int, multiple: int) -> list[_Cut]:
         cores.add(-(-cells // parts))
     cuts: list[_Cut] = []
     for cut in sorted((_axis_cut(size, reach, multiple, c) for c in cores), key=lambda c: (c.read, c.total, c.tiles)):
-        if not cuts or cut.total < cuts[-1].total:
+        if not cuts or (cut.total, cut.tiles) < (cuts[-1].total, cuts[-1].tiles):
             cuts.append(cut)
     return cuts
 
