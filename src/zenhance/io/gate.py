@@ -1,0 +1,271 @@
+"""The one gate in: look at a file, refuse what is broken or hostile, and hand out a lazy Stack.
+
+Headers first: :func:`inspect_image` reads no pixel, :func:`open_stack` one plane at most. Whatever a reader library raises becomes
+a :class:`~zenhance.errors.ReadError` of one sentence that names the file.
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zenhance.errors import ReadError, StackError, ZenhanceError, sentence
+from zenhance.io.source import Source, wrap_errors
+from zenhance.stack import AXES, Stack, VoxelSize
+
+__all__ = ["ImageInfo", "inspect_image", "open_stack"]
+
+PROBE_BYTES = 64 * 2**20
+
+# Which module reads what begins how; the extension is never believed.
+_MAGIC: tuple[tuple[bytes, str, str], ...] = (
+    (b"II*\0", "tiff", "read_tiff"),
+    (b"MM\0*", "tiff", "read_tiff"),
+    (b"II+\0", "tiff", "read_tiff"),
+    (b"MM\0+", "tiff", "read_tiff"),
+    (b"ZISRAWFILE", "czi", "read_czi"),
+    (b"p\0\0\0", "vendor", "read_lif"),
+    (b"\xda\xce\xbe\x0a", "vendor", "read_nd2"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "vendor", "read_oib"),
+    (b"\x89HDF\r\n\x1a\n", "hdf", "read_hdf"),
+    (b"#INRIMAGE-4#{", "inr", "read_inr"),
+    (b"\x1f\x8b", "inr", "read_inr"),
+    (b"\x89PNG\r\n\x1a\n", "picture", "read_picture"),
+    (b"\xff\xd8\xff", "picture", "read_picture"),
+)
+_DV_MAGIC = (b"\xa0\xc0", b"\xc0\xa0")
+_NAMES = "TIFF, OME-Zarr, CZI, LIF, ND2, OIB, DV, HDF5, INR, PNG and JPEG"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What the headers of an image file say; no pixel was read.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    format : str
+        Name of the format.
+    shape : tuple of int
+        One number per axis, in the order of ``axes``.
+    axes : str
+        Letters of ``TCZYX``; ``?`` for an axis that the file does not name.
+    dtype : dtype
+        Of the pixels.
+    voxel_size : VoxelSize
+        In µm, each axis with its origin.
+    origin_um : tuple of float or None
+        Stage position of the first voxel, (z, y, x).
+    decoded_bytes : int
+        Size of all pixels in memory.
+    file_bytes : int
+        Size on disk (0 for a folder).
+    series : int
+        Number of images in the file.
+    """
+
+    path: Path
+    format: str
+    shape: tuple[int, ...]
+    axes: str
+    dtype: np.dtype[Any]
+    voxel_size: VoxelSize
+    origin_um: tuple[float | None, float | None, float | None]
+    decoded_bytes: int
+    file_bytes: int
+    series: int
+    channel_names: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def _reader(path: Path) -> tuple[str, str]:
+    """Pick the reader by what the file begins with."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise wrap_errors(path, error) from error
+    if stat.S_ISDIR(status.st_mode):
+        if any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs")):
+            return "zarr_store", "read_zarr"
+        raise ReadError(path, "it is a folder, and not an OME-Zarr image; name a file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise ReadError(path, "it is not a regular file")
+    if status.st_size == 0:
+        raise ReadError(path, "the file is empty (0 bytes); copy or export it again")
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(128)
+    except OSError as error:
+        raise wrap_errors(path, error) from error
+    for magic, module, function in _MAGIC:
+        if head.startswith(magic):
+            return module, function
+    if head[96:98] in _DV_MAGIC:
+        return "vendor", "read_dv"
+    if head.startswith(b"MATLAB "):
+        raise ReadError(path, "MATLAB files hold variables, not images; save the one you want as TIFF, for example with imwrite")
+    if head.startswith(b"PK\x03\x04"):
+        raise ReadError(path, "it is a zip archive; unpack it first")
+    raise ReadError(path, f"it is none of the formats known here ({_NAMES}); export it as OME-TIFF")
+
+
+def _source(path: str | Path, series: int) -> tuple[Path, Source]:
+    path = Path(path)
+    module, function = _reader(path)
+    read: Callable[[Path, int], Source] = getattr(import_module(f"zenhance.io.{module}"), function)
+    try:
+        source = read(path, series)
+    except ReadError:
+        raise
+    except Exception as error:  # the gate: reader libraries raise a dozen types for damaged headers
+        raise wrap_errors(path, error) from error
+    kind = np.dtype(source.data.dtype).kind
+    if kind not in "buif":
+        what = "complex numbers" if kind == "c" else f"of type {source.data.dtype}"
+        raise ReadError(path, f"its pixels are {what}; save real numbers (for example the magnitude) instead")
+    if 0 in source.data.shape:
+        raise ReadError(path, f"it holds no pixels: shape {tuple(source.data.shape)}")
+    return path, source
+
+
+def _voxel_size(source: Source) -> VoxelSize:
+    lengths = [v if a in source.axes or "?" in source.axes else None for a, v in zip("ZYX", source.voxel_um, strict=True)]
+    return VoxelSize.of(lengths, "file")
+
+
+def inspect_image(path: str | Path, *, series: int = 0) -> ImageInfo:
+    """Read the headers of an image file and check them; no pixel is read.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file, or the folder of an OME-Zarr image.
+    series : int
+        Which image of a file that holds several.
+
+    Raises
+    ------
+    ReadError
+        The file is missing, broken, hostile or of an unknown kind.
+    """
+    path, source = _source(path, series)
+    axes, shape = source.axes, tuple(int(n) for n in source.data.shape)
+    if "?" not in axes:
+        order = sorted(range(len(axes)), key=lambda i: AXES.index(axes[i]))
+        axes, shape = "".join(axes[i] for i in order), tuple(shape[i] for i in order)
+    dtype = np.dtype(source.data.dtype)
+    return ImageInfo(
+        path=path,
+        format=source.format,
+        shape=shape,
+        axes=axes,
+        dtype=dtype.newbyteorder("="),
+        voxel_size=_voxel_size(source),
+        origin_um=source.origin_um,
+        decoded_bytes=math.prod(shape) * dtype.itemsize,
+        file_bytes=path.stat().st_size if path.is_file() else 0,
+        series=source.series,
+        channel_names=source.channel_names,
+        metadata=dict(source.metadata),
+    )
+
+
+def _resolve_axes(path: Path, source: Source, given: str | None) -> str:
+    """Combine the user's axes with the file's; an axis that could be anything is asked for."""
+    shape = tuple(int(n) for n in source.data.shape)
+    if given is not None:
+        given = given.upper()
+        if len(given) != len(shape) or len(set(given)) != len(given) or not set(given) <= set(AXES):
+            raise StackError(
+                f'axes "{given}" do not name the {len(shape)} dimensions of "{path.name}", shape {shape}; use each letter of TCZYX once'
+            )
+        return given
+    unknown = source.axes.count("?")
+    if not unknown:
+        return source.axes
+    free = [a for a in "ZTC" if a not in source.axes]
+    pages = shape[source.axes.index("?")]
+    if unknown == 1 and pages > 4 and "Z" in free:
+        return source.axes.replace("?", "Z")
+    raise ReadError(path, f"an axis of its shape {shape} could be slices, channels or times; name the axes, for example --axes ZYX")
+
+
+def _probe(path: Path, source: Source) -> None:
+    """Decode one plane, so that damaged pixels show now and not in the middle of a run."""
+    axes, shape = source.axes, source.data.shape
+    plane_bytes = math.prod(n for a, n in zip(axes, shape, strict=True) if a in "YXC") * np.dtype(source.data.dtype).itemsize
+    if plane_bytes > PROBE_BYTES or isinstance(source.data, np.memmap):
+        return
+    try:
+        np.asarray(source.data[tuple(slice(None) if a in "YX" else 0 for a in axes)])
+    except Exception as error:  # the gate: reader libraries raise a dozen types for damaged pixels
+        raise wrap_errors(path, error) from error
+
+
+def open_stack(
+    path: str | Path,
+    *,
+    axes: str | None = None,
+    voxel_size_um: Sequence[float | None] | None = None,
+    series: int = 0,
+) -> Stack:
+    """Open an image file as a lazy Stack.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file, or the folder of an OME-Zarr image.
+    axes : str, optional
+        Name the dimensions, one letter of ``TCZYX`` each, instead of what the file says.
+    voxel_size_um : sequence of float or None, optional
+        (z, y, x) or (y, x) in µm; takes the place of the file's lengths, None keeps one.
+    series : int
+        Which image of a file that holds several.
+
+    Returns
+    -------
+    Stack
+        Pixels are read where asked for; the stored dtype is kept.
+
+    Raises
+    ------
+    ReadError
+        The file is missing, broken, hostile, of an unknown kind, or does not name an axis that could be several things.
+    StackError
+        The axes or voxel size given do not fit.
+    """
+    path, source = _source(path, series)
+    chosen = _resolve_axes(path, source, axes)
+    _probe(path, source)
+    lengths = [v if a in chosen else None for a, v in zip("ZYX", source.voxel_um, strict=True)]
+    voxel_size = VoxelSize.of(lengths, "file").replaced_by(voxel_size_um)
+    channels = source.data.shape[chosen.index("C")] if "C" in chosen else 1
+    names = source.channel_names if len(source.channel_names) == channels else ()
+    metadata = {k: v for k, v in source.metadata.items() if v is not None}
+    metadata["format"] = source.format
+    if any(v is not None for v in source.origin_um):
+        metadata["origin_um"] = source.origin_um
+    try:
+        return Stack.from_array(
+            source.data, chosen, voxel_size, channel_names=names, name=_stem(path), metadata=metadata, path=path.absolute()
+        )
+    except StackError as error:
+        raise ReadError(path, sentence(error)) from error
+    except ZenhanceError:
+        raise
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    for ending in (".ome.tiff", ".ome.tif", ".ome.zarr", ".inr.gz"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return path.stem

@@ -1,0 +1,87 @@
+"""A lock per output, held by the operating system, so that it is free again however its owner ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from zenhance.errors import BusyError
+
+__all__ = ["locked"]
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            # The byte locked lies behind the text, so that others can still read who holds the lock.
+            os.lseek(handle, 4096, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _owner(lock: Path) -> str:
+    try:
+        record = json.loads(lock.read_text(encoding="utf-8"))
+        return f"process {record['pid']} on {record['host']} since {record['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _unlink_own(handle: int, lock: Path) -> None:
+    if sys.platform == "win32":
+        os.close(handle)
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        return
+    with contextlib.suppress(OSError):
+        lock.unlink()
+    os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock ``.NAME.lock`` beside an output.
+
+    Raises
+    ------
+    BusyError
+        Another process holds it; the text says which, and since when.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        if not _try_lock(handle):
+            os.close(handle)
+            raise BusyError(f'"{path.name}" is being written by {_owner(lock)}; wait until it is done, or choose another name')
+        # Between opening and locking, the former owner may have removed the file: then this lock guards nothing.
+        try:
+            current = lock.stat()
+        except FileNotFoundError:
+            os.close(handle)
+            continue
+        own = os.fstat(handle)
+        if (current.st_ino, current.st_dev) == (own.st_ino, own.st_dev):
+            break
+        os.close(handle)
+    try:
+        record = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.ftruncate(handle, 0)
+        os.write(handle, json.dumps(record).encode())
+        yield
+    finally:
+        _unlink_own(handle, lock)

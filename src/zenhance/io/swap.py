@@ -1,0 +1,85 @@
+"""The last step of a commit: give the finished file or folder its name, without ever taking one that is in use."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+from zenhance.errors import OutputExistsError
+
+__all__ = ["place_file", "place_folder"]
+
+_AT_FDCWD = -100
+_NOREPLACE, _EXCHANGE = 1, 2
+
+
+def _taken(path: Path) -> OutputExistsError:
+    return OutputExistsError(f'"{path.name}" appeared while the result was being written and was not changed; choose another name')
+
+
+def _renameat2(old: Path, new: Path, flag: int) -> bool:
+    """Rename by the Linux call that can refuse to replace, or swap; False where it is not to be had."""
+    if sys.platform != "linux":
+        return False
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:
+        return False
+    if function(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), flag) == 0:
+        return True
+    error = ctypes.get_errno()
+    if flag == _NOREPLACE and error == 17:
+        raise _taken(new)
+    return False
+
+
+def place_file(payload: Path, path: Path, overwrite: bool) -> Path | None:
+    """Name a finished file; an existing one is replaced only where that was asked for.
+
+    Raises
+    ------
+    OutputExistsError
+        The name was taken meanwhile.
+    """
+    if overwrite:
+        payload.replace(path)
+        return None
+    try:
+        os.link(payload, path)
+    except FileExistsError as error:
+        raise _taken(path) from error
+    except OSError:
+        # Network shares and FAT know no hard links.
+        if _renameat2(payload, path, _NOREPLACE):
+            return None
+        if os.path.lexists(path):
+            raise _taken(path) from None
+        payload.rename(path)
+    return None
+
+
+def place_folder(payload: Path, path: Path, overwrite: bool) -> Path | None:
+    """Name a finished folder; an old one is swapped out and returned for removal.
+
+    Raises
+    ------
+    OutputExistsError
+        The name was taken meanwhile.
+    """
+    if not os.path.lexists(path):
+        if not _renameat2(payload, path, _NOREPLACE):
+            payload.rename(path)
+        return None
+    if not overwrite:
+        raise _taken(path)
+    if _renameat2(payload, path, _EXCHANGE):
+        return payload
+    aside = payload.parent / "replaced"
+    path.rename(aside)
+    try:
+        payload.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise
+    return aside
