@@ -1,0 +1,218 @@
+"""Richardson-Lucy deconvolution with background, Biggs-Andrews acceleration, total variation and a discrepancy stop rule.
+
+The image is ``y ~ A x + b``. Every number that belongs to the whole volume (how many iterations, how far each one is extrapolated, the
+factor that keeps the flux) is found once by :meth:`RichardsonLucy.measure` and kept in a :class:`Schedule`; :meth:`RichardsonLucy.replay`
+then does the same work on any tile without a single number of that tile's own, so that tiles agree with the whole::
+
+    measure(whole volume, or probe blocks of it) -> Schedule -> replay(tile 0), replay(tile 1), ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from zenhance.physics.blur import Blur
+from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
+from zenhance.solvers.total_variation import variation_factor_
+
+__all__ = ["RichardsonLucy"]
+
+_OUTLIER = 25.0
+"""Squared residuals are counted up to five standard deviations, so that a hot pixel does not decide when to stop."""
+_PERTURBATION = 0.05
+"""Size of the test perturbation in noise standard deviations: small against the noise, large against float32 rounding."""
+_TINY = 1e-30
+"""Stands for zero: products with it stay above the subnormal numbers, which are slow."""
+
+
+@dataclass(frozen=True)
+class RichardsonLucy:
+    """One Richardson-Lucy problem: a measurement, its blur and its camera.
+
+    Use it for images whose noise is mostly photon noise. Each iteration is
+
+    .. math:: x_{k+1} = \\frac{p_k}{1 - \\lambda\\,\\nabla\\!\\cdot(\\nabla p_k/|\\nabla p_k|_\\epsilon)} A^T \\frac{u}{A p_k + c},
+              \\qquad p_k = \\max(0, x_k + \\alpha_k (x_k - x_{k-1})),
+
+    where ``u = y - s`` are the data and ``c = b - s`` the background, both moved by ``s = offset - read_noise^2 / gain`` so that they are
+    distributed nearly like photons times gain.
+
+    Parameters
+    ----------
+    blur : Blur
+        The forward model A, of unit sum.
+    y : Tensor
+        The measurement, float32 (..., Z, Y, X), in camera units, on the device where the work is done.
+    camera : CameraModel
+        Background, gain, offset and read noise.
+    signal : float
+        A typical intensity above the background, in camera units, of the whole volume; it sets the smallest start value and the
+        smoothing of the gradient, and must not depend on the tile.
+    tv_weight : float
+        lambda above; 0 switches total variation off.
+    axis_weights : tuple of float
+        Lengths of a pixel step relative to the shortest axis, inverted, (z, y, x): 1 for the shortest; 0 leaves an axis out
+        of total variation.
+
+    Notes
+    -----
+    Where the pedestal ``c`` is 0, each iteration keeps the sum of ``x`` equal to that of ``u``. With a background, the positivity of x
+    turns noise in dark places into a little extra light (up to a few percent at 10 photons); :class:`Schedule` takes it back from the level
+    of the background, not from the specimen. Peak memory is about 11 float32 arrays of the size of `y` when measuring without a stop
+    rule, twice that with one, and 9 when replaying, total variation included.
+
+    Sources: Richardson 1972 (JOSA 62:55) and Lucy 1974 (AJ 79:745), eq. 15; Biggs & Andrews 1997 (Appl. Opt. 36:1766), eq. 7 and 10;
+    Dey et al. 2006 (Microsc. Res. Tech. 69:260), eq. 9; Snyder et al. 1995 (JOSA A 12:272) for the shift by the read noise.
+    """
+
+    blur: Blur
+    y: torch.Tensor
+    camera: CameraModel
+    signal: float
+    tv_weight: float = 0.0
+    axis_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    data: torch.Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", (self.y - self.camera.shift).clamp_(min=0.0))
+
+    @property
+    def floor(self) -> float:
+        """Smallest start value, above zero because a Richardson-Lucy iteration cannot leave zero."""
+        return max(1e-3 * self.signal, _TINY)
+
+    @property
+    def smoothing(self) -> float:
+        """Gradient that counts as flat: 1 % of the signal, and as much as keeps the explicit step of total variation from oscillating.
+
+        The divergence changes by up to ``4 * axes / smoothing`` per unit of x; it takes ``x * weight * 4 * axes / smoothing <= 1``.
+        """
+        axes = sum(weight > 0.0 for weight in self.axis_weights)
+        return max(1e-2, 4.0 * axes * self.tv_weight) * self.signal + _TINY
+
+    def start(self) -> torch.Tensor:
+        """Return the first estimate: the data seen once more through the blur, less the background, and never zero.
+
+        It is smooth, so that noise enters only through the iterations, and as close to the data as a smooth image is.
+        """
+        return self.blur(self.data).sub_(self.camera.pedestal).clamp_(min=self.floor)
+
+    def replay(self, schedule: Schedule, start: torch.Tensor | None = None) -> Generator[float, None, torch.Tensor]:
+        """Run the iterations of a schedule; yield the fraction done after each, return x (no background, not scaled).
+
+        No scalar is read back from the device.
+        """
+        x = self.start() if start is None else start.clone()
+        previous = x
+        for k, alpha in enumerate(schedule.alphas):
+            guess = _extrapolate(x, previous, alpha)
+            previous, x = x, self._update(guess, self._model(guess))
+            yield (k + 1) / schedule.iterations
+        return x
+
+    def measure(
+        self, iterations: int, *, accelerate: bool = True, rule: DiscrepancyRule | None = None, start: torch.Tensor | None = None
+    ) -> Generator[float, None, tuple[torch.Tensor, Schedule]]:
+        """Run on the whole volume, or on probe blocks of it, and find the schedule; return x (as :meth:`replay`) and the schedule.
+
+        Parameters
+        ----------
+        iterations : int
+            At most this many.
+        accelerate : bool
+            Extrapolate each step by alpha_k = <g_k, g_{k-1}> / <g_{k-1}, g_{k-1}>, clipped to [0, 1], with g_k = x_{k+1} - p_k.
+        rule : DiscrepancyRule, optional
+            When to stop earlier; by default never. It doubles the work: a copy of the data with a little extra noise runs along.
+        start : Tensor, optional
+            First estimate instead of :meth:`start`; not together with `rule`.
+
+        Yields
+        ------
+        float
+            Fraction done, after each iteration.
+        """
+        x = self.start() if start is None else start.clone()
+        previous, step = x, None
+        shadow = None if rule is None else _Shadow.of(self)
+        kept, count, alpha = x, iterations, 0.0
+        alphas: list[float] = []
+        for k in range(iterations):
+            guess = _extrapolate(x, previous, alpha)
+            model = self._model(guess)
+            if rule is not None and shadow is not None:
+                if rule.reached(*shadow.compare(self.data, model, alpha)):
+                    count = rule.best
+                    break
+                kept = x if rule.best == k else kept
+            previous, x = x, self._update(guess, model)
+            alphas.append(alpha)
+            if accelerate:
+                last, step = step, x - guess
+                alpha = 0.0 if last is None else _quotient(_dot(step, last), _dot(last, last))
+            yield (k + 1) / iterations
+        result = x if count == iterations else kept
+        curves = (tuple(rule.chi2), tuple(rule.freedom)) if rule is not None else ((), ())
+        return result, Schedule(tuple(alphas[:count]), *self._balance(result), *curves)
+
+    def _model(self, guess: torch.Tensor) -> torch.Tensor:
+        """A p + c, never zero."""
+        return self.blur(guess).add_(self.camera.pedestal).clamp_(min=_TINY)
+
+    def _update(self, guess: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+        """One Richardson-Lucy step; `model` is used up."""
+        update = self.blur.adjoint(torch.div(self.data, model, out=model)).mul_(guess)
+        if self.tv_weight > 0.0:
+            variation_factor_(update, guess, self.tv_weight, self.smoothing, self.axis_weights)
+        return update.clamp_(min=_TINY)
+
+    def _balance(self, x: torch.Tensor) -> tuple[float, float]:
+        """Find scale and level so that ``scale * x + level`` has the mean of y and is not negative where the background is not."""
+        background = self.camera.background
+        mean_x = float(x.mean(dtype=torch.float64))
+        mean_y = float(self.y.mean(dtype=torch.float64))
+        level = mean_y - mean_x
+        if level >= 0.0 and background > 0.0:
+            return 1.0, level
+        level = min(background, 0.0)
+        return ((mean_y - level) / mean_x if mean_x > _TINY and mean_y > level else 1.0), level
+
+
+class _Shadow:
+    """The same problem on data with a little extra noise, run in step with it to measure the freedom of the fit."""
+
+    def __init__(self, problem: RichardsonLucy, noise: torch.Tensor, variance: torch.Tensor) -> None:
+        self.problem, self.noise, self.variance = problem, noise, variance
+        self.x = self.previous = problem.start()
+
+    @classmethod
+    def of(cls, problem: RichardsonLucy) -> _Shadow:
+        """Perturb the data by +-5 % of their noise, the same signs on every device."""
+        variance = problem.blur(problem.data).mul_(problem.camera.gain)
+        variance.clamp_(min=max(problem.camera.read_noise**2, 1e-3 * float(variance.mean()), _TINY))
+        signs = torch.randint(0, 2, problem.y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+        noise = signs.mul_(2.0).sub_(1.0).to(problem.y.device).mul_(variance.sqrt())
+        return cls(replace(problem, y=torch.add(problem.y, noise, alpha=_PERTURBATION)), noise, variance)
+
+    def compare(self, data: torch.Tensor, model: torch.Tensor, alpha: float) -> tuple[float, float]:
+        """Return reduced chi-squared and freedom per voxel of `model`, and take one more step."""
+        guess = _extrapolate(self.x, self.previous, alpha)
+        mine = self.problem._model(guess)
+        freedom = float((mine - model).mul_(self.noise).div_(self.variance).mean()) / _PERTURBATION
+        chi2 = float((data - model).square_().div_(self.variance).clamp_(max=_OUTLIER).mean())
+        self.previous, self.x = self.x, self.problem._update(guess, mine)
+        return chi2, freedom
+
+
+def _extrapolate(x: torch.Tensor, previous: torch.Tensor, alpha: float) -> torch.Tensor:
+    return x if alpha == 0.0 else torch.lerp(previous, x, 1.0 + alpha).clamp_(min=_TINY)
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.dot(a.reshape(-1), b.reshape(-1)))
+
+
+def _quotient(numerator: float, denominator: float) -> float:
+    return min(max(numerator / denominator, 0.0), 1.0) if denominator > 0.0 else 0.0

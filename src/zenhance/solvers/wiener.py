@@ -1,0 +1,133 @@
+"""Wiener deconvolution as one product in the domain of the cosine transform, where a mirrored image has no edge.
+
+Half-sample symmetric boundaries turn a symmetric blur into a product with its transfer function H under the discrete cosine transform
+of type II. An axis that the PSF does not touch is not transformed, so that a plane stays a plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+__all__ = ["Wiener", "best_noise_to_signal", "reach_px"]
+
+_CANDIDATES = tuple(float(v) for v in np.logspace(-6.0, 1.0, 71))
+_AXES = (-3, -2, -1)
+
+
+def _cosine_matrix(size: int, device: torch.device) -> torch.Tensor:
+    """Orthonormal DCT-II: row k is cos(pi k (2 i + 1) / (2 size))."""
+    index = np.arange(size)
+    matrix = np.sqrt(2.0 / size) * np.cos(np.pi * np.outer(index, 2 * index + 1) / (2 * size))
+    matrix[0] /= np.sqrt(2.0)
+    return torch.from_numpy(matrix.astype(np.float32)).to(device)
+
+
+def _multiply(x: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:
+    return torch.movedim(torch.matmul(torch.movedim(x, axis, -1), matrix.t()), -1, axis)
+
+
+@dataclass(frozen=True)
+class Wiener:
+    """The regularised inverse of one kernel.
+
+    .. math:: F = (1 + \\epsilon) \\frac{H}{H^2 + \\epsilon}
+
+    Use it for a quick look, or as a linear reference: it rings beside bright spots, and noise it lets through may be negative.
+
+    Parameters
+    ----------
+    kernel : ndarray (Z, Y, X)
+        Odd, centred, of unit sum. Of a kernel that is not mirror-symmetric along an axis, its symmetric part is inverted.
+    noise_to_signal : float
+        epsilon, above 0.
+
+    Notes
+    -----
+    The factor 1 + epsilon makes F = 1 at frequency zero, so that the mean is kept and a constant image stays as it is. Peak memory: 5
+    float32 arrays of the size of the image. Source: Wiener 1949; Strang 1999 (SIAM Rev. 41:135) for the cosine transform.
+    """
+
+    kernel: npt.NDArray[np.float32]
+    noise_to_signal: float
+
+    def transfer(self, shape_px: Sequence[int], device: torch.device | str = "cpu") -> torch.Tensor:
+        """H, float32 (Z, Y, X); size 1 along axes that the kernel does not touch."""
+        values = self.kernel.astype(np.float64)
+        for axis, size in zip(_AXES, tuple(shape_px)[-3:], strict=True):
+            length = values.shape[axis]
+            if length == 1:
+                continue
+            offsets = np.arange(length) - length // 2
+            cosines = np.cos(np.pi * np.outer(np.arange(size), offsets) / size)
+            values = np.moveaxis(np.tensordot(values, cosines, axes=(axis, 1)), -1, axis)
+        return torch.from_numpy(values.astype(np.float32)).to(device)
+
+    def coefficients(self, y: torch.Tensor) -> torch.Tensor:
+        """Cosine transform of y (..., Z, Y, X) along the axes the kernel touches."""
+        for axis in _AXES:
+            if self.kernel.shape[axis] > 1:
+                y = _multiply(y, _cosine_matrix(y.shape[axis], y.device), axis)
+        return y
+
+    def apply(self, y: torch.Tensor) -> Generator[float, None, torch.Tensor]:
+        """Filter y (..., Z, Y, X), float32; yield the fraction done, return the same shape (may be negative)."""
+        spectrum = self.coefficients(y)
+        yield 0.5
+        transfer = self.transfer(y.shape, y.device)
+        spectrum = spectrum * transfer.mul(1.0 + self.noise_to_signal).div_(transfer.square().add_(self.noise_to_signal))
+        for axis in _AXES:
+            if self.kernel.shape[axis] > 1:
+                spectrum = _multiply(spectrum, _cosine_matrix(y.shape[axis], y.device).t(), axis)
+        yield 1.0
+        return spectrum
+
+
+def best_noise_to_signal(y: torch.Tensor, kernel: npt.NDArray[np.float32], variance: float) -> float:
+    """Choose epsilon so that the re-blurred result comes closest to the noise-free image, as far as the noise allows to tell.
+
+    Minimises Mallows' ``C_L = mean((1 - H F)^2 c^2) + 2 variance mean(H F)`` over 71 values from 1e-6 to 10, c the cosine transform of y.
+
+    Parameters
+    ----------
+    y : Tensor (..., Z, Y, X)
+        The measurement, or blocks of it.
+    kernel : ndarray (Z, Y, X)
+        As for :class:`Wiener`.
+    variance : float
+        Mean variance of the noise.
+
+    Notes
+    -----
+    Source: Mallows 1973 (Technometrics 15:661).
+    """
+    probe = Wiener(kernel, 1.0)
+    transfer = probe.transfer(y.shape, y.device).square()
+    power = probe.coefficients(y).square_()
+    risks = []
+    for epsilon in _CANDIDATES:
+        passed = transfer.mul(1.0 + epsilon).div_(transfer + epsilon)
+        risks.append(float((passed - 1.0).square_().mul(power).mean()) + 2.0 * variance * float(passed.mean()))
+    return _CANDIDATES[int(np.argmin(risks))]
+
+
+def reach_px(kernel: npt.NDArray[np.float32], noise_to_signal: float, remainder: float = 1e-6) -> tuple[int, int, int]:
+    """Distance (z, y, x) beyond which the filter's response holds less than `remainder` of its sum of magnitudes, axis by axis."""
+    reach = []
+    for axis in range(3):
+        profile = kernel.astype(np.float64).sum(axis=tuple(a for a in range(3) if a != axis))
+        if profile.size == 1:
+            reach.append(0)
+            continue
+        size = max(1024, 32 * profile.size)
+        offsets = np.arange(profile.size) - profile.size // 2
+        transfer = np.cos(2.0 * np.pi * np.outer(np.arange(size // 2 + 1), offsets) / size) @ profile
+        response = np.abs(np.fft.irfft((1.0 + noise_to_signal) * transfer / (transfer**2 + noise_to_signal), n=size))[: size // 2]
+        outside = 2.0 * (response.sum() - np.cumsum(response)) / (2.0 * response.sum() - response[0])
+        reach.append(int(np.argmax(outside < remainder)) + 1)
+    z, y, x = reach
+    return z, y, x
