@@ -1,0 +1,167 @@
+"""``zenhance doctor``: what is installed, what is found, and what is missing for which purpose."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any, Literal
+
+__all__ = ["Check", "examine", "is_healthy", "run_checks"]
+
+State = Literal["ok", "note", "fail"]
+
+_BASE = ("numpy", "scipy", "scikit-image", "torch", "tifffile", "zarr", "pydantic", "psf-generator")
+_VENDOR = {
+    "imagecodecs": "compressed TIFF",
+    "czifile": "Zeiss CZI",
+    "liffile": "Leica LIF",
+    "nd2": "Nikon ND2",
+    "oiffile": "Olympus OIB and OIF",
+    "mrc": "DeltaVision DV",
+}
+_QT = ("PyQt6", "PySide6", "PyQt5")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding: ``ok``, ``note`` (something optional is not there) or ``fail`` (enhancing will not work)."""
+
+    name: str
+    state: State
+    detail: str
+
+    def record(self) -> dict[str, str]:
+        """Return the finding for ``--json``."""
+        return asdict(self)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _check_program() -> Check:
+    import zenhance
+
+    return Check("zenhance", "ok", f"{zenhance.__version__}, Python {platform.python_version()} on {platform.platform()}")
+
+
+def _check_libraries() -> Check:
+    found = {name: _installed(name) for name in _BASE}
+    missing = [name for name, number in found.items() if number is None]
+    if missing:
+        return Check("libraries", "fail", f"missing: {', '.join(missing)}; install with: python -m pip install {' '.join(missing)}")
+    return Check("libraries", "ok", ", ".join(f"{name} {number}" for name, number in found.items()))
+
+
+def _check_device() -> Check:
+    from zenhance.tiling.device import choose_device
+
+    chosen = choose_device("auto")
+    return Check("device", "ok", f"{chosen.name} ({chosen.title}): {chosen.reason}")
+
+
+def _check_memory() -> Check:
+    from zenhance.tiling.budget import free_bytes
+
+    free = free_bytes("cpu")
+    state: State = "ok" if free >= 1e9 else "note"
+    return Check("memory", state, f"{free / 1e9:.1f} GB to plan with{'' if state == 'ok' else '; close other programs for larger tiles'}")
+
+
+def _check_threads() -> Check:
+    import torch
+
+    limits = [f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ]
+    note = f", limited by {', '.join(limits)}" if limits else ""
+    return Check("threads", "ok", f"{torch.get_num_threads()} for computing, {os.cpu_count()} cores{note}")
+
+
+def _check_napari() -> Check:
+    napari = _installed("napari")
+    bindings = [f"{name} {number}" for name in _QT if (number := _installed(name))]
+    if napari and bindings:
+        return Check("napari", "ok", f"napari {napari}, {', '.join(bindings)}")
+    lacking = "napari" if not napari else "a Qt binding"
+    return Check("napari", "note", f'{lacking} is not installed; only the plugin needs it: python -m pip install "zenhance[all]"')
+
+
+def _check_vendor_readers() -> Check:
+    found = [f"{name} ({what})" for name, what in _VENDOR.items() if _installed(name)]
+    missing = [f"{name} ({what})" for name, what in _VENDOR.items() if not _installed(name)]
+    if missing:
+        return Check("file formats", "note", f'missing {", ".join(missing)}; for these files: python -m pip install "zenhance[io]"')
+    return Check("file formats", "ok", f"TIFF, OME-Zarr, {', '.join(found)}")
+
+
+def _check_methods() -> Check:
+    from zenhance.contract import registry
+
+    specs = [registry.load(name).spec for name in registry.names()]
+    learnt = [spec.name for spec in specs if spec.learns == "pairs"]
+    weights = f"learnt weights are used by {', '.join(learnt)}" if learnt else "none of them needs learnt weights"
+    return Check("methods", "ok", f"{', '.join(spec.name for spec in specs)}; {weights}")
+
+
+def _check_samples() -> Check:
+    from zenhance.io.samples import open_sample, sample_names
+
+    found = [f"{name} ({open_sample(name).describe()})" for name in sample_names()]
+    if not found:
+        return Check("samples", "fail", "no sample is installed; install zenhance again")
+    return Check("samples", "ok", ", ".join(found))
+
+
+def _check_manifest() -> Check:
+    spec = find_spec("zenhance")
+    from importlib.resources import files
+
+    there = spec is not None and files("zenhance").joinpath("napari.yaml").is_file()
+    return Check("plugin", "ok", "manifest found") if there else Check("plugin", "note", "napari will not list zenhance; install it again")
+
+
+_CHECKS: tuple[Callable[[], Check], ...] = (
+    _check_program,
+    _check_libraries,
+    _check_device,
+    _check_memory,
+    _check_threads,
+    _check_methods,
+    _check_samples,
+    _check_vendor_readers,
+    _check_napari,
+    _check_manifest,
+)
+
+
+def examine(check: Callable[[], Check]) -> Check:
+    """Run one check; a check that breaks is itself a finding."""
+    from zenhance.errors import sentence
+
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - a doctor reports whatever is broken, and goes on
+        name = check.__name__.removeprefix("_check_").replace("_", " ")
+        return Check(name, "fail", sentence(error))
+
+
+def run_checks() -> list[Check]:
+    """Return all findings, the program's own first."""
+    return [examine(check) for check in _CHECKS]
+
+
+def is_healthy(checks: list[Check]) -> bool:
+    """Tell whether enhancing works; notes do not count."""
+    return all(check.state != "fail" for check in checks)
+
+
+def report(checks: list[Check]) -> dict[str, Any]:
+    """Return the findings for ``--json``."""
+    return {"healthy": is_healthy(checks), "python": sys.executable, "checks": [check.record() for check in checks]}

@@ -1,0 +1,19 @@
+"""Options that several commands share, each with its one line of help."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["Json", "Overwrite", "Series", "text_option"]
+
+
+def text_option(metavar: str, help_line: str, *names: str) -> Any:
+    """Return an option that takes one word; its help line says unit and default."""
+    return typer.Option(*names, metavar=metavar, help=help_line, show_default=False)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout, errors included; default off.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists; default off. The input is never changed.")]
+Series = Annotated[str, text_option("N", "Image of a file that holds several, counted from 0; default 0.")]

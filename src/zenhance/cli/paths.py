@@ -1,0 +1,209 @@
+"""Which files a call reads and where each result goes, settled and checked before anything is computed."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zenhance.errors import FailureKind, MethodError, ReadError, WriteError
+
+__all__ = ["Job", "batch_status", "check_free_space", "check_target", "extra_path", "plan_jobs", "stem"]
+
+OUTPUT_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr", ".tif", ".tiff")
+# What a folder given as INPUT is searched for.
+INPUT_SUFFIXES = (
+    *OUTPUT_SUFFIXES,
+    ".lsm",
+    ".stk",
+    ".czi",
+    ".lif",
+    ".nd2",
+    ".oib",
+    ".oif",
+    ".dv",
+    ".r3d",
+    ".btf",
+    ".tf8",
+    ".flex",
+    ".h5",
+    ".hdf5",
+    ".inr",
+    ".inr.gz",
+    ".png",
+    ".jpg",
+    ".jpeg",
+)
+MAX_NAME_BYTES = 255
+# The result is written under a longer name first (".NAME.partial" and the like), which has to fit as well.
+PARTIAL_NAME_BYTES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to enhance and where its result goes."""
+
+    source: Path
+    target: Path
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without its suffix, compound suffixes such as ``.ome.tif`` taken whole."""
+    for suffix in sorted(INPUT_SUFFIXES, key=len, reverse=True):
+        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def extra_path(target: Path, name: str) -> Path:
+    """Return where a further output of a method goes: beside the first, its name added."""
+    base = stem(target)
+    return target.with_name(f"{base}_{name}{target.name[len(base) :]}")
+
+
+def _is_image_folder(path: Path) -> bool:
+    return path.suffix.lower() == ".zarr" or any((path / mark).exists() for mark in (".zattrs", ".zgroup", ".zarray", "zarr.json"))
+
+
+def _inside_folder(folder: Path) -> list[Path]:
+    found = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(INPUT_SUFFIXES) and not p.name.startswith(".")]
+    if not found:
+        raise ReadError(folder, "the folder holds no image; give a file, or a folder with TIFF, OME-Zarr or microscope files")
+    return found
+
+
+def _expand(word: str) -> tuple[list[Path], bool]:
+    """Return the files that one INPUT word stands for, and whether it may stand for several."""
+    path = Path(word)
+    if os.path.lexists(path):
+        return (_inside_folder(path), True) if path.is_dir() and not _is_image_folder(path) else ([path], False)
+    if glob.has_magic(word):
+        found = [Path(name) for name in sorted(glob.glob(word, recursive=True))]  # noqa: PTH207 - Path.glob takes no absolute patterns
+        found = [p for p in found if not p.is_dir() or _is_image_folder(p)]
+        if not found:
+            raise ReadError(word[:150], "no file matches; check the pattern and the folder")
+        return found, True
+    raise ReadError(word[:150], "there is no such file; check the path")
+
+
+def _names(sources: Sequence[Path], method: str) -> list[str]:
+    """Return a result name for each source; sources that differ in suffix or folder only get different names."""
+    names = [stem(source) for source in sources]
+    doubles = Counter(name.casefold() for name in names)
+    names = [n if doubles[n.casefold()] == 1 else s.name.replace(".", "_") for n, s in zip(names, sources, strict=True)]
+    doubles = Counter(name.casefold() for name in names)
+    names = [n if doubles[n.casefold()] == 1 else f"{s.parent.name}_{n}" for n, s in zip(names, sources, strict=True)]
+    clash = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
+    if clash:
+        raise MethodError(f'several inputs are called "{clash[0]}"; enhance their folders one at a time, into different folders')
+    return [f"{name}_{method}.ome.tif" for name in names]
+
+
+def plan_jobs(inputs: Sequence[str], output: str, method: str) -> tuple[list[Job], bool]:
+    """Pair each input file with its output.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Files, OME-Zarr folders, folders of images, or glob patterns.
+    output : str
+        A file for one input; a folder for several, where each result is called ``NAME_METHOD.ome.tif``.
+    method : str
+        Name of the method.
+
+    Returns
+    -------
+    jobs : list of Job
+    batch : bool
+        Whether the inputs were several, or might have been.
+
+    Raises
+    ------
+    ReadError
+        An input is not there.
+    MethodError
+        The output's suffix is not one that can be written, or two results would share a name.
+    """
+    # one missing file among several fails by itself, later; it must not stop the rest
+    expanded = [([Path(w)], False) if len(inputs) > 1 and not glob.has_magic(w) and not os.path.lexists(w) else _expand(w) for w in inputs]
+    sources = list(dict.fromkeys(path for paths, _ in expanded for path in paths))
+    batch = len(sources) > 1 or any(several for _, several in expanded)
+    target = Path(output)
+    is_folder = output.endswith(("/", os.sep)) or (target.is_dir() and not _is_image_folder(target))
+    if batch or is_folder:
+        _make_folder(target, output)
+        return [Job(s, target / n) for s, n in zip(sources, _names(sources, method), strict=True)], batch
+    return [Job(sources[0], target)], False
+
+
+def _make_folder(folder: Path, written: str) -> None:
+    """Make the output folder if it is the only one missing; never more than one level, which would hide a typing error."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError:
+        raise WriteError(
+            f'several inputs need a folder to go to, but the output "{written}" is a file; name a folder', FailureKind.BAD_PARAMETER
+        ) from None
+    except FileNotFoundError:
+        raise WriteError(f'the folder "{folder.parent}" for the output does not exist; make it first or choose another') from None
+    except OSError as error:
+        raise WriteError(f'the folder "{written}" cannot be made ({error.strerror}); choose a folder where you may write') from error
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a folder is an image store that zenhance wrote."""
+    from zenhance.io.write_zarr import is_our_store
+
+    return bool(is_our_store(folder))
+
+
+def check_target(source: Path | None, target: Path, overwrite: bool) -> None:
+    """Refuse an output path that could not be written in the end, before the work begins.
+
+    Raises
+    ------
+    MethodError
+        The suffix is not one that can be written.
+    OutputExistsError
+        There is something already, and overwriting was not asked for, or it is not zenhance's to replace.
+    WriteError
+        The folder is missing or not writable, the name is too long, or the output is the input.
+    """
+    from zenhance.io.commit import check_output
+
+    if not target.name.lower().endswith(OUTPUT_SUFFIXES) or target.name.lower() in OUTPUT_SUFFIXES:
+        raise MethodError(f'the output "{target}" cannot be written; its name must end in .ome.tif, .tif or .ome.zarr')
+    most = MAX_NAME_BYTES - PARTIAL_NAME_BYTES
+    if len(os.fsencode(target.name)) > most:
+        raise WriteError(f'the output name "{target.name[:60]}..." is too long; allowed are {most} bytes, choose a shorter one')
+    sources = [source] if source is not None and source.exists() else []
+    folder = target.suffix.lower() == ".zarr"
+    check_output(target, overwrite=overwrite, sources=sources, folder=folder, ours=_is_ours if folder else lambda _: False)
+
+
+def check_free_space(target: Path, needed_bytes: int) -> None:
+    """Refuse a run whose result would not fit on the disk, a tenth to spare.
+
+    Raises
+    ------
+    WriteError
+        The text says how much is needed and how much is free.
+    """
+    free = shutil.disk_usage(target.parent).free
+    if needed_bytes * 1.1 > free:
+        raise WriteError(
+            f'the disk of "{target.parent}" has {free / 1e9:.2g} GB free but the result needs {needed_bytes * 1.1 / 1e9:.2g} GB; '
+            "free some space or choose another folder",
+            FailureKind.DISK_FULL,
+        )
+
+
+def batch_status(codes: Iterable[int]) -> int:
+    """Return the exit code of a batch: 0 if all went well, 10 if some failed, the first failure's code if all did."""
+    codes = list(codes)
+    failed = [code for code in codes if code]
+    return 0 if not failed else failed[0] if len(failed) == len(codes) else 10

@@ -1,0 +1,185 @@
+"""``zenhance enhance``: one file after another through the main path, each with its own result or its own sentence."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zenhance.cli.gate import Session, failure_record, print_json
+from zenhance.cli.paths import Job, batch_status, check_free_space, check_target, extra_path
+from zenhance.cli.progress import Reporter, format_seconds, open_reporter
+from zenhance.errors import RunCancelled
+
+if TYPE_CHECKING:
+    from zenhance.enhance import EnhanceRequest, EnhanceResult
+    from zenhance.stack import Stack
+
+__all__ = ["RunOptions", "run_jobs"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run, as opposed to what: nothing here changes a voxel of the result."""
+
+    overwrite: bool = False
+    series: int = 0
+
+
+def _compute(stack: Stack, request: EnhanceRequest, session: Session, reporter: Reporter) -> EnhanceResult:
+    """Run the request, showing each step; the first Ctrl-C ends it at the next one."""
+    from zenhance.enhance import enhance_steps
+
+    with session.stop.watched() as cancel:
+        steps = enhance_steps(stack, request, cancel)
+        try:
+            while True:
+                try:
+                    step = next(steps)
+                except StopIteration as done:
+                    result: EnhanceResult = done.value
+                    break
+                reporter.update(step)
+        finally:
+            steps.close()
+    if cancel.is_set():
+        raise RunCancelled("the run was cancelled; nothing was written")
+    return result
+
+
+def _targets(job: Job, request: EnhanceRequest) -> dict[str, Path]:
+    """Return where each output of the method goes; the first one's name is the key ``""``."""
+    from zenhance.contract import registry
+
+    extras = registry.load(request.method).spec.outputs[1:]
+    return {"": job.target, **{spec.name: extra_path(job.target, spec.name) for spec in extras}}
+
+
+def _open(job: Job, request: EnhanceRequest, options: RunOptions) -> Stack:
+    from zenhance.io import open_stack
+
+    return open_stack(job.source, axes=request.axes, series=options.series)
+
+
+def enhance_file(job: Job, request: EnhanceRequest, options: RunOptions, session: Session, reporter: Reporter) -> dict[str, Any]:
+    """Enhance one file and write the result.
+
+    Returns
+    -------
+    dict
+        What ``--json`` prints: paths, seconds, device, warnings and a summary of the provenance.
+
+    Raises
+    ------
+    ZenhanceError
+        Whatever went wrong; the output path is as it was before.
+    """
+    from zenhance.enhance import plan_run
+    from zenhance.io import write_stack
+
+    started = time.perf_counter()
+    targets = _targets(job, request)
+    for target in targets.values():
+        check_target(job.source, target, options.overwrite)
+    stack = _open(job, request, options)
+    # the reader has put the axes into order already; the record keeps them as the file has them
+    running = request.model_copy(update={"axes": None})
+    plan = plan_run(stack, running)
+    check_free_space(job.target, plan.result_bytes)
+    reporter.line(f"{job.source.name}: {plan.stack.describe()}")
+    if plan.psf is not None:
+        reporter.line(f"  PSF: {plan.psf.describe()}")
+    reporter.line(f"  {plan.describe()}")
+    result = _compute(stack, running, session, reporter)
+    provenance = result.provenance.model_copy(update={"request": request.model_dump(mode="json"), "input_name": job.source.name})
+    reporter.line(f"  writing {job.target}")
+    for name, target in targets.items():
+        image = result.extras[name] if name else result.stack
+        write_stack(target, image, overwrite=options.overwrite, source=job.source, provenance=provenance)
+    return {
+        "input": str(job.source),
+        "output": str(job.target),
+        "extras": {name: str(target) for name, target in targets.items() if name},
+        "method": request.method,
+        "seconds": round(time.perf_counter() - started, 3),
+        "device": provenance.device,
+        "device_reason": provenance.device_reason,
+        "warnings": list(provenance.warnings),
+        "provenance": {
+            "version": provenance.version,
+            "input_sha256": provenance.input_sha256,
+            "request": provenance.request,
+            "psf": provenance.psf,
+            "noise": provenance.noise,
+            "tiles": provenance.tiles,
+            "seed": provenance.seed,
+            "clipped_voxels": provenance.clipped_voxels,
+        },
+    }
+
+
+def _print_result(record: dict[str, Any]) -> None:
+    for warning in record["warnings"]:
+        print(f"zenhance: warning: {warning}", file=sys.stderr)
+    print(f"{record['output']}  ({format_seconds(record['seconds'])}, {record['device']})", flush=True)
+
+
+def _print_summary(records: Sequence[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for heading in ("file", "result"):
+        table.add_column(heading, overflow="fold")
+    for record in records:
+        failed = "error" in record
+        text = record["error"] if failed else f"{record['output']}, {format_seconds(record['seconds'])}"
+        table.add_row(escape(Path(record["input"]).name), f"{'[red]failed[/red]' if failed else '[green]done[/green]'}: {escape(text)}")
+    # a table cut at 80 columns in a log would break the paths in it
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def run_jobs(jobs: Sequence[Job], batch: bool, request: EnhanceRequest, options: RunOptions, session: Session) -> int:
+    """Enhance all files and return the exit code.
+
+    A single file's error is raised. In a batch each error is told at once and in the summary, and the next file is begun.
+
+    Returns
+    -------
+    int
+        0 if all went well, 10 if some files failed, the first failure's code if all did.
+    """
+    if not batch:
+        with open_reporter(session.json_wanted) as reporter:
+            record = enhance_file(jobs[0], request, options, session, reporter)
+        print_json(record) if session.json_wanted else _print_result(record)
+        return 0
+    records = [_batch_record(job, request, options, session) for job in jobs]
+    status = batch_status(record.get("exit_code", 0) for record in records)
+    if session.json_wanted:
+        failed = sum("error" in record for record in records)
+        print_json({"results": records, "done": len(records) - failed, "failed": failed, "exit_code": status})
+    else:
+        _print_summary(records)
+    return status
+
+
+def _batch_record(job: Job, request: EnhanceRequest, options: RunOptions, session: Session) -> dict[str, Any]:
+    try:
+        with open_reporter(session.json_wanted) as reporter:
+            return enhance_file(job, request, options, session, reporter)
+    except RunCancelled:
+        raise
+    except Exception as error:  # noqa: BLE001 - the documented rule of a batch: one failing file never stops the rest
+        if session.debug:
+            import traceback
+
+            traceback.print_exception(error, file=sys.stderr)
+        record = {"input": str(job.source), **failure_record(error, session.stop)}
+        print(f"zenhance: {job.source.name}: {record['error']}", file=sys.stderr, flush=True)
+        return record

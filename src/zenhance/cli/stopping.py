@@ -1,0 +1,71 @@
+"""How Ctrl-C and a polite kill reach a run: as a cancel event while it computes, as an interrupt everywhere else."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["StopRequest", "stop_on_signals"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Whether the user asked to stop, and by which signal.
+
+    Attributes
+    ----------
+    event : threading.Event
+        Set by the first signal; a run looks at it after every step.
+    signal_number : int or None
+        The first signal that came.
+    """
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.signal_number: int | None = None
+        self._watched = False
+
+    @property
+    def exit_code(self) -> int:
+        """130 after Ctrl-C, 143 after a terminate signal."""
+        return 128 + (self.signal_number or signal.SIGINT)
+
+    @contextmanager
+    def watched(self) -> Iterator[threading.Event]:
+        """While this lasts, the caller promises to look at the event, so the first signal only sets it."""
+        self._watched = True
+        try:
+            yield self.event
+        finally:
+            self._watched = False
+
+    def handle(self, signal_number: int, _frame: FrameType | None = None) -> None:
+        """Take note of a signal; a second one, or one that nobody would look at, interrupts on the spot."""
+        again = self.event.is_set()
+        if self.signal_number is None:
+            self.signal_number = int(signal_number)
+        self.event.set()
+        if again or not self._watched:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Route SIGINT and SIGTERM to a :class:`StopRequest`; the handlers of before come back afterwards.
+
+    Outside the main thread, where Python allows no handlers, the request is there but no signal reaches it.
+    """
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.handle) for number in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
