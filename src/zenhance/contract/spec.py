@@ -194,6 +194,8 @@ class MethodSpec:
         Whether the seed matters.
     learns : {'no', 'pairs', 'own_stack'}
         What it can learn from.
+    default_weights : str
+        Name of the weights to use where the request names none.
     source : str
         Paper and equation.
     """
@@ -210,6 +212,7 @@ class MethodSpec:
     needs_psf: bool = False
     stochastic: bool = False
     learns: Literal["no", "pairs", "own_stack"] = "no"
+    default_weights: str = ""
     source: str = ""
 
 

@@ -1,0 +1,1 @@
+"""The models that ship, as safetensors, each with its card inside."""
