@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from zenhance.contract.spec import FloatArray, MethodSpec, OutputSpec
 from zenhance.enhance.request import EnhanceRequest
-from zenhance.enhance.volumes import VolumeReader
+from zenhance.volumes import VolumeReader
 from zenhance.stack import Stack
 from zenhance.tiling.budget import free_bytes
 

@@ -11,7 +11,7 @@ from zenhance.contract import registry
 from zenhance.enhance.plan import plan_run
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.enhance.run import EnhanceResult, Progress, enhance_steps
-from zenhance.enhance.volumes import VolumeReader, measure
+from zenhance.volumes import VolumeReader, measure
 from zenhance.stack import Stack
 
 __all__ = ["as_requested", "estimate_steps", "preview_steps"]

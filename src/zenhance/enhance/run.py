@@ -28,7 +28,7 @@ from zenhance.contract.spec import Method, MethodContext, OutputSpec, Prepared, 
 from zenhance.enhance.output import Output, allocate
 from zenhance.enhance.plan import RunPlan, plan_run, plan_volume, psf_for
 from zenhance.enhance.request import EnhanceRequest
-from zenhance.enhance.volumes import VolumeReader, measure, measure_noise
+from zenhance.volumes import VolumeReader, measure, measure_noise
 from zenhance.errors import FailureKind, MemoryBudgetError, RunCancelled, classify
 from zenhance.physics.noise import PoissonGauss
 from zenhance.provenance import METADATA_KEY, ArrayHash, Provenance

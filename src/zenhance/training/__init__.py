@@ -1,0 +1,1 @@
+"""Learning: recipes, patches, one loop for all methods, and a state that survives being killed."""

@@ -1,0 +1,167 @@
+"""A recipe: everything that decides what a method learns, in one frozen object that reads and writes YAML."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from zenhance.contract import registry
+from zenhance.contract.settings import explain
+from zenhance.errors import RecipeError
+
+__all__ = ["Data", "Pair", "Recipe", "Simulated", "load_recipe", "recipe_names"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Simulated(_Strict):
+    """Training pairs from the simulator."""
+
+    specimen: str = Field(description="name of the specimen, as `zenhance simulate` takes it")
+    count: int = Field(8, ge=1, description="how many stacks to train on")
+    validation: int = Field(2, ge=1, description="how many further stacks to validate on")
+    seed: int = Field(1000, ge=0, description="seed of the first stack; the next one's is one higher")
+    shape_px: tuple[int, int, int] = Field((24, 160, 160), description="size of a stack z, y, x in voxels")
+    voxel_size_um: tuple[float, float, float] = Field((0.5, 0.22, 0.22), description="voxel size z, y, x in µm")
+    scale: int = Field(1, ge=1, le=4, description="truth voxels per measured voxel along y and x")
+    microscopes: tuple[dict[str, Any], ...] = Field(({},), description="settings of the microscopes, taken in turn")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings of the specimen")
+
+
+class Pair(_Strict):
+    """A measured file and its sharp counterpart."""
+
+    measured: str = Field(description="file with the measured stack")
+    truth: str = Field(description="file with the sharp stack, same place and shape (or a whole multiple of it)")
+
+
+class Data(_Strict):
+    """What to learn from; give at least one kind."""
+
+    simulated: tuple[Simulated, ...] = Field((), description="simulated pairs")
+    pairs: tuple[Pair, ...] = Field((), description="the user's own pairs")
+    stacks: tuple[str, ...] = Field((), description="measured stacks alone, for methods that learn without truth")
+    validation_share: float = Field(0.2, gt=0, lt=1, description="share of the user's files (at least one) kept for validation")
+
+    @model_validator(mode="after")
+    def _something(self) -> Data:
+        if not (self.simulated or self.pairs or self.stacks):
+            raise RecipeError("the recipe names no data; give simulated, pairs or stacks")
+        return self
+
+
+class Recipe(_Strict):
+    """How to train a method.
+
+    Raises
+    ------
+    RecipeError
+        A key is unknown (the nearest one is offered), missing, or out of range.
+    """
+
+    method: str = Field(description="name of the method")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name of the model, and of its file")
+    description: str = Field("", description="what the model is for, in one sentence")
+    architecture: dict[str, Any] = Field(default_factory=dict, description="what decides the network's shape; the method checks it")
+    data: Data = Field(description="what to learn from")
+    patch_px: int = Field(64, ge=8, description="patch size along y and x in pixels")
+    batch: int = Field(16, ge=1, description="patches per step")
+    steps: int = Field(4000, ge=1, description="optimiser steps")
+    minutes: float | None = Field(None, gt=0, description="time budget; the run ends there if the steps are not done before")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
+    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up before the cosine")
+    ema: float = Field(0.995, ge=0, lt=1, description="decay of the running mean of the weights, which is what is kept")
+    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
+    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the forward pass")
+    validate_every: int = Field(200, ge=1, description="steps between validations")
+    validation_patches: int = Field(32, ge=1, description="patches in a validation")
+    patience: int = Field(20, ge=1, description="validations without a better one before stopping")
+    seed: int = Field(0, ge=0, description="seed of initialisation, patches and augmentation")
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise RecipeError(_where(error)) from error
+
+    @model_validator(mode="after")
+    def _fits_method(self) -> Recipe:
+        learns = registry.load(self.method).spec.learns
+        if learns == "no":
+            raise RecipeError(f"the method {self.method} does not learn; choose one that does, see `zenhance methods`")
+        if learns == "pairs" and self.data.stacks:
+            raise RecipeError(f"the method {self.method} learns from pairs only; give pairs or simulated, not stacks")
+        return self
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML, without what is left at its default."""
+        fields = self.model_dump(mode="json", exclude_defaults=True)
+        return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Recipe:
+        """Read what :meth:`to_yaml` wrote, or what a user typed.
+
+        Raises
+        ------
+        RecipeError
+            The text is no YAML mapping, or a key or value is wrong.
+        """
+        try:
+            fields = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"the recipe is not valid YAML: {' '.join(str(error).split())[:120]}; write key: value lines") from error
+        if not isinstance(fields, dict):
+            raise RecipeError("the recipe is not a list of key: value lines; begin with method: and name:")
+        return cls(**fields)
+
+
+def _where(error: ValidationError) -> str:
+    """Name the key in the model it is part of, however deep it lies."""
+    parts: dict[str, type[BaseModel]] = {"data": Data, "simulated": Simulated, "pairs": Pair}
+    model: type[BaseModel] = Recipe
+    for part in error.errors(include_url=False)[0]["loc"][:-1]:
+        model = parts.get(str(part), model)
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "extra_forbidden" and model is not Recipe:
+        name = str(first["loc"][-1])
+        near = difflib.get_close_matches(name, model.model_fields, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(model.model_fields)}"
+        return f'there is no recipe key called "{".".join(str(p) for p in first["loc"])}"; {hint}'
+    return explain(error, Recipe, "recipe key")
+
+
+def _folder() -> Path:
+    return Path(str(files("zenhance.training"))) / "recipes"
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of the recipes that ship."""
+    return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
+
+
+def load_recipe(wanted: str) -> Recipe:
+    """Return a recipe by the path of a YAML file, by its own name, or by the name of a method (its first recipe).
+
+    Raises
+    ------
+    RecipeError
+        There is none, or it cannot be used as written.
+    """
+    path = Path(wanted).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RecipeError(f'there is no recipe file "{wanted}"; the recipes that ship are {", ".join(recipe_names())}')
+        return Recipe.from_yaml(path.read_text(encoding="utf-8"))
+    for name in (wanted, f"{wanted}_meristem"):
+        if name in recipe_names():
+            return Recipe.from_yaml((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+    raise RecipeError(f'there is no recipe "{wanted}"; give a YAML file or one of {", ".join(recipe_names())}')
