@@ -22,8 +22,8 @@ __all__ = ["CellReport", "DepthBin", "cells_found", "segment_cells"]
 
 SMOOTH_UM = 0.35
 LOCAL_MEAN_UM = 4.0
-MINIMUM_DEPTH = 0.12
-"""How far a minimum must lie below the pass to the next one, as a share of the local mean."""
+MINIMUM_DEPTH = 0.25
+"""How far a minimum must lie below the pass to the next one, as a share of the local mean; the truth itself is segmented best so."""
 MIN_IOU = 0.6
 MIN_CELL_UM3 = 15.0
 """Smaller true cells are slivers that the border of the field left over; they are not asked for."""

@@ -67,7 +67,7 @@ class Microscope(Parameters):
 
     sigma_shallow_um: Annotated[
         tuple[Positive, Positive, Positive], Field(description="PSF at the surface (z, y, x)", json_schema_extra={"unit": "µm, σ"})
-    ] = (0.55, 0.19, 0.19)
+    ] = (0.56, 0.16, 0.16)
     sigma_deep_um: Annotated[
         tuple[Positive, Positive, Positive], Field(description="PSF at deep_at_um (z, y, x)", json_schema_extra={"unit": "µm, σ"})
     ] = (1.1, 0.36, 0.36)
@@ -91,7 +91,7 @@ class Microscope(Parameters):
         float, Field(ge=0, description="standard deviation of the read-out", json_schema_extra={"unit": "grey values"})
     ] = 6.0
     dtype: Annotated[Literal["uint8", "uint16"], Field(description="pixel type")] = "uint16"
-    na: Annotated[float, Field(gt=0, description="numerical aperture")] = 1.0
+    na: Annotated[float, Field(gt=0, description="numerical aperture")] = 0.9
     refractive_index: Annotated[float, Field(gt=0, description="of the immersion medium")] = 1.33
     excitation_nm: Annotated[tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})] = (561.0, 458.0)
     emission_nm: Annotated[tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})] = (615.0, 475.0)

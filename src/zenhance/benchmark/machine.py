@@ -1,0 +1,53 @@
+"""Which machine a figure was measured on: it belongs beside every number of seconds."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Machine", "describe_machine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Processor, threads and libraries behind a measurement."""
+
+    cpu: str
+    cores: int
+    threads: int
+    gpu: str
+    python: str
+    torch: str
+
+    def describe(self) -> str:
+        """One line for the foot of a table."""
+        gpu = f", {self.gpu}" if self.gpu else ""
+        return f"{self.cpu}, {self.cores} cores, {self.threads} threads{gpu}; Python {self.python}, torch {self.torch}"
+
+
+def describe_machine() -> Machine:
+    """Look at the machine this process runs on; ``cores`` are those it may use."""
+    import torch
+
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return Machine(
+        cpu=_cpu_name(),
+        cores=len(allowed) if allowed else os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        gpu=gpu,
+        python=platform.python_version(),
+        torch=torch.__version__,
+    )
+
+
+def _cpu_name() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine() or "unknown processor"
