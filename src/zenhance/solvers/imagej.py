@@ -53,10 +53,11 @@ class Id3dSettings:
 
 @dataclass(frozen=True, slots=True)
 class PlaneResult:
-    """One deconvolved plane, float32 (Y, X), and the mean change in percent of each iteration that was run."""
+    """One deconvolved plane, float32 (Y, X), how many iterations it took, and the mean change in percent after each (if measured)."""
 
     plane: torch.Tensor
-    percent: tuple[float, ...]
+    iterations: int
+    percent: tuple[float, ...] = ()
 
 
 def _padded_id3d(size: int) -> int:
@@ -155,7 +156,7 @@ def iterative_deconvolve(
         if _is_done(percent, settings):
             break
     x = torch.fft.irfft2(torch.fft.rfft2(x).mul_(smooth).div_(a_sum), s=padded)
-    return PlaneResult(x[top : top + height, left : left + width].contiguous(), tuple(percent))
+    return PlaneResult(x[top : top + height, left : left + width].contiguous(), len(percent), tuple(percent))
 
 
 def _prepare_plane(
@@ -212,7 +213,7 @@ def richardson_lucy_circular(
         quotient = torch.where(model.abs() > _DIVISION_FLOOR, plane / model, torch.zeros_like(model))
         x = x * torch.fft.irfft2(torch.fft.rfft2(quotient).mul_(blur.conj()), s=shape)
         yield (k + 1) / iterations
-    return PlaneResult(x.clone() if x is plane else x, ())
+    return PlaneResult(x, iterations)
 
 
 def _folded(kernel: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
