@@ -1,0 +1,93 @@
+"""Bring a result into the viewer in which it was started, in the place of what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from napari.layers import Layer
+
+from zenhance.enhance import EnhanceRequest, EnhanceResult
+from zenhance.plugin.layer_bridge import layer_tuple
+from zenhance.plugin.snapshot import Snapshot
+from zenhance.stack import Stack
+
+__all__ = ["add_preview", "add_results"]
+
+
+def _starts(request: EnhanceRequest) -> dict[str, int]:
+    crop = request.crop or ((None, None),) * 3
+    return {axis: start or 0 for axis, (start, _) in zip("ZYX", crop, strict=True)}
+
+
+def _add(viewer: Any, entry: tuple[Any, dict[str, Any], str], above: Any) -> Any:
+    """Add a layer right above another one; the new layer becomes the selected one, as with any layer that is added."""
+    layer = viewer.add_layer(Layer.create(*entry))
+    if above is not None and above in viewer.layers:
+        target = viewer.layers.index(above) + 1
+        own = viewer.layers.index(layer)
+        if target < own:
+            viewer.layers.move(own, target)
+    return layer
+
+
+def _source_shape(result: EnhanceResult) -> dict[str, int]:
+    return dict(zip(result.provenance.input_axes, result.provenance.input_shape, strict=True))
+
+
+def add_results(viewer: Any, snapshot: Snapshot, request: EnhanceRequest, result: EnhanceResult) -> list[Any]:
+    """Add the enhanced layer and whatever else the method gives back.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Where the run was started.
+    snapshot : Snapshot
+        Of the layer at the start.
+    request : EnhanceRequest
+        What was asked for.
+    result : EnhanceResult
+        What came out.
+
+    Returns
+    -------
+    list of napari.layers.Image
+        The enhanced layer first.
+    """
+    outputs: list[Stack] = [result.stack, *result.extras.values()]
+    added = []
+    above = snapshot.layer()
+    for number, stack in enumerate(outputs):
+        data, keywords, kind = layer_tuple(
+            stack, result.provenance, snapshot.axes, _source_shape(result), snapshot.placement, snapshot.look, stack.name, _starts(request)
+        )
+        if number:
+            # Another quantity, such as an uncertainty: the original's contrast means nothing for it.
+            keywords.pop("contrast_limits", None)
+            keywords.pop("colormap", None)
+            keywords["visible"] = False
+        above = _add(viewer, (data, keywords, kind), above)
+        added.append(above)
+    source = snapshot.layer()
+    if source is not None and snapshot.look.keywords.get("blending") == "additive":
+        # Blended additively, original and result would be shown as their sum.
+        source.visible = False
+    return added
+
+
+def add_preview(viewer: Any, snapshot: Snapshot, result: EnhanceResult, view: Mapping[str, int]) -> Any:
+    """Add a preview: one plane of a field, at its place in the original.
+
+    Parameters
+    ----------
+    view : mapping
+        Index of the plane (``Z``), time point (``T``) and channel (``C``) in view.
+    """
+    crop = result.provenance.request["crop"]
+    starts = {axis: int(start or 0) for axis, (start, _) in zip("ZYX", crop, strict=True)} | dict(view)
+    shape = _source_shape(result) | {"Z": 1}
+    data, keywords, kind = layer_tuple(
+        result.stack, result.provenance, snapshot.axes, shape, snapshot.placement, snapshot.look, f"{snapshot.look.name} preview", starts
+    )
+    keywords["blending"] = "opaque"
+    return _add(viewer, (data, keywords, kind), snapshot.layer())

@@ -1,0 +1,217 @@
+"""The part of the Enhance dock that is filled in: layer, method, PSF, device, options; and the lines that say what would happen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from zenhance.contract import registry
+from zenhance.enhance import EnhanceRequest, RunPlan
+from zenhance.errors import RecipeError
+from zenhance.plugin.form import SettingsForm
+from zenhance.plugin.layer_bridge import LayerFacts, read_facts
+from zenhance.plugin.layer_line import LayerLine
+from zenhance.plugin.outlook import duration
+from zenhance.plugin.psf_form import PsfForm
+from zenhance.plugin.run_options import RunOptions
+
+__all__ = ["DockForm"]
+
+_DEVICES = (("auto", "auto"), ("CPU", "cpu"), ("CUDA GPU", "cuda"), ("Apple GPU (MPS)", "mps"))
+
+
+class DockForm(QWidget):
+    """Everything that makes up a request.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Whose layers are offered.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.source = LayerLine(viewer, self)
+        self.method = QComboBox(self)
+        for name in registry.names():
+            self.method.addItem(registry.load(name).spec.title, name)
+        self.summary = _grey_label(self)
+        self.settings: SettingsForm | None = None
+        self.psf = PsfForm(self)
+        self.device = QComboBox(self)
+        for title, name in _DEVICES:
+            self.device.addItem(title, name)
+        self.device_line = _grey_label(self)
+        self.options = RunOptions(self)
+        self.plan_line = QLabel(self)
+        self.plan_line.setWordWrap(True)
+        self._plan_text = ""
+        self._lay_out()
+        self.source.layer_changed.connect(self._layer_changed)
+        self.source.edited.connect(self._source_edited)
+        self.method.currentIndexChanged.connect(self._method_changed)
+        self.device.currentIndexChanged.connect(self._announce)
+        self.psf.changed.connect(self._announce)
+        self.options.changed.connect(self._announce)
+        self._show_method()
+        self._layer_changed()
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 4, 0)
+        layout.setSpacing(6)
+        layout.addWidget(self.source)
+        choice = QFormLayout()
+        choice.setContentsMargins(0, 0, 0, 0)
+        choice.addRow("method", self.method)
+        layout.addLayout(choice)
+        layout.addWidget(self.summary)
+        self._settings_place = QVBoxLayout()
+        layout.addLayout(self._settings_place)
+        layout.addWidget(self.psf)
+        device = QFormLayout()
+        device.setContentsMargins(0, 0, 0, 0)
+        device.addRow("device", self.device)
+        layout.addLayout(device)
+        layout.addWidget(self.device_line)
+        more = QCollapsible("More options", self, expandedIcon="▾", collapsedIcon="▸")
+        more.setDuration(0)
+        more.addWidget(self.options)
+        self.more = more
+        layout.addWidget(more)
+        layout.addWidget(self.plan_line)
+        layout.addStretch(1)
+
+    # ------------------------------------------------------------------ what is chosen
+
+    @property
+    def layer(self) -> Any:
+        """The chosen layer, or None."""
+        return self.source.layer
+
+    @property
+    def facts(self) -> LayerFacts | None:
+        """What the chosen layer says about itself."""
+        return self.source.facts
+
+    @property
+    def axes(self) -> str:
+        """Axes in the layer's own order, as the user wants them read."""
+        return self.source.axes
+
+    def facts_now(self) -> LayerFacts:
+        """Read the layer again."""
+        return read_facts(self.layer)
+
+    def request(self) -> EnhanceRequest:
+        """Build the request.
+
+        Raises
+        ------
+        ZenhanceError
+            A field cannot be used.
+        """
+        if self.settings is None:
+            raise RecipeError("no method is chosen; choose one")
+        request = EnhanceRequest(
+            method=self.method.currentData(),
+            settings=self.settings.settings(),
+            psf=self.psf.spec() if self.psf.isVisibleTo(self) else None,
+            device=self.device.currentData(),
+            **self.source.request_fields(),
+            **self.options.request_fields(),
+        )
+        request.parameters()
+        return request
+
+    def show_request(self, request: EnhanceRequest) -> None:
+        """Fill in a request."""
+        index = self.method.findData(request.method)
+        if index < 0:
+            raise RecipeError(f'the settings ask for method "{request.method}", which is not installed; choose another')
+        self.method.setCurrentIndex(index)
+        if self.settings is not None:
+            self.settings.show_settings(request.settings)
+        self.source.show_typed(request.axes, request.voxel_size_um)
+        self.psf.show_spec(request.psf)
+        if self.device.findData(request.device) < 0:
+            self.device.addItem(request.device, request.device)
+        self.device.setCurrentIndex(self.device.findData(request.device))
+        self._source_edited()
+        self.options.show_request(request)
+        self._announce()
+
+    # ------------------------------------------------------------------ what is shown
+
+    def show_plan(self, plan: RunPlan) -> None:
+        """Say which device a run would use and why, how many tiles it would take and how much memory."""
+        self.device_line.setText(plan.device.reason)
+        z, y, x = plan.tiles.core_shape_px
+        count = len(plan.tiles.tiles) * plan.volumes
+        tiles = f"{count} tiles of {z} × {y} × {x}" if count > 1 else "1 tile"
+        self._plan_text = f"{tiles}, {_bytes(plan.working_bytes)} to work in, result {_bytes(plan.result_bytes)}"
+        self._write_plan(f"{self._plan_text}; measuring the time…")
+
+    def show_time(self, seconds: float) -> None:
+        """Add the time that was measured."""
+        self._write_plan(f"{self._plan_text}; about {duration(seconds)}")
+
+    def show_trouble(self, text: str) -> None:
+        """Say why nothing can be planned."""
+        self._write_plan(text, wrong=True)
+
+    def _write_plan(self, text: str, wrong: bool = False) -> None:
+        self.plan_line.setStyleSheet("color: #d9534f;" if wrong else "")
+        self.plan_line.setText(text)
+
+    def _announce(self, *_: Any) -> None:
+        self.changed.emit()
+
+    def _method_changed(self, *_: Any) -> None:
+        self._show_method()
+        self._announce()
+
+    def _show_method(self) -> None:
+        spec = registry.load(self.method.currentData()).spec
+        if self.settings is not None:
+            self._settings_place.removeWidget(self.settings)
+            self.settings.hide()
+            self.settings.deleteLater()
+        self.settings = SettingsForm(spec.parameters, self)
+        self.settings.changed.connect(self._announce)
+        self._settings_place.addWidget(self.settings)
+        self.summary.setText(spec.summary)
+        self.psf.setVisible(spec.needs_psf)
+
+    def _layer_changed(self) -> None:
+        self._source_edited()
+        self._write_plan("")
+        self._announce()
+
+    def _source_edited(self) -> None:
+        facts = self.facts
+        if facts is not None:
+            axes = self.axes
+            self.psf.show_layer(facts.metadata, 3 if "Z" in axes else 2)
+            count = facts.shape[axes.index("C")] if "C" in axes and len(axes) == len(facts.shape) else 0
+            self.options.show_channels(count, tuple(facts.metadata.get("channel_names", ())))
+        self._announce()
+
+
+def _grey_label(parent: QWidget) -> QLabel:
+    label = QLabel(parent)
+    label.setWordWrap(True)
+    label.setStyleSheet("color: #888888;")
+    return label
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"

@@ -1,0 +1,204 @@
+"""The form of a method, built by magicgui from the pydantic model of its settings.
+
+Everything shown comes from the model: label, tooltip, unit, bounds and choices. A field marked ``advanced`` is tucked away in a part
+that opens on demand. Nothing here knows any method.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin
+
+from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, LineEdit, SpinBox, create_widget
+from magicgui.widgets.bases import ValueWidget
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+__all__ = ["OptionalNumber", "SettingsForm", "bounds_of", "widget_for"]
+
+_LARGEST_INT = 2**31 - 1
+_LARGEST_FLOAT = 1e9
+
+
+def bounds_of(info: FieldInfo) -> tuple[float | None, float | None]:
+    """Return the smallest and largest value a field allows, None where there is no limit."""
+    low: float | None = None
+    high: float | None = None
+    for limit in info.metadata:
+        for name in ("ge", "gt"):
+            low = getattr(limit, name, low)
+        for name in ("le", "lt"):
+            high = getattr(limit, name, high)
+    return low, high
+
+
+def _extra(info: FieldInfo) -> Mapping[str, Any]:
+    return info.json_schema_extra if isinstance(info.json_schema_extra, Mapping) else {}
+
+
+def _inner_type(annotation: Any) -> tuple[Any, bool]:
+    """Take ``None`` away from a union; tell whether it was there."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        rest = [a for a in get_args(annotation) if a is not type(None)]
+        if len(rest) == 1 and len(rest) < len(get_args(annotation)):
+            return rest[0], True
+    return annotation, False
+
+
+def _step(default: Any, low: float | None) -> float:
+    """Return a step of a tenth of the number's own magnitude, so that small weights can be set as finely as large ones."""
+    reference = default if isinstance(default, int | float) and default else low or 0.01
+    return float(10.0 ** (math.floor(math.log10(abs(reference))) - 1))
+
+
+def _decimals(value: float) -> int:
+    text = f"{value:.10f}".rstrip("0")
+    return len(text.partition(".")[2])
+
+
+class OptionalNumber(Container):
+    """A number that may be left to the method: a box "automatic", and the number beside it where the box is off."""
+
+    def __init__(self, number: ValueWidget, value: float | None, **keywords: Any) -> None:
+        self.automatic = CheckBox(value=value is None, text="automatic", name="automatic")
+        self.number = number
+        super().__init__(widgets=[self.automatic, number], layout="horizontal", labels=False, **keywords)
+        self.margins = (0, 0, 0, 0)
+        self.automatic.changed.connect(self._switch)
+        self._switch(value is None)
+
+    def _switch(self, automatic: bool) -> None:
+        self.number.enabled = not automatic
+
+    @property
+    def value(self) -> Any:
+        """The number, or None where it is left to the method."""
+        return None if self.automatic.value else self.number.value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self.automatic.value = value is None
+        if value is not None:
+            _set_exactly(self.number, value)
+
+
+def _number(kind: type, info: FieldInfo, value: Any, keywords: dict[str, Any]) -> ValueWidget:
+    low, high = bounds_of(info)
+    if kind is int:
+        least = -_LARGEST_INT if low is None else int(low)
+        most = _LARGEST_INT if high is None else int(min(high, _LARGEST_INT))
+        return SpinBox(value=least if value is None else int(value), min=least, max=most, **keywords)
+    lowest = -_LARGEST_FLOAT if low is None else float(low)
+    highest = _LARGEST_FLOAT if high is None else float(high)
+    step = float(_extra(info).get("step", _step(value, low)))
+    spin = FloatSpinBox(min=lowest, max=highest, step=step, value=min(max(lowest, 0.0), highest), **keywords)
+    if value is not None:
+        _set_exactly(spin, float(value))
+    return spin
+
+
+def _set_exactly(widget: Any, value: Any) -> None:
+    """Set a value without rounding it to the digits that the box shows."""
+    if isinstance(widget, FloatSpinBox):
+        native = widget.native
+        native.setDecimals(max(native.decimals(), _decimals(float(value))))
+    widget.value = value
+
+
+def widget_for(name: str, info: FieldInfo) -> Any:
+    """Make the magicgui widget of one field.
+
+    Parameters
+    ----------
+    name : str
+        Of the field.
+    info : FieldInfo
+        pydantic's description: annotation, default, bounds, description, and in ``json_schema_extra`` ``unit`` and ``title``.
+    """
+    kind, optional = _inner_type(info.annotation)
+    unit = _extra(info).get("unit")
+    label = str(info.title or name.replace("_", " "))
+    keywords: dict[str, Any] = {
+        "name": name,
+        "label": f"{label} [{unit}]" if unit else label,
+        "tooltip": str(info.description or ""),
+    }
+    default = info.get_default(call_default_factory=True)
+    if kind in (int, float) and optional:
+        bare = {"name": "number", "tooltip": keywords["tooltip"]}
+        return OptionalNumber(_number(kind, info, default, bare), default, **keywords)
+    if kind in (int, float):
+        return _number(kind, info, default, keywords)
+    if kind is bool:
+        return CheckBox(value=bool(default), text=keywords["label"], **{**keywords, "label": ""})
+    if get_origin(kind) is Literal:
+        choices = [(str(c).replace("_", " "), c) for c in get_args(kind)]
+        return ComboBox(choices=choices, value=default, nullable=optional, **keywords)
+    if kind is str:
+        return LineEdit(value=default or "", nullable=optional, **keywords)
+    return create_widget(
+        annotation=kind, value=default, **{k: v for k, v in keywords.items() if k != "tooltip"}, options={"tooltip": keywords["tooltip"]}
+    )
+
+
+class SettingsForm(QWidget):
+    """The settings of one method as a form.
+
+    Parameters
+    ----------
+    model : type of pydantic.BaseModel
+        Of the settings.
+    """
+
+    changed = Signal()
+
+    def __init__(self, model: type[BaseModel], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.model = model
+        self.fields: dict[str, Any] = {name: widget_for(name, info) for name, info in model.model_fields.items()}
+        plain = [name for name, info in model.model_fields.items() if not _extra(info).get("advanced")]
+        advanced = [name for name in self.fields if name not in plain]
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        self._containers = [self._container(plain)]
+        layout.addWidget(self._containers[0].native)
+        self.advanced: QCollapsible | None = None
+        if advanced:
+            self._containers.append(self._container(advanced))
+            self.advanced = QCollapsible("Advanced settings", self, expandedIcon="▾", collapsedIcon="▸")
+            self.advanced.setDuration(0)
+            self.advanced.addWidget(self._containers[1].native)
+            layout.addWidget(self.advanced)
+        for widget in self.fields.values():
+            widget.changed.connect(self._announce)
+
+    def _container(self, names: list[str]) -> Container:
+        container = Container(widgets=[self.fields[name] for name in names], labels=True)
+        container.margins = (0, 0, 0, 0)
+        return container
+
+    def _announce(self, *_: Any) -> None:
+        self.changed.emit()
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that differ from their defaults."""
+        found = {}
+        for name, widget in self.fields.items():
+            value = widget.value
+            if isinstance(value, list) and get_origin(_inner_type(self.model.model_fields[name].annotation)[0]) is tuple:
+                value = tuple(value)
+            if value != self.model.model_fields[name].get_default(call_default_factory=True):
+                found[name] = value
+        return found
+
+    def show_settings(self, settings: Mapping[str, Any]) -> None:
+        """Fill the form; what is not named goes back to its default."""
+        for name, widget in self.fields.items():
+            default = self.model.model_fields[name].get_default(call_default_factory=True)
+            _set_exactly(widget, settings.get(name, default))

@@ -1,0 +1,115 @@
+"""What a run would do, told before it starts: device, tiles, memory, and the time measured on one small block.
+
+Planning looks for a GPU and measuring runs the method, so both happen in a worker; edits that follow one another quickly count once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from zenhance.enhance import EnhanceRequest, Progress, RunPlan, estimate_steps, plan_run
+from zenhance.plugin.task import Outcome, Steps, Task
+from zenhance.stack import Stack
+
+__all__ = ["Outlook", "duration"]
+
+QUIET_MS = 400
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: ``8 s``, ``3 min``, ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _plan_steps(stack: Stack, request: EnhanceRequest) -> Steps:
+    yield Progress("plan", 0.0, None, "planning")
+    return plan_run(stack, request)
+
+
+class Outlook(QObject):
+    """Plans and times the request that the form holds, some time after the last edit.
+
+    Parameters
+    ----------
+    ask : callable
+        Returns the stack and the request, or None where there is nothing to plan; raises as they do.
+    """
+
+    planned = Signal(object)
+    timed = Signal(float)
+    failed = Signal(str)
+
+    def __init__(self, ask: Callable[[], tuple[Stack, EnhanceRequest] | None], parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._ask = ask
+        self._task: Task | None = None
+        self._held = False
+        self._seconds: dict[str, float] = {}
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(QUIET_MS)
+        self._timer.timeout.connect(self._plan)
+
+    @property
+    def task(self) -> Task | None:
+        """The worker at it, if any."""
+        return self._task
+
+    def request(self) -> None:
+        """Plan soon; what was being planned is given up."""
+        self.stop()
+        if not self._held:
+            self._timer.start()
+
+    def stop(self) -> None:
+        """Give up what is being planned."""
+        self._timer.stop()
+        if self._task is not None:
+            self._task.forget()
+            self._task = None
+
+    def hold(self, held: bool) -> None:
+        """Do not plan while a run is on: both would want the same device."""
+        self._held = held
+        if held:
+            self.stop()
+        else:
+            self.request()
+
+    def _plan(self) -> None:
+        asked = self._ask()
+        if asked is None:
+            return
+        stack, request = asked
+        self._start(lambda _: _plan_steps(stack, request), lambda outcome: self._show_plan(outcome, stack, request))
+
+    def _show_plan(self, outcome: Outcome, stack: Stack, request: EnhanceRequest) -> None:
+        plan: RunPlan | None = outcome.value
+        if plan is None:
+            if outcome.failure:
+                self.failed.emit(outcome.failure)
+            return
+        self.planned.emit(plan)
+        key = f"{request.to_yaml()}{plan.device.name}{plan.stack.shape}{plan.stack.voxel_size.zyx_um}{plan.psf and plan.psf.describe()}"
+        if key in self._seconds:
+            self.timed.emit(self._seconds[key])
+            return
+        self._start(lambda cancel: estimate_steps(stack, request, cancel), lambda outcome: self._show_time(outcome, key))
+
+    def _show_time(self, outcome: Outcome, key: str) -> None:
+        if outcome.value is not None:
+            self._seconds[key] = float(outcome.value)
+            self.timed.emit(float(outcome.value))
+        elif outcome.failure:
+            self.failed.emit(outcome.failure)
+
+    def _start(self, make: Callable[[threading.Event], Any], done: Callable[[Outcome], None]) -> None:
+        self._task = Task(make, on_outcome=done)
+        self._task.start()

@@ -1,0 +1,219 @@
+"""The point spread function of a run as fields, each number marked file, user or default.
+
+The form builds the text that ``--psf`` takes, or None as long as the user says nothing: then the file decides, else a stated default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
+
+from zenhance.errors import ZenhanceError, sentence
+from zenhance.physics.psf import DEFAULTS, FWHM_PER_SIGMA, resolve_psf
+from zenhance.plugin.number_field import NumberField
+
+__all__ = ["PsfForm"]
+
+AUTOMATIC = "automatic"
+_KINDS = (
+    (AUTOMATIC, "from the file, else default"),
+    ("confocal", "confocal"),
+    ("widefield", "wide field"),
+    ("airy", "scalar diffraction (Airy)"),
+    ("gibson_lanni", "Gibson-Lanni (index mismatch)"),
+    ("sigma_um", "Gaussian, standard deviation"),
+    ("fwhm_um", "Gaussian, full width at half maximum"),
+    ("measured", "measured (bead stack)"),
+)
+_OPTICAL = {
+    "confocal": ("na", "n", "ex_nm", "em_nm", "pinhole_au"),
+    "widefield": ("na", "n", "em_nm"),
+    "airy": ("na", "n", "em_nm"),
+    "gibson_lanni": ("na", "n", "em_nm", "n_sample", "depth_um"),
+}
+_TITLES = {
+    "na": ("NA", "numerical aperture of the objective"),
+    "n": ("immersion index", "refractive index of the immersion: water 1.33, glycerol 1.45, oil 1.515"),
+    "ex_nm": ("excitation [nm]", "wavelength of the laser"),
+    "em_nm": ("emission [nm]", "peak wavelength of the light that is detected"),
+    "pinhole_au": ("pinhole [AU]", "diameter of the pinhole in Airy units"),
+    "n_sample": ("sample index", "refractive index of the specimen"),
+    "depth_um": ("depth [µm]", "how deep below the coverslip the focus lies"),
+}
+_WIDTHS = {"sigma_um": "standard deviation", "fwhm_um": "full width at half maximum"}
+
+
+def _show_row(form: QFormLayout, field: QWidget, visible: bool) -> None:
+    """Show or hide a row; ``QFormLayout.setRowVisible`` came with Qt 6.4 only."""
+    field.setVisible(visible)
+    label = form.labelForField(field)
+    if label is not None:
+        label.setVisible(visible)
+
+
+class PsfForm(QWidget):
+    """Kind of point spread function and its numbers."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._metadata: Mapping[str, Any] = {}
+        self._ndim = 3
+        self._channel = 0
+        self.kind = QComboBox(self)
+        for key, title in _KINDS:
+            self.kind.addItem(title, key)
+        self.kind.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.kind.setMinimumContentsLength(14)
+        self.kind.setToolTip("what one point of the specimen looks like in the image")
+        self.optics = {name: NumberField(parent=self) for name in _TITLES}
+        self.widths = {axis: NumberField(parent=self) for axis in "ZYX"}
+        self.file = QLineEdit(self)
+        self.file.setPlaceholderText("stack of beads")
+        browse = QPushButton("…", self)
+        browse.setMaximumWidth(28)
+        browse.clicked.connect(self._browse)
+        self.trouble = QLabel(self)
+        self.trouble.setWordWrap(True)
+        self.trouble.setStyleSheet("color: #d9534f;")
+        self._form = QFormLayout()
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.setVerticalSpacing(2)
+        self._form.addRow("PSF", self.kind)
+        for name, (title, tip) in _TITLES.items():
+            self._add(title, self.optics[name], tip)
+        for axis, field in self.widths.items():
+            self._add(f"{axis.lower()} [µm]", field, f"width of the image of a point along {axis.lower()}")
+        self._beads = QWidget(self)
+        row = QHBoxLayout(self._beads)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.file, 1)
+        row.addWidget(browse)
+        self._form.addRow("beads", self._beads)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addLayout(self._form)
+        layout.addWidget(self.trouble)
+        self.kind.currentIndexChanged.connect(self._changed)
+        self.file.editingFinished.connect(self._changed)
+        for field in (*self.optics.values(), *self.widths.values()):
+            field.edited.connect(self._changed)
+        self._refresh()
+
+    def _add(self, title: str, field: NumberField, tip: str) -> None:
+        field.line.setToolTip(tip)
+        self._form.addRow(title, field)
+
+    def _browse(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(self, "Stack of beads", self.file.text())
+        if chosen:
+            self.file.setText(chosen)
+            self._changed()
+
+    @property
+    def chosen(self) -> str:
+        """The kind that is chosen."""
+        return str(self.kind.currentData())
+
+    def show_layer(self, metadata: Mapping[str, Any], ndim: int, channel: int = 0) -> None:
+        """Fill in what a layer's file says; numbers typed by the user stay."""
+        self._metadata, self._ndim, self._channel = metadata, ndim, channel
+        self._refresh()
+
+    def spec(self) -> str | None:
+        """Return the PSF as the request takes it; None where the user typed nothing."""
+        kind = self.chosen
+        if kind == "measured":
+            return f"measured:{self.file.text().strip()}"
+        if kind in _WIDTHS:
+            numbers = [self.widths[a].value for a in "ZYX"[3 - self._ndim :]]
+            return f"{kind}=" + ",".join("" if v is None else f"{v:.9g}" for v in numbers)
+        typed = [f"{name}={self.optics[name].typed:.9g}" for name in self._names() if self.optics[name].typed is not None]
+        if kind == AUTOMATIC and not typed:
+            return None
+        return f"{self._model()}:{','.join(typed)}"
+
+    def show_spec(self, spec: str | None) -> None:
+        """Fill the form from a request's text; what does not fit the form's fields is left out."""
+        for field in (*self.optics.values(), *self.widths.values()):
+            field.set_typed(None)
+        head, _, rest = (spec or "").partition(":")
+        kind, _, numbers = (spec or "").partition("=")
+        if not spec:
+            self._choose(AUTOMATIC)
+        elif kind in _WIDTHS:
+            values = [float(part) for part in numbers.split(",")]
+            for axis, width_um in zip("ZYX"[3 - len(values) :], values, strict=True):
+                self.widths[axis].set_typed(width_um)
+            self._choose(kind)
+        elif head == "measured":
+            self.file.setText(rest)
+            self._choose(head)
+        else:
+            for part in filter(None, rest.split(",")):
+                name, _, value = part.partition("=")
+                if name.strip() in self.optics:
+                    self.optics[name.strip()].set_typed(float(value))
+            self._choose(head)
+        self._refresh()
+
+    def _choose(self, kind: str) -> None:
+        self.kind.blockSignals(True)
+        self.kind.setCurrentIndex(max(0, self.kind.findData(kind)))
+        self.kind.blockSignals(False)
+
+    def _model(self) -> str:
+        """Return the optical model: the chosen one, or the one that the file's modality asks for."""
+        if self.chosen != AUTOMATIC:
+            return self.chosen
+        return resolve_psf(None, self._metadata, self._ndim, self._channel).kind
+
+    def _names(self) -> tuple[str, ...]:
+        return _OPTICAL.get(self._model(), ())
+
+    def _changed(self, *_: Any) -> None:
+        self._refresh()
+        self.changed.emit()
+
+    def _refresh(self) -> None:
+        kind = self.chosen
+        names = self._names()
+        try:
+            self._fill()
+            self.trouble.hide()
+        except ZenhanceError as error:
+            self.trouble.setText(sentence(error))
+            self.trouble.show()
+        for name, field in self.optics.items():
+            _show_row(self._form, field, name in names)
+        for axis, field in self.widths.items():
+            _show_row(self._form, field, kind in _WIDTHS and axis in "ZYX"[3 - self._ndim :])
+        _show_row(self._form, self._beads, kind == "measured")
+
+    def _fill(self) -> None:
+        """Show for each number what holds unless the user types: the file's, or the default that agrees with what is typed."""
+        for name in ("n_sample", "depth_um"):
+            self.optics[name].set_given(DEFAULTS[name], "default")
+        model = "widefield" if self._model() == "widefield" else "confocal"
+        typed = [f"{n}={self.optics[n].typed:.9g}" for n in _OPTICAL[model] if self.optics[n].typed is not None]
+        quiet = resolve_psf(f"{model}:", self._metadata, self._ndim, self._channel)
+        told = {value.name: value for value in resolve_psf(f"{model}:{','.join(typed)}", self._metadata, self._ndim, self._channel).values}
+        for entry in quiet.values:
+            holds = told.get(entry.name, entry)
+            given = holds if holds.origin != "user" else entry
+            if entry.name in self.optics and isinstance(given.value, float | int):
+                self.optics[entry.name].set_given(float(given.value), given.origin)
+        automatic = quiet.sigma_um
+        for axis, sigma_um in zip("ZYX", automatic, strict=True):
+            self.widths[axis].set_given(sigma_um * (FWHM_PER_SIGMA if self.chosen == "fwhm_um" else 1.0), "default")
+
+    @property
+    def measured_file(self) -> Path | None:
+        """The bead stack, where one is named."""
+        return Path(self.file.text().strip()) if self.chosen == "measured" and self.file.text().strip() else None

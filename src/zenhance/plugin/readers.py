@@ -1,0 +1,145 @@
+"""napari reader: one layer per channel, with voxel size, units and axis labels, and what the file says in the metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zenhance.plugin.layer_bridge import FILE_KEY, plain_json
+from zenhance.plugin.lengths import LENGTH_UNIT
+from zenhance.provenance import METADATA_KEY, Provenance
+from zenhance.stack import Stack
+
+__all__ = ["SUFFIXES", "get_reader", "stack_layers"]
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk", ".czi", ".lif", ".nd2", ".oib", ".dv", ".r3d", ".inr", ".inr.gz")
+# Up to this size a stack is read into memory, where napari is quickest; beyond it is read plane by plane.
+IN_MEMORY_BYTES = 512 * 2**20
+_COLOURS = ("green", "magenta", "cyan", "yellow", "red", "blue")
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[str], list[LayerData]] | None:
+    """Return a reader for files that zenhance reads; decides by the name alone.
+
+    Parameters
+    ----------
+    path : str or sequence of str
+        Several paths at once (napari's "open as stack") are left to others.
+    """
+    if not isinstance(path, str | Path):
+        return None
+    name = str(path).lower().rstrip("/\\")
+    return read_layers if name.endswith(SUFFIXES) or name.endswith(".zarr") else None
+
+
+def read_layers(path: str) -> list[LayerData]:
+    """Read a file as napari layers.
+
+    Raises
+    ------
+    ReadError
+        One sentence naming the file.
+    """
+    from zenhance.io import open_stack
+
+    return stack_layers(open_stack(path))
+
+
+def _shown(data: Any) -> Any:
+    """Return pixels as napari shows them best: in memory, or as a dask array of planes."""
+    if isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
+        return data
+    if int(np.prod(data.shape, dtype=np.int64)) * np.dtype(data.dtype).itemsize <= IN_MEMORY_BYTES:
+        return np.array(data[...])
+    import dask.array as da
+
+    chunks = tuple(1 for _ in data.shape[:-2]) + tuple(data.shape[-2:])
+    return data if isinstance(data, da.Array) else da.from_array(data, chunks=chunks, name=False, asarray=False)
+
+
+def stack_layers(stack: Stack) -> list[LayerData]:
+    """Turn a stack into napari layers, one per channel.
+
+    Parameters
+    ----------
+    stack : Stack
+        As the readers return it.
+
+    Returns
+    -------
+    list of tuple
+        (data, keywords, ``"image"``).
+    """
+    data = _shown(stack.data)
+    if "C" not in stack.axes:
+        return [_layer(stack, data, 0)]
+    at = stack.axes.index("C")
+    channels = [data[(slice(None),) * at + (c,)] for c in range(stack.size("C"))]
+    return [_layer(stack, channel, c) for c, channel in enumerate(channels)]
+
+
+def _layer(stack: Stack, data: Any, channel: int) -> LayerData:
+    axes = stack.axes.replace("C", "")
+    known = dict(zip("ZYX", stack.voxel_size.zyx_um, strict=True))
+    some = any(known[a] is not None for a in axes if a in "ZYX")
+    keywords: dict[str, Any] = {
+        "name": _name(stack, channel),
+        "scale": [1.0 if known.get(a) is None else known[a] for a in axes],
+        "units": [LENGTH_UNIT if a in "ZYX" and some else "pixel" for a in axes],
+        "axis_labels": [a.lower() for a in axes],
+        "metadata": _metadata(stack, channel),
+    }
+    if stack.size("C") > 1:
+        keywords["colormap"] = _COLOURS[channel % len(_COLOURS)]
+        keywords["blending"] = "additive"
+    limits = _contrast(data)
+    if limits is not None:
+        keywords["contrast_limits"] = limits
+    return data, keywords, "image"
+
+
+def _name(stack: Stack, channel: int) -> str:
+    if stack.size("C") == 1:
+        return stack.name
+    label = stack.channel_names[channel] if channel < len(stack.channel_names) else f"channel {channel}"
+    return f"{stack.name} {label}"
+
+
+def _metadata(stack: Stack, channel: int) -> dict[str, Any]:
+    """Return what the file says as JSON can hold it; of lists with an entry per channel, this channel's entry."""
+    count = stack.size("C")
+    told = {key: value for key, value in stack.metadata.items() if key != METADATA_KEY}
+    for key, value in told.items():
+        if isinstance(value, list | tuple) and len(value) == count and key not in ("origin_um",):
+            told[key] = value[channel]
+    record = {
+        **told,
+        "path": None if stack.path is None else str(stack.path),
+        "voxel_size_um": stack.voxel_size.zyx_um,
+        "voxel_size_origins": stack.voxel_size.origins,
+        "channel_names": stack.channel_names[channel : channel + 1],
+        "channel": channel,
+    }
+    found = {FILE_KEY: plain_json(record)}
+    provenance = Provenance.find(stack.metadata)
+    if provenance is not None:
+        found[METADATA_KEY] = provenance.model_dump(mode="json")
+    return found
+
+
+def _contrast(data: Any) -> tuple[float, float] | None:
+    """Return contrast limits over the whole of a stack in memory: napari looks at one plane only, often an empty one."""
+    if not isinstance(data, np.ndarray):
+        return None
+    step = max(1, data.size // 2_000_000)
+    sample = data.ravel()[::step]
+    sample = sample[np.isfinite(sample)] if sample.dtype.kind == "f" else sample
+    if sample.size == 0:
+        return None
+    low, high = (float(v) for v in np.percentile(sample, [0.1, 99.9]))
+    return (low, high) if high > low else None

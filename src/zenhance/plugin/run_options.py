@@ -1,0 +1,120 @@
+"""Options of a run that seldom change: pixel type, background, statistics, channel, device, seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QSpinBox, QWidget
+
+from zenhance.enhance import EnhanceRequest
+from zenhance.plugin.number_field import NumberField
+
+__all__ = ["RunOptions"]
+
+# Fields that no widget shows: they come from a settings file, are listed, and can be dropped.
+_FROM_FILE = ("crop", "tile_px", "weights")
+_MOST_SEED = 2**31 - 1
+
+
+class RunOptions(QWidget):
+    """The part of a request that is neither layer, method, PSF nor device."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._kept: dict[str, Any] = {}
+        self._seed_beyond: int | None = None
+        self.channel = QComboBox(self)
+        self.dtype = QComboBox(self)
+        self.dtype.addItem("float32, same intensity units", "float32")
+        self.dtype.addItem("as the input, rounded and clipped", "input")
+        self.statistics = QComboBox(self)
+        self.statistics.addItem("of each volume", "per_volume")
+        self.statistics.addItem("one for all time points", "shared")
+        self.background = NumberField("estimated", self)
+        self.background.line.setToolTip("intensity where there is no specimen (camera offset), in the layer's units; empty: estimated")
+        self.seed = QSpinBox(self)
+        self.seed.setRange(0, _MOST_SEED)
+        self.from_file = QLabel(self)
+        self.from_file.setWordWrap(True)
+        self.drop = QPushButton("drop these", self)
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setVerticalSpacing(2)
+        self._form = form
+        for title, widget in (
+            ("channel", self.channel),
+            ("pixel type", self.dtype),
+            ("background", self.background),
+            ("statistics", self.statistics),
+            ("seed", self.seed),
+        ):
+            form.addRow(title, widget)
+        form.addRow(self.from_file)
+        form.addRow(self.drop)
+        for combo in (self.channel, self.dtype, self.statistics):
+            combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            combo.setMinimumContentsLength(12)
+            combo.currentIndexChanged.connect(self._changed)
+        self.background.edited.connect(self.changed)
+        self.seed.valueChanged.connect(self._seed_edited)
+        self.drop.clicked.connect(self._drop)
+        self.background.mark.hide()
+        self.show_channels(0)
+        self._show_kept()
+
+    def _changed(self, *_: Any) -> None:
+        self.changed.emit()
+
+    def _seed_edited(self, *_: Any) -> None:
+        self._seed_beyond = None
+        self.changed.emit()
+
+    def show_channels(self, count: int, names: tuple[str, ...] = ()) -> None:
+        """Offer the channels of the layer; a layer without channels offers no choice."""
+        chosen = self.channel.currentData()
+        self.channel.blockSignals(True)
+        self.channel.clear()
+        self.channel.addItem("all", None)
+        for index in range(count):
+            self.channel.addItem(names[index] if index < len(names) else f"{index}", index)
+        self.channel.setCurrentIndex(max(0, self.channel.findData(chosen)) if chosen is not None else 0)
+        self.channel.blockSignals(False)
+        label = self._form.labelForField(self.channel)
+        for part in (self.channel, label):
+            if part is not None:
+                part.setVisible(count > 1)
+
+    def request_fields(self) -> dict[str, Any]:
+        """Return the part of the request that these options decide."""
+        return {
+            "channel": self.channel.currentData(),
+            "dtype": self.dtype.currentData(),
+            "statistics": self.statistics.currentData(),
+            "background": self.background.typed,
+            "seed": self.seed.value() if self._seed_beyond is None else self._seed_beyond,
+            **self._kept,
+        }
+
+    def show_request(self, request: EnhanceRequest) -> None:
+        """Fill in the options of a request."""
+        self.channel.setCurrentIndex(0 if request.channel is None else max(0, self.channel.findData(request.channel)))
+        self.dtype.setCurrentIndex(self.dtype.findData(request.dtype))
+        self.statistics.setCurrentIndex(self.statistics.findData(request.statistics))
+        self.background.set_typed(request.background)
+        self.seed.setValue(min(request.seed, _MOST_SEED))
+        self._seed_beyond = request.seed if request.seed > _MOST_SEED else None
+        self._kept = {name: getattr(request, name) for name in _FROM_FILE if getattr(request, name) is not None}
+        self._show_kept()
+
+    def _show_kept(self) -> None:
+        self.from_file.setText("from the settings file: " + ", ".join(f"{name} {value}" for name, value in self._kept.items()))
+        self.from_file.setVisible(bool(self._kept))
+        self.drop.setVisible(bool(self._kept))
+
+    def _drop(self) -> None:
+        self._kept = {}
+        self._show_kept()
+        self.changed.emit()

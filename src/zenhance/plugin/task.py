@@ -1,0 +1,170 @@
+"""A generator run in a worker thread that talks to the window through signals only.
+
+One worker has four ways to end (done, failed, cancelled, told to quit by napari); each of them calls ``finished`` exactly once in the
+window's thread, so a button that was disabled is always enabled again. Nothing that runs in the worker touches the window.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from napari.qt.threading import thread_worker
+
+from zenhance.enhance import Progress
+from zenhance.errors import RunCancelled, sentence
+
+__all__ = ["Outcome", "Steps", "Task"]
+
+LOG = logging.getLogger(__name__)
+Steps = Generator[Progress, None, Any]
+
+# Progress is passed to the window at most this often; more would only queue up there.
+PROGRESS_EVERY_S = 0.1
+# Runs take turns: two at once would fight for the same memory and device.
+_TURN = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a task ended: with a value, with a sentence on what went wrong, or cancelled (neither)."""
+
+    value: Any = None
+    failure: str = ""
+    cancelled: bool = False
+
+
+def _throttled(steps: Steps, cancel: threading.Event) -> Steps:
+    """Pass on at most ten steps a second, and stop between any two of them."""
+    last = 0.0
+    try:
+        while True:
+            if cancel.is_set():
+                raise RunCancelled("the run was cancelled; the original is unchanged")
+            try:
+                progress = next(steps)
+            except StopIteration as done:
+                return done.value
+            now = time.monotonic()
+            if now - last >= PROGRESS_EVERY_S:
+                last = now
+                yield progress
+    finally:
+        steps.close()
+
+
+def _turn_steps(steps: Steps, cancel: threading.Event) -> Steps:
+    """Wait for the runs before this one, then run."""
+    while not _TURN.acquire(timeout=PROGRESS_EVERY_S):
+        if cancel.is_set():
+            raise RunCancelled("the run was cancelled; the original is unchanged")
+        yield Progress("wait", 0.0, None, "waiting for another run to end")
+    try:
+        return (yield from _throttled(steps, cancel))
+    finally:
+        steps.close()
+        _TURN.release()
+
+
+def _gated(steps: Steps) -> Generator[Progress, None, Outcome]:
+    """Turn whatever a run raises into an outcome; the traceback goes to the log as text, so that no frame keeps an array alive."""
+    try:
+        value = yield from steps
+    except RunCancelled:
+        return Outcome(cancelled=True)
+    except Exception as error:  # noqa: BLE001 - the gate between worker and window: every failure becomes one sentence
+        LOG.error("a run failed\n%s", traceback.format_exc())
+        return Outcome(failure=sentence(error))
+    return Outcome(value)
+
+
+@thread_worker  # type: ignore[untyped-decorator]
+def _work(steps: Generator[Progress, None, Outcome]) -> Generator[Progress, None, Outcome]:
+    return (yield from steps)
+
+
+class Task:
+    """One run of a generator in a worker thread.
+
+    Parameters
+    ----------
+    make_steps : callable
+        Takes the cancel event and returns the generator; called in the window's thread.
+    on_progress, on_outcome, on_finished : callable
+        Called in the window's thread; ``on_finished`` comes last, once, whatever happened.
+    exclusive : bool
+        Whether the run waits for other exclusive runs.
+    """
+
+    def __init__(
+        self,
+        make_steps: Callable[[threading.Event], Steps],
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_outcome: Callable[[Outcome], None] | None = None,
+        on_finished: Callable[[], None] | None = None,
+        exclusive: bool = True,
+    ) -> None:
+        self.cancel_event = threading.Event()
+        self._on_progress, self._on_outcome, self._on_finished = on_progress, on_outcome, on_finished
+        self._ended = False
+        turn = _turn_steps if exclusive else _throttled
+        self._steps: Generator[Progress, None, Outcome] | None = _gated(turn(make_steps(self.cancel_event), self.cancel_event))
+        worker = _work(self._steps)
+        worker.yielded.connect(self._yielded)
+        worker.returned.connect(self._returned)
+        worker.errored.connect(self._errored)
+        worker.aborted.connect(self.cancel)
+        worker.finished.connect(self._finished)
+        self._worker: Any = worker
+
+    def start(self) -> None:
+        """Start the worker."""
+        self._worker.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether the end is still to come."""
+        return not self._ended
+
+    def cancel(self) -> None:
+        """Ask the run to stop; it does at its next step."""
+        self.cancel_event.set()
+
+    def forget(self) -> None:
+        """Cancel, and call nobody back: the window is gone or no longer interested."""
+        self.cancel()
+        self._on_progress = self._on_outcome = self._on_finished = None
+
+    def _yielded(self, progress: Progress) -> None:
+        if self._on_progress is not None and not self.cancel_event.is_set():
+            self._on_progress(progress)
+
+    def _returned(self, outcome: Outcome) -> None:
+        if self._on_outcome is not None:
+            self._on_outcome(outcome)
+        elif outcome.value is not None:
+            LOG.warning("a result arrived after its window was closed, and was dropped")
+
+    def _errored(self, error: Exception) -> None:
+        LOG.error("a worker failed outside its gate: %s", error)
+        if self._on_outcome is not None:
+            self._on_outcome(Outcome(failure=sentence(error)))
+
+    def _finished(self) -> None:
+        """Close the generator (napari's quit leaves it suspended) and let go of everything it held."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._steps is not None:
+            self._steps.close()
+        done = self._on_finished
+        self._steps = self._worker = None
+        self._on_progress = self._on_outcome = self._on_finished = None
+        if done is not None:
+            done()
