@@ -239,7 +239,7 @@ class _Differentiable(torch.autograd.Function):
     """Lets gradients flow: the derivative of a linear operator is its adjoint."""
 
     @staticmethod
-    def forward(context: Any, x: Tensor, blur: Blur, adjoint: bool) -> Tensor:  # type: ignore[override]
+    def forward(context: Any, x: Tensor, blur: Blur, adjoint: bool) -> Tensor:
         context.blur, context.adjoint = blur, adjoint
         return blur._apply(x.detach(), adjoint, None)
 
@@ -355,18 +355,14 @@ class Blur:
             out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
         elif out.shape != x.shape or out.dtype != x.dtype or out.device != x.device or not out.is_contiguous():
             raise StackError(
-                f"out has shape {tuple(out.shape)} and type {out.dtype}; it must be contiguous and match the image {tuple(x.shape)}, {x.dtype}"
+                f"out has shape {tuple(out.shape)} and type {out.dtype}; give a contiguous one like the image, {tuple(x.shape)} {x.dtype}"
             )
         elif out.data_ptr() == x.data_ptr():
             raise StackError("out is the image itself; blurring in place would read voxels already overwritten, give another tensor")
         return self._engine.apply(x.contiguous(), adjoint, out)
 
     def _prepare(self, shape_px: Triple, device: str) -> None:
-        like = (
-            torch.empty(0, dtype=torch.float32, device=device).expand(shape_px)
-            if 0 in shape_px
-            else torch.empty(1, device=device).expand(shape_px)
-        )
+        like = torch.empty(1, dtype=torch.float32, device=device).expand(shape_px)
         if isinstance(self._engine, _Fourier):
             if self._engine._axes:
                 self._engine._plan(like)

@@ -24,7 +24,8 @@ Floats = npt.NDArray[np.float64]
 
 MIN_SNR = 8.0
 _MAX_BEADS = 64
-_REACH_SIGMA = 4.0
+_REACH_SIGMA = 6.0
+_GOOD_REACH_SIGMA = 4.0
 _MIN_REACH_SIGMA = 2.0
 _RIVAL = 0.25
 
@@ -69,23 +70,18 @@ def _locate(smooth: Floats, floor: float, reach_px: Sequence[int]) -> list[_Bead
             (distance <= np.array(near) - 1).all(axis=1) & (distance > np.array(reach_px) // 2).any(axis=1) & (heights > _RIVAL * height)
         )
         if not rivals.any():
-            beads.append(_Bead(_centre(smooth, peak), height))
+            beads.append(_Bead(_centre(smooth, peak, reach_px), height))
     return sorted(beads, key=lambda bead: -bead.peak)[:_MAX_BEADS]
 
 
-def _centre(smooth: Floats, peak: npt.NDArray[np.int64]) -> tuple[float, float, float]:
-    """Refine a maximum by a parabola through the logarithm of its neighbours, along each axis: exact for a Gaussian."""
-    centre = []
-    for axis in range(3):
-        position = int(peak[axis])
-        if not 0 < position < smooth.shape[axis] - 1:
-            centre.append(float(position))
-            continue
-        near = [smooth[tuple(position + step if a == axis else peak[a] for a in range(3))] for step in (-1, 0, 1)]
-        left, middle, right = np.log(np.maximum(near, 1e-12 * smooth.max()))
-        bend = left - 2.0 * middle + right
-        centre.append(position + (float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5)) if bend < 0.0 else 0.0))
-    return (centre[0], centre[1], centre[2])
+def _centre(smooth: Floats, peak: npt.NDArray[np.int64], reach_px: Sequence[int]) -> tuple[float, float, float]:
+    """Return the centroid of what exceeds half of the bead's height, weighted by the excess: steadier than the brightest voxel."""
+    window = tuple(slice(p - r, p + r + 1) for p, r in zip(peak, reach_px, strict=True))
+    excess = np.clip(smooth[window] - 0.5 * smooth[tuple(peak)], 0.0, None)
+    parts, _ = ndimage.label(excess > 0.0)
+    excess[parts != parts[tuple(reach_px)]] = 0.0
+    z, y, x = ndimage.center_of_mass(excess)
+    return (float(z + window[0].start), float(y + window[1].start), float(x + window[2].start))
 
 
 def _average(light: Floats, beads: Sequence[_Bead], reach_px: Sequence[int]) -> Floats:
@@ -172,15 +168,20 @@ def _triple(voxel_size_um: VoxelSizeUm) -> VoxelSizeUm:
 
 
 def _choose(smooth: Floats, sigma_px: tuple[float, float, float], noise: float) -> tuple[list[_Bead], list[int]]:
-    """Find beads within as wide a window as the stack allows, from 4 standard deviations down to 2."""
+    """Find beads wholly in view: the more the better with 4 to 6 standard deviations to each side, else with as many as there are."""
     floor = max(0.2 * float(smooth.max()), noise)
-    for factor in np.linspace(_REACH_SIGMA, _MIN_REACH_SIGMA, 5):
+    best: tuple[list[_Bead], list[int]] = ([], [])
+    for factor in np.linspace(_REACH_SIGMA, _MIN_REACH_SIGMA, 9):
+        if best[0] and factor < _GOOD_REACH_SIGMA:
+            break
         reach = [int(np.ceil(factor * s)) if n > 1 else 0 for s, n in zip(sigma_px, smooth.shape, strict=True)]
         found = _locate(smooth, floor, reach)
-        if found:
-            return found, reach
+        if len(found) > len(best[0]):
+            best = (found, reach)
+    if best[0]:
+        return best
     widths = " x ".join(f"{s:.1f}" for s in sigma_px)
     raise StackError(
-        f"no bead is wholly in view and alone: about {widths} px wide (standard deviation z, y, x), it needs twice that to each side "
-        f"in a stack of {smooth.shape}; crop around one bead or take a larger stack"
+        f"no bead is wholly in view and alone: with a standard deviation of {widths} px (z, y, x) it needs twice that to each side "
+        f"in a stack of {smooth.shape}; crop around one bead"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.optimize import curve_fit
+from scipy.optimize import least_squares
 
 from zenhance.errors import MethodError
 from zenhance.physics.psf_base import FWHM_PER_SIGMA, MAX_KERNEL_VOXELS, FloatArray, VoxelSizeUm
@@ -71,15 +71,12 @@ def _fitted_sigma(profile: npt.NDArray[np.float64]) -> float:
     if near.sum() < 4:
         return start
 
-    def bell(x: npt.NDArray[np.float64], height: float, centre: float, sigma: float) -> npt.NDArray[np.float64]:
-        return np.asarray(height * np.exp(-0.5 * ((x - centre) / sigma) ** 2))
+    def misfit(guess: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        height, centre, sigma = guess
+        return np.asarray(height * np.exp(-0.5 * ((offsets[near] - centre) / sigma) ** 2) - profile[near] / profile.max())
 
-    try:
-        fit, _ = curve_fit(bell, offsets[near], profile[near] / profile.max(), p0=(1.0, 0.0, start), maxfev=2000)
-    except RuntimeError:
-        # No fit: the half width says nearly the same.
-        return start
-    return abs(float(fit[2]))
+    fit = least_squares(misfit, (1.0, 0.0, start), bounds=([0.0, -1.0, 0.05 * start], [2.0, 1.0, 20.0 * start]))
+    return float(fit.x[2])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
