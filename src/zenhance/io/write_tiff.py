@@ -124,10 +124,11 @@ def _imagej_description(stack: Stack) -> str:
         if stack.size(axis) > 1:
             lines.append(f"{name}={stack.size(axis)}")
     lines += ["hyperstack=true", "mode=grayscale", "loop=false"]
-    if any(v is not None for v in stack.voxel_size.zyx_um):
-        lines.append("unit=micron")
-    if stack.voxel_size.z_um is not None:
-        lines.append(f"spacing={stack.voxel_size.z_um!r}")
+    voxel = stack.voxel_size
+    # ImageJ has one unit for x and y, and takes a missing resolution for 1: where one is unknown, neither may have a unit.
+    lines.append("unit=pixel" if voxel.x_um is None or voxel.y_um is None else "unit=micron")
+    if voxel.z_um is not None:
+        lines += ["zunit=micron", f"spacing={voxel.z_um!r}"]
     step = stack.metadata.get("time_step_s")
     if step is not None:
         lines.append(f"finterval={float(step)!r}")
@@ -164,7 +165,6 @@ def write_imagej_tiff(path: Path, stack: Stack, provenance: str | None) -> None:
     planes, (_, rows, columns) = plane_count(stack), stack.volume_shape
     blank = _imagej_info(stack, ["0" * 64] * planes, provenance)
     x_um, y_um = stack.voxel_size.x_um, stack.voxel_size.y_um
-    # ImageJ has one unit for both axes: an unknown one would read as 1 µm, so then neither is written.
     resolution = (_rational(1 / x_um), _rational(1 / y_um)) if x_um is not None and y_um is not None else None
     with tifffile.TiffWriter(str(path), bigtiff=False, ome=False) as tif:
         tif.write(

@@ -1,0 +1,207 @@
+"""Write OME-Zarr 0.5 (zarr 3) with a pyramid; every chunk carries a checksum, the metadata come last.
+
+::
+
+    NAME.ome.zarr/0/c/t/c/z/y/x     full resolution, then 1, 2, ... each half as wide
+    NAME.ome.zarr/zarr.json         written when all chunks are there
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zenhance.errors import WriteError
+from zenhance.io import commit
+from zenhance.io.zarr_store import OWN_KEY
+from zenhance.provenance import hash_array
+from zenhance.stack import Stack
+
+__all__ = ["is_our_store", "write_ome_zarr"]
+
+CHUNK_PX = 256
+CHUNK_PLANES = 16
+SLAB_BYTES = 64 * 2**20
+SMALLEST_PX = 256
+_OURS = re.compile(r"zarr\.json|\d+/zarr\.json|\d+/c(/\d+)+")
+_LIGHT = ("na", "refractive_index", "excitation_nm", "emission_nm", "pinhole_au", "modality", "time_step_s")
+_AXIS_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
+Triple = tuple[int, int, int]
+
+
+def is_our_store(path: Path) -> bool:
+    """Tell whether a folder is an image that this program wrote, with no other file and no link in it."""
+    try:
+        record = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"][OWN_KEY]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    files = [p for p in path.rglob("*") if p.is_symlink() or not p.is_dir()]
+    return isinstance(record, dict) and all(not p.is_symlink() and _OURS.fullmatch(p.relative_to(path).as_posix()) for p in files)
+
+
+def _chunks(stack_axes: str, shape: tuple[int, ...], item_bytes: int) -> tuple[int, ...]:
+    plane_bytes = shape[-1] * shape[-2] * item_bytes
+    planes = max(1, min(CHUNK_PLANES, SLAB_BYTES // max(plane_bytes, 1)))
+    wanted = {"T": 1, "C": 1, "Z": planes, "Y": CHUNK_PX, "X": CHUNK_PX}
+    return tuple(min(wanted[a], n) for a, n in zip(stack_axes, shape, strict=True))
+
+
+def _create(folder: Path, axes: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+    import zarr
+    from zarr.codecs import ZstdCodec
+
+    return zarr.create_array(
+        store=str(folder),
+        shape=shape,
+        chunks=_chunks(axes, shape, np.dtype(dtype).itemsize),
+        dtype=np.dtype(dtype),
+        compressors=ZstdCodec(level=3, checksum=True),
+        dimension_names=[a.lower() for a in axes],
+        fill_value=False if np.dtype(dtype).kind == "b" else 0,
+        config={"write_empty_chunks": True},
+    )
+
+
+def _index(axes: str, t: int, c: int, z: slice) -> tuple[Any, ...]:
+    picks: dict[str, Any] = {"T": t, "C": c, "Z": z, "Y": slice(None), "X": slice(None)}
+    return tuple(picks[a] for a in axes)
+
+
+def _place(array: Any, axes: str, t: int, c: int, z: slice, block: npt.NDArray[Any]) -> None:
+    array[_index(axes, t, c, z)] = block if "Z" in axes else block[0]
+
+
+def _write_base(folder: Path, stack: Stack) -> list[str]:
+    """Write the full resolution in slabs as deep as a chunk; return the sha256 of every plane."""
+    shape, axes = stack.shape, stack.axes
+    array = _create(folder, axes, shape, stack.dtype.newbyteorder("="))
+    step = array.chunks[axes.index("Z")] if "Z" in axes else 1
+    hashes: list[str] = []
+    starts = [(t, c, z) for t, c in stack.volumes() for z in range(0, stack.size("Z"), step)]
+    for number, (t, c, z) in enumerate(starts):
+        if number == len(starts) // 2:
+            commit.reach("half")
+        part = slice(z, min(z + step, stack.size("Z")))
+        block = stack.read(t, c, (part, slice(None), slice(None)))
+        hashes += [hash_array(plane) for plane in block]
+        _place(array, axes, t, c, part, block)
+    return hashes
+
+
+def shrink(block: npt.NDArray[Any], factors: Triple) -> npt.NDArray[Any]:
+    """Average blocks of (z, y, x) factors; an odd edge is averaged over what is there, bool is picked, integers are rounded."""
+    if block.dtype.kind == "b":
+        return block[:: factors[0], :: factors[1], :: factors[2]]
+    padded = np.pad(block, [(0, -n % f) for n, f in zip(block.shape, factors, strict=True)], mode="edge")
+    z, y, x = (n // f for n, f in zip(padded.shape, factors, strict=True))
+    wide = np.float32 if block.dtype.kind == "f" and block.dtype.itemsize < 8 else np.float64
+    mean = padded.reshape(z, factors[0], y, factors[1], x, factors[2]).astype(wide).mean(axis=(1, 3, 5))
+    return (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(block.dtype)
+
+
+def _write_level(source: Any, folder: Path, axes: str, factors: Triple) -> Any:
+    """Write the next level of the pyramid from the one before, slab by slab."""
+    by_axis = {"T": 1, "C": 1, "Z": factors[0], "Y": factors[1], "X": factors[2]}
+    shape = tuple(-(-n // by_axis[a]) for a, n in zip(axes, source.shape, strict=True))
+    array = _create(folder, axes, shape, source.dtype)
+    sizes = dict(zip(axes, shape, strict=True))
+    depth_before = source.shape[axes.index("Z")] if "Z" in axes else 1
+    step = array.chunks[axes.index("Z")] if "Z" in axes else 1
+    for t in range(sizes.get("T", 1)):
+        for c in range(sizes.get("C", 1)):
+            for z in range(0, sizes.get("Z", 1), step):
+                part = slice(z, min(z + step, sizes.get("Z", 1)))
+                before = slice(part.start * factors[0], min(part.stop * factors[0], depth_before))
+                block = np.asarray(source[_index(axes, t, c, before)])
+                _place(array, axes, t, c, part, shrink(block if "Z" in axes else block[np.newaxis], factors))
+    return array
+
+
+def _plan_levels(stack: Stack) -> list[Triple]:
+    """Return the factor of each level against the one before: y and x halve, z only while it is about as fine as they are."""
+    depth, rows, columns = stack.volume_shape
+    z_um, _, x_um = stack.voxel_size.zyx_um
+    ratio = z_um / x_um if z_um and x_um else math.inf
+    plan: list[Triple] = []
+    while max(rows, columns) > SMALLEST_PX:
+        factors = (2 if ratio < 1.5 and depth > 1 else 1, 2 if rows > 1 else 1, 2 if columns > 1 else 1)
+        plan.append(factors)
+        depth, rows, columns = -(-depth // factors[0]), -(-rows // factors[1]), -(-columns // factors[2])
+        ratio *= factors[0] / factors[2]
+    return plan
+
+
+def _datasets(stack: Stack, plan: list[Triple]) -> list[dict[str, Any]]:
+    """Describe each level: voxel size, and the shift by which its first voxel's centre moved."""
+    lengths: dict[str, float] = {a: v or 1.0 for a, v in zip("ZYX", stack.voxel_size.zyx_um, strict=True)}
+    lengths["T"] = float(stack.metadata.get("time_step_s") or 1.0)
+    origin = stack.metadata.get("origin_um") or (None, None, None)
+    starts = {a: float(v) if v is not None and stack.voxel_size.is_known(a) else 0.0 for a, v in zip("ZYX", origin, strict=True)}
+    factor = {"Z": 1, "Y": 1, "X": 1}
+    described = []
+    for level, step in enumerate([(1, 1, 1), *plan]):
+        factor = {a: factor[a] * f for a, f in zip("ZYX", step, strict=True)}
+        scale = [lengths.get(a, 1.0) * factor.get(a, 1) for a in stack.axes]
+        shift = [starts.get(a, 0.0) + (factor.get(a, 1) - 1) / 2 * lengths.get(a, 1.0) for a in stack.axes]
+        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+        if any(shift):
+            transforms.append({"type": "translation", "translation": shift})
+        described.append({"path": str(level), "coordinateTransformations": transforms})
+    return described
+
+
+def _axes(stack: Stack) -> list[dict[str, str]]:
+    """Describe the axes; a length that is unknown has no unit."""
+    described = []
+    for letter in stack.axes:
+        axis = {"name": letter.lower(), "type": _AXIS_TYPES[letter]}
+        if letter in "ZYX" and stack.voxel_size.is_known(letter):
+            axis["unit"] = "micrometer"
+        if letter == "T" and stack.metadata.get("time_step_s"):
+            axis["unit"] = "second"
+        described.append(axis)
+    return described
+
+
+def write_ome_zarr(path: Path, stack: Stack, provenance: str | None) -> None:
+    """Fill an empty folder with an OME-Zarr 0.5 image.
+
+    Parameters
+    ----------
+    path : Path
+        An existing empty folder.
+    stack : Stack
+        Read in slabs of at most 16 planes.
+    provenance : str or None
+        JSON.
+
+    Raises
+    ------
+    WriteError
+        The folder is not empty.
+    """
+    import zarr
+
+    if any(path.iterdir()):
+        raise WriteError(f'the folder "{path.name}" is not empty; nothing was written')
+    hashes = _write_base(path / "0", stack)
+    plan = _plan_levels(stack)
+    array = zarr.open_array(store=str(path / "0"), mode="r")
+    for level, factors in enumerate(plan, start=1):
+        array = _write_level(array, path / str(level), stack.axes, factors)
+    ome: dict[str, Any] = {
+        "version": "0.5",
+        "multiscales": [{"name": stack.name, "axes": _axes(stack), "datasets": _datasets(stack, plan), "type": "mean"}],
+    }
+    if stack.channel_names:
+        ome["omero"] = {"channels": [{"label": n, "active": True, "color": "FFFFFF"} for n in stack.channel_names]}
+    own: dict[str, Any] = {k: stack.metadata[k] for k in _LIGHT if stack.metadata.get(k) is not None}
+    own.update(sha256=hashes, provenance=provenance)
+    content = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome, OWN_KEY: own}}
+    (path / "zarr.json").write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -1,0 +1,258 @@
+"""What the JSON of an OME-Zarr image says (NGFF 0.4 on zarr 2, 0.5 on zarr 3): axes, scale, units, channels, chunks."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zenhance.errors import ReadError
+from zenhance.io.limits import MAX_XML_BYTES, format_bytes, memory_bytes
+from zenhance.io.units import number, to_um
+
+__all__ = ["ArrayMeta", "Multiscale", "array_meta", "attributes", "inside", "multiscale"]
+
+MAX_AXIS = 2**40
+MAX_CHUNK_BYTES = 2**31
+_V2_TYPES = "|<>"
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayMeta:
+    """Layout of one stored array.
+
+    Parameters
+    ----------
+    shape, chunk_shape : tuple of int
+        In pixels; a chunk is one file (a shard, where there are any).
+    item_bytes : int
+        Bytes a pixel.
+    codecs : tuple of dict
+        Compression, outermost last; each has a ``name``.
+    separator : str
+        Between the numbers of a chunk's key.
+    prefix : str
+        ``c/`` in zarr 3, nothing in zarr 2.
+    dimension_names : tuple of str or None
+        As stored in the array itself.
+    """
+
+    shape: tuple[int, ...]
+    chunk_shape: tuple[int, ...]
+    item_bytes: int
+    codecs: tuple[Mapping[str, Any], ...]
+    separator: str
+    prefix: str
+    dimension_names: tuple[str | None, ...] = ()
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one decoded chunk file."""
+        return math.prod(self.chunk_shape) * self.item_bytes
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of chunks along each axis."""
+        return tuple(-(-n // c) for n, c in zip(self.shape, self.chunk_shape, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Multiscale:
+    """One image: the level to read and what its axes mean."""
+
+    level: Path
+    axes: str
+    voxel_um: tuple[float | None, float | None, float | None]
+    origin_um: tuple[float | None, float | None, float | None]
+    channel_names: tuple[str, ...]
+
+
+def _load(root: Path, file: Path) -> dict[str, Any]:
+    if file.stat().st_size > MAX_XML_BYTES:
+        raise ReadError(root, f'its "{file.name}" is larger than {MAX_XML_BYTES >> 20} MiB; it is damaged')
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, UnicodeDecodeError) as error:
+        raise ReadError(root, f'its "{file.name}" is no JSON ({str(error)[:60]}); copy it again') from error
+    if not isinstance(content, dict):
+        raise ReadError(root, f'its "{file.name}" holds no record; copy it again')
+    return content
+
+
+def attributes(root: Path, node: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the NGFF attributes and all attributes of a group or array, of either zarr version."""
+    if (node / "zarr.json").is_file():
+        everything = _load(root, node / "zarr.json").get("attributes") or {}
+        ngff = everything.get("ome", everything) if isinstance(everything, dict) else {}
+    else:
+        everything = _load(root, node / ".zattrs") if (node / ".zattrs").is_file() else {}
+        ngff = everything
+    if not isinstance(everything, dict) or not isinstance(ngff, dict):
+        raise ReadError(root, "its attributes hold no record; copy it again")
+    return ngff, everything
+
+
+def inside(root: Path, name: Any) -> Path:
+    """Return the folder of a node named in metadata, made sure to lie inside the store.
+
+    Raises
+    ------
+    ReadError
+        The name leads out of the store.
+    """
+    parts = str(name).replace("\\", "/").split("/") if isinstance(name, str) else [".."]
+    node = root.joinpath(*parts)
+    bad = ".." in parts or str(name).startswith("/") or ":" in str(name)
+    if bad or not Path(os.path.realpath(node)).is_relative_to(os.path.realpath(root)):
+        raise ReadError(root, f'its metadata point to "{str(name)[:60]}" outside of it; only folders inside it may be levels')
+    return node
+
+
+def _counts(root: Path, values: Any, what: str) -> tuple[int, ...]:
+    if not isinstance(values, Sequence) or isinstance(values, str) or not 1 <= len(values) <= 8:
+        raise ReadError(root, f"its {what} is {str(values)[:40]}, not a list of numbers; it is damaged")
+    if not all(isinstance(v, int) and not isinstance(v, bool) and 0 < v <= MAX_AXIS for v in values):
+        raise ReadError(root, f"its {what} is {str(list(values))[:80]}; every number must lie between 1 and 2^40, so it is damaged")
+    return tuple(values)
+
+
+_V3_BYTES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "int32": 4, "uint32": 4, "float32": 4}
+
+
+def _v3(root: Path, meta: Mapping[str, Any]) -> ArrayMeta:
+    data_type = meta.get("data_type")
+    item = _V3_BYTES.get(str(data_type), 8 if data_type in ("int64", "uint64", "float64") else 0)
+    if not item:
+        raise ReadError(root, f"its pixels are of type {str(data_type)[:40]}, not real numbers; convert them first")
+    grid, keys = meta.get("chunk_grid") or {}, meta.get("chunk_key_encoding") or {}
+    if grid.get("name") != "regular":
+        raise ReadError(root, f"its chunks form the grid {str(grid.get('name'))[:40]}; only regular grids are read")
+    default = keys.get("name", "default") == "default"
+    separator = (keys.get("configuration") or {}).get("separator", "/" if default else ".")
+    codecs = tuple(c if isinstance(c, dict) else {"name": str(c)} for c in meta.get("codecs") or ())
+    return ArrayMeta(
+        _counts(root, meta.get("shape"), "shape"),
+        _counts(root, (grid.get("configuration") or {}).get("chunk_shape"), "chunk shape"),
+        item,
+        codecs,
+        str(separator),
+        f"c{separator}" if default else "",
+        tuple(meta.get("dimension_names") or ()),
+    )
+
+
+def _v2(root: Path, meta: Mapping[str, Any]) -> ArrayMeta:
+    code = meta.get("dtype")
+    if not isinstance(code, str) or len(code) < 3 or code[0] not in _V2_TYPES or code[1] not in "buif" or not code[2:].isdigit():
+        raise ReadError(root, f"its pixels are of type {str(code)[:40]}, not real numbers; convert them first")
+    compressor = meta.get("compressor")
+    codecs = ({**compressor, "name": compressor.get("id")},) if isinstance(compressor, dict) else ()
+    return ArrayMeta(
+        _counts(root, meta.get("shape"), "shape"),
+        _counts(root, meta.get("chunks"), "chunk shape"),
+        int(code[2:]),
+        codecs,
+        str(meta.get("dimension_separator", ".")),
+        "",
+    )
+
+
+def array_meta(root: Path, node: Path) -> ArrayMeta:
+    """Read and check the layout of an array.
+
+    Raises
+    ------
+    ReadError
+        There is no array, or its layout is absurd: sizes below 1 or above 2^40, chunks above 2 GiB or a quarter of the memory.
+    """
+    if (node / "zarr.json").is_file():
+        content = _load(root, node / "zarr.json")
+        if content.get("node_type") != "array":
+            raise ReadError(root, f'its level "{node.name}" is no array; copy it again')
+        meta = _v3(root, content)
+    elif (node / ".zarray").is_file():
+        meta = _v2(root, _load(root, node / ".zarray"))
+    else:
+        raise ReadError(root, f'its level "{node.name}" is missing; copy it again')
+    if len(meta.shape) != len(meta.chunk_shape):
+        raise ReadError(root, f"its chunks of shape {meta.chunk_shape} do not fit its shape {meta.shape}; it is damaged")
+    allowed = min(MAX_CHUNK_BYTES, memory_bytes() // 4)
+    if meta.chunk_bytes > allowed:
+        raise ReadError(
+            root, f"one of its chunks would take {format_bytes(meta.chunk_bytes)}, more than {format_bytes(allowed)}; rechunk it"
+        )
+    return meta
+
+
+def _axis_letters(root: Path, axes: Any, ndim: int) -> tuple[str, list[str | None]]:
+    if axes is None and ndim == 5:
+        return "TCZYX", [None] * 5
+    if not isinstance(axes, list) or len(axes) != ndim:
+        raise ReadError(
+            root, f"its metadata name {len(axes) if isinstance(axes, list) else 'no'} axes for {ndim} dimensions; copy it again"
+        )
+    names = [a.get("name") if isinstance(a, dict) else a for a in axes]
+    units = [a.get("unit") if isinstance(a, dict) else None for a in axes]
+    letters = "".join(n.upper() if isinstance(n, str) and n.upper() in ("T", "C", "Z", "Y", "X") else "?" for n in names)
+    return letters, [u if isinstance(u, str) else None for u in units]
+
+
+def _combine(transforms: Any, ndim: int) -> tuple[list[float], list[float]]:
+    """Return scale and translation of a list of NGFF transformations."""
+    scale, shift = [1.0] * ndim, [0.0] * ndim
+    for item in transforms if isinstance(transforms, list) else []:
+        values = item.get(item.get("type")) if isinstance(item, dict) else None
+        if not isinstance(values, list) or len(values) != ndim:
+            continue
+        known = [number(v) or 0.0 for v in values]
+        if item["type"] == "scale":
+            scale = [a * b for a, b in zip(scale, known, strict=True)]
+            shift = [a * b for a, b in zip(shift, known, strict=True)]
+        elif item["type"] == "translation":
+            shift = [a + b for a, b in zip(shift, known, strict=True)]
+    return scale, shift
+
+
+def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
+    """Choose the highest resolution that is there, and read what its axes mean.
+
+    Raises
+    ------
+    ReadError
+        No level is there, or the metadata are damaged.
+    """
+    images = ngff.get("multiscales")
+    first = images[0] if isinstance(images, list) and images and isinstance(images[0], dict) else {}
+    levels = first.get("datasets")
+    if not isinstance(levels, list) or not levels:
+        raise ReadError(root, "its metadata name no image level; copy it again")
+    for level in levels:
+        folder = inside(root, "/".join((*node.relative_to(root).parts, str(level.get("path"))))) if isinstance(level, dict) else root
+        if folder != root and any((folder / name).is_file() for name in ("zarr.json", ".zarray")):
+            break
+    else:
+        raise ReadError(root, f"none of its {len(levels)} resolution levels is there; copy it again")
+    ndim = len(array_meta(root, folder).shape)
+    letters, units = _axis_letters(root, first.get("axes"), ndim)
+    own, own_shift = _combine(level.get("coordinateTransformations"), ndim)
+    common, common_shift = _combine(first.get("coordinateTransformations"), ndim)
+    where = {a: i for i, a in enumerate(letters)}
+
+    def length(axis: str) -> float | None:
+        return to_um(own[where[axis]] * common[where[axis]], units[where[axis]]) if axis in where else None
+
+    def origin(axis: str) -> float | None:
+        index = where.get(axis)
+        size_um = length(axis)
+        if index is None or size_um is None:
+            return None
+        step = own[index] * common[index]
+        return (own_shift[index] * common[index] + common_shift[index]) * size_um / step
+
+    channels = (ngff.get("omero") or {}).get("channels") if isinstance(ngff.get("omero"), dict) else None
+    labels = [str(c.get("label") or f"channel {i}") for i, c in enumerate(channels or ()) if isinstance(c, dict)]
+    return Multiscale(folder, letters, (length("Z"), length("Y"), length("X")), (origin("Z"), origin("Y"), origin("X")), tuple(labels))

@@ -1,0 +1,120 @@
+"""Open OME-Zarr images (NGFF 0.4 and 0.5) lazily, the highest resolution that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from zenhance.errors import ReadError
+from zenhance.io.limits import check_claim, memory_bytes
+from zenhance.io.source import GuardedArray, Source
+from zenhance.io.units import plausible_um
+from zenhance.io.zarr_chunks import check_bombs, chunk_files, links_in, missing_chunks
+from zenhance.io.zarr_meta import Multiscale, array_meta, attributes, inside, multiscale
+
+__all__ = ["OWN_KEY", "read_zarr"]
+
+OWN_KEY = "zenhance"
+_LIGHT = ("na", "refractive_index", "excitation_nm", "emission_nm", "pinhole_au", "modality", "time_step_s")
+
+
+def _image_node(path: Path, series: int) -> tuple[Path, int]:
+    """Return the group that holds the image, and how many images there are."""
+    ngff, everything = attributes(path, path)
+    if "plate" in ngff or "well" in ngff:
+        raise ReadError(path, "it is a plate of many images; open one of its fields, for example PLATE.zarr/A/1/0")
+    if "multiscales" in ngff:
+        return path, 1
+    if "bioformats2raw.layout" in ngff or "bioformats2raw.layout" in everything:
+        count = sum(1 for p in path.iterdir() if p.name.isdigit())
+        if not 0 <= series < count:
+            raise ReadError(path, f"series {series} asked for, but it holds series 0 to {count - 1}")
+        return inside(path, str(series)), count
+    if (path / ".zarray").is_file() or array_is_here(path):
+        return path, 0
+    raise ReadError(path, "it is a zarr folder without image metadata; open the folder whose metadata say multiscales")
+
+
+def array_is_here(path: Path) -> bool:
+    """Tell whether a zarr 3 node is an array."""
+    file = path / "zarr.json"
+    return file.is_file() and '"node_type": "array"' in file.read_text(encoding="utf-8", errors="replace").replace('":"', '": "')
+
+
+def _bare(path: Path) -> Multiscale:
+    """Describe an array that comes without NGFF metadata."""
+    meta = array_meta(path, path)
+    names = [str(n).upper() for n in meta.dimension_names] or ["?"] * len(meta.shape)
+    letters = "".join(n if n in ("T", "C", "Z", "Y", "X") else "?" for n in names)
+    if "?" in letters and len(letters) in (2, 3):
+        letters = "?YX"[-len(letters) :]
+    return Multiscale(path, letters, (None,) * 3, (None,) * 3, ())
+
+
+def _own(everything: dict[str, Any], image: Multiscale) -> dict[str, Any]:
+    """Return what our own writer left in the attributes."""
+    record = everything.get(OWN_KEY)
+    if not isinstance(record, dict):
+        return {}
+    found = {k: record[k] for k in _LIGHT if k in record}
+    if isinstance(record.get("sha256"), list):
+        found["sha256"] = tuple(str(h) for h in record["sha256"])
+    if isinstance(record.get("provenance"), str):
+        found["zenhance"] = record["provenance"]
+    return found
+
+
+def read_zarr(path: Path, series: int = 0) -> Source:
+    """Open an OME-Zarr folder; no chunk is decoded.
+
+    Parameters
+    ----------
+    path : Path
+        A folder with ``zarr.json``, ``.zgroup`` or ``.zarray``.
+    series : int
+        Which image of a bioformats2raw collection.
+
+    Raises
+    ------
+    ReadError
+        Metadata are damaged or lead outside, a chunk is a bomb, or one that this program wrote is missing.
+    """
+    import zarr
+
+    node, count = _image_node(path, series)
+    ngff, everything = attributes(path, node)
+    if count == 0:
+        count, image = 1, _bare(path)
+    else:
+        image = multiscale(path, node, ngff)
+    if count == 1 and series != 0:
+        raise ReadError(path, f"series {series} asked for, but it holds series 0 to 0")
+    meta = array_meta(path, image.level)
+    files = chunk_files(image.level)
+    claimed = meta.item_bytes
+    for n in meta.shape:
+        claimed *= n
+    if claimed > memory_bytes():
+        check_claim(path, claimed, sum(files.values()))
+    metadata = _own(everything, image)
+    if OWN_KEY in everything:
+        lost = missing_chunks(meta, files)
+        if lost:
+            raise ReadError(path, f"{lost} of its chunks are missing, which would read as black; copy it again or repeat the run")
+    check_bombs(path, image.level, meta, files)
+    links = links_in(path)
+    if links:
+        metadata["warnings"] = (f"{len(links)} links inside it lead elsewhere, the first is {links[0].name}",)
+    array = zarr.open_array(store=str(image.level), mode="r")
+    names = image.channel_names
+    version = ngff.get("version") or (ngff.get("multiscales") or [{}])[0].get("version") or ""
+    return Source(
+        GuardedArray(path, array),
+        image.axes,
+        f"OME-Zarr {version}".strip(),
+        (plausible_um(image.voxel_um[0]), plausible_um(image.voxel_um[1]), plausible_um(image.voxel_um[2])),
+        image.origin_um,
+        names,
+        metadata,
+        count,
+    )
