@@ -79,7 +79,7 @@ class GaussianDeconvolutionParameters(MethodParameters):
         None,
         gt=0.0,
         le=100.0,
-        description="noise power over signal power; larger is smoother; empty: chosen from the noise of the stack (wiener)",
+        description="noise power over signal power; larger is smoother; empty: chosen by cross-validation (wiener)",
         json_schema_extra={"unit": ""},
     )
     imagej_form: Literal["id3d", "rl10", "wpl5"] = Field(
@@ -223,7 +223,7 @@ def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, No
     y = to_device(_measured(context), context.device)
     yield 0.0
     kernel = psf.kernel(context.voxel_size_um, _ndim(context))
-    ratio = parameters.wiener_noise or best_noise_to_signal(y, kernel, _mean_variance(context, y))
+    ratio = parameters.wiener_noise or best_noise_to_signal(y, kernel)
     yield 0.3
     wiener = Wiener(kernel, ratio)
     lowest = min(0.0, context.statistics.minimum)
@@ -264,13 +264,6 @@ def _camera(context: MethodContext, y: torch.Tensor, blur: Blur) -> CameraModel:
     light = max(context.statistics.mean - background, 0.0)
     variance = _high_pass_variance(y)
     return CameraModel(background, variance / light if light > 0.0 and variance > 0.0 else 1.0, background, 0.0)
-
-
-def _mean_variance(context: MethodContext, y: torch.Tensor) -> float:
-    noise = context.noise
-    if noise is None or noise.gain <= 0.0:
-        return _high_pass_variance(y)
-    return max(noise.gain * (context.statistics.mean - noise.offset), 0.0) + noise.read_noise**2
 
 
 def _high_pass_variance(y: torch.Tensor) -> float:
