@@ -1,0 +1,83 @@
+# Each target works on a fresh clone. What it needs is installed into .venv, pinned by constraints.txt, once per set:
+#   demo     the package alone            napari   with napari and Qt
+#   test     with the test tools          lint     with the checkers
+#
+#   make demo PYTHON=python3.13           another Python (3.11 or newer)
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#                                         the small CPU build of PyTorch, for Linux without an NVIDIA GPU
+
+SHELL := /bin/sh
+PYTHON ?= $(or $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3),python3)
+VENV ?= .venv
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
+WRITTEN_DOWN := pyproject.toml constraints.txt hatch_build.py
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test napari samples lint docs constraints system-libraries
+
+help:
+	@echo "make demo      enhance the bundled sample on the CPU, write demo/, print a table against the truth"
+	@echo "make napari    open napari with the sample and the Enhance dock"
+	@echo "make test      run the whole test suite"
+	@echo "make samples   simulate the samples in sample_data/ again"
+	@echo "make lint      check style, types and the layering of imports"
+	@echo "make docs      measure the tables and take the pictures of the documentation again"
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/zenhance benchmark sample --out demo
+
+test: system-libraries $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+napari: system-libraries $(VENV)/.installed-napari
+	$(BIN)/python -m zenhance.plugin.launch
+
+samples: $(VENV)/.installed-demo
+	$(BIN)/python -c "from zenhance.simulate.samples import write_samples; write_samples('sample_data', overwrite=True)"
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: system-libraries $(VENV)/.installed-test
+	$(BIN)/zenhance benchmark sample --write-docs
+	$(BIN)/zenhance benchmark speed --write-docs
+	$(BIN)/python -m zenhance.plugin.screenshots docs/images
+
+# pins everything that the sets above install, as it is installed now
+constraints: $(VENV)/.installed-lint
+	@{ echo "# What CI and the Makefile install; made by 'make constraints' on Python 3.11."; \
+	   $(BIN)/python -m pip freeze --disable-pip-version-check --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+system-libraries:
+	@sh scripts/system_libraries.sh qt
+
+$(BIN)/python:
+	@sh scripts/system_libraries.sh python $(PYTHON)
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with PYTHON=...')"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-demo: $(WRITTEN_DOWN) | $(BIN)/python
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-napari: $(WRITTEN_DOWN) | $(BIN)/python
+	$(PIP_INSTALL) -e ".[all]"
+	@touch $@ $(VENV)/.installed-demo
+
+$(VENV)/.installed-test: $(WRITTEN_DOWN) | $(BIN)/python
+	$(PIP_INSTALL) -e ".[test]"
+	@touch $@ $(VENV)/.installed-napari $(VENV)/.installed-demo
+
+$(VENV)/.installed-lint: $(WRITTEN_DOWN) | $(BIN)/python
+	$(PIP_INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed-napari $(VENV)/.installed-demo
