@@ -138,7 +138,7 @@ def _leave(error: BaseException, session: Session) -> int:
     if isinstance(error, typer.Abort):
         error = KeyboardInterrupt()
     if isinstance(error, _UsageError):
-        record = {"error": _usage_sentence(error), "kind": str(FailureKind.BAD_PARAMETER), "exit_code": 2}
+        record: dict[str, Any] = {"error": _usage_sentence(error), "kind": str(FailureKind.BAD_PARAMETER), "exit_code": 2}
     else:
         record = failure_record(error, session.stop)
     if session.debug:

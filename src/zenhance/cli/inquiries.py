@@ -76,8 +76,11 @@ def verify(
     """Check that a file is as zenhance wrote it."""
     from zenhance.io import verify_image
 
-    report = verify_image(file)
-    print(report, json_line)
+    planes = verify_image(file)
+    if json_line:
+        print_json({"path": str(file), "planes": planes, "sound": True})
+    else:
+        print(f"{file}: all {planes} planes are as they were written")
 
 
 def doctor(json_line: Json = False) -> None:

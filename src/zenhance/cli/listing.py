@@ -33,7 +33,7 @@ def _limits(schema: Mapping[str, Any]) -> list[str]:
         return [words for part in schema["anyOf"] for words in _limits(part)]
     if "enum" in schema or "const" in schema:
         return [str(value) for value in schema.get("enum", [schema.get("const")])]
-    kind = {"null": "none", "boolean": "true, false", "integer": "whole number", "number": "number", "string": "text"}
+    kind = {"null": "null", "boolean": "true, false", "integer": "whole number", "number": "number", "string": "text"}
     words = kind.get(schema.get("type", ""), "list")
     low = [(">=", "minimum"), (">", "exclusiveMinimum")]
     high = [("<=", "maximum"), ("<", "exclusiveMaximum")]
@@ -46,7 +46,7 @@ def _limits(schema: Mapping[str, Any]) -> list[str]:
 def _value(value: Any) -> str:
     """Return a default as it would be typed after ``--set name=``."""
     if value is None:
-        return "none"
+        return "null"
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 

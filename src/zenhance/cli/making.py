@@ -72,7 +72,7 @@ def simulate(
 
     if specimen not in specimen_names():
         raise nearest("specimen", specimen, specimen_names())
-    first, many = parse_whole("--seed", seed), parse_whole("--count", count, MAX_COUNT)
+    first, many = parse_whole("--seed", seed), parse_whole("--count", count, MAX_COUNT, least=1)
     shape_px = parse_tile(shape, "--shape")
     lengths_um = VoxelSize.of(parse_voxel_size(voxel_size)).require()
     files: list[Path] = []

@@ -21,20 +21,20 @@ def _quoted(text: str) -> str:
     return f'"{text if len(text) <= 60 else text[:57] + "..."}"'
 
 
-def parse_whole(option: str, text: str, most: int = 2**63 - 1) -> int:
-    """Read a whole number from 0 up.
+def parse_whole(option: str, text: str, most: int = 2**63 - 1, least: int = 0) -> int:
+    """Read a whole number from ``least`` to ``most``.
 
     Raises
     ------
     RecipeError
-        It is none, or beyond ``most``.
+        It is none, or out of range.
     """
     try:
         number = int(text)
     except ValueError:
-        number = -1
-    if not 0 <= number <= most:
-        raise RecipeError(f"{option} is {_quoted(text)}, allowed are whole numbers from 0 to {most}; for example {option} 1")
+        number = least - 1
+    if not least <= number <= most:
+        raise RecipeError(f"{option} is {_quoted(text)}, allowed are whole numbers from {least} to {most}; for example {option} 1")
     return number
 
 

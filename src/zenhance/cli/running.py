@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from zenhance.cli.gate import Session, failure_record, print_json
 from zenhance.cli.paths import Job, batch_status, check_free_space, check_target, extra_path
 from zenhance.cli.progress import Reporter, format_seconds, open_reporter
-from zenhance.errors import RunCancelled
+from zenhance.errors import RunCancelled, StackError
 
 if TYPE_CHECKING:
-    from zenhance.enhance import EnhanceRequest, EnhanceResult
+    from zenhance.enhance import EnhanceRequest, EnhanceResult, RunPlan
     from zenhance.stack import Stack
 
 __all__ = ["RunOptions", "run_jobs"]
@@ -64,6 +64,34 @@ def _open(job: Job, request: EnhanceRequest, options: RunOptions) -> Stack:
     return open_stack(job.source, axes=request.axes, series=options.series)
 
 
+def _check_pixel_type(target: Path, result: Stack) -> None:
+    """Refuse a format that cannot hold the result's pixels or its size."""
+    from zenhance.io.ome_write import ome_type
+    from zenhance.io.write_tiff import check_imagej
+
+    name = target.name.lower()
+    if name.endswith((".ome.tif", ".ome.tiff")):
+        ome_type(result.dtype)
+    elif name.endswith((".tif", ".tiff")):
+        check_imagej(result)
+
+
+def _plan(job: Job, stack: Stack, request: EnhanceRequest) -> RunPlan:
+    """Plan the run and refuse what its results could not be written as; no pixel is read."""
+    import numpy as np
+
+    from zenhance.enhance import plan_run
+
+    try:
+        plan = plan_run(stack, request)
+    except StackError as error:
+        raise StackError(f'"{job.source.name}" cannot be enhanced: {error}') from error
+    dtype = np.dtype(np.float32) if request.dtype == "float32" else plan.stack.dtype
+    _check_pixel_type(job.target, plan.stack.with_data(np.broadcast_to(np.zeros((), dtype), plan.stack.shape)))
+    check_free_space(job.target, plan.result_bytes)
+    return plan
+
+
 def enhance_file(job: Job, request: EnhanceRequest, options: RunOptions, session: Session, reporter: Reporter) -> dict[str, Any]:
     """Enhance one file and write the result.
 
@@ -77,7 +105,6 @@ def enhance_file(job: Job, request: EnhanceRequest, options: RunOptions, session
     ZenhanceError
         Whatever went wrong; the output path is as it was before.
     """
-    from zenhance.enhance import plan_run
     from zenhance.io import write_stack
 
     started = time.perf_counter()
@@ -87,8 +114,7 @@ def enhance_file(job: Job, request: EnhanceRequest, options: RunOptions, session
     stack = _open(job, request, options)
     # the reader has put the axes into order already; the record keeps them as the file has them
     running = request.model_copy(update={"axes": None})
-    plan = plan_run(stack, running)
-    check_free_space(job.target, plan.result_bytes)
+    plan = _plan(job, stack, running)
     reporter.line(f"{job.source.name}: {plan.stack.describe()}")
     if plan.psf is not None:
         reporter.line(f"  PSF: {plan.psf.describe()}")

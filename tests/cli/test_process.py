@@ -1,0 +1,121 @@
+"""The command line as a process: how fast it starts, what it loads, and how it stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zenhance.io import open_stack, write_stack
+from zenhance.stack import Stack
+
+PROGRAM = (sys.executable, "-m", "zenhance.cli")
+QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+HEAVY = ("torch", "napari", "qtpy", "magicgui", "dask", "zarr", "tifffile", "numpy", "scipy", "skimage")
+
+
+def write_image(path: Path, shape: tuple[int, int, int] = (6, 20, 24)) -> Path:
+    pixels = np.random.default_rng(0).poisson(50, shape).astype(np.uint16)
+    return write_stack(path, Stack.from_array(pixels, "ZYX", (0.5, 0.2, 0.2)))
+
+
+def test_help_starts_in_half_a_second_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from zenhance.cli import main\n"
+        "try:\n    main(['enhance', '--help'])\n"
+        "except SystemExit:\n    pass\n"
+        f"print('LOADED', [name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=QUIET)
+        seconds.append(time.perf_counter() - started)
+    assert "--voxel-size" in done.stdout
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+    assert min(seconds) < 0.5
+
+
+def test_an_enhancement_loads_neither_napari_nor_qt(tmp_path: Path) -> None:
+    source = write_image(tmp_path / "a.ome.tif")
+    code = (
+        "import sys\n"
+        "from zenhance.cli import main\n"
+        f"try:\n    main(['enhance', {str(source)!r}, {str(tmp_path / 'b.ome.tif')!r}, '--method', 'identity', '--json'])\n"
+        "except SystemExit as left:\n    print('STATUS', left.code)\n"
+        "print('LOADED', [name for name in ('napari', 'qtpy', 'magicgui', 'PyQt6') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=QUIET)
+    lines = done.stdout.splitlines()
+    assert json.loads(lines[0])["method"] == "identity"
+    assert lines[1:] == ["STATUS 0", "LOADED []"]
+
+
+def test_a_failure_of_the_process_is_its_exit_code_and_one_line_on_stderr(tmp_path: Path) -> None:
+    done = subprocess.run([*PROGRAM, "info", "gone.tif"], capture_output=True, text=True, check=False, cwd=tmp_path, env=QUIET)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith('zenhance: cannot read "gone.tif"')
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_leaves_early_is_no_error_to_shout_about() -> None:
+    process = subprocess.Popen([*PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=QUIET)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    text = process.stderr.read()
+    process.stderr.close()
+    process.wait(timeout=30)
+    assert "Traceback" not in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT or SIGTERM to a child")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("stage", ["measure", "enhance"])
+def test_a_signal_stops_the_run_and_leaves_no_file(tmp_path: Path, number: signal.Signals, status: int, stage: str) -> None:
+    source = write_image(tmp_path / "a.ome.tif", (40, 256, 256))
+    before = source.read_bytes()
+    words = [*PROGRAM, "enhance", str(source), str(tmp_path / "b.ome.tif"), "--device", "cpu", "--psf", "sigma_um=0.6,0.3,0.3"]
+    words += ["--set", "variant=richardson_lucy", "--set", "iterations=500", "--set", "stop=fixed", "--tile", "40,128,128"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=QUIET)
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if line.startswith(stage):
+            break
+    started = time.perf_counter()
+    process.send_signal(number)
+    stdout, rest = process.communicate(timeout=60)
+    assert process.returncode == status, "".join(seen) + rest
+    assert time.perf_counter() - started < 10
+    assert rest.splitlines()[-1].startswith("zenhance: the run was cancelled")
+    assert stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ome.tif"]
+    assert source.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to a child")
+def test_a_signal_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    source, target = write_image(tmp_path / "a.ome.tif"), tmp_path / "b.ome.tif"
+    old = np.asarray(open_stack(write_image(target, (3, 8, 9))).data[...])
+    words = [*PROGRAM, "enhance", str(source), str(target), "--method", "identity", "--overwrite", "--json"]
+    new = np.asarray(open_stack(source).data[...])
+    for delay_s in (0.3, 0.9, 1.4):
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=QUIET)
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode in (0, 130), errors
+        assert "Traceback" not in errors
+        found = np.asarray(open_stack(target).data[...])
+        assert np.array_equal(found, old) or np.array_equal(found, new)
+        assert sorted(path.name for path in tmp_path.iterdir() if "partial" in path.name) == []

@@ -1,0 +1,74 @@
+"""Progress is a bar on a terminal, plain lines in a log, and silence where JSON is piped."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import pytest
+
+from zenhance.cli.progress import PLAIN_INTERVAL_S, PlainReporter, format_seconds, open_reporter
+
+
+@dataclass
+class Step:
+    stage: str
+    fraction: float
+    seconds_left: float | None = None
+    message: str = ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (12.3, "12 s"),
+        (59.7, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3600, "1 h 00 min"),
+        (7800, "2 h 10 min"),
+    ],
+)
+def test_durations_are_for_people(seconds: float, expected: str) -> None:
+    assert format_seconds(seconds) == expected
+
+
+def test_plain_lines_come_with_each_stage_and_every_few_seconds() -> None:
+    stream, now = io.StringIO(), [0.0]
+    reporter = PlainReporter(stream, lambda: now[0])
+    reporter.update(Step("measure", 0.0))
+    reporter.update(Step("enhance", 0.1, 30.0, "tile 1 of 4"))
+    reporter.update(Step("enhance", 0.2, 28.0, "tile 1 of 4"))
+    now[0] = PLAIN_INTERVAL_S
+    reporter.update(Step("enhance", 0.5, 15.0, "tile 3 of 4"))
+    assert stream.getvalue().splitlines() == [
+        "measure: 0%",
+        "enhance (tile 1 of 4): 10%, 30 s left",
+        "enhance (tile 3 of 4): 50%, 15 s left",
+    ]
+
+
+def test_a_pipe_gets_plain_lines_and_a_pipe_with_json_gets_none() -> None:
+    for json_wanted, expected in ((False, "device\nmeasure: 25%\n"), (True, "")):
+        stream = io.StringIO()
+        with open_reporter(json_wanted, stream) as reporter:
+            reporter.line("device")
+            reporter.update(Step("measure", 0.25))
+        assert stream.getvalue() == expected
+
+
+def test_a_terminal_gets_a_bar_with_stage_tile_and_time_left() -> None:
+    stream = Terminal()
+    with open_reporter(False, stream) as reporter:
+        reporter.line("PSF: [file] sigma")
+        reporter.update(Step("enhance", 0.5, 70.0, "tile 3 of 4"))
+    text = stream.getvalue()
+    assert "PSF: [file] sigma" in text
+    for part in ("enhance", "50%", "1 min 10 s left", "tile 3 of 4"):
+        assert part in text
