@@ -109,7 +109,7 @@ def _reader(path: Path) -> tuple[str, str]:
         if head.startswith(magic):
             return module, function
     if head[96:98] in _DV_MAGIC:
-        return "vendor", "read_dv"
+        return "dv", "read_dv"
     if head.startswith(b"MATLAB "):
         raise ReadError(path, "MATLAB files hold variables, not images; save the one you want as TIFF, for example with imwrite")
     if head.startswith(b"PK\x03\x04"):

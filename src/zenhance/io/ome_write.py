@@ -132,5 +132,5 @@ def compose_ome(stack: Stack, own: Mapping[str, str]) -> bytes:
     value = ElementTree.SubElement(ElementTree.SubElement(annotations, "MapAnnotation", ID="Annotation:0", Namespace=NAMESPACE), "Value")
     for key, text in own.items():
         ElementTree.SubElement(value, "M", K=key).text = _clean(text)
-    text: bytes = ElementTree.tostring(root, encoding="us-ascii", xml_declaration=True)
-    return text
+    xml: bytes = ElementTree.tostring(root, encoding="us-ascii", xml_declaration=True)
+    return xml

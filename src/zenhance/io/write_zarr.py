@@ -102,7 +102,8 @@ def shrink(block: npt.NDArray[Any], factors: Triple) -> npt.NDArray[Any]:
     z, y, x = (n // f for n, f in zip(padded.shape, factors, strict=True))
     wide = np.float32 if block.dtype.kind == "f" and block.dtype.itemsize < 8 else np.float64
     mean = padded.reshape(z, factors[0], y, factors[1], x, factors[2]).astype(wide).mean(axis=(1, 3, 5))
-    return (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(block.dtype)
+    result: npt.NDArray[Any] = (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(block.dtype)
+    return result
 
 
 def _write_level(source: Any, folder: Path, axes: str, factors: Triple) -> Any:

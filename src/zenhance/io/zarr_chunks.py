@@ -113,5 +113,5 @@ def check_bombs(root: Path, node: Path, meta: ArrayMeta, files: Mapping[str, int
                 if claimed is not None and claimed > 2 * expected + _SLACK_BYTES:
                     raise ReadError(
                         root,
-                        f"its chunk {key[:40]} claims {format_bytes(claimed)} instead of {format_bytes(expected)}; it is damaged or hostile",
+                        f"its chunk {key[:40]} claims {format_bytes(claimed)} instead of {format_bytes(expected)}; it is damaged",
                     )

@@ -51,7 +51,7 @@ def _bare(path: Path) -> Multiscale:
     return Multiscale(path, letters, (None,) * 3, (None,) * 3, ())
 
 
-def _own(everything: dict[str, Any], image: Multiscale) -> dict[str, Any]:
+def _own(everything: dict[str, Any]) -> dict[str, Any]:
     """Return what our own writer left in the attributes."""
     record = everything.get(OWN_KEY)
     if not isinstance(record, dict):
@@ -96,7 +96,7 @@ def read_zarr(path: Path, series: int = 0) -> Source:
         claimed *= n
     if claimed > memory_bytes():
         check_claim(path, claimed, sum(files.values()))
-    metadata = _own(everything, image)
+    metadata = _own(everything)
     if OWN_KEY in everything:
         lost = missing_chunks(meta, files)
         if lost:

@@ -1,0 +1,90 @@
+"""Open INRIMAGE-4 volumes (``.inr``, ``.inr.gz``), as OpenAlea and timagetk write them."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from zenhance.errors import ReadError
+from zenhance.io.source import LazyArray, Source
+from zenhance.io.units import number, plausible_um
+
+__all__ = ["read_inr"]
+
+MAGIC = b"#INRIMAGE-4#{"
+MAX_HEADER_BYTES = 65_536
+# Deflate cannot shrink by more.
+MAX_GZIP_RATIO = 1040
+_LITTLE = ("decm", "alpha", "pc")
+
+
+def _open(path: Path) -> BinaryIO:
+    with path.open("rb") as handle:
+        packed = handle.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path, "rb") if packed else path.open("rb"))
+
+
+def _header(path: Path) -> tuple[dict[str, str], int]:
+    with _open(path) as handle:
+        text = handle.read(256)
+        if not text.startswith(MAGIC):
+            raise ReadError(path, "it is compressed with gzip and holds no INRIMAGE; unpack it first")
+        while b"##}" not in text:
+            block = handle.read(256)
+            if not block or len(text) > MAX_HEADER_BYTES:
+                raise ReadError(path, "its INRIMAGE header has no end; copy it again")
+            text += block
+    pairs = (line.partition("=") for line in text.decode("latin-1").splitlines() if "=" in line)
+    return {key.strip(): value.strip() for key, _, value in pairs}, -(-len(text) // 256) * 256
+
+
+def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[Any]:
+    kind = {"unsigned fixed": "u", "signed fixed": "i", "float": "f"}.get(fields.get("TYPE", ""))
+    bits = fields.get("PIXSIZE", "").split(" ")[0]
+    if kind is None or bits not in ("8", "16", "32", "64") or (kind == "f" and bits in ("8", "16")):
+        raise ReadError(path, f'its pixels are "{fields.get("TYPE", "")}" of "{fields.get("PIXSIZE", "")}", which INRIMAGE does not define')
+    return np.dtype(("<" if fields.get("CPU", "decm") in _LITTLE else ">") + kind + str(int(bits) // 8))
+
+
+def read_inr(path: Path, series: int = 0) -> Source:
+    """Open an INRIMAGE; pixels are decoded at first use.
+
+    Raises
+    ------
+    ReadError
+        The header is damaged, or claims more than the file can hold.
+    """
+    if series != 0:
+        raise ReadError(path, f"series {series} asked for, but it holds series 0 to 0")
+    fields, offset = _header(path)
+    sizes = [number(fields.get(f"{axis}DIM")) for axis in "ZYXV"]
+    if any(n is None or n < 1 or n != int(n) for n in sizes):
+        raise ReadError(path, f"its INRIMAGE header gives no sizes: {[fields.get(f'{a}DIM') for a in 'XYZV']}; copy it again")
+    shape = tuple(int(n or 0) for n in sizes)
+    dtype = _dtype(path, fields)
+    needed = math.prod(shape) * dtype.itemsize
+    if needed + offset > path.stat().st_size * MAX_GZIP_RATIO:
+        raise ReadError(path, f"it claims {needed} bytes of pixels, more than its {path.stat().st_size} bytes can hold; copy it again")
+
+    def read(_: int) -> npt.NDArray[Any]:
+        with _open(path) as handle:
+            handle.seek(offset)
+            raw = handle.read(needed)
+        if len(raw) < needed:
+            raise ReadError(path, f"it is cut short: {len(raw)} of {needed} bytes of pixels; copy it again")
+        return np.frombuffer(raw, dtype)
+
+    many = shape[3] > 1
+    block = shape if many else shape[:3]
+    voxel_um = tuple(plausible_um(fields.get(f"V{axis}")) for axis in "ZYX")
+    return Source(
+        LazyArray(path, (), block, dtype.newbyteorder("="), read),
+        "ZYXC" if many else "ZYX",
+        "INRIMAGE",
+        (voxel_um[0], voxel_um[1], voxel_um[2]),
+    )
