@@ -26,22 +26,21 @@ def write_image(path: Path, shape: tuple[int, int, int] = (6, 20, 24)) -> Path:
     return write_stack(path, Stack.from_array(pixels, "ZYX", (0.5, 0.2, 0.2)))
 
 
-def test_help_starts_in_half_a_second_and_loads_nothing_heavy() -> None:
+def test_help_takes_less_than_half_a_second_and_loads_nothing_heavy() -> None:
     code = (
-        "import sys\n"
+        "import sys, time\n"
         "from zenhance.cli import main\n"
         "try:\n    main(['enhance', '--help'])\n"
         "except SystemExit:\n    pass\n"
         f"print('LOADED', [name for name in {HEAVY} if name in sys.modules])\n"
+        "print(time.process_time())\n"
     )
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=QUIET)
-        seconds.append(time.perf_counter() - started)
-    assert "--voxel-size" in done.stdout
-    assert done.stdout.splitlines()[-1] == "LOADED []"
-    assert min(seconds) < 0.5
+    # the processor's time, not the clock's: other tests may be running on the same cores
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=QUIET) for _ in range(3)]
+    lines = runs[0].stdout.splitlines()
+    assert any("--voxel-size" in line for line in lines)
+    assert lines[-2] == "LOADED []"
+    assert min(float(done.stdout.splitlines()[-1]) for done in runs) < 0.5
 
 
 def test_an_enhancement_loads_neither_napari_nor_qt(tmp_path: Path) -> None:

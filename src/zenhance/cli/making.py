@@ -16,6 +16,7 @@ from zenhance.errors import MethodError
 __all__ = ["benchmark", "sample", "simulate"]
 
 MAX_COUNT = 10_000
+BENCHMARKS = ("speed", "sample")
 
 
 def nearest(kind: str, name: str, known: Sequence[str]) -> MethodError:
@@ -81,5 +82,35 @@ def simulate(
     _done(files, json_line)
 
 
-def benchmark() -> None:
-    """Measure speed, or quality on the sample."""
+def benchmark(
+    which: Annotated[str, typer.Argument(metavar="speed|sample", help="Speed against other programs, or quality on the bundled sample.")],
+    out: Annotated[
+        Path | None, text_option("DIR", "Folder for figures, picture and enhanced stack, replaced there; default not written.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All rows of the quality table instead of the short one; default off.")] = False,
+    device: Annotated[str, text_option("auto|cpu|cuda|mps", "Where to compute the quality table; default cpu.")] = "cpu",
+    iterations: Annotated[str, text_option("N", "Iterations of the speed test; default 10.")] = "10",
+    repeats: Annotated[str, text_option("N", "Repeats of the speed test; default 5.")] = "5",
+    write_docs: Annotated[
+        bool, typer.Option("--write-docs", help="Put the table into docs/benchmark.md of a checkout; default off.")
+    ] = False,
+    json_line: Json = False,
+) -> None:
+    """Measure speed, or quality on the bundled sample."""
+    from zenhance.benchmark.command import run_sample_benchmark, run_speed_benchmark
+    from zenhance.cli.parsing import parse_whole
+    from zenhance.tiling.device import choose_device
+
+    if which not in BENCHMARKS:
+        raise nearest("benchmark", which, BENCHMARKS)
+    many = parse_whole("--iterations", iterations, MAX_COUNT, least=1)
+    times = parse_whole("--repeats", repeats, MAX_COUNT, least=1)
+    if which == "sample":
+        name = choose_device(device).name
+        run_sample_benchmark(out, everything=everything, write_docs=write_docs, json_line=json_line, device=name)
+        return
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    run_speed_benchmark(
+        iterations=many, repeats=times, write_docs=write_docs, json_line=json_line, out=None if out is None else out / "speed.json"
+    )
