@@ -20,6 +20,8 @@ ENTRY_POINT_GROUP = "zenhance.methods"
 
 _BUILT_IN = {
     "gaussian_deconvolution": "zenhance.methods.gaussian_deconvolution:METHOD",
+    "srcnn": "zenhance.methods.srcnn:METHOD",
+    "rdn": "zenhance.methods.rdn:METHOD",
     "identity": "zenhance.methods.identity:METHOD",
 }
 

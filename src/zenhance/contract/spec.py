@@ -124,8 +124,8 @@ class MethodContext:
         None only for a method that needs none.
     noise : NoiseLike or None
         Gain, offset and read noise, given or estimated from the volume.
-    weights : Any
-        What the method learnt, as its checkpoint loads it, or None.
+    weights : str or None
+        Name or path of the learnt weights the request asks for; None means the method's default.
     """
 
     parameters: Any
@@ -137,7 +137,7 @@ class MethodContext:
     seed: int = 0
     psf: PsfLike | None = None
     noise: NoiseLike | None = None
-    weights: Any = None
+    weights: str | None = None
 
 
 class Prepared(Protocol):
@@ -162,7 +162,7 @@ class Prepared(Protocol):
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """What else the user should know, for the provenance record."""
+        """What else belongs in the provenance record; the keys ``warnings`` (sentences) and ``weights_sha256`` go to its own fields."""
         ...
 
 
@@ -194,6 +194,8 @@ class MethodSpec:
         Whether the seed matters.
     learns : {'no', 'pairs', 'own_stack'}
         What it can learn from.
+    output_scale_of : callable, optional
+        Tells the output scale from the settings, where it depends on them.
     default_weights : str
         Name of the weights to use where the request names none.
     source : str
@@ -212,8 +214,13 @@ class MethodSpec:
     needs_psf: bool = False
     stochastic: bool = False
     learns: Literal["no", "pairs", "own_stack"] = "no"
+    output_scale_of: Callable[[Any], Triple] | None = None
     default_weights: str = ""
     source: str = ""
+
+    def scale(self, parameters: Any) -> Triple:
+        """Return how many output voxels an input voxel becomes along z, y, x with these settings."""
+        return self.output_scale if self.output_scale_of is None else self.output_scale_of(parameters)
 
 
 class Method(Protocol):

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from zenhance.contract.spec import FloatArray, MethodSpec, OutputSpec
 from zenhance.enhance.request import EnhanceRequest
-from zenhance.volumes import VolumeReader
 from zenhance.stack import Stack
 from zenhance.tiling.budget import free_bytes
+from zenhance.volumes import VolumeReader
 
 __all__ = ["Output", "allocate"]
 
@@ -67,7 +67,8 @@ class Output:
 
 def allocate(stack: Stack, output: OutputSpec, method: MethodSpec, request: EnhanceRequest) -> Output:
     """Make the array for one output, in memory where it fits and in a temporary file where not."""
-    sizes = [n * (method.output_scale["ZYX".index(a)] if a in "ZYX" else 1) for a, n in zip(stack.axes, stack.shape, strict=True)]
+    scale = method.scale(request.parameters())
+    sizes = [n * (scale["ZYX".index(a)] if a in "ZYX" else 1) for a, n in zip(stack.axes, stack.shape, strict=True)]
     dtype: np.dtype[Any] = np.dtype(np.float32)
     if output.kind == "labels":
         dtype = np.dtype(np.int32)
@@ -75,6 +76,6 @@ def allocate(stack: Stack, output: OutputSpec, method: MethodSpec, request: Enha
         dtype = np.dtype(np.uint8) if stack.dtype.kind == "b" else stack.dtype.newbyteorder("=")
     needed = int(np.prod(sizes, dtype=np.int64)) * dtype.itemsize
     if needed <= MEMORY_SHARE * free_bytes("cpu"):
-        return Output(np.empty(sizes, dtype), method.output_scale)
+        return Output(np.empty(sizes, dtype), scale)
     with tempfile.TemporaryFile(prefix="zenhance-") as file:
-        return Output(np.memmap(file, dtype=dtype, mode="w+", shape=tuple(sizes)), method.output_scale)
+        return Output(np.memmap(file, dtype=dtype, mode="w+", shape=tuple(sizes)), scale)

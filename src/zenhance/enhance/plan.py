@@ -141,7 +141,8 @@ def plan_run(stack: Stack, request: EnhanceRequest) -> RunPlan:
     tiles = plan_volume(method, request, shape, halo, device.name)
     largest = max(_voxels(tile.read) for tile in tiles.tiles)
     volumes = stack.size("T") * stack.size("C")
-    scale = spec.output_scale[0] * spec.output_scale[1] * spec.output_scale[2]
+    fine_z, fine_y, fine_x = spec.scale(parameters)
+    scale = fine_z * fine_y * fine_x
     itemsize = 4 if request.dtype == "float32" else stack.dtype.itemsize
     result = volumes * shape[0] * shape[1] * shape[2] * scale * itemsize * len(spec.outputs)
     return RunPlan(stack, volumes, device, psf, tiles, largest * spec.bytes_per_voxel, result)

@@ -11,8 +11,8 @@ from zenhance.contract import registry
 from zenhance.enhance.plan import plan_run
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.enhance.run import EnhanceResult, Progress, enhance_steps
-from zenhance.volumes import VolumeReader, measure
 from zenhance.stack import Stack
+from zenhance.volumes import VolumeReader, measure
 
 __all__ = ["as_requested", "estimate_steps", "preview_steps"]
 
@@ -71,7 +71,7 @@ def preview_steps(
     crop = ((first, last), (view["Y"].start, view["Y"].stop), (view["X"].start, view["X"].stop))
     fields = request.model_dump(exclude_unset=True) | {"axes": None, "channel": None, "crop": crop, "background": background}
     result = yield from enhance_steps(stack, EnhanceRequest(**fields), cancel)
-    scale = registry.load(request.method).spec.output_scale[0]
+    scale = registry.load(request.method).spec.scale(request.parameters())[0]
     only = {"Z": slice((plane - first) * scale, (plane - first + 1) * scale)} if "Z" in stack.axes else {}
     extras = {name: extra.crop(only) for name, extra in result.extras.items()}
     return replace(result, stack=result.stack.crop(only), extras=extras)
@@ -114,6 +114,6 @@ def estimate_steps(stack: Stack, request: EnhanceRequest, cancel: threading.Even
     result = yield from enhance_steps(first, EnhanceRequest(**fields), cancel)
     seconds = time.perf_counter() - started
     z, y, x = result.stack.volume_shape
-    scale = registry.load(request.method).spec.output_scale
+    scale = registry.load(request.method).spec.scale(request.parameters())
     voxels = z * y * x // (scale[0] * scale[1] * scale[2])
     return seconds * plan.read_voxels / voxels

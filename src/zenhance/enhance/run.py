@@ -28,13 +28,13 @@ from zenhance.contract.spec import Method, MethodContext, OutputSpec, Prepared, 
 from zenhance.enhance.output import Output, allocate
 from zenhance.enhance.plan import RunPlan, plan_run, plan_volume, psf_for
 from zenhance.enhance.request import EnhanceRequest
-from zenhance.volumes import VolumeReader, measure, measure_noise
 from zenhance.errors import FailureKind, MemoryBudgetError, RunCancelled, classify
 from zenhance.physics.noise import PoissonGauss
 from zenhance.provenance import METADATA_KEY, ArrayHash, Provenance
 from zenhance.stack import Stack, VoxelSize
 from zenhance.tiling.device import release_memory
 from zenhance.tiling.run import RunReport, run_tiles
+from zenhance.volumes import VolumeReader, measure, measure_noise
 
 __all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
 
@@ -162,7 +162,10 @@ def _volume_steps(run: _Run, t: int, c: int, number: int, count: int) -> Generat
             run, steps, lambda f: run.progress("prepare", at(PREPARE_SHARE * f), f"{where}preparing {run.method.spec.title}")
         )
         run.curves.update({_label(name, number, count): list(curve) for name, curve in prepared.curves.items()})
-        run.notes.update({_label(name, number, count): note for name, note in prepared.notes.items()})
+        notes = dict(prepared.notes)
+        run.warnings += [w for w in notes.pop("warnings", ()) if w not in run.warnings]
+        run.weights_sha256 = notes.pop("weights_sha256", run.weights_sha256)
+        run.notes.update({_label(name, number, count): note for name, note in notes.items()})
         if run.request.statistics == "shared":
             run.kept[c] = (prepared, statistics)
     run.statistics.append(statistics)
@@ -209,6 +212,7 @@ def _context(run: _Run, reader: VolumeReader, t: int, c: int) -> MethodContext:
         seed=run.request.seed + 1000003 * t,
         psf=psf,
         noise=noise,
+        weights=run.request.weights,
     )
 
 
@@ -227,7 +231,7 @@ def _tile_steps(
         write,
         cancel=run.cancel,
         release=lambda: release_memory(run.plan.device.name),
-        output_scale=run.method.spec.output_scale,
+        output_scale=run.method.spec.scale(run.request.parameters()),
     )
     try:
         while True:
@@ -324,7 +328,7 @@ def _stack_of(run: _Run, spec: OutputSpec, provenance: Provenance) -> Stack:
     metadata = {**source.metadata, METADATA_KEY: provenance.to_json()}
     return source.with_data(
         run.outputs[spec.name].array,
-        voxel_size=_finer(source.voxel_size, run.method.spec.output_scale),
+        voxel_size=_finer(source.voxel_size, run.method.spec.scale(run.request.parameters())),
         name=f"{source.name} {spec.title}",
         metadata=metadata,
         path=None,

@@ -1,0 +1,1 @@
+"""torch modules shared by methods: no files, no devices, no training."""

@@ -1,0 +1,169 @@
+"""Training volumes: what was measured, its truth where there is one, and the scaling that both share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zenhance.contract.learning import Scaling
+from zenhance.contract.spec import FloatArray, VolumeStatistics
+from zenhance.errors import RecipeError
+from zenhance.io import open_stack
+from zenhance.provenance import ArrayHash
+from zenhance.simulate.microscope import Microscope
+from zenhance.simulate.samples import simulate
+from zenhance.stack import Stack, VoxelSize
+from zenhance.training.recipe import Data, Recipe, Simulated
+from zenhance.volumes import VolumeReader, measure
+
+__all__ = ["TrainingVolume", "load_volumes", "of_stacks"]
+
+Region = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class TrainingVolume:
+    """One volume to cut patches from; pixels are read only where a patch lies.
+
+    Parameters
+    ----------
+    name : str
+        For the card.
+    measured : VolumeReader
+        The measurement.
+    truth : VolumeReader or None
+        Its sharp counterpart, on the same grid or one finer by ``scale`` along y and x.
+    scaling : Scaling
+        From the measurement's statistics, for both.
+    statistics : VolumeStatistics
+        Of the measurement.
+    scale : int
+        Truth voxels per measured voxel along y and x.
+    """
+
+    name: str
+    measured: VolumeReader
+    truth: VolumeReader | None
+    scaling: Scaling
+    statistics: VolumeStatistics
+    scale: int = 1
+
+    @property
+    def shape_px(self) -> tuple[int, int, int]:
+        """(Z, Y, X) of the measurement."""
+        return self.measured.stack.volume_shape
+
+    def read_measured(self, region: Region) -> FloatArray:
+        """Return a region (z, y, x) of the measurement, scaled."""
+        return self.scaling.forward(self.measured.read(region))
+
+    def read_truth(self, region: Region) -> FloatArray | None:
+        """Return the truth of a region given in measured voxels, scaled like the measurement."""
+        if self.truth is None:
+            return None
+        z, y, x = region
+        fine_y, fine_x = (slice(r.start * self.scale, r.stop * self.scale) for r in (y, x))
+        return self.scaling.forward(self.truth.read((z, fine_y, fine_x)))
+
+    def sha256(self) -> str:
+        """Return the hash of the measurement's pixels."""
+        reader = self.measured
+        digest = ArrayHash(reader.stack.dtype, reader.stack.volume_shape)
+        for z in range(self.shape_px[0]):
+            digest.add(reader.raw((slice(z, z + 1), slice(None), slice(None))))
+        return digest.hexdigest()
+
+
+def of_stacks(name: str, measured: Stack, truth: Stack | None = None) -> Iterator[TrainingVolume]:
+    """Yield a training volume for each (t, c) volume of a stack.
+
+    Raises
+    ------
+    RecipeError
+        The truth is not on the measurement's grid, nor on one finer by a whole number along y and x.
+    """
+    scale = 1 if truth is None else _scale_between(name, measured, truth)
+    for t, c in measured.volumes():
+        reader = VolumeReader(measured, t, c)
+        statistics, _ = measure([reader])
+        sharp = None if truth is None else VolumeReader(truth, min(t, truth.size("T") - 1), min(c, truth.size("C") - 1))
+        yield TrainingVolume(name, reader, sharp, Scaling.of(statistics), statistics, scale)
+
+
+def _scale_between(name: str, measured: Stack, truth: Stack) -> int:
+    (z, y, x), (tz, ty, tx) = measured.volume_shape, truth.volume_shape
+    scale = max(1, ty // y)
+    if (tz, ty, tx) != (z, scale * y, scale * x):
+        raise RecipeError(
+            f'the truth of "{name}" has shape {(tz, ty, tx)}; it must have the measurement\'s {(z, y, x)}, '
+            "or a whole multiple of it along y and x"
+        )
+    return scale
+
+
+def _simulated(plan: Simulated) -> Iterator[tuple[str, Stack, Stack]]:
+    z, y, x = plan.shape_px
+    z_um, y_um, x_um = plan.voxel_size_um
+    for number in range(plan.count + plan.validation):
+        seed = plan.seed + number
+        specimen = simulate(
+            plan.specimen,
+            seed=seed,
+            shape_px=(z, y * plan.scale, x * plan.scale),
+            voxel_size_um=(z_um, y_um / plan.scale, x_um / plan.scale),
+            settings=dict(plan.settings),
+            microscope=Microscope(**plan.microscopes[number % len(plan.microscopes)]),
+        )
+        yield f"{plan.specimen} seed {seed}", _binned(specimen.measured, plan.scale), specimen.truth
+
+
+def _binned(stack: Stack, scale: int) -> Stack:
+    """Average blocks of pixels along y and x, as a camera with larger pixels would."""
+    if scale == 1:
+        return stack
+    data = np.asarray(stack.data, np.float32)
+    *front, height, width = data.shape
+    blocks = data.reshape(*front, height // scale, scale, width // scale, scale).mean(axis=(-3, -1))
+    z_um, y_um, x_um = stack.voxel_size.require()
+    return stack.with_data(blocks, voxel_size=VoxelSize.of((z_um, y_um * scale, x_um * scale), "file"))
+
+
+def load_volumes(recipe: Recipe) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
+    """Return the volumes to train on and those to validate on; no file or simulated stack is in both.
+
+    Raises
+    ------
+    RecipeError
+        A pair does not fit, or there are too few files to keep one for validation.
+    ReadError
+        A file cannot be read.
+    """
+    train: list[TrainingVolume] = []
+    held: list[TrainingVolume] = []
+    for plan in recipe.data.simulated:
+        for number, (name, measured, truth) in enumerate(_simulated(plan)):
+            (train if number < plan.count else held).extend(of_stacks(name, measured, truth))
+    files = [(p.measured, p.truth) for p in recipe.data.pairs] + [(path, None) for path in recipe.data.stacks]
+    kept = _kept_for_validation(len(files), recipe.data)
+    for number, (path, sharp) in enumerate(files):
+        pair = (open_stack(Path(path)), None if sharp is None else open_stack(Path(sharp)))
+        (held if number in kept else train).extend(of_stacks(Path(path).name, *pair))
+    _check_grids(train + held)
+    return train, held or train
+
+
+def _kept_for_validation(count: int, data: Data) -> set[int]:
+    """Spread the validation files evenly over the list; a single file is used for both, and the card says so."""
+    if count < 2:
+        return set()
+    held = max(1, round(count * data.validation_share))
+    return {round((i + 0.5) * count / held - 0.5) for i in range(held)}
+
+
+def _check_grids(volumes: list[TrainingVolume]) -> None:
+    scales = {v.scale for v in volumes if v.truth is not None}
+    if len(scales) > 1:
+        raise RecipeError(f"the training pairs have different scales {sorted(scales)}; train one model for each")

@@ -1,0 +1,93 @@
+"""A trained network as a checkpoint: its card, its weights, and a small test input with its output."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+import zenhance
+from zenhance.contract.card import Card
+from zenhance.contract.checkpoint import dump_checkpoint
+from zenhance.contract.learning import Learner
+from zenhance.training.data import TrainingVolume
+from zenhance.training.recipe import Recipe
+from zenhance.training.state import Progressed
+
+__all__ = ["model_bytes"]
+
+# The test input is small: it is run each time the model is loaded.
+TEST_PX = 32
+
+
+def model_bytes(
+    learner: Learner,
+    network: Module,
+    recipe: Recipe,
+    done: Progressed,
+    volumes: tuple[list[TrainingVolume], list[TrainingVolume]],
+    test_input: Tensor,
+    device: str,
+    command: str,
+) -> tuple[bytes, Card]:
+    """Return the checkpoint's bytes and its card.
+
+    Parameters
+    ----------
+    learner, network : Learner, Module
+        The trained network, on the CPU, in evaluation mode.
+    recipe, done : Recipe, Progressed
+        What was asked for and what came of it.
+    volumes : tuple of two lists
+        Trained and validated on.
+    test_input : Tensor (1, Z, Y, X)
+        A scaled patch; its corner becomes the test input.
+    device, command : str
+        For the card.
+    """
+    small = test_input[..., :TEST_PX, :TEST_PX].contiguous()
+    with torch.inference_mode():
+        expected = learner.predict(network, small)
+    train, held = volumes
+    sizes = [v.measured.stack.voxel_size for v in train]
+    z, y, x = sizes[0].zyx_um
+    card = Card(
+        method=recipe.method,
+        name=recipe.name,
+        description=recipe.description,
+        version=zenhance.__version__,
+        commit=_commit(),
+        command=command,
+        recipe=recipe.model_dump(mode="json", exclude_defaults=True),
+        architecture=recipe.architecture,
+        parameters=sum(p.numel() for p in network.parameters()),
+        data=tuple(_describe(v, "train") for v in train) + tuple(_describe(v, "validation") for v in held),
+        seed=recipe.seed,
+        steps=done.best_step,
+        seconds=round(done.seconds, 1),
+        device=device,
+        voxel_size_um=None if z is None or y is None or x is None else (z, y, x),
+        intensity={
+            "background": float(np.mean([v.scaling.offset for v in train])),
+            "span": float(np.mean([v.scaling.span for v in train])),
+        },
+        metrics={name: round(value, 6) for name, value in done.best_metrics.items()},
+    )
+    return dump_checkpoint(card, network.state_dict(), small, expected), card
+
+
+def _describe(volume: TrainingVolume, role: str) -> dict[str, object]:
+    return {"name": volume.name, "role": role, "sha256": volume.sha256(), "truth": volume.truth is not None}
+
+
+def _commit() -> str:
+    """Return the source's commit where the package runs from a checkout, else nothing."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return ""
+    done = subprocess.run(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,121 @@
+"""Patches: where they are cut and how they are turned depends on the seed and the step alone, so a resumed run sees the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from zenhance.contract.learning import Batch
+from zenhance.contract.spec import FloatArray
+from zenhance.errors import RecipeError
+from zenhance.training.data import TrainingVolume
+
+__all__ = ["PatchSampler"]
+
+IndexArray = npt.NDArray[np.int64]
+
+# A patch with hardly any specimen in it is drawn again, at most this often: a stack's corners teach little.
+REDRAWS = 3
+MIN_MEAN = 0.02
+# Streams of random numbers: training patches and validation patches never coincide.
+TRAINING, VALIDATION = 0, 1
+
+
+@dataclass(frozen=True)
+class PatchSampler:
+    """Cuts batches from volumes.
+
+    Parameters
+    ----------
+    volumes : sequence of TrainingVolume
+        Drawn with a probability proportional to their size.
+    patch_px : tuple of int
+        (Z, Y, X) of a patch; a shorter stack is mirrored at its ends.
+    batch : int
+        Patches a batch.
+    seed : int
+        Of every draw.
+    augment : bool
+        Whether patches are turned and flipped (8 ways in the plane, z reversed or not).
+
+    Raises
+    ------
+    RecipeError
+        A volume is smaller than the patch along y or x.
+    """
+
+    volumes: Sequence[TrainingVolume]
+    patch_px: tuple[int, int, int]
+    batch: int
+    seed: int
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        for volume in self.volumes:
+            if volume.shape_px[1] < self.patch_px[1] or volume.shape_px[2] < self.patch_px[2]:
+                raise RecipeError(
+                    f'"{volume.name}" is {volume.shape_px[1]} × {volume.shape_px[2]} pixels, smaller than the patch of '
+                    f"{self.patch_px[1]} × {self.patch_px[2]}; lower patch_px"
+                )
+
+    def draw(self, step: int, stream: int = TRAINING) -> Batch:
+        """Return the batch of a step: the same step gives the same batch, whatever was drawn before.
+
+        Parameters
+        ----------
+        step : int
+            Number of the batch.
+        stream : {0, 1}
+            0 for training, 1 for validation.
+        """
+        key = (np.uint64(self.seed) << np.uint64(1)) | np.uint64(stream)
+        rng = np.random.Generator(np.random.Philox(key=int(key), counter=[0, 0, 0, step]))
+        sizes = np.array([np.prod(v.shape_px, dtype=np.float64) for v in self.volumes])
+        picks = rng.choice(len(self.volumes), size=self.batch, p=sizes / sizes.sum())
+        patches = [self._patch(self.volumes[int(i)], rng) for i in picks]
+        measured = torch.from_numpy(np.stack([m for m, _, _ in patches]))
+        sharp = [t for _, t, _ in patches if t is not None]
+        truth = torch.from_numpy(np.stack(sharp)) if len(sharp) == len(patches) else None
+        return Batch(measured, truth, torch.tensor([d for _, _, d in patches], dtype=torch.float32))
+
+    def _patch(self, volume: TrainingVolume, rng: np.random.Generator) -> tuple[FloatArray, FloatArray | None, float]:
+        depth = volume.shape_px[0]
+        for attempt in range(REDRAWS + 1):
+            middle = int(rng.integers(depth))
+            y, x = (int(rng.integers(n - p + 1)) for n, p in zip(volume.shape_px[1:], self.patch_px[1:], strict=True))
+            measured = self._cut(volume, middle, y, x, truth=False)
+            if measured is not None and (attempt == REDRAWS or float(measured.mean()) >= MIN_MEAN):
+                break
+        truth = self._cut(volume, middle, y, x, truth=True)
+        turn, flip, upside_down = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
+        where = middle / max(depth - 1, 1)
+        if not self.augment:
+            return np.asarray(measured), truth, where
+        turned = [None if a is None else _turned(a, turn, flip, upside_down) for a in (measured, truth)]
+        return np.asarray(turned[0]), turned[1], where
+
+    def _cut(self, volume: TrainingVolume, middle: int, y: int, x: int, *, truth: bool) -> FloatArray | None:
+        """Read the planes about a middle one; beyond the first and last, planes are mirrored."""
+        window, height, width = self.patch_px
+        first = middle - window // 2
+        planes = _mirrored(np.arange(first, first + window), volume.shape_px[0])
+        low, high = int(planes.min()), int(planes.max()) + 1
+        region = (slice(low, high), slice(y, y + height), slice(x, x + width))
+        block = volume.read_truth(region) if truth else volume.read_measured(region)
+        return None if block is None else np.ascontiguousarray(block[planes - low])
+
+
+def _mirrored(index: IndexArray, size: int) -> IndexArray:
+    """Fold indices beyond an axis back into it, edge plane included (…1 0 | 0 1 … n-1 | n-1 n-2 …)."""
+    folded = np.mod(index, 2 * size)
+    return np.asarray(np.where(folded < size, folded, 2 * size - 1 - folded), np.int64)
+
+
+def _turned(block: FloatArray, turn: int, flip: bool, upside_down: bool) -> FloatArray:
+    turned = np.rot90(block, turn, axes=(1, 2))
+    turned = turned[:, :, ::-1] if flip else turned
+    return np.ascontiguousarray(turned[::-1] if upside_down else turned)

@@ -1,0 +1,152 @@
+"""The state of a training run: kept at every validation, so that a run that was killed goes on to the same result.
+
+Patches and dropout depend on seed and step alone; what is left to remember are weights, their running mean, the optimiser's moments
+and the best so far. All of it is tensors and JSON in one safetensors file; nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import AdamW
+
+from zenhance.errors import CheckpointError, RecipeError
+from zenhance.training.files import write_bytes
+from zenhance.training.recipe import Recipe
+
+__all__ = ["Progressed", "TrainingState"]
+
+KEY = "zenhance_training"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class Progressed:
+    """The figures of a run so far.
+
+    Parameters
+    ----------
+    step : int
+        Steps done.
+    seconds : float
+        Time spent, over all sittings.
+    best_step, best_score : int, float
+        Step of the weights kept, and their validation score (larger is better).
+    best_metrics : dict
+        Their validation figures.
+    since_best : int
+        Validations since then.
+    log : list of dict
+        One entry a validation: step, loss, learning rate, validation figures.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best_step: int = 0
+    best_score: float = float("-inf")
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    since_best: int = 0
+    log: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class TrainingState:
+    """What a run holds in memory and keeps on disk.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A state belongs to one recipe; another one refuses it.
+    network : Module
+        Being trained.
+    mean : Module
+        Running mean of the network's weights (``torch.optim.swa_utils.AveragedModel``).
+    optimiser : AdamW
+        Of the network.
+    best : dict of str to Tensor
+        Weights of the best running mean so far, on the CPU.
+    """
+
+    recipe: Recipe
+    network: Module
+    mean: Module
+    optimiser: AdamW
+    best: dict[str, Tensor] = field(default_factory=dict)
+    done: Progressed = field(default_factory=Progressed)
+
+    def recipe_sha256(self) -> str:
+        """Return the hash of everything in the recipe that decides the result."""
+        return hashlib.sha256(json.dumps(self.recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the state, replacing the one before."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"mean.{k}": v for k, v in self.mean.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        for number, parameter in enumerate(self._parameters()):
+            moments = self.optimiser.state.get(parameter, {})
+            tensors |= {f"adam.{number}.{name}": moments[name] for name in MOMENTS if name in moments}
+        record = json.dumps({"recipe": self.recipe_sha256(), "done": vars(self.done)})
+        copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+        write_bytes(path, save(copies, metadata={KEY: record}), overwrite=True)
+
+    def load(self, path: Path) -> None:
+        """Go on from a state on disk.
+
+        Raises
+        ------
+        CheckpointError
+            The file is damaged or not a training state.
+        RecipeError
+            It belongs to another recipe.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                record = json.loads((file.metadata() or {})[KEY])
+            tensors = load(path.read_bytes())
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise CheckpointError(f'the training state "{path}" is damaged; start anew without --resume') from error
+        if record["recipe"] != self.recipe_sha256():
+            raise RecipeError(f'the training state "{path.parent}" was made with another recipe; use that one, or another folder')
+        self.network.load_state_dict(_part(tensors, "network."))
+        self.mean.load_state_dict(_part(tensors, "mean."))
+        self.best = _part(tensors, "best.")
+        self.done = Progressed(**record["done"])
+        self._load_moments(tensors)
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
+
+    def _load_moments(self, tensors: dict[str, Tensor]) -> None:
+        for number, parameter in enumerate(self._parameters()):
+            moments: dict[str, Any] = {}
+            for name in MOMENTS:
+                if (value := tensors.get(f"adam.{number}.{name}")) is not None:
+                    moments[name] = value if name == "step" else value.to(parameter.device)
+            if moments:
+                self.optimiser.state[parameter] = moments
+
+    def keep_best(self, score: float, metrics: dict[str, float]) -> bool:
+        """Keep the running mean if its score is the best so far; tell whether it was."""
+        if not score > self.done.best_score:
+            self.done.since_best += 1
+            return False
+        module = self.mean.module
+        if not isinstance(module, Module):
+            raise TypeError(f"the running mean holds {type(module).__name__}, not a network")
+        self.best = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
+        self.done.best_score, self.done.best_step, self.done.best_metrics = score, self.done.step, dict(metrics)
+        self.done.since_best = 0
+        return True
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,85 @@
+"""Validation on patches that never change, with figures a microscopist knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor
+from torch.nn import Module
+
+from zenhance.contract.learning import Batch, Learner
+from zenhance.contract.spec import FloatArray
+
+__all__ = ["Validation", "to_device", "validate"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found.
+
+    Parameters
+    ----------
+    score : float
+        Larger is better: PSNR in dB where there is a truth, else minus the loss.
+    metrics : mapping
+        ``psnr_db``, ``ssim``, ``rmse`` and ``psnr_identity_db`` in units of the scaled range (background 0, 99.9 % percentile 1).
+    preview : mapping of str to float32 array (Y, X)
+        ``measured``, ``predicted`` and, where there is one, ``truth`` of the first patch.
+    """
+
+    score: float
+    metrics: Mapping[str, float]
+    preview: Mapping[str, FloatArray]
+
+
+def to_device(batch: Batch, device: str) -> Batch:
+    """Return the batch on a device."""
+    truth = None if batch.truth is None else batch.truth.to(device)
+    return Batch(batch.measured.to(device), truth, batch.depth.to(device))
+
+
+def _numpy(tensor: Tensor) -> FloatArray:
+    return np.asarray(tensor.detach().float().cpu().numpy(), np.float32)
+
+
+def validate(learner: Learner, network: Module, batches: list[Batch], device: str) -> Validation:
+    """Predict the middle plane of each validation patch and compare with the truth, or take the loss where there is none."""
+    training = network.training
+    network.eval()
+    errors, kept_errors, likeness, losses = [], [], [], []
+    preview: dict[str, Any] = {}
+    with torch.inference_mode():
+        for number, batch in enumerate(batches):
+            there = to_device(batch, device)
+            loss, _ = learner.loss(network, there)
+            losses.append(float(loss))
+            predicted = _numpy(learner.predict(network, there.measured))[:, 0]
+            middle = _numpy(batch.measured[:, batch.measured.shape[1] // 2])
+            truth = None if batch.truth is None else _numpy(batch.truth[:, batch.truth.shape[1] // 2])
+            if number == 0:
+                preview = {"measured": middle[0], "predicted": predicted[0]} | ({} if truth is None else {"truth": truth[0]})
+            if truth is None:
+                continue
+            errors.append(np.square(predicted - truth).mean(axis=(1, 2)))
+            likeness += [structural_similarity(p, t, data_range=1.0) for p, t in zip(predicted, truth, strict=True)]
+            if middle.shape == truth.shape:
+                kept_errors.append(np.square(middle - truth).mean(axis=(1, 2)))
+    network.train(training)
+    loss_mean = float(np.mean(losses))
+    metrics = {"loss": loss_mean}
+    if not errors:
+        return Validation(-loss_mean, metrics, preview)
+    mse = float(np.concatenate(errors).mean())
+    metrics |= {"psnr_db": _decibel(mse), "rmse": mse**0.5, "ssim": float(np.mean(likeness))}
+    if kept_errors:
+        metrics["psnr_identity_db"] = _decibel(float(np.concatenate(kept_errors).mean()))
+    return Validation(metrics["psnr_db"], metrics, preview)
+
+
+def _decibel(mean_square: float) -> float:
+    return float(-10 * np.log10(max(mean_square, 1e-12)))
