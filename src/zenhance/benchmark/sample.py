@@ -30,6 +30,7 @@ __all__ = ["CANDIDATES", "Candidate", "QualityRow", "SampleReport", "measure_sam
 
 SAMPLE = "meristem_deep"
 GAUSSIAN_SIGMAS_UM = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
+TV_WEIGHT = 0.002
 Tell = Callable[[str, float], None]
 
 
@@ -42,6 +43,22 @@ class Candidate:
     method: str | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     by_default: bool = True
+
+
+DECONVOLUTION = "gaussian_deconvolution"
+CANDIDATES: tuple[Candidate, ...] = (
+    Candidate("raw", "measured (identity)", "identity"),
+    Candidate("gaussian", "Gaussian smoothing", None),
+    Candidate("imagej", "imagej, id3d", DECONVOLUTION, {"variant": "imagej"}),
+    Candidate("imagej_rl10", "imagej, rl10", DECONVOLUTION, {"variant": "imagej", "imagej_form": "rl10"}, by_default=False),
+    Candidate("imagej_wpl5", "imagej, wpl5", DECONVOLUTION, {"variant": "imagej", "imagej_form": "wpl5"}, by_default=False),
+    Candidate("wiener", "wiener, 3-D", DECONVOLUTION, {"variant": "wiener"}),
+    Candidate("rl_2d", "Richardson-Lucy, 2-D, stop rule", DECONVOLUTION, {"dimensions": 2}, by_default=False),
+    Candidate("rl_fixed", "Richardson-Lucy, 3-D, 10 iterations", DECONVOLUTION, {"stop": "fixed"}, by_default=False),
+    Candidate("rl", "Richardson-Lucy, 3-D, stop rule", DECONVOLUTION),
+    Candidate("rl_tv", "Richardson-Lucy, 3-D, TV, stop rule", DECONVOLUTION, {"tv_weight": TV_WEIGHT}),
+)
+"""The rows of the table; the last one is the one that is written and drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +203,3 @@ def _enhanced(scene: _Scene, candidate: Candidate, device: str, tell: Tell) -> t
         tell(candidate.title, progress.fraction)
     seconds = time.perf_counter() - started
     return scene.judge(candidate, result.stack.read().astype(np.float32), seconds, ""), result
-
-
-CANDIDATES: tuple[Candidate, ...] = ()

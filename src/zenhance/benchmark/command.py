@@ -1,0 +1,180 @@
+"""What ``zenhance benchmark`` does and prints: the only place of the benchmark that writes to the terminal or to files."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zenhance.benchmark.docs import write_between_markers
+from zenhance.benchmark.tables import TextTable, sample_table, speed_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from zenhance.benchmark.sample import SampleReport
+
+__all__ = ["DOCS_PAGE", "run_sample_benchmark", "run_speed_benchmark"]
+
+DOCS_PAGE = Path("docs") / "benchmark.md"
+PICTURE_NAME = "before_after.png"
+
+
+def run_sample_benchmark(
+    out: str | Path | None = None,
+    *,
+    name: str = "meristem_deep",
+    everything: bool = False,
+    write_docs: bool = False,
+    json_line: bool = False,
+    overwrite: bool = True,
+    device: str = "cpu",
+) -> tuple[Path, ...]:
+    """Judge the methods on a bundled sample; print the table and return the files written.
+
+    Parameters
+    ----------
+    out : str or Path, optional
+        Folder for the enhanced stack (OME-TIFF), the before/after picture and the figures (JSON); left out, nothing is written.
+    name : str
+        Of the sample.
+    everything : bool
+        All rows instead of the short table.
+    write_docs : bool
+        Put the table into ``docs/benchmark.md`` and the picture beside it.
+    json_line : bool
+        Print one line of JSON on stdout instead of the table.
+    overwrite : bool
+        Whether files of an earlier run may be replaced.
+    device : str
+        Where to compute.
+    """
+    from zenhance.benchmark.sample import measure_sample
+
+    with _progress(silent=json_line) as tell:
+        report = measure_sample(name, everything=everything, device=device, on_progress=tell)
+    table = sample_table(report)
+    files = _write_results(report, Path(out), overwrite) if out is not None else ()
+    if write_docs:
+        write_between_markers(DOCS_PAGE, "sample", table.markdown())
+        files = (*files, DOCS_PAGE, _save_picture(report, DOCS_PAGE.parent / "images" / PICTURE_NAME))
+    _show(table, report.record(), files, json_line)
+    if not json_line:
+        _say_how_to_open(files)
+    return files
+
+
+def run_speed_benchmark(
+    *, iterations: int = 10, repeats: int = 5, write_docs: bool = False, json_line: bool = False, out: str | Path | None = None
+) -> tuple[Path, ...]:
+    """Time Richardson-Lucy here and elsewhere; print the table and return the files written.
+
+    Parameters
+    ----------
+    iterations, repeats : int
+        Of Richardson-Lucy, and of the measurement.
+    write_docs : bool
+        Put the table into ``docs/benchmark.md``.
+    json_line : bool
+        Print one line of JSON on stdout instead of the table.
+    out : str or Path, optional
+        File for the figures (JSON).
+    """
+    from zenhance.benchmark.speed import measure_speed
+
+    with _progress(silent=json_line) as tell:
+        report = measure_speed(iterations=iterations, repeats=repeats, on_progress=tell)
+    table = speed_table(report)
+    files: tuple[Path, ...] = ()
+    if out is not None:
+        files = (_write_json(Path(out), report.record()),)
+    if write_docs:
+        files = (*files, write_between_markers(DOCS_PAGE, "speed", table.markdown()))
+    _show(table, report.record(), files, json_line)
+    return files
+
+
+def _write_results(report: SampleReport, folder: Path, overwrite: bool) -> tuple[Path, ...]:
+    from zenhance.io import write_stack
+
+    folder.mkdir(parents=True, exist_ok=True)
+    stack = write_stack(
+        folder / f"{report.sample}_enhanced.ome.tif", report.best.stack, overwrite=overwrite, provenance=report.best.provenance
+    )
+    picture = _save_picture(report, folder / PICTURE_NAME)
+    return (stack, picture, _write_json(folder / "benchmark.json", report.record()))
+
+
+def _save_picture(report: SampleReport, path: Path) -> Path:
+    from zenhance.benchmark.picture import before_after, standard_cuts
+
+    measured = report.measured
+    voxel = measured.voxel_size.require()
+    columns = {"measured": measured.read(), report.rows[-1].title: report.best.stack.read(), "truth": report.truth.read()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before_after(columns, voxel, standard_cuts(measured.volume_shape, voxel[0])).save(path, optimize=True)
+    return path
+
+
+def _write_json(path: Path, record: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+@contextmanager
+def _progress(*, silent: bool) -> Iterator[Callable[[str, float], None]]:
+    """Show a bar on a terminal; without one, say each title once, on stderr, so that stdout stays clean."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    if silent:
+        yield lambda _title, _fraction: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    console = _console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("benchmark", total=1.0)
+        said: set[str] = set()
+
+        def tell(title: str, fraction: float) -> None:
+            bar.update(task, description=title, completed=fraction)
+            if not console.is_terminal and title not in said:
+                said.add(title)
+                console.print(f"{fraction:4.0%}  {title}", highlight=False)
+
+        yield tell
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=True)
+
+
+def _show(table: TextTable, record: dict[str, Any], files: tuple[Path, ...], json_line: bool) -> None:
+    if json_line:
+        sys.stdout.write(json.dumps({**record, "files": [str(f) for f in files]}, ensure_ascii=False) + "\n")
+        return
+    from rich.table import Table
+
+    shown = Table(title=table.title)
+    for number, column in enumerate(table.header):
+        shown.add_column(column, justify="right" if number else "left")
+    for row in table.rows:
+        shown.add_row(*row)
+    console = _console()
+    console.print(shown)
+    for line in table.foot:
+        console.print(line, highlight=False, markup=False)
+    for file in files:
+        console.print(f"wrote {file}", highlight=False, markup=False)
+
+
+def _say_how_to_open(files: tuple[Path, ...]) -> None:
+    images = [str(f) for f in files if f.name.endswith(".ome.tif")]
+    under_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform in ("win32", "darwin")
+    if images and under_display:
+        _console().print(f"open it in napari: napari {' '.join(images)}", highlight=False, markup=False)
