@@ -20,6 +20,7 @@ __all__ = ["Camera", "counter_uniform", "expected_deviance", "poisson_deviance",
 SCORE_LIMIT = 8.0
 """Residuals end here: the normal distribution's tail beyond is smaller than float64 can tell from 0."""
 EXACT_BELOW_PHOTONS = 12.0
+"""Times the squared quantum: below, steps are so coarse against the noise that it matters where in its step a count lies."""
 SPIKE_READ_NOISE = 0.25
 """With less read noise (in photons) single photons stand apart in the grey values."""
 
@@ -91,7 +92,7 @@ def quantile_residuals(counts: npt.NDArray[Any], expected: npt.NDArray[Any], qua
     flat, mean = np.ravel(counts).astype(np.float64), np.maximum(np.ravel(expected), 1e-6).astype(np.float64)
     v = np.ravel(uniform).astype(np.float64)
     score = np.empty(flat.shape, np.float64)
-    low = mean < EXACT_BELOW_PHOTONS
+    low = mean < EXACT_BELOW_PHOTONS * max(1.0, quantum) ** 2
     score[low] = _exact_score(flat[low], mean[low], quantum, v[low])
     high = ~low
     score[high] = _cube_root_score(flat[high] + 0.5 + (v[high] - 0.5) * quantum, mean[high])
@@ -125,7 +126,7 @@ def poisson_deviance(counts: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Fl
 def expected_deviance(expected: npt.NDArray[Any]) -> Float64Array:
     """Return the mean of :func:`poisson_deviance` over Poisson counts of the given expectations (exact sum, tabulated)."""
     grid, values = _deviance_table()
-    return np.interp(np.log(np.maximum(expected, 1e-6)), grid, values)
+    return np.asarray(np.interp(np.log(np.maximum(expected, 1e-6)), grid, values))
 
 
 @lru_cache(maxsize=1)
@@ -141,9 +142,7 @@ def _deviance_table() -> tuple[Float64Array, Float64Array]:
     return np.log(means), np.array(values)
 
 
-def split_photons(
-    raw: npt.NDArray[Any], camera: Camera, share: float = 0.5, seed: int = 0
-) -> tuple[FloatArray, FloatArray]:
+def split_photons(raw: npt.NDArray[Any], camera: Camera, share: float = 0.5, seed: int = 0) -> tuple[FloatArray, FloatArray]:
     """Split a measurement into two independent ones by sending each photon to either.
 
     Use it on raw data only: an averaged, filtered or restored image has no photons left to split.

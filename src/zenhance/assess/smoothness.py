@@ -1,7 +1,7 @@
 """The matched filter of the re-blur check, and how high pure noise climbs in what it gives.
 
-The filter is ``k = h - h(2.5 × wider)``: it answers to blobs of the size of the point spread function and not to slow trends. Filtered white noise
-is a smooth random field, whose expected number of peaks above a level follows from its smoothness and extent (Worsley et al. 1996).
+The filter is ``k = h - h(2.5 × wider)``: it answers to blobs of the size of the point spread function and not to slow trends.
+Filtered white noise is a smooth random field, whose expected number of peaks above a level follows from its smoothness and extent (Worsley et al. 1996).
 """
 
 from __future__ import annotations
@@ -115,4 +115,4 @@ def _euler(t: float, resels: npt.NDArray[np.float64]) -> float:
         log / (2 * math.pi) ** 1.5 * t * tail,
         log**1.5 / (2 * math.pi) ** 2 * (t**2 - 1) * tail,
     )
-    return sum(float(r) * d for r, d in zip(resels, densities, strict=True))
+    return float(sum(float(r) * d for r, d in zip(resels, densities, strict=True)))
