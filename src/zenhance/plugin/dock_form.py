@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from zenhance.contract import registry
@@ -16,6 +16,7 @@ from zenhance.plugin.layer_bridge import LayerFacts, read_facts
 from zenhance.plugin.layer_line import LayerLine
 from zenhance.plugin.outlook import duration
 from zenhance.plugin.psf_form import PsfForm
+from zenhance.plugin.rows import WheelGuard, add_row, narrow, new_form
 from zenhance.plugin.run_options import RunOptions
 
 __all__ = ["DockForm"]
@@ -36,6 +37,7 @@ class DockForm(QWidget):
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._wheel_guard = WheelGuard(self)
         self.source = LayerLine(viewer, self)
         self.method = QComboBox(self)
         for name in registry.names():
@@ -59,32 +61,29 @@ class DockForm(QWidget):
         self.psf.changed.connect(self._announce)
         self.options.changed.connect(self._announce)
         self._show_method()
+        self._wheel_guard.watch(self)
         self._layer_changed()
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 4, 0)
-        layout.setSpacing(6)
+        layout.setSpacing(5)
         layout.addWidget(self.source)
-        choice = QFormLayout()
-        choice.setContentsMargins(0, 0, 0, 0)
-        choice.addRow("method", self.method)
+        choice = new_form()
+        add_row(choice, "method", narrow(self.method))
         layout.addLayout(choice)
         layout.addWidget(self.summary)
         self._settings_place = QVBoxLayout()
         layout.addLayout(self._settings_place)
         layout.addWidget(self.psf)
-        device = QFormLayout()
-        device.setContentsMargins(0, 0, 0, 0)
-        device.addRow("device", self.device)
+        device = new_form()
+        add_row(device, "device", narrow(self.device), "where to compute; auto takes a GPU where there is one that can")
         layout.addLayout(device)
         layout.addWidget(self.device_line)
-        more = QCollapsible("More options", self, expandedIcon="▾", collapsedIcon="▸")
-        more.setDuration(0)
-        more.addWidget(self.options)
-        self.more = more
-        layout.addWidget(more)
-        layout.addWidget(self.plan_line)
+        self.more = QCollapsible("More options", self, expandedIcon="▾", collapsedIcon="▸")
+        self.more.setDuration(0)
+        self.more.addWidget(self.options)
+        layout.addWidget(self.more)
         layout.addStretch(1)
 
     # ------------------------------------------------------------------ what is chosen
@@ -184,6 +183,7 @@ class DockForm(QWidget):
             self.settings.deleteLater()
         self.settings = SettingsForm(spec.parameters, self)
         self.settings.changed.connect(self._announce)
+        self._wheel_guard.watch(self.settings)
         self._settings_place.addWidget(self.settings)
         self.summary.setText(spec.summary)
         self.psf.setVisible(spec.needs_psf)

@@ -109,6 +109,7 @@ class EnhanceDock(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addWidget(area, 1)
+        layout.addWidget(self.form.plan_line)
         layout.addWidget(self.panel)
         layout.addLayout(settings)
         self.setMinimumWidth(340)

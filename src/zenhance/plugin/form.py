@@ -16,8 +16,10 @@ from magicgui.widgets.bases import ValueWidget
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
+
+from zenhance.plugin.rows import add_row, narrow, new_form
 
 __all__ = ["OptionalNumber", "SettingsForm", "bounds_of", "widget_for"]
 
@@ -125,7 +127,7 @@ def widget_for(name: str, info: FieldInfo) -> Any:
     label = str(info.title or name.replace("_", " "))
     keywords: dict[str, Any] = {
         "name": name,
-        "label": f"{label} [{unit}]" if unit else label,
+        "label": f"{label} [{unit}]" if unit and unit != label else label,
         "tooltip": str(info.description or ""),
     }
     default = info.get_default(call_default_factory=True)
@@ -135,7 +137,7 @@ def widget_for(name: str, info: FieldInfo) -> Any:
     if kind in (int, float):
         return _number(kind, info, default, keywords)
     if kind is bool:
-        return CheckBox(value=bool(default), text=keywords["label"], **{**keywords, "label": ""})
+        return CheckBox(value=bool(default), text="", **keywords)
     if get_origin(kind) is Literal:
         choices = [(str(c).replace("_", " "), c) for c in get_args(kind)]
         return ComboBox(choices=choices, value=default, nullable=optional, **keywords)
@@ -165,23 +167,27 @@ class SettingsForm(QWidget):
         advanced = [name for name in self.fields if name not in plain]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
-        self._containers = [self._container(plain)]
-        layout.addWidget(self._containers[0].native)
+        layout.setSpacing(3)
+        layout.addWidget(self._part(plain))
         self.advanced: QCollapsible | None = None
         if advanced:
-            self._containers.append(self._container(advanced))
             self.advanced = QCollapsible("Advanced settings", self, expandedIcon="▾", collapsedIcon="▸")
             self.advanced.setDuration(0)
-            self.advanced.addWidget(self._containers[1].native)
+            self.advanced.addWidget(self._part(advanced))
             layout.addWidget(self.advanced)
         for widget in self.fields.values():
             widget.changed.connect(self._announce)
 
-    def _container(self, names: list[str]) -> Container:
-        container = Container(widgets=[self.fields[name] for name in names], labels=True)
-        container.margins = (0, 0, 0, 0)
-        return container
+    def _part(self, names: list[str]) -> QWidget:
+        part = QWidget(self)
+        form = new_form(part)
+        for name in names:
+            widget = self.fields[name]
+            native = widget.native
+            if isinstance(native, QComboBox):
+                narrow(native)
+            add_row(form, widget.label, native, widget.tooltip or "")
+        return part
 
     def _announce(self, *_: Any) -> None:
         self.changed.emit()

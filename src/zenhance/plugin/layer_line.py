@@ -9,12 +9,13 @@ import numpy as np
 from napari.layers import Image
 from qtpy.compat import isalive
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QWidget
 
 from zenhance.enhance import EnhanceRequest
 from zenhance.errors import StackError, ZenhanceError, sentence
 from zenhance.plugin.layer_bridge import LayerFacts, pixels, read_facts
 from zenhance.plugin.number_field import NumberField
+from zenhance.plugin.rows import add_row, narrow, new_form
 
 __all__ = ["LayerLine"]
 
@@ -40,14 +41,10 @@ class LayerLine(QWidget):
         self._chosen: weakref.ref[Any] | None = None
         self.facts: LayerFacts | None = None
         self.combo = QComboBox(self)
-        self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.combo.setMinimumContentsLength(14)
-        self.combo.setToolTip("image layer to enhance")
+        narrow(self.combo)
         self.line = QLabel(self)
         self.line.setWordWrap(True)
         self.axes_edit = QLineEdit(self)
-        self.axes_edit.setToolTip("what each dimension of the layer is: T time, C channel, Z depth, Y rows, X columns")
-        self.axes_edit.setMaximumWidth(90)
         self.voxel = {axis: NumberField(parent=self) for axis in "ZYX"}
         self._build()
         self.combo.activated.connect(self._activated)
@@ -60,23 +57,18 @@ class LayerLine(QWidget):
         self.refresh_layers()
 
     def _build(self) -> None:
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setVerticalSpacing(3)
-        form.addRow("layer", self.combo)
+        form = new_form(self)
+        add_row(form, "layer", self.combo, "image layer to enhance")
         form.addRow(self.line)
-        form.addRow("axes", self.axes_edit)
+        add_row(form, "axes", self.axes_edit, "what each dimension of the layer is: T time, C channel, Z depth, Y rows, X columns")
         sizes = QWidget(self)
         row = QHBoxLayout(sizes)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(4)
         for axis, field in self.voxel.items():
-            field.line.setToolTip(f"size of a voxel along {axis.lower()} in µm")
-            column = QVBoxLayout()
-            column.setSpacing(0)
-            column.addWidget(field)
-            row.addLayout(column, 1)
-        form.addRow("voxel z y x [µm]", sizes)
+            row.addWidget(field, 1)
+            field.setToolTip(f"size of a voxel along {axis.lower()} in µm")
+        add_row(form, "voxel z y x [µm]", sizes)
 
     @property
     def layer(self) -> Any:

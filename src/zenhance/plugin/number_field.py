@@ -62,6 +62,10 @@ class NumberField(QWidget):
         layout.addWidget(self.mark)
         self.line.editingFinished.connect(self._read)
 
+    def setToolTip(self, text: str) -> None:  # noqa: N802 - Qt's name
+        """Show the tip over the line; the mark has its own."""
+        self.line.setToolTip(text)
+
     def set_given(self, value: float | None, origin: str) -> None:
         """Set the number that holds as long as the user types none."""
         self._given, self._given_origin = value, origin

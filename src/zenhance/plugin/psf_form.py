@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from zenhance.errors import ZenhanceError, sentence
 from zenhance.physics.psf import DEFAULTS, FWHM_PER_SIGMA, resolve_psf
 from zenhance.plugin.number_field import NumberField
+from zenhance.plugin.rows import add_row, narrow, new_form, show_row
 
 __all__ = ["PsfForm"]
 
@@ -47,14 +48,6 @@ _TITLES = {
 _WIDTHS = {"sigma_um": "standard deviation", "fwhm_um": "full width at half maximum"}
 
 
-def _show_row(form: QFormLayout, field: QWidget, visible: bool) -> None:
-    """Show or hide a row; ``QFormLayout.setRowVisible`` came with Qt 6.4 only."""
-    field.setVisible(visible)
-    label = form.labelForField(field)
-    if label is not None:
-        label.setVisible(visible)
-
-
 class PsfForm(QWidget):
     """Kind of point spread function and its numbers."""
 
@@ -68,9 +61,7 @@ class PsfForm(QWidget):
         self.kind = QComboBox(self)
         for key, title in _KINDS:
             self.kind.addItem(title, key)
-        self.kind.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.kind.setMinimumContentsLength(14)
-        self.kind.setToolTip("what one point of the specimen looks like in the image")
+        narrow(self.kind)
         self.optics = {name: NumberField(parent=self) for name in _TITLES}
         self.widths = {axis: NumberField(parent=self) for axis in "ZYX"}
         self.file = QLineEdit(self)
@@ -81,20 +72,18 @@ class PsfForm(QWidget):
         self.trouble = QLabel(self)
         self.trouble.setWordWrap(True)
         self.trouble.setStyleSheet("color: #d9534f;")
-        self._form = QFormLayout()
-        self._form.setContentsMargins(0, 0, 0, 0)
-        self._form.setVerticalSpacing(2)
-        self._form.addRow("PSF", self.kind)
+        self._form = new_form()
+        add_row(self._form, "PSF", self.kind, "what one point of the specimen looks like in the image")
         for name, (title, tip) in _TITLES.items():
-            self._add(title, self.optics[name], tip)
+            add_row(self._form, title, self.optics[name], tip)
         for axis, field in self.widths.items():
-            self._add(f"{axis.lower()} [µm]", field, f"width of the image of a point along {axis.lower()}")
+            add_row(self._form, f"{axis.lower()} [µm]", field, f"width of the image of a point along {axis.lower()}")
         self._beads = QWidget(self)
         row = QHBoxLayout(self._beads)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.file, 1)
         row.addWidget(browse)
-        self._form.addRow("beads", self._beads)
+        add_row(self._form, "beads", self._beads, "a stack of beads smaller than the resolution, with its voxel size")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
@@ -105,10 +94,6 @@ class PsfForm(QWidget):
         for field in (*self.optics.values(), *self.widths.values()):
             field.edited.connect(self._changed)
         self._refresh()
-
-    def _add(self, title: str, field: NumberField, tip: str) -> None:
-        field.line.setToolTip(tip)
-        self._form.addRow(title, field)
 
     def _browse(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(self, "Stack of beads", self.file.text())
@@ -191,10 +176,10 @@ class PsfForm(QWidget):
             self.trouble.setText(sentence(error))
             self.trouble.show()
         for name, field in self.optics.items():
-            _show_row(self._form, field, name in names)
+            show_row(self._form, field, name in names)
         for axis, field in self.widths.items():
-            _show_row(self._form, field, kind in _WIDTHS and axis in "ZYX"[3 - self._ndim :])
-        _show_row(self._form, self._beads, kind == "measured")
+            show_row(self._form, field, kind in _WIDTHS and axis in "ZYX"[3 - self._ndim :])
+        show_row(self._form, self._beads, kind == "measured")
 
     def _fill(self) -> None:
         """Show for each number what holds unless the user types: the file's, or the default that agrees with what is typed."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSpinBox, QWidget
 
 from zenhance.enhance import EnhanceRequest
 from zenhance.plugin.number_field import NumberField
+from zenhance.plugin.rows import add_row, narrow, new_form, show_row
 
 __all__ = ["RunOptions"]
 
@@ -34,30 +35,21 @@ class RunOptions(QWidget):
         self.statistics.addItem("of each volume", "per_volume")
         self.statistics.addItem("one for all time points", "shared")
         self.background = NumberField("estimated", self)
-        self.background.line.setToolTip("intensity where there is no specimen (camera offset), in the layer's units; empty: estimated")
         self.seed = QSpinBox(self)
         self.seed.setRange(0, _MOST_SEED)
         self.from_file = QLabel(self)
         self.from_file.setWordWrap(True)
         self.drop = QPushButton("drop these", self)
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setVerticalSpacing(2)
-        self._form = form
-        for title, widget in (
-            ("channel", self.channel),
-            ("pixel type", self.dtype),
-            ("background", self.background),
-            ("statistics", self.statistics),
-            ("seed", self.seed),
-        ):
-            form.addRow(title, widget)
+        self._form = form = new_form(self)
+        add_row(form, "channel", self.channel, "which channel to enhance")
+        add_row(form, "pixel type", self.dtype, "of the result; rounding and clipping are counted and reported")
+        add_row(form, "background", self.background, "intensity where there is no specimen (camera offset); empty: estimated")
+        add_row(form, "statistics", self.statistics, "intensity statistics of each time point for itself, or one for all")
+        add_row(form, "seed", self.seed, "of every random draw; only stochastic methods use it")
         form.addRow(self.from_file)
         form.addRow(self.drop)
         for combo in (self.channel, self.dtype, self.statistics):
-            combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            combo.setMinimumContentsLength(12)
-            combo.currentIndexChanged.connect(self._changed)
+            narrow(combo).currentIndexChanged.connect(self._changed)
         self.background.edited.connect(self.changed)
         self.seed.valueChanged.connect(self._seed_edited)
         self.drop.clicked.connect(self._drop)
@@ -82,10 +74,7 @@ class RunOptions(QWidget):
             self.channel.addItem(names[index] if index < len(names) else f"{index}", index)
         self.channel.setCurrentIndex(max(0, self.channel.findData(chosen)) if chosen is not None else 0)
         self.channel.blockSignals(False)
-        label = self._form.labelForField(self.channel)
-        for part in (self.channel, label):
-            if part is not None:
-                part.setVisible(count > 1)
+        show_row(self._form, self.channel, count > 1)
 
     def request_fields(self) -> dict[str, Any]:
         """Return the part of the request that these options decide."""
