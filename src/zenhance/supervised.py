@@ -147,9 +147,8 @@ def voxel_warnings(context: MethodContext, checkpoint: Checkpoint) -> list[str]:
     if not said:
         return []
     text = ", ".join(said)
-    return [
-        f'the model "{checkpoint.card.name}" was trained at another voxel size ({text}); resample the stack to it, or train a model on yours'
-    ]
+    advice = "resample the stack to it, or train a model on yours"
+    return [f'the model "{checkpoint.card.name}" was trained at another voxel size ({text}); {advice}']
 
 
 def prepare_planes(

@@ -235,6 +235,8 @@ def _loop(run: _Training, stop: threading.Event) -> Generator[TrainProgress, Non
             validation = _validate(run, loss, logs)
         yield run.progress(state.done.step, loss, logs, validation)
         if stop.is_set():
+            if validation is None:
+                _validate(run, loss, logs)
             return f"stopped by the user after {state.done.step} steps"
         if state.done.since_best >= recipe.patience:
             return f"no better model in {recipe.patience} validations"
