@@ -105,13 +105,11 @@ class RichardsonLucy:
 
         No scalar is read back from the device.
         """
-        x = self.start() if start is None else start.clone()
-        previous = x
+        path = _Path(self, start)
         for k, alpha in enumerate(schedule.alphas):
-            guess = _extrapolate(x, previous, alpha)
-            previous, x = x, self._update(guess, self._model(guess))
+            path.advance(path.model(alpha))
             yield (k + 1) / schedule.iterations
-        return x
+        return path.x
 
     def measure(
         self, iterations: int, *, accelerate: bool = True, rule: DiscrepancyRule | None = None, start: torch.Tensor | None = None
@@ -134,39 +132,25 @@ class RichardsonLucy:
         float
             Fraction done, after each iteration.
         """
-        x = self.start() if start is None else start.clone()
-        previous, step = x, None
-        shadow = None if rule is None else _Shadow.of(self)
-        kept, count, alpha = x, iterations, 0.0
+        path = _Path(self, start)
+        shadow = None if rule is None else _Shadow(self)
+        momentum = _Momentum()
+        kept, count, alpha = path.x, iterations, 0.0
         alphas: list[float] = []
         for k in range(iterations):
-            guess = _extrapolate(x, previous, alpha)
-            model = self._model(guess)
+            model = path.model(alpha)
             if rule is not None and shadow is not None:
-                if rule.reached(*shadow.compare(self.data, model, alpha)):
+                if rule.reached(*shadow.compare(model, alpha)):
                     count = rule.best
                     break
-                kept = x if rule.best == k else kept
-            previous, x = x, self._update(guess, model)
+                kept = path.x if rule.best == k else kept
+            path.advance(model, keep=kept)
             alphas.append(alpha)
-            if accelerate:
-                last, step = step, x - guess
-                alpha = 0.0 if last is None else _quotient(_dot(step, last), _dot(last, last))
+            alpha = momentum.alpha(path) if accelerate else 0.0
             yield (k + 1) / iterations
-        result = x if count == iterations else kept
+        result = path.x if count == iterations else kept
         curves = (tuple(rule.chi2), tuple(rule.freedom)) if rule is not None else ((), ())
         return result, Schedule(tuple(alphas[:count]), *self._balance(result), *curves)
-
-    def _model(self, guess: torch.Tensor) -> torch.Tensor:
-        """A p + c, never zero."""
-        return self.blur(guess).add_(self.camera.pedestal).clamp_(min=_TINY)
-
-    def _update(self, guess: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
-        """One Richardson-Lucy step; `model` is used up."""
-        update = self.blur.adjoint(torch.div(self.data, model, out=model)).mul_(guess)
-        if self.tv_weight > 0.0:
-            variation_factor_(update, guess, self.tv_weight, self.smoothing, self.axis_weights)
-        return update.clamp_(min=_TINY)
 
     def _balance(self, x: torch.Tensor) -> tuple[float, float]:
         """Find scale and level so that ``scale * x + level`` has the mean of y and is not negative where the background is not."""
@@ -180,39 +164,74 @@ class RichardsonLucy:
         return ((mean_y - level) / mean_x if mean_x > _TINY and mean_y > level else 1.0), level
 
 
+class _Path:
+    """Where an iteration stands: the estimate, the one before, and the point it steps from. Memory is used again where it can be."""
+
+    def __init__(self, problem: RichardsonLucy, start: torch.Tensor | None = None) -> None:
+        self.problem = problem
+        self.x = problem.start() if start is None else start.clone()
+        self.previous = self.guess = self.x
+        self._between: torch.Tensor | None = None
+        self._model: torch.Tensor | None = None
+
+    def model(self, alpha: float) -> torch.Tensor:
+        """Extrapolate by alpha and return A p + c, never zero; valid until :meth:`advance`."""
+        self.guess = self.x
+        if alpha != 0.0:
+            self._between = torch.lerp(self.previous, self.x, 1.0 + alpha, out=self._between).clamp_(min=_TINY)
+            self.guess = self._between
+        self._model = self.problem.blur(self.guess, out=self._model).add_(self.problem.camera.pedestal).clamp_(min=_TINY)
+        return self._model
+
+    def advance(self, model: torch.Tensor, keep: torch.Tensor | None = None) -> None:
+        """Do one Richardson-Lucy step from the extrapolated point; `model` is used up, `keep` is not written to."""
+        problem = self.problem
+        free = self.previous if self.previous is not self.x and self.previous is not keep else None
+        update = problem.blur.adjoint(torch.div(problem.data, model, out=model), out=free).mul_(self.guess)
+        if problem.tv_weight > 0.0:
+            variation_factor_(update, self.guess, problem.tv_weight, problem.smoothing, problem.axis_weights)
+        self.previous, self.x = self.x, update.clamp_(min=_TINY)
+
+
+class _Momentum:
+    """How far to extrapolate, from the last two steps."""
+
+    def __init__(self) -> None:
+        self._last: torch.Tensor | None = None
+        self._free: torch.Tensor | None = None
+        self._energy = 0.0
+
+    def alpha(self, path: _Path) -> float:
+        """<g_k, g_{k-1}> / <g_{k-1}, g_{k-1}>, clipped to [0, 1]; 0 after the first step."""
+        step = torch.sub(path.x, path.guess, out=self._free)
+        alpha = 0.0
+        if self._last is not None and self._energy > 0.0:
+            alpha = min(max(_dot(step, self._last) / self._energy, 0.0), 1.0)
+        self._free, self._last, self._energy = self._last, step, _dot(step, step)
+        return alpha
+
+
 class _Shadow:
     """The same problem on data with a little extra noise, run in step with it to measure the freedom of the fit."""
 
-    def __init__(self, problem: RichardsonLucy, noise: torch.Tensor, variance: torch.Tensor) -> None:
-        self.problem, self.noise, self.variance = problem, noise, variance
-        self.x = self.previous = problem.start()
-
-    @classmethod
-    def of(cls, problem: RichardsonLucy) -> _Shadow:
+    def __init__(self, problem: RichardsonLucy) -> None:
         """Perturb the data by +-5 % of their noise, the same signs on every device."""
         variance = problem.blur(problem.data).mul_(problem.camera.gain)
         variance.clamp_(min=max(problem.camera.read_noise**2, 1e-3 * float(variance.mean()), _TINY))
         signs = torch.randint(0, 2, problem.y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
         noise = signs.mul_(2.0).sub_(1.0).to(problem.y.device).mul_(variance.sqrt())
-        return cls(replace(problem, y=torch.add(problem.y, noise, alpha=_PERTURBATION)), noise, variance)
+        self.data, self.variance = problem.data, variance
+        self.path = _Path(replace(problem, y=torch.add(problem.y, noise, alpha=_PERTURBATION)))
+        self.weight = noise.div_(variance)
 
-    def compare(self, data: torch.Tensor, model: torch.Tensor, alpha: float) -> tuple[float, float]:
+    def compare(self, model: torch.Tensor, alpha: float) -> tuple[float, float]:
         """Return reduced chi-squared and freedom per voxel of `model`, and take one more step."""
-        guess = _extrapolate(self.x, self.previous, alpha)
-        mine = self.problem._model(guess)
-        freedom = float((mine - model).mul_(self.noise).div_(self.variance).mean()) / _PERTURBATION
-        chi2 = float((data - model).square_().div_(self.variance).clamp_(max=_OUTLIER).mean())
-        self.previous, self.x = self.x, self.problem._update(guess, mine)
+        mine = self.path.model(alpha)
+        freedom = float((mine - model).mul_(self.weight).mean()) / _PERTURBATION
+        chi2 = float((self.data - model).square_().div_(self.variance).clamp_(max=_OUTLIER).mean())
+        self.path.advance(mine)
         return chi2, freedom
-
-
-def _extrapolate(x: torch.Tensor, previous: torch.Tensor, alpha: float) -> torch.Tensor:
-    return x if alpha == 0.0 else torch.lerp(previous, x, 1.0 + alpha).clamp_(min=_TINY)
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(torch.dot(a.reshape(-1), b.reshape(-1)))
-
-
-def _quotient(numerator: float, denominator: float) -> float:
-    return min(max(numerator / denominator, 0.0), 1.0) if denominator > 0.0 else 0.0
