@@ -130,7 +130,8 @@ class _Organ:
         """Round nuclei with chromatin grain."""
         grain = np.clip(1 + 0.5 * self.texture(points_um), 0.2, None)
         return np.asarray(
-            self._ball(points_um, owner, soft_um=0.2) * grain * np.clip(self.level[owner] / max(self.settings.cytoplasm, 1e-6), 0.5, 1.5), np.float32
+            self._ball(points_um, owner, soft_um=0.2) * grain * np.clip(self.level[owner] / max(self.settings.cytoplasm, 1e-6), 0.5, 1.5),
+            np.float32,
         )
 
     def _ball(self, points_um: FloatArray, owner: IntArray, soft_um: float) -> FloatArray:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.errors import StackError
+from zenhance.errors import OutputExistsError, StackError
 from zenhance.provenance import hash_array
 from zenhance.simulate.microscope import Microscope, Specimen
 from zenhance.simulate.specimen import Grid, Parameters, SpecimenModel, Triple, load_specimen, renumbered
@@ -107,7 +107,15 @@ def simulate_to_folder(
     name: str | None = None,
     overwrite: bool = False,
 ) -> tuple[Path, ...]:
-    """Simulate one stack into a folder and return the files, the measurement first."""
+    """Simulate one stack into a folder and return the files, the measurement first.
+
+    Raises
+    ------
+    StackError
+        The specimen is unknown, or shape or voxel size cannot be used.
+    OutputExistsError
+        One of the files is there already and ``overwrite`` is false; nothing is written then.
+    """
     sample = Sample(specimen, seed, Grid(shape_px, voxel_size_um))
     return _write(sample, name or f"{specimen}_{seed}", Path(folder), overwrite=overwrite)
 
@@ -147,6 +155,10 @@ def _frames(sample: Sample, name: str) -> list[Specimen]:
 def _write(sample: Sample, name: str, folder: Path, *, overwrite: bool) -> tuple[Path, ...]:
     from zenhance.io import write_stack
 
+    paths = [folder / f"{name}{ending}" for ending in (".ome.tif", "_truth.ome.tif", "_labels.ome.tif", ".json")]
+    taken = [p for p in paths if p.exists()]
+    if taken and not overwrite:
+        raise OutputExistsError(f'"{taken[0]}" exists; choose another folder or name, or allow overwriting')
     frames = _frames(sample, name)
     scope = sample.microscope
     stacks = {
@@ -155,12 +167,10 @@ def _write(sample: Sample, name: str, folder: Path, *, overwrite: bool) -> tuple
         f"{name}_labels": _relabelled(_joined([f.labels for f in frames])),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    files = [write_stack(folder / f"{key}.ome.tif", stack, overwrite=overwrite) for key, stack in stacks.items()]
-    record = folder / f"{name}.json"
-    if record.exists() and not overwrite:
-        raise StackError(f'"{record}" exists; choose another folder or name, or allow overwriting')
-    record.write_text(json.dumps(_record(sample, frames[0], stacks), indent=2) + "\n", encoding="utf-8")
-    return (*files, record)
+    for path, stack in zip(paths, stacks.values(), strict=False):
+        write_stack(path, stack, overwrite=overwrite)
+    paths[-1].write_text(json.dumps(_record(sample, frames[0], stacks), indent=2) + "\n", encoding="utf-8")
+    return tuple(paths)
 
 
 def _joined(frames: list[Stack]) -> Stack:
