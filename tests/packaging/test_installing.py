@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "system_libraries.sh"
 
 
+with_make = pytest.mark.skipif(sys.platform == "win32" or shutil.which("make") is None, reason="make is not on this machine")
+
+
 def pins() -> dict[str, str]:
     lines = [line.strip() for line in (ROOT / "constraints.txt").read_text().splitlines()]
     found = [Requirement(line) for line in lines if line and not line.startswith("#")]
@@ -47,7 +50,7 @@ def test_torch_is_pinned_without_a_build_tag():
     assert pins()["torch"] == "2.13.0"
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not on this machine")
+@with_make
 @pytest.mark.parametrize("target", ["help", "demo", "test", "napari", "samples", "lint", "docs", "constraints"])
 def test_every_make_target_can_be_planned(target, tmp_path):
     done = subprocess.run(["make", "--dry-run", target, f"VENV={tmp_path / 'venv'}"], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -57,7 +60,7 @@ def test_every_make_target_can_be_planned(target, tmp_path):
         assert "-c constraints.txt -e" in done.stdout
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not on this machine")
+@with_make
 def test_the_index_of_torch_is_passed_on_only_when_it_is_set(tmp_path):
     command = ["make", "--dry-run", "demo", f"VENV={tmp_path / 'venv'}"]
     environment = {k: v for k, v in os.environ.items() if k != "TORCH_INDEX"}

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zenhance.errors import MemoryBudgetError, MethodError
+from zenhance.errors import MemoryBudgetError, MethodError, StackError
 from zenhance.tiling import budget
 from zenhance.tiling.budget import choose_core, free_bytes
 from zenhance.tiling.geometry import MAX_ELEMENTS, padded_shape, plan_tiles
@@ -135,6 +135,19 @@ def test_the_smallest_tile_not_fitting_is_said_in_numbers():
         MemoryBudgetError, match=r"smallest tile, \(9, 9, 9\) \(z, y, x\) px with its halo, needs 0\.0467 MB, 0\.001 MB are free"
     ):
         choose_core((64, 64, 64), (4, 4, 4), (1, 1, 1), 64, 1000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (((0, 4, 4), (0, 0, 0), (1, 1, 1), 64, 100), StackError, r"shape \(0, 4, 4\) .* has no voxels"),
+        (((4, 4, 4), (0, 0, -1), (1, 1, 1), 64, 100), MethodError, r"halo is \(0, 0, -1\)"),
+        (((4, 4, 4), (0, 0, 0), (1, 1, 1), 0, 100), MethodError, "working memory is 0 bytes per voxel; it must be more than 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_the_search(arguments, error, message):
+    with pytest.raises(error, match=message):
+        choose_core(*arguments)
 
 
 def test_free_memory_of_the_host_is_positive_and_below_what_is_built_in():

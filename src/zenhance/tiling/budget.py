@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zenhance.errors import MemoryBudgetError, MethodError
-from zenhance.tiling.geometry import MAX_ELEMENTS, Triple, read_shape
+from zenhance.tiling.geometry import MAX_ELEMENTS, Triple, check_numbers, read_shape
 
 __all__ = ["choose_core", "free_bytes"]
 
@@ -260,9 +260,16 @@ def choose_core(
 
     Raises
     ------
+    StackError, MethodError
+        A number is out of range.
     MemoryBudgetError
         Even the smallest tile needs more; the text says how much is needed and how much there is.
     """
+    check_numbers(shape_px, shape_px, halo_px, size_multiple)
+    if bytes_per_voxel <= 0:
+        raise MethodError(
+            f"working memory is {bytes_per_voxel:g} bytes per voxel; it must be more than 0, report this to the method's author"
+        )
     max_voxels = min(budget_bytes // bytes_per_voxel, MAX_ELEMENTS // math.prod(output_scale))
     axes = [_axis_cuts(n, h, m) for n, h, m in zip(shape_px, halo_px, size_multiple, strict=True)]
     z_cuts, y_cuts, x_cuts = axes

@@ -110,7 +110,8 @@ def read_shape(shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_mu
     return _triple(lengths)
 
 
-def _check(shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_multiple: Triple) -> None:
+def check_numbers(shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_multiple: Triple) -> None:
+    """Refuse numbers that no volume can be cut by; see :func:`plan_tiles`."""
     if min(shape_px) < 1:
         raise StackError(f"a volume of shape {shape_px} (z, y, x) has no voxels; each axis needs at least 1")
     if min(core_shape_px) < 1:
@@ -166,7 +167,7 @@ def plan_tiles(shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_mu
     MemoryBudgetError
         A tile with its halo would have more than 2**31 - 1 voxels, or there would be more than 100 000 tiles.
     """
-    _check(shape_px, core_shape_px, halo_px, size_multiple)
+    check_numbers(shape_px, core_shape_px, halo_px, size_multiple)
     whole = _triple([int(n) for n in shape_px])
     volume: Region = (slice(0, whole[0]), slice(0, whole[1]), slice(0, whole[2]))
     axes = [_cuts(s, c, m) for s, c, m in zip(volume, core_shape_px, size_multiple, strict=True)]
