@@ -14,6 +14,8 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
+# the same window size on every machine; macOS has no Xvfb and shows the window
+VIRTUAL_DISPLAY = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24")
 WRITTEN_DOWN := pyproject.toml constraints.txt hatch_build.py
 
 .DEFAULT_GOAL := help
@@ -48,9 +50,9 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/lint-imports
 
 docs: system-libraries $(VENV)/.installed-test
-	$(BIN)/zenhance benchmark sample --write-docs
+	$(BIN)/zenhance benchmark sample --all --write-docs
 	$(BIN)/zenhance benchmark speed --write-docs
-	$(BIN)/python -m zenhance.plugin.screenshots docs/images
+	$(VIRTUAL_DISPLAY) $(BIN)/python -m zenhance.plugin.screenshots docs/images
 
 # pins everything that the sets above install, as it is installed now
 constraints: $(VENV)/.installed-lint
