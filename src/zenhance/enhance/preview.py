@@ -12,7 +12,7 @@ from zenhance.enhance.plan import plan_run
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.enhance.run import EnhanceResult, Progress, enhance_steps
 from zenhance.stack import Stack
-from zenhance.volumes import VolumeReader, measure
+from zenhance.volumes import VolumeReader, measure, measure_noise
 
 __all__ = ["as_requested", "estimate_steps", "preview_steps"]
 
@@ -57,7 +57,7 @@ def preview_steps(
 
     Notes
     -----
-    Background is measured on the whole volume; noise and stop rule on the view, so a full run may take a few more or fewer iterations.
+    Statistics and noise are the whole volume's; a stop rule looks at the view, so a full run may take a few more or fewer iterations.
     """
     stack = as_requested(stack, request)
     stack = stack.crop({a: slice(i, i + 1) for a, i in (("T", t), ("C", c)) if a in stack.axes})
@@ -65,12 +65,12 @@ def preview_steps(
     plane = min(max(plane, 0), depth - 1)
     first, last = max(plane - CONTEXT_PLANES, 0), min(plane + CONTEXT_PLANES + 1, depth)
     view = {a: _view((field or {}).get(a), stack.size(a)) for a in "YX"}
-    background = request.background
-    if background is None:
-        background = measure([VolumeReader(stack)])[0].background
     crop = ((first, last), (view["Y"].start, view["Y"].stop), (view["X"].start, view["X"].stop))
-    fields = request.model_dump(exclude_unset=True) | {"axes": None, "channel": None, "crop": crop, "background": background}
-    result = yield from enhance_steps(stack, EnhanceRequest(**fields), cancel)
+    fields = request.model_dump(exclude_unset=True) | {"axes": None, "channel": None, "crop": crop}
+    whole = VolumeReader(stack)
+    statistics, _ = measure([whole], request.background)
+    known = (statistics, measure_noise([whole], statistics))
+    result = yield from enhance_steps(stack, EnhanceRequest(**fields), cancel, known)
     scale = registry.load(request.method).spec.scale(request.parameters())[0]
     only = {"Z": slice((plane - first) * scale, (plane - first + 1) * scale)} if "Z" in stack.axes else {}
     extras = {name: extra.crop(only) for name, extra in result.extras.items()}

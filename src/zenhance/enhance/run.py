@@ -80,6 +80,7 @@ class _Run:
     request: EnhanceRequest
     cancel: threading.Event
     outputs: dict[str, Output]
+    known: tuple[VolumeStatistics, PoissonGauss] | None
     started: float = field(default_factory=time.perf_counter)
     statistics: list[VolumeStatistics] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -101,7 +102,12 @@ class _Run:
             raise RunCancelled("the run was cancelled; the original is unchanged")
 
 
-def enhance_steps(stack: Stack, request: EnhanceRequest, cancel: threading.Event | None = None) -> Generator[Progress, None, EnhanceResult]:
+def enhance_steps(
+    stack: Stack,
+    request: EnhanceRequest,
+    cancel: threading.Event | None = None,
+    known: tuple[VolumeStatistics, PoissonGauss] | None = None,
+) -> Generator[Progress, None, EnhanceResult]:
     """Run a request on a stack step by step.
 
     Parameters
@@ -112,6 +118,8 @@ def enhance_steps(stack: Stack, request: EnhanceRequest, cancel: threading.Event
         What to do.
     cancel : threading.Event, optional
         Set from any thread, it ends the run at the next step with RunCancelled.
+    known : tuple of VolumeStatistics and PoissonGauss, optional
+        Statistics and noise of the volume that the stack was cut from, in place of the stack's own.
 
     Yields
     ------
@@ -131,7 +139,7 @@ def enhance_steps(stack: Stack, request: EnhanceRequest, cancel: threading.Event
     plan = plan_run(stack, request)
     method = registry.load(request.method)
     outputs = {spec.name: allocate(plan.stack, spec, method.spec, request) for spec in method.spec.outputs}
-    run = _Run(plan, method, request, cancel or threading.Event(), outputs)
+    run = _Run(plan, method, request, cancel or threading.Event(), outputs, known)
     run.warnings += _voxel_warnings(plan)
     volumes = list(plan.stack.volumes())
     try:
@@ -193,9 +201,12 @@ def _relay(run: _Run, steps: Generator[float, None, Any], progress: Callable[[fl
 def _context(run: _Run, reader: VolumeReader, t: int, c: int) -> MethodContext:
     shared = run.request.statistics == "shared"
     readers = [VolumeReader(reader.stack, i, c) for i in range(reader.stack.size("T"))] if shared else [reader]
-    statistics, warnings = measure(readers, run.request.background)
-    run.warnings += [w for w in warnings if w not in run.warnings]
-    noise = measure_noise(readers, statistics)
+    if run.known is not None:
+        statistics, noise = run.known
+    else:
+        statistics, warnings = measure(readers, run.request.background)
+        run.warnings += [w for w in warnings if w not in run.warnings]
+        noise = measure_noise(readers, statistics)
     run.noise.append(noise)
     spec = run.method.spec
     psf = psf_for(reader.stack, run.request, c) if spec.needs_psf else None
@@ -299,8 +310,8 @@ def _result(run: _Run) -> EnhanceResult:
         seconds=round(time.perf_counter() - run.started, 3),
         tiles={
             "count": sum(r.tiles for r in run.reports),
-            "core_px": report.core_shape_px,
-            "halo_px": report.halo_px,
+            "core_px": list(report.core_shape_px),
+            "halo_px": list(report.halo_px),
             "shrunk": sum(r.shrunk for r in run.reports),
         },
         curves=run.curves,

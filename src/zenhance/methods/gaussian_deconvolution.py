@@ -152,14 +152,16 @@ class GaussianDeconvolution:
             return (yield from _prepare_wiener(context, psf))
         return (yield from _prepare_richardson_lucy(context, psf))
 
-    def most_halo_px(self, context: MethodContext) -> Triple:
+    def plan_halo_px(
+        self, parameters: GaussianDeconvolutionParameters, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple
+    ) -> Triple:
         """The largest halo that ``prepare`` may come to ask for; cheap, and without torch."""
-        parameters: GaussianDeconvolutionParameters = context.parameters
         if parameters.variant == "imagej":
-            return 0, context.shape_px[1], context.shape_px[2]
-        if _is_whole(context.shape_px):
+            return 0, shape_px[1], shape_px[2]
+        if psf is None or _is_whole(shape_px):
             return 0, 0, 0
-        radius = _in_plane(_psf(context).radius_px(context.voxel_size_um), _ndim(context))
+        ndim = 2 if shape_px[0] == 1 else parameters.dimensions
+        radius = _in_plane(psf.radius_px(voxel_size_um), ndim)
         return halo_px(radius, parameters.most_iterations, parameters.acceleration)
 
 

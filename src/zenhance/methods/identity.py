@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zenhance.contract.spec import FloatArray, MethodContext, MethodParameters, MethodSpec, Prepared, TileGenerator
+from zenhance.contract.spec import FloatArray, MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike, TileGenerator
 
 __all__ = ["METHOD", "Identity", "IdentityParameters"]
 
@@ -29,7 +29,7 @@ class _PassThrough:
     def notes(self) -> Mapping[str, Any]:
         return {}
 
-    def __call__(self, tile: FloatArray, origin_px: tuple[int, int, int]) -> TileGenerator:  # noqa: ARG002 a tile's place is of no matter
+    def __call__(self, tile: FloatArray, origin_px: tuple[int, int, int]) -> TileGenerator:
         yield 1.0
         return {"enhanced": tile.copy()}
 
@@ -46,7 +46,13 @@ class Identity:
         bytes_per_voxel=8,
     )
 
-    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:  # noqa: ARG002 nor is the volume
+    def plan_halo_px(
+        self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: tuple[int, int, int]
+    ) -> tuple[int, int, int]:
+        """No voxel needs another."""
+        return (0, 0, 0)
+
+    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
         """There is nothing to prepare."""
         yield 1.0
         return _PassThrough()
