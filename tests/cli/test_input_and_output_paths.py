@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from zenhance.cli.paths import Job, batch_status, check_free_space, check_target, extra_path, plan_jobs, stem
+from zenhance.cli.paths import (
+    Job,
+    JobPlan,
+    batch_status,
+    check_early,
+    check_free_space,
+    check_target,
+    extra_path,
+    make_folder,
+    plan_jobs,
+    stem,
+)
 from zenhance.errors import MethodError, OutputExistsError, ReadError, WriteError, exit_code
 
 
@@ -42,57 +53,58 @@ def test_a_further_output_goes_beside_the_first() -> None:
 
 def test_one_input_and_a_file_are_one_job(tmp_path: Path) -> None:
     touch(tmp_path / "a.tif")
-    jobs, batch = plan_jobs([str(tmp_path / "a.tif")], str(tmp_path / "b.ome.tif"), "identity")
-    assert (jobs, batch) == ([Job(tmp_path / "a.tif", tmp_path / "b.ome.tif")], False)
+    plan = plan_jobs([str(tmp_path / "a.tif")], str(tmp_path / "b.ome.tif"), "identity")
+    assert plan == JobPlan([Job(tmp_path / "a.tif", tmp_path / "b.ome.tif")], batch=False, folder=None)
 
 
 def test_one_input_and_an_existing_folder_name_the_result_after_the_method(tmp_path: Path) -> None:
     touch(tmp_path / "a.ome.tif")
     (tmp_path / "out").mkdir()
-    jobs, batch = plan_jobs([str(tmp_path / "a.ome.tif")], str(tmp_path / "out"), "identity")
-    assert (jobs[0].target, batch) == (tmp_path / "out" / "a_identity.ome.tif", False)
+    plan = plan_jobs([str(tmp_path / "a.ome.tif")], str(tmp_path / "out"), "identity")
+    assert plan == JobPlan([Job(tmp_path / "a.ome.tif", tmp_path / "out" / "a_identity.ome.tif")], batch=False, folder=tmp_path / "out")
 
 
-def test_a_quoted_glob_is_expanded_in_order_and_makes_the_folder(tmp_path: Path) -> None:
+def test_a_quoted_glob_is_expanded_in_order_into_a_folder(tmp_path: Path) -> None:
     touch(tmp_path / "b.tif", tmp_path / "a.tif", tmp_path / "notes.txt")
-    jobs, batch = plan_jobs([str(tmp_path / "*.tif")], str(tmp_path / "out"), "identity")
-    assert batch
-    assert [job.source.name for job in jobs] == ["a.tif", "b.tif"]
-    assert [job.target.name for job in jobs] == ["a_identity.ome.tif", "b_identity.ome.tif"]
-    assert (tmp_path / "out").is_dir()
+    plan = plan_jobs([str(tmp_path / "*.tif")], str(tmp_path / "out"), "identity")
+    assert plan.batch
+    assert [job.source.name for job in plan.jobs] == ["a.tif", "b.tif"]
+    assert [job.target.name for job in plan.jobs] == ["a_identity.ome.tif", "b_identity.ome.tif"]
+    assert plan.folder == tmp_path / "out"
+    assert not plan.folder.exists()
 
 
 def test_a_folder_stands_for_the_images_in_it(tmp_path: Path) -> None:
     touch(tmp_path / "in" / "a.TIF", tmp_path / "in" / "b.czi", tmp_path / "in" / "notes.txt", tmp_path / "in" / ".hidden.tif")
-    jobs, batch = plan_jobs([str(tmp_path / "in")], str(tmp_path / "out"), "identity")
-    assert batch
-    assert [job.source.name for job in jobs] == ["a.TIF", "b.czi"]
+    plan = plan_jobs([str(tmp_path / "in")], str(tmp_path / "out"), "identity")
+    assert plan.batch
+    assert [job.source.name for job in plan.jobs] == ["a.TIF", "b.czi"]
 
 
 def test_an_ome_zarr_folder_is_one_image(tmp_path: Path) -> None:
     touch(tmp_path / "a.ome.zarr" / "zarr.json", tmp_path / "plain" / ".zattrs")
     for name in ("a.ome.zarr", "plain"):
-        jobs, batch = plan_jobs([str(tmp_path / name)], str(tmp_path / "b.ome.zarr"), "identity")
-        assert (jobs, batch) == ([Job(tmp_path / name, tmp_path / "b.ome.zarr")], False)
+        plan = plan_jobs([str(tmp_path / name)], str(tmp_path / "b.ome.zarr"), "identity")
+        assert plan.jobs == [Job(tmp_path / name, tmp_path / "b.ome.zarr")]
 
 
 def test_brackets_in_a_file_name_are_no_pattern(tmp_path: Path) -> None:
     touch(tmp_path / "a[1].tif", tmp_path / "a1.tif")
-    jobs, batch = plan_jobs([str(tmp_path / "a[1].tif")], str(tmp_path / "b.tif"), "identity")
-    assert ([job.source.name for job in jobs], batch) == (["a[1].tif"], False)
+    plan = plan_jobs([str(tmp_path / "a[1].tif")], str(tmp_path / "b.tif"), "identity")
+    assert ([job.source.name for job in plan.jobs], plan.batch) == (["a[1].tif"], False)
 
 
 def test_results_of_inputs_with_the_same_stem_keep_apart(tmp_path: Path) -> None:
     touch(tmp_path / "a.tif", tmp_path / "a.lsm", tmp_path / "one" / "b.tif", tmp_path / "two" / "b.tif")
     words = [str(tmp_path / name) for name in ("a.tif", "a.lsm", "one/b.tif", "two/b.tif")]
-    jobs, _ = plan_jobs(words, str(tmp_path / "out"), "m")
-    assert [job.target.name for job in jobs] == ["a_tif_m.ome.tif", "a_lsm_m.ome.tif", "one_b_tif_m.ome.tif", "two_b_tif_m.ome.tif"]
+    plan = plan_jobs(words, str(tmp_path / "out"), "m")
+    assert [job.target.name for job in plan.jobs] == ["a_tif_m.ome.tif", "a_lsm_m.ome.tif", "one_b_tif_m.ome.tif", "two_b_tif_m.ome.tif"]
 
 
 def test_a_file_named_twice_is_enhanced_once(tmp_path: Path) -> None:
     touch(tmp_path / "a.tif")
-    jobs, _ = plan_jobs([str(tmp_path / "a.tif"), str(tmp_path / "*.tif")], str(tmp_path / "out"), "m")
-    assert len(jobs) == 1
+    plan = plan_jobs([str(tmp_path / "a.tif"), str(tmp_path / "*.tif")], str(tmp_path / "out"), "m")
+    assert len(plan.jobs) == 1
 
 
 @pytest.mark.parametrize(
@@ -114,22 +126,32 @@ def test_inputs_that_are_not_there_are_told(tmp_path: Path, word: str, pattern: 
 
 def test_one_missing_file_among_several_is_left_to_fail_by_itself(tmp_path: Path) -> None:
     touch(tmp_path / "a.tif")
-    jobs, batch = plan_jobs([str(tmp_path / "a.tif"), str(tmp_path / "missing.tif")], str(tmp_path / "out"), "m")
-    assert (len(jobs), batch) == (2, True)
+    plan = plan_jobs([str(tmp_path / "a.tif"), str(tmp_path / "missing.tif")], str(tmp_path / "out"), "m")
+    assert (len(plan.jobs), plan.batch) == (2, True)
 
 
-def test_several_inputs_need_a_folder(tmp_path: Path) -> None:
-    touch(tmp_path / "a.tif", tmp_path / "b.tif", tmp_path / "out.tif")
+def test_a_file_cannot_be_the_folder_of_a_batch(tmp_path: Path) -> None:
+    touch(tmp_path / "out.tif")
     with pytest.raises(WriteError, match=r'several inputs need a folder to go to, but the output ".*out.tif" is a file') as caught:
-        plan_jobs([str(tmp_path / "*.tif")], str(tmp_path / "out.tif"), "m")
+        make_folder(tmp_path / "out.tif")
     assert exit_code(caught.value) == 2
 
 
 def test_only_the_last_folder_is_made(tmp_path: Path) -> None:
-    touch(tmp_path / "a.tif")
+    make_folder(tmp_path / "out")
+    make_folder(tmp_path / "out")
+    assert (tmp_path / "out").is_dir()
     with pytest.raises(WriteError, match=r'the folder ".*typo" for the output does not exist') as caught:
-        plan_jobs([str(tmp_path / "*.tif")], str(tmp_path / "typo" / "out"), "m")
+        make_folder(tmp_path / "typo" / "out")
     assert exit_code(caught.value) == 6
+
+
+def test_an_early_check_sees_a_single_output_and_leaves_batches_alone(tmp_path: Path) -> None:
+    touch(tmp_path / "a.tif", tmp_path / "b.tif")
+    with pytest.raises(OutputExistsError):
+        check_early([str(tmp_path / "a.tif")], str(tmp_path / "b.tif"), overwrite=False)
+    check_early([str(tmp_path / "*.tif")], str(tmp_path / "out"), overwrite=False)
+    assert not (tmp_path / "out").exists()
 
 
 def refusal(source: Path, target: Path, overwrite: bool = False) -> tuple[str, int]:

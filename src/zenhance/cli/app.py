@@ -92,7 +92,7 @@ def enhance(
 ) -> None:
     """Enhance an image, a folder of images or a glob."""
     from zenhance.cli.parsing import parse_whole
-    from zenhance.cli.paths import plan_jobs
+    from zenhance.cli.paths import check_early, make_folder, plan_jobs
     from zenhance.cli.requesting import RequestOptions, build_request, write_request
     from zenhance.cli.running import RunOptions, run_jobs
 
@@ -100,11 +100,16 @@ def enhance(
     typed = RequestOptions(
         method, set_, voxel_size, axes, channel, crop, psf, background, device, weights, seed, dtype, statistics, tile
     )  # fmt: skip
+    options = RunOptions(overwrite, parse_whole("--series", series))
+    typed.given()
+    check_early(inputs, output, overwrite)
     wanted = build_request(typed, request)
-    jobs, batch = plan_jobs(inputs, output, wanted.method)
+    plan = plan_jobs(inputs, output, wanted.method)
+    if plan.folder is not None:
+        make_folder(plan.folder)
     if save_request is not None:
         write_request(save_request, wanted, overwrite)
-    raise typer.Exit(run_jobs(jobs, batch, wanted, RunOptions(overwrite, parse_whole("--series", series)), session))
+    raise typer.Exit(run_jobs(plan.jobs, plan.batch, wanted, options, session))
 
 
 for _command in (

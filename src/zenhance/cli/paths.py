@@ -12,7 +12,18 @@ from pathlib import Path
 
 from zenhance.errors import FailureKind, MethodError, ReadError, WriteError
 
-__all__ = ["Job", "batch_status", "check_free_space", "check_target", "extra_path", "plan_jobs", "stem"]
+__all__ = [
+    "Job",
+    "JobPlan",
+    "batch_status",
+    "check_early",
+    "check_free_space",
+    "check_target",
+    "extra_path",
+    "make_folder",
+    "plan_jobs",
+    "stem",
+]
 
 OUTPUT_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr", ".tif", ".tiff")
 # What a folder given as INPUT is searched for.
@@ -49,6 +60,25 @@ class Job:
 
     source: Path
     target: Path
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """All files of a call.
+
+    Parameters
+    ----------
+    jobs : list of Job
+        In the order in which they are done.
+    batch : bool
+        Whether the inputs were several, or might have been.
+    folder : Path or None
+        Where the results go, for a batch or where OUTPUT is a folder.
+    """
+
+    jobs: list[Job]
+    batch: bool
+    folder: Path | None
 
 
 def stem(path: Path) -> str:
@@ -103,8 +133,8 @@ def _names(sources: Sequence[Path], method: str) -> list[str]:
     return [f"{name}_{method}.ome.tif" for name in names]
 
 
-def plan_jobs(inputs: Sequence[str], output: str, method: str) -> tuple[list[Job], bool]:
-    """Pair each input file with its output.
+def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
+    """Pair each input file with its output; nothing is made or changed.
 
     Parameters
     ----------
@@ -115,18 +145,12 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> tuple[list[Job
     method : str
         Name of the method.
 
-    Returns
-    -------
-    jobs : list of Job
-    batch : bool
-        Whether the inputs were several, or might have been.
-
     Raises
     ------
     ReadError
         An input is not there.
     MethodError
-        The output's suffix is not one that can be written, or two results would share a name.
+        Two results would share a name.
     """
     # one missing file among several fails by itself, later; it must not stop the rest
     expanded = [([Path(w)], False) if len(inputs) > 1 and not glob.has_magic(w) and not os.path.lexists(w) else _expand(w) for w in inputs]
@@ -135,23 +159,42 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> tuple[list[Job
     target = Path(output)
     is_folder = output.endswith(("/", os.sep)) or (target.is_dir() and not _is_image_folder(target))
     if batch or is_folder:
-        _make_folder(target, output)
-        return [Job(s, target / n) for s, n in zip(sources, _names(sources, method), strict=True)], batch
-    return [Job(sources[0], target)], False
+        return JobPlan([Job(s, target / n) for s, n in zip(sources, _names(sources, method), strict=True)], batch, target)
+    return JobPlan([Job(sources[0], target)], False, None)
 
 
-def _make_folder(folder: Path, written: str) -> None:
-    """Make the output folder if it is the only one missing; never more than one level, which would hide a typing error."""
+def make_folder(folder: Path) -> None:
+    """Make the folder of a batch if it is the only one missing; never more than one level, which would hide a typing error.
+
+    Raises
+    ------
+    WriteError
+        There is a file of that name, the folder above is missing, or the system refuses.
+    """
     try:
         folder.mkdir(exist_ok=True)
     except FileExistsError:
         raise WriteError(
-            f'several inputs need a folder to go to, but the output "{written}" is a file; name a folder', FailureKind.BAD_PARAMETER
+            f'several inputs need a folder to go to, but the output "{folder}" is a file; name a folder', FailureKind.BAD_PARAMETER
         ) from None
     except FileNotFoundError:
         raise WriteError(f'the folder "{folder.parent}" for the output does not exist; make it first or choose another') from None
     except OSError as error:
-        raise WriteError(f'the folder "{written}" cannot be made ({error.strerror}); choose a folder where you may write') from error
+        raise WriteError(f'the folder "{folder}" cannot be made ({error.strerror}); choose a folder where you may write') from error
+
+
+def check_early(inputs: Sequence[str], output: str, overwrite: bool) -> None:
+    """Refuse a single input or output that cannot be, before anything heavy is imported.
+
+    Raises
+    ------
+    ReadError, MethodError, WriteError
+        As :func:`plan_jobs` and :func:`check_target` do.
+    """
+    # a single output's name does not depend on the method
+    plan = plan_jobs(inputs, output, "")
+    if plan.folder is None:
+        check_target(plan.jobs[0].source, plan.jobs[0].target, overwrite)
 
 
 def _is_ours(folder: Path) -> bool:
