@@ -16,7 +16,8 @@ from pydantic import Field
 
 from zenhance.contract.spec import FloatArray, MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike
 from zenhance.errors import MethodError
-from zenhance.solvers.probes import WHOLE_VOXELS, halo_px, probe_regions
+from zenhance.solvers.probes import WHOLE_VOXELS, probe_regions
+from zenhance.solvers.reach import SMALLEST_NOISE_TO_SIGNAL, filter_reach_px, iteration_reach_px
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
 from zenhance.solvers.tiles import CutOut, Planes, Replayed, to_device, to_numpy
 
@@ -77,7 +78,7 @@ class GaussianDeconvolutionParameters(MethodParameters):
     )
     wiener_noise: float | None = Field(
         None,
-        gt=0.0,
+        ge=SMALLEST_NOISE_TO_SIGNAL,
         le=100.0,
         description="noise power over signal power; larger is smoother; empty: chosen by cross-validation (wiener)",
         json_schema_extra={"unit": ""},
@@ -160,9 +161,10 @@ class GaussianDeconvolution:
             return 0, shape_px[1], shape_px[2]
         if psf is None or _is_whole(shape_px):
             return 0, 0, 0
-        ndim = 2 if shape_px[0] == 1 else parameters.dimensions
-        radius = _in_plane(psf.radius_px(voxel_size_um), ndim)
-        return halo_px(radius, parameters.most_iterations, parameters.acceleration)
+        kernel = psf.kernel(voxel_size_um, _ndim(parameters, shape_px))
+        if parameters.variant == "wiener":
+            return filter_reach_px(kernel, parameters.wiener_noise or SMALLEST_NOISE_TO_SIGNAL)
+        return iteration_reach_px([n // 2 for n in kernel.shape], parameters.most_iterations, parameters.acceleration)
 
 
 def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
@@ -172,13 +174,13 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
     parameters: GaussianDeconvolutionParameters = context.parameters
     y = to_device(_measured(context), context.device)
     yield 0.0
-    ndim = _ndim(context)
+    ndim = _ndim(parameters, context.shape_px)
     # The shape only tells two from three dimensions here, and which matrices to make at once.
     first = (1 if ndim == 2 else max(2, y.shape[-3]), y.shape[-2], y.shape[-1])
     blur = Blur.from_psf(cast("PsfKernels", psf), context.voxel_size_um, first, context.device)
     camera = _camera(context, y, blur)
     signal = max(context.statistics.percentile_high, context.statistics.mean) - camera.background
-    problem = RichardsonLucy(blur, y, camera, max(signal, 0.0), parameters.tv_weight, _axis_weights(context))
+    problem = RichardsonLucy(blur, y, camera, max(signal, 0.0), parameters.tv_weight, _axis_weights(context.voxel_size_um, ndim))
     rule = DiscrepancyRule() if parameters.stop == "discrepancy" else None
     x, schedule = yield from problem.measure(parameters.most_iterations, accelerate=parameters.acceleration, rule=rule)
     curves = {"alpha": list(schedule.alphas), "chi2": list(schedule.chi2), "freedom": list(schedule.freedom)}
@@ -197,7 +199,7 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
     def solve(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
         return _finish((yield from replace(template, y=tile).replay(schedule)), schedule)
 
-    halo = halo_px(_in_plane(blur.radius_px, ndim), schedule.iterations, parameters.acceleration)
+    halo = iteration_reach_px(blur.radius_px, schedule.iterations, parameters.acceleration)
     return Replayed(solve, context.device, halo, curves, notes)
 
 
@@ -219,12 +221,12 @@ def _prepare_imagej(context: MethodContext, psf: PsfLike) -> Generator[float, No
 
 
 def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
-    from zenhance.solvers.wiener import Wiener, best_noise_to_signal, reach_px
+    from zenhance.solvers.wiener import Wiener, best_noise_to_signal
 
     parameters: GaussianDeconvolutionParameters = context.parameters
     y = to_device(_measured(context), context.device)
     yield 0.0
-    kernel = psf.kernel(context.voxel_size_um, _ndim(context))
+    kernel = psf.kernel(context.voxel_size_um, _ndim(parameters, context.shape_px))
     ratio = parameters.wiener_noise or best_noise_to_signal(y, kernel)
     yield 0.3
     wiener = Wiener(kernel, ratio)
@@ -243,7 +245,7 @@ def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, No
     def solve(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
         return finish((yield from wiener.apply(tile)))
 
-    return Replayed(solve, context.device, reach_px(kernel, ratio), {}, notes)
+    return Replayed(solve, context.device, filter_reach_px(kernel, ratio), {}, notes)
 
 
 def _measured(context: MethodContext) -> FloatArray:
@@ -256,36 +258,25 @@ def _camera(context: MethodContext, y: torch.Tensor, blur: Blur) -> CameraModel:
 
     Too high a background costs far more than too low a one: the model then leaves light unexplained that no specimen can take away.
     """
+    from zenhance.physics.noise import estimate
+
     background = context.parameters.background
     if background is None:
         darkest = float(np.percentile(to_numpy(blur(y)), 1.0))
         background = min(context.statistics.background, darkest)
-    noise = context.noise
-    if noise is not None and noise.gain > 0.0:
-        return CameraModel(background, noise.gain, noise.offset, noise.read_noise)
-    light = max(context.statistics.mean - background, 0.0)
-    variance = _high_pass_variance(y)
-    return CameraModel(background, variance / light if light > 0.0 and variance > 0.0 else 1.0, background, 0.0)
-
-
-def _high_pass_variance(y: torch.Tensor) -> float:
-    """Variance of white noise from second differences along the longest axis, where no noise model is known (robust: median)."""
-    axis = max((-3, -2, -1), key=lambda a: y.shape[a])
-    if y.shape[axis] < 3:
-        return 0.0
-    second = y.diff(n=2, dim=axis).abs().flatten()
-    return (float(second.median()) / 0.6745) ** 2 / 6.0
+    noise = context.noise or estimate(to_numpy(y[0]))
+    return CameraModel(background, noise.gain, noise.offset, noise.read_noise)
 
 
 def _finish(x: torch.Tensor, schedule: Schedule) -> torch.Tensor:
     return x.mul_(schedule.scale).add_(schedule.level)
 
 
-def _axis_weights(context: MethodContext) -> tuple[float, float, float]:
+def _axis_weights(voxel_size_um: tuple[float, float, float], ndim: int) -> tuple[float, float, float]:
     """Pixel steps relative to the shortest axis, inverted; an axis that is not solved together has none."""
-    finest = min(context.voxel_size_um[1:]) if _ndim(context) == 2 else min(context.voxel_size_um)
-    z, y, x = (finest / step for step in context.voxel_size_um)
-    return (0.0 if _ndim(context) == 2 else z), y, x
+    finest = min(voxel_size_um[3 - ndim :])
+    z, y, x = (finest / step for step in voxel_size_um)
+    return (0.0 if ndim == 2 else z), y, x
 
 
 def _psf(context: MethodContext) -> PsfLike:
@@ -294,12 +285,8 @@ def _psf(context: MethodContext) -> PsfLike:
     return context.psf
 
 
-def _ndim(context: MethodContext) -> int:
-    return 2 if context.shape_px[0] == 1 else int(context.parameters.dimensions)
-
-
-def _in_plane(radius_px: Triple, ndim: int) -> Triple:
-    return (0, *radius_px[1:]) if ndim == 2 else radius_px
+def _ndim(parameters: GaussianDeconvolutionParameters, shape_px: Triple) -> int:
+    return 2 if shape_px[0] == 1 else parameters.dimensions
 
 
 def _is_whole(shape_px: Triple) -> bool:

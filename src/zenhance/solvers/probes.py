@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["WHOLE_VOXELS", "halo_px", "probe_regions"]
+__all__ = ["WHOLE_VOXELS", "probe_regions"]
 
 FloatArray = npt.NDArray[np.float32]
 Triple = tuple[int, int, int]
@@ -56,28 +56,4 @@ def _starts(length: int, block: int, count: int) -> list[int]:
 
 def _region(start: Sequence[int], size: Sequence[int]) -> Region:
     z, y, x = (slice(a, a + n) for a, n in zip(start, size, strict=True))
-    return z, y, x
-
-
-def halo_px(radius_px: Sequence[int], iterations: int, accelerated: bool) -> Triple:
-    """Context that a tile needs so that Richardson-Lucy iterations on it agree with the whole volume to 1e-5 of the range.
-
-    Parameters
-    ----------
-    radius_px : sequence of int
-        Reach of the blur along z, y, x: 4 standard deviations of a Gaussian.
-    iterations : int
-        How many.
-    accelerated : bool
-        Whether steps are extrapolated.
-
-    Notes
-    -----
-    The influence of a voxel spreads like a diffusion, with the square root of the iterations. Measured on 2-D membranes with standard
-    deviations s of 1 to 3 px, 5 to 100 iterations, 50 to 400 photons, with and without total variation: an error of 1e-5 of the range
-    is reached at (3 + 4 sqrt(k)) s when accelerated (10 iterations 15 s, 30: 25 s, 100: 43 s) and at (3 + 2.5 sqrt(k)) s when not. A sixth
-    is added as margin; more than the exact support, twice the radius and a pixel of gradient per iteration, is never needed.
-    """
-    widths = (4.0 + 4.5 * iterations**0.5) if accelerated else (4.0 + 3.0 * iterations**0.5)
-    z, y, x = (min(int(np.ceil(widths * r / 4.0)), (2 * r + 1) * iterations) if r else 0 for r in radius_px)
     return z, y, x

@@ -26,6 +26,8 @@ _PERTURBATION = 0.05
 """Size of the test perturbation in noise standard deviations: small against the noise, large against float32 rounding."""
 _TINY = 1e-30
 """Stands for zero: products with it stay above the subnormal numbers, which are slow."""
+_TINY_GRADIENT = 1e-15
+"""Its square is still a normal number."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class RichardsonLucy:
         The divergence changes by up to ``4 * axes / smoothing`` per unit of x; it takes ``x * weight * 4 * axes / smoothing <= 1``.
         """
         axes = sum(weight > 0.0 for weight in self.axis_weights)
-        return max(1e-2, 4.0 * axes * self.tv_weight) * self.signal + _TINY
+        return max(max(1e-2, 4.0 * axes * self.tv_weight) * self.signal, _TINY_GRADIENT)
 
     def start(self) -> torch.Tensor:
         """Return the first estimate: the data seen once more through the blur, less the background, and never zero.

@@ -59,7 +59,7 @@ class Replayed:
     curves: Mapping[str, list[float]]
     notes: Mapping[str, Any]
 
-    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:  # noqa: ARG002 the work does not depend on the place
+    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         enhanced = yield from self.solve(to_device(tile, self.device))
         return {"enhanced": to_numpy(enhanced)}
 

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["Wiener", "best_noise_to_signal", "reach_px"]
+from zenhance.solvers.reach import SMALLEST_NOISE_TO_SIGNAL
 
-_CANDIDATES = tuple(float(v) for v in np.logspace(-6.0, 1.0, 71))
+__all__ = ["Wiener", "best_noise_to_signal"]
+
+_CANDIDATES = tuple(float(v) for v in np.logspace(np.log10(SMALLEST_NOISE_TO_SIGNAL), 1.0, 71))
 _AXES = (-3, -2, -1)
 
 
@@ -113,21 +115,3 @@ def best_noise_to_signal(y: torch.Tensor, kernel: npt.NDArray[np.float32]) -> fl
         share = float(lost.mean())
         scores.append(float(lost.square_().mul(power).mean()) / share**2 if share > 0.0 else float("inf"))
     return _CANDIDATES[int(np.argmin(scores))]
-
-
-def reach_px(kernel: npt.NDArray[np.float32], noise_to_signal: float, remainder: float = 1e-6) -> tuple[int, int, int]:
-    """Distance (z, y, x) beyond which the filter's response holds less than `remainder` of its sum of magnitudes, axis by axis."""
-    reach = []
-    for axis in range(3):
-        profile = kernel.astype(np.float64).sum(axis=tuple(a for a in range(3) if a != axis))
-        if profile.size == 1:
-            reach.append(0)
-            continue
-        size = max(1024, 32 * profile.size)
-        offsets = np.arange(profile.size) - profile.size // 2
-        transfer = np.cos(2.0 * np.pi * np.outer(np.arange(size // 2 + 1), offsets) / size) @ profile
-        response = np.abs(np.fft.irfft((1.0 + noise_to_signal) * transfer / (transfer**2 + noise_to_signal), n=size))[: size // 2]
-        outside = 2.0 * (response.sum() - np.cumsum(response)) / (2.0 * response.sum() - response[0])
-        reach.append(int(np.argmax(outside < remainder)) + 1)
-    z, y, x = reach
-    return z, y, x
