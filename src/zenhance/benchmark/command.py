@@ -22,6 +22,7 @@ __all__ = ["DOCS_PAGE", "run_sample_benchmark", "run_speed_benchmark"]
 
 DOCS_PAGE = Path("docs") / "benchmark.md"
 PICTURE_NAME = "before_after.png"
+WIDE_COLUMNS = 140
 
 
 def run_sample_benchmark(
@@ -160,12 +161,14 @@ def _show(table: TextTable, record: dict[str, Any], files: tuple[Path, ...], jso
         return
     from rich.table import Table
 
+    console = _console()
+    if console.width < WIDE_COLUMNS:
+        table = table.narrow()
     shown = Table(title=table.title)
     for number, column in enumerate(table.header):
-        shown.add_column(column, justify="right" if number else "left")
+        shown.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in table.rows:
         shown.add_row(*row)
-    console = _console()
     console.print(shown)
     for line in table.foot:
         console.print(line, highlight=False, markup=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zenhance.assess.cells import CellReport, DepthBin
 from zenhance.benchmark.sample import SampleReport
@@ -13,12 +13,19 @@ __all__ = ["TextTable", "sample_table", "speed_table"]
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """A table ready to be shown: first column text, the others figures, and lines below it."""
+    """A table ready to be shown: first column text, the others figures, and lines below it; ``detail`` names columns to spare."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     foot: tuple[str, ...]
+    detail: tuple[str, ...] = ()
+
+    def narrow(self) -> TextTable:
+        """Return the table without its detail, for a terminal of 80 columns."""
+        kept = [n for n, column in enumerate(self.header) if column not in self.detail]
+        rows = tuple(tuple(row[n] for n in kept) for row in self.rows)
+        return replace(self, header=tuple(self.header[n] for n in kept), rows=rows, detail=())
 
     def markdown(self) -> str:
         """Return the table and its foot as Markdown."""
@@ -50,7 +57,8 @@ def sample_table(report: SampleReport) -> TextTable:
         *notes,
         f"Measured on {report.machine.describe()}.",
     )
-    return TextTable("Bundled sample against its truth", header, tuple(rows), foot)
+    detail = ("PSNR fit", "SSIM fit", *_depth_titles(first.cells))
+    return TextTable("Bundled sample against its truth", header, tuple(rows), foot, detail)
 
 
 def _depth_titles(cells: CellReport) -> tuple[str, ...]:
