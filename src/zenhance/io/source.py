@@ -62,6 +62,10 @@ def wrap_errors(path: Path, error: Exception) -> ReadError:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) and not isinstance(error, ZenhanceError):
         return ReadError(path, "there is not enough memory to decode it; crop it, or convert it to .ome.zarr, which is read in pieces")
+    if "imagecodecs" in text or isinstance(error, ImportError):
+        return ReadError(
+            path, 'decoding its compression needs a package that is not installed; install it with: pip install "zenhance[io]"'
+        )
     if isinstance(error, FileNotFoundError):
         return ReadError(path, "there is no such file; check the name")
     if isinstance(error, PermissionError):

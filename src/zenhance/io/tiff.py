@@ -102,8 +102,18 @@ class _Pages:
         self._finalizer = weakref.finalize(self, tif.close)
 
     def __call__(self, index: int) -> np.ndarray[Any, np.dtype[Any]]:
+        page = self._pages[index]
+        handle = page.parent.filehandle
         with self._lock:
-            data: np.ndarray[Any, np.dtype[Any]] = self._pages[index].asarray(maxworkers=1)
+            # Parts of a multi-file image are closed between reads.
+            was_closed = handle.closed
+            if was_closed:
+                handle.open()
+            try:
+                data: np.ndarray[Any, np.dtype[Any]] = page.asarray(maxworkers=1)
+            finally:
+                if was_closed:
+                    handle.close()
             return data
 
 
