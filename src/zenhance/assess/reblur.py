@@ -1,7 +1,8 @@
 """The re-blur check: does the result, blurred again, explain what was measured?
 
 What the microscope saw is the specimen blurred, with photon noise. A result that is true, once blurred, differs from the measurement
-by noise and nothing else; where a structure was added, removed or moved, the difference is as large and as round as a point spread function::
+by noise and nothing else; where a structure was added, removed or moved, the difference is as large and as round as a point spread
+function::
 
     result ──blur──► a · + b ──► expected photons ─┐
                                                    ├─► residuals, N(0, 1) if true ──matched filter──► z-map ──► share flagged

@@ -1,7 +1,8 @@
 """The matched filter of the re-blur check, and how high pure noise climbs in what it gives.
 
 The filter is ``k = h - h(2.5 × wider)``: it answers to blobs of the size of the point spread function and not to slow trends.
-Filtered white noise is a smooth random field, whose expected number of peaks above a level follows from its smoothness and extent (Worsley et al. 1996).
+Filtered white noise is a smooth random field, whose expected number of peaks above a level follows from its smoothness and extent
+(Worsley et al. 1996).
 """
 
 from __future__ import annotations
