@@ -171,7 +171,7 @@ def split_photons(raw: npt.NDArray[Any], camera: Camera, share: float = 0.5, see
     rng = np.random.default_rng(seed)
     first = np.empty(raw.shape, np.float32)
     second = np.empty(raw.shape, np.float32)
-    rounding = 1.0 / (12.0 * camera.gain**2) if np.dtype(raw.dtype).kind in "bui" and camera.gain != 1.0 else 0.0
+    rounding = 1.0 / (12.0 * camera.gain**2) if np.dtype(raw.dtype).kind in "bui" and camera.gain < 1.0 else 0.0
     spread = float(np.sqrt(share * (1.0 - share) * ((camera.read_noise / camera.gain) ** 2 + rounding)))
     for z in range(raw.shape[0]):
         photons = (raw[z].astype(np.float64) - camera.offset) / camera.gain
