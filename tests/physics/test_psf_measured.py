@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tifffile import imread
 
-from zenhance.errors import StackError
+from zenhance.errors import MethodError, StackError
 from zenhance.physics.psf import measured
 
 VOXEL = (0.2, 0.08, 0.08)
@@ -139,3 +139,9 @@ def test_a_grid_is_not_taken_for_beads(shared_data) -> None:
     with pytest.raises(StackError, match=r"no bead is wholly in view and alone|times above the noise") as caught:
         measured(stack, (0.125, 0.022, 0.022), "grid.tif")
     assert len(str(caught.value)) <= 240
+
+
+def test_voxels_far_too_fine_for_the_beads_are_refused() -> None:
+    psf = measured(_beads(CENTRES[:1], (31, 41, 45)), VOXEL)
+    with pytest.raises(MethodError, match=r"voxels does not fit into memory; check the voxel size \[0\.001, 0\.001, 0\.001\] µm"):
+        psf.kernel((0.001, 0.001, 0.001))
