@@ -109,8 +109,9 @@ def make_bench(make_napari_viewer, qtbot, slow_methods, monkeypatch):
             warnings.simplefilter("ignore")
             dock = enhance_dock.EnhanceDock(viewer)
             viewer.window.add_dock_widget(dock, name="Enhance", area="right")
-        dock.outlook.stop()
-        dock.outlook._held = not outlook
+        if not outlook:
+            dock.outlook.hold(True)
+            dock.outlook.hold = lambda held: None
         bench = Bench(viewer, dock, qtbot)
         made.append(bench)
         return bench
