@@ -210,3 +210,17 @@ def test_a_benchmark_that_cannot_be_is_refused(words: list[str], pattern: str) -
     result = run("benchmark", *words)
     assert result.exit_code == 2
     assert re.search(pattern, result.stderr)
+
+
+def test_info_tells_the_psf_of_each_channel_where_the_file_says_different_colours(tmp_path: Path) -> None:
+    from zenhance.cli.info import info_record, info_table
+
+    path = write_stack(
+        tmp_path / "a.ome.tif", make_stack(excitation_nm=[405.0, 561.0], emission_nm=[450.0, 610.0], na=1.1, modality="confocal")
+    )
+    record = info_record(path)
+    assert [re.findall(r"(?:ex|em)_nm (\d+) nm \(file\)", text) for text in record["psf"]["per_channel"]] == [
+        ["405", "450"],
+        ["561", "610"],
+    ]
+    assert list(info_table(record).columns[0].cells)[9:11] == ["PSF, channel 0", "PSF, channel 1"]

@@ -107,6 +107,14 @@ def _optics_text(record: dict[str, Any]) -> str:
     return ", ".join(words) or "the file says nothing"
 
 
+def _psf_rows(psf: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return one row, or one a channel where the channels differ."""
+    found = psf.get("per_channel", [psf.get("error", "")])
+    if len(set(found)) == 1:
+        return [("PSF", found[0])]
+    return [(f"PSF, channel {number}", text) for number, text in enumerate(found)]
+
+
 def _provenance_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
     found = record["provenance"]
     if not found:
@@ -130,7 +138,6 @@ def info_table(record: dict[str, Any]) -> Table:
     from rich.table import Table
 
     axes = " ".join(record["axes"]) + ("   (? is not named by the file; give --axes)" if "?" in record["axes"] else "")
-    psf = record["psf"]
     rows = [
         ("file", record["path"]),
         ("format", f"{record['format']}, {_size(record['file_bytes'])} on disk, {_size(record['decoded_bytes'])} in memory"),
@@ -141,7 +148,7 @@ def info_table(record: dict[str, Any]) -> Table:
         ("channels", ", ".join(record["channels"]) or "not named"),
         ("images", f"{record['series']}" + ("; choose one with --series" if record["series"] > 1 else "")),
         ("optics", _optics_text(record)),
-        *(("PSF", text) for text in psf.get("per_channel", [psf.get("error", "")])),
+        *_psf_rows(record["psf"]),
         *_provenance_rows(record),
     ]
     table = Table(box=box.SIMPLE, show_header=False)

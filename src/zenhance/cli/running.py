@@ -105,6 +105,7 @@ def enhance_file(job: Job, request: EnhanceRequest, options: RunOptions, session
     ZenhanceError
         Whatever went wrong; the output path is as it was before.
     """
+    from zenhance.enhance import Progress
     from zenhance.io import write_stack
 
     started = time.perf_counter()
@@ -121,7 +122,7 @@ def enhance_file(job: Job, request: EnhanceRequest, options: RunOptions, session
     reporter.line(f"  {plan.describe()}")
     result = _compute(stack, running, session, reporter)
     provenance = result.provenance.model_copy(update={"request": request.model_dump(mode="json"), "input_name": job.source.name})
-    reporter.line(f"  writing {job.target}")
+    reporter.update(Progress("write", 1.0, None, str(job.target)))
     for name, target in targets.items():
         image = result.extras[name] if name else result.stack
         write_stack(target, image, overwrite=options.overwrite, source=job.source, provenance=provenance)
