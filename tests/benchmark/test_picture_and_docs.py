@@ -45,7 +45,7 @@ def test_the_scale_bar_has_the_length_it_says() -> None:
 def test_standard_cuts_lie_inside_and_say_where() -> None:
     shallow, deep, xz = standard_cuts((40, 100, 100), 0.5)
     assert 0 <= shallow.index < deep.index < 40
-    assert "z = 16.2 µm" in deep.title
+    assert "z = 16.2 um" in deep.title
     assert (xz.axis, xz.index) == (1, 50)
 
 

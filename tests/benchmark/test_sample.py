@@ -67,7 +67,7 @@ def test_the_command_writes_stack_picture_figures_and_docs(
     text = page.read_text(encoding="utf-8")
     assert "old" not in text
     assert text.endswith("rest\n")
-    assert "Richardson-Lucy, 3-D, TV, stop rule" in text
+    assert "RL 3-D, TV, stop rule" in text
     assert "Gaussian smoothing: σ = " in text
     shown = capsys.readouterr().out
     assert "PSNR dB" in shown

@@ -31,6 +31,8 @@ TITLE_PX = 26
 MARGIN_PX = 150
 WIDTH_PX = 360
 SCALE_BAR_UM = 10.0
+MICROMETRE = "um"
+"""Pillow's own font has no µ."""
 # Brighter voxels than these are drawn white; the darkest per mille sets black.
 WHITE_QUANTILE, BLACK_QUANTILE = 99.7, 0.1
 
@@ -53,7 +55,7 @@ def standard_cuts(shape_px: tuple[int, int, int], z_step_um: float) -> tuple[Cut
     shallow, deep = int(shape_px[0] * 0.35), int(shape_px[0] * 0.8)
 
     def name(what: str, z: int) -> str:
-        return f"{what}\nz = {(z + 0.5) * z_step_um:.1f} µm"
+        return f"{what}\nz = {(z + 0.5) * z_step_um:.1f} {MICROMETRE}"
 
     return (Cut(name("shallow", shallow), 0, shallow), Cut(name("deep", deep), 0, deep), Cut("xz cut", 1, shape_px[1] // 2))
 
@@ -123,6 +125,6 @@ def _assembled(rows: list[list[ByteArray]], columns: list[str], titles: list[str
         if bar_px < WIDTH_PX - 20:
             bottom = top + row[0].shape[0] - 10
             draw.rectangle((MARGIN_PX + 10, bottom - 4, MARGIN_PX + 10 + bar_px, bottom), fill=255)
-            draw.text((MARGIN_PX + 10, bottom - 24), f"{SCALE_BAR_UM:g} µm", fill=255, font=font)
+            draw.text((MARGIN_PX + 10, bottom - 24), f"{SCALE_BAR_UM:g} {MICROMETRE}", fill=255, font=font, stroke_width=2, stroke_fill=0)
         top += row[0].shape[0] + GAP_PX
     return picture

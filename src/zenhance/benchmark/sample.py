@@ -49,14 +49,14 @@ DECONVOLUTION = "gaussian_deconvolution"
 CANDIDATES: tuple[Candidate, ...] = (
     Candidate("raw", "measured (identity)", "identity"),
     Candidate("gaussian", "Gaussian smoothing", None),
-    Candidate("imagej", "imagej, id3d", DECONVOLUTION, {"variant": "imagej"}),
-    Candidate("imagej_rl10", "imagej, rl10", DECONVOLUTION, {"variant": "imagej", "imagej_form": "rl10"}, by_default=False),
-    Candidate("imagej_wpl5", "imagej, wpl5", DECONVOLUTION, {"variant": "imagej", "imagej_form": "wpl5"}, by_default=False),
-    Candidate("wiener", "wiener, 3-D", DECONVOLUTION, {"variant": "wiener"}),
-    Candidate("rl_2d", "Richardson-Lucy, 2-D, stop rule", DECONVOLUTION, {"dimensions": 2}, by_default=False),
-    Candidate("rl_fixed", "Richardson-Lucy, 3-D, 10 iterations", DECONVOLUTION, {"stop": "fixed"}, by_default=False),
-    Candidate("rl", "Richardson-Lucy, 3-D, stop rule", DECONVOLUTION),
-    Candidate("rl_tv", "Richardson-Lucy, 3-D, TV, stop rule", DECONVOLUTION, {"tv_weight": TV_WEIGHT}),
+    Candidate("imagej", "ImageJ 2-D, id3d", DECONVOLUTION, {"variant": "imagej"}),
+    Candidate("imagej_rl10", "ImageJ 2-D, rl10", DECONVOLUTION, {"variant": "imagej", "imagej_form": "rl10"}, by_default=False),
+    Candidate("imagej_wpl5", "ImageJ 2-D, wpl5", DECONVOLUTION, {"variant": "imagej", "imagej_form": "wpl5"}, by_default=False),
+    Candidate("wiener", "Wiener 3-D", DECONVOLUTION, {"variant": "wiener"}),
+    Candidate("rl_2d", "RL 2-D, stop rule", DECONVOLUTION, {"dimensions": 2}, by_default=False),
+    Candidate("rl_fixed", "RL 3-D, 10 iterations", DECONVOLUTION, {"stop": "fixed"}, by_default=False),
+    Candidate("rl", "RL 3-D, stop rule", DECONVOLUTION),
+    Candidate("rl_tv", "RL 3-D, TV, stop rule", DECONVOLUTION, {"tv_weight": TV_WEIGHT}),
 )
 """The rows of the table; the last one is the one that is written and drawn."""
 
