@@ -134,7 +134,7 @@ class GaussianDeconvolution:
         consumes="volume",
         bytes_per_voxel=112,
         needs_psf=True,
-        source="Richardson 1972; Lucy 1974, eq. 15; Biggs & Andrews 1997, eq. 7 and 10; Dey et al. 2006, eq. 9; Dougherty 2005",
+        source="Richardson 1972; Lucy 1974; Biggs & Andrews 1997; Dey et al. 2006; Dougherty 2005",
     )
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:

@@ -128,7 +128,7 @@ def iterative_deconvolve(
     Notes
     -----
     The plugin's divergence test comes after its termination test and therefore only acts with a negative `terminate_percent`; so here.
-    Source: Iterative Deconvolve 3D 5.2 (R. P. Dougherty, OptiNav 2005); Dougherty 2005, 14th Symp. Naval Air Systems, extending DAMAS.
+    Source: Iterative Deconvolve 3D 5.2 (R. P. Dougherty, OptiNav 2005); Dougherty 2005, AIAA Paper 2005-2961 (DAMAS2 and 3).
     """
     settings = settings or Id3dSettings()
     kernel = kernel / np.float32(kernel.sum(dtype=np.float64))

@@ -66,8 +66,8 @@ class RichardsonLucy:
     of the background, not from the specimen. Peak memory is about 11 float32 arrays of the size of `y` when measuring without a stop
     rule, twice that with one, and 9 when replaying, total variation included.
 
-    Sources: Richardson 1972 (JOSA 62:55) and Lucy 1974 (AJ 79:745), eq. 15; Biggs & Andrews 1997 (Appl. Opt. 36:1766), eq. 7 and 10;
-    Dey et al. 2006 (Microsc. Res. Tech. 69:260), eq. 9; Snyder et al. 1995 (JOSA A 12:272) for the shift by the read noise.
+    Sources: Richardson 1972 (JOSA 62:55) and Lucy 1974 (AJ 79:745); Biggs & Andrews 1997 (Appl. Opt. 36:1766);
+    Dey et al. 2006 (Microsc. Res. Tech. 69:260); Snyder et al. 1995 (JOSA A 12:272) for the shift by the read noise.
     """
 
     blur: Blur

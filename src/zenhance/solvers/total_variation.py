@@ -29,7 +29,7 @@ def variation_factor_(
     Notes
     -----
     Forward differences with a zero normal gradient at the border and their exact adjoint. Source: Dey et al. 2006
-    (Microsc. Res. Tech. 69:260), eq. 9; the smoothed norm and the bound on the divisor are ours.
+    (Microsc. Res. Tech. 69:260); the smoothed norm and the bound on the divisor are ours.
     """
     axes = [(axis, w) for axis, w in zip((-3, -2, -1), axis_weights, strict=True) if w > 0.0 and guess.shape[axis] > 1]
     norm = torch.full_like(guess, smoothing**2)
