@@ -161,5 +161,4 @@ def _remarks(not_finite: int, saturated: int, total: int, low: float, high: floa
 
 def measure_noise(readers: Sequence[VolumeReader], statistics: VolumeStatistics) -> PoissonGauss:
     """Estimate gain, offset and read noise from evenly spaced planes; the offset is the statistics' background."""
-    found = estimate(_sample(readers))
-    return PoissonGauss(gain=found.gain, offset=statistics.background, read_noise=found.read_noise)
+    return estimate(_sample(readers), offset=statistics.background)

@@ -30,7 +30,7 @@ __all__ = ["DEFAULTS", "ReadMeasured", "parse_psf", "resolve_psf"]
 ReadMeasured = Callable[[str], tuple[npt.NDArray[Any], tuple[float, float, float]]]
 Known = dict[str, tuple[float, PsfOrigin]]
 
-DEFAULTS = {"na": 1.2, "n": 1.33, "ex_nm": 488.0, "em_nm": 520.0, "pinhole_au": 1.0, "n_sample": 1.36, "depth_um": 0.0}
+DEFAULTS = {"na": 0.8, "n": 1.33, "ex_nm": 488.0, "em_nm": 520.0, "pinhole_au": 1.0, "n_sample": 1.36, "depth_um": 0.0}
 """A water immersion objective on a GFP stack, pinhole at one Airy unit; tissue index 1.36, focus at the coverslip."""
 
 _NEEDS: dict[str, tuple[str, ...]] = {
@@ -95,8 +95,6 @@ def _complete(kind: str, known: Known) -> Known:
         value = DEFAULTS[name]
         if name == "n" and na > _DEFAULT_MAX_NA_WATER:
             value = _OIL_N
-        elif name == "na" and "n" in full:
-            value = min(value, 0.9 * full["n"][0])
         elif name == "ex_nm" and "em_nm" in full:
             value = full["em_nm"][0] * DEFAULTS["ex_nm"] / DEFAULTS["em_nm"]
         elif name == "em_nm" and "ex_nm" in full:
