@@ -13,7 +13,7 @@ TORCH_INDEX ?=
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
 # the same window size on every machine; macOS has no Xvfb and shows the window
 VIRTUAL_DISPLAY = $(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1600x1000x24")
 WRITTEN_DOWN := pyproject.toml constraints.txt hatch_build.py
@@ -69,17 +69,21 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed-demo: $(WRITTEN_DOWN) | $(BIN)/python
+	@echo "installing into $(VENV); the first time this takes some minutes"
 	$(PIP_INSTALL) -e .
 	@touch $@
 
 $(VENV)/.installed-napari: $(WRITTEN_DOWN) | $(BIN)/python
+	@echo "installing into $(VENV); the first time this takes some minutes"
 	$(PIP_INSTALL) -e ".[all]"
 	@touch $@ $(VENV)/.installed-demo
 
 $(VENV)/.installed-test: $(WRITTEN_DOWN) | $(BIN)/python
+	@echo "installing into $(VENV); the first time this takes some minutes"
 	$(PIP_INSTALL) -e ".[test]"
 	@touch $@ $(VENV)/.installed-napari $(VENV)/.installed-demo
 
 $(VENV)/.installed-lint: $(WRITTEN_DOWN) | $(BIN)/python
+	@echo "installing into $(VENV); the first time this takes some minutes"
 	$(PIP_INSTALL) -e ".[dev]"
 	@touch $@ $(VENV)/.installed-test $(VENV)/.installed-napari $(VENV)/.installed-demo
