@@ -75,3 +75,17 @@ def test_the_suffixes_of_the_page_are_those_that_can_be_written() -> None:
     from zenhance.io.write import _ENDINGS
 
     assert {ending for ending, _ in _ENDINGS} == set(OUTPUT_SUFFIXES)
+
+
+def test_the_sentences_of_the_page_are_those_of_the_program() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted((DOCS.parent / "src").rglob("*.py")))
+    source = re.sub(r"[\"']\s*\n\s*f?[\"']", "", source)
+    text = page("troubleshooting.md")
+    sections = [s for s in re.split(r"^## ", text, flags=re.MULTILINE) if "| the sentence says |" in s or "| the reason |" in s]
+    assert len(sections) == 4
+    phrases = [p for s in sections for row in re.findall(r"^\| (.+?) \|", s, re.MULTILINE) for p in re.findall(r"`([^`]+)`", row)]
+    assert len(phrases) > 40
+    for phrase in phrases:
+        fragments = [part.strip() for part in re.split(r"…|\"|\d+|\bN\b", phrase)]
+        for fragment in fragments:
+            assert fragment in source, f"docs/troubleshooting.md quotes {phrase!r}, but the program never says {fragment!r}"

@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from zenhance.cli import running
 from zenhance.cli.app import app, command
+from zenhance.cli.paths import Job
 from zenhance.cli.requesting import RequestOptions
 from zenhance.enhance import EnhanceRequest, enhance
+from zenhance.errors import RunCancelled
 from zenhance.io import open_stack, write_stack
+from zenhance.io.lock import locked
 from zenhance.provenance import Provenance
 from zenhance.stack import Stack
 
@@ -116,6 +120,42 @@ def test_a_saved_request_replays_to_identical_pixels_and_options_win_over_it(tmp
     assert record.request["settings"] == {"variant": "richardson_lucy", "iterations": 5}
     assert record.request["seed"] == 7
     assert pixels_of(tmp_path / "3.ome.tif").shape == (6, 20, 24)
+
+
+def test_an_earlier_result_can_be_repeated_from_its_own_account(tmp_path: Path) -> None:
+    source = write_image(tmp_path / "a.ome.tif")
+    assert run(source, tmp_path / "1.ome.tif", *QUICK, "--crop", "1:5,:,:").exit_code == 0
+    again = run(source, tmp_path / "2.ome.tif", "--request", tmp_path / "1.ome.tif")
+    assert again.exit_code == 0, again.output
+    assert pixels_of(tmp_path / "1.ome.tif").tobytes() == pixels_of(tmp_path / "2.ome.tif").tobytes()
+    foreign = run(source, tmp_path / "3.ome.tif", "--request", source)
+    assert foreign.exit_code == 3
+    assert "no account of a run is inside, as zenhance did not write it" in foreign.stderr
+
+
+def test_an_output_that_another_run_is_writing_exits_8(tmp_path: Path) -> None:
+    source, target = write_image(tmp_path / "a.ome.tif"), tmp_path / "b.ome.tif"
+    with locked(target):
+        result = run(source, target, "--method", "identity")
+    assert result.exit_code == 8
+    assert '"b.ome.tif" is being written by' in result.stderr
+
+
+def test_a_batch_that_is_stopped_begins_no_further_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        write_image(tmp_path / "in" / f"{name}.ome.tif")
+    begun: list[str] = []
+
+    def stop_at_the_second(job: Job, *rest: object) -> dict[str, Any]:
+        begun.append(job.source.name)
+        if len(begun) == 2:
+            raise RunCancelled("the run was cancelled; nothing was written")
+        return {"input": str(job.source), "output": "", "seconds": 0.0}
+
+    monkeypatch.setattr(running, "enhance_file", stop_at_the_second)
+    result = run(tmp_path / "in", tmp_path / "out", "--method", "identity")
+    assert result.exit_code == 130
+    assert begun == ["a.ome.tif", "b.ome.tif"]
 
 
 def test_settings_of_one_method_are_not_given_to_another(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def enhance(
     seed: Annotated[str | None, text_option("N", "Seed of random draws, 0 or more; default 0.")] = None,
     dtype: Annotated[str | None, text_option("float32|input", "Pixel type of the result; default float32.")] = None,
     request: Annotated[
-        Path | None, text_option("FILE", "Settings to start from, as --save-request wrote them; options given beside it win; default none.")
+        Path | None,
+        text_option("FILE", "Settings to start from, or an earlier result to repeat; options given beside it win; default none."),
     ] = None,
     save_request: Annotated[Path | None, text_option("FILE", "Write the settings of this run as YAML; default not written.")] = None,
     overwrite: Overwrite = False,

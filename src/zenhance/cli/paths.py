@@ -13,6 +13,7 @@ from pathlib import Path
 from zenhance.errors import FailureKind, MethodError, ReadError, WriteError
 
 __all__ = [
+    "OUTPUT_SUFFIXES",
     "Job",
     "JobPlan",
     "batch_status",

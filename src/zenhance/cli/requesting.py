@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zenhance.cli.parsing import parse_axes, parse_crop, parse_number, parse_settings, parse_tile, parse_voxel_size, parse_whole
+from zenhance.cli.paths import OUTPUT_SUFFIXES
 from zenhance.errors import ReadError, WriteError
 
 if TYPE_CHECKING:
@@ -77,8 +78,28 @@ def _read_text(path: Path) -> str:
         raise ReadError(path, f"{(error.strerror or 'it cannot be opened').lower()}; check the path after --request") from error
 
 
+def _from_image(path: Path) -> EnhanceRequest:
+    """Return the request that made an image, from the account inside it."""
+    from zenhance.enhance import EnhanceRequest
+    from zenhance.io import inspect_image
+    from zenhance.provenance import Provenance
+
+    record = Provenance.find(inspect_image(path).metadata)
+    if record is None:
+        raise ReadError(path, "no account of a run is inside, as zenhance did not write it; give a YAML file that --save-request wrote")
+    return EnhanceRequest(**record.request)
+
+
+def _starting_request(path: Path) -> EnhanceRequest:
+    from zenhance.enhance import EnhanceRequest
+
+    if path.name.lower().endswith(OUTPUT_SUFFIXES):
+        return _from_image(path)
+    return EnhanceRequest.from_yaml(_read_text(path))
+
+
 def build_request(options: RequestOptions, request_file: Path | None = None) -> EnhanceRequest:
-    """Build the request from a settings file, if there is one, and the options, which have the last word.
+    """Build the request from a settings file or an earlier result, if there is one, and the options, which have the last word.
 
     Settings of the file are kept and completed by those of ``--set``, unless ``--method`` names another method: settings of
     one method mean nothing to another.
@@ -95,7 +116,7 @@ def build_request(options: RequestOptions, request_file: Path | None = None) -> 
     given = options.given()
     base: dict[str, Any] = {}
     if request_file is not None:
-        base = EnhanceRequest.from_yaml(_read_text(request_file)).model_dump(exclude_unset=True)
+        base = _starting_request(request_file).model_dump(exclude_unset=True)
         if "method" in given and given["method"] != base.get("method", given["method"]):
             base.pop("settings", None)
         given["settings"] = {**base.get("settings", {}), **given.get("settings", {})}
