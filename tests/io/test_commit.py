@@ -19,10 +19,9 @@ import pytest
 
 from zenhance.errors import BusyError, OutputExistsError, WriteError, exit_code
 from zenhance.io import commit as gate
-from zenhance.io import open_stack, verify_image, write_stack
-from zenhance.io import swap, write
+from zenhance.io import open_stack, swap, verify_image, write, write_stack
 from zenhance.io.lock import locked
-from zenhance.io.partial import clean_orphans, process_is_alive, remove_folder
+from zenhance.io.partial import Partial, clean_orphans, process_is_alive, remove_partial
 from zenhance.stack import Stack
 
 OLD = Stack.from_array(np.full((7, 20, 30), 1, np.uint8), "ZYX", (1, 1, 1))
@@ -214,7 +213,14 @@ def test_a_missing_folder_and_a_closed_one_are_said_so_at_once(tmp_path: Path, m
 @pytest.mark.skipif(sys.platform == "win32", reason="uses a POSIX signal")
 def test_a_second_writer_is_told_who_is_writing_and_a_kill_frees_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "a.ome.tif"
-    code = "import sys, time\nfrom pathlib import Path\nfrom zenhance.io.lock import locked\nwith locked(Path(sys.argv[1])):\n    print('locked', flush=True)\n    time.sleep(60)"
+    code = """
+import sys, time
+from pathlib import Path
+from zenhance.io.lock import locked
+with locked(Path(sys.argv[1])):
+    print('locked', flush=True)
+    time.sleep(60)
+"""
     with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "locked\n"
@@ -267,11 +273,11 @@ def test_an_image_moved_aside_by_a_killed_run_is_put_back(tmp_path: Path) -> Non
     assert leftovers(tmp_path) == []
 
 
-def test_a_folder_that_is_not_in_one_of_ours_is_never_removed(tmp_path: Path) -> None:
+def test_a_folder_without_our_record_is_never_removed(tmp_path: Path) -> None:
     folder = tmp_path / "thesis"
     folder.mkdir()
     (folder / "ch1.txt").write_text("x")
-    remove_folder(folder)
+    remove_partial(Partial(folder, folder / "ch1.txt"))
     assert (folder / "ch1.txt").read_text() == "x"
 
 

@@ -32,7 +32,7 @@ def name_of(call: ast.Call) -> str:
 
 
 def modes(call: ast.Call) -> list[str]:
-    values = [a for a in call.args[:2]] + [k.value for k in call.keywords if k.arg == "mode"]
+    values = list(call.args[:2]) + [k.value for k in call.keywords if k.arg == "mode"]
     return [v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)]
 
 
@@ -69,7 +69,8 @@ def test_no_other_room_calls_an_image_writer_or_removes_folders() -> None:
 
 
 def test_importing_the_room_loads_no_image_library() -> None:
-    code = "import sys, zenhance.io, json; print(json.dumps([m for m in ('tifffile', 'zarr', 'h5py', 'dask', 'torch', 'PIL') if m in sys.modules]))"
+    heavy = ("tifffile", "zarr", "h5py", "dask", "torch", "PIL")
+    code = f"import sys, zenhance.io, json; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(run.stdout) == []
 

@@ -1,4 +1,4 @@
-"""Every real microscope file opens with the shape, axes, type, range and voxel size that its list states, or says in one sentence why not."""
+"""Every real microscope file opens with the shape, axes, type, range and voxel size listed, or says in one sentence why not."""
 
 from __future__ import annotations
 
@@ -187,10 +187,8 @@ def test_a_czi_plane_decodes_to_the_pixels_that_zstd_and_its_byte_order_give(sha
     where = {p[0].decode(): int(p[1]) for p in places}
     data = raw[at + 32 + 256 + int(metadata_bytes) :][: int(data_bytes)]
     plain = np.frombuffer(imagecodecs.zstd_decode(data[data[0] :]), np.uint8)
-    if data[0] > 1 and data[2] & 1:
-        plane = plain[:1024].astype(np.uint16) + 256 * plain[1024:].astype(np.uint16)
-    else:
-        plane = plain.view("<u2")
+    split = data[0] > 1 and data[2] & 1
+    plane = plain[:1024].astype(np.uint16) + 256 * plain[1024:].astype(np.uint16) if split else plain.view("<u2")
     stack = open_stack(path)
     np.testing.assert_array_equal(stack.read(where["T"], where["C"])[where["Z"]], plane.reshape(32, 32))
 

@@ -137,6 +137,114 @@ def test_every_plane_is_verified(tmp_path: Path, ending: str) -> None:
     assert verify_image(write_stack(tmp_path / f"a.{ending}", make_stack("TCZYX", (2, 3, 4, 5, 6)))) == 24
 
 
+@pytest.mark.parametrize("ending", list(DTYPES))
+@pytest.mark.parametrize("kind", ["fortran", "negative", "readonly", "big-endian", "dask", "zarr", "memmap", "transposed"])
+def test_arrays_of_every_make_are_written_alike(tmp_path: Path, ending: str, kind: str) -> None:
+    import dask.array
+    import zarr
+
+    meant = make_stack("ZYX", (5, 17, 23)).data
+    assert isinstance(meant, np.ndarray)
+    if kind == "memmap":
+        mapped = np.memmap(tmp_path / "raw", meant.dtype, "w+", shape=meant.shape)
+        mapped[:] = meant
+    made = {
+        "fortran": lambda: np.asfortranarray(meant),
+        "negative": lambda: np.ascontiguousarray(meant[::-1, ::-1, ::-1])[::-1, ::-1, ::-1],
+        "readonly": lambda: np.frombuffer(meant.tobytes(), meant.dtype).reshape(meant.shape),
+        "big-endian": lambda: meant.astype(">u2"),
+        "dask": lambda: dask.array.from_array(meant, chunks=(2, 8, 8)),
+        "zarr": lambda: zarr.create_array(store=str(tmp_path / "b.zarr"), data=meant, chunks=(2, 8, 8)),
+        "memmap": lambda: mapped,
+        "transposed": lambda: np.ascontiguousarray(meant.transpose(2, 1, 0)),
+    }[kind]()
+    stack = Stack.from_array(made, "XYZ" if kind == "transposed" else "ZYX", (0.3, 0.2, 0.1))
+    back = open_stack(write_stack(tmp_path / f"a.{ending}", stack))
+    np.testing.assert_array_equal(np.asarray(back.data[...]), meant)
+
+
+@pytest.mark.parametrize("ending", list(DTYPES))
+def test_odd_channel_names_come_back_exactly(tmp_path: Path, ending: str) -> None:
+    names = ("", 'a<&>"b', "tab\tbell\x07")
+    stack = make_stack("CYX", (3, 4, 5), channel_names=names)
+    assert open_stack(write_stack(tmp_path / f"a.{ending}", stack)).channel_names == names
+
+
+@pytest.mark.parametrize("ending", list(DTYPES))
+def test_not_a_number_and_infinity_are_kept(tmp_path: Path, ending: str) -> None:
+    pixels = np.array([[[np.nan, np.inf], [-np.inf, 1.5]]] * 5, np.float32)
+    back = open_stack(write_stack(tmp_path / f"a.{ending}", Stack.from_array(pixels, "ZYX")))
+    np.testing.assert_array_equal(np.asarray(back.data[...]), pixels)
+
+
+def test_the_record_of_the_input_travels_on_and_must_be_json(tmp_path: Path) -> None:
+    record = Provenance(version="0.1", request={"seed": 3})
+    first = open_stack(write_stack(tmp_path / "1.ome.tif", make_stack("YX", (4, 5)), provenance=record))
+    assert Provenance.find(open_stack(write_stack(tmp_path / "2.tif", first)).metadata) == record
+    with pytest.raises(WriteError, match="provenance is no JSON"):
+        write_stack(tmp_path / "3.ome.tif", first, provenance="{")
+
+
+def test_large_images_become_bigtiff_and_no_imagej_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zenhance.io.write_tiff.BIG_BYTES", 1000)
+    stack = make_stack("ZYX", (5, 17, 23))
+    path = write_stack(tmp_path / "a.ome.tif", stack)
+    assert path.read_bytes()[:4] == b"II+\0"
+    np.testing.assert_array_equal(np.asarray(open_stack(path).data), stack.data)
+    with pytest.raises(WriteError, match=r"an ImageJ TIFF ends at 3.9 GB"):
+        write_stack(tmp_path / "a.tif", stack)
+
+
+def test_stacks_are_written_and_verified_in_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lazy array that counts what is asked for at once: never more than the slab allows."""
+    monkeypatch.setattr("zenhance.io.planes.SLAB_BYTES", 2 * 17 * 23 * 2)
+    monkeypatch.setattr("zenhance.io.write_zarr.SLAB_BYTES", 2 * 17 * 23 * 2)
+    whole = make_stack("ZYX", (9, 17, 23)).data
+    asked: list[int] = []
+
+    class Counting:
+        shape, dtype = whole.shape, whole.dtype
+
+        def __getitem__(self, key: object) -> object:
+            block = whole[key]
+            asked.append(block.size)
+            return block
+
+    for ending in DTYPES:
+        write_stack(tmp_path / f"a.{ending}", Stack(Counting(), "ZYX"))
+    assert max(asked) == 2 * 17 * 23
+    assert sum(asked) == 3 * 9 * 17 * 23
+
+
+def test_imagej_itself_would_read_the_calibration(tmp_path: Path) -> None:
+    """The tags and the description as ImageJ documents them, read by an independent library."""
+    import tifffile
+
+    path = write_stack(tmp_path / "a.tif", make_stack("TCZYX", (2, 3, 4, 9, 8)))
+    with tifffile.TiffFile(path) as tif:
+        assert tif.is_imagej
+        metadata = tif.imagej_metadata
+        assert (metadata["frames"], metadata["channels"], metadata["slices"]) == (2, 3, 4)
+        assert (metadata["unit"], metadata["spacing"]) == ("micron", 0.37)
+        top, bottom = tif.pages[0].tags["XResolution"].value
+        assert bottom / top == pytest.approx(0.0712345, rel=1e-8)
+        assert tif.series[0].axes == "TZCYX"
+
+
+def test_ome_libraries_read_our_metadata(tmp_path: Path) -> None:
+    ome_types = pytest.importorskip("ome_types")
+    import tifffile
+
+    path = write_stack(tmp_path / "a.ome.tif", make_stack("TCZYX", (2, 3, 4, 9, 8)))
+    ome = ome_types.from_tiff(path)
+    pixels = ome.images[0].pixels
+    assert (pixels.physical_size_z, pixels.physical_size_x, pixels.physical_size_x_unit.value) == (0.37, 0.0712345, "µm")
+    assert [c.name for c in pixels.channels] == ["channel 0 µ", "channel 1 µ", "channel 2 µ"]
+    assert ome.instruments[0].objectives[0].lens_na == 1.2
+    with tifffile.TiffFile(path) as tif:
+        assert (tif.series[0].axes, tif.series[0].shape) == ("TCZYX", (2, 3, 4, 9, 8))
+
+
 def test_a_foreign_image_cannot_be_verified(tmp_path: Path) -> None:
     import tifffile
 

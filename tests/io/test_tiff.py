@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from zenhance.errors import ReadError, StackError
-from zenhance.io import inspect_image, open_stack
+from zenhance.errors import ReadError, StackError, WriteError
+from zenhance.io import inspect_image, open_stack, write_stack
 from zenhance.io.source import wrap_errors
 from zenhance.io.units import resolution_um, to_um
 
@@ -210,6 +210,14 @@ def test_an_ome_image_in_two_files_opens_whole_from_either(tmp_path: Path) -> No
         assert (stack.axes, stack.shape) == ("ZYX", (2, 6, 7))
         assert stack.voxel_size.x_um == pytest.approx(0.1)
         np.testing.assert_array_equal(np.asarray(stack.data), np.stack([ramp(6, 7), ramp(6, 7) + 1000]))
+
+
+def test_no_part_of_an_input_is_ever_overwritten(tmp_path: Path) -> None:
+    write_parts(tmp_path)
+    before = (tmp_path / "p1.ome.tif").read_bytes()
+    with pytest.raises(WriteError, match="is the input"):
+        write_stack(tmp_path / "p1.ome.tif", open_stack(tmp_path / "p0.ome.tif"), overwrite=True)
+    assert (tmp_path / "p1.ome.tif").read_bytes() == before
 
 
 def test_an_ome_image_with_a_part_missing_is_refused(tmp_path: Path) -> None:

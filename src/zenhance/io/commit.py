@@ -18,7 +18,7 @@ from pathlib import Path
 from zenhance.errors import FailureKind, OutputExistsError, WriteError, ZenhanceError, classify, sentence
 from zenhance.io.limits import format_bytes
 from zenhance.io.lock import locked
-from zenhance.io.partial import Partial, clean_orphans, remove_folder, remove_partial
+from zenhance.io.partial import Partial, clean_orphans, remove_partial
 from zenhance.io.swap import place_file, place_folder
 
 __all__ = ["check_output", "commit", "reach"]
@@ -185,21 +185,22 @@ def commit(
         with locked(path):
             clean_orphans(path)
             check_output(path, overwrite=overwrite, sources=sources, folder=folder, ours=ours)
-            partial = Partial.create(path, folder=folder)
-            try:
-                reach("after_open")
-                write(partial.payload)
-                verify(partial.payload)
-                reach("before_fsync")
-                _fsync_tree(partial.payload)
-                reach("before_replace")
-                old = (place_folder if folder else place_file)(partial.payload, path, overwrite)
-                reach("after_replace")
-                fsync_path(path.parent)
-            except BaseException:
-                remove_partial(partial)
-                raise
-            remove_partial(partial)
-            if old is not None:
-                remove_folder(old)
+            _make(path, write, verify, folder=folder, overwrite=overwrite)
     return path
+
+
+def _make(path: Path, write: Callable[[Path], None], verify: Callable[[Path], None], *, folder: bool, overwrite: bool) -> None:
+    """Write, verify, make durable and name the result; the partial, with an old folder swapped into it, is removed in any case."""
+    partial = Partial.create(path, folder=folder)
+    try:
+        reach("after_open")
+        write(partial.payload)
+        verify(partial.payload)
+        reach("before_fsync")
+        _fsync_tree(partial.payload)
+        reach("before_replace")
+        (place_folder if folder else place_file)(partial.payload, path, overwrite)
+        reach("after_replace")
+        fsync_path(path.parent)
+    finally:
+        remove_partial(partial)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["OWNER", "Partial", "clean_orphans", "process_is_alive", "remove_folder", "remove_partial"]
+__all__ = ["OWNER", "Partial", "clean_orphans", "process_is_alive", "remove_partial"]
 
 OWNER = "owner.json"
 PAYLOAD = "payload"
@@ -95,12 +95,6 @@ def _record(folder: Path) -> dict[str, Any] | None:
         return None
     ours = isinstance(record, dict) and isinstance(record.get("pid"), int) and f"-{record.get('run')}.partial" in folder.name
     return record if ours else None
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder that lies inside a partial folder of ours; anything else is left alone."""
-    if any(_record(parent) is not None for parent in folder.parents):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_partial(partial: Partial) -> None:

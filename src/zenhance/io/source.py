@@ -17,7 +17,7 @@ import numpy.typing as npt
 from zenhance.errors import ReadError, ZenhanceError
 from zenhance.stack import ArrayLike
 
-__all__ = ["GuardedArray", "LazyArray", "Source", "wrap_errors"]
+__all__ = ["GuardedArray", "LazyArray", "Source", "parse_index", "wrap_errors"]
 
 CACHE_BYTES = 256 * 2**20
 Array = npt.NDArray[Any]
@@ -71,6 +71,43 @@ def wrap_errors(path: Path, error: Exception) -> ReadError:
     if isinstance(error, PermissionError):
         return ReadError(path, "the system refuses access; check the file's permissions")
     return ReadError(path, f"it is damaged or of an unknown kind ({(text or type(error).__name__)[:90]}); export it again as OME-TIFF")
+
+
+def parse_index(key: Any, shape: tuple[int, ...]) -> tuple[list[slice], list[bool]] | None:
+    """Turn an index into one slice per axis.
+
+    Returns
+    -------
+    tuple of list of slice and list of bool, or None
+        The slices, and which of them stand for an integer; None for lists and masks.
+
+    Raises
+    ------
+    IndexError
+        Too many indices, or an integer outside its axis.
+    """
+    parts = list(key) if isinstance(key, tuple) else [key]
+    at = next((i for i, p in enumerate(parts) if p is Ellipsis), None)
+    if at is not None:
+        parts[at : at + 1] = [slice(None)] * (len(shape) - len(parts) + 1)
+    parts += [slice(None)] * (len(shape) - len(parts))
+    if len(parts) > len(shape):
+        raise IndexError(f"{len(parts)} indices for {len(shape)} dimensions")
+    slices: list[slice] = []
+    picked: list[bool] = []
+    for part, size in zip(parts, shape, strict=True):
+        if isinstance(part, slice):
+            slices.append(part)
+            picked.append(False)
+        elif isinstance(part, int | np.integer) and not isinstance(part, bool):
+            index = int(part) + (size if part < 0 else 0)
+            if not 0 <= index < size:
+                raise IndexError(f"index {int(part)} is outside an axis of {size}")
+            slices.append(slice(index, index + 1))
+            picked.append(True)
+        else:
+            return None
+    return slices, picked
 
 
 class LazyArray:
@@ -163,32 +200,8 @@ class LazyArray:
                 self._cache.popitem(last=False)
             return data
 
-    def _parse(self, key: Any) -> tuple[list[slice], list[bool]] | None:
-        parts = list(key) if isinstance(key, tuple) else [key]
-        if Ellipsis in [p if p is Ellipsis else None for p in parts]:
-            at = next(i for i, p in enumerate(parts) if p is Ellipsis)
-            parts[at : at + 1] = [slice(None)] * (self.ndim - len(parts) + 1)
-        parts += [slice(None)] * (self.ndim - len(parts))
-        if len(parts) > self.ndim:
-            raise IndexError(f"{len(parts)} indices for {self.ndim} dimensions")
-        slices: list[slice] = []
-        picked: list[bool] = []
-        for part, size in zip(parts, self.shape, strict=True):
-            if isinstance(part, slice):
-                slices.append(part)
-                picked.append(False)
-            elif isinstance(part, int | np.integer):
-                at = int(part) + (size if part < 0 else 0)
-                if not 0 <= at < size:
-                    raise IndexError(f"index {int(part)} is outside an axis of {size}")
-                slices.append(slice(at, at + 1))
-                picked.append(True)
-            else:
-                return None
-        return slices, picked
-
     def __getitem__(self, key: Any, /) -> Array:
-        parsed = self._parse(key)
+        parsed = parse_index(key, self.shape)
         if parsed is None:
             picks = key if isinstance(key, tuple) else (key,)
             everything: Array = self[(slice(None),) * self.ndim]

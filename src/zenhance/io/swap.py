@@ -34,7 +34,7 @@ def _renameat2(old: Path, new: Path, flag: int) -> bool:
     return False
 
 
-def place_file(payload: Path, path: Path, overwrite: bool) -> Path | None:
+def place_file(payload: Path, path: Path, overwrite: bool) -> None:
     """Name a finished file; an existing one is replaced only where that was asked for.
 
     Raises
@@ -44,7 +44,7 @@ def place_file(payload: Path, path: Path, overwrite: bool) -> Path | None:
     """
     if overwrite:
         payload.replace(path)
-        return None
+        return
     try:
         os.link(payload, path)
     except FileExistsError as error:
@@ -52,15 +52,14 @@ def place_file(payload: Path, path: Path, overwrite: bool) -> Path | None:
     except OSError:
         # Network shares and FAT know no hard links.
         if _renameat2(payload, path, _NOREPLACE):
-            return None
+            return
         if os.path.lexists(path):
             raise _taken(path) from None
         payload.rename(path)
-    return None
 
 
-def place_folder(payload: Path, path: Path, overwrite: bool) -> Path | None:
-    """Name a finished folder; an old one is swapped out and returned for removal.
+def place_folder(payload: Path, path: Path, overwrite: bool) -> None:
+    """Name a finished folder; an old one is swapped into the partial folder, which is removed next.
 
     Raises
     ------
@@ -70,11 +69,11 @@ def place_folder(payload: Path, path: Path, overwrite: bool) -> Path | None:
     if not os.path.lexists(path):
         if not _renameat2(payload, path, _NOREPLACE):
             payload.rename(path)
-        return None
+        return
     if not overwrite:
         raise _taken(path)
     if _renameat2(payload, path, _EXCHANGE):
-        return payload
+        return
     aside = payload.parent / "replaced"
     path.rename(aside)
     try:
@@ -82,4 +81,3 @@ def place_folder(payload: Path, path: Path, overwrite: bool) -> Path | None:
     except OSError:
         aside.rename(path)
         raise
-    return aside

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import math
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,11 +29,29 @@ PRIVATE_TAG = 65000
 PATCH_BYTES = 512 * 2**20
 
 
+_SILENT = threading.local()
+
+
+def _is_heard(_: logging.LogRecord) -> bool:
+    return not getattr(_SILENT, "on", False)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Drop the library's log lines in this thread: what matters in them is checked here and said in one sentence."""
+    logging.getLogger("tifffile").addFilter(_is_heard)
+    before = getattr(_SILENT, "on", False)
+    _SILENT.on = True
+    try:
+        yield
+    finally:
+        _SILENT.on = before
+
+
 def _open_library(path: Path, handle: BinaryIO, scan: TiffScan, size: int) -> tuple[Any, dict[str, Any]]:
     """Open with tifffile; a tag of old Zeiss software that it cannot parse is hidden from it and read here."""
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     if scan.lsm_entry is None or scan.lsm_value is None:
         return tifffile.TiffFile(str(path)), {}
     handle.seek(scan.lsm_value[0])
@@ -104,7 +124,7 @@ class _Pages:
     def __call__(self, index: int) -> np.ndarray[Any, np.dtype[Any]]:
         page = self._pages[index]
         handle = page.parent.filehandle
-        with self._lock:
+        with self._lock, _quietly():
             # Parts of a multi-file image are closed between reads.
             was_closed = handle.closed
             if was_closed:
@@ -156,6 +176,11 @@ def read_tiff(path: Path, series: int = 0) -> Source:
     ReadError
         The file is cut short, damaged, hostile or has no such series.
     """
+    with _quietly():
+        return _read(path, series)
+
+
+def _read(path: Path, series: int) -> Source:
     size = path.stat().st_size
     with path.open("rb") as handle:
         scan = scan_tiff(path, handle, size)
@@ -173,6 +198,9 @@ def read_tiff(path: Path, series: int = 0) -> Source:
             raise ReadError(path, f"it holds no pixels: shape {tuple(chosen.shape)}")
         check_claim(path, chosen.nbytes, size)
         described = describe_series(path, tif, chosen, series, xml, legacy)
+        parts = sorted({str(p.parent.filehandle.path) for p in chosen.pages if p is not None} - {str(path)}) if chosen.is_multifile else []
+        if parts:
+            described.metadata["parts"] = tuple(parts)
         data = _array(path, tif, chosen, described.shape, size)
         keep = isinstance(data, LazyArray)
         return Source(

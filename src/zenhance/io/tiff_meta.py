@@ -109,6 +109,15 @@ def _take_own(described: Described, axes: str, sha256: str, provenance: str | No
         described.metadata["zenhance"] = provenance
 
 
+def _names(text: str | None) -> tuple[str, ...]:
+    """Return the list of names in our annotation, which XML could not hold exactly."""
+    try:
+        names = json.loads(text or "[]")
+    except ValueError:
+        return ()
+    return tuple(str(n) for n in names) if isinstance(names, list) else ()
+
+
 def _ome(path: Path, described: Described, xml: str, index: int, kind: str) -> None:
     images = parse_ome(path, xml)
     if kind != "ome":
@@ -127,6 +136,8 @@ def _ome(path: Path, described: Described, xml: str, index: int, kind: str) -> N
     described.metadata.update(image.metadata)
     own = image.annotations
     if own:
+        names = _names(own.get("channel_names"))
+        described.channel_names = names if len(names) == image.sizes["C"] else described.channel_names
         pinhole = number(own.get("pinhole_au"))
         if pinhole is not None:
             described.metadata["pinhole_au"] = pinhole

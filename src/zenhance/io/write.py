@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -31,12 +32,17 @@ def _format_of(path: Path) -> str:
 
 
 def _provenance_text(stack: Stack, given: Provenance | str | None) -> str | None:
-    if isinstance(given, Provenance):
-        return given.to_json()
-    if given is not None:
-        return given
-    record = Provenance.find(stack.metadata) if METADATA_KEY in stack.metadata else None
-    return None if record is None else record.to_json()
+    """Return the record as JSON in ASCII, which survives every container."""
+    if given is None:
+        record = Provenance.find(stack.metadata) if METADATA_KEY in stack.metadata else None
+        if record is None:
+            return None
+        given = record
+    text = given.to_json() if isinstance(given, Provenance) else given
+    try:
+        return json.dumps(json.loads(text))
+    except ValueError as error:
+        raise WriteError(f"the provenance is no JSON ({str(error)[:80]}); nothing was written", FailureKind.BAD_PARAMETER) from error
 
 
 def _same_length(a: float | None, b: float | None) -> bool:
@@ -132,7 +138,7 @@ def write_stack(
         y_um, x_um = stack.voxel_size.y_um, stack.voxel_size.x_um
         stack = replace(stack, voxel_size=type(stack.voxel_size)(None, y_um, x_um, ("unknown", *stack.voxel_size.origins[1:])))
     write, needed, ours = _writer(kind, stack, text, compression)
-    sources = [Path(p) for p in (source, stack.path) if p is not None]
+    sources = [Path(p) for p in (source, stack.path, *stack.metadata.get("parts", ())) if p is not None]
     inside = kind == "imagej"
     return commit(
         path,

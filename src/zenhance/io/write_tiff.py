@@ -79,7 +79,7 @@ def write_ome_tiff(path: Path, stack: Stack, provenance: str | None, compression
             metadata=None,
             software="zenhance",
         )
-        own = {"axes": stack.axes, "sha256": " ".join(hashes)}
+        own = {"axes": stack.axes, "sha256": " ".join(hashes), "channel_names": json.dumps(list(stack.channel_names))}
         if stack.metadata.get("pinhole_au") is not None:
             own["pinhole_au"] = json.dumps(stack.metadata["pinhole_au"])
         if provenance is not None:

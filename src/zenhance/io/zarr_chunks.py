@@ -10,13 +10,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy.typing as npt
+
 from zenhance.errors import ReadError
 from zenhance.io.limits import format_bytes
+from zenhance.io.source import GuardedArray, parse_index
 from zenhance.io.zarr_meta import ArrayMeta
+from zenhance.stack import ArrayLike
 
-__all__ = ["check_bombs", "chunk_files", "links_in", "missing_chunks"]
+__all__ = ["CheckedArray", "chunk_files", "links_in", "missing_chunks"]
 
-MAX_CHECKED = 20_000
+MAX_LOOKED_AT = 50_000
 _SLACK_BYTES = 65_536
 _EMPTY = 2**64 - 1
 
@@ -33,16 +37,16 @@ def chunk_files(node: Path) -> dict[str, int]:
 
 
 def links_in(root: Path) -> list[Path]:
-    """Return the symbolic links inside a store."""
-    return [Path(folder, name) for folder, folders, names in os.walk(root) for name in folders + names if Path(folder, name).is_symlink()]
+    """Return the symbolic links inside a store (among its first 50 000 files, so that huge stores open quickly)."""
+    everything = (Path(folder, name) for folder, folders, names in os.walk(root) for name in folders + names)
+    return [p for p in itertools.islice(everything, MAX_LOOKED_AT) if p.is_symlink()]
 
 
 def missing_chunks(meta: ArrayMeta, files: Mapping[str, int]) -> int:
     """Count the chunks that a complete array would have and this one has not (or has as empty files)."""
     missing = 0
     for place in itertools.product(*(range(n) for n in meta.grid)):
-        key = meta.prefix + meta.separator.join(str(i) for i in place)
-        missing += files.get(key, 0) == 0
+        missing += files.get(meta.key(place), 0) == 0
     return missing
 
 
@@ -98,20 +102,47 @@ def _pieces(handle: BinaryIO, size: int, codecs: tuple[Mapping[str, Any], ...], 
             yield outer, offset, length, expected
 
 
-def check_bombs(root: Path, node: Path, meta: ArrayMeta, files: Mapping[str, int]) -> None:
-    """Refuse chunks that would become much more than a chunk is.
+class CheckedArray(GuardedArray):
+    """A zarr array whose chunk files are looked at before they are decoded for the first time.
 
-    Raises
-    ------
-    ReadError
-        A chunk claims more than twice its size (and 64 kB).
+    Parameters
+    ----------
+    path, node : Path
+        The store, named in errors, and the array's folder in it.
+    array : array-like
+        As the library opened it.
+    meta : ArrayMeta
+        The array's layout.
     """
-    for key, size in itertools.islice(files.items(), MAX_CHECKED):
-        with (node / key).open("rb") as handle:
-            for name, offset, length, expected in _pieces(handle, size, meta.codecs, meta):
+
+    def __init__(self, path: Path, node: Path, array: ArrayLike, meta: ArrayMeta) -> None:
+        super().__init__(path, array)
+        self._node, self._meta = node, meta
+        self._checked: set[str] = set()
+
+    def __getitem__(self, key: Any, /) -> npt.NDArray[Any]:
+        parsed = parse_index(key, self.shape)
+        slices = parsed[0] if parsed is not None else [slice(None)] * self.ndim
+        ranges = [range(*s.indices(n)) for s, n in zip(slices, self.shape, strict=True)]
+        if all(ranges):
+            places = [range(min(r) // c, max(r) // c + 1) for r, c in zip(ranges, self._meta.chunk_shape, strict=True)]
+            for place in itertools.product(*places):
+                self._check(self._meta.key(place))
+        return super().__getitem__(key)
+
+    def _check(self, key: str) -> None:
+        """Refuse a chunk that would become more than twice what a chunk is."""
+        if key in self._checked:
+            return
+        self._checked.add(key)
+        file = self._node / key
+        try:
+            size = file.stat().st_size
+        except OSError:
+            return
+        with file.open("rb") as handle:
+            for name, offset, length, expected in _pieces(handle, size, self._meta.codecs, self._meta):
                 claimed = _claimed(name, handle, offset, length)
                 if claimed is not None and claimed > 2 * expected + _SLACK_BYTES:
-                    raise ReadError(
-                        root,
-                        f"its chunk {key[:40]} claims {format_bytes(claimed)} instead of {format_bytes(expected)}; it is damaged",
-                    )
+                    said = f"{format_bytes(claimed)} instead of {format_bytes(expected)}"
+                    raise ReadError(self._path, f"its chunk {key[:40]} claims {said}; it is damaged")

@@ -14,7 +14,7 @@ from zenhance.errors import ReadError
 from zenhance.io.limits import MAX_XML_BYTES, format_bytes, memory_bytes
 from zenhance.io.units import number, to_um
 
-__all__ = ["ArrayMeta", "Multiscale", "array_meta", "attributes", "inside", "multiscale"]
+__all__ = ["ArrayMeta", "Multiscale", "array_meta", "attributes", "inside", "load_json", "multiscale"]
 
 MAX_AXIS = 2**40
 MAX_CHUNK_BYTES = 2**31
@@ -54,6 +54,10 @@ class ArrayMeta:
         """Bytes of one decoded chunk file."""
         return math.prod(self.chunk_shape) * self.item_bytes
 
+    def key(self, place: Sequence[int]) -> str:
+        """Return the name of a chunk's file, by its place in the grid."""
+        return self.prefix + self.separator.join(str(i) for i in place)
+
     @property
     def grid(self) -> tuple[int, ...]:
         """Number of chunks along each axis."""
@@ -71,7 +75,7 @@ class Multiscale:
     channel_names: tuple[str, ...]
 
 
-def _load(root: Path, file: Path) -> dict[str, Any]:
+def load_json(root: Path, file: Path) -> dict[str, Any]:
     if file.stat().st_size > MAX_XML_BYTES:
         raise ReadError(root, f'its "{file.name}" is larger than {MAX_XML_BYTES >> 20} MiB; it is damaged')
     try:
@@ -86,10 +90,10 @@ def _load(root: Path, file: Path) -> dict[str, Any]:
 def attributes(root: Path, node: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the NGFF attributes and all attributes of a group or array, of either zarr version."""
     if (node / "zarr.json").is_file():
-        everything = _load(root, node / "zarr.json").get("attributes") or {}
+        everything = load_json(root, node / "zarr.json").get("attributes") or {}
         ngff = everything.get("ome", everything) if isinstance(everything, dict) else {}
     else:
-        everything = _load(root, node / ".zattrs") if (node / ".zattrs").is_file() else {}
+        everything = load_json(root, node / ".zattrs") if (node / ".zattrs").is_file() else {}
         ngff = everything
     if not isinstance(everything, dict) or not isinstance(ngff, dict):
         raise ReadError(root, "its attributes hold no record; copy it again")
@@ -170,12 +174,12 @@ def array_meta(root: Path, node: Path) -> ArrayMeta:
         There is no array, or its layout is absurd: sizes below 1 or above 2^40, chunks above 2 GiB or a quarter of the memory.
     """
     if (node / "zarr.json").is_file():
-        content = _load(root, node / "zarr.json")
+        content = load_json(root, node / "zarr.json")
         if content.get("node_type") != "array":
             raise ReadError(root, f'its level "{node.name}" is no array; copy it again')
         meta = _v3(root, content)
     elif (node / ".zarray").is_file():
-        meta = _v2(root, _load(root, node / ".zarray"))
+        meta = _v2(root, load_json(root, node / ".zarray"))
     else:
         raise ReadError(root, f'its level "{node.name}" is missing; copy it again')
     if len(meta.shape) != len(meta.chunk_shape):
@@ -254,5 +258,5 @@ def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
         return (own_shift[index] * common[index] + common_shift[index]) * size_um / step
 
     channels = (ngff.get("omero") or {}).get("channels") if isinstance(ngff.get("omero"), dict) else None
-    labels = [str(c.get("label") or f"channel {i}") for i, c in enumerate(channels or ()) if isinstance(c, dict)]
+    labels = [str(c.get("label", f"channel {i}")) for i, c in enumerate(channels or ()) if isinstance(c, dict)]
     return Multiscale(folder, letters, (length("Z"), length("Y"), length("X")), (origin("Z"), origin("Y"), origin("X")), tuple(labels))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from zenhance.errors import ReadError
 from zenhance.io.limits import check_claim, memory_bytes
-from zenhance.io.source import GuardedArray, Source
+from zenhance.io.source import Source
 from zenhance.io.units import plausible_um
-from zenhance.io.zarr_chunks import check_bombs, chunk_files, links_in, missing_chunks
-from zenhance.io.zarr_meta import Multiscale, array_meta, attributes, inside, multiscale
+from zenhance.io.zarr_chunks import CheckedArray, chunk_files, links_in, missing_chunks
+from zenhance.io.zarr_meta import Multiscale, array_meta, attributes, inside, load_json, multiscale
 
 __all__ = ["OWN_KEY", "read_zarr"]
 
@@ -30,15 +31,9 @@ def _image_node(path: Path, series: int) -> tuple[Path, int]:
         if not 0 <= series < count:
             raise ReadError(path, f"series {series} asked for, but it holds series 0 to {count - 1}")
         return inside(path, str(series)), count
-    if (path / ".zarray").is_file() or array_is_here(path):
+    if (path / ".zarray").is_file() or ((path / "zarr.json").is_file() and load_json(path, path / "zarr.json").get("node_type") == "array"):
         return path, 0
     raise ReadError(path, "it is a zarr folder without image metadata; open the folder whose metadata say multiscales")
-
-
-def array_is_here(path: Path) -> bool:
-    """Tell whether a zarr 3 node is an array."""
-    file = path / "zarr.json"
-    return file.is_file() and '"node_type": "array"' in file.read_text(encoding="utf-8", errors="replace").replace('":"', '": "')
 
 
 def _bare(path: Path) -> Multiscale:
@@ -90,18 +85,14 @@ def read_zarr(path: Path, series: int = 0) -> Source:
     if count == 1 and series != 0:
         raise ReadError(path, f"series {series} asked for, but it holds series 0 to 0")
     meta = array_meta(path, image.level)
-    files = chunk_files(image.level)
-    claimed = meta.item_bytes
-    for n in meta.shape:
-        claimed *= n
+    claimed = math.prod(meta.shape) * meta.item_bytes
     if claimed > memory_bytes():
-        check_claim(path, claimed, sum(files.values()))
+        check_claim(path, claimed, sum(chunk_files(image.level).values()))
     metadata = _own(everything)
     if OWN_KEY in everything:
-        lost = missing_chunks(meta, files)
+        lost = missing_chunks(meta, chunk_files(image.level))
         if lost:
             raise ReadError(path, f"{lost} of its chunks are missing, which would read as black; copy it again or repeat the run")
-    check_bombs(path, image.level, meta, files)
     links = links_in(path)
     if links:
         metadata["warnings"] = (f"{len(links)} links inside it lead elsewhere, the first is {links[0].name}",)
@@ -109,7 +100,7 @@ def read_zarr(path: Path, series: int = 0) -> Source:
     names = image.channel_names
     version = ngff.get("version") or (ngff.get("multiscales") or [{}])[0].get("version") or ""
     return Source(
-        GuardedArray(path, array),
+        CheckedArray(path, image.level, array, meta),
         image.axes,
         f"OME-Zarr {version}".strip(),
         (plausible_um(image.voxel_um[0]), plausible_um(image.voxel_um[1]), plausible_um(image.voxel_um[2])),
