@@ -19,7 +19,7 @@ from zenhance.errors import MethodError
 from zenhance.solvers.probes import WHOLE_VOXELS, probe_regions
 from zenhance.solvers.reach import SMALLEST_NOISE_TO_SIGNAL, filter_reach_px, iteration_reach_px
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
-from zenhance.solvers.tiles import CutOut, Planes, Replayed, to_device, to_numpy
+from zenhance.solvers.tiles import CutOut, Planes, Replayed, exact_mean, to_device, to_numpy
 
 if TYPE_CHECKING:
     import torch
@@ -172,8 +172,7 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
     from zenhance.solvers.richardson_lucy import RichardsonLucy
 
     parameters: GaussianDeconvolutionParameters = context.parameters
-    y = to_device(_measured(context), context.device)
-    yield 0.0
+    y = to_device((yield from _measured(context)), context.device)
     ndim = _ndim(parameters, context.shape_px)
     # The shape only tells two from three dimensions here, and which matrices to make at once.
     first = (1 if ndim == 2 else max(2, y.shape[-3]), y.shape[-2], y.shape[-1])
@@ -224,15 +223,14 @@ def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, No
     from zenhance.solvers.wiener import Wiener, best_noise_to_signal
 
     parameters: GaussianDeconvolutionParameters = context.parameters
-    y = to_device(_measured(context), context.device)
-    yield 0.0
+    y = to_device((yield from _measured(context)), context.device)
     kernel = psf.kernel(context.voxel_size_um, _ndim(parameters, context.shape_px))
     ratio = parameters.wiener_noise or best_noise_to_signal(y, kernel)
     yield 0.3
     wiener = Wiener(kernel, ratio)
     lowest = min(0.0, context.statistics.minimum)
     filtered = (yield from wiener.apply(y)).clamp_(min=lowest)
-    mean_y, mean_filtered = (float(t.mean(dtype=y.dtype)) for t in (y, filtered))
+    mean_y, mean_filtered = exact_mean(y), exact_mean(filtered)
     scale = (mean_y - lowest) / (mean_filtered - lowest) if mean_filtered > lowest else 1.0
     notes = {"noise_to_signal": ratio, "flux_scale": scale}
 
@@ -248,9 +246,14 @@ def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, No
     return Replayed(solve, context.device, filter_reach_px(kernel, ratio), {}, notes)
 
 
-def _measured(context: MethodContext) -> FloatArray:
+def _measured(context: MethodContext) -> Generator[float, None, FloatArray]:
     """Read the volume, or the blocks that stand for it, as (blocks, Z, Y, X)."""
-    return np.stack([context.read(region) for region in probe_regions(context.shape_px, context.read)])
+    regions = yield from probe_regions(context.shape_px, context.read)
+    blocks = []
+    for region in regions:
+        blocks.append(context.read(region))
+        yield 0.0
+    return np.stack(blocks)
 
 
 def _camera(context: MethodContext, y: torch.Tensor, blur: Blur) -> CameraModel:

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from zenhance.solvers.tiles import exact_mean
+
 __all__ = ["Id3dSettings", "PlaneResult", "iterative_deconvolve", "richardson_lucy_circular"]
 
 _WIENER_ON = 1e-4
@@ -138,7 +140,7 @@ def iterative_deconvolve(
     else:
         padded = (max(_padded_id3d(height), _padded_id3d(kernel.shape[0])), max(_padded_id3d(width), _padded_id3d(kernel.shape[1])))
     y, blur = _prepare_plane(plane, kernel, padded, settings)
-    a_sum = float(torch.fft.irfft2(blur, s=padded).abs().sum(dtype=torch.float64))
+    a_sum = exact_mean(torch.fft.irfft2(blur, s=padded).abs()) * padded[0] * padded[1]
     low_pass = np.outer(_low_pass(padded[0], settings.low_pass_px, False), _low_pass(padded[1], settings.low_pass_px, True))
     smooth = torch.from_numpy(low_pass.astype(np.float32)).to(plane.device)
     top, left = (padded[0] - height + 1) // 2, (padded[1] - width + 1) // 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import product
 
 import numpy as np
@@ -21,7 +21,7 @@ _CANDIDATES_PER_AXIS = (3, 4, 4)
 _LARGEST_DEPTH = 128
 
 
-def probe_regions(shape_px: Triple, read: Callable[[Region], FloatArray]) -> tuple[Region, ...]:
+def probe_regions(shape_px: Triple, read: Callable[[Region], FloatArray]) -> Generator[float, None, tuple[Region, ...]]:
     """Choose blocks that stand for a volume: at fixed places of its grid, one from each quarter of their ranking by brightness.
 
     Neither the memory that is free nor the tiles have a say, so that the same volume always gives the same blocks.
@@ -32,6 +32,11 @@ def probe_regions(shape_px: Triple, read: Callable[[Region], FloatArray]) -> tup
         (Z, Y, X) of the volume.
     read : callable
         Gives a region as float32.
+
+    Yields
+    ------
+    float
+        0, after each block that is looked at, so that reading can be interrupted.
 
     Returns
     -------
@@ -45,7 +50,11 @@ def probe_regions(shape_px: Triple, read: Callable[[Region], FloatArray]) -> tup
     width = min(shape_px[2], WHOLE_VOXELS // _BLOCKS // depth // height)
     block = (depth, height, width)
     places = list(product(*(_starts(n, b, c) for n, b, c in zip(shape_px, block, _CANDIDATES_PER_AXIS, strict=True))))
-    ranked = sorted(places, key=lambda start: (float(read(_region(start, block)).mean(dtype=np.float64)), start))
+    brightness = []
+    for start in places:
+        brightness.append((float(read(_region(start, block)).mean(dtype=np.float64)), start))
+        yield 0.0
+    ranked = [start for _, start in sorted(brightness)]
     chosen = [ranked[min(len(ranked) - 1, (2 * i + 1) * len(ranked) // (2 * _BLOCKS))] for i in range(_BLOCKS)]
     return tuple(_region(start, block) for start in sorted(set(chosen)))
 

@@ -16,6 +16,7 @@ import torch
 
 from zenhance.physics.blur import Blur
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
+from zenhance.solvers.tiles import exact_mean
 from zenhance.solvers.total_variation import variation_factor_
 
 __all__ = ["RichardsonLucy"]
@@ -157,8 +158,7 @@ class RichardsonLucy:
     def _balance(self, x: torch.Tensor) -> tuple[float, float]:
         """Find scale and level so that ``scale * x + level`` has the mean of y and is not negative where the background is not."""
         background = self.camera.background
-        mean_x = float(x.mean(dtype=torch.float64))
-        mean_y = float(self.y.mean(dtype=torch.float64))
+        mean_x, mean_y = exact_mean(x), exact_mean(self.y)
         level = mean_y - mean_x
         if level >= 0.0 and background > 0.0:
             return 1.0, level

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from zenhance.solvers.imagej import PlaneResult
 
-__all__ = ["CutOut", "Planes", "Replayed", "to_device", "to_numpy"]
+__all__ = ["CutOut", "Planes", "Replayed", "exact_mean", "to_device", "to_numpy"]
 
 Triple = tuple[int, int, int]
 
@@ -32,6 +32,13 @@ def to_numpy(tensor: torch.Tensor) -> FloatArray:
     """Return a tensor as an array."""
     array: FloatArray = tensor.cpu().numpy()
     return array
+
+
+def exact_mean(tensor: torch.Tensor) -> float:
+    """Return the mean, summed in double precision (on the CPU where the device, such as Metal, has none)."""
+    import torch
+
+    return float((tensor.cpu() if tensor.device.type == "mps" else tensor).mean(dtype=torch.float64))
 
 
 @dataclass
