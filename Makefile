@@ -57,7 +57,7 @@ docs: system-libraries $(VENV)/.installed-test
 # pins everything that the sets above install, as it is installed now
 constraints: $(VENV)/.installed-lint
 	@{ echo "# What CI and the Makefile install; made by 'make constraints' on Python 3.11."; \
-	   $(BIN)/python -m pip freeze --disable-pip-version-check --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
+	   $(BIN)/python -m pip freeze --all --disable-pip-version-check --exclude-editable | sed -e 's/+cpu$$//' -e '/^pip==/d'; } > constraints.new
 	@mv constraints.new constraints.txt
 
 system-libraries:
