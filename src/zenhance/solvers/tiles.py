@@ -73,7 +73,7 @@ class Replayed:
 
 @dataclass
 class Planes:
-    """Whole planes, each with its own stop; what a plane did is noted when it is done.
+    """Whole planes, each with its own stop; what a plane did is filled in, in the lists already handed out, when it is done.
 
     Parameters
     ----------
@@ -91,8 +91,12 @@ class Planes:
     shape_px: Triple
     device: str
     form: str
-    curves: dict[str, list[float]] = field(default_factory=dict)
-    iterations: dict[int, int] = field(default_factory=dict)
+    iterations: list[int] = field(init=False)
+    curves: dict[str, list[float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.iterations = [0] * self.shape_px[0]
+        self.curves = {"mean_change_percent": []}
 
     @property
     def halo_px(self) -> Triple:
@@ -101,8 +105,8 @@ class Planes:
 
     @property
     def notes(self) -> Mapping[str, Any]:
-        """Iterations per plane, for the planes done so far."""
-        return {"imagej_form": self.form, "iterations_per_plane": [n for _, n in sorted(self.iterations.items())]}
+        """Iterations per plane, 0 where it is not done yet."""
+        return {"imagej_form": self.form, "iterations_per_plane": self.iterations}
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         if tile.shape[1:] != self.shape_px[1:]:
@@ -117,8 +121,8 @@ class Planes:
             enhanced[index] = to_numpy(result.plane)
             z = origin_px[0] + index
             self.iterations[z] = result.iterations
-            if result.percent and z == self.shape_px[0] // 2:
-                self.curves["mean_change_percent"] = list(result.percent)
+            if z == self.shape_px[0] // 2:
+                self.curves["mean_change_percent"][:] = result.percent
         return {"enhanced": enhanced}
 
 
