@@ -11,95 +11,29 @@ It is a generator: each yield is a point where the run can be stopped, so the vi
 
 from __future__ import annotations
 
-import math
 import threading
-import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-import zenhance
 from zenhance.contract import registry
-from zenhance.contract.spec import Method, MethodContext, OutputSpec, Prepared, VolumeStatistics
-from zenhance.enhance.output import Output, allocate
-from zenhance.enhance.plan import RunPlan, plan_run, plan_volume, psf_for
+from zenhance.contract.spec import MethodContext, Prepared, VolumeStatistics
+from zenhance.enhance.output import allocate
+from zenhance.enhance.plan import plan_run, plan_volume, psf_for
 from zenhance.enhance.request import EnhanceRequest
-from zenhance.errors import FailureKind, MemoryBudgetError, RunCancelled, classify
+from zenhance.enhance.result import EnhanceResult, Progress, Run, result_of, voxel_warnings
 from zenhance.physics.noise import PoissonGauss
-from zenhance.provenance import METADATA_KEY, ArrayHash, Provenance
-from zenhance.stack import Stack, VoxelSize
+from zenhance.stack import Stack
 from zenhance.tiling.device import release_memory
-from zenhance.tiling.run import RunReport, run_tiles
+from zenhance.tiling.run import run_tiles
 from zenhance.volumes import VolumeReader, measure, measure_noise
 
 __all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
 
 # Share of the bar that a volume's preparation takes.
 PREPARE_SHARE = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is: stage in words, fraction 0 ... 1, seconds left where they can be told."""
-
-    stage: str
-    fraction: float
-    seconds_left: float | None
-    message: str
-
-
-@dataclass(frozen=True)
-class EnhanceResult:
-    """What a run gives back.
-
-    Parameters
-    ----------
-    stack : Stack
-        The enhanced image, same place in space as the input; its metadata carry the provenance.
-    extras : mapping of str to Stack
-        Further outputs, such as an uncertainty.
-    provenance : Provenance
-        The account of the run.
-    """
-
-    stack: Stack
-    extras: Mapping[str, Stack]
-    provenance: Provenance
-
-
-@dataclass
-class _Run:
-    """What one run gathers on its way."""
-
-    plan: RunPlan
-    method: Method
-    request: EnhanceRequest
-    cancel: threading.Event
-    outputs: dict[str, Output]
-    known: tuple[VolumeStatistics, PoissonGauss] | None
-    started: float = field(default_factory=time.perf_counter)
-    statistics: list[VolumeStatistics] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    curves: dict[str, list[float]] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
-    noise: list[PoissonGauss] = field(default_factory=list)
-    psfs: list[str] = field(default_factory=list)
-    reports: list[RunReport] = field(default_factory=list)
-    weights_sha256: str = ""
-    kept: dict[int, tuple[Prepared, VolumeStatistics]] = field(default_factory=dict)
-
-    def progress(self, stage: str, fraction: float, message: str) -> Progress:
-        passed = time.perf_counter() - self.started
-        left = passed * (1 - fraction) / fraction if fraction > 0.02 and passed > 0.5 else None
-        return Progress(stage, fraction, left, message)
-
-    def check(self) -> None:
-        if self.cancel.is_set():
-            raise RunCancelled("the run was cancelled; the original is unchanged")
 
 
 def enhance_steps(
@@ -139,8 +73,8 @@ def enhance_steps(
     plan = plan_run(stack, request)
     method = registry.load(request.method)
     outputs = {spec.name: allocate(plan.stack, spec, method.spec, request) for spec in method.spec.outputs}
-    run = _Run(plan, method, request, cancel or threading.Event(), outputs, known)
-    run.warnings += _voxel_warnings(plan)
+    run = Run(plan, method, request, cancel or threading.Event(), outputs, known)
+    run.warnings += voxel_warnings(plan)
     volumes = list(plan.stack.volumes())
     try:
         for number, (t, c) in enumerate(volumes):
@@ -148,10 +82,10 @@ def enhance_steps(
     finally:
         run.kept.clear()
         release_memory(plan.device.name)
-    return _result(run)
+    return result_of(run)
 
 
-def _volume_steps(run: _Run, t: int, c: int, number: int, count: int) -> Generator[Progress, None, None]:
+def _volume_steps(run: Run, t: int, c: int, number: int, count: int) -> Generator[Progress, None, None]:
     where = f"volume {number + 1} of {count}, " if count > 1 else ""
 
     def at(fraction: float) -> float:
@@ -184,7 +118,7 @@ def _label(name: str, number: int, count: int) -> str:
     return name if count == 1 else f"{name}[{number}]"
 
 
-def _relay(run: _Run, steps: Generator[float, None, Any], progress: Callable[[float], Progress]) -> Generator[Progress, None, Any]:
+def _relay(run: Run, steps: Generator[float, None, Any], progress: Callable[[float], Progress]) -> Generator[Progress, None, Any]:
     """Pass a method's own steps on as progress, stopping it when the user cancels."""
     try:
         while True:
@@ -198,7 +132,7 @@ def _relay(run: _Run, steps: Generator[float, None, Any], progress: Callable[[fl
         steps.close()
 
 
-def _context(run: _Run, reader: VolumeReader, t: int, c: int) -> MethodContext:
+def _context(run: Run, reader: VolumeReader, t: int, c: int) -> MethodContext:
     shared = run.request.statistics == "shared"
     readers = [VolumeReader(reader.stack, i, c) for i in range(reader.stack.size("T"))] if shared else [reader]
     if run.known is not None:
@@ -228,7 +162,7 @@ def _context(run: _Run, reader: VolumeReader, t: int, c: int) -> MethodContext:
 
 
 def _tile_steps(
-    run: _Run, reader: VolumeReader, prepared: Prepared, where: str, at: Callable[[float], float]
+    run: Run, reader: VolumeReader, prepared: Prepared, where: str, at: Callable[[float], float]
 ) -> Generator[Progress, None, None]:
     plan = plan_volume(run.method, run.request, reader.stack.volume_shape, prepared.halo_px, run.plan.device.name)
 
@@ -253,105 +187,8 @@ def _tile_steps(
                 return
             tile = f"tile {step.tile + 1} of {step.tiles}" if step.tiles > 1 else "working"
             yield run.progress("enhance", at(PREPARE_SHARE + (1 - PREPARE_SHARE) * step.fraction), f"{where}{tile}")
-    except MemoryError as error:
-        if classify(error) is FailureKind.OOM_HOST and not isinstance(error, MemoryBudgetError):
-            raise MemoryBudgetError("not even a small tile fits into memory; close other programs or crop the stack") from error
-        raise
     finally:
         steps.close()
-
-
-def _voxel_warnings(plan: RunPlan) -> list[str]:
-    said = []
-    for axis, length in zip("ZYX", plan.stack.voxel_size.zyx_um, strict=True):
-        if axis in plan.stack.axes and length is not None and not 0.005 <= length <= 100:
-            said.append(f"voxel size in {axis.lower()} is {length:g} µm, unusual for a light microscope; check it")
-    z, y, _ = plan.stack.voxel_size.zyx_um
-    if z is not None and y is not None and "Z" in plan.stack.axes and not y / 10 <= z <= 100 * y:
-        said.append(f"voxel size in z is {z:g} µm but {y:g} µm in y; check the unit")
-    return said
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("numpy", "scipy", "torch"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _finer(voxel_size: VoxelSize, scale: tuple[int, int, int]) -> VoxelSize:
-    lengths = [None if v is None else v / s for v, s in zip(voxel_size.zyx_um, scale, strict=True)]
-    return VoxelSize(lengths[0], lengths[1], lengths[2], voxel_size.origins)
-
-
-def _result(run: _Run) -> EnhanceResult:
-    stack, request, report = run.plan.stack, run.request, run.reports[-1]
-    main = run.outputs[run.method.spec.outputs[0].name]
-    provenance = Provenance(
-        version=zenhance.__version__,
-        request=request.model_dump(mode="json"),
-        input_name=stack.path.name if stack.path else stack.name,
-        input_sha256=_hash_volumes(stack),
-        input_axes=stack.axes,
-        input_shape=stack.shape,
-        input_dtype=str(stack.dtype),
-        voxel_size_um=stack.voxel_size.zyx_um,
-        voxel_size_origins=stack.voxel_size.origins,
-        psf="; ".join(run.psfs),
-        noise="; ".join(_describe_noise(n) for n in run.noise),
-        statistics=tuple(_finite_record(s) for s in run.statistics),
-        weights_sha256=run.weights_sha256,
-        device=f"{run.plan.device.name} ({run.plan.device.title})",
-        device_reason=run.plan.device.reason,
-        seed=request.seed,
-        seconds=round(time.perf_counter() - run.started, 3),
-        tiles={
-            "count": sum(r.tiles for r in run.reports),
-            "core_px": list(report.core_shape_px),
-            "halo_px": list(report.halo_px),
-            "shrunk": sum(r.shrunk for r in run.reports),
-        },
-        curves=run.curves,
-        notes=run.notes,
-        clipped_voxels=main.clipped,
-        warnings=tuple(run.warnings + main.warnings()),
-        libraries=_versions(),
-    )
-    enhanced = _stack_of(run, run.method.spec.outputs[0], provenance)
-    extras = {spec.name: _stack_of(run, spec, provenance) for spec in run.method.spec.outputs[1:]}
-    return EnhanceResult(enhanced, extras, provenance)
-
-
-def _describe_noise(noise: PoissonGauss) -> str:
-    return f"gain {noise.gain:.4g}, offset {noise.offset:.4g}, read noise {noise.read_noise:.4g}"
-
-
-def _finite_record(statistics: VolumeStatistics) -> dict[str, float]:
-    names = VolumeStatistics.__slots__
-    return {name: value for name in names if math.isfinite(value := float(getattr(statistics, name)))}
-
-
-def _stack_of(run: _Run, spec: OutputSpec, provenance: Provenance) -> Stack:
-    source = run.plan.stack
-    metadata = {**source.metadata, METADATA_KEY: provenance.to_json()}
-    return source.with_data(
-        run.outputs[spec.name].array,
-        voxel_size=_finer(source.voxel_size, run.method.spec.scale(run.request.parameters())),
-        name=f"{source.name} {spec.title}",
-        metadata=metadata,
-        path=None,
-    )
-
-
-def _hash_volumes(stack: Stack) -> str:
-    digest = ArrayHash(stack.dtype, stack.shape)
-    for t, c in stack.volumes():
-        for z in range(stack.volume_shape[0]):
-            digest.add(stack.read(t, c, (slice(z, z + 1), slice(None), slice(None))))
-    return digest.hexdigest()
 
 
 def enhance(
