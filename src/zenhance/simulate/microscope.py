@@ -125,6 +125,8 @@ class Microscope(Parameters):
         haze = emission * share * self.haze_deep
         for knot in range(self.depth_steps):
             weight = np.clip(1 - np.abs(share * (self.depth_steps - 1) - knot), 0, 1)
+            if not weight.any():
+                continue
             sigma = self.sigma_at_um(self.deep_at_um * knot / (self.depth_steps - 1))
             light += Blur.from_psf(gaussian(sigma), voxel_size_um, shape)(torch.from_numpy((emission - haze) * weight))
         if self.haze_deep > 0:
@@ -144,7 +146,7 @@ class Microscope(Parameters):
         return float((emission[0] * depth_um).sum(dtype=np.float64) / max(float(emission[0].sum(dtype=np.float64)), 1e-12))
 
     def photograph(self, dye: Dye, grid: Grid, seed: int, name: str = "specimen") -> Specimen:
-        """Image a specimen that was rendered on ``grid`` grown by :meth:`margin_px`.
+        """Image a specimen that was rendered on ``grid`` grown by :meth:`margin_px`, or by less where there is nothing to image.
 
         Parameters
         ----------
@@ -164,8 +166,8 @@ class Microscope(Parameters):
         """
         from zenhance.physics.psf import gaussian
 
-        margin = self.margin_px(grid.voxel_size_um)
-        inner = inside_margin(margin, dye.labels.shape)
+        z, y, x = ((wide - n) // 2 for wide, n in zip(dye.labels.shape, grid.shape_px, strict=True))
+        inner = inside_margin((z, y, x), dye.labels.shape)
         emission = self.emission_photons(dye)
         light = (self.blur_photons(emission, dye.depth_um, grid.voxel_size_um) + self.background_photons)[:, *inner]
         field, emission = dye.window(inner), emission[:, *inner]

@@ -141,6 +141,8 @@ def _frames(sample: Sample, name: str) -> list[Specimen]:
     model: SpecimenModel = load_specimen(sample.specimen)(**sample.settings)
     scope, grid = sample.microscope, sample.grid
     margin = scope.margin_px(grid.voxel_size_um)
+    if grid.shape_px[0] == 1 and getattr(model, "thin", False):
+        margin = (0, *margin[1:])
     z, y, x = (m + d * (sample.frames - 1) for m, d in zip(margin, DRIFT_PX, strict=True))
     dye = model.render(grid.grown((z, y, x)), sample.seed)
     frames = []

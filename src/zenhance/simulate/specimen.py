@@ -37,7 +37,10 @@ __all__ = [
 Triple = tuple[float, float, float]
 LabelArray = npt.NDArray[np.uint16]
 
-SPECIMENS = {"meristem": "zenhance.simulate.meristem:Meristem"}
+SPECIMENS = {
+    "filaments": "zenhance.simulate.filaments:Filaments",
+    "meristem": "zenhance.simulate.meristem:Meristem",
+}
 """Name on the command line → module and model."""
 
 
@@ -129,7 +132,10 @@ class Dye:
 
 
 class SpecimenModel(Protocol):
-    """What a specimen file offers: a frozen model of settings that renders itself."""
+    """What a specimen file offers: a frozen model of settings that renders itself.
+
+    A class attribute ``thin = True`` says that a field of one plane holds all of it, so that no light comes from other planes.
+    """
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return the sharp specimen on the grid; the same seed gives the same bytes."""
