@@ -163,7 +163,10 @@ class GaussianDeconvolution:
             return 0, 0, 0
         kernel = psf.kernel(voxel_size_um, _ndim(parameters, shape_px))
         if parameters.variant == "wiener":
-            return filter_reach_px(kernel, parameters.wiener_noise or SMALLEST_NOISE_TO_SIGNAL)
+            # The reach grows as the filter sharpens, but not from each step to the next: look at the whole span.
+            ratios = [parameters.wiener_noise] if parameters.wiener_noise else [SMALLEST_NOISE_TO_SIGNAL * 10.0**k for k in range(8)]
+            z, y, x = np.max([filter_reach_px(kernel, ratio) for ratio in ratios], axis=0).tolist()
+            return z, y, x
         return iteration_reach_px([n // 2 for n in kernel.shape], parameters.most_iterations, parameters.acceleration)
 
 
