@@ -177,6 +177,23 @@ def test_a_signal_interrupts_at_once_where_nothing_looks_at_the_event() -> None:
     assert failure_status(KeyboardInterrupt(), stop) == 143
 
 
+def test_whatever_a_library_makes_of_an_interrupt_is_a_cancelled_run() -> None:
+    broken = typer.Typer(cls=Gate, add_completion=False)
+
+    @broken.callback()
+    def root() -> None: ...
+
+    @broken.command()
+    def fail(context: typer.Context) -> None:
+        try:
+            context.obj.stop.handle(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ImportError("half imported") from None
+
+    result = CliRunner().invoke(broken, ["fail"])
+    assert (result.exit_code, result.stderr) == (143, "zenhance: the run was cancelled; nothing was written\n")
+
+
 def test_handlers_of_before_are_back_after_a_call() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     run("--version")

@@ -135,14 +135,16 @@ class Gate(TyperGroup):
 
 def _leave(error: BaseException, session: Session) -> int:
     """Say what went wrong and return the exit code."""
-    if isinstance(error, typer.Abort):
+    cause = error
+    if isinstance(error, typer.Abort) or (session.stop.event.is_set() and not isinstance(error, RunCancelled)):
+        # an interrupt in the midst of a library can come out as any error of that library
         error = KeyboardInterrupt()
     if isinstance(error, _UsageError):
         record: dict[str, Any] = {"error": _usage_sentence(error), "kind": str(FailureKind.BAD_PARAMETER), "exit_code": 2}
     else:
         record = failure_record(error, session.stop)
     if session.debug:
-        traceback.print_exception(error, file=sys.stderr)
+        traceback.print_exception(cause, file=sys.stderr)
     if session.json_wanted:
         print_json(record)
     print(f"zenhance: {record['error']}", file=sys.stderr, flush=True)

@@ -202,7 +202,10 @@ def _batch_record(job: Job, request: EnhanceRequest, options: RunOptions, sessio
             return enhance_file(job, request, options, session, reporter)
     except RunCancelled:
         raise
-    except Exception as error:  # noqa: BLE001 - the documented rule of a batch: one failing file never stops the rest
+    except Exception as error:
+        # the documented rule of a batch: one failing file never stops the rest
+        if session.stop.event.is_set():
+            raise
         if session.debug:
             import traceback
 
