@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -13,7 +14,15 @@ from pathlib import Path
 
 from zenhance.errors import BusyError
 
-__all__ = ["locked"]
+__all__ = ["hidden_name", "locked"]
+
+
+def hidden_name(path: Path) -> str:
+    """Return the beginning of the names of our hidden files beside an output; a long name is replaced by its hash to leave room."""
+    name = path.name
+    if len(os.fsencode(name)) > 180:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return f".{name}"
 
 
 def _try_lock(handle: int) -> bool:
@@ -61,7 +70,7 @@ def locked(path: Path) -> Iterator[None]:
     BusyError
         Another process holds it; the text says which, and since when.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    lock = path.with_name(f"{hidden_name(path)}.lock")
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         if not _try_lock(handle):

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -19,6 +18,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from zenhance.io.lock import hidden_name
 
 __all__ = ["OWNER", "Partial", "clean_orphans", "process_is_alive", "remove_partial"]
 
@@ -58,10 +59,7 @@ class Partial:
 
 
 def _prefix(path: Path) -> str:
-    name = path.name
-    if len(name.encode()) > 180:
-        name = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return f".{name}.zenhance-"
+    return f"{hidden_name(path)}.zenhance-"
 
 
 def process_is_alive(pid: int) -> bool:
