@@ -12,7 +12,7 @@ __all__ = ["Machine", "describe_machine"]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Processor, threads and libraries behind a measurement."""
+    """Processor, threads and libraries behind a measurement; ``load`` is how many processes wanted a core in the minute before it."""
 
     cpu: str
     cores: int
@@ -20,15 +20,22 @@ class Machine:
     gpu: str
     python: str
     torch: str
+    load: float | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether other work took so much of the machine that times are longer than they should be."""
+        return self.load is not None and self.load > 0.5 * self.cores
 
     def describe(self) -> str:
         """One line for the foot of a table."""
         gpu = f", {self.gpu}" if self.gpu else ""
-        return f"{self.cpu}, {self.cores} cores, {self.threads} threads{gpu}; Python {self.python}, torch {self.torch}"
+        busy = f"; the machine was busy (load {self.load:.1f}), so times are too long" if self.is_busy else ""
+        return f"{self.cpu}, {self.cores} cores, {self.threads} threads{gpu}; Python {self.python}, torch {self.torch}{busy}"
 
 
 def describe_machine() -> Machine:
-    """Look at the machine this process runs on; ``cores`` are those it may use."""
+    """Look at the machine this process runs on; ``cores`` are those it may use. Call it before the measurement, which is a load itself."""
     import torch
 
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
@@ -40,6 +47,7 @@ def describe_machine() -> Machine:
         gpu=gpu,
         python=platform.python_version(),
         torch=torch.__version__,
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     )
 
 

@@ -124,7 +124,7 @@ def measure_sample(name: str = SAMPLE, *, everything: bool = False, device: str 
     StackError
         The sample is unknown, has several channels or time points, or lacks its truth, labels or record.
     """
-    scene = _Scene.load(name)
+    machine, scene = describe_machine(), _Scene.load(name)
     wanted = [c for c in CANDIDATES if everything or c.by_default]
     rows, result = [], None
     for number, candidate in enumerate(wanted):
@@ -141,7 +141,7 @@ def measure_sample(name: str = SAMPLE, *, everything: bool = False, device: str 
             rows.append(row)
     if result is None:
         raise StackError("no candidate of the sample benchmark enhances anything; add one to CANDIDATES")
-    return SampleReport(name, scene.psf, tuple(rows), result, scene.measured, scene.truth, describe_machine())
+    return SampleReport(name, scene.psf, tuple(rows), result, scene.measured, scene.truth, machine)
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,7 @@ def measure_speed(*, shape_px: Triple = SHAPE_PX, iterations: int = 10, repeats:
     """
     if min(iterations, repeats) < 1:
         raise MethodError(f"iterations ({iterations}) and repeats ({repeats}) must be at least 1; give larger numbers")
+    machine = describe_machine()
     problem, sigma_px = _make_problem(shape_px, iterations)
     tell = on_progress or (lambda _title, _fraction: None)
     programs = [p for p in _programs() if p.available()]
@@ -129,7 +130,7 @@ def measure_speed(*, shape_px: Triple = SHAPE_PX, iterations: int = 10, repeats:
         rows.append(SpeedRow(program.name, "cpu", best, median, best / ours_s, difference, program.note))
     rows += [SpeedRow(p.name, "cpu", None, None, note="not installed") for p in _programs() if not p.available()]
     rows += _cuda_rows(problem, repeats, results[0], ours_s, tell)
-    return SpeedReport(tuple(rows), shape_px, iterations, repeats, sigma_px, problem.border_px, describe_machine())
+    return SpeedReport(tuple(rows), shape_px, iterations, repeats, sigma_px, problem.border_px, machine)
 
 
 @dataclass(frozen=True, slots=True)

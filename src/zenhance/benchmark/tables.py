@@ -70,7 +70,7 @@ def _depth_titles(cells: CellReport) -> tuple[str, ...]:
 
 def speed_table(report: SpeedReport) -> TextTable:
     """Return the speed table: best and median time, how many times ours, largest difference."""
-    header = ("program", "device", "best s", "median s", "times ours", "largest difference")
+    header = ("program", "device", "best s", "median s", "times ours", "difference")
     rows = tuple(_speed_row(row) for row in report.rows)
     z, y, x = report.shape_px
     sigma = " × ".join(f"{s:.2f}" for s in report.sigma_px)
