@@ -37,7 +37,7 @@ class DiscrepancyRule:
 
     falls as long as an iteration explains more of the image than of the noise. The estimate with the smallest score is kept. Against the
     truth, in simulations from 10 to 2000 photons, this came within 0.2 dB of the best iteration, where waiting for a chi-squared of 1 lost
-    1 to 2 dB: dark voxels are fitted at once and outweigh the bright ones. A wrong gain scales all scores alike and does not matter.
+    1 to 2 dB: dark voxels are fitted at once and outweigh the bright ones. A wrong gain scales all scores alike and hardly matters.
 
     Parameters
     ----------
