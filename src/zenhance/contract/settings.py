@@ -10,9 +10,15 @@ from pydantic import BaseModel, ValidationError
 
 from zenhance.errors import MethodError, ZenhanceError
 
-__all__ = ["explain", "validate"]
+__all__ = ["explain", "validate", "worst"]
 
 M = TypeVar("M", bound=BaseModel)
+
+
+def worst(error: ValidationError) -> Any:
+    """Return the complaint to show: an unknown name before all others, since it often causes them."""
+    complaints = error.errors(include_url=False)
+    return next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
 
 
 def explain(error: ValidationError, model: type[BaseModel], what: str) -> str:
@@ -27,13 +33,15 @@ def explain(error: ValidationError, model: type[BaseModel], what: str) -> str:
     what : str
         What is being set, such as ``setting of gaussian_deconvolution``.
     """
-    first = error.errors(include_url=False)[0]
+    first = worst(error)
     path = [str(part) for part in first["loc"]]
     name = path[0] if path else ""
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, model.model_fields, n=1)
         hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(model.model_fields)}"
         return f'there is no {what} called "{name}"; {hint}'
+    if first["type"] == "missing":
+        return f"{what} {'.'.join(path)} is missing; give it"
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ZenhanceError):
         return str(cause)

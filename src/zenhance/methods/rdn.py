@@ -41,7 +41,7 @@ class Rdn:
         output_scale_of=_scale,
         bytes_per_voxel=1600,
         learns="pairs",
-        default_weights="rdn_meristem_filaments",
+        default_weights="rdn_stack",
         source="Zhang, Tian, Kong, Zhong, Fu, CVPR (2018)",
     )
 

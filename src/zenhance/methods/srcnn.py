@@ -41,7 +41,7 @@ class Srcnn:
         output_scale_of=_scale,
         bytes_per_voxel=900,
         learns="pairs",
-        default_weights="srcnn_meristem_filaments",
+        default_weights="srcnn_stack",
         source="Dong, Loy, He, Tang, IEEE TPAMI 38:295 (2016)",
     )
 

@@ -13,7 +13,7 @@ from zenhance.contract.spec import FloatArray, VolumeStatistics
 from zenhance.errors import RecipeError
 from zenhance.io import open_stack
 from zenhance.provenance import ArrayHash
-from zenhance.simulate.microscope import Microscope
+from zenhance.simulate.presets import microscope
 from zenhance.simulate.samples import simulate
 from zenhance.stack import Stack, VoxelSize
 from zenhance.training.recipe import Data, Recipe, Simulated
@@ -115,7 +115,7 @@ def _simulated(plan: Simulated) -> Iterator[tuple[str, Stack, Stack]]:
             shape_px=(z, y * plan.scale, x * plan.scale),
             voxel_size_um=(z_um, y_um / plan.scale, x_um / plan.scale),
             settings=dict(plan.settings),
-            microscope=Microscope(**plan.microscopes[number % len(plan.microscopes)]),
+            microscope=microscope(**plan.microscopes[number % len(plan.microscopes)]),
         )
         yield f"{plan.specimen} seed {seed}", _binned(specimen.measured, plan.scale), specimen.truth
 

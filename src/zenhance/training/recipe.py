@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zenhance.contract import registry
-from zenhance.contract.settings import explain
+from zenhance.contract.settings import explain, worst
 from zenhance.errors import RecipeError
 
 __all__ = ["Data", "Pair", "Recipe", "Simulated", "load_recipe", "recipe_names"]
@@ -31,7 +31,7 @@ class Simulated(_Strict):
     shape_px: tuple[int, int, int] = Field((24, 160, 160), description="size of a stack z, y, x in voxels")
     voxel_size_um: tuple[float, float, float] = Field((0.5, 0.22, 0.22), description="voxel size z, y, x in µm")
     scale: int = Field(1, ge=1, le=4, description="truth voxels per measured voxel along y and x")
-    microscopes: tuple[dict[str, Any], ...] = Field(({},), description="settings of the microscopes, taken in turn")
+    microscopes: tuple[dict[str, Any], ...] = Field(({},), description="microscopes, taken in turn: preset and settings")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of the specimen")
 
 
@@ -128,9 +128,9 @@ def _where(error: ValidationError) -> str:
     """Name the key in the model it is part of, however deep it lies."""
     parts: dict[str, type[BaseModel]] = {"data": Data, "simulated": Simulated, "pairs": Pair}
     model: type[BaseModel] = Recipe
-    for part in error.errors(include_url=False)[0]["loc"][:-1]:
+    first = worst(error)
+    for part in first["loc"][:-1]:
         model = parts.get(str(part), model)
-    first = error.errors(include_url=False)[0]
     if first["type"] == "extra_forbidden" and model is not Recipe:
         name = str(first["loc"][-1])
         near = difflib.get_close_matches(name, model.model_fields, n=1)
@@ -149,7 +149,7 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def load_recipe(wanted: str) -> Recipe:
-    """Return a recipe by the path of a YAML file, by its own name, or by the name of a method (its first recipe).
+    """Return a recipe by the path of a YAML file, by its own name, or by the name of a method (the recipe of its default weights).
 
     Raises
     ------
@@ -161,7 +161,7 @@ def load_recipe(wanted: str) -> Recipe:
         if not path.is_file():
             raise RecipeError(f'there is no recipe file "{wanted}"; the recipes that ship are {", ".join(recipe_names())}')
         return Recipe.from_yaml(path.read_text(encoding="utf-8"))
-    for name in (wanted, f"{wanted}_meristem"):
+    for name in (wanted, f"{wanted}_stack"):
         if name in recipe_names():
             return Recipe.from_yaml((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
     raise RecipeError(f'there is no recipe "{wanted}"; give a YAML file or one of {", ".join(recipe_names())}')
