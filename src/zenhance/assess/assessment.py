@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from zenhance.assess.cells import CellReport, cells_found
 from zenhance.assess.correlation import CorrelationCurve, correlation_of_raw
@@ -55,7 +55,7 @@ class Assessment(BaseModel):
     Mappings have one entry a volume: ``measurement`` and ``result``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     verdict: Light = Field(description="green, amber or red")
     headline: str = Field(description="the verdict in one sentence")
@@ -79,7 +79,12 @@ class Assessment(BaseModel):
     decorrelation: dict[str, DecorrelationResult] = Field(default_factory=dict, description="decorrelation analysis of the middle plane")
     depth: dict[str, tuple[DepthFigures, ...]] = Field(default_factory=dict, description="contrast and SNR by depth below the surface")
     seconds: float = Field(default=0.0, description="how long the assessment took")
-    z_map: InstanceOf[Stack] | None = Field(default=None, exclude=True, repr=False, description="the re-blur check's map, not in the JSON")
+    _z_map: Stack | None = PrivateAttr(default=None)
+
+    @property
+    def z_map(self) -> Stack | None:
+        """The re-blur check's map, z-scores on the measurement's voxels; not part of the JSON."""
+        return self._z_map
 
     def to_json(self, indent: int | None = None) -> str:
         """Return the record as JSON text (without the z-map)."""
@@ -163,7 +168,7 @@ def assess(
     if not quick:
         parts |= _without_truth(before, after, camera, raw, notes, seed)
     verdict = decide(parts.get("reblur"), parts.get("held_out"), reason)
-    return Assessment(
+    assessment = Assessment(
         verdict=verdict.light,
         headline=verdict.headline,
         sentences=(*verdict.reasons, *_in_words(parts), *notes),
@@ -176,9 +181,10 @@ def assess(
         psf="" if psf is None else psf.describe(),
         noise=noise_text,
         seconds=time.perf_counter() - started,
-        z_map=z_map,
         **parts,
     )
+    assessment._z_map = z_map
+    return assessment
 
 
 def _against_measurement(
