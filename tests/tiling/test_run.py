@@ -311,6 +311,18 @@ def test_a_lost_device_leaves_no_array_alive():
     assert refs[0]() is None
 
 
+def test_a_device_lost_in_the_second_tile_keeps_the_first():
+    def process(tile, origin_px):
+        yield 0.0
+        if origin_px != (0, 0, 0):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return {"enhanced": tile}
+
+    with pytest.raises(DeviceLostError, match=r"tile 2 of 2 .*; the tile before it is kept; restart the program") as caught:
+        run(process, core=(11, 26, 16))
+    assert len(caught.value.finished) == 1
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_an_output_that_is_not_finite_names_the_tile_and_is_not_written(value):
     def process(tile, origin_px):

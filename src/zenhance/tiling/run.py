@@ -189,7 +189,8 @@ class _Run:
 
     def device_lost(self, tile: Tile, failure: str) -> DeviceLostError:
         """Put the loss of the GPU into words."""
-        done = f"the {len(self.finished)} tiles before it are kept" if self.finished else "no tile was finished before it"
+        kept = f"the {len(self.finished)} tiles before it are kept" if len(self.finished) > 1 else "the tile before it is kept"
+        done = kept if self.finished else "no tile was finished before it"
         text = f"the GPU stopped answering in {self.name(tile)}; {done}; restart the program, or choose device 'cpu'"
         return DeviceLostError(f"{text} ({failure[:60]})" if failure else text, tuple(self.finished))
 
