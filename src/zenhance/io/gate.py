@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from zenhance.errors import ReadError, StackError, ZenhanceError, sentence
+from zenhance.errors import ReadError, StackError, sentence
 from zenhance.io.source import Source, wrap_errors
 from zenhance.stack import AXES, Stack, VoxelSize
 
@@ -259,8 +259,6 @@ def open_stack(
         )
     except StackError as error:
         raise ReadError(path, sentence(error)) from error
-    except ZenhanceError:
-        raise
 
 
 def _stem(path: Path) -> str:

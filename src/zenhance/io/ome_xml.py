@@ -13,7 +13,7 @@ from zenhance.errors import ReadError
 from zenhance.io.limits import check_xml
 from zenhance.io.units import number, to_um
 
-__all__ = ["NAMESPACE", "OmeImage", "modality_of", "parse_ome"]
+__all__ = ["NAMESPACE", "OmeImage", "modality_of", "outside_names", "parse_ome"]
 
 NAMESPACE = "zenhance.org/provenance"
 _LENGTH_DEFAULT = "µm"
@@ -186,8 +186,3 @@ def outside_names(text: str) -> list[str]:
     """Return the file names in OME-XML that are more than a bare name in the same folder."""
     names = re.findall(r"(?:FileName|MetadataFile)\s*=\s*[\"']([^\"']*)[\"']", text)
     return [n for n in names if n in ("", ".", "..") or any(c in n for c in "/\\:\0") or "&" in n]
-
-
-def part_names(text: str) -> set[str]:
-    """Return every file name that OME-XML mentions as holding pixels."""
-    return set(re.findall(r"FileName\s*=\s*[\"']([^\"']*)[\"']", text))

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -99,9 +100,12 @@ def shrink(block: npt.NDArray[Any], factors: Triple) -> npt.NDArray[Any]:
     if block.dtype.kind == "b":
         return block[:: factors[0], :: factors[1], :: factors[2]]
     padded = np.pad(block, [(0, -n % f) for n, f in zip(block.shape, factors, strict=True)], mode="edge")
-    z, y, x = (n // f for n, f in zip(padded.shape, factors, strict=True))
-    wide = np.float32 if block.dtype.kind == "f" and block.dtype.itemsize < 8 else np.float64
-    mean = padded.reshape(z, factors[0], y, factors[1], x, factors[2]).astype(wide).mean(axis=(1, 3, 5))
+    # Sums of eight 16-bit integers are exact in float32.
+    exact = np.float32 if block.dtype.itemsize <= 2 or block.dtype == np.float32 else np.float64
+    mean: npt.NDArray[Any] = np.zeros([n // f for n, f in zip(padded.shape, factors, strict=True)], exact)
+    for first in itertools.product(*(range(f) for f in factors)):
+        mean += padded[tuple(slice(a, None, f) for a, f in zip(first, factors, strict=True))]
+    mean /= np.prod(factors)
     result: npt.NDArray[Any] = (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(block.dtype)
     return result
 
