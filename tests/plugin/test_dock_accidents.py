@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import subprocess
 import sys
 import textwrap
@@ -136,7 +135,7 @@ def test_each_viewer_gets_its_own_result_and_runs_take_turns(make_bench, cells, 
     assert [float(layer.data.flat[0]) for layer in second.viewer.layers] == [20, 21]
 
 
-def test_closing_the_viewer_ends_the_run_quickly_and_quietly(make_bench, cells, qtbot, said):
+def test_closing_the_viewer_ends_the_run_quickly_and_quietly(make_bench, cells, qtbot, said, patience):
     bench = make_bench()
     bench.choose("slow", steps=1000, step_s=0.02)
     bench.add(cells)
@@ -146,11 +145,11 @@ def test_closing_the_viewer_ends_the_run_quickly_and_quietly(make_bench, cells, 
     began = time.monotonic()
     bench.viewer.close()
     qtbot.waitUntil(lambda: not task.running, timeout=5000)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 2.0 * patience
     assert said == []
 
 
-def test_the_window_answers_during_a_run(bench, qtbot):
+def test_the_window_answers_during_a_run(bench, qtbot, patience):
     volume = np.random.default_rng(0).poisson(20, (24, 120, 144)).astype(np.uint16)
     bench.choose("slow", steps=60, step_s=0.02)
     bench.add(volume)
@@ -164,9 +163,7 @@ def test_the_window_answers_during_a_run(bench, qtbot):
     qtbot.waitUntil(lambda: bench.dock.panel.bar.value() > 900, timeout=20_000)
     timer.stop()
     bench.wait()
-    # A shared runner may be held up by others; a person's machine is not.
-    limit_s = 1.0 if os.environ.get("CI") else 0.2
-    assert np.diff(beats).max() <= limit_s
+    assert np.diff(beats).max() <= 0.2 * patience
 
 
 def test_after_a_run_nothing_keeps_the_layers_and_their_data(bench, cells, qtbot):
@@ -232,7 +229,7 @@ print("idle", idle, time.time(), flush=True)
 """
 
 
-def test_napari_can_be_quit_during_a_run(tmp_path, make_napari_viewer):
+def test_napari_can_be_quit_during_a_run(make_napari_viewer, patience):
     from pathlib import Path
 
     code = textwrap.dedent(CLOSING).format(tests=str(Path(__file__).parent))
@@ -242,6 +239,6 @@ def test_napari_can_be_quit_during_a_run(tmp_path, make_napari_viewer):
     closed = float(done.stdout.split("closed at")[1].split()[0])
     ended = float(done.stdout.split("idle True")[1])
     # The run would have gone on for 50 s.
-    assert ended - closed < 3.0
+    assert ended - closed < 3.0 * patience
     assert "QThread" not in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -87,9 +88,7 @@ def test_progress_is_shown_and_the_buttons_come_back(bench, cells, qtbot):
     assert not bench.dock.panel.cancel.isEnabled()
 
 
-def test_cancel_is_answered_within_a_second_and_leaves_no_layer(bench, cells, qtbot):
-    import time
-
+def test_cancel_is_answered_within_a_second_and_leaves_no_layer(bench, cells, qtbot, patience):
     bench.choose("slow", steps=1000, step_s=0.02)
     layer = bench.add(cells)
     bench.dock.panel.enhance.click()
@@ -97,7 +96,7 @@ def test_cancel_is_answered_within_a_second_and_leaves_no_layer(bench, cells, qt
     began = time.monotonic()
     bench.dock.panel.cancel.click()
     bench.wait(3000)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 1.0 * patience
     assert list(bench.viewer.layers) == [layer]
     assert "cancelled" in bench.dock.panel.note.text()
     bench.choose("slow")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.compat import isalive
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMainWindow, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from zenhance.enhance import EnhanceRequest, EnhanceResult, enhance_steps, preview_steps
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["EnhanceDock"]
 
 LOG = logging.getLogger(__name__)
+PREFERRED_PX = (420, 800)
 
 
 def _run_steps(snapshot: Snapshot, request: EnhanceRequest, cancel: threading.Event) -> Steps:
@@ -112,7 +113,11 @@ class EnhanceDock(QWidget):
         layout.addWidget(self.form.plan_line)
         layout.addWidget(self.panel)
         layout.addLayout(settings)
-        self.setMinimumWidth(340)
+        self.setMinimumWidth(330)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for a narrow column: the picture is what people came for."""
+        return QSize(PREFERRED_PX[0], PREFERRED_PX[1])
 
     # ------------------------------------------------------------------ the request
 
@@ -206,7 +211,8 @@ class EnhanceDock(QWidget):
 
     def _begin_enhance(self) -> None:
         snapshot, request = self._snapshot()
-        self._start(lambda cancel: _run_steps(snapshot, request, cancel), lambda outcome: self._ended(outcome, snapshot, request))
+        planned = self.outlook.planned_key
+        self._start(lambda cancel: _run_steps(snapshot, request, cancel), lambda outcome: self._ended(outcome, snapshot, request, planned))
 
     def start_preview(self) -> None:
         """Enhance what is in view only."""
@@ -260,7 +266,7 @@ class EnhanceDock(QWidget):
             self._report(outcome.failure)
         return outcome.value
 
-    def _ended(self, outcome: Outcome, snapshot: Snapshot, request: EnhanceRequest) -> None:
+    def _ended(self, outcome: Outcome, snapshot: Snapshot, request: EnhanceRequest, planned: str) -> None:
         viewer = self._viewer()
         if viewer is None or not isalive(self):
             LOG.warning('the result for "%s" arrived after its viewer was closed, and was dropped', snapshot.look.name)
@@ -270,6 +276,7 @@ class EnhanceDock(QWidget):
         snapshot.release()
         if result is None:
             return
+        self.outlook.learn(planned, result.provenance.seconds)
         self._drop_preview(viewer)
         layer = add_results(viewer, snapshot, request, result)[0]
         remarks = [text for text in (notice, *result.provenance.warnings) if text]

@@ -52,6 +52,7 @@ class Outlook(QObject):
         self._task: Task | None = None
         self._held = False
         self._seconds: dict[str, float] = {}
+        self.planned_key = ""
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(QUIET_MS)
@@ -62,8 +63,14 @@ class Outlook(QObject):
         """The worker at it, if any."""
         return self._task
 
+    def learn(self, key: str, seconds: float) -> None:
+        """Remember how long a run really took, for the next time the same is asked."""
+        if key:
+            self._seconds[key] = seconds
+
     def request(self) -> None:
         """Plan soon; what was being planned is given up."""
+        self.planned_key = ""
         self.stop()
         if not self._held:
             self._timer.start()
@@ -88,7 +95,7 @@ class Outlook(QObject):
         if asked is None:
             return
         stack, request = asked
-        self._start(lambda _: _plan_steps(stack, request), lambda outcome: self._show_plan(outcome, stack, request))
+        self._start(lambda _: _plan_steps(stack, request), lambda outcome: self._show_plan(outcome, stack, request), exclusive=False)
 
     def _show_plan(self, outcome: Outcome, stack: Stack, request: EnhanceRequest) -> None:
         plan: RunPlan | None = outcome.value
@@ -97,7 +104,9 @@ class Outlook(QObject):
                 self.failed.emit(outcome.failure)
             return
         self.planned.emit(plan)
-        key = f"{request.to_yaml()}{plan.device.name}{plan.stack.shape}{plan.stack.voxel_size.zyx_um}{plan.psf and plan.psf.describe()}"
+        self.planned_key = key = (
+            f"{request.to_yaml()}{plan.device.name}{plan.stack.shape}{plan.stack.voxel_size.zyx_um}{plan.psf and plan.psf.describe()}"
+        )
         if key in self._seconds:
             self.timed.emit(self._seconds[key])
             return
@@ -110,6 +119,6 @@ class Outlook(QObject):
         elif outcome.failure:
             self.failed.emit(outcome.failure)
 
-    def _start(self, make: Callable[[threading.Event], Any], done: Callable[[Outcome], None]) -> None:
-        self._task = Task(make, on_outcome=done)
+    def _start(self, make: Callable[[threading.Event], Any], done: Callable[[Outcome], None], *, exclusive: bool = True) -> None:
+        self._task = Task(make, on_outcome=done, exclusive=exclusive)
         self._task.start()

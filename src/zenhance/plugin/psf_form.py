@@ -38,11 +38,11 @@ _OPTICAL = {
 }
 _TITLES = {
     "na": ("NA", "numerical aperture of the objective"),
-    "n": ("immersion index", "refractive index of the immersion: water 1.33, glycerol 1.45, oil 1.515"),
+    "n": ("immersion n", "refractive index of the immersion: water 1.33, glycerol 1.45, oil 1.515"),
     "ex_nm": ("excitation [nm]", "wavelength of the laser"),
     "em_nm": ("emission [nm]", "peak wavelength of the light that is detected"),
     "pinhole_au": ("pinhole [AU]", "diameter of the pinhole in Airy units"),
-    "n_sample": ("sample index", "refractive index of the specimen"),
+    "n_sample": ("sample n", "refractive index of the specimen"),
     "depth_um": ("depth [µm]", "how deep below the coverslip the focus lies"),
 }
 _WIDTHS = {"sigma_um": "standard deviation", "fwhm_um": "full width at half maximum"}

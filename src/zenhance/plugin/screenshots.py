@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["main", "take"]
 
-WINDOW_PX = (1500, 940)
+WINDOW_PX = (1580, 990)
 # Longest wait for a plan with its time, and for a run, in seconds.
 PLAN_WAIT_S = 60.0
 RUN_WAIT_S = 1800.0
@@ -75,7 +75,8 @@ def take(folder: Path, file: str | None = None) -> list[Path]:
         dock.panel.enhance.click()
         if not _wait(lambda: not dock.running, RUN_WAIT_S) or len(viewer.layers) == layers:
             raise RuntimeError(f"no result came: {dock.panel.note.text()}")
-        viewer.grid.enabled = True
+        # Since napari 0.9 the grid belongs to the canvas.
+        getattr(viewer, "canvas", viewer).grid.enabled = True
         viewer.reset_view()
         _wait(lambda: len(timed) > 1, PLAN_WAIT_S / 4)
         _shoot(viewer, after)
