@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import planted
 from planted import BACKGROUND, PSF, VOXEL_UM, Ideal
 
-from zenhance.assess.reblur import reblur_check
+from zenhance.assess.reblur import detection_limit_photons, reblur_check
+from zenhance.assess.smoothness import MatchedFilter
 from zenhance.physics.psf import gaussian
 
 SHAPE = (32, 128, 128)
@@ -63,6 +64,36 @@ def test_the_truth_leaves_white_noise_below_the_threshold(peak):
         assert np.mean(report.chi2_per_slice) == pytest.approx(1.0, abs=0.02)
         spreads.append(report.spread_z)
     assert np.mean(spreads) == pytest.approx(1.0, abs=0.04)
+
+
+def test_false_spots_above_the_stated_limit_are_found_and_far_below_it_are_not():
+    rng = np.random.default_rng(8)
+    flat = np.broadcast_to(np.linspace(15, 25, 120, dtype=np.float32), (30, 120, 120)).copy()
+    measured = rng.poisson(flat + BACKGROUND).astype(np.uint16)
+    places = [(15, 20 + 20 * i, 20 + 20 * j) for i in range(5) for j in range(5)]
+    sigma = MatchedFilter(planted.SIGMA_PX)
+    limit = detection_limit_photons(22.0, sigma.response(), 5.6)
+    found = []
+    for factor in (1.2, 0.4):
+        false = flat.copy()
+        for place in places:
+            false[place] += planted._point(factor * limit)
+        report, _ = reblur_check(measured, false, PSF, VOXEL_UM, Ideal(), width_range=None)
+        found.append(report.place_count)
+    assert found[0] >= 0.95 * len(places)
+    assert found[1] <= 1
+
+
+def test_the_strongest_places_are_listed_first():
+    measured, truth, _ = planted.phantom(50, SHAPE, seed=3)
+    added = truth.copy()
+    added[16, 30, 40] += planted._point(30.0)
+    added[16, 90, 90] += planted._point(10.0)
+    report, _ = reblur_check(measured, added, PSF, VOXEL_UM, Ideal())
+    first, second = report.places[:2]
+    assert np.max(np.abs(np.subtract((first.z_px, first.y_px, first.x_px), (16, 30, 40)))) <= 1
+    assert np.max(np.abs(np.subtract((second.z_px, second.y_px, second.x_px), (16, 90, 90)))) <= 1
+    assert first.score < second.score < 0
 
 
 def test_a_psf_ten_percent_too_wide_is_found_and_forgiven():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from zenhance.assess.heldout import HeldOutReport
-from zenhance.assess.reblur import ReblurReport, detection_limit
+from zenhance.assess.reblur import ReblurReport, detection_limit_photons
 from zenhance.assess.verdict import decide
 
 CLEAN = ReblurReport(
@@ -31,6 +31,7 @@ CLEAN = ReblurReport(
     expected_correlation=0.9,
     peak_photons=50.0,
     smallest_visible=0.05,
+    smallest_visible_bright=0.2,
 )
 HELD = HeldOutReport("pass", 1.0, 1.1, 1.05, 0.01, 0.01)
 
@@ -58,7 +59,7 @@ def test_a_flagged_result_is_red_and_says_which_way(added, missing, words):
         ({"discrepancy": 0.4, "discrepancy_grade": "fail"}, "follows the noise"),
         ({"discrepancy": 1.2, "discrepancy_grade": "fail"}, "fit to the measurement is off"),
         ({"width": 0.85, "width_at_bound": True}, "narrower than the one given"),
-        ({"peak_photons": 2.0}, "nothing can be judged"),
+        ({"smallest_visible": 0.7}, "nothing can be judged"),
         ({"spread_z": 2.0}, "gain or offset"),
     ],
 )
@@ -79,14 +80,21 @@ def test_held_out_photons_can_turn_it_red_or_amber():
 
 
 def test_red_is_never_hidden_behind_a_doubt():
-    bad = replace(CLEAN, grade="fail", flagged_share=0.05, added_share=0.05, peak_photons=2.0, discrepancy=0.2, discrepancy_grade="fail")
+    bad = replace(
+        CLEAN, grade="fail", flagged_share=0.05, added_share=0.05, smallest_visible=0.7, discrepancy=0.2, discrepancy_grade="fail"
+    )
     verdict = decide(bad, replace(HELD, grade="warn"))
     assert verdict.light == "red"
     assert len(verdict.reasons) >= 3
 
 
-def test_the_detection_limit_falls_with_light_and_is_infinite_below_five_photons():
-    limits = [detection_limit(p) for p in (5, 20, 50, 200, 1000)]
-    assert limits == sorted(limits, reverse=True)
-    assert detection_limit(4.9) == float("inf")
-    assert detection_limit(20) == pytest.approx(0.2)
+def test_the_detection_limit_is_the_root_of_its_equation():
+    found = detection_limit_photons(10.0, 2.0, 5.6)
+    assert found == pytest.approx((5.6 + 1.645) / 2.0 * (10.0 + found / 2) ** 0.5)
+    assert detection_limit_photons(1.0, 2.0, 5.6) < found < detection_limit_photons(10.0, 1.0, 5.6)
+
+
+def test_a_few_places_are_named_without_changing_the_light():
+    verdict = decide(replace(CLEAN, place_count=3), None)
+    assert verdict.light == "green"
+    assert any(r.startswith("3 small places") for r in verdict.reasons)

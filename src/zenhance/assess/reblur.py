@@ -20,15 +20,17 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from zenhance.assess.forward import AffineFit, WidthFit, block_factors, blur_result, fit_affine, fit_width
-from zenhance.assess.photons import Camera, counter_uniform, expected_deviance, poisson_deviance, quantile_residuals, quantum_photons
+from zenhance.assess.photons import Camera
+from zenhance.assess.residuals import ResidualSums, measure_residuals
 from zenhance.assess.smoothness import MatchedFilter, peak_threshold
 from zenhance.errors import StackError
 from zenhance.physics.psf_base import Psf
 from zenhance.stack import FloatArray
 
-__all__ = ["DETECTION_LIMIT", "Grade", "ReblurReport", "detection_limit", "reblur_check", "width_range_of"]
+__all__ = ["Grade", "Place", "ReblurReport", "detection_limit_photons", "reblur_check", "width_range_of"]
 
 Grade = Literal["pass", "warn", "fail"]
 
@@ -37,10 +39,19 @@ FAIL_SHARE = 1e-3
 DISCREPANCY_PASS = (0.95, 1.05)
 STATED_PSF_RANGE = (0.85, 1.15)
 DEFAULT_PSF_RANGE = (0.7, 1.3)
-PSF_ERROR = 0.05
-PSF_ERROR_FROM_PHOTONS = 100.0
-DETECTION_LIMIT = ((5.0, 0.4), (10.0, 0.4), (20.0, 0.2), (50.0, 0.05), (200.0, 0.05))
-"""(photons at the peak, smallest false bead found in 19 of 20 cases as a share of the peak); simulated, PSF known."""
+FOUND_SIGMA = 1.645
+"""A spot that lies this far above the threshold on average is found in 19 of 20 cases."""
+MOST_PLACES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A flagged place: the voxel where the z-map is most extreme, and its z-score."""
+
+    z_px: int
+    y_px: int
+    x_px: int
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +90,13 @@ class ReblurReport:
         Pearson's r between measurement and re-blurred result (RSP of Culley et al. 2018), and what photon noise alone would leave of it.
     peak_photons : float
         99.9 % quantile of the expected photons above the darkest percent.
-    smallest_visible : float
-        Detection limit: smallest false spot that would have been found, as a share of the peak; infinity below 5 photons.
+    smallest_visible, smallest_visible_bright : float
+        Detection limits: the smallest false spot that would have been found, as a share of the peak, in a typical place (median brightness)
+        and in a bright one (99 % quantile).
+    places : tuple of Place
+        The strongest of the flagged places, at most ten.
+    place_count : int
+        How many there are.
     """
 
     grade: Grade
@@ -103,12 +119,29 @@ class ReblurReport:
     expected_correlation: float
     peak_photons: float
     smallest_visible: float
+    smallest_visible_bright: float
+    places: tuple[Place, ...] = ()
+    place_count: int = 0
 
 
-def detection_limit(peak_photons: float) -> float:
-    """Return the smallest false spot, as a share of the peak, that the check finds in 19 of 20 cases; infinity below 5 photons."""
-    photons, shares = zip(*DETECTION_LIMIT, strict=True)
-    return math.inf if peak_photons < photons[0] else float(np.interp(math.log(peak_photons), np.log(photons), shares))
+def detection_limit_photons(background_photons: float, response: float, threshold_z: float) -> float:
+    """Return the peak of the smallest false spot that is found in 19 of 20 cases.
+
+    Parameters
+    ----------
+    background_photons : float
+        Expected photons per voxel around it.
+    response : float
+        z-score of a spot of one photon at its peak over a background of one photon (:meth:`MatchedFilter.response`).
+    threshold_z : float
+        Where alarm is given.
+
+    Notes
+    -----
+    The spot of peak A raises the expected variance to about λ + A / 2, so that A = κ sqrt(λ + A / 2), κ = (t + 1.645) / response.
+    """
+    kappa = (threshold_z + FOUND_SIGMA) / response
+    return kappa**2 / 4 + math.sqrt(kappa**4 / 16 + kappa**2 * background_photons)
 
 
 def reblur_check(
@@ -201,7 +234,7 @@ class _Problem:
         raw, valid = self.raw, self.valid
         blurred = blur_result(self.result, self.psf if self.deblurred else None, self.voxel_size_um, self.factors, fit.width)
         affine = fit_affine(blurred, raw, self.camera, valid)
-        residuals, sums = _residuals(raw, blurred, affine, self.camera, valid, self.seed)
+        residuals, sums = measure_residuals(raw, blurred, affine, self.camera, valid, self.seed)
         del blurred
         sigma = self.psf.sigma_px(self.voxel_size_um)
         z, y, x = (s * fit.width if n > 1 else 0.0 for s, n in zip(sigma, raw.shape, strict=True))
@@ -214,7 +247,7 @@ class _Problem:
             raise StackError(f"a measurement of shape {raw.shape} has no voxel that can be judged; it needs finite, unsaturated voxels")
         z_map[~judged] = 0.0
         extent = (inner[0].stop - inner[0].start, inner[1].stop - inner[1].start, inner[2].stop - inner[2].start)
-        return _report(z_map, judged, peak_threshold(extent, matched.fwhm_px()), fit, affine, sums), z_map
+        return _report(z_map, judged, peak_threshold(extent, matched.fwhm_px()), matched.response(), fit, affine, sums), z_map
 
 
 def _usable(raw: npt.NDArray[Any], result: npt.NDArray[Any], factors: tuple[int, int, int]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
@@ -240,62 +273,21 @@ def _inner(shape: tuple[int, ...], sigma_px: tuple[float, float, float]) -> tupl
     return (z, y, x)
 
 
-@dataclass
-class _Sums:
-    """What is gathered plane by plane."""
-
-    deviance: float
-    expected: float
-    chi2: list[float]
-    correlation: float
-    expected_correlation: float
-    peak: float
-
-
-def _residuals(
-    raw: npt.NDArray[Any], blurred: FloatArray, affine: AffineFit, camera: Camera, valid: npt.NDArray[np.bool_], seed: int
-) -> tuple[FloatArray, _Sums]:
-    quantum, extra = quantum_photons(camera, raw.dtype), (camera.read_noise / camera.gain) ** 2
-    residuals = np.zeros(raw.shape, np.float32)
-    deviance, expected, chi2 = 0.0, 0.0, []
-    moments = np.zeros(7)
-    for z in range(raw.shape[0]):
-        keep = valid[z]
-        if not keep.any():
-            chi2.append(math.nan)
-            continue
-        model = affine.slope * blurred[z].astype(np.float64) + affine.offset
-        mean = np.maximum((model - camera.offset) / camera.gain, 1e-3) + extra
-        counts = np.where(keep, (raw[z].astype(np.float64) - camera.offset) / camera.gain + extra, mean)
-        uniform = counter_uniform(seed, z * mean.size, mean.size).reshape(mean.shape)
-        score = quantile_residuals(counts, mean, quantum, uniform)
-        chi2.append(float(np.mean(score[keep] ** 2)))
-        psf_term = np.where(mean > PSF_ERROR_FROM_PHOTONS, PSF_ERROR**2 * mean, 0.0)
-        residuals[z] = np.where(keep, score / np.sqrt(1.0 + psf_term), 0.0)
-        n, m = counts[keep], mean[keep]
-        deviance += float(poisson_deviance(n, m).sum())
-        expected += float(expected_deviance(m).sum())
-        moments += (n.size, n.sum(), m.sum(), n @ n, m @ m, n @ m, m.sum())
-    photons = affine.slope * blurred[valid] / camera.gain
-    low, high = np.percentile(photons[:: max(1, photons.size // 1_000_000)], [1.0, 99.9])
-    sums = _Sums(deviance, expected, chi2, *_correlations(moments), float(high - low))
-    return residuals, sums
-
-
-def _correlations(moments: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Pearson's r of counts and model, and of Poisson counts of that model with it."""
-    size, n, m, nn, mm, nm, noise = moments
-    var_n, var_m, cov = nn / size - (n / size) ** 2, mm / size - (m / size) ** 2, nm / size - n * m / size**2
-    real = cov / math.sqrt(var_n * var_m) if var_n > 0 and var_m > 0 else 0.0
-    return float(real), math.sqrt(var_m / (var_m + noise / size)) if var_m > 0 else 0.0
-
-
 def _report(
-    z_map: FloatArray, judged: npt.NDArray[np.bool_], threshold: float, width: WidthFit, affine: AffineFit, sums: _Sums
+    z_map: FloatArray,
+    judged: npt.NDArray[np.bool_],
+    threshold: float,
+    response: float,
+    width: WidthFit,
+    affine: AffineFit,
+    sums: ResidualSums,
 ) -> ReblurReport:
     scores = z_map[judged]
     missing, added = float(np.mean(scores > threshold)), float(np.mean(scores < -threshold))
     low, high = np.percentile(scores, [15.87, 84.13])
+    places, count = _places(z_map, threshold)
+    limits = [detection_limit_photons(p, response, threshold) for p in (sums.typical_photons, sums.bright_photons)]
+    shares = [limit / sums.peak_photons if sums.peak_photons > 0 else math.inf for limit in limits]
     ratio = sums.deviance / sums.expected if sums.expected > 0 else math.nan
     return ReblurReport(
         grade=_grade(missing + added),
@@ -316,9 +308,24 @@ def _report(
         chi2_per_slice=tuple(sums.chi2),
         correlation=sums.correlation,
         expected_correlation=sums.expected_correlation,
-        peak_photons=sums.peak,
-        smallest_visible=detection_limit(sums.peak),
+        peak_photons=sums.peak_photons,
+        smallest_visible=shares[0],
+        smallest_visible_bright=shares[1],
+        places=places,
+        place_count=count,
     )
+
+
+def _places(z_map: FloatArray, threshold: float) -> tuple[tuple[Place, ...], int]:
+    """The strongest flagged places; neighbouring voxels of one sign are one place."""
+    found: list[Place] = []
+    for sign in (1.0, -1.0):
+        groups, count = ndimage.label(sign * z_map > threshold)
+        if count:
+            tops = ndimage.maximum_position(sign * z_map, groups, np.arange(1, count + 1))
+            found.extend(Place(int(z), int(y), int(x), float(z_map[z, y, x])) for z, y, x in tops)
+    found.sort(key=lambda place: -abs(place.score))
+    return tuple(found[:MOST_PLACES]), len(found)
 
 
 def _grade(share: float) -> Grade:

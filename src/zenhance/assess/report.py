@@ -152,6 +152,12 @@ def _checks(a: Assessment) -> str:
         ("Width of the PSF, fitted", _number(r.width), "at its bound" if r.width_at_bound else ""),
         ("Correlation with the measurement", _number(r.correlation, 4), f"{r.expected_correlation:.4f} is what photon noise allows"),
         ("Photons in the brightest places", _number(r.peak_photons), ""),
+        (
+            "Smallest false spot that is found",
+            f"{100 * r.smallest_visible:.2g} %",
+            f"of the brightest; {100 * r.smallest_visible_bright:.2g} % in bright places",
+        ),
+        ("Places that disagree", str(r.place_count), "; ".join(f"z {p.z_px} y {p.y_px} x {p.x_px}: {p.score:.1f}" for p in r.places[:5])),
     ]
     if a.held_out is not None:
         h = a.held_out

@@ -58,6 +58,15 @@ class MatchedFilter:
             widths.append(math.sqrt(4.0 * math.log(2.0) / roughness) if sigma > 0 and roughness > 0 else 0.0)
         return (widths[0], widths[1], widths[2])
 
+    def response(self) -> float:
+        """Return the z-score of a spot shaped like h whose peak is one standard deviation of a voxel's noise."""
+        peak, answer = 1.0, [1.0, 1.0]
+        for narrow, wide in zip(self._axes(1.0), self._axes(SURROUND), strict=True):
+            peak *= float(narrow.max())
+            answer[0] *= _correlation(narrow, narrow, 0)
+            answer[1] *= _correlation(narrow, wide, 0)
+        return (answer[0] - answer[1]) / (peak * math.sqrt(self._inner(None)))
+
     def _axes(self, factor: float) -> tuple[FloatArray, FloatArray, FloatArray]:
         z, y, x = (gaussian_kernel_1d(factor * s) for s in self.sigma_px)
         return (z, y, x)

@@ -6,7 +6,6 @@ that no check found anything, above the detection limit that is stated beside it
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +17,8 @@ __all__ = ["Light", "Verdict", "decide"]
 Light = Literal["green", "amber", "red"]
 
 SPREAD_LIMIT = 1.3
-LEAST_PHOTONS = 5.0
+BLIND_SHARE = 0.5
+"""From this detection limit on, nothing can be judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,9 @@ def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
     doubts = []
     if r.grade == "warn":
         doubts.append(f"A small part of the volume ({percent(r.flagged_share)}) disagrees with the measurement; look at the z-map.")
-    if r.peak_photons < LEAST_PHOTONS:
+    if r.smallest_visible > BLIND_SHARE:
         doubts.append(
-            f"With about {r.peak_photons:.2g} photons in the brightest places, noise hides any false structure; nothing can be judged."
+            f"With about {r.peak_photons:.2g} photons in the brightest places, noise hides false structure; nothing can be judged."
         )
     if r.discrepancy < 0.9:
         doubts.append(f"The result follows the noise of the measurement (discrepancy {r.discrepancy:.2f}, 1 would be right).")
@@ -105,11 +105,13 @@ def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
 
 def _facts(r: ReblurReport) -> list[str]:
     facts = []
-    if math.isfinite(r.smallest_visible):
+    if r.smallest_visible <= BLIND_SHARE:
         facts.append(
-            f"At about {r.peak_photons:.3g} photons in the brightest places, a false spot fainter than {percent(r.smallest_visible)} "
-            "of them would not have been found."
+            f"At about {r.peak_photons:.3g} photons in the brightest places, a false spot fainter than {percent(r.smallest_visible)} of "
+            f"them would not have been found ({percent(r.smallest_visible_bright)} where it is bright)."
         )
+    if r.place_count and r.grade == "pass":
+        facts.append(f"{r.place_count} small places disagree with the measurement; look at them in the z-map.")
     if r.width != 1.0 and not r.width_at_bound:
         facts.append(f"The point spread function was taken as {r.width:.2f} times as wide as given, which explains the measurement best.")
     return facts
