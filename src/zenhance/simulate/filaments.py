@@ -10,13 +10,13 @@ A field of one plane is a flat specimen in focus, as in simulated localisation d
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from zenhance.simulate.specimen import Dye, Grid, LabelArray, Parameters, renumbered
+from zenhance.simulate.specimen import Dye, Grid, LabelArray, Parameters, ThinSpecimen, renumbered
 from zenhance.stack import FloatArray
 
 __all__ = ["Filaments"]
@@ -27,11 +27,8 @@ ACROSS_PX = 0.25
 POINTS_AT_ONCE = 2_000_000
 
 
-class Filaments(Parameters):
+class Filaments(Parameters, ThinSpecimen):
     """Settings of the filaments; lengths in µm."""
-
-    thin: ClassVar[bool] = True
-    """Whether a field of one plane holds all of the specimen."""
 
     width_um: Annotated[float, Field(gt=0, le=0.5, description="diameter of a filament", json_schema_extra={"unit": "µm"})] = 0.025
     length_um: Annotated[float, Field(gt=0, le=200, description="length of a filament", json_schema_extra={"unit": "µm"})] = 8.0

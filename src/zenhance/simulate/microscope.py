@@ -4,20 +4,23 @@
 
     emission  a(z) = dye · photons · exp(-depth / attenuation length)      what a sharp, noiseless microscope would count
     light     Σ_k B_k (w_k(depth) · a) + background                        B_k: blur at depth k, w_k: hat functions, Σ_k w_k = 1
-    measured  round(gain · Poisson(light) + offset + N(0, read noise²))    clipped to the pixel type
+    measured  round(gain · Poisson(light) + offset + N(0, read noise²))    clipped to the converter's bits
 
-Light is spread by the blur of the depth it comes from, so photons are kept whatever the depths.
+Light is spread by the blur of the depth it comes from, so photons are kept whatever the depths. What a bad day adds is off unless it
+is asked for: bleaching from plane to plane, a stage that drifts or jitters, a pinhole that acts on light and blur, hot pixels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from zenhance.simulate.defects import bleaching, displacements_um, heat, moved_planes, pinhole_share
 from zenhance.simulate.specimen import Dye, Grid, Parameters, Triple, inside_margin
 from zenhance.stack import FloatArray, Stack, VoxelSize
 
@@ -49,6 +52,9 @@ class Specimen:
         At the surface, averaged over the emitted light, and at ``deep_at_um``.
     microscope : Microscope
         The settings.
+    facts : mapping
+        What else is known, for example distances on a chart (:class:`~zenhance.simulate.specimen.Dye`), and where the stage stood in
+        each plane, ``displacement_um`` (y, x). Truth, labels and depth lie where the specimen was; what was measured is displaced.
     """
 
     measured: Stack
@@ -60,6 +66,7 @@ class Specimen:
     psf_mean: Psf
     psf_deep: Psf
     microscope: Microscope
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Microscope(Parameters):
@@ -78,6 +85,9 @@ class Microscope(Parameters):
         tuple[Positive, Positive, Positive],
         Field(description="spread of the scattered light (z, y, x)", json_schema_extra={"unit": "µm, σ"}),
     ] = (2.5, 1.5, 1.5)
+    haze_passed: Annotated[
+        float, Field(ge=0, description="brightness of the scattered light at the detector, relative to what was scattered")
+    ] = 1.0
     attenuation_um: Annotated[
         float, Field(gt=0, description="depth over which the signal falls to 37 %", json_schema_extra={"unit": "µm"})
     ] = 10.0
@@ -96,6 +106,67 @@ class Microscope(Parameters):
     excitation_nm: Annotated[tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})] = (561.0, 458.0)
     emission_nm: Annotated[tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})] = (615.0, 475.0)
     pinhole_au: Annotated[float, Field(gt=0, description="pinhole", json_schema_extra={"unit": "Airy units"})] = 1.5
+    pinhole_acts: Annotated[
+        bool,
+        Field(
+            description="whether the pinhole, with NA, index and wavelengths, decides sigma_shallow_um and scales the other numbers: "
+            "photons are then those of an open pinhole, haze_deep and background_photons those at 1 Airy unit"
+        ),
+    ] = False
+    modality: Annotated[Literal["confocal", "widefield"], Field(description="kind of microscope that the file names")] = "confocal"
+    bits: Annotated[Literal[8, 12, 16] | None, Field(description="of the converter; left out, those of the pixel type")] = None
+    bleached_per_plane: Annotated[float, Field(ge=0, lt=1, description="share of the dye that is lost while a plane is taken")] = 0.0
+    jitter_um: Annotated[
+        float,
+        Field(ge=0, le=5, description="random displacement of each plane along y and x", json_schema_extra={"unit": "µm, σ"}),
+    ] = 0.0
+    drift_um_per_plane: Annotated[
+        tuple[float, float], Field(description="steady drift of the stage (y, x)", json_schema_extra={"unit": "µm per plane"})
+    ] = (0.0, 0.0)
+    hot_pixels: Annotated[float, Field(ge=0, le=0.1, description="share of the camera's pixels that glow, in every plane")] = 0.0
+    hot_grey: Annotated[
+        float, Field(gt=0, description="mean glow of a hot pixel (exponential)", json_schema_extra={"unit": "grey values"})
+    ] = 500.0
+
+    @model_validator(mode="after")
+    def _fits_the_pixel_type(self) -> Self:
+        if self.bits is not None and self.bits > np.iinfo(self.dtype).bits:
+            raise ValueError(f"{self.bits} bits do not fit into {self.dtype}; take uint16, or 8 bits")
+        return self
+
+    @property
+    def brightest_grey(self) -> int:
+        """Largest grey value that the converter gives."""
+        return (1 << (self.bits or np.iinfo(self.dtype).bits)) - 1
+
+    def settled(self) -> Microscope:
+        """Return the microscope with the pinhole's effects worked into the other numbers; the same one where it does not act.
+
+        Notes
+        -----
+        The PSF is the Gaussian one of Zhang et al. 2007 (see :func:`~zenhance.physics.psf_models.confocal_sigma_um`), deep in the tissue
+        wider by as much as ``sigma_deep_um`` is wider than ``sigma_shallow_um``. Of a point in focus the Airy pattern's share passes, of
+        scattered light the part of its Gaussian spread that falls on the pinhole, of stray light as much as the pinhole's area says.
+        """
+        if not self.pinhole_acts:
+            return self
+        from zenhance.physics.psf_models import confocal_sigma_um
+
+        sigma = confocal_sigma_um(self.na, self.refractive_index, self.excitation_nm[0], self.emission_nm[0], self.pinhole_au)
+        wider = [d / s for s, d in zip(self.sigma_shallow_um, self.sigma_deep_um, strict=True)]
+        radius_um = 0.61e-3 * self.emission_nm[0] / self.na
+        haze_at_one, haze_passed = (1 - np.exp(-((radius_um * au / self.haze_sigma_um[1]) ** 2) / 2) for au in (1.0, self.pinhole_au))
+        passed = pinhole_share(self.pinhole_au)
+        return self.model_copy(
+            update={
+                "pinhole_acts": False,
+                "sigma_shallow_um": sigma,
+                "sigma_deep_um": tuple(s * w for s, w in zip(sigma, wider, strict=True)),
+                "photons": self.photons * passed,
+                "haze_passed": float(haze_passed / haze_at_one / passed * pinhole_share(1.0)),
+                "background_photons": self.background_photons * self.pinhole_au**2,
+            }
+        )
 
     def sigma_at_um(self, depth_um: float) -> Triple:
         """Return the PSF's standard deviation (z, y, x) at a depth; beyond ``deep_at_um`` it stays as it is there."""
@@ -129,7 +200,8 @@ class Microscope(Parameters):
                 continue
             sigma = self.sigma_at_um(self.deep_at_um * knot / (self.depth_steps - 1))
             light += Blur.from_psf(gaussian(sigma), voxel_size_um, shape)(torch.from_numpy((emission - haze) * weight))
-        if self.haze_deep > 0:
+        if self.haze_deep > 0 and haze.any():
+            haze *= np.float32(self.haze_passed)
             light += Blur.from_psf(gaussian(self.haze_sigma_um), voxel_size_um, shape)(torch.from_numpy(haze))
         return np.asarray(light.numpy(), np.float32)
 
@@ -138,8 +210,8 @@ class Microscope(Parameters):
         from zenhance.physics.noise import PoissonGauss
 
         grey = PoissonGauss(self.gain, self.offset, self.read_noise).sample(light_photons, rng)
-        kind = np.dtype(self.dtype)
-        return np.asarray(np.clip(np.rint(grey), 0, np.iinfo(kind).max), kind)
+        grey = heat(grey, self.hot_pixels, self.hot_grey, rng)
+        return np.asarray(np.clip(np.rint(grey), 0, self.brightest_grey), np.dtype(self.dtype))
 
     def mean_depth_um(self, emission: FloatArray, depth_um: FloatArray) -> float:
         """Return the mean depth of the emitted light."""
@@ -166,25 +238,43 @@ class Microscope(Parameters):
         """
         from zenhance.physics.psf import gaussian
 
+        if self.pinhole_acts:
+            return self.settled().photograph(dye, grid, seed, name)
         z, y, x = ((wide - n) // 2 for wide, n in zip(dye.labels.shape, grid.shape_px, strict=True))
         inner = inside_margin((z, y, x), dye.labels.shape)
         emission = self.emission_photons(dye)
-        light = (self.blur_photons(emission, dye.depth_um, grid.voxel_size_um) + self.background_photons)[:, *inner]
-        field, emission = dye.window(inner), emission[:, *inner]
-        mean_um = self.mean_depth_um(emission, field.depth_um)
+        light = self.blur_photons(emission, dye.depth_um, grid.voxel_size_um)
+        light, stage_um = self._displaced(light, grid, z, seed)
+        left = bleaching(grid.shape_px[0], self.bleached_per_plane)[:, None, None]
+        light = light[:, *inner] * left + np.float32(self.background_photons)
+        window, emission = dye.window(inner), emission[:, *inner] * left
+        mean_um = self.mean_depth_um(emission, window.depth_um)
         measured = self.digitise(light, np.random.default_rng([seed, 2]))
-        stack = _StackMaker(grid, field.channel_names, self.metadata(len(field.channel_names)))
+        stack = _StackMaker(grid, window.channel_names, self.metadata(len(window.channel_names)))
         return Specimen(
             measured=stack.image(measured, name),
             truth=stack.image(emission * np.float32(self.gain) + np.float32(self.offset), f"{name}_truth"),
             blurred=stack.image(light * np.float32(self.gain) + np.float32(self.offset), f"{name}_blurred"),
-            labels=stack.map(field.labels, f"{name}_labels"),
-            depth_um=stack.map(field.depth_um, f"{name}_depth_um"),
+            labels=stack.map(window.labels, f"{name}_labels"),
+            depth_um=stack.map(window.depth_um, f"{name}_depth_um"),
             psf_shallow=gaussian(self.sigma_shallow_um),
             psf_mean=gaussian(self.sigma_at_um(mean_um)),
             psf_deep=gaussian(self.sigma_deep_um),
             microscope=self,
+            facts=dict(dye.facts) | ({"displacement_um": stage_um} if stage_um else {}),
         )
+
+    def _displaced(self, light: FloatArray, grid: Grid, first_px: int, seed: int) -> tuple[FloatArray, tuple[tuple[float, float], ...]]:
+        """Move the field's planes as the stage does; return also where it stood in each."""
+        planes, still = grid.shape_px[0], self.jitter_um == 0 and not any(self.drift_um_per_plane)
+        if still:
+            return light, ()
+        stage_um = displacements_um(planes, self.jitter_um, self.drift_um_per_plane, np.random.default_rng([seed, 4]))
+        inside = slice(first_px, first_px + planes)
+        moved = light.copy()
+        stage_px = np.asarray(np.asarray(stage_um) / np.asarray(grid.voxel_size_um[1:]), np.float32)
+        moved[:, inside] = moved_planes(light[:, inside], stage_px)
+        return moved, stage_um
 
     def metadata(self, channels: int) -> dict[str, Any]:
         """Return what a microscope's file would say, under the keys that readers fill."""
@@ -194,7 +284,7 @@ class Microscope(Parameters):
             "excitation_nm": list(self.excitation_nm[:channels]),
             "emission_nm": list(self.emission_nm[:channels]),
             "pinhole_au": self.pinhole_au,
-            "modality": "confocal",
+            "modality": self.modality,
         }
 
 

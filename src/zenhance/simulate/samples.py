@@ -24,7 +24,7 @@ import numpy.typing as npt
 from zenhance.errors import OutputExistsError, StackError
 from zenhance.provenance import hash_array
 from zenhance.simulate.microscope import Microscope, Specimen
-from zenhance.simulate.specimen import Grid, Parameters, SpecimenModel, Triple, load_specimen, renumbered
+from zenhance.simulate.specimen import Grid, Parameters, SpecimenModel, ThinSpecimen, Triple, load_specimen, renumbered
 from zenhance.stack import FloatArray, Stack
 
 __all__ = ["SAMPLES", "Sample", "simulate", "simulate_to_folder", "write_samples"]
@@ -139,9 +139,9 @@ def write_samples(folder: str | Path, *, names: Sequence[str] | None = None, ove
 def _frames(sample: Sample, name: str) -> list[Specimen]:
     """Image the same tissue frame by frame while the stage drifts and the dye bleaches."""
     model: SpecimenModel = load_specimen(sample.specimen)(**sample.settings)
-    scope, grid = sample.microscope, sample.grid
+    scope, grid = sample.microscope.settled(), sample.grid
     margin = scope.margin_px(grid.voxel_size_um)
-    if grid.shape_px[0] == 1 and getattr(model, "thin", False):
+    if grid.shape_px[0] == 1 and isinstance(model, ThinSpecimen):
         margin = (0, *margin[1:])
     z, y, x = (m + d * (sample.frames - 1) for m, d in zip(margin, DRIFT_PX, strict=True))
     dye = model.render(grid.grown((z, y, x)), sample.seed)

@@ -11,7 +11,8 @@ A further specimen is one file with one frozen model, and one line in :data:`SPE
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "Grid",
     "Parameters",
     "SpecimenModel",
+    "ThinSpecimen",
     "inside_margin",
     "load_specimen",
     "renumbered",
@@ -38,6 +40,9 @@ Triple = tuple[float, float, float]
 LabelArray = npt.NDArray[np.uint16]
 
 SPECIMENS = {
+    "beads": "zenhance.simulate.beads:Beads",
+    "charts": "zenhance.simulate.charts:Charts",
+    "empty": "zenhance.simulate.beads:Empty",
     "filaments": "zenhance.simulate.filaments:Filaments",
     "meristem": "zenhance.simulate.meristem:Meristem",
 }
@@ -86,6 +91,12 @@ class Grid:
         return (z, y, x)
 
     @property
+    def field_um(self) -> Triple:
+        """Edge lengths of the field without the margin that :meth:`grown` has put around one at the origin, (z, y, x)."""
+        z, y, x = (size + 2 * min(origin, 0.0) for size, origin in zip(self.size_um, self.origin_um, strict=True))
+        return (z, y, x)
+
+    @property
     def margins(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Coordinates of the voxel centres along each axis, in µm."""
         z, y, x = (
@@ -119,27 +130,32 @@ class Dye:
         Length of tissue above the voxel along the optical axis, in µm; zero above the specimen.
     channel_names : tuple of str
         One a channel.
+    facts : mapping
+        What the specimen knows of itself beyond the picture, such as distances on a chart; lengths in µm, counted from the corner of
+        the first voxel of a field at the origin; plain numbers, texts and lists.
     """
 
     density: FloatArray
     labels: LabelArray
     depth_um: FloatArray
     channel_names: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def window(self, part: tuple[slice, slice, slice]) -> Dye:
         """Return a (z, y, x) part of the specimen; cells keep their numbers."""
-        return Dye(self.density[:, *part], self.labels[part], self.depth_um[part], self.channel_names)
+        return Dye(self.density[:, *part], self.labels[part], self.depth_um[part], self.channel_names, self.facts)
 
 
 class SpecimenModel(Protocol):
-    """What a specimen file offers: a frozen model of settings that renders itself.
-
-    A class attribute ``thin = True`` says that a field of one plane holds all of it, so that no light comes from other planes.
-    """
+    """What a specimen file offers: a frozen model of settings that renders itself."""
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return the sharp specimen on the grid; the same seed gives the same bytes."""
         ...
+
+
+class ThinSpecimen:
+    """Mark of specimens of which a field of one plane holds everything, so that no light comes from other planes."""
 
 
 def inside_margin(margin_px: tuple[int, int, int], shape_px: tuple[int, ...]) -> tuple[slice, slice, slice]:
