@@ -117,3 +117,16 @@ def test_the_line_for_the_user_tells_axes_shape_and_voxel_size() -> None:
     stack = Stack.from_array(np.zeros((61, 12, 12)), "ZYX", VoxelSize.of((0.5, 0.22, 0.22), "file"))
     assert stack.describe() == "Z Y X — 61 × 12 × 12, 0.5 × 0.22 × 0.22 µm (file)"
     assert "? × ?" in Stack.from_array(np.zeros((12, 12))).describe()
+
+
+def test_a_crop_keeps_its_place_in_space() -> None:
+    stack = Stack.from_array(np.zeros((5, 6, 7)), "ZYX", (1.0, 0.5, 0.25), metadata={"origin_um": (10.0, 20.0, 30.0)})
+    assert stack.crop({"Z": slice(2, 4), "X": slice(4, 7)}).metadata["origin_um"] == (12.0, 20.0, 31.0)
+    assert "origin_um" not in Stack.from_array(np.zeros((5, 6, 7))).crop({"Z": slice(1, 2)}).metadata
+
+
+def test_relabelling_names_the_dimensions_in_their_present_order() -> None:
+    data = np.arange(5 * 6 * 7).reshape(5, 6, 7)
+    again = Stack.from_array(data, "ZYX").relabelled("YZX")
+    assert again.axes == "ZYX"
+    assert np.array_equal(np.asarray(again.data), data.transpose(1, 0, 2))

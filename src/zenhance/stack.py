@@ -286,6 +286,19 @@ class Stack:
         """Return a copy with another array (and whatever else is named)."""
         return replace(self, data=data, **changes)
 
+    def relabelled(self, axes: str) -> Self:
+        """Return a copy whose dimensions, in their present order, have these axes; they are transposed to ``TCZYX`` order.
+
+        Raises
+        ------
+        StackError
+            Axes and array disagree.
+        """
+        names = self.channel_names if "C" in axes and "C" in self.axes else ()
+        return type(self).from_array(
+            self.data, axes, self.voxel_size, channel_names=names, name=self.name, metadata=self.metadata, path=self.path
+        )
+
     def pick_channel(self, channel: int) -> Self:
         """Return a copy with one channel only, keeping its axis away."""
         if "C" not in self.axes:
@@ -319,7 +332,16 @@ class Stack:
         names = self.channel_names
         if names and "C" in region:
             names = names[region["C"]]
-        return replace(self, data=self.data[tuple(index)], channel_names=names)
+        first = {letter: part.start for letter, part in zip(self.axes, index, strict=True)}
+        return replace(self, data=self.data[tuple(index)], channel_names=names, metadata=self._moved(first))
+
+    def _moved(self, first: Mapping[str, int]) -> Mapping[str, Any]:
+        """Return the metadata with the position of the first voxel (``origin_um``: z, y, x) moved to the crop's."""
+        origin, sizes = self.metadata.get("origin_um"), self.voxel_size.zyx_um
+        if not origin or len(origin) != 3:
+            return self.metadata
+        steps = [first.get(a, 0) * (v or 0.0) for a, v in zip("ZYX", sizes, strict=True)]
+        return {**self.metadata, "origin_um": tuple(None if o is None else o + s for o, s in zip(origin, steps, strict=True))}
 
     def describe(self) -> str:
         """One line for the user: ``Z Y X — 61 × 512 × 512, 0.50 × 0.22 × 0.22 µm (file)``."""

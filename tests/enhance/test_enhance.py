@@ -275,3 +275,12 @@ def test_closing_the_generator_early_frees_the_run() -> None:
     steps.close()
     with pytest.raises(StopIteration):
         next(steps)
+
+
+def test_the_axes_of_a_bare_array_are_applied_once() -> None:
+    data = np.arange(5 * 6 * 7).reshape(5, 6, 7).astype(np.uint16)
+    result = enhance(data, method="identity", axes="YZX")
+    assert np.array_equal(result.stack.data, data.transpose(1, 0, 2))
+    assert result.provenance.request["axes"] == "YZX"
+    again = enhance(data, EnhanceRequest.from_yaml(result.provenance.to_json()))
+    assert np.array_equal(again.stack.data, result.stack.data)

@@ -111,7 +111,7 @@ def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:
     return (z, y, x)
 
 
-def plan_run(stack: Stack, request: EnhanceRequest) -> RunPlan:
+def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False) -> RunPlan:
     """Plan a run without running it; reads no pixels and takes milliseconds (the first call looks for a GPU).
 
     Parameters
@@ -120,6 +120,8 @@ def plan_run(stack: Stack, request: EnhanceRequest) -> RunPlan:
         The input.
     request : EnhanceRequest
         What to do with it.
+    axes_named : bool
+        Whether the stack was already read with the axes of the request.
 
     Raises
     ------
@@ -132,7 +134,7 @@ def plan_run(stack: Stack, request: EnhanceRequest) -> RunPlan:
     """
     method = registry.load(request.method)
     spec, parameters = method.spec, request.parameters()
-    stack = request.apply_to(stack)
+    stack = request.apply_to(stack, axes_named=axes_named)
     voxel_size_um = _lengths(method, stack)
     device = choose_device(request.device)
     psf = psf_for(stack, request) if spec.needs_psf else None

@@ -85,17 +85,23 @@ class EnhanceRequest(BaseModel):
         spec = registry.load(self.method).spec
         return validate(spec.parameters, self.settings, f"setting of {self.method}")
 
-    def apply_to(self, stack: Stack) -> Stack:
+    def apply_to(self, stack: Stack, *, axes_named: bool = False) -> Stack:
         """Return the stack as this request wants it read: axes, voxel size, channel and crop.
+
+        Parameters
+        ----------
+        stack : Stack
+            The input.
+        axes_named : bool
+            Whether the stack was already read with the axes of this request.
 
         Raises
         ------
         StackError
             Axes, channel or crop do not fit the stack.
         """
-        if self.axes is not None and self.axes != stack.axes:
-            stack = Stack.from_array(stack.data, self.axes, stack.voxel_size, name=stack.name, metadata=stack.metadata, path=stack.path)
-        if self.voxel_size_um is not None:
+        if self.axes is not None and self.axes != stack.axes and not axes_named:
+            stack = stack.relabelled(self.axes)
             stack = stack.with_data(stack.data, voxel_size=stack.voxel_size.replaced_by(self.voxel_size_um))
         if self.channel is not None:
             stack = stack.pick_channel(self.channel)

@@ -33,7 +33,7 @@ from zenhance.volumes import VolumeReader, measure, measure_noise
 __all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
 
 # Share of the bar that a volume's preparation takes.
-PREPARE_SHARE = 0.3
+PREPARE_SHARE = 0.5
 
 
 def enhance_steps(
@@ -41,6 +41,8 @@ def enhance_steps(
     request: EnhanceRequest,
     cancel: threading.Event | None = None,
     known: tuple[VolumeStatistics, PoissonGauss] | None = None,
+    *,
+    axes_named: bool = False,
 ) -> Generator[Progress, None, EnhanceResult]:
     """Run a request on a stack step by step.
 
@@ -54,6 +56,8 @@ def enhance_steps(
         Set from any thread, it ends the run at the next step with RunCancelled.
     known : tuple of VolumeStatistics and PoissonGauss, optional
         Statistics and noise of the volume that the stack was cut from, in place of the stack's own.
+    axes_named : bool
+        Whether the stack was already read with the axes of the request.
 
     Yields
     ------
@@ -70,7 +74,7 @@ def enhance_steps(
     StackError, MethodError, MemoryBudgetError, RunCancelled
         Each with one sentence on what to do.
     """
-    plan = plan_run(stack, request)
+    plan = plan_run(stack, request, axes_named=axes_named)
     method = registry.load(request.method)
     outputs = {spec.name: allocate(plan.stack, spec, method.spec, request) for spec in method.spec.outputs}
     run = Run(plan, method, request, cancel or threading.Event(), outputs, known)
@@ -103,15 +107,20 @@ def _volume_steps(run: Run, t: int, c: int, number: int, count: int) -> Generato
         prepared = yield from _relay(
             run, steps, lambda f: run.progress("prepare", at(PREPARE_SHARE * f), f"{where}preparing {run.method.spec.title}")
         )
-        run.curves.update({_label(name, number, count): list(curve) for name, curve in prepared.curves.items()})
-        notes = dict(prepared.notes)
-        run.warnings += [w for w in notes.pop("warnings", ()) if w not in run.warnings]
-        run.weights_sha256 = notes.pop("weights_sha256", run.weights_sha256)
-        run.notes.update({_label(name, number, count): note for name, note in notes.items()})
         if run.request.statistics == "shared":
             run.kept[c] = (prepared, statistics)
     run.statistics.append(statistics)
     yield from _tile_steps(run, reader, prepared, where, at)
+    _record(run, prepared, number, count)
+
+
+def _record(run: Run, prepared: Prepared, number: int, count: int) -> None:
+    """Take down what the method has to say of a volume; some of it is known only after the tiles."""
+    run.curves.update({_label(name, number, count): list(curve) for name, curve in prepared.curves.items()})
+    notes = dict(prepared.notes)
+    run.warnings += [w for w in notes.pop("warnings", ()) if w not in run.warnings]
+    run.weights_sha256 = notes.pop("weights_sha256", run.weights_sha256)
+    run.notes.update({_label(name, number, count): note for name, note in notes.items()})
 
 
 def _label(name: str, number: int, count: int) -> str:
@@ -234,9 +243,10 @@ def enhance(
         request = EnhanceRequest(**fields)
     elif fields:
         request = EnhanceRequest(**{**request.model_dump(exclude_unset=True), **fields})
+    axes_named = not isinstance(image, Stack)
     if not isinstance(image, Stack):
         image = Stack.from_array(np.asarray(image), request.axes)
-    steps = enhance_steps(image, request, cancel)
+    steps = enhance_steps(image, request, cancel, axes_named=axes_named)
     try:
         while True:
             try:

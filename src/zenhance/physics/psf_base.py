@@ -12,7 +12,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 
 from zenhance.errors import MethodError
 
@@ -100,6 +99,8 @@ def gaussian_kernel_1d(sigma_px: float) -> FloatArray:
         return np.ones(1, dtype=np.float32)
     width = sigma_px
     if sigma_px < 1.0:
+        from scipy.optimize import brentq
+
         width = float(brentq(lambda s: _sampled_variance(s) - sigma_px**2, 0.1, sigma_px + 0.5, xtol=1e-12))
     radius = max(math.ceil(4.0 * sigma_px), math.ceil(_CUT_SIGMA * sigma_px - 0.5), 1)
     offsets = np.arange(-radius, radius + 1, dtype=np.float64)

@@ -150,7 +150,8 @@ class RichardsonLucy:
             path.advance(model, keep=kept)
             alphas.append(alpha)
             alpha = momentum.alpha(path) if accelerate else 0.0
-            yield (k + 1) / iterations
+            # A stop rule mostly ends the run after a few iterations: the fraction then tells less and less with each.
+            yield (k + 1) / iterations if rule is None else 1.0 - RULE_PACE ** (k + 1)
         result = path.x if count == iterations else kept
         curves = (tuple(rule.chi2), tuple(rule.freedom)) if rule is not None else ((), ())
         return result, Schedule(tuple(alphas[:count]), *self._balance(result), *curves)
