@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from zenhance.stack import Stack, VoxelSize
 from zenhance.training.recipe import Data, Recipe, Simulated
 from zenhance.volumes import VolumeReader, measure
 
-__all__ = ["TrainingVolume", "load_volumes", "of_stacks"]
+__all__ = ["TrainingVolume", "load_volumes", "of_stacks", "volume_steps"]
 
 Region = tuple[slice, slice, slice]
 
@@ -131,6 +132,41 @@ def _binned(stack: Stack, scale: int) -> Stack:
     return stack.with_data(blocks, voxel_size=VoxelSize.of((z_um, y_um * scale, x_um * scale), "file"))
 
 
+def volume_steps(recipe: Recipe) -> Generator[tuple[str, float], None, tuple[list[TrainingVolume], list[TrainingVolume]]]:
+    """Load or simulate the volumes one by one, so that whoever waits can be told, and can stop in between.
+
+    Yields
+    ------
+    tuple of str and float
+        The stack that comes next, and the share of them that is done.
+
+    Returns
+    -------
+    tuple of two lists
+        As :func:`load_volumes`, which also says what is raised.
+    """
+    train: list[TrainingVolume] = []
+    held: list[TrainingVolume] = []
+    files = [(p.measured, p.truth) for p in recipe.data.pairs] + [(path, None) for path in recipe.data.stacks]
+    total = len(files) + sum(plan.count + plan.validation for plan in recipe.data.simulated)
+    done = 0
+    for plan in recipe.data.simulated:
+        pairs = _simulated(plan)
+        for number in range(plan.count + plan.validation):
+            yield f"{plan.specimen} seed {plan.seed + number}", done / total
+            name, measured, truth = next(pairs)
+            (train if number < plan.count else held).extend(of_stacks(name, measured, truth))
+            done += 1
+    kept = _kept_for_validation(len(files), recipe.data)
+    for number, (path, sharp) in enumerate(files):
+        yield Path(path).name, done / total
+        pair = (open_stack(Path(path)), None if sharp is None else open_stack(Path(sharp)))
+        (held if number in kept else train).extend(of_stacks(Path(path).name, *pair))
+        done += 1
+    _check_grids(train + held)
+    return train, held or train
+
+
 def load_volumes(recipe: Recipe) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
     """Return the volumes to train on and those to validate on; no file or simulated stack is in both.
 
@@ -141,18 +177,12 @@ def load_volumes(recipe: Recipe) -> tuple[list[TrainingVolume], list[TrainingVol
     ReadError
         A file cannot be read.
     """
-    train: list[TrainingVolume] = []
-    held: list[TrainingVolume] = []
-    for plan in recipe.data.simulated:
-        for number, (name, measured, truth) in enumerate(_simulated(plan)):
-            (train if number < plan.count else held).extend(of_stacks(name, measured, truth))
-    files = [(p.measured, p.truth) for p in recipe.data.pairs] + [(path, None) for path in recipe.data.stacks]
-    kept = _kept_for_validation(len(files), recipe.data)
-    for number, (path, sharp) in enumerate(files):
-        pair = (open_stack(Path(path)), None if sharp is None else open_stack(Path(sharp)))
-        (held if number in kept else train).extend(of_stacks(Path(path).name, *pair))
-    _check_grids(train + held)
-    return train, held or train
+    steps = volume_steps(recipe)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast(tuple[list[TrainingVolume], list[TrainingVolume]], done.value)
 
 
 def _kept_for_validation(count: int, data: Data) -> set[int]:
