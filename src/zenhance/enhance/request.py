@@ -102,6 +102,7 @@ class EnhanceRequest(BaseModel):
         """
         if self.axes is not None and self.axes != stack.axes and not axes_named:
             stack = stack.relabelled(self.axes)
+        if self.voxel_size_um is not None:
             stack = stack.with_data(stack.data, voxel_size=stack.voxel_size.replaced_by(self.voxel_size_um))
         if self.channel is not None:
             stack = stack.pick_channel(self.channel)

@@ -21,6 +21,9 @@ from zenhance.solvers.total_variation import variation_factor_
 
 __all__ = ["RichardsonLucy"]
 
+RULE_PACE = 0.85
+"""Share of what is left that an iteration does not do, for progress under a stop rule."""
+
 _OUTLIER = 25.0
 """Squared residuals are counted up to five standard deviations, so that a hot pixel does not decide when to stop."""
 _PERTURBATION = 0.05
