@@ -9,7 +9,8 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from zenhance.cli.app import app
-from zenhance.cli.listing import Setting, method_record, methods_paragraph, settings_of
+from zenhance.cli.listing import Setting, method_record, settings_of
+from zenhance.contract.paragraph import methods_paragraph
 from zenhance.contract.spec import MethodParameters, MethodSpec
 from zenhance.provenance import Provenance
 
@@ -98,3 +99,8 @@ def test_the_paragraph_of_a_method_that_is_not_installed_still_names_it() -> Non
     assert "by elsewhere, with default settings." in text
     assert "The voxel size was 0.2 × 0.2 µm (y, x)." in text
     assert "point spread" not in text
+
+
+def test_the_paragraph_names_the_weights_of_a_learnt_method() -> None:
+    text = methods_paragraph(record(request={"method": "srcnn"}, weights_sha256="0123456789abcdef", notes={"model": "mine"}))
+    assert "Its weights were mine, sha256 0123456789ab." in text

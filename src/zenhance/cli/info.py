@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zenhance.cli.listing import methods_paragraph
+from zenhance.contract.paragraph import methods_paragraph
 from zenhance.errors import ZenhanceError
 from zenhance.provenance import METADATA_KEY, Provenance
 

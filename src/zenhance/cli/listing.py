@@ -1,4 +1,4 @@
-"""What the methods are and what can be set: tables and JSON from what each method declares, and the text for a paper."""
+"""What the methods are and what can be set: tables and JSON from what each method declares."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zenhance.contract.paragraph import typed_value
 from zenhance.contract.spec import MethodSpec
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from zenhance.provenance import Provenance
-
-__all__ = ["Setting", "method_record", "methods_paragraph", "methods_table", "settings_of", "settings_table"]
+__all__ = ["Setting", "method_record", "methods_table", "settings_of", "settings_table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +42,6 @@ def _limits(schema: Mapping[str, Any]) -> list[str]:
     return [f"{words} {' and '.join(bounds)}".strip() if bounds else words]
 
 
-def _value(value: Any) -> str:
-    """Return a default as it would be typed after ``--set name=``."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def settings_of(spec: MethodSpec) -> list[Setting]:
     """Return a method's settings as its pydantic fields declare them."""
     properties = spec.parameters.model_json_schema()["properties"]
@@ -57,7 +49,7 @@ def settings_of(spec: MethodSpec) -> list[Setting]:
     for name, field in spec.parameters.model_fields.items():
         schema = properties[name]
         allowed = ", ".join(dict.fromkeys(_limits(schema)))
-        rows.append(Setting(name, _value(field.default), str(schema.get("unit", "")), allowed, field.description or ""))
+        rows.append(Setting(name, typed_value(field.default), str(schema.get("unit", "")), allowed, field.description or ""))
     return rows
 
 
@@ -105,42 +97,3 @@ def settings_table(spec: MethodSpec) -> Table:
     for row in settings_of(spec):
         table.add_row(*(escape(text) for text in (row.name, row.default, row.unit, row.allowed, row.help)))
     return table
-
-
-def methods_paragraph(record: Provenance) -> str:
-    """Return a paragraph for the Methods section of a paper, from the account of a run.
-
-    Parameters
-    ----------
-    record : Provenance
-        As it lies in every file that zenhance wrote.
-    """
-    from zenhance.contract import registry
-    from zenhance.errors import MethodError
-
-    name = str(record.request.get("method", "an unnamed method"))
-    try:
-        spec: MethodSpec | None = registry.load(name).spec
-    except MethodError:
-        spec = None
-    settings = ", ".join(f"{key} = {_value(value)}" for key, value in record.request.get("settings", {}).items())
-    what = f"{spec.title} ({name})" if spec is not None else name
-    sizes = [f"{v:.4g}" for v in record.voxel_size_um if v is not None]
-    parts = [
-        f"Images were enhanced with zenhance {record.version} by {what}, {f'with {settings}' if settings else 'with default settings'}."
-    ]
-    if sizes:
-        order = "z, y, x" if len(sizes) == 3 else "y, x"
-        parts.append(f"The voxel size was {' × '.join(sizes)} µm ({order}).")
-    if record.psf:
-        parts.append(f"The point spread function was {record.psf}.")
-    if spec is not None and spec.stochastic:
-        parts.append(f"The random seed was {record.seed}.")
-    parts.append(f"The computation ran on {record.device or 'an unknown device'}{_libraries(record)}.")
-    if spec is not None and spec.source:
-        parts.append(f"Reference: {spec.source.rstrip('.')}.")
-    return " ".join(parts)
-
-
-def _libraries(record: Provenance) -> str:
-    return f" with {', '.join(f'{k} {v}' for k, v in record.libraries.items())}" if record.libraries else ""

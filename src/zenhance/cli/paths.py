@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zenhance.errors import FailureKind, MethodError, ReadError, WriteError
+from zenhance.io.names import OUTPUT_SUFFIXES, images_in, is_image_folder, stem
 
 __all__ = [
     "OUTPUT_SUFFIXES",
@@ -26,30 +27,6 @@ __all__ = [
     "stem",
 ]
 
-OUTPUT_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr", ".tif", ".tiff")
-# What a folder given as INPUT is searched for.
-INPUT_SUFFIXES = (
-    *OUTPUT_SUFFIXES,
-    ".lsm",
-    ".stk",
-    ".czi",
-    ".lif",
-    ".nd2",
-    ".oib",
-    ".oif",
-    ".dv",
-    ".r3d",
-    ".btf",
-    ".tf8",
-    ".flex",
-    ".h5",
-    ".hdf5",
-    ".inr",
-    ".inr.gz",
-    ".png",
-    ".jpg",
-    ".jpeg",
-)
 MAX_NAME_BYTES = 255
 # The result is written under a longer name first (".NAME.partial" and the like), which has to fit as well.
 PARTIAL_NAME_BYTES = 40
@@ -82,39 +59,20 @@ class JobPlan:
     folder: Path | None
 
 
-def stem(path: Path) -> str:
-    """Return a file's name without its suffix, compound suffixes such as ``.ome.tif`` taken whole."""
-    for suffix in sorted(INPUT_SUFFIXES, key=len, reverse=True):
-        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
-
-
 def extra_path(target: Path, name: str) -> Path:
     """Return where a further output of a method goes: beside the first, its name added."""
     base = stem(target)
     return target.with_name(f"{base}_{name}{target.name[len(base) :]}")
 
 
-def _is_image_folder(path: Path) -> bool:
-    return path.suffix.lower() == ".zarr" or any((path / mark).exists() for mark in (".zattrs", ".zgroup", ".zarray", "zarr.json"))
-
-
-def _inside_folder(folder: Path) -> list[Path]:
-    found = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(INPUT_SUFFIXES) and not p.name.startswith(".")]
-    if not found:
-        raise ReadError(folder, "the folder holds no image; give a file, or a folder with TIFF, OME-Zarr or microscope files")
-    return found
-
-
 def _expand(word: str) -> tuple[list[Path], bool]:
     """Return the files that one INPUT word stands for, and whether it may stand for several."""
     path = Path(word)
     if os.path.lexists(path):
-        return (_inside_folder(path), True) if path.is_dir() and not _is_image_folder(path) else ([path], False)
+        return (images_in(path), True) if path.is_dir() and not is_image_folder(path) else ([path], False)
     if glob.has_magic(word):
         found = [Path(name) for name in sorted(glob.glob(word, recursive=True))]  # noqa: PTH207 - Path.glob takes no absolute patterns
-        found = [p for p in found if not p.is_dir() or _is_image_folder(p)]
+        found = [p for p in found if not p.is_dir() or is_image_folder(p)]
         if not found:
             raise ReadError(word[:150], "no file matches; check the pattern and the folder")
         return found, True
@@ -158,7 +116,7 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
     sources = list(dict.fromkeys(path for paths, _ in expanded for path in paths))
     batch = len(sources) > 1 or any(several for _, several in expanded)
     target = Path(output)
-    is_folder = output.endswith(("/", os.sep)) or (target.is_dir() and not _is_image_folder(target))
+    is_folder = output.endswith(("/", os.sep)) or (target.is_dir() and not is_image_folder(target))
     if batch or is_folder:
         return JobPlan([Job(s, target / n) for s, n in zip(sources, _names(sources, method), strict=True)], batch, target)
     return JobPlan([Job(sources[0], target)], False, None)

@@ -1,0 +1,57 @@
+"""The text for a paper: one paragraph for the Methods section, from the account of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zenhance.contract import registry
+from zenhance.errors import MethodError
+from zenhance.provenance import Provenance
+
+__all__ = ["methods_paragraph", "typed_value"]
+
+
+def typed_value(value: Any) -> str:
+    """Return a setting's value as it would be typed after ``--set name=``."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def methods_paragraph(record: Provenance) -> str:
+    """Return a paragraph for the Methods section of a paper.
+
+    Parameters
+    ----------
+    record : Provenance
+        As it lies in every file that zenhance wrote.
+    """
+    name = str(record.request.get("method", "an unnamed method"))
+    try:
+        spec = registry.load(name).spec
+    except MethodError:
+        spec = None
+    settings = ", ".join(f"{key} = {typed_value(value)}" for key, value in record.request.get("settings", {}).items())
+    what = f"{spec.title} ({name})" if spec is not None else name
+    sizes = [f"{v:.4g}" for v in record.voxel_size_um if v is not None]
+    parts = [
+        f"Images were enhanced with zenhance {record.version} by {what}, {f'with {settings}' if settings else 'with default settings'}."
+    ]
+    if record.weights_sha256:
+        model = record.notes.get("model")
+        parts.append(f"Its weights were {f'{model}, ' if model else ''}sha256 {record.weights_sha256[:12]}.")
+    if sizes:
+        order = "z, y, x" if len(sizes) == 3 else "y, x"
+        parts.append(f"The voxel size was {' × '.join(sizes)} µm ({order}).")
+    if record.psf:
+        parts.append(f"The point spread function was {record.psf}.")
+    if spec is not None and spec.stochastic:
+        parts.append(f"The random seed was {record.seed}.")
+    parts.append(f"The computation ran on {record.device or 'an unknown device'}{_libraries(record)}.")
+    if spec is not None and spec.source:
+        parts.append(f"Reference: {spec.source.rstrip('.')}.")
+    return " ".join(parts)
+
+
+def _libraries(record: Provenance) -> str:
+    return f" with {', '.join(f'{k} {v}' for k, v in record.libraries.items())}" if record.libraries else ""
