@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,69 @@ def test_a_simulated_stack_in_memory_has_labels_without_gaps() -> None:
     labels = seen.labels.read()
     assert np.array_equal(np.unique(labels), np.arange(labels.max() + 1))
     assert seen.depth_um.read().max() > 0
+
+
+def test_several_stacks_with_settings_repeat_byte_for_byte(tmp_path: Path) -> None:
+    words = {
+        "seed": 3, "count": 2, "shape_px": (1, 40, 48), "voxel_size_um": (0.1, 0.025, 0.025), "settings": {"width_um": 0.05},
+        "microscope": {"preset": "filaments_set2", "photons": 500.0}, "blurred": True,
+    }  # fmt: skip
+    first = simulate_to_folder("filaments", tmp_path / "a", **words)
+    second = simulate_to_folder("filaments", tmp_path / "b", **words)
+    assert [f.name for f in first[:5]] == [
+        "filaments_3.ome.tif", "filaments_3_truth.ome.tif", "filaments_3_labels.ome.tif", "filaments_3_blurred.ome.tif", "filaments_3.json"
+    ]  # fmt: skip
+    assert len(first) == 10
+    assert [f.read_bytes() for f in first] == [f.read_bytes() for f in second]
+    record = json.loads(first[9].read_text(encoding="utf-8"))
+    assert (record["seed"], record["specimen_settings"]["width_um"], record["microscope_settings"]["photons"]) == (4, 0.05, 500.0)
+    assert record["microscope_settings"]["read_noise"] == 10.0
+    assert record["sha256"]["filaments_4_blurred"] == hash_array(open_stack(first[8]).read())
+
+
+def test_what_a_chart_knows_of_itself_is_in_its_record(tmp_path: Path) -> None:
+    shape = {"shape_px": (1, 80, 120), "voxel_size_um": (0.3, 0.05, 0.05)}
+    files = simulate_to_folder("charts", tmp_path, settings={"steps": 2}, microscope="dim", **shape)
+    record = json.loads(files[-1].read_text(encoding="utf-8"))
+    assert [p["distance_um"] for p in record["facts"]["pairs"]] == [1.5, 0.15]
+
+
+def test_one_file_in_the_way_of_the_second_stack_stops_both(tmp_path: Path) -> None:
+    (tmp_path / "empty_1_labels.ome.tif").write_bytes(b"mine")
+    with pytest.raises(OutputExistsError, match="empty_1_labels.ome.tif"):
+        simulate_to_folder("empty", tmp_path, count=2, **SMALL)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"settings": {"with_um": 1}}, 'there is no setting of filaments called "with_um"; did you mean "width_um"'),
+        ({"settings": {"width_um": -1}}, "setting of filaments width_um is -1: it should be greater than 0"),
+        ({"microscope": {"gian": 2}}, 'there is no microscope setting called "gian"; did you mean "gain"'),
+        ({"microscope": {"gain": 0}}, "microscope setting gain is 0: it should be greater than 0"),
+        ({"microscope": "goood"}, 'there is no microscope "goood"; did you mean "good"'),
+        ({"count": 0}, "the number of stacks is 0, allowed is 1 or more"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused_before_anything_is_written(tmp_path: Path, words: dict[str, object], sentence: str) -> None:
+    with pytest.raises(StackError, match=re.escape(sentence)):
+        simulate_to_folder("filaments", tmp_path / "out", **words, **SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truth_brighter_than_the_pixel_type_is_not_clipped(tmp_path: Path) -> None:
+    settings = {"count": 1, "diameter_um": 0.0, "on_voxels": True, "dye_voxels": 100.0}
+    files = simulate_to_folder("beads", tmp_path, settings=settings, microscope="typical", **SMALL)
+    truth = open_stack(files[1]).read()
+    assert truth.dtype == np.float32
+    assert truth.max() == pytest.approx(11 + 1.3 * 150 * 100, rel=1e-4)
+
+
+def test_the_bundled_measurements_are_those_of_their_records() -> None:
+    sample = SAMPLES["meristem_deep"]
+    record = json.loads(sample_path("meristem_deep").with_name("meristem_deep.json").read_text(encoding="utf-8"))
+    assert sample.microscope.model_dump(mode="json").items() >= record["microscope_settings"].items()
 
 
 def test_an_unknown_sample_is_refused(tmp_path: Path) -> None:

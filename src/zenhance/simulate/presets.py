@@ -10,17 +10,85 @@ Optics 46:1819, 2007): NA 1.15 in water, NA 1.45 in oil.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
+from zenhance.contract.settings import validate
 from zenhance.errors import StackError
 from zenhance.simulate.microscope import Microscope
 
-__all__ = ["PRESETS", "microscope", "preset_names"]
+__all__ = ["PRESETS", "as_microscope", "microscope", "preset_names"]
 
 # A thin specimen in focus: the blur is the same everywhere, nothing is absorbed or scattered.
 _THIN: dict[str, Any] = {"haze_deep": 0.0, "attenuation_um": 1e6, "offset": 100.0, "depth_steps": 2, "pinhole_au": 100.0}
 
 PRESETS: dict[str, dict[str, Any]] = {
+    "good": {
+        "sigma_shallow_um": (0.45, 0.13, 0.13),
+        "sigma_deep_um": (0.7, 0.2, 0.2),
+        "deep_at_um": 30.0,
+        "haze_deep": 0.1,
+        "attenuation_um": 40.0,
+        "photons": 300.0,
+        "background_photons": 0.3,
+        "gain": 5.0,
+        "offset": 40.0,
+        "read_noise": 3.0,
+        "bits": 12,
+        "na": 1.1,
+        "pinhole_au": 1.0,
+    },
+    "typical": {
+        "sigma_shallow_um": (0.7, 0.2, 0.2),
+        "sigma_deep_um": (1.2, 0.36, 0.36),
+        "deep_at_um": 30.0,
+        "haze_deep": 0.25,
+        "attenuation_um": 25.0,
+        "photons": 150.0,
+        "background_photons": 1.0,
+        "gain": 1.3,
+        "offset": 11.0,
+        "read_noise": 0.7,
+        "dtype": "uint8",
+    },
+    "dim": {
+        "sigma_shallow_um": (0.56, 0.16, 0.16),
+        "sigma_deep_um": (1.0, 0.3, 0.3),
+        "photons": 15.0,
+        "background_photons": 0.5,
+        "gain": 12.0,
+        "offset": 10.0,
+        "read_noise": 4.0,
+        "bits": 12,
+    },
+    "deep": {
+        "sigma_shallow_um": (0.7, 0.2, 0.2),
+        "sigma_deep_um": (1.8, 0.55, 0.55),
+        "haze_deep": 0.5,
+        "attenuation_um": 7.0,
+        "photons": 120.0,
+        "background_photons": 1.0,
+        "gain": 20.0,
+        "bleached_per_plane": 0.01,
+    },
+    "throw_away": {
+        "sigma_shallow_um": (0.9, 0.25, 0.25),
+        "sigma_deep_um": (2.2, 0.7, 0.7),
+        "haze_deep": 0.6,
+        "attenuation_um": 5.0,
+        "photons": 12.0,
+        "background_photons": 2.0,
+        "gain": 8.0,
+        "offset": 12.0,
+        "read_noise": 8.0,
+        "dtype": "uint8",
+        "bleached_per_plane": 0.02,
+        "jitter_um": 0.15,
+        "drift_um_per_plane": (0.03, 0.02),
+        "hot_pixels": 0.002,
+        "hot_grey": 80.0,
+        "pinhole_au": 3.0,
+    },
     "filaments_set1": {
         **_THIN,
         "sigma_shallow_um": (0.41, 0.095, 0.095),
@@ -69,12 +137,24 @@ def microscope(preset: str | None = None, **settings: Any) -> Microscope:
     Raises
     ------
     StackError
-        There is no such preset.
+        There is no such preset or setting, or a value is out of range.
     """
-    if preset is None:
-        return Microscope(**settings)
-    if preset not in PRESETS:
+    if preset is not None and preset not in PRESETS:
         near = difflib.get_close_matches(preset, PRESETS, n=1)
         known = f'did you mean "{near[0]}"?' if near else f"choose one of {', '.join(PRESETS)}"
         raise StackError(f'there is no microscope "{preset[:60]}"; {known}')
-    return Microscope(**{**PRESETS[preset], **settings})
+    start = {} if preset is None else PRESETS[preset]
+    return validate(Microscope, {**start, **settings}, "microscope setting", StackError)
+
+
+def as_microscope(given: Microscope | Mapping[str, Any] | str | None) -> Microscope:
+    """Return the microscope that is meant: itself, by settings (``preset`` among them names where to start), or by name.
+
+    Raises
+    ------
+    StackError
+        A preset or a setting is unknown, or a value is out of range.
+    """
+    if isinstance(given, Microscope):
+        return given
+    return microscope(given) if isinstance(given, str) else microscope(**(given or {}))

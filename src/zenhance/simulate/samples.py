@@ -1,11 +1,12 @@
 """Simulated stacks on disk: any specimen on demand, and the samples that ship with the package.
 
-Every stack NAME comes as four files::
+Every stack NAME comes as these files::
 
     NAME.ome.tif          what the microscope gives
     NAME_truth.ome.tif    gain · emission + offset: the same grey values without blur, noise and stray light
     NAME_labels.ome.tif   cell numbers, 0 outside
-    NAME.json             seed, every setting, the true PSF, checksums
+    NAME.json             seed, every setting, the true PSF, what else is known (distances on a chart, drift), checksums
+    NAME_blurred.ome.tif  on demand: the measurement's expectation, float32
 
 The truth is dimmed with depth as the measurement is: light that never left the tissue cannot be deconvolved back.
 """
@@ -13,22 +14,26 @@ The truth is dimmed with depth as the measurement is: light that never left the 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel
 
+from zenhance.contract.settings import validate
 from zenhance.errors import OutputExistsError, StackError
 from zenhance.provenance import hash_array
 from zenhance.simulate.microscope import Microscope, Specimen
+from zenhance.simulate.presets import as_microscope
 from zenhance.simulate.specimen import Grid, Parameters, SpecimenModel, ThinSpecimen, Triple, load_specimen, renumbered
 from zenhance.stack import FloatArray, Stack
 
 __all__ = ["SAMPLES", "Sample", "simulate", "simulate_to_folder", "write_samples"]
 
+ENDINGS = (".ome.tif", "_truth.ome.tif", "_labels.ome.tif", ".json")
 DEFAULT_SHAPE_PX = (40, 160, 160)
 DEFAULT_VOXEL_UM = (0.5, 0.22, 0.22)
 BLEACHED_PER_FRAME = 0.2
@@ -102,22 +107,70 @@ def simulate_to_folder(
     folder: str | Path,
     *,
     seed: int = 0,
+    count: int = 1,
     shape_px: tuple[int, int, int] = DEFAULT_SHAPE_PX,
     voxel_size_um: Triple = DEFAULT_VOXEL_UM,
+    settings: Mapping[str, Any] | None = None,
+    microscope: Microscope | Mapping[str, Any] | str | None = None,
     name: str | None = None,
+    blurred: bool = False,
     overwrite: bool = False,
 ) -> tuple[Path, ...]:
-    """Simulate one stack into a folder and return the files, the measurement first.
+    """Simulate stacks into a folder and return the files, stack by stack, the measurement first.
+
+    Parameters
+    ----------
+    specimen : str
+        Name in the catalogue.
+    folder : str or Path
+        Made if it is missing.
+    seed : int
+        Of the first stack; the next one's is one higher. The same seed writes the same bytes.
+    count : int
+        How many stacks.
+    shape_px : tuple of int
+        (Z, Y, X).
+    voxel_size_um : tuple of float
+        (z, y, x).
+    settings : mapping, optional
+        Settings of the specimen's model.
+    microscope : Microscope, mapping or str, optional
+        A microscope, its settings (``preset`` among them names where to start), or the name of a preset; left out, the default one.
+    name : str, optional
+        Of the files; left out, the specimen's name and the seed. With several stacks the seed is added.
+    blurred : bool
+        Also write ``NAME_blurred.ome.tif``, the measurement's noise-free expectation, float32.
+    overwrite : bool
+        Whether existing files may be replaced.
 
     Raises
     ------
     StackError
-        The specimen is unknown, or shape or voxel size cannot be used.
+        The specimen, a setting or a preset is unknown, or a value, the shape or the voxel size cannot be used.
     OutputExistsError
         One of the files is there already and ``overwrite`` is false; nothing is written then.
     """
-    sample = Sample(specimen, seed, Grid(shape_px, voxel_size_um))
-    return _write(sample, name or f"{specimen}_{seed}", Path(folder), overwrite=overwrite)
+    if count < 1:
+        raise StackError(f"the number of stacks is {count}, allowed is 1 or more")
+    scope, grid = as_microscope(microscope), Grid(shape_px, voxel_size_um)
+    checked = _checked_settings(specimen, settings or {})
+    jobs = []
+    for number in range(seed, seed + count):
+        title = name if name and count == 1 else f"{name or specimen}_{number}"
+        jobs.append((Sample(specimen, number, grid, checked, scope), title))
+    endings = ENDINGS + (("_blurred.ome.tif",) if blurred else ())
+    _refuse_existing([Path(folder) / f"{title}{ending}" for _, title in jobs for ending in endings], overwrite)
+    files: list[Path] = []
+    for sample, title in jobs:
+        files.extend(_write(sample, title, Path(folder), overwrite=overwrite, blurred=blurred))
+    return tuple(files)
+
+
+def _checked_settings(specimen: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a specimen's model accepted, in the words they were given."""
+    model = cast("type[BaseModel]", load_specimen(specimen))
+    validate(model, settings, f"setting of {specimen}", StackError)
+    return dict(settings)
 
 
 def write_samples(folder: str | Path, *, names: Sequence[str] | None = None, overwrite: bool = False) -> tuple[Path, ...]:
@@ -154,13 +207,19 @@ def _frames(sample: Sample, name: str) -> list[Specimen]:
     return frames
 
 
-def _write(sample: Sample, name: str, folder: Path, *, overwrite: bool) -> tuple[Path, ...]:
-    from zenhance.io import write_stack
-
-    paths = [folder / f"{name}{ending}" for ending in (".ome.tif", "_truth.ome.tif", "_labels.ome.tif", ".json")]
-    taken = [p for p in paths if p.exists()]
+def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
+    taken = [path for path in paths if path.exists()]
     if taken and not overwrite:
         raise OutputExistsError(f'"{taken[0]}" exists; choose another folder or name, or allow overwriting')
+
+
+def _write(sample: Sample, name: str, folder: Path, *, overwrite: bool, blurred: bool = False) -> tuple[Path, ...]:
+    from zenhance.io import write_stack
+
+    paths = [folder / f"{name}{ending}" for ending in ENDINGS]
+    if blurred:
+        paths.insert(3, folder / f"{name}_blurred.ome.tif")
+    _refuse_existing(paths, overwrite)
     frames = _frames(sample, name)
     scope = sample.microscope
     stacks = {
@@ -168,6 +227,8 @@ def _write(sample: Sample, name: str, folder: Path, *, overwrite: bool) -> tuple
         f"{name}_truth": _whole_numbers(_joined([f.truth for f in frames]), scope.dtype),
         f"{name}_labels": _relabelled(_joined([f.labels for f in frames])),
     }
+    if blurred:
+        stacks[f"{name}_blurred"] = _joined([f.blurred for f in frames])
     folder.mkdir(parents=True, exist_ok=True)
     for path, stack in zip(paths, stacks.values(), strict=False):
         write_stack(path, stack, overwrite=overwrite)
@@ -182,8 +243,11 @@ def _joined(frames: list[Stack]) -> Stack:
 
 
 def _whole_numbers(stack: Stack, dtype: str) -> Stack:
+    """Return grey values as whole numbers of the pixel type, or as they are where a sharp specimen outshines it."""
     grey: FloatArray = np.asarray(stack.data, np.float32)
-    return stack.with_data(np.clip(np.rint(grey), 0, np.iinfo(dtype).max).astype(dtype))
+    if grey.max(initial=0.0) > np.iinfo(dtype).max:
+        return stack
+    return stack.with_data(np.rint(grey).astype(dtype))
 
 
 def _relabelled(stack: Stack) -> Stack:
@@ -205,6 +269,7 @@ def _record(sample: Sample, first: Specimen, stacks: dict[str, Stack]) -> dict[s
         "psf_shallow": _psf_spec(first.psf_shallow.sigma_um),
         "psf_deep": _psf_spec(first.psf_deep.sigma_um),
         "units": "grey values: gain * photons + offset; truth without blur, noise and stray light, dimmed with depth like the measurement",
+        **({"facts": dict(first.facts)} if first.facts else {}),
         "licence": "CC0-1.0",
         "sha256": {key: hash_array(_pixels(stack)) for key, stack in stacks.items()},
     }
