@@ -57,6 +57,7 @@ def test_a_flagged_result_is_red_and_says_which_way(added, missing, words):
     [
         ({"grade": "warn", "flagged_share": 5e-4}, "look at the z-map"),
         ({"discrepancy": 0.4, "discrepancy_grade": "fail"}, "follows the noise"),
+        ({"discrepancy": 0.93, "discrepancy_grade": "warn"}, "noise a little"),
         ({"discrepancy": 1.2, "discrepancy_grade": "fail"}, "fit to the measurement is off"),
         ({"width": 0.85, "width_at_bound": True}, "narrower than the one given"),
         ({"smallest_visible": 0.7}, "nothing can be judged"),

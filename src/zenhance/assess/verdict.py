@@ -89,6 +89,8 @@ def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
         )
     if r.discrepancy < 0.9:
         doubts.append(f"The result follows the noise of the measurement (discrepancy {r.discrepancy:.2f}, 1 would be right).")
+    elif r.discrepancy < 0.95:
+        doubts.append(f"The result follows the noise a little (discrepancy {r.discrepancy:.2f}, 0.95 to 1.05 would be right).")
     elif r.discrepancy_grade != "pass":
         doubts.append(f"Overall the fit to the measurement is off (discrepancy {r.discrepancy:.2f}, 0.95 to 1.05 would be right).")
     if r.width_at_bound:
