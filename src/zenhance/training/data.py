@@ -20,7 +20,7 @@ from zenhance.stack import Stack, VoxelSize
 from zenhance.training.recipe import Data, Recipe, Simulated
 from zenhance.volumes import VolumeReader, measure
 
-__all__ = ["TrainingVolume", "load_volumes", "of_stacks", "volume_steps"]
+__all__ = ["TrainingVolume", "kept_for_validation", "load_volumes", "of_stacks", "volume_steps"]
 
 Region = tuple[slice, slice, slice]
 
@@ -157,7 +157,7 @@ def volume_steps(recipe: Recipe) -> Generator[tuple[str, float], None, tuple[lis
             name, measured, truth = next(pairs)
             (train if number < plan.count else held).extend(of_stacks(name, measured, truth))
             done += 1
-    kept = _kept_for_validation(len(files), recipe.data)
+    kept = kept_for_validation(len(files), recipe.data)
     for number, (path, sharp) in enumerate(files):
         yield Path(path).name, done / total
         pair = (open_stack(Path(path)), None if sharp is None else open_stack(Path(sharp)))
@@ -185,7 +185,7 @@ def load_volumes(recipe: Recipe) -> tuple[list[TrainingVolume], list[TrainingVol
             return cast(tuple[list[TrainingVolume], list[TrainingVolume]], done.value)
 
 
-def _kept_for_validation(count: int, data: Data) -> set[int]:
+def kept_for_validation(count: int, data: Data) -> set[int]:
     """Spread the validation files evenly over the list; a single file is used for both, and the card says so."""
     if count < 2:
         return set()

@@ -1,0 +1,177 @@
+"""What to learn from: layers of the viewer, a folder of files, or the simulated stacks of the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QStackedWidget, QVBoxLayout, QWidget
+
+from zenhance.errors import RecipeError, ZenhanceError, sentence
+from zenhance.plugin.readers import SUFFIXES
+from zenhance.plugin.rows import add_row, narrow, new_form
+from zenhance.plugin.train_layers import TrainLayers
+from zenhance.plugin.training_run import VolumeSteps, layer_volumes, recipe_volumes
+from zenhance.training.folders import TRUTH, pairs_in, stacks_in
+from zenhance.training.recipe import Data, Pair, Recipe
+
+__all__ = ["FolderLine", "TrainData"]
+
+_TITLES = {"layers": "layers of the viewer", "folder": "files of a folder", "simulated": "simulated stacks of the recipe"}
+
+
+class FolderLine(QWidget):
+    """A folder and what was found in it."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.paired = True
+        self.line = QLineEdit(self)
+        self.line.setPlaceholderText("folder")
+        self.button = QPushButton("Choose…", self)
+        self.found = QLabel(self)
+        self.found.setWordWrap(True)
+        row = QHBoxLayout()
+        row.addWidget(self.line, 1)
+        row.addWidget(self.button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addLayout(row)
+        layout.addWidget(self.found)
+        self.button.clicked.connect(self._choose)
+        self.line.editingFinished.connect(self.look)
+        self.look()
+
+    def _choose(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Folder of training stacks", self.line.text())
+        if folder:
+            self.line.setText(folder)
+            self.look()
+
+    def data(self) -> Data:
+        """Return the files of the folder as data of a recipe.
+
+        Raises
+        ------
+        RecipeError
+            There is no such folder, or nothing in it to learn from.
+        """
+        text = self.line.text().strip()
+        if not text:
+            raise RecipeError(f"no folder is chosen; choose one with files NAME.tif{f' and NAME{TRUTH}.tif' if self.paired else ''}")
+        folder = Path(text).expanduser()
+        return Data(pairs=pairs_in(folder)) if self.paired else Data(stacks=stacks_in(folder, (*SUFFIXES, ".zarr")))
+
+    def look(self) -> None:
+        """Say what there is in the folder."""
+        wrong = False
+        text = f"each measured NAME.tif lies beside its sharp NAME{TRUTH}.tif" if self.paired else "each file is a measured stack"
+        if self.line.text().strip():
+            try:
+                data = self.data()
+                count = len(data.pairs) + len(data.stacks)
+                text = f"{count} {'pair' if self.paired else 'stack'}{'s' if count > 1 else ''} found"
+            except ZenhanceError as error:
+                text, wrong = sentence(error), True
+        self.found.setStyleSheet(f"color: {'#d9534f' if wrong else '#888888'};")
+        self.found.setText(text)
+        self.changed.emit()
+
+
+class TrainData(QWidget):
+    """The kind of data, and the fields that this kind needs.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Whose layers are offered.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.kind = QComboBox(self)
+        for name, title in _TITLES.items():
+            self.kind.addItem(title, name)
+        self.layers = TrainLayers(viewer, self)
+        self.folder = FolderLine(self)
+        self.simulated = QLabel(self)
+        self.simulated.setWordWrap(True)
+        self.pages = QStackedWidget(self)
+        for page in (self.layers, self.folder, self.simulated):
+            self.pages.addWidget(page)
+        form = new_form()
+        add_row(
+            form, "learn from", narrow(self.kind), "pairs of a measured and a sharp stack, or measured stacks alone where the method can"
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addLayout(form)
+        layout.addWidget(self.pages)
+        self.kind.currentIndexChanged.connect(self._show_page)
+        self._show_page()
+
+    def _show_page(self, *_: Any) -> None:
+        index = self.kind.currentIndex()
+        self.pages.setCurrentIndex(index)
+        # A stack of pages is as high as its highest one; only the shown one may count.
+        for number in range(self.pages.count()):
+            page = self.pages.widget(number)
+            policy = page.sizePolicy()
+            policy.setVerticalPolicy(policy.Policy.Preferred if number == index else policy.Policy.Ignored)
+            page.setSizePolicy(policy)
+        self.pages.adjustSize()
+        self.changed.emit()
+
+    def show_method(self, learns: str, recipe: Recipe | None) -> None:
+        """Offer what the method can learn from.
+
+        Parameters
+        ----------
+        learns : {'pairs', 'own_stack'}
+            Of the method.
+        recipe : Recipe or None
+            The one to start from.
+        """
+        self.layers.show_truth(learns == "pairs")
+        self.folder.paired = learns == "pairs"
+        self.folder.look()
+        plans = () if recipe is None else recipe.data.simulated
+        lines = [f"{plan.count} + {plan.validation} × {plan.specimen}, {' × '.join(map(str, plan.shape_px))} voxels" for plan in plans]
+        self.simulated.setText(
+            "; ".join(lines) + " (training + validation)" if lines else "this recipe simulates nothing; choose another one"
+        )
+
+    def data(self, base: Recipe | None) -> Data:
+        """Return what the recipe is to say about its data; layers go by their names.
+
+        Raises
+        ------
+        RecipeError
+            Something is not filled in.
+        """
+        kind = self.kind.currentData()
+        if kind == "folder":
+            return self.folder.data()
+        if kind == "simulated":
+            if base is None or not base.data.simulated:
+                raise RecipeError("the recipe to start from simulates nothing; choose another one, or learn from layers or a folder")
+            return Data(simulated=base.data.simulated)
+        chosen = self.layers.chosen()
+        if chosen[0][1] is None:
+            return Data(stacks=tuple(measured.name for measured, _ in chosen))
+        return Data(pairs=tuple(Pair(measured=measured.name, truth=truth.name) for measured, truth in chosen))
+
+    def volume_steps(self, recipe: Recipe) -> Callable[[], VolumeSteps]:
+        """Return what loads the data in the worker; layers are taken as they are now."""
+        if self.kind.currentData() != "layers":
+            return lambda: recipe_volumes(recipe)
+        pairs = self.layers.snapshots()
+        return lambda: layer_volumes(pairs, recipe)

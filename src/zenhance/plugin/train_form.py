@@ -1,0 +1,179 @@
+"""The part of the Train dock that is filled in: method, recipe to start from, data, time, device, and the recipe's numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, create_model
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from zenhance.contract import registry
+from zenhance.errors import MethodError
+from zenhance.plugin.form import SettingsForm
+from zenhance.plugin.rows import WheelGuard, add_row, narrow, new_form
+from zenhance.plugin.train_data import TrainData
+from zenhance.training.recipe import Recipe, load_recipe, recipe_names
+
+__all__ = ["TrainForm", "TrainNumbers", "learning_methods"]
+
+# Fields of a recipe that have a place of their own in the dock, or follow from what is chosen there.
+_ELSEWHERE = ("method", "name", "description", "architecture", "data", "minutes")
+# In the dock one watches: a validation this often moves the preview and costs a few per cent of the time.
+WATCHED_STEPS = 50
+DEFAULT_MINUTES = 10.0
+_DEVICES = (("auto", "auto"), ("CPU", "cpu"), ("CUDA GPU", "cuda"), ("Apple GPU (MPS)", "mps"))
+
+# The numbers of a recipe as a settings model of their own, field by field as :class:`~zenhance.training.recipe.Recipe` declares them.
+_FIELDS: dict[str, Any] = {name: (info.annotation, info) for name, info in Recipe.model_fields.items() if name not in _ELSEWHERE}
+TrainNumbers: type[BaseModel] = create_model("TrainNumbers", **_FIELDS)
+
+
+def learning_methods() -> list[str]:
+    """Return the names of the methods that can be trained."""
+    return [name for name in registry.names() if registry.load(name).spec.learns != "no"]
+
+
+class TrainForm(QWidget):
+    """Everything that makes up a recipe.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Whose layers are offered.
+    """
+
+    method_changed = Signal(str)
+
+    def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._wheel_guard = WheelGuard(self)
+        self.method = QComboBox(self)
+        for name in learning_methods():
+            self.method.addItem(registry.load(name).spec.title, name)
+        self.summary = _grey_label(self)
+        self.start = QComboBox(self)
+        self.start_line = _grey_label(self)
+        self.data = TrainData(viewer, self)
+        self.minutes = QDoubleSpinBox(self)
+        self.minutes.setRange(0.05, 100_000.0)
+        self.minutes.setDecimals(2)
+        self.minutes.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
+        self.minutes.setSuffix(" min")
+        self.minutes.setValue(DEFAULT_MINUTES)
+        self.device = QComboBox(self)
+        for title, name in _DEVICES:
+            self.device.addItem(title, name)
+        self.numbers = SettingsForm(TrainNumbers, self)
+        self._lay_out()
+        self.method.currentIndexChanged.connect(self._show_method)
+        self.start.currentIndexChanged.connect(self._show_start)
+        self._wheel_guard.watch(self)
+        self._show_method()
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 4, 0)
+        layout.setSpacing(5)
+        first = new_form()
+        add_row(first, "method", narrow(self.method))
+        layout.addLayout(first)
+        layout.addWidget(self.summary)
+        second = new_form()
+        add_row(second, "start from", narrow(self.start), "the recipe that sets the network's shape and all numbers below")
+        layout.addLayout(second)
+        layout.addWidget(self.start_line)
+        layout.addWidget(self.data)
+        third = new_form()
+        add_row(third, "time", self.minutes, "the training ends then, or when its steps are done; preparing the data comes before it")
+        add_row(third, "device", narrow(self.device), "where to compute; auto takes a GPU where there is one that can")
+        layout.addLayout(third)
+        self.advanced = QCollapsible("Advanced: patch, batch, steps …", self, expandedIcon="▾", collapsedIcon="▸")
+        self.advanced.setDuration(0)
+        self.advanced.addWidget(self.numbers)
+        layout.addWidget(self.advanced)
+        layout.addStretch(1)
+
+    def _show_method(self, *_: Any) -> None:
+        name = self.method.currentData()
+        if name is None:
+            self.summary.setText("no installed method can be trained")
+            return
+        spec = registry.load(name).spec
+        self.summary.setText(spec.summary)
+        recipes = [recipe for recipe in recipe_names() if load_recipe(recipe).method == name]
+        recipes.sort(key=lambda recipe: recipe != spec.default_weights)
+        self.start.blockSignals(True)
+        self.start.clear()
+        for recipe in recipes:
+            self.start.addItem(recipe, recipe)
+        if not recipes:
+            self.start.addItem("the method's own defaults", None)
+        self.start.blockSignals(False)
+        self._show_start()
+        self.method_changed.emit(name)
+
+    def base(self) -> Recipe | None:
+        """Return the recipe to start from, or None where the method has none."""
+        chosen = self.start.currentData()
+        return None if chosen is None else load_recipe(chosen)
+
+    def _show_start(self, *_: Any) -> None:
+        base = self.base()
+        shape = {} if base is None else base.architecture
+        self.start_line.setText("network: " + ", ".join(f"{key} {_plain(value)}" for key, value in shape.items()))
+        self.start_line.setVisible(bool(shape))
+        self.start.setToolTip("" if base is None else f"{base.name}: {base.description}")
+        given = {} if base is None else {name: getattr(base, name) for name in TrainNumbers.model_fields}
+        every = given.get("validate_every", TrainNumbers.model_fields["validate_every"].default)
+        patience = given.get("patience", TrainNumbers.model_fields["patience"].default)
+        # Validating more often must not end the training earlier.
+        watched = min(every, WATCHED_STEPS)
+        self.numbers.show_settings(given | {"validate_every": watched, "patience": -(-patience * every // watched)})
+        self.data.show_method(registry.load(self.method.currentData()).spec.learns, base)
+
+    def recipe(self, name: str) -> Recipe:
+        """Build the recipe.
+
+        Parameters
+        ----------
+        name : str
+            Of the model.
+
+        Raises
+        ------
+        RecipeError
+            A field cannot be used.
+        """
+        method = self.method.currentData()
+        if method is None:
+            raise MethodError("no installed method can be trained; install one that learns")
+        base = self.base()
+        return Recipe(
+            method=method,
+            name=name,
+            description=self._description(base),
+            architecture={} if base is None else base.architecture,
+            data=self.data.data(base),
+            minutes=self.minutes.value(),
+            **self.numbers.settings(),
+        )
+
+    def _description(self, base: Recipe | None) -> str:
+        kind = self.data.kind.currentData()
+        if kind == "simulated":
+            return "" if base is None else base.description
+        source = "layers of a viewer" if kind == "layers" else f"files of {self.data.folder.line.text().strip()}"
+        return f"Trained in napari on {source}."
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _grey_label(parent: QWidget) -> QLabel:
+    label = QLabel(parent)
+    label.setWordWrap(True)
+    label.setStyleSheet("color: #888888;")
+    return label

@@ -1,0 +1,142 @@
+"""Which learnt weights to use, with the card of the chosen ones below; empty and hidden for a method that has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.compat import isalive
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QVBoxLayout, QWidget
+
+from zenhance.contract import registry
+from zenhance.contract.header import read_card
+from zenhance.contract.weights import find_weights, list_weights
+from zenhance.errors import CheckpointError, sentence
+from zenhance.plugin.card_text import card_html, card_line
+from zenhance.plugin.model_store import news
+from zenhance.plugin.rows import add_row, narrow, new_form
+
+__all__ = ["WeightsChoice"]
+
+_OTHER = "\x00other"
+
+
+class _FreshCombo(QComboBox):
+    """Asks for its entries each time it is opened: models come by other ways than this program, too."""
+
+    opening = Signal()
+
+    def showPopup(self) -> None:  # noqa: N802 - Qt's name
+        """Open the list."""
+        self.opening.emit()
+        super().showPopup()
+
+
+class WeightsChoice(QWidget):
+    """A list of models: those that ship, the user's own, and any file."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._method = ""
+        self.combo = _FreshCombo(self)
+        self.card = QLabel(self)
+        self.card.setWordWrap(True)
+        form = new_form()
+        add_row(form, "weights", narrow(self.combo), "the learnt model to use; train your own in the Train dock")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(3)
+        layout.addLayout(form)
+        layout.addWidget(self.card)
+        self.combo.opening.connect(self.refresh)
+        self.combo.activated.connect(self._activated)
+        self.combo.currentIndexChanged.connect(self._chosen)
+        news().saved.connect(self._saved)
+        self.hide()
+
+    @property
+    def weights(self) -> str | None:
+        """Name or path of the chosen weights; None leaves it to the method."""
+        chosen = self.combo.currentData()
+        return None if chosen is None or chosen == _OTHER else str(chosen)
+
+    def show_method(self, method: str) -> None:
+        """Offer the weights of a method."""
+        if method != self._method:
+            self._method = method
+            self.combo.clear()
+        learns = registry.load(method).spec.learns != "no"
+        self.setVisible(learns)
+        if learns:
+            self.refresh()
+
+    def show_weights(self, weights: str | None) -> None:
+        """Choose weights by name or path; those that are not in the list are added to it, so that nothing is changed silently."""
+        if weights is not None and self.combo.findData(weights) < 0:
+            self._add_file(weights)
+        self.combo.setCurrentIndex(max(0, self.combo.findData(weights)) if weights is not None else 0)
+
+    def refresh(self) -> None:
+        """Read the folders again, keeping the choice."""
+        chosen = self.weights
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        self.combo.addItem("automatic", None)
+        self.combo.setItemData(0, self._automatic(), Qt.ItemDataRole.ToolTipRole)
+        for entry in list_weights(self._method):
+            self.combo.addItem(f"{entry.name} ({'comes with zenhance' if entry.ships else 'yours'})", entry.name)
+            self.combo.setItemData(self.combo.count() - 1, card_html(entry.card), Qt.ItemDataRole.ToolTipRole)
+        self.combo.addItem("another file…", _OTHER)
+        if chosen is not None and self.combo.findData(chosen) < 0:
+            self._add_file(chosen)
+        self.combo.setCurrentIndex(max(0, self.combo.findData(chosen)) if chosen is not None else 0)
+        self.combo.blockSignals(False)
+        self._describe()
+
+    def _automatic(self) -> str:
+        """Say which model the method takes by itself."""
+        try:
+            return card_html(read_card(find_weights(self._method, None, registry.load(self._method).spec.default_weights)))
+        except CheckpointError as error:
+            return sentence(error)
+
+    def _add_file(self, weights: str) -> None:
+        try:
+            tip = card_html(read_card(find_weights(self._method, weights)))
+        except CheckpointError as error:
+            tip = sentence(error)
+        place = max(1, self.combo.findData(_OTHER))
+        self.combo.insertItem(place, Path(weights).name, weights)
+        self.combo.setItemData(place, tip, Qt.ItemDataRole.ToolTipRole)
+
+    def _activated(self, index: int) -> None:
+        if self.combo.itemData(index) != _OTHER:
+            return
+        chosen, _ = QFileDialog.getOpenFileName(self, "Weights", "", "models (*.safetensors)")
+        self.show_weights(chosen or None)
+
+    def _chosen(self, *_: Any) -> None:
+        self._describe()
+        self.changed.emit()
+
+    def _describe(self) -> None:
+        """Write the chosen model's card below the list, or why it cannot be used."""
+        tip = str(self.combo.currentData(Qt.ItemDataRole.ToolTipRole) or "")
+        try:
+            card = read_card(find_weights(self._method, self.weights, registry.load(self._method).spec.default_weights))
+            foreign = card.method != self._method
+            text = f"this model belongs to the method {card.method}, not to {self._method}" if foreign else card_line(card)
+            text = text if foreign or not card.description else f"{card.description}\n{text}"
+        except CheckpointError as error:
+            foreign, text = True, sentence(error)
+        self.card.setTextFormat(Qt.TextFormat.PlainText)
+        self.card.setStyleSheet(f"color: {'#d9534f' if foreign else '#888888'};")
+        self.card.setText(text)
+        self.card.setToolTip(tip)
+
+    def _saved(self, _name: str) -> None:
+        if isalive(self) and self._method:
+            self.show_method(self._method)
