@@ -10,14 +10,14 @@ from qtpy.QtCore import QObject, Signal
 
 from zenhance.contract.card import Card
 from zenhance.contract.header import CARD_KEY, read_card
-from zenhance.contract.weights import list_weights, user_folder
+from zenhance.contract.weights import SUFFIX, list_weights, user_folder
 from zenhance.errors import RecipeError
 from zenhance.training.files import write_bytes
 from zenhance.training.recipe import Recipe
 
 __all__ = ["ModelNews", "check_name", "free_name", "model_path", "news", "renamed", "save_model"]
 
-SUFFIX = ".safetensors"
+LONGEST = 100
 _NAME = re.compile(next(str(m.pattern) for m in Recipe.model_fields["name"].metadata if getattr(m, "pattern", None)))
 
 
@@ -41,9 +41,9 @@ def check_name(name: str, method: str) -> str:
     RecipeError
         It is no file name, or a model that ships has it.
     """
-    if not _NAME.match(name):
+    if not _NAME.match(name) or len(name) > LONGEST:
         raise RecipeError(
-            f'the model\'s name is "{name[:60]}"; use letters, digits, dot, dash and underscore, beginning with a letter or digit'
+            f'the model\'s name is "{name[:60]}"; use at most 100 letters, digits, dots, dashes and underscores, a letter or digit first'
         )
     if any(entry.ships and entry.name == name for entry in list_weights(method)):
         raise RecipeError(f'the name "{name}" belongs to a model that comes with zenhance; choose another one')

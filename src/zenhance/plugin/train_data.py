@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QStackedWidget, QVBoxLayout, QWidget
 
 from zenhance.errors import RecipeError, ZenhanceError, sentence
-from zenhance.plugin.readers import SUFFIXES
 from zenhance.plugin.rows import add_row, narrow, new_form
 from zenhance.plugin.train_layers import TrainLayers
 from zenhance.plugin.training_run import VolumeSteps, layer_volumes, recipe_volumes
-from zenhance.training.folders import TRUTH, pairs_in, stacks_in
+from zenhance.training.pairing import TRUTH, find_data
 from zenhance.training.recipe import Data, Pair, Recipe
 
 __all__ = ["FolderLine", "TrainData"]
@@ -29,7 +27,7 @@ class FolderLine(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.paired = True
+        self._method, self._paired = "", True
         self.line = QLineEdit(self)
         self.line.setPlaceholderText("folder")
         self.button = QPushButton("Choose…", self)
@@ -45,7 +43,6 @@ class FolderLine(QWidget):
         layout.addWidget(self.found)
         self.button.clicked.connect(self._choose)
         self.line.editingFinished.connect(self.look)
-        self.look()
 
     def _choose(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder of training stacks", self.line.text())
@@ -53,29 +50,33 @@ class FolderLine(QWidget):
             self.line.setText(folder)
             self.look()
 
+    def show_method(self, method: str, paired: bool) -> None:
+        """Look for what this method learns from: pairs, or measured stacks alone too."""
+        self._method, self._paired = method, paired
+        self.look()
+
     def data(self) -> Data:
         """Return the files of the folder as data of a recipe.
 
         Raises
         ------
-        RecipeError
+        RecipeError, ReadError
             There is no such folder, or nothing in it to learn from.
         """
         text = self.line.text().strip()
         if not text:
-            raise RecipeError(f"no folder is chosen; choose one with files NAME.tif{f' and NAME{TRUTH}.tif' if self.paired else ''}")
-        folder = Path(text).expanduser()
-        return Data(pairs=pairs_in(folder)) if self.paired else Data(stacks=stacks_in(folder, (*SUFFIXES, ".zarr")))
+            raise RecipeError(f"no folder is chosen; choose one with files NAME.tif{f' and NAME{TRUTH}.tif' if self._paired else ''}")
+        return find_data([text], self._method)
 
     def look(self) -> None:
         """Say what there is in the folder."""
         wrong = False
-        text = f"each measured NAME.tif lies beside its sharp NAME{TRUTH}.tif" if self.paired else "each file is a measured stack"
+        text = f"each measured NAME.tif lies beside its sharp NAME{TRUTH}.tif" if self._paired else "each file is a measured stack"
         if self.line.text().strip():
             try:
                 data = self.data()
-                count = len(data.pairs) + len(data.stacks)
-                text = f"{count} {'pair' if self.paired else 'stack'}{'s' if count > 1 else ''} found"
+                counts = {"pair": len(data.pairs), "stack": len(data.stacks)}
+                text = " and ".join(f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts.items() if n) + " found"
             except ZenhanceError as error:
                 text, wrong = sentence(error), True
         self.found.setStyleSheet(f"color: {'#d9534f' if wrong else '#888888'};")
@@ -130,19 +131,18 @@ class TrainData(QWidget):
         self.pages.adjustSize()
         self.changed.emit()
 
-    def show_method(self, learns: str, recipe: Recipe | None) -> None:
+    def show_method(self, method: str, learns: str, recipe: Recipe | None) -> None:
         """Offer what the method can learn from.
 
         Parameters
         ----------
-        learns : {'pairs', 'own_stack'}
-            Of the method.
+        method, learns : str
+            Name of the method, and ``pairs`` or ``own_stack``.
         recipe : Recipe or None
             The one to start from.
         """
         self.layers.show_truth(learns == "pairs")
-        self.folder.paired = learns == "pairs"
-        self.folder.look()
+        self.folder.show_method(method, learns == "pairs")
         plans = () if recipe is None else recipe.data.simulated
         lines = [f"{plan.count} + {plan.validation} × {plan.specimen}, {' × '.join(map(str, plan.shape_px))} voxels" for plan in plans]
         self.simulated.setText(

@@ -131,7 +131,8 @@ class TrainForm(QWidget):
         # Validating more often must not end the training earlier.
         watched = min(every, WATCHED_STEPS)
         self.numbers.show_settings(given | {"validate_every": watched, "patience": -(-patience * every // watched)})
-        self.data.show_method(registry.load(self.method.currentData()).spec.learns, base)
+        spec = registry.load(self.method.currentData()).spec
+        self.data.show_method(spec.name, spec.learns, base)
 
     def recipe(self, name: str) -> Recipe:
         """Build the recipe.
