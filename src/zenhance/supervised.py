@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from zenhance.contract.checkpoint import Checkpoint, read_checkpoint
-from zenhance.contract.learning import Batch, Scaling
+from zenhance.contract.learning import Batch, Learner, Scaling
 from zenhance.contract.settings import validate
 from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
 from zenhance.contract.weights import find_weights
@@ -80,12 +80,19 @@ class PairLearner:
         Raises
         ------
         RecipeError
-            The batch has no truth.
+            The batch has no truth, or one on another grid than the network's output.
         """
         if batch.truth is None:
             raise RecipeError("this method learns from pairs, but a training stack has no truth; give pairs or simulated")
         truth = batch.truth[:, batch.truth.shape[1] // 2][:, None]
-        difference = network(batch.measured).float() - truth
+        restored = network(batch.measured).float()
+        if restored.shape != truth.shape:
+            finer = truth.shape[-1] // batch.measured.shape[-1]
+            raise RecipeError(
+                f"the truth has {finer} × the measurement's pixels along y and x, but the network's output "
+                f"{restored.shape[-1] // batch.measured.shape[-1]} ×; set architecture.scale to {finer}"
+            )
+        difference = restored - truth
         loss = difference.abs().mean() if self.loss_kind == "l1" else difference.square().mean()
         return loss, {}
 
@@ -95,7 +102,7 @@ class PairLearner:
         return out
 
 
-def load_network(checkpoint: Checkpoint, learner: PairLearner, device: str) -> Module:
+def load_network(checkpoint: Checkpoint, learner: Learner, device: str) -> Module:
     """Build the network a checkpoint describes, fill it, and let it pass its own test before it is used.
 
     Raises

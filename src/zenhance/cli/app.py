@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import zenhance
-from zenhance.cli import inquiries, making
+from zenhance.cli import inquiries, learning, making
 from zenhance.cli.gate import Gate
 from zenhance.cli.options import Json, Overwrite, Series, text_option
 
@@ -116,6 +116,8 @@ def enhance(
 for _command in (
     inquiries.methods,
     inquiries.info,
+    learning.train,
+    learning.weights,
     making.sample,
     making.simulate,
     making.benchmark,

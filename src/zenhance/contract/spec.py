@@ -200,6 +200,8 @@ class MethodSpec:
         Name of the weights to use where the request names none.
     source : str
         Paper and equation.
+    deblurs : bool
+        False for a method that at most takes noise away, so that its result still has the microscope's blur.
     """
 
     name: str
@@ -217,6 +219,7 @@ class MethodSpec:
     output_scale_of: Callable[[Any], Triple] | None = None
     default_weights: str = ""
     source: str = ""
+    deblurs: bool = True
 
     def scale(self, parameters: Any) -> Triple:
         """Return how many output voxels an input voxel becomes along z, y, x with these settings."""

@@ -44,6 +44,7 @@ class Identity:
         parameters=IdentityParameters,
         consumes="volume",
         bytes_per_voxel=8,
+        deblurs=False,
     )
 
     def plan_halo_px(

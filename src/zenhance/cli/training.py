@@ -1,0 +1,222 @@
+"""``zenhance train``: the loop of :mod:`zenhance.training` with its progress on the terminal, to be stopped and gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zenhance.cli.gate import Session, print_json
+from zenhance.cli.progress import Reporter, format_seconds, open_reporter
+from zenhance.errors import FailureKind, OutputExistsError, RunCancelled, WriteError
+
+if TYPE_CHECKING:
+    from zenhance.training.data import TrainingVolume
+    from zenhance.training.loop import TrainProgress, TrainResult
+    from zenhance.training.recipe import Recipe
+    from zenhance.training.validate import Validation
+
+__all__ = ["RECIPE_FILE", "STATE_FILE", "TrainRun", "check_folder", "run_training"]
+
+# As the loop names them; it imports torch, and the checks below come before that.
+RECIPE_FILE, STATE_FILE = "recipe.yaml", "state.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRun:
+    """Where and how to train, as opposed to what.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is learnt.
+    folder : Path
+        Of the run.
+    resume : bool
+        Whether to go on from its state.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    install : bool
+        Whether to copy the model into the user's folder in the end.
+    command : str
+        For the card.
+    """
+
+    recipe: Recipe
+    folder: Path
+    resume: bool
+    device: str
+    install: bool
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    stage: str
+    fraction: float
+    seconds_left: float | None
+    message: str
+
+
+def check_folder(folder: Path, resume: bool) -> None:
+    """Refuse a folder that cannot be trained in, before anything is loaded.
+
+    Raises
+    ------
+    OutputExistsError
+        It holds a training, and going on was not asked for.
+    WriteError
+        It is a file, the folder above is missing, or the system refuses.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise WriteError(f'"{folder}" for the training is a file; name a folder with --out', FailureKind.BAD_PARAMETER)
+    if not folder.parent.is_dir():
+        raise WriteError(f'the folder "{folder.parent}" for the training does not exist; make it first or choose another with --out')
+    if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        raise WriteError(f'the folder "{folder}" for the training may not be written to; choose another one with --out')
+    if not resume and any((folder / name).exists() for name in (RECIPE_FILE, STATE_FILE)):
+        raise OutputExistsError(f'there is a training in "{folder}" already; go on with it by --resume, or name another folder with --out')
+
+
+def run_training(run: TrainRun, session: Session) -> None:
+    """Train, tell how it goes, and say where the model is.
+
+    Raises
+    ------
+    RunCancelled
+        Stopped before anything could be kept, or interrupted a second time.
+    ZenhanceError
+        Whatever else went wrong; a run that has not been validated yet leaves no folder behind.
+    """
+    started = time.perf_counter()
+    with open_reporter(session.json_wanted) as reporter:
+        reporter.line(f"{run.recipe.name}: {run.recipe.method}, {run.recipe.steps} steps{_budget(run.recipe)}, in {run.folder}")
+        volumes = _load(run.recipe, reporter)
+        with _kept_or_gone(run):
+            result = _train(run, volumes, session, reporter)
+    installed = _install(result.path) if run.install else None
+    record = {
+        "model": str(result.path),
+        "name": run.recipe.name,
+        "method": run.recipe.method,
+        "folder": str(run.folder),
+        "ended": result.ended,
+        "seconds": round(time.perf_counter() - started, 3),
+        "installed": installed,
+        "card": result.card.model_dump(mode="json"),
+    }
+    print_json(record) if session.json_wanted else _print_result(record)
+
+
+def _budget(recipe: Recipe) -> str:
+    return "" if recipe.minutes is None else f" or {recipe.minutes:g} min"
+
+
+def _load(recipe: Recipe, reporter: Reporter) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
+    """Simulate or open the data; an interrupt here ends the program, since nothing has been learnt yet."""
+    from zenhance.training.data import volume_steps
+
+    steps = volume_steps(recipe)
+    while True:
+        try:
+            name, share = next(steps)
+        except StopIteration as done:
+            train, held = done.value
+            reporter.line(f"  {_counted(len(train), 'volume')} to train on, {len(held)} to validate on")
+            return train, held
+        reporter.update(_Shown("data", share, None, name))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _train(run: TrainRun, volumes: tuple[list[TrainingVolume], list[TrainingVolume]], session: Session, reporter: Reporter) -> TrainResult:
+    """Run the loop; the first Ctrl-C ends it after the step it is at."""
+    from zenhance.tiling.device import choose_device
+    from zenhance.training.loop import train_steps
+
+    reporter.line(f"  on {choose_device(run.device).reason}")
+    last: Validation | None = None
+    with session.stop.watched() as stop:
+        steps = train_steps(run.recipe, run.folder, resume=run.resume, stop=stop, device=run.device, volumes=volumes, command=run.command)
+        try:
+            while True:
+                try:
+                    progress = next(steps)
+                except StopIteration as done:
+                    result: TrainResult = done.value
+                    return result
+                if progress.validation is not None:
+                    last = progress.validation
+                    reporter.line(f"  step {progress.step}: loss {progress.loss:.4g}, {_figures(last.metrics)}")
+                reporter.update(_shown(progress, last))
+        finally:
+            steps.close()
+
+
+def _shown(progress: TrainProgress, last: Validation | None) -> _Shown:
+    words = [] if progress.step == 0 else [f"step {progress.step} of {progress.steps}"]
+    if math.isfinite(progress.loss):
+        words.append(f"loss {progress.loss:.4g}")
+    if last is not None:
+        words.append(_figures(last.metrics))
+    return _Shown(progress.stage, progress.fraction, progress.seconds_left, ", ".join(words))
+
+
+def _figures(metrics: Any) -> str:
+    """Return what a validation found, in words."""
+    if "psnr_db" not in metrics:
+        return f"validation loss {metrics['loss']:.4g}"
+    text = f"validation PSNR {metrics['psnr_db']:.2f} dB"
+    return text + (f" (measurement {metrics['psnr_identity_db']:.2f} dB)" if "psnr_identity_db" in metrics else "")
+
+
+@contextlib.contextmanager
+def _kept_or_gone(run: TrainRun) -> Iterator[None]:
+    """Remove the folder of a run that ended before anything was kept, so that the same command can be given again."""
+    existed = run.folder.exists()
+    try:
+        yield
+    except OutputExistsError:
+        raise
+    except BaseException as error:
+        if (run.folder / STATE_FILE).exists():
+            if isinstance(error, KeyboardInterrupt):
+                raise RunCancelled(
+                    f'the training was interrupted; go on with it from its last validation in "{run.folder}" by --resume'
+                ) from None
+            raise
+        if not run.resume:
+            (run.folder / RECIPE_FILE).unlink(missing_ok=True)
+            if not existed:
+                with contextlib.suppress(OSError):
+                    run.folder.rmdir()
+        raise
+
+
+def _install(path: Path) -> str:
+    from zenhance.training.install import install_model
+
+    return str(install_model(path).path)
+
+
+def _print_result(record: dict[str, Any]) -> None:
+    card = record["card"]
+    print(f"{record['model']}  ({format_seconds(record['seconds'])}, {card['device']})")
+    print(f"{record['ended']}; kept is step {card['steps']}: {_figures(card['metrics'])}")
+    if card["metrics"].get("psnr_db", math.inf) <= card["metrics"].get("psnr_identity_db", -math.inf):
+        print("zenhance: warning: the model is no better than the measurement itself; give it more steps or more data", file=sys.stderr)
+    model = shlex.quote(record["model"])
+    if record["installed"]:
+        print(f"use it: zenhance enhance INPUT OUTPUT --method {record['method']} --weights {record['name']}", flush=True)
+        return
+    print(f"use it: zenhance enhance INPUT OUTPUT --method {record['method']} --weights {model}")
+    print(f"to choose it by its name, in the viewer too: zenhance weights add {model}", flush=True)
