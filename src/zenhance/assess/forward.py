@@ -24,7 +24,7 @@ Triple = tuple[float, float, float]
 Region = tuple[slice, slice, slice]
 
 FIT_ROUNDS = 4
-FIT_VOXELS = 1_000_000
+FIT_VOXELS = 400_000
 """The width is fitted on a part of the volume of about this size."""
 CHI2_95 = 3.84
 
