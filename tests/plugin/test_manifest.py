@@ -40,8 +40,9 @@ def test_the_samples_are_those_that_ship(manifest):
     assert {sample.key for sample in manifest.contributions.sample_data} == set(sample_names())
 
 
-def test_enhance_is_in_the_filter_menu(manifest):
-    assert [item.command for item in manifest.contributions.menus["napari/layers/filter"]] == ["zenhance.enhance"]
+def test_both_docks_are_in_the_filter_menu(manifest):
+    assert [item.command for item in manifest.contributions.menus["napari/layers/filter"]] == ["zenhance.enhance", "zenhance.train"]
+    assert {widget.display_name for widget in manifest.contributions.widgets} == {"Enhance", "Train"}
 
 
 def test_filename_patterns_and_the_reader_agree(manifest):
