@@ -236,3 +236,11 @@ def test_the_noise_of_a_real_confocal_stack_grows_with_its_light(shared_data) ->
         chosen = diagonal[calm[:, 1:, 1:]]
         middle = (low + high) / 2.0
         assert float(found.variance(middle)) == pytest.approx(chosen.var(), rel=0.25)
+
+
+@pytest.mark.parametrize("shape", [(20, 48, 52), (8, 64, 64), (5, 9, 9)])
+def test_a_smooth_image_without_any_noise_has_hardly_a_gain(shape: tuple[int, int, int]) -> None:
+    ramp = np.resize(np.arange(1000, dtype=np.float32), shape)
+    for found in (estimate(ramp), estimate(ramp, offset=5.0)):
+        assert 0 < found.gain < 1
+        assert np.isfinite(found.read_noise)

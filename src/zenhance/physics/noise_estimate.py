@@ -176,18 +176,22 @@ def fit_variance_line(blocks: Blocks) -> tuple[float, float]:
     brightness, variance, number = _binned(blocks.only(~(blocks.void | blocks.cut_off)))
     if brightness.size < 2 or brightness[-1] - brightness[0] <= 1e-12 * max(abs(brightness[-1]), 1.0):
         return 0.0, float(np.average(variance, weights=number))
+    top = float(variance.max())
+    if top < 1e-300:
+        return 0.0, 0.0
+    variance = variance / top
     trust = np.ones_like(variance)
-    scale = np.maximum(variance, 1e-3 * max(float(variance.max()), 1e-300))
+    scale = np.maximum(variance, 1e-3)
     slope, intercept = 0.0, float(np.median(variance))
     for _ in range(30):
         weight = trust * np.sqrt(number) / scale**2
         slope, intercept = _weighted_line(brightness, variance, weight)
-        line = np.maximum(slope * brightness + intercept, 1e-3 * max(float(variance.max()), 1e-300))
+        line = np.maximum(slope * brightness + intercept, 1e-3)
         off = variance / line - 1.0
         spread = max(1.4826 * float(np.median(np.abs(off))), 0.02)
         trust = 1.0 / (1.0 + (off / (spread * np.where(off > 0.0, 1.5, 3.0))) ** 2)
         scale = line
-    return slope, intercept
+    return slope * top, intercept * top
 
 
 def _weighted_line(x: Floats, y: Floats, weight: Floats) -> tuple[float, float]:
