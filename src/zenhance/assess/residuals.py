@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.assess.forward import AffineFit
+from zenhance.assess.forward import AffineFit, sparse_plane
 from zenhance.assess.photons import Camera, counter_uniform, expected_deviance, poisson_deviance, quantile_residuals, quantum_photons
 from zenhance.stack import FloatArray
 
@@ -76,6 +76,7 @@ def measure_residuals(
     residuals = np.zeros(raw.shape, np.float32)
     deviance, expected, chi2 = 0.0, 0.0, []
     moments = np.zeros(7)
+    sparse = sparse_plane(raw.shape)
     for z in range(raw.shape[0]):
         keep = valid[z]
         if not keep.any():
@@ -89,7 +90,7 @@ def measure_residuals(
         chi2.append(float(np.mean(score[keep] ** 2)))
         psf_term = np.where(mean > PSF_ERROR_FROM_PHOTONS, PSF_ERROR**2 * mean, 0.0)
         residuals[z] = np.where(keep, score / np.sqrt(1.0 + psf_term), 0.0)
-        n, m = counts[keep], mean[keep]
+        n, m = counts[sparse][keep[sparse]], mean[sparse][keep[sparse]]
         deviance += float(poisson_deviance(n, m).sum())
         expected += float(expected_deviance(m).sum())
         moments += (n.size, n.sum(), m.sum(), n @ n, m @ m, n @ m, m.sum())
