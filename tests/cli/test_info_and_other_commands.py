@@ -132,9 +132,29 @@ def test_simulated_stacks_differ_by_seed_and_repeat_with_it(tmp_path: Path) -> N
     assert first.shape == (8, 24, 24)
 
 
+def test_a_simulation_takes_settings_of_specimen_and_microscope(tmp_path: Path) -> None:
+    words = ("--seed", "2", "--shape", "1,32,40", "--preset", "filaments_set2", "--blurred")
+    more = ("--set", "width_um=0.05", "--set", "microscope.photons=500", "--set", "microscope.hot_pixels=0.01")
+    for folder in ("one", "two"):
+        assert run("simulate", "filaments", tmp_path / folder, *words, *more).exit_code == 0
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == [f"filaments_2{end}" for end in (".json", ".ome.tif", "_blurred.ome.tif", "_labels.ome.tif", "_truth.ome.tif")]
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    record = json.loads((tmp_path / "one" / "filaments_2.json").read_text(encoding="utf-8"))
+    assert record["voxel_size_um"] == [0.1, 0.025, 0.025]
+    assert record["specimen_settings"]["width_um"] == 0.05
+    scope = record["microscope_settings"]
+    assert (scope["photons"], scope["hot_pixels"], scope["read_noise"]) == (500.0, 0.01, 10.0)
+
+
 @pytest.mark.parametrize(
     ("words", "pattern"),
     [
+        (["meristem", "out", "--set", "wal_um=1"], r'no setting of meristem called "wal_um"; did you mean "wall_um"\?'),
+        (["meristem", "out", "--set", "microscope.photon=1"], r'no microscope setting called "photon"; did you mean "photons"\?'),
+        (["meristem", "out", "--set", "microscope.bits=13"], r"microscope setting bits is 13: it should be 8, 12 or 16"),
+        (["meristem", "out", "--preset", "tyical"], r'no microscope "tyical"; did you mean "typical"\?'),
         (["meristm", "out"], r'there is no specimen "meristm"; did you mean "meristem"\?'),
         (["meristem", "out", "--count", "99999"], r'--count is "99999", allowed are whole numbers from 1 to 10000'),
         (["meristem", "out", "--shape", "0,1,1"], r'--shape is "0,1,1"'),

@@ -16,6 +16,7 @@ from zenhance.errors import MethodError
 __all__ = ["benchmark", "sample", "simulate"]
 
 MAX_COUNT = 10_000
+MICROSCOPE = "microscope."
 BENCHMARKS = ("speed", "sample")
 
 
@@ -60,25 +61,40 @@ def simulate(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the stacks, their truth, labels and settings; made if missing.")],
     seed: Annotated[str, text_option("N", "Seed of the first stack, 0 or more; the next ones count up. Default 0.")] = "0",
     count: Annotated[str, text_option("K", "How many stacks; default 1.")] = "1",
-    shape: Annotated[str, text_option("Z,Y,X", "Size in pixels; default 40,160,160.")] = "40,160,160",
-    voxel_size: Annotated[str, text_option("Z,Y,X", "Voxel size in µm; default 0.5,0.22,0.22.")] = "0.5,0.22,0.22",
+    settings: Annotated[
+        list[str] | None,
+        text_option("KEY=VALUE", "A setting of the specimen, or of the microscope as microscope.KEY; default none.", "--set"),
+    ] = None,
+    preset: Annotated[
+        str | None, text_option("NAME", "Microscope, from good to throw_away; a wrong name lists them; default built in.")
+    ] = None,
+    shape: Annotated[str | None, text_option("Z,Y,X", "Size in pixels; default 40,160,160, flat for filaments and charts.")] = None,
+    voxel_size: Annotated[
+        str | None, text_option("Z,Y,X", "Voxel size in µm; default 0.5,0.22,0.22, finer for filaments, charts and beads.")
+    ] = None,
+    blurred: Annotated[bool, typer.Option("--blurred", help="Also write the noise-free blurred stack; default off.")] = False,
     overwrite: Overwrite = False,
     json_line: Json = False,
 ) -> None:
     """Simulate confocal stacks with their truth."""
-    from zenhance.cli.parsing import parse_tile, parse_voxel_size, parse_whole
+    from zenhance.cli.parsing import parse_settings, parse_tile, parse_voxel_size, parse_whole
     from zenhance.simulate.samples import simulate_to_folder
     from zenhance.simulate.specimen import specimen_names
     from zenhance.stack import VoxelSize
 
     if specimen not in specimen_names():
         raise nearest("specimen", specimen, specimen_names())
-    first, many = parse_whole("--seed", seed), parse_whole("--count", count, MAX_COUNT, least=1)
-    shape_px = parse_tile(shape, "--shape")
-    lengths_um = VoxelSize.of(parse_voxel_size(voxel_size)).require()
-    files: list[Path] = []
-    for number in range(first, first + many):
-        files += simulate_to_folder(specimen, out, seed=number, shape_px=shape_px, voxel_size_um=lengths_um, overwrite=overwrite)
+    given = parse_settings(settings or [])
+    scope = {key.removeprefix(MICROSCOPE): value for key, value in given.items() if key.startswith(MICROSCOPE)}
+    files = simulate_to_folder(
+        specimen, out,
+        seed=parse_whole("--seed", seed), count=parse_whole("--count", count, MAX_COUNT, least=1),
+        shape_px=None if shape is None else parse_tile(shape, "--shape"),
+        voxel_size_um=None if voxel_size is None else VoxelSize.of(parse_voxel_size(voxel_size)).require(),
+        settings={key: value for key, value in given.items() if not key.startswith(MICROSCOPE)},
+        microscope=scope if preset is None else {"preset": preset, **scope},
+        blurred=blurred, overwrite=overwrite,
+    )  # fmt: skip
     _done(files, json_line)
 
 

@@ -31,11 +31,17 @@ from zenhance.simulate.presets import as_microscope
 from zenhance.simulate.specimen import Grid, Parameters, SpecimenModel, ThinSpecimen, Triple, load_specimen, renumbered
 from zenhance.stack import FloatArray, Stack
 
-__all__ = ["SAMPLES", "Sample", "simulate", "simulate_to_folder", "write_samples"]
+__all__ = ["SAMPLES", "Sample", "default_field", "simulate", "simulate_to_folder", "write_samples"]
 
 ENDINGS = (".ome.tif", "_truth.ome.tif", "_labels.ome.tif", ".json")
 DEFAULT_SHAPE_PX = (40, 160, 160)
 DEFAULT_VOXEL_UM = (0.5, 0.22, 0.22)
+FINE_FIELDS = {
+    "beads": Grid((32, 128, 128), (0.25, 0.1, 0.1)),
+    "charts": Grid((1, 256, 256), (0.3, 0.05, 0.05)),
+    "filaments": Grid((1, 256, 256), (0.1, 0.025, 0.025)),
+}
+"""Fields of specimens whose structures are finer than the default voxel."""
 BLEACHED_PER_FRAME = 0.2
 DRIFT_PX = (0, 1, 2)
 """How far the stage moves (z, y, x) from frame to frame of a time series."""
@@ -61,12 +67,22 @@ SAMPLES: dict[str, Sample] = {
 }
 
 
+def default_field(specimen: str) -> Grid:
+    """Return shape and voxel size that suit a specimen."""
+    return FINE_FIELDS.get(specimen, Grid(DEFAULT_SHAPE_PX, DEFAULT_VOXEL_UM))
+
+
+def _field(specimen: str, shape_px: tuple[int, int, int] | None, voxel_size_um: Triple | None) -> Grid:
+    usual = default_field(specimen)
+    return Grid(shape_px or usual.shape_px, voxel_size_um or usual.voxel_size_um)
+
+
 def simulate(
     specimen: str = "meristem",
     *,
     seed: int = 0,
-    shape_px: tuple[int, int, int] = DEFAULT_SHAPE_PX,
-    voxel_size_um: Triple = DEFAULT_VOXEL_UM,
+    shape_px: tuple[int, int, int] | None = None,
+    voxel_size_um: Triple | None = None,
     settings: dict[str, Any] | None = None,
     microscope: Microscope | None = None,
 ) -> Specimen:
@@ -78,10 +94,10 @@ def simulate(
         Name in the catalogue.
     seed : int
         Of shape, staining and noise.
-    shape_px : tuple of int
-        (Z, Y, X).
-    voxel_size_um : tuple of float
-        (z, y, x).
+    shape_px : tuple of int, optional
+        (Z, Y, X); left out, that of :func:`default_field`.
+    voxel_size_um : tuple of float, optional
+        (z, y, x); left out, that of :func:`default_field`.
     settings : dict, optional
         Settings of the specimen's model.
     microscope : Microscope, optional
@@ -97,7 +113,7 @@ def simulate(
     StackError
         The specimen is unknown, or shape or voxel size cannot be used.
     """
-    sample = Sample(specimen, seed, Grid(shape_px, voxel_size_um), settings or {}, microscope or Microscope())
+    sample = Sample(specimen, seed, _field(specimen, shape_px, voxel_size_um), settings or {}, microscope or Microscope())
     (frame,) = _frames(sample, specimen)
     return replace(frame, labels=frame.labels.with_data(renumbered(np.asarray(frame.labels.data))))
 
@@ -108,8 +124,8 @@ def simulate_to_folder(
     *,
     seed: int = 0,
     count: int = 1,
-    shape_px: tuple[int, int, int] = DEFAULT_SHAPE_PX,
-    voxel_size_um: Triple = DEFAULT_VOXEL_UM,
+    shape_px: tuple[int, int, int] | None = None,
+    voxel_size_um: Triple | None = None,
     settings: Mapping[str, Any] | None = None,
     microscope: Microscope | Mapping[str, Any] | str | None = None,
     name: str | None = None,
@@ -128,10 +144,10 @@ def simulate_to_folder(
         Of the first stack; the next one's is one higher. The same seed writes the same bytes.
     count : int
         How many stacks.
-    shape_px : tuple of int
-        (Z, Y, X).
-    voxel_size_um : tuple of float
-        (z, y, x).
+    shape_px : tuple of int, optional
+        (Z, Y, X); left out, that of :func:`default_field`.
+    voxel_size_um : tuple of float, optional
+        (z, y, x); left out, that of :func:`default_field`.
     settings : mapping, optional
         Settings of the specimen's model.
     microscope : Microscope, mapping or str, optional
@@ -152,7 +168,7 @@ def simulate_to_folder(
     """
     if count < 1:
         raise StackError(f"the number of stacks is {count}, allowed is 1 or more")
-    scope, grid = as_microscope(microscope), Grid(shape_px, voxel_size_um)
+    scope, grid = as_microscope(microscope), _field(specimen, shape_px, voxel_size_um)
     checked = _checked_settings(specimen, settings or {})
     jobs = []
     for number in range(seed, seed + count):
