@@ -320,10 +320,14 @@ def _places(z_map: FloatArray, threshold: float) -> tuple[tuple[Place, ...], int
     """The strongest flagged places; neighbouring voxels of one sign are one place."""
     found: list[Place] = []
     for sign in (1.0, -1.0):
-        groups, count = ndimage.label(sign * z_map > threshold)
-        if count:
-            tops = ndimage.maximum_position(sign * z_map, groups, np.arange(1, count + 1))
-            found.extend(Place(int(z), int(y), int(x), float(z_map[z, y, x])) for z, y, x in tops)
+        flagged = sign * z_map > threshold
+        at = np.argwhere(flagged)
+        if len(at) == 0:
+            continue
+        groups = ndimage.label(flagged)[0][flagged]
+        order = np.lexsort((-np.abs(z_map[flagged]), groups))
+        first = np.unique(groups[order], return_index=True)[1]
+        found.extend(Place(int(z), int(y), int(x), float(z_map[z, y, x])) for z, y, x in at[order[first]])
     found.sort(key=lambda place: -abs(place.score))
     return tuple(found[:MOST_PLACES]), len(found)
 
