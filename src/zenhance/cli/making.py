@@ -17,7 +17,7 @@ __all__ = ["benchmark", "sample", "simulate"]
 
 MAX_COUNT = 10_000
 MICROSCOPE = "microscope."
-BENCHMARKS = ("speed", "sample")
+BENCHMARKS = ("speed", "sample", "quality", "domains", "real", "models")
 
 
 def nearest(kind: str, name: str, known: Sequence[str]) -> MethodError:
@@ -99,21 +99,33 @@ def simulate(
 
 
 def benchmark(
-    which: Annotated[str, typer.Argument(metavar="speed|sample", help="Speed against other programs, or quality on the bundled sample.")],
+    which: Annotated[
+        str,
+        typer.Argument(metavar="|".join(BENCHMARKS), help="What to measure; see docs/benchmark.md. models: what the models that ship say."),
+    ],
     out: Annotated[
         Path | None, text_option("DIR", "Folder for figures, picture and enhanced stack, replaced there; default not written.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All rows of the quality table instead of the short one; default off.")] = False,
-    device: Annotated[str, text_option("auto|cpu|cuda|mps", "Where to compute the quality table; default cpu.")] = "cpu",
+    everything: Annotated[
+        bool, typer.Option("--all", help="All rows of the sample's table instead of the short one; default off.")
+    ] = False,
+    methods: Annotated[
+        str, text_option("NAME,NAME", "Only these methods or rows of the quality table, beside the measurement; default all.")
+    ] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Quality and domains on fewer and smaller stacks; default off.")] = False,
+    real: Annotated[
+        Path | None, text_option("PATH", "Real z-stack, or folder of them, measured without a truth too; default none.")
+    ] = None,
+    device: Annotated[str, text_option("auto|cpu|cuda|mps", "Where to compute, except for speed; default cpu.")] = "cpu",
     iterations: Annotated[str, text_option("N", "Iterations of the speed test; default 10.")] = "10",
     repeats: Annotated[str, text_option("N", "Repeats of the speed test; default 5.")] = "5",
     write_docs: Annotated[
-        bool, typer.Option("--write-docs", help="Put the table into docs/benchmark.md of a checkout; default off.")
+        bool, typer.Option("--write-docs", help="Put the tables into the docs folder of a checkout; default off.")
     ] = False,
     json_line: Json = False,
 ) -> None:
-    """Measure speed, or quality on the bundled sample."""
-    from zenhance.benchmark.command import run_sample_benchmark, run_speed_benchmark
+    """Measure speed, or quality: on the bundled sample, on unseen stacks, across domains, or on real stacks."""
+    from zenhance.benchmark import command
     from zenhance.cli.parsing import parse_whole
     from zenhance.tiling.device import choose_device
 
@@ -121,12 +133,25 @@ def benchmark(
         raise nearest("benchmark", which, BENCHMARKS)
     many = parse_whole("--iterations", iterations, MAX_COUNT, least=1)
     times = parse_whole("--repeats", repeats, MAX_COUNT, least=1)
-    if which == "sample":
-        name = choose_device(device).name
-        run_sample_benchmark(out, everything=everything, write_docs=write_docs, json_line=json_line, device=name)
+    if which == "real" and real is None:
+        raise MethodError("the benchmark real needs a stack; give one with --real FILE, or a folder of them")
+    if which == "models":
+        command.run_models_table(write_docs=write_docs, json_line=json_line)
         return
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-    run_speed_benchmark(
-        iterations=many, repeats=times, write_docs=write_docs, json_line=json_line, out=None if out is None else out / "speed.json"
-    )
+    if which == "speed":
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        command.run_speed_benchmark(
+            iterations=many, repeats=times, write_docs=write_docs, json_line=json_line, out=None if out is None else out / "speed.json"
+        )
+        return
+    name = choose_device(device).name
+    if which == "sample":
+        command.run_sample_benchmark(out, everything=everything, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "quality":
+        wanted = [word for word in methods.split(",") if word]
+        command.run_quality_benchmark(out, methods=wanted, quick=quick, real=real, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "domains":
+        command.run_domains_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
+    elif real is not None:
+        command.run_real_benchmark(real, out, write_docs=write_docs, json_line=json_line, device=name)

@@ -1,0 +1,127 @@
+"""Who is compared: every method of the registry with each of its named settings or models, between references.
+
+Nothing here knows a method's name but the table of named settings (:data:`zenhance.benchmark.sample.CANDIDATES`): a method that is
+registered and a model that lies among the weights get their rows by themselves.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from zenhance.benchmark.sample import CANDIDATES
+from zenhance.benchmark.scenes import trained_on_test
+from zenhance.contract import registry
+from zenhance.contract.spec import MethodSpec
+from zenhance.contract.weights import list_weights
+from zenhance.errors import MethodError
+
+__all__ = ["Contender", "list_contenders", "select"]
+
+IDENTITY = "identity"
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A row.
+
+    Parameters
+    ----------
+    name, title : str
+        For ``--methods``, and for the table.
+    method : str or None
+        In the registry; None for a reference or filter of :data:`zenhance.benchmark.filters.FILTERS`.
+    settings, weights : mapping, str or None
+        Of the method.
+    scale : int
+        It gets the stack with pixels so many times larger along y and x, and gives back the fine ones.
+    deblurs : bool
+        Whether the result claims to be free of the microscope's blur, so that the re-blur check blurs it.
+    note : str
+        What the table has to say of it.
+    """
+
+    name: str
+    title: str
+    method: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    scale: int = 1
+    deblurs: bool = True
+    note: str = ""
+
+
+def list_contenders(*, own_models: bool = True) -> tuple[Contender, ...]:
+    """Return all rows.
+
+    Parameters
+    ----------
+    own_models : bool
+        Also the models that the user trained, not only those that ship.
+    """
+    rows: list[Contender] = []
+    for name in registry.names():
+        rows += _of_method(name, own_models)
+    first = [row for row in rows if row.name == IDENTITY]
+    rest = [row for row in rows if row.name != IDENTITY]
+    enlarged = [Contender("cubic_x2", "pixels twice as large, cubic", scale=2, deblurs=False)] if any(r.scale > 1 for r in rest) else []
+    plain = [row for row in rest if row.scale == 1]
+    return (
+        Contender("truth", "the truth itself"),
+        Contender("ideal_denoiser", "ideal denoiser", deblurs=False),
+        *first,
+        Contender("gaussian_smoothing", "Gaussian smoothing", deblurs=False),
+        Contender("total_variation", "total variation (scikit-image)", deblurs=False),
+        Contender("non_local_means", "non-local means (scikit-image)", deblurs=False),
+        *plain,
+        *enlarged,
+        *(row for row in rest if row.scale > 1),
+    )
+
+
+def _of_method(name: str, own_models: bool) -> list[Contender]:
+    try:
+        spec = registry.load(name).spec
+    except Exception:  # noqa: BLE001 - a method of another package that cannot be loaded gets a row, which then says why
+        return [Contender(name, name, name)]
+    named = [c for c in CANDIDATES if c.method == name]
+    if spec.learns != "no":
+        return _of_models(spec, own_models)
+    if name == IDENTITY or not named:
+        title = named[0].title if named else spec.title
+        return [Contender(name, title, name, deblurs=spec.deblurs)]
+    return [Contender(c.name, c.title, name, c.settings, deblurs=spec.deblurs) for c in named]
+
+
+def _of_models(spec: MethodSpec, own_models: bool) -> list[Contender]:
+    entries = [entry for entry in list_weights(spec.name) if entry.ships or own_models]
+    if not entries:
+        return [Contender(spec.name, spec.title, spec.name, deblurs=spec.deblurs)]
+    rows = []
+    for entry in entries:
+        scale = int(entry.card.architecture.get("scale", 1))
+        settings = {"scale": scale} if "scale" in spec.parameters.model_fields else {}
+        seen = trained_on_test(entry.card)
+        note = f"it was trained on test stacks ({', '.join(seen)}), so its figures are worthless" if seen else ""
+        title = f"{spec.title}, {entry.name}" if entry.ships else f"{spec.title}, {entry.name} (own)"
+        rows.append(Contender(entry.name, title, spec.name, settings, str(entry.path), scale, spec.deblurs, note))
+    return rows
+
+
+def select(contenders: Sequence[Contender], wanted: Sequence[str]) -> tuple[Contender, ...]:
+    """Return the rows of these methods or of these names; the identity is always among them, for comparison.
+
+    Raises
+    ------
+    MethodError
+        There is no such row; the nearest one is offered.
+    """
+    known = {c.name for c in contenders} | {c.method for c in contenders if c.method}
+    for one in wanted:
+        if one not in known:
+            near = difflib.get_close_matches(one, sorted(known), n=1)
+            hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(sorted(known))}"
+            raise MethodError(f'the quality table has no row "{one[:60]}"; {hint}'[:239])
+    return tuple(c for c in contenders if c.name in wanted or c.method in wanted or c.name == IDENTITY)

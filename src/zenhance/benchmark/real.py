@@ -1,0 +1,212 @@
+"""Real stacks, of which nobody knows the truth: signal to noise, contrast and the re-blur check, by depth below the surface.
+
+The signal-to-noise ratio says how clearly walls stand out from the noise between them. Smoothing raises it too, and so does structure
+that was made up; so it is worth something only together with the re-blur check, which sees both: what was smoothed
+away is missing when the result is blurred again, and what was made up was not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from zenhance.assess.depth import DepthFigures, contrast_by_depth, depth_below_surface, find_surface
+from zenhance.assess.photons import Camera
+from zenhance.assess.reblur import FAIL_SHARE, WARN_SHARE, Grade, ReblurReport, reblur_check, width_range_of
+from zenhance.benchmark.contenders import IDENTITY, Contender
+from zenhance.benchmark.machine import Machine, describe_machine
+from zenhance.benchmark.sample import CANDIDATES
+from zenhance.contract import registry
+from zenhance.enhance import EnhanceRequest, enhance
+from zenhance.errors import ReadError, RunCancelled, StackError, sentence
+from zenhance.io import open_stack
+from zenhance.io.names import images_in, is_image_folder
+from zenhance.physics.psf import Psf, resolve_psf
+from zenhance.stack import FloatArray, Stack
+
+__all__ = ["RealReport", "RealRow", "measure_real", "real_contenders", "real_stacks"]
+
+MOST_VOXELS = 4_000_000
+LEAST_PLANES = 12
+SMOOTH_UM = 0.15
+CLASSICAL = ("rl", "rl_tv")
+Triple = tuple[float, float, float]
+Tell = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RealRow:
+    """One contender: the layers from the shallow to the deepest third, the re-blur check of all and of the deepest third."""
+
+    name: str
+    title: str
+    layers: tuple[DepthFigures, ...] = ()
+    reblur: ReblurReport | None = None
+    deep_share: float = 0.0
+    deep_grade: Grade = "fail"
+    warnings: tuple[str, ...] = ()
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class RealReport:
+    """One stack: what it is, which point spread function and camera were supposed, and its rows."""
+
+    file: str
+    shape_px: tuple[int, int, int]
+    whole_shape_px: tuple[int, int, int]
+    voxel_size_um: Triple
+    thirds_um: tuple[float, float]
+    psf: str
+    noise: str
+    rows: tuple[RealRow, ...]
+    machine: Machine
+
+    def record(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them."""
+        return asdict(self)
+
+
+def real_contenders() -> tuple[Contender, ...]:
+    """Return the measurement, Gaussian smoothing, Richardson-Lucy, and each method that learns with the weights it would take by itself."""
+    rows = [Contender(IDENTITY, "measured", IDENTITY, deblurs=False), Contender("gaussian_smoothing", "Gaussian smoothing", deblurs=False)]
+    rows += [Contender(c.name, c.title, c.method, c.settings) for c in CANDIDATES if c.name in CLASSICAL]
+    for name in registry.names():
+        spec = registry.load(name).spec
+        if spec.learns != "no":
+            rows.append(Contender(name, f"{spec.title}, default weights", name, deblurs=spec.deblurs))
+    return tuple(rows)
+
+
+def real_stacks(place: str | Path) -> Iterator[Path]:
+    """Yield a file, or the image files of a folder by name.
+
+    Raises
+    ------
+    ReadError
+        There is no such file or folder, or no image in it.
+    """
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise ReadError(path, "there is no such file or folder; give the stacks to measure")
+    yield from images_in(path) if path.is_dir() and not is_image_folder(path) else [path]
+
+
+@dataclass(frozen=True)
+class _Scene:
+    stack: Stack
+    raw: FloatArray
+    depth_um: FloatArray
+    edges_um: tuple[float, float, float]
+    psf: Psf
+    camera: Camera
+    voxel_um: Triple
+    volumes: dict[str, FloatArray] = field(default_factory=dict)
+
+
+def measure_real(
+    path: Path, contenders: Sequence[Contender] | None = None, *, device: str = "cpu", on_progress: Tell | None = None
+) -> RealReport:
+    """Measure what can be measured without a truth on one z-stack, of which at most 4 million voxels around the middle are taken.
+
+    Parameters
+    ----------
+    path : Path
+        One volume with a known voxel size.
+    contenders : sequence of Contender, optional
+        Left out, :func:`real_contenders`.
+    device : str
+        Where to compute.
+    on_progress : callable, optional
+        Called with a title and the fraction done.
+
+    Raises
+    ------
+    StackError
+        The stack has several volumes, fewer than 12 planes, no known voxel size, or no specimen.
+    ReadError
+        The file cannot be read.
+    """
+    rows_wanted = real_contenders() if contenders is None else tuple(contenders)
+    machine, whole = describe_machine(), open_stack(path)
+    scene = _scene(path, whole)
+    checked: list[RealRow] = []
+    for number, contender in enumerate(rows_wanted):
+        if on_progress is not None:
+            on_progress(f"{path.name}, {contender.title}", number / len(rows_wanted))
+        checked.append(_run(contender, scene, device))
+    layers = contrast_by_depth(scene.raw, dict(scene.volumes), scene.voxel_um, scene.depth_um, scene.edges_um)
+    rows = tuple(_with_layers(row, layers.get(row.name, ())) for row in checked)
+    noise = (
+        f"gain {scene.camera.gain:.3g} per photon, offset {scene.camera.offset:.3g}, read noise {scene.camera.read_noise:.2g}, estimated"
+    )
+    thirds = (scene.edges_um[1], scene.edges_um[2])
+    return RealReport(
+        path.name, scene.stack.volume_shape, whole.volume_shape, scene.voxel_um, thirds, scene.psf.describe(), noise, rows, machine
+    )
+
+
+def _with_layers(row: RealRow, layers: tuple[DepthFigures, ...]) -> RealRow:
+    return RealRow(row.name, row.title, layers, row.reblur, row.deep_share, row.deep_grade, row.warnings, row.failure)
+
+
+def _scene(path: Path, whole: Stack) -> _Scene:
+    from zenhance.physics.noise import estimate
+
+    if sum(1 for _ in whole.volumes()) != 1 or whole.size("Z") < LEAST_PLANES:
+        raise StackError(
+            f'"{path.name}" is no single z-stack of at least {LEAST_PLANES} planes (its shape is {whole.shape}); choose another'
+        )
+    stack = _middle(whole)
+    voxel = stack.voxel_size.require()
+    raw = stack.read()
+    depth = depth_below_surface(find_surface(raw, voxel), raw.shape[0], voxel)
+    first, second = np.percentile(depth[depth >= 0], [100 / 3, 200 / 3])
+    psf = resolve_psf(None, stack.metadata, 3)
+    return _Scene(stack, raw, depth, (0.0, float(first), float(second)), psf, estimate(raw), voxel)
+
+
+def _middle(stack: Stack) -> Stack:
+    """Cut as much out of the middle (y, x) as there is time for; all planes stay."""
+    planes, height, width = stack.volume_shape
+    share = min(1.0, (MOST_VOXELS / (planes * height * width)) ** 0.5)
+    rows, columns = int(height * share), int(width * share)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return stack.crop({"Y": slice(top, top + rows), "X": slice(left, left + columns)})
+
+
+def _run(contender: Contender, scene: _Scene, device: str) -> RealRow:
+    try:
+        image, warnings = _image(contender, scene, device)
+        report, z_map = reblur_check(
+            scene.raw,
+            image,
+            scene.psf,
+            scene.voxel_um,
+            scene.camera,
+            deblurred=contender.deblurs,
+            width_range=width_range_of(scene.psf),
+        )
+    except RunCancelled:
+        raise
+    except Exception as error:  # noqa: BLE001 - a benchmark shows how a method failed instead of ending with it
+        return RealRow(contender.name, contender.title, failure=sentence(error))
+    scene.volumes[contender.name] = image
+    judged = (scene.depth_um >= scene.edges_um[2]) & (z_map != 0)
+    share = float(np.mean(np.abs(z_map[judged]) > report.threshold_z)) if judged.any() else 0.0
+    grade: Grade = "pass" if share <= WARN_SHARE else "warn" if share <= FAIL_SHARE else "fail"
+    return RealRow(contender.name, contender.title, (), report, share, grade, warnings)
+
+
+def _image(contender: Contender, scene: _Scene, device: str) -> tuple[FloatArray, tuple[str, ...]]:
+    if contender.method is None:
+        smooth = ndimage.gaussian_filter(scene.raw.astype(np.float32), [SMOOTH_UM / v for v in scene.voxel_um])
+        return np.asarray(smooth, np.float32), (f"σ {SMOOTH_UM:g} µm",)
+    request = EnhanceRequest(method=contender.method, settings=dict(contender.settings), weights=contender.weights, device=device)
+    result = enhance(scene.stack, request)
+    return result.stack.read().astype(np.float32), tuple(result.provenance.warnings)
