@@ -21,6 +21,7 @@ CONTEXT_PLANES = 4
 FIELD_PX = 512
 # The block on which the run time is measured, z, y, x.
 TRIAL_PX = (24, 96, 96)
+WARM_UP_S = 4.0
 
 
 def preview_steps(
@@ -110,9 +111,14 @@ def estimate_steps(stack: Stack, request: EnhanceRequest, cancel: threading.Even
     fields = request.model_dump(exclude_unset=True)
     fields |= {"axes": None, "channel": None, "crop": (middle["Z"], middle["Y"], middle["X"]), "voxel_size_um": None}
     first = plan.stack.crop({a: slice(0, 1) for a in "TC" if a in plan.stack.axes})
-    started = time.perf_counter()
-    result = yield from enhance_steps(first, EnhanceRequest(**fields), cancel)
-    seconds = time.perf_counter() - started
+    seconds = float("inf")
+    for _ in range(2):
+        # The first pass also pays for imports and caches; a second one is only worth its time where the first was quick.
+        started = time.perf_counter()
+        result = yield from enhance_steps(first, EnhanceRequest(**fields), cancel)
+        seconds = min(seconds, time.perf_counter() - started)
+        if seconds > WARM_UP_S:
+            break
     z, y, x = result.stack.volume_shape
     scale = registry.load(request.method).spec.scale(request.parameters())
     voxels = z * y * x // (scale[0] * scale[1] * scale[2])
