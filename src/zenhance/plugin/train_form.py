@@ -20,8 +20,9 @@ __all__ = ["TrainForm", "TrainNumbers", "learning_methods"]
 
 # Fields of a recipe that have a place of their own in the dock, or follow from what is chosen there.
 _ELSEWHERE = ("method", "name", "description", "architecture", "data", "minutes")
-# In the dock one watches: a validation this often moves the preview and costs a few per cent of the time.
-WATCHED_STEPS = 50
+# In the dock one watches: a validation this often moves the preview, and this small it costs a few per cent of the time and is over
+# soon after the window is closed.
+WATCHED_STEPS, WATCHED_PATCHES = 100, 32
 DEFAULT_MINUTES = 10.0
 _DEVICES = (("auto", "auto"), ("CPU", "cpu"), ("CUDA GPU", "cuda"), ("Apple GPU (MPS)", "mps"))
 
@@ -125,12 +126,7 @@ class TrainForm(QWidget):
         self.start_line.setText("network: " + ", ".join(f"{key} {_plain(value)}" for key, value in shape.items()))
         self.start_line.setVisible(bool(shape))
         self.start.setToolTip("" if base is None else f"{base.name}: {base.description}")
-        given = {} if base is None else {name: getattr(base, name) for name in TrainNumbers.model_fields}
-        every = given.get("validate_every", TrainNumbers.model_fields["validate_every"].default)
-        patience = given.get("patience", TrainNumbers.model_fields["patience"].default)
-        # Validating more often must not end the training earlier.
-        watched = min(every, WATCHED_STEPS)
-        self.numbers.show_settings(given | {"validate_every": watched, "patience": -(-patience * every // watched)})
+        self.numbers.show_settings(_watched({name: getattr(base, name, info.default) for name, info in TrainNumbers.model_fields.items()}))
         spec = registry.load(self.method.currentData()).spec
         self.data.show_method(spec.name, spec.learns, base)
 
@@ -167,6 +163,14 @@ class TrainForm(QWidget):
             return "" if base is None else base.description
         source = "layers of a viewer" if kind == "layers" else f"files of {self.data.folder.line.text().strip()}"
         return f"Trained in napari on {source}."
+
+
+def _watched(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's numbers with more frequent, smaller validations; these must not end the training earlier."""
+    every = min(numbers["validate_every"], WATCHED_STEPS)
+    patience = -(-numbers["patience"] * numbers["validate_every"] // every)
+    patches = min(numbers["validation_patches"], WATCHED_PATCHES)
+    return numbers | {"validate_every": every, "patience": patience, "validation_patches": patches}
 
 
 def _plain(value: Any) -> str:
