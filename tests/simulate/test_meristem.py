@@ -75,6 +75,23 @@ def test_the_epidermis_is_one_cell_thick() -> None:
     assert len(np.intersect1d(epidermis, below)) == 0
 
 
+def test_folded_layers_keep_the_skin_and_stray_from_their_depth_by_what_was_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    flat = Waves.random(rng, 10, 0.0)
+    dome = Tissue(np.array([[50.0, 0, 0]], np.float32), np.array([40.0], np.float32), 0.8, flat, Waves.random(rng, 8, 0.6))
+    points = rng.uniform(-40, 40, size=(20000, 3)).astype(np.float32) + np.array([50, 0, 0], np.float32)
+    inward = dome.inward_um(points)
+    stray = dome.layered_um(points, inward) - inward
+    assert stray[inward > 3].std() == pytest.approx(0.6, rel=0.1)
+    assert np.all(stray[inward <= 0] == 0)
+
+
+def test_folds_change_layers_but_not_the_shape(dye: Dye) -> None:
+    folded = Meristem(fold_um=1.0).render(GRID, 3)
+    assert np.array_equal(folded.labels > 0, dye.labels > 0)
+    assert not np.array_equal(folded.density, dye.density)
+
+
 def test_a_second_channel_has_one_nucleus_per_cell() -> None:
     dye = Meristem(nuclei=True).render(GRID, 3)
     assert dye.channel_names == ("membrane", "nuclei")

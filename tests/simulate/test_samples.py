@@ -14,6 +14,7 @@ from zenhance.io import open_sample, open_sample_truth, open_stack, sample_names
 from zenhance.io.samples import sample_path
 from zenhance.physics.psf import parse_psf
 from zenhance.provenance import hash_array
+from zenhance.simulate.presets import microscope
 from zenhance.simulate.samples import SAMPLES, simulate, simulate_to_folder, write_samples
 
 SMALL = {"shape_px": (8, 32, 32), "voxel_size_um": (1.0, 0.5, 0.5)}
@@ -112,7 +113,8 @@ def test_a_truth_brighter_than_the_pixel_type_is_not_clipped(tmp_path: Path) -> 
     files = simulate_to_folder("beads", tmp_path, settings=settings, microscope="typical", **SMALL)
     truth = open_stack(files[1]).read()
     assert truth.dtype == np.float32
-    assert truth.max() == pytest.approx(11 + 1.3 * 150 * 100, rel=1e-4)
+    scope = microscope("typical")
+    assert truth.max() == pytest.approx(scope.offset + scope.gain * scope.photons * 100, rel=1e-4)
 
 
 def test_the_bundled_measurements_are_those_of_their_records() -> None:

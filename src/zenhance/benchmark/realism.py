@@ -149,13 +149,16 @@ def wall_profile(image: FloatArray, voxel_size_um: Triple, offset: float) -> tup
     """Return the mean profile across walls in the planes (peak 1, by µm), its width at half height and the level beside it.
 
     A wall is where the smoothed picture is the brightest within reach along x (then along y), bends more across than along, and is
-    among the brightest quarter of what is brighter than darkness.
+    among the brightest quarter of what is brighter than darkness. Where there is none, nothing is a number.
     """
     reach = max(3, round(REACH_UM / voxel_size_um[2]))
-    profiles = [_profiles_along_x(part, voxel_size_um[2], reach, offset) for part in (image, image.transpose(0, 2, 1))]
-    mean = np.concatenate(profiles).mean(axis=0, dtype=np.float64) - offset
-    mean = (mean + mean[::-1]) / 2 / mean[reach]
+    parts = [_profiles_along_x(part, voxel_size_um[2], reach, offset) for part in (image, image.transpose(0, 2, 1))]
+    profiles = np.concatenate(parts)
     x = (np.arange(2 * reach + 1) - reach) * voxel_size_um[2]
+    if len(profiles) == 0:
+        return Curve(np.asarray(x, np.float64), np.full(x.size, np.nan)), float("nan"), float("nan")
+    mean = profiles.mean(axis=0, dtype=np.float64) - offset
+    mean = (mean + mean[::-1]) / 2 / mean[reach]
     beside = (np.abs(x) >= FLOOR_UM[0]) & (np.abs(x) <= FLOOR_UM[1])
     floor = float(mean[beside].min())
     half = (1 + floor) / 2
@@ -175,8 +178,6 @@ def _profiles_along_x(image: FloatArray, step_um: float, reach: int, offset: flo
     wall = top & (smooth >= level) & (across > STRAIGHT * along)
     wall[:, :, :reach] = wall[:, :, -reach:] = False
     z, y, x = np.nonzero(wall)
-    if len(z) == 0:
-        return np.full((1, 2 * reach + 1), np.nan, np.float32)
     columns = x[:, None] + np.arange(-reach, reach + 1)
     return np.asarray(image[z[:, None], y[:, None], columns], np.float32)
 

@@ -67,11 +67,13 @@ PAIRS: dict[str, Pair] = {
     "p60": Pair(
         "floral meristem p60", "p60_floral_meristem_membrane_raw.tif", (slice(0, 44), slice(130, 350), slice(130, 350)),
         (1.0, 0.200319, 0.200319), "typical",
-        {"radius_um": 31.0, "cell_um": 5.8, "layer_um": 5.4, "apex_um": 3.0, "wall_um": 0.25, "wall_spread": 0.25, "cytoplasm": 0.04},
+        {"radius_um": 31.0, "cell_um": 5.8, "layer_um": 5.4, "apex_um": 3.0, "wall_um": 0.22,
+         "fold_um": 0.8, "bend_um": 0.35, "wall_spread": 0.2, "cytoplasm": 0.035},
     ),
     "ovule": Pair(
         "ovule", "ovule_membrane_crop_raw.tif", (slice(None), slice(None), slice(None)), (0.235, 0.15, 0.15), "good",
-        {"radius_um": 100.0, "cell_um": 5.5, "layer_um": 4.5, "wall_um": 0.6, "apex_um": 0.0, "flower": False, "wall_spread": 0.25, "cytoplasm": 0.02},
+        {"radius_um": 100.0, "cell_um": 5.5, "layer_um": 4.5, "wall_um": 0.6, "apex_um": 0.0, "flower": False,
+         "fold_um": 0.8, "wall_spread": 0.25, "cytoplasm": 0.02},
         {"sigma_shallow_um": (0.6, 0.5, 0.5), "sigma_deep_um": (0.6, 0.5, 0.5), "haze_deep": 0.1}, scaled=True, noise_free=True,
     ),
     "embryo": Pair(

@@ -96,7 +96,7 @@ class Cells:
         volume_um3 = float(np.prod(box_um[1] - box_um[0]))
         points = rng.uniform(box_um[0], box_um[1], size=(int(volume_um3 * 2.5), 3)).astype(np.float32)
         inward = tissue.inward_um(points)
-        layer = tissue.layer(inward, thicknesses_um)
+        layer = tissue.layer(tissue.layered_um(points, inward), thicknesses_um)
         layers = []
         for number, edge in enumerate(cell_um):
             cloud = points[(layer == number) & (inward > 0)]
@@ -114,7 +114,7 @@ class Cells:
         points_um : float32 array (N, 3)
             Voxel centres.
         inward_um : float32 array (N,)
-            Their distance below the skin.
+            Their depth as layers count it, :meth:`Tissue.layered_um`.
         voxel_um : float32 array (3,)
             Voxel size.
         thickness_um : float

@@ -22,6 +22,8 @@ __all__ = ["Meristem"]
 # A stain rarely leaves a wall fully dark, and a junction rarely outshines its walls more than threefold.
 WALL_BRIGHTNESS_RANGE = (0.3, 2.2)
 NUCLEUS_RADIUS_SHARE = 0.32
+FOLD_CELLS = 2.0
+"""Wavelength of the folds between layers, in cells."""
 
 
 class Meristem(Parameters):
@@ -36,6 +38,9 @@ class Meristem(Parameters):
     ] = 1.5
     bump_um: Annotated[float, Field(ge=0, le=3, description="unevenness of the skin", json_schema_extra={"unit": "µm"})] = 0.5
     bend_um: Annotated[float, Field(ge=0, le=1, description="how far walls bend from planes", json_schema_extra={"unit": "µm"})] = 0.25
+    fold_um: Annotated[
+        float, Field(ge=0, le=2, description="unevenness of the boundaries between layers", json_schema_extra={"unit": "µm"})
+    ] = 0.0
     wall_spread: Annotated[float, Field(ge=0, le=1, description="spread of brightness from wall to wall (log-normal)")] = 0.4
     cytoplasm: Annotated[float, Field(ge=0, le=1, description="dye in the cytoplasm, relative to a wall")] = 0.06
     flower: Annotated[bool, Field(description="whether a young flower stands beside the dome")] = True
@@ -111,11 +116,12 @@ class _Organ:
         normal = _gradient(self.cells.tissue, points_um)
         width = np.abs(normal) @ self.voxel_um
         wall_um = self.settings.wall_um
-        wall, owner = self.cells.walls(bent, inward_um, self.voxel_um, wall_um, self.brightness)
+        layered = self.cells.tissue.layered_um(points_um, inward_um)
+        wall, owner = self.cells.walls(bent, layered, self.voxel_um, wall_um, self.brightness)
         inside = np.clip(0.5 + inward_um / width, 0, 1)
         # The skin is half as bright as an inner wall, which two cells make; it lies just inside the surface.
         skin = coverage(inward_um - wall_um / 2, width, wall_um) * 0.6
-        floors = [coverage(inward_um - depth, width, wall_um) for depth in np.cumsum(self.cells.thicknesses_um)]
+        floors = [coverage(layered - depth, width, wall_um) for depth in np.cumsum(self.cells.thicknesses_um)]
         floor_level = np.clip(self.brightness[owner, owner], *WALL_BRIGHTNESS_RANGE) * 0.9
         periclinal = np.maximum(skin, np.maximum.reduce(floors) * floor_level)
         return np.maximum(wall * inside, periclinal), owner, inside
@@ -152,7 +158,9 @@ def _domes(settings: Meristem, grid: Grid, rng: np.random.Generator) -> Tissue:
         centres.append((settings.apex_um + radius * 1.02, middle_y + reach * np.sin(angle), middle_x + reach * np.cos(angle)))
         radii.append(radius * 0.62)
     bumps = Waves.random(rng, 20, settings.bump_um)
-    return Tissue(np.asarray(centres, np.float32), np.asarray(radii, np.float32), 0.8, bumps)
+    # Without folds nothing is drawn, so that seeds keep what they have always given.
+    folds = Waves.random(rng, FOLD_CELLS * settings.cell_um, settings.fold_um) if settings.fold_um > 0 else None
+    return Tissue(np.asarray(centres, np.float32), np.asarray(radii, np.float32), 0.8, bumps, folds)
 
 
 def _gradient(tissue: Tissue, points_um: FloatArray, step_um: float = 0.1) -> FloatArray:

@@ -22,6 +22,8 @@ from zenhance.stack import FloatArray
 __all__ = ["Tissue", "Waves"]
 
 IntArray = npt.NDArray[np.int64]
+UNFOLDED_UM = 2.0
+"""Depth below the skin from which boundaries between layers fold fully."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,21 @@ class Tissue:
         How far two domes melt into each other where they meet.
     bumps : Waves
         Height of the skin above the spheres, in µm.
+    folds : Waves, optional
+        How far the boundaries between layers lie off their depth, in µm; left out, they follow the skin exactly.
     """
 
     centres_um: FloatArray
     radii_um: FloatArray
     crease_um: float
     bumps: Waves
+    folds: Waves | None = None
+
+    def layered_um(self, points_um: FloatArray, inward_um: FloatArray) -> FloatArray:
+        """Return the depth (N,) that decides the layer of points (N, 3): their distance below the skin, folded, but not at the skin."""
+        if self.folds is None:
+            return inward_um
+        return np.asarray(inward_um + self.folds(points_um) * np.clip(inward_um / UNFOLDED_UM, 0, 1), np.float32)
 
     def inward_um(self, points_um: FloatArray) -> FloatArray:
         """Return the distance below the skin, across it, in µm (N,); negative outside.
