@@ -13,7 +13,10 @@ from pathlib import Path
 
 from zenhance.errors import WriteError
 
-__all__ = ["write_between_markers"]
+__all__ = ["DOCS_PAGE", "write_between_markers"]
+
+DOCS_PAGE = Path("docs") / "benchmark.md"
+"""Seen from the top of a checkout."""
 
 
 def write_between_markers(page: str | Path, mark: str, text: str) -> Path:

@@ -122,7 +122,7 @@ def domains_table(report: DomainReport) -> TextTable:
         for domain in report.plans:
             cells += _cells(report.scores[contender.name][domain])
         rows.append(tuple(cells))
-    return TextTable("Trained here, tested there", tuple(header), tuple(rows), _foot(report), ())
+    return TextTable("Trained here, tested there", tuple(header), tuple(rows), _foot(report), ("sum RMSE", "PSNR dB", "SSIM"))
 
 
 def _cells(scores: Sequence[DomainScore]) -> list[str]:

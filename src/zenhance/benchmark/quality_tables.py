@@ -37,7 +37,7 @@ def quality_table(report: QualityReport) -> TextTable:
     depths = _depth_titles()
     header = ("method", *COLUMNS, *depths, "re-blur", "flagged %", "s", "MB")
     rows = tuple(_row(c, report) for c in report.contenders)
-    detail = ("PSNR fit", "SSIM fit", "RMSE %", *depths, "flagged %", "MB")
+    detail = ("gain dB", "PSNR fit", "SSIM fit", "RMSE %", *depths, "re-blur", "flagged %", "s", "MB")
     return TextTable("Quality on simulated meristems", header, rows, _foot(report), detail)
 
 
@@ -111,7 +111,7 @@ def by_stack_table(report: QualityReport) -> TextTable:
     foot = (
         "PSNR in dB of the image as it is; in bold the best that a method reached, references and filters tuned by the truth left out.",
     )
-    return TextTable("PSNR by microscope", header, rows, foot)
+    return TextTable("PSNR by microscope", header, rows, foot, ("good", "typical"))
 
 
 def _foot(report: QualityReport) -> tuple[str, ...]:

@@ -40,7 +40,13 @@ def real_table(reports: Sequence[RealReport], left_out: Sequence[str] = ()) -> T
     foot = [line for report in reports for line in _foot(report)]
     foot += [f"Left out: {reason}." for reason in left_out]
     foot += [f"Measured on {reports[0].machine.describe()}."] if reports else []
-    return TextTable("Real stacks, without truth", header, rows, tuple(foot), ("stack", "SNR middle", "flagged %", "residual"))
+    return TextTable(
+        "Real stacks, without truth",
+        header,
+        rows,
+        tuple(foot),
+        ("stack", "SNR middle", "contrast deep", "re-blur", "flagged %", "flagged deep %", "residual"),
+    )
 
 
 def _row(row: RealRow, columns: int) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def benchmark(
     json_line: Json = False,
 ) -> None:
     """Measure speed, or quality: on the bundled sample, on unseen stacks, across domains, or on real stacks."""
-    from zenhance.benchmark import command
+    from zenhance.benchmark import command, judging
     from zenhance.cli.parsing import parse_whole
     from zenhance.tiling.device import choose_device
 
@@ -136,7 +136,7 @@ def benchmark(
     if which == "real" and real is None:
         raise MethodError("the benchmark real needs a stack; give one with --real FILE, or a folder of them")
     if which == "models":
-        command.run_models_table(write_docs=write_docs, json_line=json_line)
+        judging.run_models_table(write_docs=write_docs, json_line=json_line)
         return
     if which == "speed":
         if out is not None:
@@ -150,8 +150,8 @@ def benchmark(
         command.run_sample_benchmark(out, everything=everything, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "quality":
         wanted = [word for word in methods.split(",") if word]
-        command.run_quality_benchmark(out, methods=wanted, quick=quick, real=real, write_docs=write_docs, json_line=json_line, device=name)
+        judging.run_quality_benchmark(out, methods=wanted, quick=quick, real=real, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "domains":
-        command.run_domains_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
+        judging.run_domains_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
     elif real is not None:
-        command.run_real_benchmark(real, out, write_docs=write_docs, json_line=json_line, device=name)
+        judging.run_real_benchmark(real, out, write_docs=write_docs, json_line=json_line, device=name)

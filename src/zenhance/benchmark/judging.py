@@ -1,0 +1,194 @@
+"""What ``zenhance benchmark quality``, ``domains``, ``real`` and ``models`` do and print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zenhance.benchmark.docs import DOCS_PAGE, write_between_markers
+from zenhance.benchmark.showing import Tell, progress, show, write_json
+from zenhance.benchmark.tables import TextTable
+
+if TYPE_CHECKING:
+    from zenhance.benchmark.quality import QualityReport
+
+__all__ = ["run_domains_benchmark", "run_models_table", "run_quality_benchmark", "run_real_benchmark"]
+
+SHEET_NAME = "quality_sheet.png"
+
+
+def run_quality_benchmark(
+    out: str | Path | None = None,
+    *,
+    methods: Sequence[str] = (),
+    quick: bool = False,
+    real: str | Path | None = None,
+    write_docs: bool = False,
+    json_line: bool = False,
+    device: str = "cpu",
+) -> tuple[Path, ...]:
+    """Judge every method on simulated stacks that no training has seen; print the tables and return the files written.
+
+    Parameters
+    ----------
+    out : str or Path, optional
+        Folder for the figures (JSON) and the picture sheet.
+    methods : sequence of str
+        Names of methods or rows; empty means all.
+    quick : bool
+        Two small stacks.
+    real : str or Path, optional
+        A z-stack, or a folder of them, to be measured without a truth as well, as :func:`run_real_benchmark` does.
+    write_docs : bool
+        Put the tables into ``docs/benchmark.md`` and the picture beside it; models of the user's own are then left out.
+    json_line : bool
+        Print one line of JSON on stdout instead of the tables.
+    device : str
+        Where to compute.
+
+    Raises
+    ------
+    MethodError
+        A name in ``methods`` is not known.
+    """
+    from zenhance.benchmark.contenders import list_contenders, select
+    from zenhance.benchmark.quality import measure_quality
+    from zenhance.benchmark.quality_tables import by_stack_table, quality_table
+    from zenhance.benchmark.scenes import quality_plans
+
+    contenders = list_contenders(own_models=not write_docs)
+    chosen = select(contenders, methods) if methods else contenders
+    with progress(silent=json_line) as tell:
+        report = measure_quality(chosen, quality_plans(quick=quick), device=device, on_progress=tell)
+        measured = None if real is None else _measure_places(real, device, tell)
+    tables = {"quality": quality_table(report), "microscopes": by_stack_table(report)}
+    record = report.record()
+    if measured is not None:
+        record, tables = {**record, "real": measured[1]}, {**tables, "real": measured[0]}
+    files = _filed(out, "quality.json", record)
+    if out is not None and report.crops:
+        files = (*files, _save_sheet(report, Path(out) / SHEET_NAME))
+    if write_docs:
+        files = (*files, *_documented(tables), _save_sheet(report, DOCS_PAGE.parent / "images" / SHEET_NAME))
+    show(tuple(tables.values()), record, files, json_line)
+    return files
+
+
+def run_domains_benchmark(
+    out: str | Path | None = None, *, quick: bool = False, write_docs: bool = False, json_line: bool = False, device: str = "cpu"
+) -> tuple[Path, ...]:
+    """Test networks trained on one domain, or both, on each; print the table and return the files written.
+
+    Parameters
+    ----------
+    out : str or Path, optional
+        Folder for the figures (JSON).
+    quick : bool
+        Few small stacks.
+    write_docs, json_line, device
+        As in :func:`run_quality_benchmark`.
+    """
+    from zenhance.benchmark.domains import domain_contenders, domains_table, measure_domains
+    from zenhance.benchmark.scenes import domain_plans
+
+    with progress(silent=json_line) as tell:
+        report = measure_domains(domain_contenders(), domain_plans(quick=quick), device=device, on_progress=tell)
+    table = domains_table(report)
+    files = _filed(out, "domains.json", report.record())
+    if write_docs:
+        files = (*files, *_documented({"domains": table}))
+    show(table, report.record(), files, json_line)
+    return files
+
+
+def run_real_benchmark(
+    place: str | Path, out: str | Path | None = None, *, write_docs: bool = False, json_line: bool = False, device: str = "cpu"
+) -> tuple[Path, ...]:
+    """Measure real stacks without a truth; print a table a stack and return the files written.
+
+    Parameters
+    ----------
+    place : str or Path
+        A z-stack, or a folder of them; of a folder, what is no z-stack is named and left out.
+    out : str or Path, optional
+        Folder for the figures (JSON).
+    write_docs, json_line, device
+        As in :func:`run_quality_benchmark`.
+
+    Raises
+    ------
+    StackError, ReadError
+        No stack could be measured; the reason of the first is given.
+    """
+    with progress(silent=json_line) as tell:
+        table, record = _measure_places(place, device, tell)
+    files = _filed(out, "real.json", record)
+    if write_docs:
+        files = (*files, *_documented({"real": table}))
+    show(table, record, files, json_line)
+    return files
+
+
+def _measure_places(place: str | Path, device: str, tell: Tell) -> tuple[TextTable, dict[str, Any]]:
+    from zenhance.benchmark.real import measure_real, real_stacks
+    from zenhance.benchmark.real_tables import real_table
+    from zenhance.errors import ReadError, StackError
+
+    reports, refused = [], []
+    for path in real_stacks(place):
+        try:
+            reports.append(measure_real(path, device=device, on_progress=tell))
+        except (StackError, ReadError) as error:
+            refused.append(error)
+    if not reports and refused:
+        raise refused[0]
+    left_out = tuple(str(error) for error in refused)
+    return real_table(reports, left_out), {"stacks": [report.record() for report in reports], "left_out": left_out}
+
+
+def run_models_table(*, write_docs: bool = False, json_line: bool = False) -> tuple[Path, ...]:
+    """Print what the models that ship say of themselves, and return the pages written.
+
+    Parameters
+    ----------
+    write_docs : bool
+        Put each method's table into its page ``docs/methods/NAME.md``.
+    json_line : bool
+        Print one line of JSON on stdout instead of the tables.
+    """
+    from zenhance.benchmark.models import learning_methods, models_table, shipped_cards
+
+    cards = {method: shipped_cards(method) for method in learning_methods()}
+    tables = {method: models_table(method, found) for method, found in cards.items()}
+    files: tuple[Path, ...] = ()
+    if write_docs:
+        pages = {method: DOCS_PAGE.parent / "methods" / f"{method}.md" for method in tables}
+        files = tuple(write_between_markers(pages[method], "models", table.markdown()) for method, table in tables.items())
+    record = {"models": [card.model_dump(mode="json") for found in cards.values() for card in found]}
+    show(tuple(tables.values()), record, files, json_line)
+    return files
+
+
+def _documented(tables: Mapping[str, TextTable]) -> tuple[Path, ...]:
+    for mark, table in tables.items():
+        write_between_markers(DOCS_PAGE, mark, table.markdown())
+    return (DOCS_PAGE,)
+
+
+def _filed(out: str | Path | None, name: str, record: dict[str, Any]) -> tuple[Path, ...]:
+    if out is None:
+        return ()
+    Path(out).mkdir(parents=True, exist_ok=True)
+    return (write_json(Path(out) / name, record),)
+
+
+def _save_sheet(report: QualityReport, path: Path) -> Path:
+    from zenhance.benchmark.sheet import picture_sheet
+
+    voxel = report.plans[0].voxel_size_um
+    crops = {c.title: report.crops[c.name] for c in report.contenders if c.name in report.crops}
+    shallow, deep = ((plane + 0.5) * voxel[0] for plane in report.crop_planes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture_sheet(crops, (shallow, deep), voxel[2]).save(path, optimize=True)
+    return path
