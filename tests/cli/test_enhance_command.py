@@ -46,7 +46,19 @@ def pixels_of(path: Path) -> np.ndarray[Any, Any]:
 
 OPTIONS = [
     *("--method", "--set", "--voxel-size", "--axes", "--channel", "--crop", "--series", "--psf", "--background", "--statistics"),
-    *("--device", "--tile", "--weights", "--seed", "--dtype", "--request", "--save-request", "--overwrite", "--json"),
+    *(
+        "--device",
+        "--tile",
+        "--weights",
+        "--seed",
+        "--dtype",
+        "--request",
+        "--save-request",
+        "--assess",
+        "--report",
+        "--overwrite",
+        "--json",
+    ),
 ]
 
 

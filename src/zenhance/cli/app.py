@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 import zenhance
-from zenhance.cli import inquiries, learning, making
+from zenhance.cli import inquiries, judging, learning, making
 from zenhance.cli.gate import Gate
-from zenhance.cli.options import Json, Overwrite, Series, text_option
+from zenhance.cli.options import Assess, Axes, Device, Json, Overwrite, Series, text_option
 
 __all__ = ["app", "command"]
 
@@ -66,7 +66,7 @@ def enhance(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, see `zenhance methods NAME`; default the method's own."),
     ] = None,
     voxel_size: Annotated[str | None, text_option("Z,Y,X", "Voxel size in µm, ? keeps a length; default the file's.")] = None,
-    axes: Annotated[str | None, text_option("ZYX", "Dimensions in the file's order, letters of TCZYX; default the file's.")] = None,
+    axes: Axes = None,
     channel: Annotated[str | None, text_option("N", "The one channel to enhance, counted from 0; default all.")] = None,
     crop: Annotated[str | None, text_option("z0:z1,y0:y1,x0:x1", "Region in pixels, stop not included; default the whole stack.")] = None,
     series: Series = "0",
@@ -78,7 +78,7 @@ def enhance(
     statistics: Annotated[
         str | None, text_option("per_volume|shared", "Intensity statistics of each time point, or of all together; default per_volume.")
     ] = None,
-    device: Annotated[str | None, text_option("auto|cpu|cuda|mps", "Where to compute; default auto: CUDA, else MPS, else CPU.")] = None,
+    device: Device = None,
     tile: Annotated[str | None, text_option("Z,Y,X", "Largest tile in pixels; default planned from free memory.")] = None,
     weights: Annotated[str | None, text_option("NAME|PATH", "Learnt weights; default those that come with the method.")] = None,
     seed: Annotated[str | None, text_option("N", "Seed of random draws, 0 or more; default 0.")] = None,
@@ -88,12 +88,14 @@ def enhance(
         text_option("FILE", "Settings to start from, or an earlier result to repeat; options given beside it win; default none."),
     ] = None,
     save_request: Annotated[Path | None, text_option("FILE", "Write the settings of this run as YAML; default not written.")] = None,
+    assess: Assess = False,
+    report: Annotated[Path | None, text_option("FILE", "Judge, and write an .html; a folder for several inputs; default none.")] = None,
     overwrite: Overwrite = False,
     json_line: Json = False,
 ) -> None:
     """Enhance an image, a folder of images or a glob."""
     from zenhance.cli.parsing import parse_whole
-    from zenhance.cli.paths import check_early, make_folder, plan_jobs
+    from zenhance.cli.paths import check_early, make_folder, plan_jobs, plan_reports
     from zenhance.cli.requesting import RequestOptions, build_request, write_request
     from zenhance.cli.running import RunOptions, run_jobs
 
@@ -101,11 +103,11 @@ def enhance(
     typed = RequestOptions(
         method, set_, voxel_size, axes, channel, crop, psf, background, device, weights, seed, dtype, statistics, tile
     )  # fmt: skip
-    options = RunOptions(overwrite, parse_whole("--series", series))
+    options = RunOptions(overwrite, parse_whole("--series", series), assess or report is not None)
     typed.given()
     check_early(inputs, output, overwrite)
     wanted = build_request(typed, request)
-    plan = plan_jobs(inputs, output, wanted.method)
+    plan = plan_reports(plan_jobs(inputs, output, wanted.method), report, overwrite)
     if plan.folder is not None:
         make_folder(plan.folder)
     if save_request is not None:
@@ -116,6 +118,7 @@ def enhance(
 for _command in (
     inquiries.methods,
     inquiries.info,
+    judging.assess,
     learning.train,
     learning.weights,
     making.sample,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zenhance.cli.gate import print_json
-from zenhance.cli.options import Json, text_option
+from zenhance.cli.options import Device, Json, text_option
 from zenhance.errors import MethodError, RecipeError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def train(
     minutes: Annotated[str | None, text_option("M", "Time budget in minutes, beside the steps; default the recipe's.")] = None,
     steps: Annotated[str | None, text_option("N", "Optimiser steps, 1 or more; default the recipe's.")] = None,
     seed: Annotated[str | None, text_option("N", "Seed of initialisation and patches, 0 or more; default the recipe's.")] = None,
-    device: Annotated[str, text_option("auto|cpu|cuda|mps", "Where to compute; default auto: CUDA, else MPS, else CPU.")] = "auto",
+    device: Device = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one; default off.")] = False,
     install: Annotated[bool, typer.Option("--install", help="Make the model available by its name in the end; default off.")] = False,
     json_line: Json = False,
@@ -59,6 +59,7 @@ def train(
     words = TrainWords(wanted, tuple(data or ()), name, tuple(set_ or ()), minutes, steps, seed)
     earlier = out if resume and out is not None and not words.changes_recipe and (out / RECIPE_FILE).is_file() else None
     recipe = build_recipe(words) if earlier is None else _recipe_in(earlier, words)
+    device = device or "auto"
     choose_device(device)
     folder = Path(recipe.name) if out is None else out
     resume = resume and (folder / RECIPE_FILE).is_file()

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zenhance.errors import FailureKind, MethodError, ReadError, WriteError
@@ -20,10 +20,12 @@ __all__ = [
     "batch_status",
     "check_early",
     "check_free_space",
+    "check_report",
     "check_target",
     "extra_path",
     "make_folder",
     "plan_jobs",
+    "plan_reports",
     "stem",
 ]
 
@@ -34,10 +36,11 @@ PARTIAL_NAME_BYTES = 40
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to enhance and where its result goes."""
+    """One file to enhance, where its result goes, and where a report on it, if one is wanted."""
 
     source: Path
     target: Path
+    report: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,29 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
     return JobPlan([Job(sources[0], target)], False, None)
 
 
+def plan_reports(plan: JobPlan, report: Path | None, overwrite: bool) -> JobPlan:
+    """Give each job the report it is to write: the file named, or one called as the result in the folder named, which is made.
+
+    Raises
+    ------
+    MethodError
+        A single report's name does not end in ``.html``.
+    OutputExistsError, WriteError
+        A report exists already, or its folder cannot be made or written to.
+    """
+    if report is None:
+        return plan
+    if plan.batch:
+        make_folder(report)
+        plan = replace(plan, jobs=[replace(job, report=report / f"{stem(job.target)}.html") for job in plan.jobs])
+    else:
+        plan = replace(plan, jobs=[replace(plan.jobs[0], report=report)])
+    for job in plan.jobs:
+        if job.report is not None:
+            check_report(job.report, overwrite, [job.source])
+    return plan
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder of a batch if it is the only one missing; never more than one level, which would hide a typing error.
 
@@ -185,6 +211,23 @@ def check_target(source: Path | None, target: Path, overwrite: bool) -> None:
     sources = [source] if source is not None and source.exists() else []
     folder = target.suffix.lower() == ".zarr"
     check_output(target, overwrite=overwrite, sources=sources, folder=folder, ours=_is_ours if folder else lambda _: False)
+
+
+def check_report(path: Path, overwrite: bool, sources: list[Path]) -> None:
+    """Refuse a report that could not be written in the end.
+
+    Raises
+    ------
+    MethodError
+        The name does not end in ``.html``.
+    OutputExistsError, WriteError
+        As for any output.
+    """
+    from zenhance.io.commit import check_output
+
+    if not path.name.lower().endswith((".html", ".htm")):
+        raise MethodError(f'the report "{path}" cannot be written; its name must end in .html')
+    check_output(path, overwrite=overwrite, sources=[s for s in sources if s.exists()], folder=False, ours=lambda _: False)
 
 
 def check_free_space(target: Path, needed_bytes: int) -> None:

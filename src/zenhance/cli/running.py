@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zenhance.cli.gate import Session, failure_record, print_json
+from zenhance.cli.judging import write_report
 from zenhance.cli.paths import Job, batch_status, check_free_space, check_target, extra_path
 from zenhance.cli.progress import Reporter, format_seconds, open_reporter
 from zenhance.errors import RunCancelled, StackError
 
 if TYPE_CHECKING:
+    from zenhance.assess.assessment import Assessment
     from zenhance.enhance import EnhanceRequest, EnhanceResult, RunPlan
+    from zenhance.provenance import Provenance
     from zenhance.stack import Stack
 
 __all__ = ["RunOptions", "run_jobs"]
@@ -27,6 +30,7 @@ class RunOptions:
 
     overwrite: bool = False
     series: int = 0
+    assess: bool = False
 
 
 def _compute(stack: Stack, request: EnhanceRequest, session: Session, reporter: Reporter) -> EnhanceResult:
@@ -48,6 +52,33 @@ def _compute(stack: Stack, request: EnhanceRequest, session: Session, reporter: 
     if cancel.is_set():
         raise RunCancelled("the run was cancelled; nothing was written")
     return result
+
+
+def _judge(
+    stack: Stack, result: EnhanceResult, request: EnhanceRequest, provenance: Provenance, reporter: Reporter
+) -> tuple[Assessment | None, Provenance]:
+    """Judge the result by its own input; the figures go into the account of the run.
+
+    A result that cannot be judged is a result all the same: the account then holds a warning. Ctrl-C ends it on the spot.
+    """
+    from zenhance.enhance import Progress
+    from zenhance.enhance.assessing import ASSESSMENT, assess_result, assessment_notes
+
+    reporter.update(Progress("assess", 1.0, None, "blurring the result again and comparing it with its input"))
+    try:
+        verdict = assess_result(stack, result.stack, request)
+    except StackError as error:
+        said = f"the result could not be assessed: {error}"
+        return None, provenance.model_copy(update={"warnings": (*provenance.warnings, said)})
+    return verdict, provenance.model_copy(update={"notes": {**provenance.notes, ASSESSMENT: assessment_notes(verdict)}})
+
+
+def _verdict_record(verdict: Assessment, job: Job) -> dict[str, Any]:
+    """Return what ``--json`` says of an assessment; all figures are in the file's account and in the report."""
+    return {
+        "assessment": {"verdict": verdict.verdict, "headline": verdict.headline, "sentences": list(verdict.sentences)},
+        "report": None if job.report is None else str(job.report),
+    }
 
 
 def _targets(job: Job, request: EnhanceRequest) -> dict[str, Path]:
@@ -122,19 +153,30 @@ def enhance_file(job: Job, request: EnhanceRequest, options: RunOptions, session
     reporter.line(f"  {plan.describe()}")
     result = _compute(stack, running, session, reporter)
     provenance = result.provenance.model_copy(update={"request": request.model_dump(mode="json"), "input_name": job.source.name})
+    verdict: Assessment | None = None
+    if options.assess:
+        verdict, provenance = _judge(stack, result, running, provenance, reporter)
     reporter.update(Progress("write", 1.0, None, str(job.target)))
     for name, target in targets.items():
         image = result.extras[name] if name else result.stack
         write_stack(target, image, overwrite=options.overwrite, source=job.source, provenance=provenance)
+    if verdict is not None and job.report is not None:
+        write_report(job.report, verdict, plan.stack, result.stack, provenance=provenance, overwrite=options.overwrite)
+    return _record(job, targets, provenance, verdict, time.perf_counter() - started)
+
+
+def _record(job: Job, targets: dict[str, Path], provenance: Provenance, verdict: Assessment | None, seconds: float) -> dict[str, Any]:
+    """Return what ``--json`` prints of one file."""
     return {
         "input": str(job.source),
         "output": str(job.target),
         "extras": {name: str(target) for name, target in targets.items() if name},
-        "method": request.method,
-        "seconds": round(time.perf_counter() - started, 3),
+        "method": provenance.request["method"],
+        "seconds": round(seconds, 3),
         "device": provenance.device,
         "device_reason": provenance.device_reason,
         "warnings": list(provenance.warnings),
+        **({} if verdict is None else _verdict_record(verdict, job)),
         "provenance": {
             "version": provenance.version,
             "input_sha256": provenance.input_sha256,
@@ -152,6 +194,8 @@ def _print_result(record: dict[str, Any]) -> None:
     for warning in record["warnings"]:
         print(f"zenhance: warning: {warning}", file=sys.stderr)
     print(f"{record['output']}  ({format_seconds(record['seconds'])}, {record['device']})", flush=True)
+    if "assessment" in record:
+        print(f"{record['assessment']['verdict']}: {record['assessment']['headline']}", flush=True)
 
 
 def _print_summary(records: Sequence[dict[str, Any]]) -> None:
@@ -166,6 +210,8 @@ def _print_summary(records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         failed = "error" in record
         text = record["error"] if failed else f"{record['output']}, {format_seconds(record['seconds'])}"
+        if "assessment" in record:
+            text += f", {record['assessment']['verdict']}: {record['assessment']['headline']}"
         table.add_row(escape(Path(record["input"]).name), f"{'[red]failed[/red]' if failed else '[green]done[/green]'}: {escape(text)}")
     # a table cut at 80 columns in a log would break the paths in it
     Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -1,0 +1,148 @@
+"""``zenhance assess``, and the words in which any assessment is told: a table, a line, a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from zenhance.cli.gate import print_json
+from zenhance.cli.options import Axes, Json, Overwrite, Series, text_option
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from zenhance.assess.assessment import Assessment
+    from zenhance.enhance import EnhanceRequest
+    from zenhance.provenance import Provenance
+    from zenhance.stack import Stack
+
+__all__ = ["assess", "assessment_table", "verdict_line", "write_report"]
+
+COLOURS = {"green": "green", "amber": "yellow", "red": "red"}
+
+
+def assess(
+    raw: Annotated[Path, typer.Argument(metavar="RAW", help="The measurement.")],
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="What was made of it, by zenhance or by another program.")],
+    truth: Annotated[Path | None, text_option("FILE", "The sharp specimen on the result's voxels; default none.")] = None,
+    labels: Annotated[Path | None, text_option("FILE", "True cells from 1, 0 outside, on the result's voxels; default none.")] = None,
+    psf: Annotated[str | None, text_option("SPEC", "Point spread function, as for enhance; default that of the run.")] = None,
+    voxel_size: Annotated[str | None, text_option("Z,Y,X", "Voxel size in µm, ? keeps a length; default that of the run.")] = None,
+    axes: Axes = None,
+    series: Series = "0",
+    denoised: Annotated[
+        bool, typer.Option("--denoised", help="RESULT keeps the blur, only noise was removed; default its method's.")
+    ] = False,
+    report: Annotated[Path | None, text_option("FILE", "Write a report with pictures, a file ending in .html; default none.")] = None,
+    overwrite: Overwrite = False,
+    json_line: Json = False,
+) -> None:
+    """Judge a result by its measurement.
+
+    Green, amber or red, and why. The exit code is 0 whatever the verdict.
+    """
+    from zenhance.cli.parsing import parse_axes, parse_voxel_size, parse_whole
+    from zenhance.cli.paths import check_report
+    from zenhance.enhance.assessing import assess_result
+    from zenhance.io import open_stack
+    from zenhance.provenance import Provenance
+
+    number = parse_whole("--series", series)
+    given: dict[str, Any] = {"psf": psf} if psf is not None else {}
+    given |= {} if voxel_size is None else {"voxel_size_um": parse_voxel_size(voxel_size)}
+    given |= {} if axes is None else {"axes": parse_axes(axes)}
+    if report is not None:
+        check_report(report, overwrite, [raw, result])
+    after = open_stack(result)
+    record = Provenance.find(after.metadata)
+    if record is None and axes is not None:
+        after = open_stack(result, axes=given["axes"])
+    request = _request(record, given)
+    before = open_stack(raw, axes=request.axes, series=number)
+    sharp, cells = (None if path is None else open_stack(path) for path in (truth, labels))
+    deblurred = False if denoised else None
+    found = assess_result(before, after, request, truth=sharp, labels=cells, deblurred=deblurred, axes_named=True)
+    if report is not None:
+        seen = request.apply_to(before, axes_named=True)
+        write_report(report, found, seen, after, truth=_same_grid(sharp, after), overwrite=overwrite)
+    if json_line:
+        print_json({**json.loads(found.to_json()), "report": None if report is None else str(report)})
+        return
+    from zenhance.cli.inquiries import show
+
+    print(verdict_line(found))
+    show(assessment_table(found))
+    if report is not None:
+        print(report)
+
+
+def _request(record: Provenance | None, given: dict[str, Any]) -> EnhanceRequest:
+    """Return the request of the run that made the result, where it is known, changed by the options."""
+    from zenhance.enhance import EnhanceRequest
+
+    return EnhanceRequest(**{**({} if record is None else record.request), **given})
+
+
+def _same_grid(truth: Stack | None, result: Stack) -> Stack | None:
+    return truth if truth is not None and truth.volume_shape == result.volume_shape else None
+
+
+def write_report(
+    path: Path,
+    assessment: Assessment,
+    raw: Stack,
+    result: Stack,
+    *,
+    truth: Stack | None = None,
+    provenance: Provenance | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the report as one HTML file, whole or not at all."""
+    from zenhance.assess.report import render_report
+    from zenhance.training.files import write_bytes
+
+    text = render_report(assessment, raw, result, truth=truth, provenance=provenance)
+    write_bytes(path, text.encode("utf-8"), overwrite=overwrite)
+
+
+def verdict_line(assessment: Assessment) -> str:
+    """Return the verdict in one line."""
+    return f"{assessment.verdict}: {assessment.headline}"
+
+
+def assessment_table(assessment: Assessment) -> Table:
+    """Return the verdict, its reasons and the figures as a table for people."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, show_header=False)
+    table.add_column("what", style="bold", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_row("verdict", f"[{COLOURS[assessment.verdict]}]{assessment.verdict}[/]: {escape(assessment.headline)}")
+    for what, value in (*(("", text) for text in assessment.sentences), *_figures(assessment)):
+        table.add_row(what, escape(value))
+    return table
+
+
+def _figures(assessment: Assessment) -> list[tuple[str, str]]:
+    rows = []
+    if (found := assessment.reblur) is not None:
+        rows += [
+            ("flagged voxels", f"{100 * found.flagged_share:.4f} % (up to 0.01 % passes, above 0.1 % fails)"),
+            ("discrepancy", f"{found.discrepancy:.3f} (0.95 to 1.05)"),
+        ]
+    for name, likeness in assessment.truth.items():
+        best = likeness.figures
+        rows.append(
+            (f"truth, {name}", f"PSNR {best.psnr_fit_db:.2f} dB, SSIM {best.ssim_fit:.3f}, RMSE {best.rmse_fit:.4g} (best affine fit)")
+        )
+    rows += [(f"cells, {name}", f"{cells.found} of {cells.total}") for name, cells in assessment.cells.items()]
+    for number, layer in enumerate(assessment.depth.get("measurement", ())):
+        new = assessment.depth["result"][number]
+        text = f"contrast {layer.contrast:.2f} to {new.contrast:.2f}, signal to noise {layer.snr:.1f} to {new.snr:.1f}"
+        rows.append((layer.name, text))
+    return [*rows, ("PSF", assessment.psf), ("noise", assessment.noise)]
