@@ -76,8 +76,19 @@ class Look:
     curves: dict[str, Curve] = field(default_factory=dict)
 
 
-def look_at(volume: npt.NDArray[np.generic], voxel_size_um: Triple, *, bins: int = 64) -> Look:
+def look_at(volume: npt.NDArray[np.generic], voxel_size_um: Triple, *, has_surface: bool = True, bins: int = 64) -> Look:
     """Measure a stack (Z, Y, X) of whole grey values or floats.
+
+    Parameters
+    ----------
+    volume : array (Z, Y, X)
+        The stack.
+    voxel_size_um : tuple of float
+        (z, y, x).
+    has_surface : bool
+        Whether the specimen's surface is in the field; without one nothing is measured by depth.
+    bins : int
+        Of the histogram.
 
     Raises
     ------
@@ -88,7 +99,7 @@ def look_at(volume: npt.NDArray[np.generic], voxel_size_um: Triple, *, bins: int
     offset = float(np.percentile(image, 1.0))
     noise, gain = noise_by_mean(image)
     profile, wall_um, floor = wall_profile(image, voxel_size_um, offset)
-    depth_curves, half_depth_um = _by_depth(image, voxel_size_um, offset)
+    depth_curves, half_depth_um = _by_depth(image, voxel_size_um, offset) if has_surface else ({}, float("nan"))
     curves = {"noise": noise, "spectrum": power_spectrum(image, voxel_size_um), "wall": profile, **depth_curves}
     share, edges = np.histogram(image, bins=bins, range=(float(image.min()), float(image.max()) + 1))
     curves["histogram"] = Curve((edges[1:] + edges[:-1]) / 2, share / image.size)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from zenhance.benchmark.docs import write_between_markers
 from zenhance.benchmark.plots import Panel, draw_panels
-from zenhance.benchmark.realism import Look, curves_apart, look_at
+from zenhance.benchmark.realism import Curve, Look, curves_apart, look_at
 from zenhance.errors import ReadError
 from zenhance.io import open_stack
 from zenhance.simulate.presets import microscope
@@ -29,6 +29,8 @@ Triple = tuple[float, float, float]
 PAGE = Path("docs") / "simulator.md"
 SCALED_TO = 200.0
 THUMB_PX = 200
+NOTHING = Curve(np.full(1, np.nan), np.full(1, np.nan))
+"""Stands for a curve that was not measured."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Pair:
         Whether both are brought to one brightness first, because the real one's grey values were stretched.
     noise_free : bool
         Whether the simulated stack's noise-free image is compared, rounded to whole numbers, because the real one was denoised.
+    has_surface : bool
+        Whether the specimen's surface is in the field.
     """
 
     title: str
@@ -60,6 +64,7 @@ class Pair:
     scope: dict[str, Any] = field(default_factory=dict)
     scaled: bool = False
     noise_free: bool = False
+    has_surface: bool = True
     seed: int = 21
 
 
@@ -70,16 +75,25 @@ PAIRS: dict[str, Pair] = {
         {"radius_um": 31.0, "cell_um": 5.8, "layer_um": 5.4, "apex_um": 3.0, "wall_um": 0.22,
          "fold_um": 0.8, "bend_um": 0.35, "wall_spread": 0.2, "cytoplasm": 0.035},
     ),
+    "p60_unseen": Pair(
+        "floral meristem p60, a part that nothing was fitted to", "p60_floral_meristem_membrane_raw.tif",
+        (slice(0, 44), slice(0, 180), slice(280, 460)), (1.0, 0.200319, 0.200319), "typical",
+        {"radius_um": 31.0, "cell_um": 5.8, "layer_um": 5.4, "apex_um": 0.0, "wall_um": 0.22,
+         "fold_um": 0.8, "bend_um": 0.35, "wall_spread": 0.2, "cytoplasm": 0.035},
+        seed=22,
+    ),
     "ovule": Pair(
         "ovule", "ovule_membrane_crop_raw.tif", (slice(None), slice(None), slice(None)), (0.235, 0.15, 0.15), "good",
-        {"radius_um": 100.0, "cell_um": 5.5, "layer_um": 4.5, "wall_um": 0.6, "apex_um": 0.0, "flower": False,
-         "fold_um": 0.8, "wall_spread": 0.25, "cytoplasm": 0.02},
-        {"sigma_shallow_um": (0.6, 0.5, 0.5), "sigma_deep_um": (0.6, 0.5, 0.5), "haze_deep": 0.1}, scaled=True, noise_free=True,
+        {"radius_um": 100.0, "cell_um": 6.0, "layer_um": 5.0, "wall_um": 1.0, "apex_um": 0.0, "flower": False,
+         "fold_um": 0.8, "wall_spread": 0.25, "cytoplasm": 0.05},
+        {"sigma_shallow_um": (0.6, 0.5, 0.5), "sigma_deep_um": (0.6, 0.5, 0.5), "haze_deep": 0.1},
+        scaled=True, noise_free=True, has_surface=False,
     ),
     "embryo": Pair(
         "embryo", "arabidopsis_embryo_membrane.tif", (slice(None), slice(None), slice(None)), (0.3, 0.3, 0.3), "typical",
         {"radius_um": 14.0, "cell_um": 7.5, "layer_um": 6.5, "apex_um": 2.0, "flower": False, "wall_spread": 0.25, "cytoplasm": 0.03},
-        {"photons": 400.0, "attenuation_um": 200.0, "background_photons": 0.5, "sigma_shallow_um": (0.7, 0.18, 0.18)}, scaled=True,
+        {"dtype": "uint16", "photons": 400.0, "attenuation_um": 200.0, "background_photons": 0.5, "sigma_shallow_um": (0.7, 0.18, 0.18)},
+        scaled=True,
     ),
 }  # fmt: skip
 """What is compared. The embryo's voxel size is not recorded; 0.3 µm is assumed for both."""
@@ -107,7 +121,8 @@ def compare(pair: Pair, folder: str | Path) -> tuple[npt.NDArray[Any], npt.NDArr
         real, made = _scaled(real), _scaled(made)
     if pair.noise_free:
         made = np.rint(made)
-    return real, made, look_at(real, pair.voxel_size_um), look_at(made, pair.voxel_size_um)
+    looks = [look_at(volume, pair.voxel_size_um, has_surface=pair.has_surface) for volume in (real, made)]
+    return real, made, looks[0], looks[1]
 
 
 def _scaled(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -128,11 +143,15 @@ def _panels(real: Look, made: Look) -> list[Panel]:
     for key, words in titles.items():
         lines = {}
         for name, look in (("real", real), ("simulated", made)):
-            curve = look.curves[key]
+            curve = look.curves.get(key, NOTHING)
             y = np.log10(np.maximum(curve.y, 1e-6)) if key == "histogram" else curve.y
             lines[name] = (curve.x, y)
         panels.append(Panel(*words, lines))
     return panels
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if np.isfinite(value) else "-"
 
 
 def _table(looks: dict[str, tuple[Look, Look]]) -> str:
@@ -143,11 +162,11 @@ def _table(looks: dict[str, tuple[Look, Look]]) -> str:
         "correlation of neighbours' noise in the dark": lambda k: f"{k.noise_correlation:.2f}",
         "width of a wall, µm": lambda k: f"{k.wall_um:.2f}",
         "level beside a wall, share of its peak": lambda k: f"{k.floor:.2f}",
-        "depth over which walls lose half, µm": lambda k: "no fall" if np.isinf(k.half_depth_um) else f"{k.half_depth_um:.0f}",
-        "contrast, shallowest layer": lambda k: f"{k.curves['contrast'].y[0]:.2f}",
-        "contrast, deepest layer": lambda k: f"{k.curves['contrast'].y[-1]:.2f}",
-        "signal-to-noise, shallowest layer": lambda k: f"{k.curves['snr'].y[0]:.1f}",
-        "signal-to-noise, deepest layer": lambda k: f"{k.curves['snr'].y[-1]:.1f}",
+        "depth over which walls lose half, µm": lambda k: "no fall" if np.isinf(k.half_depth_um) else _number(k.half_depth_um, 0),
+        "contrast, shallowest layer": lambda k: _number(k.curves.get("contrast", NOTHING).y[0], 2),
+        "contrast, deepest layer": lambda k: _number(k.curves.get("contrast", NOTHING).y[-1], 2),
+        "signal-to-noise, shallowest layer": lambda k: _number(k.curves.get("snr", NOTHING).y[0], 1),
+        "signal-to-noise, deepest layer": lambda k: _number(k.curves.get("snr", NOTHING).y[-1], 1),
     }
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for title, tell in rows.items():
