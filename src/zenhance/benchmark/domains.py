@@ -56,8 +56,8 @@ class DomainReport:
         }
 
     def psnr_db(self, name: str, domain: str) -> list[float]:
-        """Return the PSNR on each stack of a domain; empty where one failed."""
-        scores = self.scores[name][domain]
+        """Return the PSNR on each stack of a domain; empty where one failed or nobody of that name took part."""
+        scores = self.scores.get(name, {}).get(domain, ())
         return [s.quality.psnr_db for s in scores if s.quality is not None] if all(s.quality for s in scores) else []
 
 

@@ -50,7 +50,7 @@ def _row(contender: Contender, report: QualityReport) -> tuple[str, ...]:
     outcomes = report.outcomes[contender.name]
     good = [o.figures for o in outcomes if o.figures is not None]
     if not good:
-        return (contender.title, FAILED, *["-"] * (len(COLUMNS) + len(DEPTH_EDGES_UM) + 3))
+        return (contender.title, FAILED, FAILED, *["-"] * (len(COLUMNS) + len(DEPTH_EDGES_UM) + 2))
     title = contender.title if len(good) == len(outcomes) else f"{contender.title} ({FAILED} on {len(outcomes) - len(good)})"
     return (
         title,

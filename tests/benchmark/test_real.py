@@ -1,0 +1,111 @@
+"""Measures without a truth: thirds by depth, the re-blur check of the deepest, and stacks that cannot be measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zenhance.benchmark import judging, real
+from zenhance.benchmark.contenders import Contender
+from zenhance.benchmark.real import RealReport, measure_real, real_contenders, real_stacks
+from zenhance.benchmark.real_tables import real_table
+from zenhance.contract import registry
+from zenhance.errors import ReadError, StackError
+from zenhance.io import write_stack
+from zenhance.simulate.samples import simulate
+from zenhance.stack import Stack, VoxelSize
+
+ROWS = (*real_contenders()[:2], Contender("rdn", "RDN, default weights", "rdn", weights="nowhere_at_all"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("real")
+    write_stack(folder / "tissue.ome.tif", simulate("meristem", seed=3, shape_px=(20, 48, 48)).measured)
+    plane = np.zeros((4, 16, 16), np.uint8)
+    write_stack(folder / "few.ome.tif", Stack(plane, "ZYX", VoxelSize.of((1.0, 0.2, 0.2), "file")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> RealReport:
+    return measure_real(folder / "tissue.ome.tif", ROWS)
+
+
+def test_every_method_that_learns_is_measured_with_its_default_weights() -> None:
+    names = {row.name for row in real_contenders()}
+    assert {"identity", "gaussian_smoothing", "rl", "rl_tv", "srcnn", "rdn"} <= names
+    assert {n for n in registry.names() if registry.load(n).spec.learns != "no"} <= names
+
+
+def test_smoothing_raises_the_signal_to_noise_of_every_third(report: RealReport) -> None:
+    raw, smooth, _ = report.rows
+    assert [layer.name for layer in raw.layers] == ["L1", "L2", "deeper"]
+    assert all(s.snr > r.snr for r, s in zip(raw.layers, smooth.layers, strict=True))
+    # Thirds of the same specimen hold about equally many voxels.
+    counts = [layer.voxels for layer in raw.layers]
+    assert max(counts) < 1.4 * min(counts)
+
+
+def test_a_result_that_hides_the_deep_part_is_flagged_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def emptied(contender: Contender, scene: real._Scene, device: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        image = scene.raw.astype(np.float32).copy()
+        deep = scene.depth_um >= scene.edges_um[2]
+        image[deep] = np.median(image[deep])
+        return image, ()
+
+    monkeypatch.setattr(real, "_image", emptied)
+    (row,) = measure_real(folder / "tissue.ome.tif", ROWS[:1]).rows
+    assert row.reblur is not None
+    assert row.deep_grade == "fail"
+    assert row.deep_share > row.reblur.flagged_share > 0
+
+
+def test_a_model_that_fails_keeps_its_row(report: RealReport) -> None:
+    table = real_table((report,))
+    assert table.rows[-1][1:3] == ("RDN, default weights", "failed")
+    assert any("RDN, default weights: failed, there are no weights" in line for line in table.foot)
+    assert all(len(row) == len(table.header) for row in table.rows)
+
+
+def test_what_a_model_did_to_the_deepest_third_is_said(report: RealReport) -> None:
+    smooth = report.rows[1]
+    good = replace(smooth, name="rdn", title="RDN", deep_grade="pass", deep_share=0.0)
+    bad = replace(report.rows[0], name="srcnn", title="SRCNN", deep_grade="fail", deep_share=0.02)
+    foot = real_table((replace(report, rows=(report.rows[0], good, bad)),)).foot
+    assert any(line.startswith("RDN: raises the SNR of the deepest third") and "passes the re-blur check there" in line for line in foot)
+    assert any(line.startswith("SRCNN: does not raise the SNR") and "fails the re-blur check there (2 % flagged)" in line for line in foot)
+
+
+def test_only_the_middle_of_a_large_stack_is_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(real, "MOST_VOXELS", 20 * 24 * 24)
+    small = measure_real(folder / "tissue.ome.tif", ROWS[:1])
+    assert small.shape_px == (20, 24, 24)
+    assert small.whole_shape_px == (20, 48, 48)
+    assert "the middle 20 × 24 × 24 of 20 × 48 × 48 voxels" in " ".join(real_table((small,)).foot)
+
+
+def test_a_file_or_a_folder_may_be_given(folder: Path, tmp_path: Path) -> None:
+    assert [p.name for p in real_stacks(folder)] == ["few.ome.tif", "tissue.ome.tif"]
+    assert list(real_stacks(folder / "few.ome.tif")) == [folder / "few.ome.tif"]
+    with pytest.raises(ReadError, match="there is no such file or folder; give the stacks"):
+        list(real_stacks(tmp_path / "nowhere"))
+
+
+def test_a_stack_of_few_planes_is_refused_or_named_as_left_out(
+    folder: Path, report: RealReport, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(StackError, match='"few.ome.tif" is no single z-stack of at least 12 planes'):
+        judging.run_real_benchmark(folder / "few.ome.tif")
+    monkeypatch.setattr(real, "real_contenders", lambda: ROWS[:2])
+    page = tmp_path / "benchmark.md"
+    page.write_text("<!-- begin real -->\n<!-- end real -->\n", encoding="utf-8")
+    monkeypatch.setattr(judging, "DOCS_PAGE", page)
+    judging.run_real_benchmark(folder, tmp_path, write_docs=True)
+    assert 'Left out: "few.ome.tif" is no single z-stack' in page.read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "real.json").read_text(encoding="utf-8"))["stacks"][0]["file"] == "tissue.ome.tif"
+    assert "Left out" in capsys.readouterr().out
