@@ -176,6 +176,7 @@ def test_the_doctor_finds_this_installation_healthy() -> None:
     found = {check["name"]: check for check in report["checks"]}
     assert {"zenhance", "libraries", "device", "memory", "threads", "methods", "samples", "file formats", "napari"} <= set(found)
     assert "torch" in found["libraries"]["detail"]
+    assert re.search(r"learnt models: srcnn has \d+, rdn has \d+", found["methods"]["detail"])
     assert re.search(r"^(cpu|cuda|mps) \(.+\): .+", found["device"]["detail"])
     assert sample_names()[0] in found["samples"]["detail"]
     assert run("doctor").stdout.count("\n") == len(report["checks"])

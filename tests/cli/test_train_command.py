@@ -183,6 +183,33 @@ def test_a_truth_of_another_scale_than_the_network_is_refused_in_words(tmp_path:
     assert "has 2 × the measurement's pixels along y and x, but the network's output 1 ×; set architecture.scale to 2" in result.stderr
 
 
+def test_a_model_installed_by_its_training_enhances_by_its_name(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZENHANCE_WEIGHTS", str(tmp_path / "weights"))
+    words = ("train", "srcnn", "--data", pairs, *TINY, "--name", "leaf", "--install", "--json")
+    record = json.loads(run(*words, "--out", tmp_path / "run").stdout)
+    assert record["installed"] == str(tmp_path / "weights" / "leaf.safetensors")
+    source, target = pairs / "stack0.ome.tif", tmp_path / "better.ome.tif"
+    enhanced = run("enhance", source, target, "--method", "srcnn", "--weights", "leaf", "--device", "cpu")
+    assert enhanced.exit_code == 0, enhanced.output
+    again = run(*words, "--out", tmp_path / "second")
+    assert again.exit_code == 9
+    assert 'there is a model called "leaf" already' in json.loads(again.stdout)["error"]
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_single_pair_is_divided_so_that_validation_sees_what_training_does_not(pairs: Path, tmp_path: Path) -> None:
+    words = [word if word != "patch_px=24" else "patch_px=16" for word in TINY]
+    result = run("train", "srcnn", "--data", pairs / "stack0.ome.tif", "--out", tmp_path / "run", *words, "--json")
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)["card"]["data"]
+    assert [(entry["role"], entry["name"]) for entry in data] == [
+        ("train", "stack0.ome.tif, y 0:24"), ("validation", "stack0.ome.tif, y 24:40"),
+    ]  # fmt: skip
+    small = run("train", "srcnn", "--data", pairs / "stack0.ome.tif", "--out", tmp_path / "small", *TINY)
+    assert small.exit_code == 0, small.output
+    assert "1 volume to train on, 1 to validate on; 1 of them in both, too small to be divided" in small.stderr
+
+
 # ---------------------------------------------------------------------- what is learnt
 
 

@@ -103,10 +103,11 @@ def _check_vendor_readers() -> Check:
 
 def _check_methods() -> Check:
     from zenhance.contract import registry
+    from zenhance.contract.weights import list_weights
 
     specs = [registry.load(name).spec for name in registry.names()]
-    learnt = [spec.name for spec in specs if spec.learns == "pairs"]
-    weights = f"learnt weights are used by {', '.join(learnt)}" if learnt else "none of them needs learnt weights"
+    found = [f"{spec.name} has {len(list_weights(spec.name))}" for spec in specs if spec.learns != "no"]
+    weights = f"learnt models: {', '.join(found)}" if found else "none of them needs learnt weights"
     return Check("methods", "ok", f"{', '.join(spec.name for spec in specs)}; {weights}")
 
 

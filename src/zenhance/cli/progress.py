@@ -11,6 +11,8 @@ from typing import Any, Protocol, TextIO
 __all__ = ["BarReporter", "PlainReporter", "Reporter", "SilentReporter", "Step", "format_seconds", "open_reporter"]
 
 PLAIN_INTERVAL_S = 5.0
+# Leaves room for a note of some 35 characters on a terminal of 80.
+BAR_WIDTH = 16
 
 
 class Step(Protocol):
@@ -124,5 +126,7 @@ def open_reporter(json_wanted: bool, stream: TextIO | None = None) -> Iterator[R
 
     text = [TextColumn("{task.description}", markup=False), TextColumn("{task.fields[note]}", markup=False, style="dim")]
     left = TextColumn("{task.fields[left]}", markup=False)
-    with Progress(text[0], BarColumn(), TaskProgressColumn(), left, text[1], console=Console(file=stream), transient=True) as progress:
+    with Progress(
+        text[0], BarColumn(bar_width=BAR_WIDTH), TaskProgressColumn(), left, text[1], console=Console(file=stream), transient=True
+    ) as progress:
         yield BarReporter(progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import shlex
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from zenhance.training.loop import TrainProgress, TrainResult
     from zenhance.training.recipe import Recipe
     from zenhance.training.validate import Validation
+    from zenhance.volumes import VolumeReader
+
+    Volumes = tuple[list[TrainingVolume], list[TrainingVolume]]
 
 __all__ = ["RECIPE_FILE", "STATE_FILE", "TrainRun", "check_folder", "run_training"]
 
@@ -119,7 +123,7 @@ def _budget(recipe: Recipe) -> str:
     return "" if recipe.minutes is None else f" or {recipe.minutes:g} min"
 
 
-def _load(recipe: Recipe, reporter: Reporter) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
+def _load(recipe: Recipe, reporter: Reporter) -> Volumes:
     """Simulate or open the data; an interrupt here ends the program, since nothing has been learnt yet."""
     from zenhance.training.data import volume_steps
 
@@ -128,17 +132,46 @@ def _load(recipe: Recipe, reporter: Reporter) -> tuple[list[TrainingVolume], lis
         try:
             name, share = next(steps)
         except StopIteration as done:
-            train, held = done.value
-            reporter.line(f"  {_counted(len(train), 'volume')} to train on, {len(held)} to validate on")
+            train, held = _apart(done.value, recipe)
+            both = sum(any(volume is other for other in train) for volume in held)
+            note = f"; {both} of them in both, too small to be divided, so the validation flatters" if both else ""
+            reporter.line(f"  {_counted(len(train), 'volume')} to train on, {len(held)} to validate on{note}")
             return train, held
         reporter.update(_Shown("data", share, None, name))
+
+
+def _apart(volumes: Volumes, recipe: Recipe) -> Volumes:
+    """Keep a strip of a single stack for validation, where there is no second one to validate on."""
+    from zenhance.training.split import strips_apart
+
+    train, held = volumes
+    if held is not train:
+        return volumes
+    return strips_apart([_in_memory(volume) for volume in train], recipe.data.validation_share, recipe.patch_px)
+
+
+def _in_memory(volume: TrainingVolume) -> TrainingVolume:
+    """Read a stack that fits well, since a strip is cut from arrays only."""
+    import numpy as np
+
+    from zenhance.tiling.budget import free_bytes
+
+    def read(reader: VolumeReader) -> VolumeReader:
+        stack = reader.stack
+        return dataclasses.replace(reader, stack=stack.with_data(np.asarray(stack.data[...])))
+
+    shapes = [reader.stack for reader in (volume.measured, volume.truth) if reader is not None]
+    if sum(math.prod(stack.shape) * stack.dtype.itemsize for stack in shapes) > free_bytes("cpu") // 4:
+        return volume
+    truth = None if volume.truth is None else read(volume.truth)
+    return dataclasses.replace(volume, measured=read(volume.measured), truth=truth)
 
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _train(run: TrainRun, volumes: tuple[list[TrainingVolume], list[TrainingVolume]], session: Session, reporter: Reporter) -> TrainResult:
+def _train(run: TrainRun, volumes: Volumes, session: Session, reporter: Reporter) -> TrainResult:
     """Run the loop; the first Ctrl-C ends it after the step it is at."""
     from zenhance.tiling.device import choose_device
     from zenhance.training.loop import train_steps
@@ -165,9 +198,9 @@ def _train(run: TrainRun, volumes: tuple[list[TrainingVolume], list[TrainingVolu
 def _shown(progress: TrainProgress, last: Validation | None) -> _Shown:
     words = [] if progress.step == 0 else [f"step {progress.step} of {progress.steps}"]
     if math.isfinite(progress.loss):
-        words.append(f"loss {progress.loss:.4g}")
-    if last is not None:
-        words.append(_figures(last.metrics))
+        words.append(f"loss {progress.loss:.3g}")
+    if last is not None and "psnr_db" in last.metrics:
+        words.append(f"{last.metrics['psnr_db']:.2f} dB")
     return _Shown(progress.stage, progress.fraction, progress.seconds_left, ", ".join(words))
 
 
