@@ -130,10 +130,9 @@ def test_a_training_is_watched_stopped_saved_and_its_model_enhances(train_bench,
 
     bench = make_bench()
     bench.choose("srcnn")
-    weights = bench.dock.form.weights
-    weights.show_weights("mine")
-    assert bench.dock.request().weights == "mine"
+    bench.dock.form.weights.show_weights("mine")
     bench.add(np.asarray(measured.data))
+    assert bench.dock.request().weights == "mine"
     (result,) = bench.run()
     record = result.metadata["zenhance"]
     assert record["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -156,7 +155,7 @@ def test_a_new_model_appears_in_an_enhance_dock_that_is_open(train_bench, make_b
     assert weights.weights == before
     bench.choose("gaussian_deconvolution")
     assert weights.isHidden()
-    assert bench.dock.request().weights is None
+    assert weights.weights is None
 
 
 def test_a_pair_of_different_shape_gives_one_sentence(train_bench):

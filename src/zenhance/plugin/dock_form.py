@@ -18,6 +18,7 @@ from zenhance.plugin.outlook import duration
 from zenhance.plugin.psf_form import PsfForm
 from zenhance.plugin.rows import WheelGuard, add_row, narrow, new_form
 from zenhance.plugin.run_options import RunOptions
+from zenhance.plugin.weights_choice import WeightsChoice
 
 __all__ = ["DockForm"]
 
@@ -44,6 +45,7 @@ class DockForm(QWidget):
             self.method.addItem(registry.load(name).spec.title, name)
         self.summary = _grey_label(self)
         self.settings: SettingsForm | None = None
+        self.weights = WeightsChoice(self)
         self.psf = PsfForm(self)
         self.device = QComboBox(self)
         for title, name in _DEVICES:
@@ -58,6 +60,7 @@ class DockForm(QWidget):
         self.source.edited.connect(self._source_edited)
         self.method.currentIndexChanged.connect(self._method_changed)
         self.device.currentIndexChanged.connect(self._announce)
+        self.weights.changed.connect(self._announce)
         self.psf.changed.connect(self._announce)
         self.options.changed.connect(self._announce)
         self._show_method()
@@ -75,6 +78,7 @@ class DockForm(QWidget):
         layout.addWidget(self.summary)
         self._settings_place = QVBoxLayout()
         layout.addLayout(self._settings_place)
+        layout.addWidget(self.weights)
         layout.addWidget(self.psf)
         device = new_form()
         add_row(device, "device", narrow(self.device), "where to compute; auto takes a GPU where there is one that can")
@@ -121,6 +125,7 @@ class DockForm(QWidget):
             method=self.method.currentData(),
             settings=self.settings.settings(),
             psf=self.psf.spec() if self.psf.isVisibleTo(self) else None,
+            weights=self.weights.weights,
             device=self.device.currentData(),
             **self.source.request_fields(),
             **self.options.request_fields(),
@@ -137,6 +142,7 @@ class DockForm(QWidget):
         if self.settings is not None:
             self.settings.show_settings(request.settings)
         self.source.show_typed(request.axes, request.voxel_size_um)
+        self.weights.show_weights(request.weights)
         self.psf.show_spec(request.psf)
         if self.device.findData(request.device) < 0:
             self.device.addItem(request.device, request.device)
@@ -186,6 +192,7 @@ class DockForm(QWidget):
         self._wheel_guard.watch(self.settings)
         self._settings_place.addWidget(self.settings)
         self.summary.setText(spec.summary)
+        self.weights.show_method(spec.name)
         self.psf.setVisible(spec.needs_psf)
 
     def _layer_changed(self) -> None:

@@ -14,7 +14,7 @@ from zenhance.plugin.rows import add_row, narrow, new_form, show_row
 __all__ = ["RunOptions"]
 
 # Fields that no widget shows: they come from a settings file, are listed, and can be dropped.
-_FROM_FILE = ("crop", "tile_px", "weights")
+_FROM_FILE = ("crop", "tile_px")
 _MOST_SEED = 2**31 - 1
 
 

@@ -67,7 +67,9 @@ class WeightsChoice(QWidget):
         """Offer the weights of a method."""
         if method != self._method:
             self._method = method
+            self.combo.blockSignals(True)
             self.combo.clear()
+            self.combo.blockSignals(False)
         learns = registry.load(method).spec.learns != "no"
         self.setVisible(learns)
         if learns:
