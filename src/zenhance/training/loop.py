@@ -29,7 +29,7 @@ from zenhance.tiling.device import choose_device, release_memory
 from zenhance.training.board import Board
 from zenhance.training.data import TrainingVolume, load_volumes
 from zenhance.training.files import write_bytes
-from zenhance.training.model import model_bytes
+from zenhance.training.model import model_bytes, source_commit
 from zenhance.training.patches import VALIDATION, PatchSampler
 from zenhance.training.recipe import Recipe
 from zenhance.training.state import TrainingState
@@ -99,6 +99,7 @@ class _Training:
     checks: list[Batch]
     board: Board
     earlier_s: float
+    commit: str = field(default_factory=source_commit)
     started: float = field(default_factory=time.perf_counter)
 
     def seconds(self) -> float:
@@ -292,7 +293,9 @@ def _finish(run: _Training, ended: str, command: str) -> TrainResult:
     network = run.learner.build(recipe.architecture)
     network.load_state_dict(state.best)
     test = run.checks[0].measured[:1]
-    blob, card = model_bytes(run.learner, network.eval(), recipe, state.done, (run.train, run.held), test, run.device, command)
+    blob, card = model_bytes(
+        run.learner, network.eval(), recipe, state.done, (run.train, run.held), test, run.device, (command, run.commit)
+    )
     path = write_bytes(run.folder / f"{recipe.name}.safetensors", blob, overwrite=True)
     return TrainResult(path, card, ended, tuple(state.done.log))
 

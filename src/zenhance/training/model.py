@@ -18,7 +18,7 @@ from zenhance.training.data import TrainingVolume
 from zenhance.training.recipe import Recipe
 from zenhance.training.state import Progressed
 
-__all__ = ["model_bytes"]
+__all__ = ["model_bytes", "source_commit"]
 
 # The test input is small: it is run each time the model is loaded.
 TEST_PX = 32
@@ -32,7 +32,7 @@ def model_bytes(
     volumes: tuple[list[TrainingVolume], list[TrainingVolume]],
     test_input: Tensor,
     device: str,
-    command: str,
+    made_by: tuple[str, str],
 ) -> tuple[bytes, Card]:
     """Return the checkpoint's bytes and its card.
 
@@ -46,8 +46,10 @@ def model_bytes(
         Trained and validated on.
     test_input : Tensor (1, Z, Y, X)
         A scaled patch; its corner becomes the test input.
-    device, command : str
-        For the card.
+    device : str
+        Where it was trained.
+    made_by : tuple of str
+        The command that makes it again, and the source's commit when the training began.
     """
     small = test_input[..., :TEST_PX, :TEST_PX].contiguous()
     with torch.inference_mode():
@@ -60,8 +62,8 @@ def model_bytes(
         name=recipe.name,
         description=recipe.description,
         version=zenhance.__version__,
-        commit=_commit(),
-        command=command,
+        commit=made_by[1],
+        command=made_by[0],
         recipe=recipe.model_dump(mode="json", exclude_defaults=True),
         architecture=recipe.architecture,
         parameters=sum(p.numel() for p in network.parameters()),
@@ -84,7 +86,7 @@ def _describe(volume: TrainingVolume, role: str) -> dict[str, object]:
     return {"name": volume.name, "role": role, "sha256": volume.sha256(), "truth": volume.truth is not None}
 
 
-def _commit() -> str:
+def source_commit() -> str:
     """Return the source's commit where the package runs from a checkout, else nothing."""
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
