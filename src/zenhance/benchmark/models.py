@@ -46,7 +46,7 @@ def models_table(method: str, cards: Sequence[Card]) -> TextTable:
             else []
         ),
     )
-    return TextTable(f"Models of {method}", header, rows, foot)
+    return TextTable(f"Models of {method}", header, rows, foot, ("for", "planes", "enlarges", "voxel size µm", "minutes"))
 
 
 def _row(card: Card, default: str) -> tuple[str, ...]:
