@@ -17,12 +17,11 @@ State = Literal["ok", "note", "fail"]
 
 _BASE = ("numpy", "scipy", "scikit-image", "torch", "tifffile", "zarr", "pydantic", "psf-generator")
 _VENDOR = {
-    "imagecodecs": "compressed TIFF",
-    "czifile": "Zeiss CZI",
+    "imagecodecs": "compressed TIFF, Zeiss CZI",
+    "h5py": "HDF5",
     "liffile": "Leica LIF",
     "nd2": "Nikon ND2",
     "oiffile": "Olympus OIB and OIF",
-    "mrc": "DeltaVision DV",
 }
 _QT = ("PyQt6", "PySide6", "PyQt5")
 
