@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from zenhance.benchmark import simulator_docs
+from zenhance.benchmark import simulator_docs, simulator_sheets
 from zenhance.benchmark.plots import COLOURS, Panel, draw_panels, ticks_between
 from zenhance.benchmark.realism import Curve, curves_apart, look_at, noise_by_mean, noise_correlation, power_spectrum, wall_profile
 from zenhance.errors import ReadError
@@ -104,6 +104,17 @@ def test_a_plot_without_a_finite_point_is_drawn_empty() -> None:
     assert pixels.shape == (280, 380, 3)
 
 
+def test_a_sheet_stretches_each_picture_under_its_caption() -> None:
+    faint, bright = (np.linspace(0, top, 400).reshape(20, 20) for top in (3.0, 3000.0))
+    pixels = np.asarray(simulator_sheets.captioned([[("a", faint), ("b", bright), ("c", np.full((20, 20), 7.0))]]))
+    assert pixels.shape == (20 + simulator_sheets.CAPTION_PX, 3 * 20 + 2 * simulator_sheets.GAP_PX)
+    left, right = pixels[-20:, :20], pixels[-20:, 24:44]
+    assert np.abs(left.astype(int) - right).max() <= 1
+    assert left.min() == 0
+    assert left.max() == 255
+    assert pixels[-20:, 48:].max() == 0
+
+
 def test_a_missing_folder_of_real_stacks_is_told(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="there is no such file; give the folder of the real stacks with --real"):
         simulator_docs.compare(simulator_docs.PAIRS["p60"], tmp_path)
@@ -113,7 +124,8 @@ def test_the_typical_microscope_looks_like_a_real_one(shared_data: Path) -> None
     pair = simulator_docs.PAIRS["p60"]
     part = (slice(0, 30), slice(180, 300), slice(180, 300))
     real, made, look, other = simulator_docs.compare(
-        simulator_docs.Pair(pair.title, pair.file, part, pair.voxel_size_um, pair.preset, pair.settings), shared_data / "plant_tissue"
+        simulator_docs.Pair(pair.title, pair.file, part, pair.voxel_size_um, pair.preset, pair.settings, pair.scope),
+        shared_data / "plant_tissue",
     )
     assert real.shape == made.shape == (30, 120, 120)
     assert other.gain == pytest.approx(look.gain, rel=0.25)
@@ -127,8 +139,11 @@ def test_the_page_gets_its_table_and_its_figures(tmp_path: Path, shared_data: Pa
     part = (slice(0, 60), slice(10, 100), slice(10, 100))
     small = simulator_docs.Pair(pair.title, pair.file, part, (0.3, 0.3, 0.3), "typical", pair.settings, pair.scope, scaled=True)
     monkeypatch.setattr(simulator_docs, "PAIRS", {"embryo": small})
+    monkeypatch.setattr(simulator_sheets, "PRESET_ROW", ("dim",))
     page = tmp_path / "simulator.md"
     page.write_text("head\n<!-- begin realism -->\n<!-- end realism -->\n", encoding="utf-8")
     assert simulator_docs.main(["--real", str(shared_data / "plant_tissue"), "--page", str(page)]) == 0
     assert "| width of a wall, µm |" in page.read_text(encoding="utf-8")
-    assert {f.name for f in (tmp_path / "images").iterdir()} == {"simulator_embryo.png", "simulator_embryo_planes.png"}
+    assert {f.name for f in (tmp_path / "images").iterdir()} == {
+        "simulator_embryo.png", "simulator_embryo_planes.png", "simulator_specimens.png", "simulator_presets.png"
+    }  # fmt: skip

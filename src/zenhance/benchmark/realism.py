@@ -31,6 +31,7 @@ REACH_UM = 2.4
 LEAST_VOXELS = 1500
 SMOOTH_UM = 0.3
 DEPTHS_UM = (0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 25.0, 30.0)
+DARKEST_PERCENT = 4.0
 STRAIGHT = 3.0
 """A wall runs straight where the picture bends this many times more across it than along it."""
 FLOOR_UM = (1.4, 2.0)
@@ -132,7 +133,7 @@ def noise_correlation(image: FloatArray) -> float:
     """Return how far neighbours in a plane share their noise, where it is darkest."""
     smooth = ndimage.gaussian_filter(image, (0, 3, 3))
     rest = image - smooth
-    dark = smooth[:, :, 1:] <= np.percentile(smooth, 20)
+    dark = smooth[:, :, 1:] <= np.percentile(smooth, DARKEST_PERCENT)
     left, right = (part[dark].astype(np.float64) for part in (rest[:, :, :-1], rest[:, :, 1:]))
     return float((left * right).mean() / max(float(np.sqrt((left**2).mean() * (right**2).mean())), 1e-12))
 
