@@ -66,7 +66,7 @@ class LossPlot(QWidget):
         self.psnr: list[tuple[float, float]] = []
         self.check_losses: list[tuple[float, float]] = []
         self.untreated_db: float | None = None
-        self.setMinimumHeight(150)
+        self.setMinimumHeight(180)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip(
             "blue: training loss, each step thin, smoothed thick; orange: PSNR of validation patches; dashed: PSNR of the untreated ones"
@@ -74,7 +74,7 @@ class LossPlot(QWidget):
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Ask for a low, wide box."""
-        return QSize(380, 160)
+        return QSize(380, 180)
 
     def clear(self) -> None:
         """Draw nothing but the axes."""

@@ -1,7 +1,8 @@
-"""Pictures of the Enhance dock for the docs: ``python -m zenhance.plugin.screenshots FOLDER [FILE]``.
+"""Pictures of the docks for the docs: ``python -m zenhance.plugin.screenshots FOLDER [FILE]``.
 
 It opens napari with the bundled sample (or FILE), clicks the real Enhance button, waits for the result, and saves ``dock_before.png`` and
-``dock_after.png``. It needs a display: ``xvfb-run -a -s "-screen 0 1600x1000x24" python -m zenhance.plugin.screenshots docs/images``.
+``dock_after.png``; then it trains for a while on the sample and saves ``train_dock.png``. ``--only enhance`` or ``--only train`` takes a
+part. It needs a display: ``xvfb-run -a -s "-screen 0 1600x1000x24" python -m zenhance.plugin.screenshots docs/images``.
 """
 
 from __future__ import annotations
@@ -87,12 +88,17 @@ def take(folder: Path, file: str | None = None) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Take the pictures named on the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m zenhance.plugin.screenshots", description="Pictures of the Enhance dock.")
+    from zenhance.plugin.train_screenshot import take_training
+
+    parser = argparse.ArgumentParser(prog="python -m zenhance.plugin.screenshots", description="Pictures of the docks.")
     parser.add_argument("folder", type=Path, help="where the pictures go")
     parser.add_argument("file", nargs="?", help="stack to open; left out, the bundled sample")
+    parser.add_argument("--only", choices=("enhance", "train"), help="take the pictures of one dock; left out, of both")
     given = parser.parse_args(arguments)
-    for path in take(given.folder, given.file):
+    for path in take(given.folder, given.file) if given.only != "train" else []:
         print(path)
+    if given.only != "enhance":
+        print(take_training(given.folder, WINDOW_PX, _wait))
     return 0
 
 
