@@ -168,17 +168,15 @@ def simulate_to_folder(
     """
     if count < 1:
         raise StackError(f"the number of stacks is {count}, allowed is 1 or more")
-    scope, grid = as_microscope(microscope), _field(specimen, shape_px, voxel_size_um)
-    checked = _checked_settings(specimen, settings or {})
-    jobs = []
-    for number in range(seed, seed + count):
-        title = name if name and count == 1 else f"{name or specimen}_{number}"
-        jobs.append((Sample(specimen, number, grid, checked, scope), title))
+    first = Sample(
+        specimen, seed, _field(specimen, shape_px, voxel_size_um), _checked_settings(specimen, settings or {}), as_microscope(microscope)
+    )
+    titles = {n: name if name and count == 1 else f"{name or specimen}_{n}" for n in range(seed, seed + count)}
     endings = ENDINGS + (("_blurred.ome.tif",) if blurred else ())
-    _refuse_existing([Path(folder) / f"{title}{ending}" for _, title in jobs for ending in endings], overwrite)
+    _refuse_existing([Path(folder) / f"{title}{ending}" for title in titles.values() for ending in endings], overwrite)
     files: list[Path] = []
-    for sample, title in jobs:
-        files.extend(_write(sample, title, Path(folder), overwrite=overwrite, blurred=blurred))
+    for number, title in titles.items():
+        files.extend(_write(replace(first, seed=number), title, Path(folder), overwrite=overwrite, blurred=blurred))
     return tuple(files)
 
 
