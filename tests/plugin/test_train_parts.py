@@ -222,3 +222,21 @@ def test_the_list_of_weights_takes_files_and_names_what_cannot_be_used(home, qtb
     assert choice.card.text() == "this model belongs to the method srcnn, not to rdn"
     choice.show_weights(None)
     assert choice.weights is None
+
+
+def test_docks_of_the_package_share_one_place(make_napari_viewer, qtbot):
+    from qtpy.QtWidgets import QDockWidget, QWidget
+
+    from zenhance.plugin.dock_tabs import join_tabs
+
+    viewer = make_napari_viewer()
+    first, second, foreign = QWidget(), QWidget(), QWidget()
+    docks = [
+        viewer.window.add_dock_widget(widget, name=name, area="right") for widget, name in ((foreign, "f"), (first, "1"), (second, "2"))
+    ]
+    join_tabs(first)
+    join_tabs(second)
+    window = docks[0].parent()
+    qtbot.waitUntil(lambda: window.tabifiedDockWidgets(docks[2]) == [docks[1]], timeout=5000)
+    assert all(isinstance(dock, QDockWidget) for dock in docks)
+    assert window.tabifiedDockWidgets(docks[0]) == []

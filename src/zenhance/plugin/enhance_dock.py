@@ -23,6 +23,7 @@ from zenhance.enhance import EnhanceRequest, EnhanceResult, enhance_steps, previ
 from zenhance.errors import ZenhanceError, sentence
 from zenhance.plugin.delivery import add_preview, add_results
 from zenhance.plugin.dock_form import DockForm
+from zenhance.plugin.dock_tabs import join_tabs
 from zenhance.plugin.layer_bridge import pixels, set_voxel_size
 from zenhance.plugin.outlook import Outlook
 from zenhance.plugin.run_panel import RunPanel
@@ -92,6 +93,7 @@ class EnhanceDock(QWidget):
         self.outlook.timed.connect(self.form.show_time)
         self.outlook.failed.connect(self.form.show_trouble)
         self.destroyed.connect(partial(_abandon, self._tasks))
+        join_tabs(self)
         # Once the dock is on screen, so that opening it waits for neither torch nor the search for a GPU.
         QTimer.singleShot(0, self._warm_up)
 

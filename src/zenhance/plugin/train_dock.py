@@ -20,6 +20,7 @@ from qtpy.QtWidgets import QMainWindow, QMessageBox, QScrollArea, QVBoxLayout, Q
 
 from zenhance.enhance import Progress
 from zenhance.errors import ZenhanceError, sentence
+from zenhance.plugin.dock_tabs import join_tabs
 from zenhance.plugin.model_store import check_name, free_name, model_path, save_model
 from zenhance.plugin.task import Outcome, Task
 from zenhance.plugin.train_form import TrainForm
@@ -73,6 +74,7 @@ class TrainDock(QWidget):
         self.form.method_changed.connect(self._propose_name)
         self._propose_name(self.form.method.currentData() or "model")
         self.destroyed.connect(partial(_abandon, self._tasks))
+        join_tabs(self)
 
     def _lay_out(self) -> None:
         area = QScrollArea(self)
