@@ -126,6 +126,10 @@ class MethodContext:
         Gain, offset and read noise, given or estimated from the volume.
     weights : str or None
         Name or path of the learnt weights the request asks for; None means the method's default.
+    whole_voxels : int
+        Most voxels that ``prepare`` may work on at once; lowered when memory ran out there.
+    background_given : bool
+        Whether ``statistics.background`` is the user's word and not an estimate.
     """
 
     parameters: Any
@@ -138,6 +142,8 @@ class MethodContext:
     psf: PsfLike | None = None
     noise: NoiseLike | None = None
     weights: str | None = None
+    whole_voxels: int = 4_000_000
+    background_given: bool = False
 
 
 class Prepared(Protocol):
