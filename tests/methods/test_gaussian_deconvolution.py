@@ -15,6 +15,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from zenhance.contract import registry
 from zenhance.contract.spec import MethodContext, VolumeStatistics
 from zenhance.errors import MethodError, RunCancelled
 from zenhance.methods import gaussian_deconvolution as module
@@ -184,6 +185,12 @@ def test_two_dimensions_need_no_neighbouring_plane(large):
     _, y = _image((6, 60, 80))
     assert _finish(METHOD.prepare(_context(y, {"dimensions": 2}))).halo_px[0] == 0
     assert _finish(METHOD.prepare(_context(y, {"dimensions": 3}))).halo_px[0] > 0
+
+
+def test_settings_that_solve_plane_by_plane_are_known_as_two_dimensional():
+    settings = [{}, {"dimensions": 2}, {"variant": "imagej"}, {"variant": "wiener"}]
+    assert [METHOD.spec.dimensions(GaussianDeconvolutionParameters(**s)) for s in settings] == [3, 2, 2, 3]
+    assert registry.load("identity").spec.dimensions(None) == 3
 
 
 def test_planes_solved_in_2_d_do_not_see_each_other():

@@ -202,6 +202,11 @@ class MethodSpec:
         What it can learn from.
     output_scale_of : callable, optional
         Tells the output scale from the settings, where it depends on them.
+    dimensions_of : callable, optional
+        Tells 2 or 3 from the settings, where some of them work on each plane by itself.
+    prepare_cost : float
+        Work of ``prepare`` per voxel it looks at (at most ``whole_voxels``), relative to that of a tile's voxel; a volume it looks at
+        whole leaves nothing to do for the tiles. For telling the time.
     default_weights : str
         Name of the weights to use where the request names none.
     source : str
@@ -223,6 +228,8 @@ class MethodSpec:
     stochastic: bool = False
     learns: Literal["no", "pairs", "own_stack"] = "no"
     output_scale_of: Callable[[Any], Triple] | None = None
+    dimensions_of: Callable[[Any], int] | None = None
+    prepare_cost: float = 0.0
     default_weights: str = ""
     source: str = ""
     deblurs: bool = True
@@ -230,6 +237,10 @@ class MethodSpec:
     def scale(self, parameters: Any) -> Triple:
         """Return how many output voxels an input voxel becomes along z, y, x with these settings."""
         return self.output_scale if self.output_scale_of is None else self.output_scale_of(parameters)
+
+    def dimensions(self, parameters: Any) -> int:
+        """Return 2 where planes are enhanced each by itself with these settings, so that the step along z does not matter; else 3."""
+        return 3 if self.dimensions_of is None else self.dimensions_of(parameters)
 
 
 class Method(Protocol):

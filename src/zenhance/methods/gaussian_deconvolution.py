@@ -122,6 +122,11 @@ class GaussianDeconvolutionParameters(MethodParameters):
             return self.iterations
         return _STANDARD_ITERATIONS[self.imagej_form if self.variant == "imagej" else self.stop]
 
+    @property
+    def solved_dimensions(self) -> int:
+        """2 where each plane is solved by itself, else 3."""
+        return 2 if self.variant == "imagej" else self.dimensions
+
 
 class GaussianDeconvolution:
     """Deconvolution as the registry hands it out; see the module's docstring."""
@@ -134,6 +139,7 @@ class GaussianDeconvolution:
         consumes="volume",
         bytes_per_voxel=112,
         needs_psf=True,
+        dimensions_of=lambda parameters: parameters.solved_dimensions,
         source="Richardson 1972; Lucy 1974; Biggs & Andrews 1997; Dey et al. 2006; Dougherty 2005",
     )
 
