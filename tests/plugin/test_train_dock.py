@@ -274,6 +274,8 @@ def test_models_are_replaced_and_lost_only_when_the_user_says_so(train_bench, fo
     kept = (folders / "weights" / "mine.safetensors").read_bytes()
     second = train_bench.train(**BRIEF, seed=1)
     assert asked == []
+    assert panel.name.text() == "mine_2"
+    panel.name.setText("mine")
     panel.save.click()
     assert asked == ['There is a model "mine" already. Replace it?']
     assert (folders / "weights" / "mine.safetensors").read_bytes() == kept

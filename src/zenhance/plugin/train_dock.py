@@ -114,6 +114,8 @@ class TrainDock(QWidget):
             self.panel.set_running(False)
 
     def _begin(self) -> None:
+        if not self.panel.name.isModified():
+            self.panel.name.setText(free_name(self.panel.name.text()))
         recipe = self.form.recipe(check_name(self.panel.name.text().strip(), self.form.method.currentData() or ""))
         make_volumes = self.form.data.volume_steps(recipe)
         of_layers = self.form.data.kind.currentData() == "layers"
