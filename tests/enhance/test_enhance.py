@@ -197,7 +197,7 @@ def test_progress_only_grows_and_ends_at_one() -> None:
 class _Untouchable:
     """An array that must not be read."""
 
-    shape = (2000, 20_000, 20_000)
+    shape = (1000, 10_000, 10_000)
     dtype = np.dtype(np.uint16)
 
     def __getitem__(self, key: object) -> None:
@@ -208,7 +208,7 @@ def test_a_plan_reads_no_pixels_and_cuts_a_huge_volume_into_tiles() -> None:
     stack = Stack(_Untouchable(), "ZYX", VoxelSize.of(VOXEL_UM))
     plan = plan_run(stack, EnhanceRequest(psf=PSF))
     assert len(plan.tiles.tiles) > 100
-    assert plan.result_bytes == 4 * 2000 * 20_000**2
+    assert plan.result_bytes == 4 * 1000 * 10_000**2
     assert "tiles of" in plan.describe()
 
 
@@ -260,13 +260,68 @@ def test_a_preview_of_a_time_point_shows_that_time_point() -> None:
     assert np.array_equal(np.asarray(result.stack.data)[0, 0], series[1, 3])
 
 
-def test_the_run_time_is_told_beforehand_within_a_factor() -> None:
-    stack = Stack.from_array(np.tile(beads(), (2, 3, 3)), "ZYX", VOXEL_UM)
-    request = EnhanceRequest(psf=PSF, settings={"iterations": 10, "stop": "fixed"})
-    enhance(stack.crop({"Z": slice(0, 4)}), request)
+@pytest.mark.parametrize("settings", [{"iterations": 10, "stop": "fixed"}, {}])
+def test_the_run_time_is_told_beforehand_within_a_factor(settings: dict[str, Any]) -> None:
+    stack = Stack.from_array(np.tile(beads(), (2, 4, 4)), "ZYX", VOXEL_UM)
+    request = EnhanceRequest(psf=PSF, settings=settings)
     told = drain(estimate_steps(stack, request))
     took = enhance(stack, request).provenance.seconds
-    assert took / 5 <= told <= took * 5
+    assert took / 4 <= told <= took * 4
+
+
+def test_memory_that_runs_out_while_preparing_shrinks_what_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zenhance.methods.gaussian_deconvolution import GaussianDeconvolution
+
+    honest, asked = GaussianDeconvolution.prepare, []
+
+    def hungry(self: GaussianDeconvolution, context: Any) -> Any:
+        asked.append(context.whole_voxels)
+        if min(context.whole_voxels, 20 * 48 * 52) > 30_000:
+            yield 0.0
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+        return (yield from honest(self, context))
+
+    whole = enhance(beads(), voxel_size_um=VOXEL_UM, psf=PSF, settings={"iterations": 6, "stop": "fixed", "acceleration": False})
+    monkeypatch.setattr(GaussianDeconvolution, "prepare", hungry)
+    result = enhance(beads(), voxel_size_um=VOXEL_UM, psf=PSF, settings={"iterations": 6, "stop": "fixed", "acceleration": False})
+    assert asked == [4_000_000, 24_960]
+    assert any("memory ran out while preparing" in warning for warning in result.provenance.warnings)
+    assert np.abs(result.stack.data - whole.stack.data).max() <= 0.01 * np.ptp(whole.stack.data)
+    monkeypatch.setattr(GaussianDeconvolution, "prepare", lambda _self, _context: _never())
+    with pytest.raises(MemoryBudgetError, match="not even a small part"):
+        enhance(beads(), voxel_size_um=VOXEL_UM, psf=PSF)
+
+
+def _never() -> Any:
+    yield 0.0
+    raise MemoryError
+
+
+def test_an_error_while_preparing_that_is_not_memory_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zenhance.methods.gaussian_deconvolution import GaussianDeconvolution
+
+    def broken(_self: Any, _context: Any) -> Any:
+        yield 0.0
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(GaussianDeconvolution, "prepare", broken)
+    with pytest.raises(ZeroDivisionError):
+        enhance(beads(), voxel_size_um=VOXEL_UM, psf=PSF)
+
+
+def test_the_length_along_z_is_not_asked_for_where_nothing_uses_it() -> None:
+    flat = Stack.from_array(beads()[:1], "ZYX", (None, 0.2, 0.2))
+    assert enhance(flat, psf="sigma_um=0.6,0.25,0.25").stack.shape == (1, 48, 52)
+    stack = Stack.from_array(beads(), "ZYX", (None, 0.2, 0.2))
+    assert enhance(stack, psf="sigma_um=0.6,0.25,0.25", settings={"variant": "imagej", "iterations": 3}).stack.shape == (20, 48, 52)
+    with pytest.raises(StackError, match="voxel size in z is unknown"):
+        enhance(stack, psf="sigma_um=0.6,0.25,0.25")
+
+
+def test_the_record_of_an_enhanced_input_is_kept() -> None:
+    first = enhance(beads(), axes="ZYX", method="identity", seed=4)
+    second = enhance(first.stack, method="identity")
+    assert second.provenance.notes["input_record"]["seed"] == 4
 
 
 def test_closing_the_generator_early_frees_the_run() -> None:

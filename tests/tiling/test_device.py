@@ -111,11 +111,11 @@ def test_the_cpu_can_be_chosen_and_its_memory_released_without_torch():
     assert printed.strip() == "CPU: as asked False"
 
 
-def test_releasing_memory_collects_cycles(monkeypatch):
+def test_releasing_the_gpus_memory_collects_cycles_and_the_cpus_costs_nothing(monkeypatch):
     class Node:
         pass
 
-    machine(monkeypatch)
+    machine(monkeypatch, cuda=("a",))
     node = Node()
     node.itself = node
     alive = weakref.ref(node)
@@ -123,6 +123,8 @@ def test_releasing_memory_collects_cycles(monkeypatch):
     try:
         del node
         release_memory("cpu")
+        assert alive() is not None
+        release_memory("cuda")
     finally:
         gc.enable()
     assert alive() is None

@@ -26,9 +26,14 @@ _BUILT_IN = {
 }
 
 
+@cache
+def _plugged_in() -> tuple[EntryPoint, ...]:
+    """Look once for what other packages offer: the search goes through every installed package."""
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))
+
+
 def _sources() -> dict[str, str]:
-    found = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return {**found, **_BUILT_IN}
+    return {**{point.name: point.value for point in _plugged_in()}, **_BUILT_IN}
 
 
 def names() -> tuple[str, ...]:

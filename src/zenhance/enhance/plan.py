@@ -18,10 +18,14 @@ from zenhance.tiling.budget import choose_core, free_bytes
 from zenhance.tiling.device import Device, choose_device
 from zenhance.tiling.geometry import TilePlan, plan_tiles
 
-__all__ = ["RunPlan", "plan_run", "plan_volume", "psf_for"]
+__all__ = ["RunPlan", "plan_run", "plan_volume", "psf_for", "work_of"]
 
 # Share of the free memory a run may plan with; the rest is for the result, the viewer and other programs.
 MEMORY_SHARE = 0.5
+# Tiles on the CPU are no larger than this, however much memory there is: a step between two looks at Cancel must stay short.
+CPU_TILE_VOXELS = 48_000_000
+# What is left for the tiles of a volume that was prepared whole, per voxel, relative to a tile's usual work.
+CUT_OUT_COST = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +82,14 @@ def _read_measured(path: str) -> tuple[npt.NDArray[Any], tuple[float, float, flo
 def psf_for(stack: Stack, request: EnhanceRequest, channel: int = 0) -> Psf:
     """Return the point spread function of a channel: the request's, else the file's, else a stated default."""
     ndim = 3 if "Z" in stack.axes else 2
-    counted = channel if request.channel is None else request.channel
-    return resolve_psf(request.psf, stack.metadata, ndim, channel=counted, read_measured=_read_measured)
+    return resolve_psf(request.psf, stack.metadata, ndim, channel=channel, read_measured=_read_measured)
 
 
-def _lengths(method: Method, stack: Stack) -> tuple[float, float, float]:
-    """Return the voxel size; a method without PSF does not need to know it."""
+def _lengths(method: Method, request: EnhanceRequest, stack: Stack) -> tuple[float, float, float]:
+    """Return the voxel size; a method without PSF does not need to know it, and one that works plane by plane not along z."""
     if method.spec.needs_psf:
-        return stack.voxel_size.require(stack.spatial_axes)
+        flat = stack.size("Z") == 1 or method.spec.dimensions(request.parameters()) == 2
+        stack.voxel_size.require("YX" if flat else stack.spatial_axes)
     z, y, x = (1.0 if v is None else v for v in stack.voxel_size.zyx_um)
     return (z, y, x)
 
@@ -100,6 +104,8 @@ def plan_volume(method: Method, request: EnhanceRequest, shape_px: Triple, halo_
     """
     spec = method.spec
     budget = int(MEMORY_SHARE * free_bytes(device))
+    if device == "cpu":
+        budget = min(budget, CPU_TILE_VOXELS * spec.bytes_per_voxel)
     core = choose_core(shape_px, halo_px, spec.size_multiple, spec.bytes_per_voxel, budget)
     if request.tile_px is not None:
         core = _limited(core, request.tile_px, spec.size_multiple)
@@ -109,6 +115,26 @@ def plan_volume(method: Method, request: EnhanceRequest, shape_px: Triple, halo_
 def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:
     z, y, x = (min(c, max(m, (t // m) * m)) for c, t, m in zip(core, most, multiple, strict=True))
     return (z, y, x)
+
+
+def work_of(method: Method, volume_voxels: int, read_voxels: int, whole_voxels: int) -> tuple[float, float]:
+    """Return the work of preparing a volume and of its tiles, in units of one tile's voxel.
+
+    Parameters
+    ----------
+    method : Method
+        Tells what preparing costs.
+    volume_voxels, read_voxels : int
+        Of the volume, and of its tiles with their halos.
+    whole_voxels : int
+        Most voxels that are prepared at once.
+    """
+    cost = method.spec.prepare_cost
+    if cost == 0.0:
+        return 0.0, float(read_voxels)
+    if volume_voxels <= whole_voxels:
+        return cost * volume_voxels, CUT_OUT_COST * read_voxels
+    return cost * whole_voxels, float(read_voxels)
 
 
 def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False) -> RunPlan:
@@ -135,7 +161,7 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     method = registry.load(request.method)
     spec, parameters = method.spec, request.parameters()
     stack = request.apply_to(stack, axes_named=axes_named)
-    voxel_size_um = _lengths(method, stack)
+    voxel_size_um = _lengths(method, request, stack)
     device = choose_device(request.device)
     psf = psf_for(stack, request) if spec.needs_psf else None
     shape = stack.volume_shape

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from zenhance.contract import registry
-from zenhance.enhance.plan import plan_run
+from zenhance.contract.spec import Method
+from zenhance.enhance.plan import RunPlan, plan_run, work_of
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.enhance.run import EnhanceResult, Progress, enhance_steps
 from zenhance.stack import Stack
@@ -19,9 +23,12 @@ __all__ = ["as_requested", "estimate_steps", "preview_steps"]
 # A preview looks at this many planes on either side of the one in view, at most, and at a field of this many pixels along y and x.
 CONTEXT_PLANES = 4
 FIELD_PX = 512
-# The block on which the run time is measured, z, y, x.
-TRIAL_PX = (24, 96, 96)
-WARM_UP_S = 4.0
+# Voxels from which a preview takes its statistics.
+SAMPLE_VOXELS = 2_000_000
+# The blocks on which the run time is measured, z, y, x.
+TRIALS_PX = ((12, 48, 48), (24, 112, 112))
+# Most voxels that a method prepares at once, as the context says.
+WHOLE_VOXELS = 4_000_000
 
 
 def preview_steps(
@@ -58,7 +65,8 @@ def preview_steps(
 
     Notes
     -----
-    Statistics and noise are the whole volume's; a stop rule looks at the view, so a full run may take a few more or fewer iterations.
+    Statistics and noise come from planes all through the volume; a stop rule looks at the view, so a full run may take a few more or
+    fewer iterations.
     """
     stack = as_requested(stack, request)
     stack = stack.crop({a: slice(i, i + 1) for a, i in (("T", t), ("C", c)) if a in stack.axes})
@@ -68,14 +76,21 @@ def preview_steps(
     view = {a: _view((field or {}).get(a), stack.size(a)) for a in "YX"}
     crop = ((first, last), (view["Y"].start, view["Y"].stop), (view["X"].start, view["X"].stop))
     fields = request.model_dump(exclude_unset=True) | {"axes": None, "channel": None, "crop": crop}
-    whole = VolumeReader(stack)
-    statistics, _ = measure([whole], request.background)
-    known = (statistics, measure_noise([whole], statistics))
+    sample = [_sample(stack)]
+    statistics, _ = measure(sample, request.background)
+    known = (statistics, measure_noise(sample, statistics))
     result = yield from enhance_steps(stack, EnhanceRequest(**fields), cancel, known)
     scale = registry.load(request.method).spec.scale(request.parameters())[0]
     only = {"Z": slice((plane - first) * scale, (plane - first + 1) * scale)} if "Z" in stack.axes else {}
     extras = {name: extra.crop(only) for name, extra in result.extras.items()}
     return replace(result, stack=result.stack.crop(only), extras=extras)
+
+
+def _sample(stack: Stack) -> VolumeReader:
+    """Return evenly spaced planes of a stack with one volume as a volume of their own, so that a huge stack is not read for a preview."""
+    reader = VolumeReader(stack)
+    planes = [reader.raw((slice(z, z + 1), slice(None), slice(None))) for z in reader.planes(SAMPLE_VOXELS)]
+    return VolumeReader(Stack(np.concatenate(planes), "ZYX", stack.voxel_size))
 
 
 def as_requested(stack: Stack, request: EnhanceRequest) -> Stack:
@@ -95,31 +110,46 @@ def _view(part: slice | None, size: int) -> slice:
 
 
 def estimate_steps(stack: Stack, request: EnhanceRequest, cancel: threading.Event | None = None) -> Generator[Progress, None, float]:
-    """Tell how many seconds a run will take, by running it on a small block from the middle of the first volume.
+    """Tell how many seconds a run will take, by running it on two small blocks from the middle of the first volume.
 
     Returns
     -------
     float
-        Seconds: time per voxel of the block times all voxels the plan reads, halos included.
+        Seconds: what every run costs, plus the time per unit of work (:func:`zenhance.enhance.plan.work_of`) times the plan's work.
     """
     plan = plan_run(stack, request)
-    middle = {}
-    for axis, most in zip("ZYX", TRIAL_PX, strict=True):
-        size = plan.stack.size(axis)
-        start = max(0, (size - most) // 2)
-        middle[axis] = (start, min(size, start + most))
-    fields = request.model_dump(exclude_unset=True)
-    fields |= {"axes": None, "channel": None, "crop": (middle["Z"], middle["Y"], middle["X"]), "voxel_size_um": None}
+    method = registry.load(request.method)
     first = plan.stack.crop({a: slice(0, 1) for a in "TC" if a in plan.stack.axes})
-    seconds = float("inf")
-    for _ in range(2):
-        # The first pass also pays for imports and caches; a second one is only worth its time where the first was quick.
+    works, times = [], []
+    # The first pass also pays for imports and caches.
+    for size in (TRIALS_PX[0], *TRIALS_PX):
+        fields = request.model_dump(exclude_unset=True) | {"axes": None, "channel": None, "voxel_size_um": None}
+        trial = EnhanceRequest(**fields | {"crop": _middle(first, size)})
         started = time.perf_counter()
-        result = yield from enhance_steps(first, EnhanceRequest(**fields), cancel)
-        seconds = min(seconds, time.perf_counter() - started)
-        if seconds > WARM_UP_S:
-            break
-    z, y, x = result.stack.volume_shape
-    scale = registry.load(request.method).spec.scale(request.parameters())
-    voxels = z * y * x // (scale[0] * scale[1] * scale[2])
-    return seconds * plan.read_voxels / voxels
+        result = yield from enhance_steps(first, trial, cancel)
+        times.append(time.perf_counter() - started)
+        works.append(_work(method, result.provenance.input_shape))
+    return _extrapolated(works[1:], times[1:], sum(work_of(method, *_voxels(plan), WHOLE_VOXELS)), plan.volumes)
+
+
+def _middle(stack: Stack, most_px: tuple[int, int, int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    starts = [max(0, (size - most) // 2) for size, most in zip(stack.volume_shape, most_px, strict=True)]
+    z, y, x = ((start, min(size, start + most)) for start, size, most in zip(starts, stack.volume_shape, most_px, strict=True))
+    return (z, y, x)
+
+
+def _work(method: Method, shape: tuple[int, ...]) -> float:
+    voxels = math.prod(shape)
+    return sum(work_of(method, voxels, voxels, WHOLE_VOXELS))
+
+
+def _voxels(plan: RunPlan) -> tuple[int, int]:
+    """Return the voxels of one volume, and those that its tiles read."""
+    return math.prod(plan.stack.volume_shape), plan.read_voxels // plan.volumes
+
+
+def _extrapolated(works: list[float], times: list[float], work: float, volumes: int) -> float:
+    """Draw the line through two trials: what every run costs, and what each unit of work costs."""
+    (small, large), (quick, slow) = works, times
+    slope = max(slow - quick, 0.1 * slow) / (large - small) if large > small else slow / large
+    return volumes * (max(slow - slope * large, 0.0) + slope * work)

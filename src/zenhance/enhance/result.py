@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import zenhance
 from zenhance.contract.spec import Method, OutputSpec, Prepared, VolumeStatistics
 from zenhance.enhance.output import Output
-from zenhance.enhance.plan import RunPlan
+from zenhance.enhance.plan import RunPlan, work_of
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.errors import RunCancelled
 from zenhance.physics.noise import PoissonGauss
@@ -79,6 +82,12 @@ class Run:
         left = passed * (1 - fraction) / fraction if fraction > 0.02 and passed > 0.5 else None
         return Progress(stage, fraction, left, message)
 
+    def prepare_share(self, whole_voxels: int) -> float:
+        """Return which share of a volume's work is done before its tiles."""
+        tiles = self.plan.read_voxels // self.plan.volumes
+        before, after = work_of(self.method, math.prod(self.plan.stack.volume_shape), tiles, whole_voxels)
+        return before / (before + after)
+
     def check(self) -> None:
         if self.cancel.is_set():
             raise RunCancelled("the run was cancelled; the original is unchanged")
@@ -138,7 +147,7 @@ def result_of(run: Run) -> EnhanceResult:
             "shrunk": sum(r.shrunk for r in run.reports),
         },
         curves=run.curves,
-        notes=run.notes,
+        notes=_notes(run),
         clipped_voxels=main.clipped,
         warnings=tuple(run.warnings + main.warnings()),
         libraries=_versions(),
@@ -146,6 +155,18 @@ def result_of(run: Run) -> EnhanceResult:
     enhanced = _stack_of(run, run.method.spec.outputs[0], provenance)
     extras = {spec.name: _stack_of(run, spec, provenance) for spec in run.method.spec.outputs[1:]}
     return EnhanceResult(enhanced, extras, provenance)
+
+
+def _notes(run: Run) -> dict[str, Any]:
+    """Return what the method said, the hash of a measured PSF, and the record of an input that was itself a result."""
+    notes = dict(run.notes)
+    kind, _, path = (run.request.psf or "").partition(":")
+    if kind.strip() == "measured" and Path(path).is_file():
+        notes["psf_sha256"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    earlier = run.plan.stack.metadata.get(METADATA_KEY)
+    if isinstance(earlier, str):
+        notes["input_record"] = json.loads(earlier)
+    return notes
 
 
 def _describe_noise(noise: PoissonGauss) -> str:
@@ -160,6 +181,12 @@ def _finite_record(statistics: VolumeStatistics) -> dict[str, float]:
 def _stack_of(run: Run, spec: OutputSpec, provenance: Provenance) -> Stack:
     source = run.plan.stack
     metadata = {**source.metadata, METADATA_KEY: provenance.to_json()}
+    scale = run.method.spec.scale(run.request.parameters())
+    origin, lengths = source.metadata.get("origin_um"), source.voxel_size.zyx_um
+    if origin and max(scale) > 1:
+        # The first voxel of a finer grid has its centre nearer to the corner.
+        moved = (o if o is None or v is None else o + (v / s - v) / 2 for o, v, s in zip(origin, lengths, scale, strict=True))
+        metadata["origin_um"] = tuple(moved)
     return source.with_data(
         run.outputs[spec.name].array,
         voxel_size=_finer(source.voxel_size, run.method.spec.scale(run.request.parameters())),

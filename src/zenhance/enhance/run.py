@@ -11,9 +11,12 @@ It is a generator: each yield is a point where the run can be stopped, so the vi
 
 from __future__ import annotations
 
+import gc
+import math
 import threading
 from collections.abc import Callable, Generator
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +27,17 @@ from zenhance.enhance.output import allocate
 from zenhance.enhance.plan import plan_run, plan_volume, psf_for
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.enhance.result import EnhanceResult, Progress, Run, result_of, voxel_warnings
+from zenhance.errors import FailureKind, MemoryBudgetError, classify
 from zenhance.physics.noise import PoissonGauss
-from zenhance.stack import Stack
+from zenhance.stack import ArrayLike, Stack
 from zenhance.tiling.device import release_memory
 from zenhance.tiling.run import run_tiles
 from zenhance.volumes import VolumeReader, measure, measure_noise
 
 __all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
 
-# Share of the bar that a volume's preparation takes.
-PREPARE_SHARE = 0.5
+# How often preparing is tried again on half as much of the volume after memory ran out.
+MAX_HALVINGS = 8
 
 
 def enhance_steps(
@@ -98,20 +102,41 @@ def _volume_steps(run: Run, t: int, c: int, number: int, count: int) -> Generato
     run.check()
     yield run.progress("measure", at(0.0), f"{where}measuring intensities")
     reader = VolumeReader(run.plan.stack, t, c)
+    share = 0.0
     if run.request.statistics == "shared" and c in run.kept:
         prepared, statistics = run.kept[c]
     else:
         context = _context(run, reader, t, c)
         statistics = context.statistics
-        steps = run.method.prepare(context)
-        prepared = yield from _relay(
-            run, steps, lambda f: run.progress("prepare", at(PREPARE_SHARE * f), f"{where}preparing {run.method.spec.title}")
-        )
+        share = run.prepare_share(context.whole_voxels)
+        title = f"{where}preparing {run.method.spec.title}"
+        prepared = yield from _prepare_steps(run, context, lambda f: run.progress("prepare", at(share * f), title))
         if run.request.statistics == "shared":
             run.kept[c] = (prepared, statistics)
     run.statistics.append(statistics)
-    yield from _tile_steps(run, reader, prepared, where, at)
+    yield from _tile_steps(run, reader, prepared, where, lambda f: at(share + (1 - share) * f))
     _record(run, prepared, number, count)
+
+
+def _prepare_steps(run: Run, context: MethodContext, progress: Callable[[float], Progress]) -> Generator[Progress, None, Prepared]:
+    """Prepare a volume; when memory runs out, prepare on half as much of it, as often as it takes."""
+    for _ in range(MAX_HALVINGS):
+        failure: str | None = None
+        try:
+            prepared: Prepared = yield from _relay(run, run.method.prepare(context), progress)
+        except Exception as error:
+            if classify(error) not in (FailureKind.OOM_HOST, FailureKind.OOM_DEVICE):
+                raise
+            failure = str(error)
+        else:
+            return prepared
+        # Outside the except block: an exception keeps its frames alive, and those keep the arrays.
+        voxels = min(context.whole_voxels, math.prod(context.shape_px))
+        run.warnings.append(f"memory ran out while preparing {voxels} voxels at once; went on with half ({failure[:80]})")
+        context = replace(context, whole_voxels=voxels // 2)
+        gc.collect()
+        release_memory(context.device)
+    raise MemoryBudgetError("not even a small part of the volume fits into memory; close other programs or crop the stack")
 
 
 def _record(run: Run, prepared: Prepared, number: int, count: int) -> None:
@@ -167,6 +192,7 @@ def _context(run: Run, reader: VolumeReader, t: int, c: int) -> MethodContext:
         psf=psf,
         noise=noise,
         weights=run.request.weights,
+        background_given=run.request.background is not None,
     )
 
 
@@ -195,13 +221,13 @@ def _tile_steps(
                 run.reports.append(done.value)
                 return
             tile = f"tile {step.tile + 1} of {step.tiles}" if step.tiles > 1 else "working"
-            yield run.progress("enhance", at(PREPARE_SHARE + (1 - PREPARE_SHARE) * step.fraction), f"{where}{tile}")
+            yield run.progress("enhance", at(step.fraction), f"{where}{tile}")
     finally:
         steps.close()
 
 
 def enhance(
-    image: Stack | npt.ArrayLike,
+    image: Stack | ArrayLike | npt.ArrayLike,
     request: EnhanceRequest | None = None,
     *,
     on_progress: Callable[[Progress], None] | None = None,
@@ -245,7 +271,8 @@ def enhance(
         request = EnhanceRequest(**{**request.model_dump(exclude_unset=True), **fields})
     axes_named = not isinstance(image, Stack)
     if not isinstance(image, Stack):
-        image = Stack.from_array(np.asarray(image), request.axes)
+        lazy = hasattr(image, "shape") and hasattr(image, "dtype")
+        image = Stack.from_array(cast("ArrayLike", image) if lazy else np.asarray(image), request.axes)
     steps = enhance_steps(image, request, cancel, axes_named=axes_named)
     try:
         while True:

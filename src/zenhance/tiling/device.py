@@ -122,17 +122,17 @@ def choose_device(wanted: str = "auto") -> Device:
 
 
 def release_memory(device: str) -> None:
-    """Give memory that nothing refers to any more back to the device; torch is not imported for it.
+    """Give memory that nothing refers to any more back to a GPU; the CPU's goes back by itself. torch is not imported for it.
 
     Parameters
     ----------
     device : str
         As :func:`choose_device` names it.
     """
-    gc.collect()
     torch = sys.modules.get("torch")
-    if torch is None:
+    if torch is None or device == "cpu":
         return
+    gc.collect()
     if device.startswith("cuda") and torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.ipc_collect()
