@@ -37,6 +37,7 @@ from zenhance.errors import (
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), FailureKind.OOM_HOST),
         (MemoryError("Unable to allocate 1.82 TiB"), FailureKind.OOM_HOST),
         (MemoryBudgetError("too small"), FailureKind.OOM_HOST),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), FailureKind.OOM_HOST),
         (torch.AcceleratorError("CUDA error: unspecified launch failure"), FailureKind.DEVICE_LOST),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), FailureKind.DEVICE_LOST),
         (OSError(errno.ENOSPC, "No space left on device"), FailureKind.DISK_FULL),
@@ -53,6 +54,13 @@ from zenhance.errors import (
 )
 def test_failures_are_recognised_in_every_disguise(error: BaseException, kind: FailureKind) -> None:
     assert classify(error) is kind
+
+
+def test_a_paging_file_that_is_too_small_on_windows_counts_as_out_of_memory() -> None:
+    error = OSError("The paging file is too small for this operation to complete")
+    assert classify(error) is FailureKind.BUG
+    error.winerror = 1455  # type: ignore[attr-defined,unused-ignore]
+    assert classify(error) is FailureKind.OOM_HOST
 
 
 def test_a_real_allocation_failure_of_numpy_and_torch_counts_as_out_of_memory() -> None:

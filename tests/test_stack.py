@@ -130,3 +130,19 @@ def test_relabelling_names_the_dimensions_in_their_present_order() -> None:
     again = Stack.from_array(data, "ZYX").relabelled("YZX")
     assert again.axes == "ZYX"
     assert np.array_equal(np.asarray(again.data), data.transpose(1, 0, 2))
+
+
+def test_a_crop_that_cuts_nothing_off_is_the_stack_itself() -> None:
+    stack = Stack.from_array(np.zeros((5, 6, 7)))
+    assert stack.crop({"Z": slice(0, 5), "X": slice(None)}) is stack
+
+
+def test_what_a_file_says_once_a_channel_follows_the_channels_kept() -> None:
+    light = {"emission_nm": [520.0, 615.0, None], "na": 1.2, "modality": ("confocal", "widefield", "confocal"), "sha256": ("a", "b", "c")}
+    stack = Stack.from_array(np.zeros((3, 5, 6, 7)), "CZYX", metadata=light)
+    assert stack.pick_channel(1).metadata == {"emission_nm": 615.0, "na": 1.2, "modality": "widefield", "sha256": ("a", "b", "c")}
+    assert "emission_nm" not in stack.pick_channel(2).metadata
+    assert stack.crop({"C": slice(1, 3)}).metadata["emission_nm"] == [615.0, None]
+    assert stack.crop({"Z": slice(1, 3)}).metadata["emission_nm"] == [520.0, 615.0, None]
+    two = Stack.from_array(np.zeros((2, 5, 6, 7)), "CZYX", metadata={"emission_nm": [520.0, 615.0, 700.0]})
+    assert two.pick_channel(1).metadata["emission_nm"] == [520.0, 615.0, 700.0]

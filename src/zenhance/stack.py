@@ -11,12 +11,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from zenhance.errors import StackError
+from zenhance.lazy_view import Readable as ArrayLike
+from zenhance.lazy_view import select, transposed
 
 __all__ = ["AXES", "ArrayLike", "Origin", "Stack", "VoxelSize", "guess_axes"]
 
@@ -28,15 +30,8 @@ FloatArray = npt.NDArray[np.float32]
 MIN_VOXEL_UM = 0.001
 MAX_VOXEL_UM = 1000.0
 
-
-class ArrayLike(Protocol):
-    """What numpy, dask and zarr arrays have in common, as far as a stack needs it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    def __getitem__(self, key: Any, /) -> Any: ...
+# What a file may say once a channel.
+_PER_CHANNEL = ("na", "refractive_index", "excitation_nm", "emission_nm", "pinhole_au", "modality")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +228,7 @@ class Stack:
         if len(axes) == len(data.shape) and set(axes) <= set(AXES):
             ordered = "".join(a for a in AXES if a in axes)
             if ordered != axes and len(set(axes)) == len(axes):
-                order = [axes.index(a) for a in ordered]
-                data = data.transpose(order) if hasattr(data, "transpose") else np.asarray(data[...]).transpose(order)
+                data = transposed(data, [axes.index(a) for a in ordered])
                 axes = ordered
         if not isinstance(voxel_size_um, VoxelSize):
             voxel_size_um = VoxelSize() if voxel_size_um is None else VoxelSize.of(voxel_size_um)
@@ -300,7 +294,15 @@ class Stack:
         )
 
     def pick_channel(self, channel: int) -> Self:
-        """Return a copy with one channel only, keeping its axis away."""
+        """Return a copy with one channel only, its axis taken away; pixels are not read.
+
+        Metadata that hold one entry a channel hold that channel's alone.
+
+        Raises
+        ------
+        StackError
+            There is no such channel.
+        """
         if "C" not in self.axes:
             if channel == 0:
                 return self
@@ -310,11 +312,15 @@ class Stack:
             raise StackError(f"channel {channel} asked for, but the stack has channels 0 to {count - 1}")
         index = tuple(channel if a == "C" else slice(None) for a in self.axes)
         names = (self.channel_names[channel],) if self.channel_names else ()
+        own = {key: entries[channel] for key, entries in self._per_channel().items()}
+        metadata = {key: value for key, value in {**self.metadata, **own}.items() if key not in own or value is not None}
         axes = self.axes.replace("C", "")
-        return replace(self, data=self.data[index], axes=axes, channel_names=names)
+        return replace(self, data=select(self.data, index), axes=axes, channel_names=names, metadata=metadata)
 
     def crop(self, region: Mapping[str, slice]) -> Self:
-        """Return a copy cropped along named axes.
+        """Return a copy cropped along named axes, or the stack itself where nothing is cut off; pixels are not read.
+
+        Metadata that hold one entry a channel hold those of the channels kept.
 
         Raises
         ------
@@ -329,11 +335,20 @@ class Stack:
                 low = letter.lower()
                 raise StackError(f"crop {low}{part.start}:{part.stop} is outside the stack, which has {size} along {low}")
             index.append(slice(start, stop))
-        names = self.channel_names
-        if names and "C" in region:
-            names = names[region["C"]]
+        if all(part == slice(0, size) for part, size in zip(index, self.shape, strict=True)):
+            return self
         first = {letter: part.start for letter, part in zip(self.axes, index, strict=True)}
-        return replace(self, data=self.data[tuple(index)], channel_names=names, metadata=self._moved(first))
+        names, metadata = self.channel_names, self._moved(first)
+        if "C" in self.axes:
+            kept = index[self.axes.index("C")]
+            names = names[kept]
+            metadata = {**metadata, **{key: entries[kept] for key, entries in self._per_channel().items()}}
+        return replace(self, data=select(self.data, tuple(index)), channel_names=names, metadata=metadata)
+
+    def _per_channel(self) -> dict[str, list[Any]]:
+        """Return the metadata that hold one entry a channel."""
+        found = {key: self.metadata[key] for key in _PER_CHANNEL if isinstance(self.metadata.get(key), list | tuple | np.ndarray)}
+        return {key: list(entries) for key, entries in found.items() if len(entries) == self.size("C")}
 
     def _moved(self, first: Mapping[str, int]) -> Mapping[str, Any]:
         """Return the metadata with the position of the first voxel (``origin_um``: z, y, x) moved to the crop's."""
