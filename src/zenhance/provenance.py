@@ -55,9 +55,12 @@ def hash_array(array: npt.NDArray[Any]) -> str:
 
 
 class Provenance(BaseModel):
-    """A complete account of one run; frozen, JSON in and out."""
+    """A complete account of one run; frozen, JSON in and out.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Fields that a later version wrote are passed over when a record is read; files keep them, because a record is copied as text.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: str = Field(description="version of zenhance")
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"), description="when, in UTC")

@@ -239,6 +239,29 @@ def test_a_lock_is_released_after_an_error(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == []
 
 
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def samestat(*_: Any) -> bool:
+        tries.append(1)
+        return len(tries) == 3
+
+    monkeypatch.setattr("zenhance.io.lock.os.path.samestat", samestat)
+    with locked(tmp_path / "a"):
+        assert len(tries) == 3
+    monkeypatch.setattr("zenhance.io.lock.os.path.samestat", lambda *_: False)
+    with pytest.raises(BusyError, match=r'the lock of "b" was taken away 100 times'), locked(tmp_path / "b"):
+        pass
+
+
+def test_none_of_several_inputs_is_overwritten(tmp_path: Path) -> None:
+    inputs = [write_stack(tmp_path / f"{name}.ome.tif", OLD) for name in "ab"]
+    for path in inputs:
+        with pytest.raises(WriteError, match="is the input"):
+            write_stack(path, NEW, overwrite=True, source=inputs)
+    assert [value_of(path) for path in inputs] == [1, 1]
+
+
 def orphan(path: Path, **changes: Any) -> Path:
     folder = path.with_name(f".{path.name}.zenhance-abc123.partial")
     folder.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,24 @@ def test_the_record_of_the_input_travels_on_and_must_be_json(tmp_path: Path) -> 
     assert Provenance.find(open_stack(write_stack(tmp_path / "2.tif", first)).metadata) == record
     with pytest.raises(WriteError, match="provenance is no JSON"):
         write_stack(tmp_path / "3.ome.tif", first, provenance="{")
+
+
+def test_a_record_of_a_later_version_travels_on_whole(tmp_path: Path) -> None:
+    record = {"version": "9.0", "request": {}, "mood": {"of": "the microscope"}}
+    for place in ("1.ome.tif", "2.ome.zarr", "3.tif"):
+        stack = make_stack("YX", (4, 5))
+        back = open_stack(write_stack(tmp_path / place, stack.with_data(stack.data, metadata={"zenhance": record})))
+        assert json.loads(back.metadata["zenhance"]) == record
+        found = Provenance.find(back.metadata)
+        assert found is not None
+        assert found.version == "9.0"
+
+
+def test_a_damaged_record_of_the_input_does_not_keep_a_result_from_being_written(tmp_path: Path) -> None:
+    stack = make_stack("YX", (4, 5))
+    with pytest.warns(UserWarning, match="provenance record cannot be read"):
+        path = write_stack(tmp_path / "a.ome.tif", stack.with_data(stack.data, metadata={"zenhance": "{"}))
+    assert "zenhance" not in open_stack(path).metadata
 
 
 def test_large_images_become_bigtiff_and_no_imagej_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

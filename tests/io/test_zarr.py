@@ -230,6 +230,20 @@ def test_chunks_that_would_explode_are_refused_before_decoding(tmp_path: Path, c
         open_stack(root)
 
 
+def test_a_chunk_that_was_refused_is_refused_again(tmp_path: Path) -> None:
+    root = store_v3(tmp_path / "a.ome.zarr")
+    array = zarr.create_array(store=str(root / "1"), data=PIXELS[0], chunks=(10, 128, 128), compressors=zarr.codecs.ZstdCodec())
+    assert array.shape == PIXELS[0].shape
+    content = json.loads((root / "zarr.json").read_text())
+    content["attributes"]["ome"] = ngff("0.5", [0.5, 0.2, 0.1], path="1", axes=AXES[1:])
+    (root / "zarr.json").write_text(json.dumps(content))
+    data = open_stack(root).data
+    (root / "1" / "c" / "1" / "2" / "2").write_bytes(bomb("zstd"))
+    for _ in range(2):
+        with pytest.raises(ReadError, match="its chunk c/1/2/2 claims"):
+            data[19, 299, 289]
+
+
 def test_an_array_without_image_metadata_opens_with_named_axes(tmp_path: Path) -> None:
     zarr.create_array(store=str(tmp_path / "a.zarr"), data=PIXELS, dimension_names=["c", "z", "y", "x"])
     assert open_stack(tmp_path / "a.zarr").axes == "CZYX"

@@ -16,6 +16,9 @@ from zenhance.errors import BusyError
 
 __all__ = ["hidden_name", "locked"]
 
+# How often a lock file may vanish between being opened and being locked before somebody else is taken to be at work.
+MOST_TRIES = 100
+
 
 def hidden_name(path: Path) -> str:
     """Return the beginning of the names of our hidden files beside an output; a long name is replaced by its hash to leave room."""
@@ -71,21 +74,7 @@ def locked(path: Path) -> Iterator[None]:
         Another process holds it; the text says which, and since when.
     """
     lock = path.with_name(f"{hidden_name(path)}.lock")
-    while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        if not _try_lock(handle):
-            os.close(handle)
-            raise BusyError(f'"{path.name}" is being written by {_owner(lock)}; wait until it is done, or choose another name')
-        # Between opening and locking, the former owner may have removed the file: then this lock guards nothing.
-        try:
-            current = lock.stat()
-        except FileNotFoundError:
-            os.close(handle)
-            continue
-        own = os.fstat(handle)
-        if (current.st_ino, current.st_dev) == (own.st_ino, own.st_dev):
-            break
-        os.close(handle)
+    handle = _acquire(path, lock)
     try:
         record = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         os.lseek(handle, 0, os.SEEK_SET)
@@ -94,3 +83,19 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         _unlink_own(handle, lock)
+
+
+def _acquire(path: Path, lock: Path) -> int:
+    for _ in range(MOST_TRIES):
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        if not _try_lock(handle):
+            os.close(handle)
+            raise BusyError(f'"{path.name}" is being written by {_owner(lock)}; wait until it is done, or choose another name')
+        # Between opening and locking, the former owner may have removed the file: then this lock guards nothing.
+        try:
+            if os.path.samestat(lock.stat(), os.fstat(handle)):
+                return handle
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+    raise BusyError(f'the lock of "{path.name}" was taken away {MOST_TRIES} times; wait until other programs are done with this folder')

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,15 +35,25 @@ def _format_of(path: Path) -> str:
 def _provenance_text(stack: Stack, given: Provenance | str | None) -> str | None:
     """Return the record as JSON in ASCII, which survives every container."""
     if given is None:
-        record = Provenance.find(stack.metadata) if METADATA_KEY in stack.metadata else None
-        if record is None:
-            return None
-        given = record
+        return _own_provenance(stack.metadata.get(METADATA_KEY))
     text = given.to_json() if isinstance(given, Provenance) else given
     try:
         return json.dumps(json.loads(text))
     except ValueError as error:
         raise WriteError(f"the provenance is no JSON ({str(error)[:80]}); nothing was written", FailureKind.BAD_PARAMETER) from error
+
+
+def _own_provenance(record: Any) -> str | None:
+    """Return the record a stack carries as it stands: a later version may have written more into it than this one knows."""
+    try:
+        if isinstance(record, Provenance):
+            record = record.to_json()
+        if isinstance(record, Mapping):
+            return json.dumps(record)
+        return json.dumps(json.loads(record)) if isinstance(record, str) else None
+    except (ValueError, TypeError) as error:
+        warnings.warn(f"the provenance record cannot be read ({str(error)[:80]}) and is left out of the file", UserWarning, stacklevel=4)
+        return None
 
 
 def _same_length(a: float | None, b: float | None) -> bool:
@@ -95,7 +106,7 @@ def write_stack(
     stack: Stack,
     *,
     overwrite: bool = False,
-    source: str | Path | None = None,
+    source: str | Path | Iterable[str | Path] | None = None,
     provenance: Provenance | str | None = None,
     compression: Literal["auto", "zlib", "none"] = "auto",
 ) -> Path:
@@ -113,8 +124,8 @@ def write_stack(
         Read in slabs, never as a whole.
     overwrite : bool
         Replace an existing file, or an image folder that this program wrote.
-    source : str or Path, optional
-        The input that must not be overwritten; the stack's own path is always protected.
+    source : str or Path, or several, optional
+        The inputs that must not be overwritten; the stack's own path is always protected.
     provenance : Provenance or str, optional
         Kept in the file; left out, the stack's own record is.
     compression : {'auto', 'zlib', 'none'}
@@ -138,7 +149,8 @@ def write_stack(
         y_um, x_um = stack.voxel_size.y_um, stack.voxel_size.x_um
         stack = replace(stack, voxel_size=type(stack.voxel_size)(None, y_um, x_um, ("unknown", *stack.voxel_size.origins[1:])))
     write, needed, ours = _writer(kind, stack, text, compression)
-    sources = [Path(p) for p in (source, stack.path, *stack.metadata.get("parts", ())) if p is not None]
+    given = (source,) if source is None or isinstance(source, str | Path) else tuple(source)
+    sources = [Path(p) for p in (*given, stack.path, *_parts(stack.metadata)) if p is not None]
     inside = kind == "imagej"
     return commit(
         path,
@@ -150,6 +162,12 @@ def write_stack(
         sources=[p for p in sources if p.exists()],
         ours=ours,
     )
+
+
+def _parts(metadata: Mapping[str, Any]) -> tuple[str | Path, ...]:
+    """Return the files that an image of several files consists of."""
+    parts = metadata.get("parts") or ()
+    return (parts,) if isinstance(parts, str | Path) else tuple(parts)
 
 
 def _writer(kind: str, stack: Stack, text: str | None, compression: str) -> tuple[Callable[[Path], None], int, Callable[[Path], bool]]:

@@ -134,7 +134,6 @@ class CheckedArray(GuardedArray):
         """Refuse a chunk that would become more than twice what a chunk is."""
         if key in self._checked:
             return
-        self._checked.add(key)
         file = self._node / key
         try:
             size = file.stat().st_size
@@ -146,3 +145,5 @@ class CheckedArray(GuardedArray):
                 if claimed is not None and claimed > 2 * expected + _SLACK_BYTES:
                     said = f"{format_bytes(claimed)} instead of {format_bytes(expected)}"
                     raise ReadError(self._path, f"its chunk {key[:40]} claims {said}; it is damaged")
+        # Only now: a chunk that was refused is refused each time it is asked for.
+        self._checked.add(key)
