@@ -16,16 +16,17 @@ import torch
 from pydantic import ValidationError
 
 from zenhance.contract import registry
-from zenhance.contract.spec import MethodContext, VolumeStatistics
+from zenhance.contract.spec import WHOLE_VOXELS, MethodContext, VolumeStatistics
 from zenhance.errors import MethodError, RunCancelled
 from zenhance.methods import gaussian_deconvolution as module
 from zenhance.methods.gaussian_deconvolution import METHOD, GaussianDeconvolutionParameters
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import gaussian
-from zenhance.solvers import probes
 from zenhance.tiling.geometry import plan_tiles
 from zenhance.tiling.run import run_tiles
 
+FEW = 20_000
+whole_voxels = WHOLE_VOXELS
 VOXEL_UM = (0.25, 0.125, 0.125)
 PSF = gaussian((0.3, 0.15, 0.15))
 VARIANTS = {
@@ -51,9 +52,9 @@ def _one_thread():
 
 @pytest.fixture
 def large(monkeypatch):
-    """Let any volume above 20 000 voxels count as too large to be solved at once."""
-    monkeypatch.setattr(probes, "WHOLE_VOXELS", 20_000)
-    monkeypatch.setattr(module, "WHOLE_VOXELS", 20_000)
+    """Let any volume above 20 000 voxels count as too large to be solved at once, in plans as well."""
+    monkeypatch.setattr(module, "WHOLE_VOXELS", FEW)
+    monkeypatch.setattr(sys.modules[__name__], "whole_voxels", FEW)
 
 
 def _finish(steps):
@@ -81,7 +82,7 @@ def _image(shape=(12, 64, 72), photons=80.0, gain=2.0, offset=100.0, background=
     return gain * (light + background) + offset, y.astype(np.float32)
 
 
-def _context(y, settings, *, noise=True, psf=PSF, background=None):
+def _context(y, settings, *, noise=True, psf=PSF, background=None, given=False):
     statistics = VolumeStatistics(
         float(y.min()),
         float(y.max()),
@@ -93,7 +94,8 @@ def _context(y, settings, *, noise=True, psf=PSF, background=None):
     )
     camera = SimpleNamespace(gain=2.0, offset=100.0, read_noise=2.0) if noise else None
     parameters = GaussianDeconvolutionParameters(**settings)
-    return MethodContext(parameters, y.shape, VOXEL_UM, statistics, lambda region: y[region].copy(), psf=psf, noise=camera)
+    limits = {"whole_voxels": whole_voxels, "background_given": given}
+    return MethodContext(parameters, y.shape, VOXEL_UM, statistics, lambda region: y[region].copy(), psf=psf, noise=camera, **limits)
 
 
 def _run(y, settings, **options):
@@ -195,11 +197,12 @@ def test_settings_that_solve_plane_by_plane_are_known_as_two_dimensional():
 
 def test_planes_solved_in_2_d_do_not_see_each_other():
     _, y = _image((4, 40, 40))
-    prepared = _finish(METHOD.prepare(_context(y, {"dimensions": 2, "stop": "fixed", "acceleration": False, "background": 106.0})))
+    settings = {"dimensions": 2, "stop": "fixed", "acceleration": False}
+    prepared = _finish(METHOD.prepare(_context(y, settings, background=106.0, given=True)))
     both = _finish(prepared(y, (0, 0, 0)))["enhanced"]
     other = y.copy()
     other[2] = 106.0
-    changed, again = _run(other, {"dimensions": 2, "stop": "fixed", "acceleration": False, "background": 106.0})
+    changed, again = _run(other, settings, background=106.0, given=True)
     shift = again.notes["level"] - prepared.notes["level"]
     assert np.abs(changed[0] - both[0] - shift).max() < 1e-2
     assert np.abs(changed[2] - both[2]).max() > 10
@@ -227,8 +230,8 @@ def test_a_two_dimensional_image_is_solved_in_two_dimensions_whatever_is_asked()
 
 def test_gain_and_offset_of_the_camera_pass_through():
     _, y = _image()
-    plain, _ = _run(y, {"stop": "fixed", "background": 106.0})
-    context = _context(10 * y + 50, {"stop": "fixed", "background": 1110.0})
+    plain, _ = _run(y, {"stop": "fixed"}, background=106.0, given=True)
+    context = _context(10 * y + 50, {"stop": "fixed"}, background=1110.0, given=True)
     scaled_noise = SimpleNamespace(gain=20.0, offset=1050.0, read_noise=20.0)
     prepared = _finish(
         METHOD.prepare(MethodContext(**{**{f: getattr(context, f) for f in context.__dataclass_fields__}, "noise": scaled_noise}))
@@ -249,6 +252,12 @@ def test_a_background_estimate_that_is_too_high_is_lowered():
     high, prepared = _run(y, {}, background=float(np.median(y)) + 20)
     assert prepared.notes["background"] < np.median(y)
     assert _psnr(high, truth) > _psnr(y, truth) + 2.0
+
+
+def test_a_background_that_is_given_is_taken_as_it_is():
+    _, y = _image(background=5.0)
+    given = float(np.median(y)) + 20
+    assert _run(y, {}, background=given, given=True)[1].notes["background"] == given
 
 
 def test_the_stop_rules_curve_is_recorded():

@@ -10,7 +10,7 @@ import torch
 from skimage.restoration import richardson_lucy as skimage_richardson_lucy
 
 from zenhance.physics.blur import Blur
-from zenhance.solvers.probes import WHOLE_VOXELS, probe_regions
+from zenhance.solvers.probes import probe_regions
 from zenhance.solvers.reach import iteration_reach_px
 from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
@@ -309,18 +309,21 @@ def test_a_hot_voxel_does_not_keep_the_solver_going():
     assert abs(plain - spoilt) <= 4
 
 
-def test_a_small_volume_is_probed_as_a_whole_and_a_large_one_in_four_blocks_of_one_shape():
-    whole = _finish(probe_regions((4, 50, 60), lambda region: np.zeros((1, 1, 1), np.float32)))
+def test_a_small_volume_is_probed_as_a_whole():
+    whole = _finish(probe_regions((4, 50, 60), lambda region: np.zeros((1, 1, 1), np.float32), 12_000))
     assert whole == ((slice(0, 4), slice(0, 50), slice(0, 60)),)
-    shape = (50, 1000, 900)
 
+
+@pytest.mark.parametrize("limit", [4_000_000, 500_000, 30_000])
+@pytest.mark.parametrize("shape", [(50, 1000, 900), (300, 400, 500), (1, 3000, 2000)])
+def test_a_large_volume_is_probed_in_four_blocks_of_one_shape(shape, limit):
     def read(region):
         return np.full((2, 2, 2), region[1].start * 1000 + region[2].start, np.float32)
 
-    regions = _finish(probe_regions(shape, read))
+    regions = _finish(probe_regions(shape, read, limit))
     sizes = {tuple(s.stop - s.start for s in region) for region in regions}
     assert len(regions) == 4
     assert len(sizes) == 1
-    assert 0.9 * WHOLE_VOXELS < 4 * np.prod(sizes.pop()) <= WHOLE_VOXELS
+    assert 0.9 * limit < 4 * np.prod(sizes.pop()) <= limit
     assert all(0 <= s.start < s.stop <= n for region in regions for s, n in zip(region, shape, strict=True))
-    assert regions == _finish(probe_regions(shape, read))
+    assert regions == _finish(probe_regions(shape, read, limit))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zenhance.contract.learning import Learner
 
 __all__ = [
+    "WHOLE_VOXELS",
     "FloatArray",
     "LearningMethod",
     "Method",
@@ -38,13 +39,15 @@ __all__ = [
 FloatArray = npt.NDArray[np.float32]
 Triple = tuple[int, int, int]
 TileGenerator = Generator[float, None, Mapping[str, FloatArray]]
+WHOLE_VOXELS = 4_000_000
+"""Most voxels that ``prepare`` may work on at once, as long as memory does not run out."""
 
 
 class MethodParameters(BaseModel):
     """Base of every method's settings: frozen, unknown keys refused, no NaN or infinity.
 
-    Each field carries its default, its bounds, a one-line description and, in ``json_schema_extra``, its ``unit`` (and
-    ``"advanced": True`` where the form should tuck it away).
+    Each field carries its default, its bounds, a one-line description and, in ``json_schema_extra``, its ``unit``,
+    ``"advanced": True`` where the form should tuck it away, and ``"start"``: the value that a form offers first where the default is None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
@@ -142,7 +145,7 @@ class MethodContext:
     psf: PsfLike | None = None
     noise: NoiseLike | None = None
     weights: str | None = None
-    whole_voxels: int = 4_000_000
+    whole_voxels: int = WHOLE_VOXELS
     background_given: bool = False
 
 
@@ -250,7 +253,10 @@ class Method(Protocol):
     def spec(self) -> MethodSpec: ...
 
     def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
-        """Return the halo (z, y, x) to plan with before anything has run; ``Prepared.halo_px`` must not exceed it."""
+        """Return the halo (z, y, x) to plan with before anything has run.
+
+        ``Prepared.halo_px`` does not exceed it, unless the volume was not to be worked on at once (``MethodContext.whole_voxels``).
+        """
         ...
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:

@@ -1,7 +1,7 @@
 """Deconvolution with a known point spread function: Richardson-Lucy, Wiener, or what ImageJ's plugins do plane by plane.
 
 Everything that belongs to the volume is decided in ``prepare``: background, noise, how many iterations, how far each is extrapolated,
-what keeps the flux. A volume of up to 4 million voxels is solved there as a whole and its tiles are cut out; of a larger one, four
+what keeps the flux. A volume of up to ``whole_voxels`` is solved there as a whole and its tiles are cut out; of a larger one, four
 fixed blocks are solved, and each tile then replays their schedule.
 """
 
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 from pydantic import Field
 
-from zenhance.contract.spec import FloatArray, MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike
+from zenhance.contract.spec import WHOLE_VOXELS, FloatArray, MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike
 from zenhance.errors import MethodError
-from zenhance.solvers.probes import WHOLE_VOXELS, probe_regions
+from zenhance.solvers.probes import probe_regions
 from zenhance.solvers.reach import SMALLEST_NOISE_TO_SIGNAL, filter_reach_px, iteration_reach_px
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
 from zenhance.solvers.tiles import CutOut, Planes, Replayed, exact_mean, to_device, to_numpy
@@ -52,7 +52,7 @@ class GaussianDeconvolutionParameters(MethodParameters):
         ge=1,
         le=1000,
         description="at most this many; empty: 100 with stop=discrepancy, 10 with stop=fixed, and for imagej id3d 100, rl10 10, wpl5 5",
-        json_schema_extra={"unit": "iterations"},
+        json_schema_extra={"unit": "iterations", "start": 10},
     )
     stop: Literal["discrepancy", "fixed"] = Field(
         "discrepancy",
@@ -71,17 +71,12 @@ class GaussianDeconvolutionParameters(MethodParameters):
         description="total variation: 0 none, 0.002 calms noise in dim images, 0.02 flattens (richardson_lucy)",
         json_schema_extra={"unit": ""},
     )
-    background: float | None = Field(
-        None,
-        description="intensity where there is no specimen; empty: estimated from the stack (richardson_lucy)",
-        json_schema_extra={"unit": "input intensity"},
-    )
     wiener_noise: float | None = Field(
         None,
         ge=SMALLEST_NOISE_TO_SIGNAL,
         le=100.0,
         description="noise power over signal power; larger is smoother; empty: chosen by cross-validation (wiener)",
-        json_schema_extra={"unit": ""},
+        json_schema_extra={"unit": "", "start": 0.01},
     )
     imagej_form: Literal["id3d", "rl10", "wpl5"] = Field(
         "id3d",
@@ -165,7 +160,7 @@ class GaussianDeconvolution:
         """The largest halo that ``prepare`` may come to ask for; cheap, and without torch."""
         if parameters.variant == "imagej":
             return 0, shape_px[1], shape_px[2]
-        if psf is None or _is_whole(shape_px):
+        if psf is None or _is_whole(shape_px, WHOLE_VOXELS):
             return 0, 0, 0
         kernel = psf.kernel(voxel_size_um, _ndim(parameters, shape_px))
         if parameters.variant == "wiener":
@@ -198,9 +193,11 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
         "level": schedule.level,
         "flux_scale": schedule.scale,
         "gain": camera.gain,
-        "measured_on": "whole volume" if _is_whole(context.shape_px) else f"{y.shape[0]} blocks of {tuple(y.shape[1:])} px",
+        "measured_on": "whole volume"
+        if _is_whole(context.shape_px, context.whole_voxels)
+        else f"{y.shape[0]} blocks of {tuple(y.shape[1:])} px",
     }
-    if _is_whole(context.shape_px):
+    if _is_whole(context.shape_px, context.whole_voxels):
         return CutOut(to_numpy(_finish(x, schedule))[0], curves, notes)
     template = replace(problem, y=y[..., :1, :1, :1].clone())
 
@@ -246,7 +243,7 @@ def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, No
     def finish(result: torch.Tensor) -> torch.Tensor:
         return result.clamp_(min=lowest).sub_(lowest).mul_(scale).add_(lowest)
 
-    if _is_whole(context.shape_px):
+    if _is_whole(context.shape_px, context.whole_voxels):
         return CutOut(to_numpy(finish(filtered))[0], {}, notes)
 
     def solve(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
@@ -257,7 +254,7 @@ def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, No
 
 def _measured(context: MethodContext) -> Generator[float, None, FloatArray]:
     """Read the volume, or the blocks that stand for it, as (blocks, Z, Y, X)."""
-    regions = yield from probe_regions(context.shape_px, context.read)
+    regions = yield from probe_regions(context.shape_px, context.read, context.whole_voxels)
     blocks = []
     for region in regions:
         blocks.append(context.read(region))
@@ -272,10 +269,10 @@ def _camera(context: MethodContext, y: torch.Tensor, blur: Blur) -> CameraModel:
     """
     from zenhance.physics.noise import estimate
 
-    background = context.parameters.background
-    if background is None:
+    background = context.statistics.background
+    if not context.background_given:
         darkest = float(np.percentile(to_numpy(blur(y)), 1.0))
-        background = min(context.statistics.background, darkest)
+        background = min(background, darkest)
     noise = context.noise or estimate(to_numpy(y[0]))
     return CameraModel(background, noise.gain, noise.offset, noise.read_noise)
 
@@ -301,8 +298,8 @@ def _ndim(parameters: GaussianDeconvolutionParameters, shape_px: Triple) -> int:
     return 2 if shape_px[0] == 1 else parameters.dimensions
 
 
-def _is_whole(shape_px: Triple) -> bool:
-    return shape_px[0] * shape_px[1] * shape_px[2] <= WHOLE_VOXELS
+def _is_whole(shape_px: Triple, whole_voxels: int) -> bool:
+    return shape_px[0] * shape_px[1] * shape_px[2] <= whole_voxels
 
 
 METHOD = GaussianDeconvolution()

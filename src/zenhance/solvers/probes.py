@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["WHOLE_VOXELS", "probe_regions"]
+__all__ = ["probe_regions"]
 
 FloatArray = npt.NDArray[np.float32]
 Triple = tuple[int, int, int]
 Region = tuple[slice, slice, slice]
 
-WHOLE_VOXELS = 4_000_000
-"""Volumes up to this size are measured as a whole."""
 _BLOCKS = 4
 _CANDIDATES_PER_AXIS = (3, 4, 4)
 _LARGEST_DEPTH = 128
 
 
-def probe_regions(shape_px: Triple, read: Callable[[Region], FloatArray]) -> Generator[float, None, tuple[Region, ...]]:
+def probe_regions(shape_px: Triple, read: Callable[[Region], FloatArray], whole_voxels: int) -> Generator[float, None, tuple[Region, ...]]:
     """Choose blocks that stand for a volume: at fixed places of its grid, one from each quarter of their ranking by brightness.
 
-    Neither the memory that is free nor the tiles have a say, so that the same volume always gives the same blocks.
+    The tiles have no say, so that the same volume with the same limit always gives the same blocks.
 
     Parameters
     ----------
@@ -32,6 +31,8 @@ def probe_regions(shape_px: Triple, read: Callable[[Region], FloatArray]) -> Gen
         (Z, Y, X) of the volume.
     read : callable
         Gives a region as float32.
+    whole_voxels : int
+        Most voxels that may be worked on at once.
 
     Yields
     ------
@@ -41,13 +42,15 @@ def probe_regions(shape_px: Triple, read: Callable[[Region], FloatArray]) -> Gen
     Returns
     -------
     tuple of Region
-        The whole volume where it has at most ``WHOLE_VOXELS``; else four blocks of one shape, ``WHOLE_VOXELS`` in all, deep before wide.
+        The whole volume where it has at most `whole_voxels`; else four blocks of one shape, `whole_voxels` in all, deep before wide,
+        but no deeper than wide.
     """
-    if shape_px[0] * shape_px[1] * shape_px[2] <= WHOLE_VOXELS:
+    if shape_px[0] * shape_px[1] * shape_px[2] <= whole_voxels:
         return (_region((0, 0, 0), shape_px),)
-    depth = min(shape_px[0], _LARGEST_DEPTH)
-    height = min(shape_px[1], int((WHOLE_VOXELS / _BLOCKS / depth) ** 0.5))
-    width = min(shape_px[2], WHOLE_VOXELS // _BLOCKS // depth // height)
+    share = whole_voxels // _BLOCKS
+    depth = min(shape_px[0], _LARGEST_DEPTH, max(1, round(share ** (1 / 3))))
+    height = min(shape_px[1], max(1, math.isqrt(share // depth)))
+    width = min(shape_px[2], max(1, share // depth // height))
     block = (depth, height, width)
     places = list(product(*(_starts(n, b, c) for n, b, c in zip(shape_px, block, _CANDIDATES_PER_AXIS, strict=True))))
     brightness = []
