@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from zenhance.tiling.threads import wait_asleep
+
+wait_asleep()
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -25,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     SystemExit
         Always, with the status of the table in ``zenhance.errors``.
     """
+    from zenhance.tiling.threads import wait_asleep
+
+    wait_asleep()
     try:
         from zenhance.cli.app import command
 

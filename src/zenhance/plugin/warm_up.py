@@ -9,6 +9,8 @@ from importlib import import_module
 
 from qtpy.QtCore import QObject, Signal
 
+from zenhance.tiling.threads import wait_asleep
+
 __all__ = ["import_torch_later"]
 
 
@@ -23,6 +25,7 @@ def import_torch_later(then: Callable[[], None]) -> None:
     if "torch" in sys.modules:
         then()
         return
+    wait_asleep()
     bell = _Bell()
     bell.rung.connect(then)
 

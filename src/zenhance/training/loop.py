@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import torch
+from torch import Tensor
 from torch.nn import Module
 from torch.optim import AdamW
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from zenhance.contract import registry
 from zenhance.contract.card import Card
@@ -202,7 +203,7 @@ def _begin(
         raise RecipeError("there is nothing to train on; give at least one stack")
     torch.manual_seed(recipe.seed)
     network = learner.build(recipe.architecture).to(device)
-    mean = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)  # type: ignore[no-untyped-call]
+    mean = AveragedModel(network, multi_avg_fn=_running_mean(recipe.ema), use_buffers=True)
     optimiser = AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     state = TrainingState(recipe, network, mean, optimiser)
     if resume and kept.is_file():
@@ -215,6 +216,21 @@ def _begin(
     return _Training(
         recipe, folder, learner, device, train, held, state, sampler, checks, Board(folder / "tensorboard"), state.done.seconds
     )
+
+
+def _running_mean(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """Return an exponential running mean that begins short, so that it does not remember the untrained network for long."""
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], seen: Tensor | int) -> None:
+        count = float(seen)
+        weight = 1.0 - min(decay, (1.0 + count) / (10.0 + count))
+        for mean, value in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value.to(mean.dtype), weight)
+            else:
+                mean.copy_(value)
+
+    return torch.no_grad()(update)
 
 
 def _loop(run: _Training, stop: threading.Event) -> Generator[TrainProgress, None, str]:
