@@ -133,7 +133,7 @@ def _richardson_lucy(grey: FloatArray, psf: Psf, voxel_size_um: tuple[float, flo
             next(steps)
         except StopIteration as done:
             x, schedule = done.value
-            return np.asarray((x * schedule.scale + schedule.level).numpy(), np.float32)
+            return np.asarray(solver.image(x, schedule).numpy(), np.float32)
 
 
 def _report(ours: Float64Array, gaussian: Float64Array, reference: Float64Array) -> HeldOutReport:

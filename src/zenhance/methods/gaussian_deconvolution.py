@@ -18,7 +18,7 @@ from zenhance.contract.spec import WHOLE_VOXELS, FloatArray, MethodContext, Meth
 from zenhance.errors import MethodError
 from zenhance.solvers.probes import probe_regions
 from zenhance.solvers.reach import SMALLEST_NOISE_TO_SIGNAL, filter_reach_px, iteration_reach_px
-from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
+from zenhance.solvers.schedule import CameraModel, DiscrepancyRule
 from zenhance.solvers.tiles import CutOut, Planes, Replayed, exact_mean, to_device, to_numpy
 
 if TYPE_CHECKING:
@@ -164,10 +164,9 @@ class GaussianDeconvolution:
             return 0, 0, 0
         kernel = psf.kernel(voxel_size_um, _ndim(parameters, shape_px))
         if parameters.variant == "wiener":
-            # The reach grows as the filter sharpens, but not from each step to the next: look at the whole span.
-            ratios = [parameters.wiener_noise] if parameters.wiener_noise else [SMALLEST_NOISE_TO_SIGNAL * 10.0**k for k in range(8)]
-            z, y, x = np.max([filter_reach_px(kernel, ratio) for ratio in ratios], axis=0).tolist()
-            return z, y, x
+            return _wiener_halo_px(
+                kernel, [parameters.wiener_noise] if parameters.wiener_noise else [SMALLEST_NOISE_TO_SIGNAL * 10.0**k for k in range(8)]
+            )
         return iteration_reach_px([n // 2 for n in kernel.shape], parameters.most_iterations, parameters.acceleration)
 
 
@@ -178,9 +177,7 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
     parameters: GaussianDeconvolutionParameters = context.parameters
     y = to_device((yield from _measured(context)), context.device)
     ndim = _ndim(parameters, context.shape_px)
-    # The shape only tells two from three dimensions here, and which matrices to make at once.
-    first = (1 if ndim == 2 else max(2, y.shape[-3]), y.shape[-2], y.shape[-1])
-    blur = Blur.from_psf(cast("PsfKernels", psf), context.voxel_size_um, first, context.device)
+    blur = Blur.from_psf(cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device)
     camera = _camera(context, y, blur)
     signal = max(context.statistics.percentile_high, context.statistics.mean) - camera.background
     problem = RichardsonLucy(blur, y, camera, max(signal, 0.0), parameters.tv_weight, _axis_weights(context.voxel_size_um, ndim))
@@ -190,7 +187,6 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
     notes = {
         "iterations": schedule.iterations,
         "background": camera.background,
-        "level": schedule.level,
         "flux_scale": schedule.scale,
         "gain": camera.gain,
         "measured_on": "whole volume"
@@ -198,11 +194,12 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
         else f"{y.shape[0]} blocks of {tuple(y.shape[1:])} px",
     }
     if _is_whole(context.shape_px, context.whole_voxels):
-        return CutOut(to_numpy(_finish(x, schedule))[0], curves, notes)
+        return CutOut(to_numpy(problem.image(x, schedule))[0], curves, notes)
     template = replace(problem, y=y[..., :1, :1, :1].clone())
 
     def solve(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
-        return _finish((yield from replace(template, y=tile).replay(schedule)), schedule)
+        on_tile = replace(template, y=tile)
+        return on_tile.image((yield from on_tile.replay(schedule)), schedule)
 
     halo = iteration_reach_px(blur.radius_px, schedule.iterations, parameters.acceleration)
     return Replayed(solve, context.device, halo, curves, notes)
@@ -226,30 +223,50 @@ def _prepare_imagej(context: MethodContext, psf: PsfLike) -> Generator[float, No
 
 
 def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
+    from zenhance.physics.blur import Blur
+    from zenhance.solvers.flux import keep_flux
     from zenhance.solvers.wiener import Wiener, best_noise_to_signal
 
     parameters: GaussianDeconvolutionParameters = context.parameters
     y = to_device((yield from _measured(context)), context.device)
-    kernel = psf.kernel(context.voxel_size_um, _ndim(parameters, context.shape_px))
+    ndim = _ndim(parameters, context.shape_px)
+    kernel = psf.kernel(context.voxel_size_um, ndim)
     ratio = parameters.wiener_noise or best_noise_to_signal(y, kernel)
     yield 0.3
     wiener = Wiener(kernel, ratio)
+    blur = Blur.from_psf(cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device)
     lowest = min(0.0, context.statistics.minimum)
-    filtered = (yield from wiener.apply(y)).clamp_(min=lowest)
-    mean_y, mean_filtered = exact_mean(y), exact_mean(filtered)
-    scale = (mean_y - lowest) / (mean_filtered - lowest) if mean_filtered > lowest else 1.0
+
+    def solve(measured: torch.Tensor) -> Generator[float, None, torch.Tensor]:
+        light = (yield from wiener.apply(measured)).sub_(lowest)
+        return keep_flux(light.clamp(min=0.0), blur(blur(light)), blur)
+
+    light = yield from solve(y)
+    mean_light = exact_mean(light)
+    scale = (exact_mean(y) - lowest) / mean_light if mean_light > 0.0 else 1.0
     notes = {"noise_to_signal": ratio, "flux_scale": scale}
-
-    def finish(result: torch.Tensor) -> torch.Tensor:
-        return result.clamp_(min=lowest).sub_(lowest).mul_(scale).add_(lowest)
-
     if _is_whole(context.shape_px, context.whole_voxels):
-        return CutOut(to_numpy(finish(filtered))[0], {}, notes)
+        return CutOut(to_numpy(light.mul_(scale).add_(lowest))[0], {}, notes)
 
-    def solve(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
-        return finish((yield from wiener.apply(tile)))
+    def replay(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
+        return (yield from solve(tile)).mul_(scale).add_(lowest)
 
-    return Replayed(solve, context.device, filter_reach_px(kernel, ratio), {}, notes)
+    return Replayed(replay, context.device, _wiener_halo_px(kernel, [ratio]), {}, notes)
+
+
+def _wiener_halo_px(kernel: FloatArray, ratios: list[float]) -> Triple:
+    """Reach of the filter and, less than three times that of the PSF, of keeping the flux.
+
+    The filter's grows as it sharpens, but not from each step to the next: look at the whole span.
+    """
+    filtering = np.max([filter_reach_px(kernel, ratio) for ratio in ratios], axis=0)
+    z, y, x = (int(reach) + 3 * (n // 2) for reach, n in zip(filtering, kernel.shape, strict=True))
+    return z, y, x
+
+
+def _blurred_shape(y: torch.Tensor, ndim: int) -> Triple:
+    """Return the shape to make a blur for: it only tells two from three dimensions, and which matrices to make at once."""
+    return (1 if ndim == 2 else max(2, y.shape[-3])), y.shape[-2], y.shape[-1]
 
 
 def _measured(context: MethodContext) -> Generator[float, None, FloatArray]:
@@ -275,10 +292,6 @@ def _camera(context: MethodContext, y: torch.Tensor, blur: Blur) -> CameraModel:
         background = min(background, darkest)
     noise = context.noise or estimate(to_numpy(y[0]))
     return CameraModel(background, noise.gain, noise.offset, noise.read_noise)
-
-
-def _finish(x: torch.Tensor, schedule: Schedule) -> torch.Tensor:
-    return x.mul_(schedule.scale).add_(schedule.level)
 
 
 def _axis_weights(voxel_size_um: tuple[float, float, float], ndim: int) -> tuple[float, float, float]:

@@ -1,7 +1,7 @@
 """Richardson-Lucy deconvolution with background, Biggs-Andrews acceleration, total variation and a discrepancy stop rule.
 
-The image is ``y ~ A x + b``. Every number that belongs to the whole volume (how many iterations, how far each one is extrapolated, the
-factor that keeps the flux) is found once by :meth:`RichardsonLucy.measure` and kept in a :class:`Schedule`; :meth:`RichardsonLucy.replay`
+The image is ``y ~ A x + b``. Every number that belongs to the whole volume (how many iterations, how far each one is extrapolated) is
+found once by :meth:`RichardsonLucy.measure` and kept in a :class:`Schedule`; :meth:`RichardsonLucy.replay`
 then does the same work on any tile without a single number of that tile's own, so that tiles agree with the whole::
 
     measure(whole volume, or probe blocks of it) -> Schedule -> replay(tile 0), replay(tile 1), ...
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from zenhance.physics.blur import Blur
+from zenhance.solvers.flux import keep_flux
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
 from zenhance.solvers.tiles import exact_mean
 from zenhance.solvers.total_variation import variation_factor_
@@ -66,8 +67,8 @@ class RichardsonLucy:
     Notes
     -----
     Where the pedestal ``c`` is 0, each iteration keeps the sum of ``x`` equal to that of ``u``. With a background, the positivity of x
-    turns noise in dark places into a little extra light (up to a few percent at 10 photons); :class:`Schedule` takes it back from the level
-    of the background, not from the specimen. Peak memory is about 11 float32 arrays of the size of `y` when measuring without a stop
+    turns noise in dark places into a little extra light (up to a few percent at 10 photons); :meth:`image` takes it back where it arose.
+    Peak memory is about 11 float32 arrays of the size of `y` when measuring without a stop
     rule, twice that with one, and 9 when replaying, total variation included.
 
     Sources: Richardson 1972 (JOSA 62:55) and Lucy 1974 (AJ 79:745); Biggs & Andrews 1997 (Appl. Opt. 36:1766);
@@ -157,17 +158,21 @@ class RichardsonLucy:
             yield (k + 1) / iterations if rule is None else 1.0 - RULE_PACE ** (k + 1)
         result = path.x if count == iterations else kept
         curves = (tuple(rule.chi2), tuple(rule.freedom)) if rule is not None else ((), ())
-        return result, Schedule(tuple(alphas[:count]), *self._balance(result), *curves)
+        return result, Schedule(tuple(alphas[:count]), self._scale(), *curves)
 
-    def _balance(self, x: torch.Tensor) -> tuple[float, float]:
-        """Find scale and level so that ``scale * x + level`` has the mean of y and is not negative where the background is not."""
-        background = self.camera.background
-        mean_x, mean_y = exact_mean(x), exact_mean(self.y)
-        level = mean_y - mean_x
-        if level >= 0.0 and background > 0.0:
-            return 1.0, level
-        level = min(background, 0.0)
-        return ((mean_y - level) / mean_x if mean_x > _TINY and mean_y > level else 1.0), level
+    def image(self, x: torch.Tensor, schedule: Schedule) -> torch.Tensor:
+        """Return the deconvolved image in camera units: x on its background, with the flux of y kept place by place."""
+        light = x + (self.camera.background - self.camera.ground)
+        return keep_flux(light, self._wanted(), self.blur).mul_(schedule.scale).add_(self.camera.ground)
+
+    def _wanted(self) -> torch.Tensor:
+        """Return the light above the ground, seen once more through the blur, which calms the noise and hardly leaves it negative."""
+        return self.blur(self.y - self.camera.ground)
+
+    def _scale(self) -> float:
+        """Find what is left to correct where read noise makes even blurred data negative: they are cut off there."""
+        light, kept = exact_mean(self.y) - self.camera.ground, exact_mean(self._wanted().clamp_(min=0.0))
+        return light / kept if kept > _TINY and light > 0.0 else 1.0
 
 
 class _Path:

@@ -26,6 +26,11 @@ class CameraModel:
         """The background in the shifted data; 0 or more."""
         return self.background - self.shift
 
+    @property
+    def ground(self) -> float:
+        """The lowest value an image may take: 0, or the shift where that is higher, or the background where that is negative."""
+        return max(self.shift, min(self.background, 0.0))
+
 
 @dataclass(slots=True)
 class DiscrepancyRule:
@@ -78,21 +83,20 @@ class DiscrepancyRule:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What every tile replays: the extrapolation of each iteration, and what keeps the flux.
+    """What every tile replays: the extrapolation of each iteration, and the last step to camera units.
 
     Parameters
     ----------
     alphas : tuple of float
         One an iteration; 0 is no extrapolation.
-    scale, level : float
-        The image is ``scale * x + level``, in camera units; `level` is the background that is put back.
+    scale : float
+        Factor on the light of the image; 1 unless blurred data are negative.
     chi2, freedom : tuple of float
         The stop rule's curve, one figure per estimate seen.
     """
 
     alphas: tuple[float, ...]
     scale: float = 1.0
-    level: float = 0.0
     chi2: tuple[float, ...] = ()
     freedom: tuple[float, ...] = ()
 
