@@ -17,6 +17,7 @@ _HOME = Path(tempfile.mkdtemp(prefix="zenhance-napari-"))
 os.environ["XDG_CONFIG_HOME"] = str(_HOME / "config")
 os.environ["XDG_CACHE_HOME"] = str(_HOME / "cache")
 os.environ["NAPARI_CONFIG"] = str(_HOME / "settings.yaml")
+os.environ["ZENHANCE_RECOVERY"] = str(_HOME / "recovered")
 os.environ["NAPARI_STRICT_QT"] = "1"
 
 

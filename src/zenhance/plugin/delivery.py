@@ -12,7 +12,9 @@ from zenhance.plugin.layer_bridge import layer_tuple
 from zenhance.plugin.snapshot import Snapshot
 from zenhance.stack import Stack
 
-__all__ = ["add_preview", "add_results"]
+__all__ = ["add_preview", "add_results", "result_entries"]
+
+LayerData = tuple[Any, dict[str, Any], str]
 
 
 def _starts(request: EnhanceRequest) -> dict[str, int]:
@@ -20,7 +22,7 @@ def _starts(request: EnhanceRequest) -> dict[str, int]:
     return {axis: start or 0 for axis, (start, _) in zip("ZYX", crop, strict=True)}
 
 
-def _add(viewer: Any, entry: tuple[Any, dict[str, Any], str], above: Any) -> Any:
+def _add(viewer: Any, entry: LayerData, above: Any) -> Any:
     """Add a layer right above another one; the new layer becomes the selected one, as with any layer that is added."""
     layer = viewer.add_layer(Layer.create(*entry))
     if above is not None and above in viewer.layers:
@@ -33,6 +35,23 @@ def _add(viewer: Any, entry: tuple[Any, dict[str, Any], str], above: Any) -> Any
 
 def _source_shape(result: EnhanceResult) -> dict[str, int]:
     return dict(zip(result.provenance.input_axes, result.provenance.input_shape, strict=True))
+
+
+def result_entries(snapshot: Snapshot, request: EnhanceRequest, result: EnhanceResult) -> list[LayerData]:
+    """Make the layers of a result, the enhanced one first; takes no viewer, and may be called from any thread."""
+    outputs: list[Stack] = [result.stack, *result.extras.values()]
+    entries = []
+    for number, stack in enumerate(outputs):
+        data, keywords, kind = layer_tuple(
+            stack, result.provenance, snapshot.axes, _source_shape(result), snapshot.placement, snapshot.look, stack.name, _starts(request)
+        )
+        if number:
+            # Another quantity, such as an uncertainty: the original's contrast means nothing for it.
+            keywords.pop("contrast_limits", None)
+            keywords.pop("colormap", None)
+            keywords["visible"] = False
+        entries.append((data, keywords, kind))
+    return entries
 
 
 def add_results(viewer: Any, snapshot: Snapshot, request: EnhanceRequest, result: EnhanceResult) -> list[Any]:
@@ -54,19 +73,10 @@ def add_results(viewer: Any, snapshot: Snapshot, request: EnhanceRequest, result
     list of napari.layers.Image
         The enhanced layer first.
     """
-    outputs: list[Stack] = [result.stack, *result.extras.values()]
     added = []
     above = snapshot.layer()
-    for number, stack in enumerate(outputs):
-        data, keywords, kind = layer_tuple(
-            stack, result.provenance, snapshot.axes, _source_shape(result), snapshot.placement, snapshot.look, stack.name, _starts(request)
-        )
-        if number:
-            # Another quantity, such as an uncertainty: the original's contrast means nothing for it.
-            keywords.pop("contrast_limits", None)
-            keywords.pop("colormap", None)
-            keywords["visible"] = False
-        above = _add(viewer, (data, keywords, kind), above)
+    for entry in result_entries(snapshot, request, result):
+        above = _add(viewer, entry, above)
         added.append(above)
     source = snapshot.layer()
     if source is not None and snapshot.look.keywords.get("blending") == "additive":

@@ -15,7 +15,7 @@ from zenhance.plugin.form import SettingsForm
 from zenhance.plugin.layer_bridge import LayerFacts, read_facts
 from zenhance.plugin.layer_line import LayerLine
 from zenhance.plugin.outlook import duration
-from zenhance.plugin.psf_form import PsfForm
+from zenhance.plugin.psf_form import PsfForm, check_psf
 from zenhance.plugin.rows import WheelGuard, add_row, narrow, new_form
 from zenhance.plugin.run_options import RunOptions
 from zenhance.plugin.weights_choice import WeightsChoice
@@ -54,7 +54,7 @@ class DockForm(QWidget):
         self.options = RunOptions(self)
         self.plan_line = QLabel(self)
         self.plan_line.setWordWrap(True)
-        self._plan_text = ""
+        self._plan_text = self._ground_text = ""
         self._lay_out()
         self.source.layer_changed.connect(self._layer_changed)
         self.source.edited.connect(self._source_edited)
@@ -134,10 +134,17 @@ class DockForm(QWidget):
         return request
 
     def show_request(self, request: EnhanceRequest) -> None:
-        """Fill in a request."""
+        """Fill in a request.
+
+        Raises
+        ------
+        ZenhanceError
+            Method or PSF cannot be used; nothing was filled in.
+        """
         index = self.method.findData(request.method)
         if index < 0:
             raise RecipeError(f'the settings ask for method "{request.method}", which is not installed; choose another')
+        check_psf(request.psf)
         self.method.setCurrentIndex(index)
         if self.settings is not None:
             self.settings.show_settings(request.settings)
@@ -149,6 +156,9 @@ class DockForm(QWidget):
         self.device.setCurrentIndex(self.device.findData(request.device))
         self._source_edited()
         self.options.show_request(request)
+        if self.options.kept:
+            # A crop decides what is enhanced: it must not hide.
+            self.more.expand(animate=False)
         self._announce()
 
     # ------------------------------------------------------------------ what is shown
@@ -160,11 +170,18 @@ class DockForm(QWidget):
         count = len(plan.tiles.tiles) * plan.volumes
         tiles = f"{count} tiles of {z} × {y} × {x}" if count > 1 else "1 tile"
         self._plan_text = f"{tiles}, {_bytes(plan.working_bytes)} to work in, result {_bytes(plan.result_bytes)}"
+        self._ground_text = ""
         self._write_plan(f"{self._plan_text}; measuring the time…")
+
+    def show_background(self, estimate: float) -> None:
+        """Say which background was estimated on the layer; it holds unless the user types one."""
+        self.options.show_background(estimate)
+        self._ground_text = f"; background about {estimate:.4g}"
+        self._write_plan(f"{self._plan_text}{self._ground_text}; measuring the time…")
 
     def show_time(self, seconds: float) -> None:
         """Add the time that was measured."""
-        self._write_plan(f"{self._plan_text}; about {duration(seconds)}")
+        self._write_plan(f"{self._plan_text}{self._ground_text}; about {duration(seconds)}")
 
     def show_trouble(self, text: str) -> None:
         """Say why nothing can be planned."""
@@ -196,6 +213,8 @@ class DockForm(QWidget):
         self.psf.setVisible(spec.needs_psf)
 
     def _layer_changed(self) -> None:
+        self.options.forget_crop()
+        self.options.show_background(None)
         self._source_edited()
         self._write_plan("")
         self._announce()

@@ -21,11 +21,13 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMainWindow, QPushButton, Q
 
 from zenhance.enhance import EnhanceRequest, EnhanceResult, enhance_steps, preview_steps
 from zenhance.errors import ZenhanceError, sentence
-from zenhance.plugin.delivery import add_preview, add_results
+from zenhance.plugin.delivery import add_preview, add_results, result_entries
 from zenhance.plugin.dock_form import DockForm
 from zenhance.plugin.dock_tabs import join_tabs
 from zenhance.plugin.layer_bridge import pixels, set_voxel_size
 from zenhance.plugin.outlook import Outlook
+from zenhance.plugin.recording import of_file, with_record_of_file
+from zenhance.plugin.recovery import keep, keep_later, tell
 from zenhance.plugin.run_panel import RunPanel
 from zenhance.plugin.settings_file import read_settings, write_settings
 from zenhance.plugin.snapshot import Snapshot
@@ -43,16 +45,22 @@ LOG = logging.getLogger(__name__)
 PREFERRED_PX = (420, 800)
 
 
-def _run_steps(snapshot: Snapshot, request: EnhanceRequest, cancel: threading.Event) -> Steps:
-    """Run on the snapshot; in the worker."""
+def _run_steps(snapshot: Snapshot, request: EnhanceRequest, cancel: threading.Event, gone: threading.Event) -> Steps:
+    """Run on the snapshot; in the worker. A result that is done when its window has gone is kept on disk."""
     yield from snapshot.copy_steps()
     result = yield from enhance_steps(snapshot.stack(), request, cancel)
-    yield from snapshot.compare_steps()
-    return result
+    result = with_record_of_file(result, request, snapshot.facts)
+    try:
+        yield from snapshot.compare_steps()
+    finally:
+        if gone.is_set():
+            keep(result_entries(snapshot, request, result))
+    return None if gone.is_set() else result
 
 
-def _abandon(tasks: weakref.WeakSet[Task], *_: Any) -> None:
+def _abandon(tasks: weakref.WeakSet[Task], gone: threading.Event, *_: Any) -> None:
     """End whatever runs for a window that is no more."""
+    gone.set()
     for task in list(tasks):
         if task.running:
             LOG.info("a run was cancelled because its window was closed")
@@ -75,6 +83,7 @@ class EnhanceDock(QWidget):
         self._viewer = weakref.ref(viewer)
         self._task: Task | None = None
         self._tasks: weakref.WeakSet[Task] = weakref.WeakSet()
+        self._gone = threading.Event()
         self._watched_window: QMainWindow | None = None
         self._preview_layer: weakref.ref[Any] | None = None
         self.form = DockForm(viewer, self)
@@ -90,16 +99,22 @@ class EnhanceDock(QWidget):
         self.load_button.clicked.connect(self._load_clicked)
         self.form.changed.connect(self.outlook.request)
         self.outlook.planned.connect(self.form.show_plan)
+        self.outlook.grounded.connect(self.form.show_background)
         self.outlook.timed.connect(self.form.show_time)
         self.outlook.failed.connect(self.form.show_trouble)
-        self.destroyed.connect(partial(_abandon, self._tasks))
+        self.destroyed.connect(partial(_abandon, self._tasks, self._gone))
         join_tabs(self)
         # Once the dock is on screen, so that opening it waits for neither torch nor the search for a GPU.
         QTimer.singleShot(0, self._warm_up)
 
     def _warm_up(self) -> None:
-        if isalive(self):
-            import_torch_later(self.outlook.request)
+        if not isalive(self):
+            return
+        import_torch_later(self.outlook.request)
+        news = tell()
+        if news:
+            self.panel.say(news)
+            show_info(news)
 
     def _lay_out(self) -> None:
         area = QScrollArea(self)
@@ -139,7 +154,8 @@ class EnhanceDock(QWidget):
 
     def save_settings(self, path: Path) -> None:
         """Write the request as YAML, as ``zenhance enhance --request`` reads it."""
-        write_settings(path, self.request())
+        request, facts = self.request(), self.form.facts
+        write_settings(path, request if facts is None else of_file(request, facts))
 
     def load_settings(self, path: Path) -> None:
         """Fill the dock from a YAML request."""
@@ -206,15 +222,19 @@ class EnhanceDock(QWidget):
         request = self.request()
         layer, axes = self.form.layer, self.form.axes
         typed = {a: v for a, v in zip("ZYX", request.voxel_size_um or (), strict=False) if v is not None and a in axes}
-        if typed:
-            set_voxel_size(layer, axes, typed)
+        if typed and set_voxel_size(layer, axes, typed):
             show_info(f'the voxel size you typed was set on layer "{layer.name}" too, so that it and the result stay on top of each other')
         return Snapshot(layer, self.form.facts_now(), axes), request
 
     def _begin_enhance(self) -> None:
         snapshot, request = self._snapshot()
         planned = self.outlook.planned_key
-        self._start(lambda cancel: _run_steps(snapshot, request, cancel), lambda outcome: self._ended(outcome, snapshot, request, planned))
+        gone = self._gone
+        self._start(
+            lambda cancel: _run_steps(snapshot, request, cancel, gone),
+            lambda outcome: self._ended(outcome, snapshot, request, planned),
+            lambda result: keep_later(result_entries(snapshot, request, result)),
+        )
 
     def start_preview(self) -> None:
         """Enhance what is in view only."""
@@ -238,10 +258,15 @@ class EnhanceDock(QWidget):
         at = view.at | ({"C": channel} if "C" in view.at else {})
         self._start(steps, lambda outcome: self._previewed(outcome, snapshot, at))
 
-    def _start(self, make_steps: Callable[[threading.Event], Steps], done: Callable[[Outcome], None]) -> None:
+    def _start(
+        self,
+        make_steps: Callable[[threading.Event], Steps],
+        done: Callable[[Outcome], None],
+        orphan: Callable[[Any], object] | None = None,
+    ) -> None:
         self.outlook.hold(True)
         self._watch_window()
-        self._task = Task(make_steps, on_progress=self.panel.show_progress, on_outcome=done, on_finished=self._idle)
+        self._task = Task(make_steps, on_progress=self.panel.show_progress, on_outcome=done, on_finished=self._idle, on_orphan=orphan)
         self._tasks.add(self._task)
         self._task.start()
 
@@ -252,7 +277,7 @@ class EnhanceDock(QWidget):
             parent = parent.parentWidget()
         if parent is not None and parent is not self._watched_window:
             self._watched_window = parent
-            parent.destroyed.connect(partial(_abandon, self._tasks))
+            parent.destroyed.connect(partial(_abandon, self._tasks, self._gone))
 
     def _idle(self) -> None:
         self._task = None
@@ -271,7 +296,8 @@ class EnhanceDock(QWidget):
     def _ended(self, outcome: Outcome, snapshot: Snapshot, request: EnhanceRequest, planned: str) -> None:
         viewer = self._viewer()
         if viewer is None or not isalive(self):
-            LOG.warning('the result for "%s" arrived after its viewer was closed, and was dropped', snapshot.look.name)
+            if outcome.value is not None:
+                keep_later(result_entries(snapshot, request, outcome.value))
             return
         result: EnhanceResult | None = self._settled(outcome)
         notice = snapshot.notice(viewer.layers)

@@ -63,6 +63,23 @@ def _decimals(value: float) -> int:
     return len(text.partition(".")[2])
 
 
+def _start(info: FieldInfo) -> float:
+    """Return the number to begin with where a field's default is to leave it to the method.
+
+    The field's own word (``start`` in its ``json_schema_extra``); else a number well inside the bounds, since the bounds themselves are
+    extremes: between positive ones the geometric mean, to one digit.
+    """
+    low, high = bounds_of(info)
+    told = _extra(info).get("start")
+    if told is not None:
+        return float(told)
+    if low is None or low < 0.0:
+        return min(0.0, high) if high is not None else 0.0
+    if high is None:
+        return low or 1.0
+    return float(f"{math.sqrt(low * high):.0e}") if low > 0.0 else high / 10
+
+
 class OptionalNumber(Container):
     """A number that may be left to the method: a box "automatic", and the number beside it where the box is off."""
 
@@ -91,16 +108,16 @@ class OptionalNumber(Container):
 
 def _number(kind: type, info: FieldInfo, value: Any, keywords: dict[str, Any]) -> ValueWidget:
     low, high = bounds_of(info)
+    value = _start(info) if value is None else value
     if kind is int:
         least = -_LARGEST_INT if low is None else int(low)
         most = _LARGEST_INT if high is None else int(min(high, _LARGEST_INT))
-        return SpinBox(value=least if value is None else int(value), min=least, max=most, **keywords)
+        return SpinBox(value=min(max(least, round(value)), most), min=least, max=most, **keywords)
     lowest = -_LARGEST_FLOAT if low is None else float(low)
     highest = _LARGEST_FLOAT if high is None else float(high)
     step = float(_extra(info).get("step", _step(value, low)))
     spin = FloatSpinBox(min=lowest, max=highest, step=step, value=min(max(lowest, 0.0), highest), **keywords)
-    if value is not None:
-        _set_exactly(spin, float(value))
+    _set_exactly(spin, float(value))
     return spin
 
 

@@ -23,11 +23,13 @@ from zenhance.stack import AXES, ArrayLike, Origin, Stack, VoxelSize
 
 __all__ = [
     "FILE_KEY",
+    "OWN_KEYS",
     "LayerFacts",
     "LayerLook",
     "Luminance",
     "layer_tuple",
     "level_zero",
+    "origin_of",
     "pixels",
     "plain_json",
     "read_facts",
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 FILE_KEY = "zenhance_file"
+# What our reader keeps about the file beside what the file says itself. A layer marked ``derived`` was made from that file.
+OWN_KEYS = frozenset(("path", "axes", "voxel_size_um", "voxel_size_origins", "channel_names", "channel", "channels", "derived"))
 _DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 _WORDS = {"time": "T", "channel": "C", "depth": "Z", "height": "Y", "width": "X", "row": "Y", "column": "X"}
 # ITU-R BT.709 weights of red, green and blue.
@@ -80,12 +84,9 @@ class LayerFacts:
         names = tuple(self.metadata.get("channel_names", ())) if "C" in self.base_axes else ()
         sizes = dict(zip(self.base_axes, data.shape, strict=True))
         names = names if len(names) == sizes.get("C") else ()
-        path = self.metadata.get("path")
-        return Stack(data, self.base_axes, self.voxel_size, names, name, self._passed_on(), None if path is None else Path(path))
-
-    def _passed_on(self) -> dict[str, Any]:
-        own = {"path", "voxel_size_um", "voxel_size_origins", "channel_names", "channel"}
-        return {key: value for key, value in self.metadata.items() if key not in own}
+        path = None if self.metadata.get("derived") else self.metadata.get("path")
+        passed_on = {key: value for key, value in self.metadata.items() if key not in OWN_KEYS}
+        return Stack(data, self.base_axes, self.voxel_size, names, name, passed_on, None if path is None else Path(path))
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ def layer_tuple(
     metadata = {key: value for key, value in look.metadata.items() if key != METADATA_KEY}
     if provenance is not None:
         metadata[METADATA_KEY] = json.loads(provenance.to_json())
-    metadata[FILE_KEY] = _file_record(result, metadata.get(FILE_KEY))
+    metadata[FILE_KEY] = _file_record(result, metadata.get(FILE_KEY), placement)
     keywords = {**placement.keywords(), **look.keywords, "name": name, "metadata": metadata}
     if look.colormap is not None:
         keywords["colormap"] = look.colormap
@@ -261,15 +262,47 @@ def layer_tuple(
     return data, keywords, "image"
 
 
-def _file_record(result: Stack, own: Any) -> dict[str, Any]:
+def _file_record(result: Stack, own: Any, placement: Placement) -> dict[str, Any]:
+    """Return the file's record for what was made from it: the file stays protected, but it is no longer what the layer shows."""
     record = dict(own) if isinstance(own, Mapping) else {}
+    record = {key: value for key, value in record.items() if key not in ("axes", "channel", "channels", "origin_um")}
     record["voxel_size_um"] = list(result.voxel_size.zyx_um)
     record["voxel_size_origins"] = list(result.voxel_size.origins)
-    return record
+    record["derived"] = True
+    origin = origin_of(placement, result.voxel_size)
+    return record if origin is None else record | {"origin_um": list(origin)}
 
 
-def set_voxel_size(layer: Any, axes: str, sizes_um: Mapping[str, float]) -> None:
-    """Give a layer the voxel size that the user typed, so that original and result stay on top of each other."""
+def origin_of(placement: Placement, voxel_size: VoxelSize) -> tuple[float | None, ...] | None:
+    """Return the position of the first voxel along z, y, x in µm, None along axes of unknown length.
+
+    Returns
+    -------
+    tuple of three, or None
+        None where the layer is turned or sheared, or lies at the origin.
+    """
+    place = placement.first_voxel_um()
+    if place is None:
+        return None
+    known = zip("ZYX", voxel_size.zyx_um, strict=True)
+    origin = tuple(None if length is None else place.get(axis) for axis, length in known)
+    return origin if any(origin) else None
+
+
+def set_voxel_size(layer: Any, axes: str, sizes_um: Mapping[str, float]) -> bool:
+    """Give a layer the voxel size that the user typed, so that original and result stay on top of each other.
+
+    Returns
+    -------
+    bool
+        False where the layer has that size already and was not changed.
+    """
+    known = dict(zip("ZYX", read_facts(layer).voxel_size.zyx_um, strict=True))
+    if all(abs((known[axis] or 0.0) - length_um) <= 1e-6 * length_um for axis, length_um in sizes_um.items()):
+        return False
     placement = Placement.of_layer(layer, axes).rescaled(sizes_um, LENGTH_UNIT)
     layer.scale = placement.scale
+    layer.translate = placement.translate
+    layer.affine = placement.affine
     layer.units = placement.units
+    return True

@@ -16,6 +16,7 @@ _EXPLAINED = {
     "user": "typed by you",
     "default": "a stated default: check it against your microscope",
     "unknown": "not known: please type it",
+    "estimated": "measured on this layer; each run measures it on the whole of what it enhances",
 }
 
 

@@ -9,15 +9,20 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from zenhance.enhance import EnhanceRequest, Progress, RunPlan, estimate_steps, plan_run
-from zenhance.plugin.task import Outcome, Steps, Task
+from zenhance.plugin.task import Outcome, Steps, Task, busy
 from zenhance.stack import Stack
 
 __all__ = ["Outlook", "duration"]
 
-QUIET_MS = 400
+# Long enough that nobody types a number digit by digit and has each of them measured.
+QUIET_MS = 800
+# The background is looked for in evenly spaced planes with at most so many voxels together: a fraction of a second.
+BACKGROUND_VOXELS = 2_000_000
+MOST_PLANES = 8
 
 
 def duration(seconds: float) -> str:
@@ -33,6 +38,21 @@ def _plan_steps(stack: Stack, request: EnhanceRequest) -> Steps:
     return plan_run(stack, request)
 
 
+def _background_steps(stack: Stack) -> Steps:
+    """Estimate the background of the first volume from a few planes; a run looks at more of them."""
+    from zenhance.physics.noise import estimate_background
+
+    depth, height, width = stack.volume_shape
+    count = max(1, min(depth, MOST_PLANES, BACKGROUND_VOXELS // (height * width)))
+    planes = []
+    for z in sorted({round(i) for i in np.linspace(0, depth - 1, count)}):
+        plane = stack.read(0, 0, (slice(z, z + 1), slice(None), slice(None))).astype(np.float32)
+        if np.isfinite(plane).all():
+            planes.append(plane)
+        yield Progress("background", z / depth, None, "looking for the background")
+    return float(estimate_background(np.concatenate(planes))) if planes else None
+
+
 class Outlook(QObject):
     """Plans and times the request that the form holds, some time after the last edit.
 
@@ -43,6 +63,7 @@ class Outlook(QObject):
     """
 
     planned = Signal(object)
+    grounded = Signal(float)
     timed = Signal(float)
     failed = Signal(str)
 
@@ -91,6 +112,10 @@ class Outlook(QObject):
             self.request()
 
     def _plan(self) -> None:
+        if busy():
+            # A run, here or in another window, has the machine to itself.
+            self._timer.start()
+            return
         asked = self._ask()
         if asked is None:
             return
@@ -104,6 +129,17 @@ class Outlook(QObject):
                 self.failed.emit(outcome.failure)
             return
         self.planned.emit(plan)
+        if request.background is not None:
+            self._estimate(plan, stack, request)
+            return
+        self._start(lambda _: _background_steps(plan.stack), lambda outcome: self._show_background(outcome, plan, stack, request))
+
+    def _show_background(self, outcome: Outcome, plan: RunPlan, stack: Stack, request: EnhanceRequest) -> None:
+        if outcome.value is not None:
+            self.grounded.emit(float(outcome.value))
+        self._estimate(plan, stack, request)
+
+    def _estimate(self, plan: RunPlan, stack: Stack, request: EnhanceRequest) -> None:
         self.planned_key = key = (
             f"{request.to_yaml()}{plan.device.name}{plan.stack.shape}{plan.stack.voxel_size.zyx_um}{plan.psf and plan.psf.describe()}"
         )

@@ -5,7 +5,7 @@ The form builds the text that ``--psf`` takes, or None as long as the user says 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
 from zenhance.errors import ZenhanceError, sentence
-from zenhance.physics.psf import DEFAULTS, FWHM_PER_SIGMA, resolve_psf
+from zenhance.physics.psf import DEFAULTS, FWHM_PER_SIGMA, parse_psf, resolve_psf
 from zenhance.plugin.number_field import NumberField
 from zenhance.plugin.rows import add_row, narrow, new_form, show_row
 
-__all__ = ["PsfForm"]
+__all__ = ["PsfForm", "check_psf"]
 
 AUTOMATIC = "automatic"
 _KINDS = (
@@ -46,6 +46,22 @@ _TITLES = {
     "depth_um": ("depth [µm]", "how deep below the coverslip the focus lies"),
 }
 _WIDTHS = {"sigma_um": "standard deviation", "fwhm_um": "full width at half maximum"}
+
+
+def check_psf(spec: str | None) -> None:
+    """Refuse what is no point spread function, for a stack or for an image.
+
+    Raises
+    ------
+    MethodError
+        The text is not a PSF; whether a bead stack can be read is seen when it is.
+    """
+    text = (spec or "").strip()
+    if not text or text.startswith("measured:"):
+        return
+    kind, _, numbers = text.partition("=")
+    # Two widths are for an image, three for a stack; a request does not know yet which it will meet.
+    parse_psf(text, 2 if kind in _WIDTHS and numbers.count(",") == 1 else 3)
 
 
 class PsfForm(QWidget):
@@ -117,6 +133,9 @@ class PsfForm(QWidget):
         if kind == "measured":
             return f"measured:{self.file.text().strip()}"
         if kind in _WIDTHS:
+            if not self._widths_typed():
+                # The widths shown are those of the automatic PSF, which says where they come from.
+                return None
             numbers = [self.widths[a].value for a in "ZYX"[3 - self._ndim :]]
             return f"{kind}=" + ",".join("" if v is None else f"{v:.9g}" for v in numbers)
         typed = [f"{name}={self.optics[name].typed:.9g}" for name in self._names() if self.optics[name].typed is not None]
@@ -125,11 +144,19 @@ class PsfForm(QWidget):
         return f"{self._model()}:{','.join(typed)}"
 
     def show_spec(self, spec: str | None) -> None:
-        """Fill the form from a request's text; what does not fit the form's fields is left out."""
+        """Fill the form from a request's text; what does not fit the form's fields is left out.
+
+        Raises
+        ------
+        MethodError
+            The text is not a PSF; the form is unchanged.
+        """
+        check_psf(spec)
+        spec = (spec or "").strip()
         for field in (*self.optics.values(), *self.widths.values()):
             field.set_typed(None)
-        head, _, rest = (spec or "").partition(":")
-        kind, _, numbers = (spec or "").partition("=")
+        head, _, rest = spec.partition(":")
+        kind, _, numbers = spec.partition("=")
         if not spec:
             self._choose(AUTOMATIC)
         elif kind in _WIDTHS:
@@ -148,6 +175,9 @@ class PsfForm(QWidget):
             self._choose(head)
         self._refresh()
 
+    def _widths_typed(self) -> bool:
+        return any(self.widths[axis].typed is not None for axis in "ZYX"[3 - self._ndim :])
+
     def _choose(self, kind: str) -> None:
         self.kind.blockSignals(True)
         self.kind.setCurrentIndex(max(0, self.kind.findData(kind)))
@@ -155,12 +185,12 @@ class PsfForm(QWidget):
 
     def _model(self) -> str:
         """Return the optical model: the chosen one, or the one that the file's modality asks for."""
-        if self.chosen != AUTOMATIC:
+        if self.chosen not in (AUTOMATIC, *_WIDTHS):
             return self.chosen
         return resolve_psf(None, self._metadata, self._ndim, self._channel).kind
 
     def _names(self) -> tuple[str, ...]:
-        return _OPTICAL.get(self._model(), ())
+        return () if self.chosen in _WIDTHS else _OPTICAL.get(self._model(), ())
 
     def _changed(self, *_: Any) -> None:
         self._refresh()
@@ -194,11 +224,17 @@ class PsfForm(QWidget):
             given = holds if holds.origin != "user" else entry
             if entry.name in self.optics and isinstance(given.value, float | int):
                 self.optics[entry.name].set_given(float(given.value), given.origin)
-        automatic = quiet.sigma_um
-        for axis, sigma_um in zip("ZYX", automatic, strict=True):
-            self.widths[axis].set_given(sigma_um * (FWHM_PER_SIGMA if self.chosen == "fwhm_um" else 1.0), "default")
+        # One width that is typed makes all of them the user's: a Gaussian is given as a whole.
+        origin = "user" if self._widths_typed() else _weakest([value.origin for value in quiet.values])
+        for axis, sigma_um in zip("ZYX", quiet.sigma_um, strict=True):
+            self.widths[axis].set_given(sigma_um * (FWHM_PER_SIGMA if self.chosen == "fwhm_um" else 1.0), origin)
 
     @property
     def measured_file(self) -> Path | None:
         """The bead stack, where one is named."""
         return Path(self.file.text().strip()) if self.chosen == "measured" and self.file.text().strip() else None
+
+
+def _weakest(origins: Sequence[str]) -> str:
+    """Return where a number comes from that was computed from others."""
+    return "default" if "default" in origins else "file"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,19 @@ import numpy as np
 
 from zenhance.plugin.layer_bridge import FILE_KEY, plain_json
 from zenhance.plugin.lengths import LENGTH_UNIT
-from zenhance.provenance import METADATA_KEY, Provenance
+from zenhance.provenance import METADATA_KEY
 from zenhance.stack import Stack
 
 __all__ = ["SUFFIXES", "get_reader", "stack_layers"]
 
+LOG = logging.getLogger(__name__)
 LayerData = tuple[Any, dict[str, Any], str]
 
 SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk", ".czi", ".lif", ".nd2", ".oib", ".dv", ".r3d", ".inr", ".inr.gz")
 # Up to this size a stack is read into memory, where napari is quickest; beyond it is read plane by plane.
 IN_MEMORY_BYTES = 512 * 2**20
+# What a file may say of each channel; a list of anything else (the parts of an image, a position) is not taken apart.
+_PER_CHANNEL = ("na", "refractive_index", "excitation_nm", "emission_nm", "pinhole_au", "modality")
 _COLOURS = ("green", "magenta", "cyan", "yellow", "red", "blue")
 
 
@@ -90,6 +95,7 @@ def _layer(stack: Stack, data: Any, channel: int) -> LayerData:
     keywords: dict[str, Any] = {
         "name": _name(stack, channel),
         "scale": [1.0 if known.get(a) is None else known[a] for a in axes],
+        "translate": _position(stack, axes, known),
         "units": [LENGTH_UNIT if a in "ZYX" and some else "pixel" for a in axes],
         "axis_labels": [a.lower() for a in axes],
         "metadata": _metadata(stack, channel),
@@ -103,6 +109,13 @@ def _layer(stack: Stack, data: Any, channel: int) -> LayerData:
     return data, keywords, "image"
 
 
+def _position(stack: Stack, axes: str, known: Mapping[str, float | None]) -> list[float]:
+    """Return where the first voxel lies, as far as the file says and the voxel size gives it a meaning."""
+    origin = stack.metadata.get("origin_um")
+    told = dict(zip("ZYX", origin, strict=True)) if isinstance(origin, Sequence) and len(origin) == 3 else {}
+    return [float(told[a]) if told.get(a) is not None and known.get(a) is not None else 0.0 for a in axes]
+
+
 def _name(stack: Stack, channel: int) -> str:
     if stack.size("C") == 1:
         return stack.name
@@ -114,22 +127,35 @@ def _metadata(stack: Stack, channel: int) -> dict[str, Any]:
     """Return what the file says as JSON can hold it; of lists with an entry per channel, this channel's entry."""
     count = stack.size("C")
     told = {key: value for key, value in stack.metadata.items() if key != METADATA_KEY}
-    for key, value in told.items():
-        if isinstance(value, list | tuple) and len(value) == count and key not in ("origin_um",):
-            told[key] = value[channel]
+    for key in _PER_CHANNEL:
+        if isinstance(told.get(key), list | tuple) and len(told[key]) == count:
+            told[key] = told[key][channel]
     record = {
         **told,
         "path": None if stack.path is None else str(stack.path),
+        "axes": stack.axes,
         "voxel_size_um": stack.voxel_size.zyx_um,
         "voxel_size_origins": stack.voxel_size.origins,
         "channel_names": stack.channel_names[channel : channel + 1],
         "channel": channel,
+        "channels": count,
     }
     found = {FILE_KEY: plain_json(record)}
-    provenance = Provenance.find(stack.metadata)
-    if provenance is not None:
-        found[METADATA_KEY] = provenance.model_dump(mode="json")
-    return found
+    provenance = _provenance(stack)
+    return found if provenance is None else found | {METADATA_KEY: provenance}
+
+
+def _provenance(stack: Stack) -> dict[str, Any] | None:
+    """Return the record of an earlier run as it stands in the file; one that cannot be read does not keep the image from opening."""
+    text = stack.metadata.get(METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        record = json.loads(text)
+    except (TypeError, ValueError) as error:
+        LOG.warning('the provenance record in "%s" cannot be read: %s', stack.name, error)
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _contrast(data: Any) -> tuple[float, float] | None:

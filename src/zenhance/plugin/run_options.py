@@ -53,7 +53,7 @@ class RunOptions(QWidget):
         self.background.edited.connect(self.changed)
         self.seed.valueChanged.connect(self._seed_edited)
         self.drop.clicked.connect(self._drop)
-        self.background.mark.hide()
+        self.show_background(None)
         self.show_channels(0)
         self._show_kept()
 
@@ -97,6 +97,22 @@ class RunOptions(QWidget):
         self._seed_beyond = request.seed if request.seed > _MOST_SEED else None
         self._kept = {name: getattr(request, name) for name in _FROM_FILE if getattr(request, name) is not None}
         self._show_kept()
+
+    def show_background(self, estimate: float | None) -> None:
+        """Show the background that was estimated, as long as the user types none."""
+        self.background.set_given(estimate, "unknown" if estimate is None else "estimated")
+        self.background.mark.setVisible(estimate is not None)
+
+    def forget_crop(self) -> None:
+        """Drop the crop of a settings file: it was meant for the layer that was chosen then."""
+        if "crop" in self._kept:
+            del self._kept["crop"]
+            self._show_kept()
+
+    @property
+    def kept(self) -> bool:
+        """Whether something holds that only a settings file can say."""
+        return bool(self._kept)
 
     def _show_kept(self) -> None:
         self.from_file.setText("from the settings file: " + ", ".join(f"{name} {value}" for name, value in self._kept.items()))

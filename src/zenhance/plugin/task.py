@@ -19,7 +19,7 @@ from napari.qt.threading import thread_worker
 from zenhance.enhance import Progress
 from zenhance.errors import RunCancelled, sentence
 
-__all__ = ["Outcome", "Steps", "Task"]
+__all__ = ["Outcome", "Steps", "Task", "busy"]
 
 LOG = logging.getLogger(__name__)
 Steps = Generator[Progress, None, Any]
@@ -28,6 +28,11 @@ Steps = Generator[Progress, None, Any]
 PROGRESS_EVERY_S = 0.1
 # Runs take turns: two at once would fight for the same memory and device.
 _TURN = threading.Lock()
+
+
+def busy() -> bool:
+    """Tell whether a run has its turn just now, in whichever window."""
+    return _TURN.locked()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,8 @@ class Task:
         Takes the cancel event and returns the generator; called in the window's thread.
     on_progress, on_outcome, on_finished : callable
         Called in the window's thread; ``on_finished`` comes last, once, whatever happened.
+    on_orphan : callable, optional
+        Called with the value, in the window's thread, when there is nobody left to be called back.
     exclusive : bool
         Whether the run waits for other exclusive runs.
     """
@@ -108,10 +115,12 @@ class Task:
         on_progress: Callable[[Progress], None] | None = None,
         on_outcome: Callable[[Outcome], None] | None = None,
         on_finished: Callable[[], None] | None = None,
+        on_orphan: Callable[[Any], object] | None = None,
         exclusive: bool = True,
     ) -> None:
         self.cancel_event = threading.Event()
         self._on_progress, self._on_outcome, self._on_finished = on_progress, on_outcome, on_finished
+        self._on_orphan = on_orphan
         self._ended = False
         turn = _turn_steps if exclusive else _throttled
         self._steps: Generator[Progress, None, Outcome] | None = _gated(turn(make_steps(self.cancel_event), self.cancel_event))
@@ -148,8 +157,8 @@ class Task:
     def _returned(self, outcome: Outcome) -> None:
         if self._on_outcome is not None:
             self._on_outcome(outcome)
-        elif outcome.value is not None:
-            LOG.warning("a result arrived after its window was closed, and was dropped")
+        elif outcome.value is not None and self._on_orphan is not None:
+            self._on_orphan(outcome.value)
 
     def _errored(self, error: Exception) -> None:
         LOG.error("a worker failed outside its gate: %s", error)
@@ -165,6 +174,6 @@ class Task:
             self._steps.close()
         done = self._on_finished
         self._steps = self._worker = None
-        self._on_progress = self._on_outcome = self._on_finished = None
+        self._on_progress = self._on_outcome = self._on_finished = self._on_orphan = None
         if done is not None:
             done()

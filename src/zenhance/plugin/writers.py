@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.utils.notifications import show_warning
 
 from zenhance.errors import WriteError
-from zenhance.plugin.layer_bridge import FILE_KEY, read_facts
-from zenhance.provenance import METADATA_KEY, Provenance
+from zenhance.plugin.layer_bridge import FILE_KEY, OWN_KEYS, LayerFacts, origin_of, read_facts
+from zenhance.plugin.placement import Placement
+from zenhance.provenance import METADATA_KEY
 from zenhance.stack import Stack
 
 __all__ = ["stack_of_layers", "write_image", "write_images"]
@@ -32,6 +34,14 @@ class _LayerView:
         self.scale = np.asarray(keywords.get("scale", np.ones(ndim)), dtype=float)
         self.units = tuple(keywords.get("units") or ("pixel",) * ndim)
         self.affine = _Matrix(keywords.get("affine"), ndim)
+        self.translate = _given(keywords, "translate", np.zeros(ndim))
+        self.rotate = _given(keywords, "rotate", np.eye(ndim))
+        self.shear = _given(keywords, "shear", np.eye(ndim))
+
+
+def _given(keywords: Mapping[str, Any], name: str, default: Any) -> Any:
+    value = keywords.get(name)
+    return default if value is None else np.asarray(value, dtype=float)
 
 
 class _Matrix:
@@ -86,20 +96,36 @@ def _stack(layer: _LayerView) -> Stack:
         raise WriteError(f'layer "{layer.name}" is a colour image, which is not written here; save it with napari\'s own writer')
     facts = read_facts(layer)
     data = layer.data[0] if layer.multiscale else layer.data
-    metadata = dict(facts.metadata)
-    for own in ("path", "voxel_size_um", "voxel_size_origins", "channel_names", "channel"):
-        metadata.pop(own, None)
+    metadata = {key: value for key, value in facts.metadata.items() if key not in OWN_KEYS and key not in ("parts", "origin_um")}
+    metadata |= _position(layer, facts)
     provenance = layer.metadata.get(METADATA_KEY)
     if isinstance(provenance, Mapping):
-        metadata[METADATA_KEY] = Provenance.from_json(json.dumps(provenance)).to_json()
+        # As it stands: a later version may have written more into it than this one knows.
+        metadata[METADATA_KEY] = json.dumps(provenance)
     return Stack.from_array(data, facts.axes, facts.voxel_size, name=layer.name, metadata=metadata)
 
 
-def _source(layers: Sequence[tuple[Any, Mapping[str, Any], str]]) -> Path | None:
-    """Return the file that the first layer came from, so that it is never overwritten."""
-    record = (layers[0][1].get("metadata") or {}).get(FILE_KEY)
-    path = record.get("path") if isinstance(record, Mapping) else None
-    return None if path is None else Path(path)
+def _position(layer: _LayerView, facts: LayerFacts) -> dict[str, Any]:
+    """Return where the layer lies, as far as a file can say it."""
+    placement = Placement.of_layer(layer, facts.axes)
+    if placement.first_voxel_um() is None:
+        show_warning(
+            f'layer "{layer.name}" is turned or sheared, which the file cannot say: its pixels and voxel size are saved as they are'
+        )
+    origin = origin_of(placement, facts.voxel_size)
+    return {} if origin is None else {"origin_um": origin}
+
+
+def _sources(layers: Sequence[tuple[Any, Mapping[str, Any], str]]) -> list[Path]:
+    """Return all files that the layers came from, so that none of them is overwritten."""
+    found: list[Path] = []
+    for _, keywords, _ in layers:
+        record = (keywords.get("metadata") or {}).get(FILE_KEY)
+        if isinstance(record, Mapping):
+            parts = record.get("parts") or ()
+            files = [record.get("path"), *((parts,) if isinstance(parts, str) else parts)]
+            found += [Path(file) for file in files if file]
+    return found
 
 
 def write_images(path: str, layers: Sequence[tuple[Any, Mapping[str, Any], str]]) -> list[str]:
@@ -114,7 +140,7 @@ def write_images(path: str, layers: Sequence[tuple[Any, Mapping[str, Any], str]]
     """
     from zenhance.io import write_stack
 
-    return [str(write_stack(path, stack_of_layers(layers), overwrite=True, source=_source(layers)))]
+    return [str(write_stack(path, stack_of_layers(layers), overwrite=True, source=_sources(layers)))]
 
 
 def write_image(path: str, data: Any, keywords: Mapping[str, Any]) -> list[str]:
