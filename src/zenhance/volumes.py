@@ -27,8 +27,8 @@ Region = tuple[slice, slice, slice]
 MAX_NON_FINITE = 0.1
 # Percentiles and noise are taken from at most this many voxels, picked on a regular grid of planes.
 SAMPLE_VOXELS = 4_000_000
-# So much is read at a time; chunks of a zarr array are seldom deeper than a slab of this size.
-SLAB_BYTES = 64 * 2**20
+# So much is read at a time: 16 planes of 2048 x 2048 pixels, as deep as chunks of a zarr array usually are.
+SLAB_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
