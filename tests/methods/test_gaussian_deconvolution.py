@@ -307,6 +307,28 @@ def test_the_stop_rules_curve_is_recorded():
     assert _run(y, {"stop": "fixed", "iterations": 4})[1].notes["iterations"] == 4
 
 
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({}, r"after \d+ iterations, where the stop rule's score was smallest"),
+        ({"iterations": 3}, "after 3 iterations, the limit; the stop rule would have gone on"),
+        ({"iterations": 4, "stop": "fixed"}, "after 4 iterations, as set"),
+    ],
+)
+def test_the_record_says_why_it_stopped(settings, reason):
+    _, y = _image()
+    notes = _run(y, settings)[1].notes
+    assert re.fullmatch(reason, notes["stop"])
+    assert notes["warnings"] == []
+
+
+def test_it_warns_where_noise_leaves_nothing_to_sharpen():
+    y = np.random.default_rng(2).poisson(50.0, (6, 40, 40)).astype(np.float32)
+    notes = _run(y, {}, background=0.0)[1].notes
+    assert notes["iterations"] == 0
+    assert "nothing was sharpened" in notes["warnings"][0]
+
+
 def test_imagej_records_each_planes_iterations_and_the_middle_planes_curve():
     _, y = _image((5, 40, 40))
     prepared = _finish(METHOD.prepare(_context(y, {"variant": "imagej"})))

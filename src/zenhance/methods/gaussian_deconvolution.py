@@ -32,6 +32,7 @@ __all__ = ["METHOD", "GaussianDeconvolution", "GaussianDeconvolutionParameters"]
 Triple = tuple[int, int, int]
 
 _STANDARD_ITERATIONS = {"id3d": 100, "rl10": 10, "wpl5": 5, "discrepancy": 100, "fixed": 10}
+_NOTHING_TO_SHARPEN = "the noise hides whatever the blur took, so nothing was sharpened: the result is the measurement made smooth"
 
 
 class GaussianDeconvolutionParameters(MethodParameters):
@@ -184,16 +185,17 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
     rule = DiscrepancyRule() if parameters.stop == "discrepancy" else None
     x, schedule = yield from problem.measure(parameters.most_iterations, accelerate=parameters.acceleration, rule=rule)
     curves = {"alpha": list(schedule.alphas), "chi2": list(schedule.chi2), "freedom": list(schedule.freedom)}
+    whole = _is_whole(context.shape_px, context.whole_voxels)
     notes = {
         "iterations": schedule.iterations,
+        "stop": _why_stopped(parameters, schedule.iterations),
         "background": camera.background,
         "flux_scale": schedule.scale,
         "gain": camera.gain,
-        "measured_on": "whole volume"
-        if _is_whole(context.shape_px, context.whole_voxels)
-        else f"{y.shape[0]} blocks of {tuple(y.shape[1:])} px",
+        "measured_on": "whole volume" if whole else f"{y.shape[0]} blocks of {tuple(y.shape[1:])} px",
+        "warnings": [_NOTHING_TO_SHARPEN] if schedule.iterations == 0 else [],
     }
-    if _is_whole(context.shape_px, context.whole_voxels):
+    if whole:
         return CutOut(to_numpy(problem.image(x, schedule))[0], curves, notes)
     template = replace(problem, y=y[..., :1, :1, :1].clone())
 
@@ -203,6 +205,14 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
 
     halo = iteration_reach_px(blur.radius_px, schedule.iterations, parameters.acceleration)
     return Replayed(solve, context.device, halo, curves, notes)
+
+
+def _why_stopped(parameters: GaussianDeconvolutionParameters, iterations: int) -> str:
+    if parameters.stop == "fixed":
+        return f"after {iterations} iterations, as set"
+    if iterations == parameters.most_iterations:
+        return f"after {iterations} iterations, the limit; the stop rule would have gone on"
+    return f"after {iterations} iterations, where the stop rule's score was smallest"
 
 
 def _prepare_imagej(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
