@@ -166,6 +166,34 @@ def test_the_window_answers_during_a_run(bench, qtbot, patience):
     assert np.diff(beats).max() <= 0.2 * patience
 
 
+@pytest.mark.timeout(180)
+def test_the_window_answers_while_a_real_deconvolution_is_typed_estimated_and_run(make_bench, qtbot, patience):
+    bench = make_bench(outlook=True)
+    volume = np.random.default_rng(0).poisson(20, (24, 256, 256)).astype(np.uint16)
+    bench.choose("gaussian_deconvolution", iterations=6, stop="fixed")
+    bench.add(volume)
+    form = bench.dock.form
+    form.device.setCurrentIndex(form.device.findData("cpu"))
+    qtbot.waitUntil(lambda: "; about" in form.plan_line.text(), timeout=60_000)
+    beats = []
+    timer = QTimer()
+    timer.setInterval(20)
+    timer.timeout.connect(lambda: beats.append(time.monotonic()))
+    timer.start()
+    for iterations in (1, 12, 5):
+        form.settings.fields["iterations"].value = iterations
+        qtbot.wait(150)
+    form.psf.kind.setCurrentIndex(form.psf.kind.findData("sigma_um"))
+    form.psf.kind.setCurrentIndex(0)
+    qtbot.waitUntil(lambda: "; about" in form.plan_line.text(), timeout=60_000)
+    bench.dock.panel.enhance.click()
+    bench.wait(100_000)
+    timer.stop()
+    assert len(bench.viewer.layers) == 2
+    assert len(beats) > 20
+    assert np.diff(beats).max() <= 0.25 * patience
+
+
 def test_after_a_run_nothing_keeps_the_layers_and_their_data(bench, cells, qtbot):
     bench.choose("slow")
     alive = []

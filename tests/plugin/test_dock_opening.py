@@ -7,6 +7,12 @@ import sys
 import time
 
 import numpy as np
+import pytest
+from qtpy.QtWidgets import QLabel
+
+from zenhance.errors import ZenhanceError
+from zenhance.plugin.outlook import QUIET_MS
+from zenhance.plugin.task import busy
 
 OPENING = """
 import sys, time
@@ -85,3 +91,81 @@ def test_durations_are_told_in_words():
     from zenhance.plugin.outlook import duration
 
     assert [duration(s) for s in (0.2, 42.4, 200, 7800)] == ["1 s", "42 s", "3 min", "2 h 10 min"]
+
+
+def test_the_estimated_background_is_shown_before_the_run(make_bench, qtbot):
+    bench = make_bench(outlook=True)
+    volume = np.random.default_rng(0).normal(130, 2, (8, 96, 96)).round().astype(np.uint16)
+    volume[3:5, 30:60, 30:60] += 900
+    bench.choose("slow")
+    bench.add(volume)
+    form = bench.dock.form
+    qtbot.waitUntil(lambda: "background about" in form.plan_line.text() and "; about" in form.plan_line.text(), timeout=20_000)
+    said = float(form.plan_line.text().split("background about")[1].split(";")[0])
+    assert abs(said - 130) < 3
+    assert form.options.background.value == pytest.approx(said, abs=0.1)
+    assert form.options.background.mark.text() == "estimated"
+    assert bench.dock.request().background is None
+    form.options.background.line.setText("120")
+    form.options.background.line.editingFinished.emit()
+    assert bench.dock.request().background == 120
+    qtbot.waitUntil(lambda: "measuring" not in form.plan_line.text() and "background" not in form.plan_line.text(), timeout=20_000)
+
+
+def test_the_dock_asks_for_the_background_in_one_place(bench):
+    bench.choose("gaussian_deconvolution")
+    labels = [label.text() for label in bench.dock.form.findChildren(QLabel) if label.text().startswith("background")]
+    assert labels == ["background"]
+
+
+def test_edits_that_follow_one_another_are_planned_once(make_bench, cells, qtbot):
+    bench = make_bench(outlook=True)
+    bench.choose("slow")
+    bench.add(cells)
+    plans = []
+    bench.dock.outlook.planned.connect(plans.append)
+    assert QUIET_MS >= 700
+    for steps in range(2, 12):
+        bench.dock.form.settings.fields["steps"].value = steps
+        qtbot.wait(60)
+    assert plans == []
+    qtbot.waitUntil(lambda: len(plans) == 1, timeout=20_000)
+
+
+def test_nothing_is_planned_while_a_run_is_on_in_another_window(make_bench, cells, qtbot, monkeypatch):
+    monkeypatch.setattr("zenhance.plugin.outlook.QUIET_MS", 50)
+    other, bench = make_bench(), make_bench(outlook=True)
+    other.choose("slow", steps=1000, step_s=0.02)
+    other.add(cells)
+    other.dock.panel.enhance.click()
+    qtbot.waitUntil(busy, timeout=5000)
+    bench.dock.outlook.stop()
+    plans = []
+    bench.dock.outlook.planned.connect(plans.append)
+    bench.choose("slow")
+    bench.add(cells)
+    qtbot.wait(400)
+    assert plans == []
+    other.dock.panel.cancel.click()
+    qtbot.waitUntil(lambda: len(plans) == 1, timeout=20_000)
+
+
+def test_a_crop_from_a_settings_file_is_shown_and_goes_with_its_layer(bench, cells):
+    from zenhance.enhance import EnhanceRequest
+
+    bench.add(cells)
+    bench.dock.show_request(EnhanceRequest(method="slow", crop=((1, 4), (2, 12), (0, 8)), tile_px=(4, 4, 4)))
+    assert bench.dock.form.more.isExpanded()
+    assert bench.dock.request().crop is not None
+    bench.add(cells, name="other")
+    assert bench.dock.request().crop is None
+    assert bench.dock.request().tile_px == (4, 4, 4)
+
+
+def test_settings_with_a_psf_that_is_none_are_refused_before_anything_is_filled_in(bench, cells, tmp_path):
+    bench.choose("slow", steps=7)
+    bench.add(cells)
+    (tmp_path / "bad.yaml").write_text("method: blurred\npsf: sigma_um=abc\n")
+    with pytest.raises(ZenhanceError, match="abc"):
+        bench.dock.load_settings(tmp_path / "bad.yaml")
+    assert bench.dock.request().settings == {"steps": 7}

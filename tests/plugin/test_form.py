@@ -92,3 +92,34 @@ def test_small_defaults_can_be_set_finely(qtbot):
     qtbot.addWidget(made)
     made.fields["regularisation"].value = 0.00052
     assert made.settings() == {"regularisation": 0.00052}
+
+
+def test_a_number_that_was_left_to_the_method_starts_at_its_usual_value(qtbot):
+    class Told(MethodParameters):
+        iterations: int | None = Field(None, ge=1, le=1000, json_schema_extra={"start": 12})
+        noise: float | None = Field(None, ge=1e-6, le=100.0)
+        share: float | None = Field(None, gt=0.0, le=1.0)
+        level: float | None = Field(None)
+
+    made = SettingsForm(Told)
+    qtbot.addWidget(made)
+    for field in made.fields.values():
+        field.automatic.value = False
+    # Where the field does not say: the geometric mean of positive bounds, a tenth of the largest value, or 0.
+    assert made.settings() == {"iterations": 12, "noise": 0.01, "share": 0.1, "level": 0.0}
+
+
+def test_no_built_in_method_starts_at_the_end_of_a_range(qtbot):
+    from zenhance.contract import registry
+
+    looked_at = []
+    for name in registry.names():
+        made = SettingsForm(registry.load(name).spec.parameters)
+        qtbot.addWidget(made)
+        for field, widget in made.fields.items():
+            if isinstance(widget, OptionalNumber):
+                low, high = bounds_of(made.model.model_fields[field])
+                widget.automatic.value = False
+                assert widget.value not in (low, high)
+                looked_at.append(field)
+    assert {"iterations", "wiener_noise"} <= set(looked_at)

@@ -9,7 +9,7 @@ import pytest
 from napari.layers import Image
 
 from zenhance.errors import StackError
-from zenhance.plugin.layer_bridge import FILE_KEY, Luminance, pixels, plain_json, read_facts
+from zenhance.plugin.layer_bridge import FILE_KEY, Luminance, pixels, plain_json, read_facts, set_voxel_size
 
 
 def test_axis_labels_name_the_axes():
@@ -92,3 +92,26 @@ def test_metadata_become_plain_json():
     value = plain_json({"a": np.float32(1.5), 2: (np.array([1, 2]), None), "p": pytest})
     assert json.loads(json.dumps(value))["2"] == [[1, 2], None]
     assert value["a"] == 1.5
+
+
+def test_a_typed_length_is_the_length_in_the_world_whatever_the_affine_does():
+    layer = Image(np.zeros((3, 4, 5)), scale=(0.5, 0.2, 0.2), units=("um",) * 3, affine=np.diag([2.0, 1.0, 1.0, 1.0]))
+    assert set_voxel_size(layer, "ZYX", {"Z": 1.5})
+    assert read_facts(layer).voxel_size.zyx_um == pytest.approx((1.5, 0.2, 0.2))
+    np.testing.assert_allclose(layer.scale, (0.75, 0.2, 0.2))
+
+
+def test_a_layer_in_nanometres_stays_where_it_is_when_its_lengths_are_typed_in_micrometres():
+    shift = np.eye(4)
+    shift[:3, 3] = (500, 0, 0)
+    layer = Image(np.zeros((3, 4, 5)), scale=(500, 200, 200), translate=(1000, 0, 3000), units=("nm",) * 3, affine=shift)
+    assert set_voxel_size(layer, "ZYX", {"Z": 0.7})
+    np.testing.assert_allclose(layer.scale, (0.7, 0.2, 0.2))
+    np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), (1.5, 0, 3.0))
+    assert {str(unit) for unit in layer.units} == {"micrometer"}
+
+
+def test_a_length_that_the_layer_has_already_changes_nothing():
+    layer = Image(np.zeros((3, 4, 5)), scale=(500, 200, 200), units=("nm",) * 3)
+    assert not set_voxel_size(layer, "ZYX", {"Z": 0.5, "X": 0.2})
+    np.testing.assert_allclose(layer.scale, (500, 200, 200))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from zenhance.errors import MethodError
 from zenhance.physics.psf import resolve_psf
 from zenhance.plugin.number_field import NumberField
 from zenhance.plugin.psf_form import PsfForm
@@ -108,3 +109,33 @@ def test_a_number_field_takes_numbers_only(qtbot, nonsense):
     type_into(field, nonsense)
     assert field.value == 0.5
     assert field.line.text() == "0.5"
+
+
+@pytest.mark.parametrize("spec", ["sigma_um=abc", "confocal:na=x", "confocal:nn=1", "fwhm_um=1", "blob", "widefield:na=99"])
+def test_a_text_that_is_no_psf_is_refused_and_the_form_stays_as_it_was(form, spec):
+    form.show_spec("widefield:na=0.9")
+    with pytest.raises(MethodError):
+        form.show_spec(spec)
+    assert form.spec() == "widefield:na=0.9"
+
+
+@pytest.mark.parametrize("kind", ["sigma_um", "fwhm_um"])
+def test_a_gaussian_nobody_typed_is_the_automatic_psf_and_not_the_users(form, kind):
+    form.kind.setCurrentIndex(form.kind.findData(kind))
+    assert form.spec() is None
+    assert form.widths["X"].origin == "default"
+    type_into(form.widths["X"], "0.3")
+    assert form.spec().startswith(f"{kind}=")
+    assert form.spec().endswith(",0.3")
+    assert [form.widths[axis].origin for axis in "ZYX"] == ["user"] * 3
+    type_into(form.widths["X"], "")
+    assert form.spec() is None
+
+
+def test_the_widths_shown_are_those_of_the_microscope_in_the_file(form):
+    form.show_layer(FILE | {"modality": "widefield"}, 3)
+    form.kind.setCurrentIndex(form.kind.findData("sigma_um"))
+    automatic = resolve_psf(None, FILE | {"modality": "widefield"})
+    assert tuple(form.widths[axis].value for axis in "ZYX") == pytest.approx(automatic.sigma_um)
+    assert form.widths["Z"].origin == "file"
+    assert form.optics["na"].isHidden()

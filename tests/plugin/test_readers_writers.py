@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -152,3 +154,108 @@ def test_real_files_open_in_napari_with_their_voxel_size(make_napari_viewer, sha
     assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
     layers = viewer.open(str(shared_data / "formats" / "olympus_3channel.oib"), plugin="zenhance")
     assert len(layers) == 3
+
+
+@pytest.mark.parametrize("ending", ["ome.tif", "ome.zarr"])
+def test_the_place_of_a_layer_comes_back(make_napari_viewer, tmp_path, cells, ending):
+    viewer = make_napari_viewer()
+    stretch = np.diag([2.0, 1.0, 1.0, 1.0])
+    stretch[:3, 3] = (1.0, 0.0, -4.0)
+    layer = viewer.add_image(cells, scale=(250, 200, 200), translate=(1500, 4000, 5000), units=("nm",) * 3, name="cells")
+    layer.affine = stretch
+    # Worked out by hand: 2 x 1500 + 1, 4000, 5000 - 4, in nm.
+    layer.save(str(tmp_path / f"a.{ending}"), plugin="zenhance")
+    (again,) = viewer.open(str(tmp_path / f"a.{ending}"), plugin="zenhance")
+    np.testing.assert_allclose(again.translate, (3.001, 4.0, 4.996))
+    np.testing.assert_allclose(again.scale, (0.5, 0.2, 0.2))
+
+
+def test_of_a_turned_layer_the_user_is_told_that_its_place_is_not_kept(make_napari_viewer, tmp_path, cells, monkeypatch):
+    from zenhance.plugin import writers
+
+    told = []
+    monkeypatch.setattr(writers, "show_warning", told.append)
+    layer = make_napari_viewer().add_image(cells, scale=(0.5, 0.2, 0.2), rotate=20.0, translate=(1, 2, 3), name="cells")
+    layer.save(str(tmp_path / "a.ome.tif"), plugin="zenhance")
+    assert "turned or sheared" in told[0]
+    assert read_layers(str(tmp_path / "a.ome.tif"))[0][1]["translate"] == [0.0, 0.0, 0.0]
+
+
+def test_a_result_of_a_part_lies_where_the_part_lies_also_on_disk(bench, cells, tmp_path):
+    from zenhance.enhance import EnhanceRequest
+
+    write_image(str(tmp_path / "raw.ome.tif"), cells, {"scale": (0.5, 0.2, 0.2), "translate": (10, 20, 30), "name": "raw"})
+    (layer,) = bench.viewer.open(str(tmp_path / "raw.ome.tif"), plugin="zenhance")
+    bench.dock.form.source.choose(layer)
+    bench.dock.show_request(EnhanceRequest(method="identity", crop=((1, 4), (2, 12), (5, 20))))
+    (result,) = bench.run()
+    result.save(str(tmp_path / "part.ome.tif"), plugin="zenhance")
+    ((_, read, _),) = read_layers(str(tmp_path / "part.ome.tif"))
+    assert read["translate"] == pytest.approx((10.5, 20.4, 31.0))
+
+
+def test_no_file_that_any_of_the_layers_came_from_is_overwritten(tmp_path, cells):
+    keywords = {"scale": (0.5, 0.2, 0.2), "units": ("um",) * 3}
+    paths = [tmp_path / "a.ome.tif", tmp_path / "b.ome.tif"]
+    for path in paths:
+        write_image(str(path), cells, keywords | {"name": path.name[0]})
+    before = [path.read_bytes() for path in paths]
+    layers = [read_layers(str(path))[0] for path in paths]
+    for path in paths:
+        with pytest.raises(WriteError, match="is the input"):
+            write_images(str(path), layers)
+    assert [path.read_bytes() for path in paths] == before
+
+
+def two_files(folder, cells):
+    """An OME-TIFF whose second half lies in a second file, as microscopes write it; made with the library alone."""
+    import tifffile
+
+    half = len(cells) // 2
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        'DimensionOrder="XYZCT" Type="uint16" SizeX="24" SizeY="20" SizeZ="6" SizeC="1" SizeT="1" '
+        'PhysicalSizeX="0.2" PhysicalSizeY="0.2" PhysicalSizeZ="0.5"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{}</Pixels>'
+        "</Image></OME>"
+    )
+    data = "".join(
+        f'<TiffData IFD="{z % half}" FirstZ="{z}" PlaneCount="1"><UUID FileName="{"ab"[z // half]}.ome.tif">urn:uuid:'
+        f"0000000{z // half}-0000-4000-8000-000000000000</UUID></TiffData>"
+        for z in range(len(cells))
+    )
+    for number, name in enumerate("ab"):
+        text = xml.format(data).replace("<OME ", f'<OME UUID="urn:uuid:0000000{number}-0000-4000-8000-000000000000" ')
+        planes = cells[number * half : (number + 1) * half]
+        tifffile.imwrite(folder / f"{name}.ome.tif", planes, description=text.encode(), metadata=None, photometric="minisblack")
+
+
+def test_a_result_of_an_image_in_two_files_is_saved_and_neither_file_is_overwritten(bench, tmp_path, cells):
+    two_files(tmp_path, cells)
+    (layer,) = bench.viewer.open(str(tmp_path / "a.ome.tif"), plugin="zenhance")
+    np.testing.assert_array_equal(np.asarray(layer.data), cells)
+    assert layer.metadata[FILE_KEY]["parts"] == [str(tmp_path / "b.ome.tif")]
+    bench.choose("slow")
+    bench.dock.form.source.choose(layer)
+    (result,) = bench.run()
+    assert result.save(str(tmp_path / "res.ome.tif"), plugin="zenhance")
+    before = (tmp_path / "b.ome.tif").read_bytes()
+    with pytest.raises(WriteError, match="is the input"):
+        result.save(str(tmp_path / "b.ome.tif"), plugin="zenhance")
+    assert (tmp_path / "b.ome.tif").read_bytes() == before
+
+
+def test_a_file_with_the_record_of_a_later_version_opens_and_keeps_it(tmp_path, cells):
+    from zenhance.io import open_stack, write_stack
+
+    record = {"version": "9.0", "request": {"method": "future"}, "mood": ["good"]}
+    write_stack(tmp_path / "new.ome.tif", Stack(cells, "ZYX", metadata={"zenhance": record}))
+    ((data, keywords, _),) = read_layers(str(tmp_path / "new.ome.tif"))
+    assert keywords["metadata"]["zenhance"] == record
+    write_image(str(tmp_path / "copy.ome.tif"), data, keywords)
+    assert json.loads(open_stack(tmp_path / "copy.ome.tif").metadata["zenhance"]) == record
+
+
+def test_a_record_that_cannot_be_read_does_not_keep_a_file_from_opening(cells, caplog):
+    ((_, keywords, _),) = stack_layers(Stack(cells, "ZYX", metadata={"zenhance": "{"}, name="odd"))
+    assert "zenhance" not in keywords["metadata"]
+    assert 'the provenance record in "odd" cannot be read' in caplog.text
