@@ -113,3 +113,13 @@ def test_a_part_of_a_zarr_array_is_read_through_the_view(tmp_path: Any) -> None:
     stack = Stack.from_array(array, "CZYX").pick_channel(2).crop({"X": slice(1, 4)}).relabelled("YZX")
     assert isinstance(stack.data, LazyView)
     assert np.array_equal(stack.read(), PIXELS[2, :, :, 1:4].transpose(1, 0, 2))
+
+
+def test_a_plan_with_channel_crop_and_axes_reads_no_pixels() -> None:
+    from zenhance.enhance import EnhanceRequest, plan_run
+
+    stored = Stored(np.zeros((4, 3, 30, 31), np.uint16))
+    request = EnhanceRequest(psf="sigma_um=0.6,0.25,0.25", axes="ZCYX", channel=1, crop=((1, 4), (2, 20), (None, None)))
+    plan = plan_run(Stack.from_array(stored, "CZYX", (0.5, 0.2, 0.2)), request)
+    assert plan.stack.shape == (3, 18, 31)
+    assert stored.read == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,8 @@ class VolumeReader:
     _fill: Fill = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_fill", Fill(self.raw, self.stack.volume_shape))
+        # Not self.raw: a reference back to the reader would keep image and fill alive until the garbage collector comes by.
+        object.__setattr__(self, "_fill", Fill(partial(self.stack.read, self.t, self.c), self.stack.volume_shape))
 
     @property
     def all_finite(self) -> bool:

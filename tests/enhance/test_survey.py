@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -213,3 +215,18 @@ def test_columns_beside_a_border_without_data_come_out_as_if_there_were_data(sce
     assert np.array_equal(np.isnan(result), np.isnan(padded))
     columns = result[:, :, 6:].mean(axis=(0, 1)) / expected[:, :, 6:].mean(axis=(0, 1))
     assert np.abs(columns - 1).max() <= 0.02
+
+
+def test_a_reader_and_what_it_filled_in_go_away_with_its_last_use() -> None:
+    pixels = light()
+    pixels[3, 4, 5] = np.nan
+    stored = Counted(pixels)
+    reader = VolumeReader(Stack.from_array(stored, "ZYX"))
+    reader.read(WHOLE)
+    gone = weakref.ref(stored)
+    gc.disable()
+    try:
+        del reader, stored
+        assert gone() is None
+    finally:
+        gc.enable()
