@@ -175,6 +175,8 @@ def test_the_window_answers_while_a_real_deconvolution_is_typed_estimated_and_ru
     form = bench.dock.form
     form.device.setCurrentIndex(form.device.findData("cpu"))
     qtbot.waitUntil(lambda: "; about" in form.plan_line.text(), timeout=60_000)
+    timed = []
+    bench.dock.outlook.timed.connect(timed.append)
     beats = []
     timer = QTimer()
     timer.setInterval(20)
@@ -185,7 +187,7 @@ def test_the_window_answers_while_a_real_deconvolution_is_typed_estimated_and_ru
         qtbot.wait(150)
     form.psf.kind.setCurrentIndex(form.psf.kind.findData("sigma_um"))
     form.psf.kind.setCurrentIndex(0)
-    qtbot.waitUntil(lambda: "; about" in form.plan_line.text(), timeout=60_000)
+    qtbot.waitUntil(lambda: len(timed) == 1, timeout=60_000)
     bench.dock.panel.enhance.click()
     bench.wait(100_000)
     timer.stop()
