@@ -115,6 +115,7 @@ def assess(
     labels: Stack | None = None,
     method: Callable[[FloatArray], Volume] | None = None,
     deblurred: bool = True,
+    freedom: float = 0.0,
     quick: bool = False,
     t: int = 0,
     c: int = 0,
@@ -140,6 +141,8 @@ def assess(
         Grey values (float32, Z, Y, X) in, volume out; given, it is run once more for the held-out photons.
     deblurred : bool
         False for a method that only takes noise away.
+    freedom : float
+        Of the fit per voxel, where the method's stop rule has measured it; the discrepancy is judged against one minus it.
     quick : bool
         Only the re-blur check (and what the truth says, if given).
     t, c : int
@@ -161,7 +164,7 @@ def assess(
     before, after = raw.read(t, c), _pick(result, t, c)
     camera, noise_text = _camera(before, noise)
     notes: list[str] = []
-    parts, z_map, reason = _against_measurement(before, after, raw, psf, camera, method, deblurred, seed)
+    parts, z_map, reason = _against_measurement(before, after, raw, psf, camera, method, deblurred, freedom, seed)
     if truth is not None or labels is not None:
         sharp, cells = (None if s is None else _pick(s, t, c) for s in (truth, labels))
         parts |= _against_truth(before, after, sharp, cells, _result_voxel(raw, result), notes)
@@ -195,6 +198,7 @@ def _against_measurement(
     camera: Camera,
     method: Callable[[FloatArray], Volume] | None,
     deblurred: bool,
+    freedom: float,
     seed: int,
 ) -> tuple[dict[str, Any], Stack | None, str]:
     """Re-blur check and held-out photons, the z-map, and why there are none."""
@@ -204,7 +208,7 @@ def _against_measurement(
         return {}, None, "the voxel size is unknown"
     voxel, widths = raw.voxel_size.require(raw.spatial_axes), width_range_of(psf)
     report, scores = reblur_check(before, after, psf, voxel, camera, deblurred=deblurred, width_range=widths, seed=seed)
-    parts: dict[str, Any] = {"reblur": report}
+    parts: dict[str, Any] = {"reblur": report.counting(freedom)}
     if method is not None:
         parts["held_out"] = held_out_photons(before, method, psf, voxel, camera, deblurred=deblurred, seed=seed)
     return parts, _map_stack(raw, scores), ""

@@ -15,7 +15,7 @@ What lies below the detection limit, or is invisible to the microscope altogethe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -97,6 +97,8 @@ class ReblurReport:
         The strongest of the flagged places, at most ten.
     place_count : int
         How many there are.
+    freedom : float
+        Of the fit, per voxel; the discrepancy is divided by one minus it.
     """
 
     grade: Grade
@@ -122,6 +124,20 @@ class ReblurReport:
     smallest_visible_bright: float
     places: tuple[Place, ...] = ()
     place_count: int = 0
+    freedom: float = 0.0
+
+    def counting(self, freedom: float) -> ReblurReport:
+        """Return the report with the freedom of the fit counted: a fit that spends f parameters per voxel leaves 1 - f of the noise.
+
+        Parameters
+        ----------
+        freedom : float
+            Of the fit, 0 ... 1 per voxel, as a method's own stop rule has measured it.
+        """
+        if not 0.0 < freedom < 1.0:
+            return self
+        ratio = self.discrepancy / (1.0 - freedom)
+        return replace(self, discrepancy=ratio, discrepancy_grade=_discrepancy_grade(ratio), freedom=freedom)
 
 
 def detection_limit_photons(background_photons: float, response: float, threshold_z: float) -> float:

@@ -73,7 +73,9 @@ def assess_result(
     if request is None:
         request = EnhanceRequest(**({} if record is None else record.request))
     before = request.apply_to(raw, axes_named=axes_named)
-    known = _Known(request, _cropped(truth, raw, request), _cropped(labels, raw, request), deblurred)
+    known = _Known(
+        request, _cropped(truth, raw, request), _cropped(labels, raw, request), deblurred, {} if record is None else record.notes
+    )
     found: list[Assessment] = []
     for t in _time_points(before.size("T")):
         for c in range(before.size("C")):
@@ -99,6 +101,7 @@ class _Known:
     truth: Stack | None
     labels: Stack | None
     deblurred: bool | None
+    notes: Mapping[str, Any]
 
 
 def _cropped(stack: Stack | None, raw: Stack, request: EnhanceRequest) -> Stack | None:
@@ -112,7 +115,11 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
     request = known.request
     deblurred = _deblurs(request) if known.deblurred is None else known.deblurred
     psf, noise = psf_for(before, request, c), _noise(before, request, t, c)
-    found = assess(before, result, psf=psf, noise=noise, truth=known.truth, labels=known.labels, deblurred=deblurred, t=t, c=c)
+    count = before.size("T") * before.size("C")
+    freedom = float(known.notes.get("freedom" if count == 1 else f"freedom[{t * before.size('C') + c}]", 0.0))
+    found = assess(
+        before, result, psf=psf, noise=noise, truth=known.truth, labels=known.labels, deblurred=deblurred, freedom=freedom, t=t, c=c
+    )
     return found.model_copy(update={"noise": found.noise.replace("(given)", "(estimated, as in the run)")})
 
 

@@ -195,6 +195,8 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
         "measured_on": "whole volume" if whole else f"{y.shape[0]} blocks of {tuple(y.shape[1:])} px",
         "warnings": [_NOTHING_TO_SHARPEN] if schedule.iterations == 0 else [],
     }
+    if schedule.freedom:
+        notes["freedom"] = round(schedule.freedom[schedule.iterations], 4)
     if whole:
         return CutOut(to_numpy(problem.image(x, schedule))[0], curves, notes)
     template = replace(problem, y=y[..., :1, :1, :1].clone())
