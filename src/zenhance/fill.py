@@ -71,7 +71,8 @@ class Fill:
     def _plane(self, z: int) -> Array:
         """Return a plane as stored, read together with its neighbours."""
         plane_bytes = 8 * self._shape[1] * self._shape[2]
-        step = max(1, min(16, PLANES_BYTES // (_KEPT_BLOCKS * plane_bytes)))
+        most = max(1, min(16, PLANES_BYTES // (_KEPT_BLOCKS * plane_bytes)))
+        step = 1 << (most.bit_length() - 1)
         number = z // step
         if number not in self._planes:
             while len(self._planes) >= _KEPT_BLOCKS:

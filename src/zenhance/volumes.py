@@ -84,7 +84,9 @@ class VolumeReader:
     def slabs(self) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """Yield the volume in slabs of planes as stored, each with the index of its first plane."""
         depth, height, width = self.stack.volume_shape
-        step = max(1, SLAB_BYTES // (height * width * self.stack.dtype.itemsize))
+        most = max(1, SLAB_BYTES // (height * width * self.stack.dtype.itemsize))
+        # Chunks are 2, 4, 8 ... planes deep: slabs of such a depth do not cut through them.
+        step = 1 << (most.bit_length() - 1)
         for z in range(0, depth, step):
             yield z, self.raw((slice(z, min(z + step, depth)), slice(None), slice(None)))
 
