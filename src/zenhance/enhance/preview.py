@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from zenhance.contract import registry
-from zenhance.contract.spec import Method
+from zenhance.contract.spec import WHOLE_VOXELS, Method
 from zenhance.enhance.plan import RunPlan, plan_run, work_of
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.enhance.run import EnhanceResult, Progress, enhance_steps
@@ -27,8 +27,6 @@ FIELD_PX = 512
 SAMPLE_VOXELS = 2_000_000
 # The blocks on which the run time is measured, z, y, x.
 TRIALS_PX = ((12, 48, 48), (24, 112, 112))
-# Most voxels that a method prepares at once, as the context says.
-WHOLE_VOXELS = 4_000_000
 
 
 def preview_steps(
