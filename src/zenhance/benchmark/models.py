@@ -39,7 +39,7 @@ def models_table(method: str, cards: Sequence[Card]) -> TextTable:
     rows = tuple(_row(card, default) for card in cards)
     foot = (
         "Planes: how many the network sees at once; weights: number of them; PSNR of patches of the validation stacks, which were not"
-        " trained on, in units of their scaled range.",
+        " trained on, in units of their scaled range; each model drew its own, so compare it with the identity on the same ones.",
         *(
             [f"In bold the one that is taken where none is named; trained with zenhance {', '.join(sorted({c.version for c in cards}))}."]
             if cards
