@@ -132,22 +132,25 @@ def test_edits_that_follow_one_another_are_planned_once(make_bench, cells, qtbot
     qtbot.waitUntil(lambda: len(plans) == 1, timeout=20_000)
 
 
-def test_nothing_is_planned_while_a_run_is_on_in_another_window(make_bench, cells, qtbot, monkeypatch):
+def test_nothing_is_measured_while_a_run_is_on_in_another_window(make_bench, cells, qtbot, monkeypatch):
     monkeypatch.setattr("zenhance.plugin.outlook.QUIET_MS", 50)
     other, bench = make_bench(), make_bench(outlook=True)
     other.choose("slow", steps=1000, step_s=0.02)
     other.add(cells)
     other.dock.panel.enhance.click()
     qtbot.waitUntil(busy, timeout=5000)
-    bench.dock.outlook.stop()
-    plans = []
+    plans, measured = [], []
     bench.dock.outlook.planned.connect(plans.append)
+    for signal in (bench.dock.outlook.grounded, bench.dock.outlook.timed):
+        signal.connect(measured.append)
     bench.choose("slow")
     bench.add(cells)
-    qtbot.wait(400)
-    assert plans == []
-    other.dock.panel.cancel.click()
     qtbot.waitUntil(lambda: len(plans) == 1, timeout=20_000)
+    qtbot.wait(400)
+    assert measured == []
+    assert other.dock.running
+    other.dock.panel.cancel.click()
+    qtbot.waitUntil(lambda: len(measured) == 2, timeout=20_000)
 
 
 def test_a_crop_from_a_settings_file_is_shown_and_goes_with_its_layer(bench, cells):

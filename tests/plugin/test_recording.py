@@ -63,6 +63,14 @@ def test_saved_settings_name_the_channel_and_run_on_the_layer_all_the_same(bench
     np.testing.assert_array_equal(result.data, second.data.astype(np.float32) + 1)
 
 
+def test_axes_told_of_the_file_are_shown_for_its_channel(bench, two_channels):
+    bench.choose("slow")
+    _, second = bench.viewer.open(str(two_channels), plugin="zenhance")
+    bench.dock.form.source.choose(second)
+    bench.dock.show_request(EnhanceRequest(method="slow", axes="CTYX", channel=1))
+    assert bench.dock.request().axes == "TYX"
+
+
 def facts(letters="ZYX", origins=("file",) * 3, **told):
     return LayerFacts(letters, (3,) * len(letters), VoxelSize(0.5, 0.2, 0.2, origins), {"path": "two.ome.tif"} | told)
 

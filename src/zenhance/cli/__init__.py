@@ -25,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     SystemExit
         Always, with the status of the table in ``zenhance.errors``.
     """
-    from zenhance.tiling.threads import wait_asleep
-
-    wait_asleep()
     try:
+        from zenhance.tiling.threads import spin_briefly
+
+        spin_briefly()
         from zenhance.cli.app import command
 
         command().main(args=list(sys.argv[1:] if argv is None else argv), prog_name="zenhance")

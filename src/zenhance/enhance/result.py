@@ -20,9 +20,10 @@ from zenhance.enhance.plan import RunPlan, work_of
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.errors import RunCancelled
 from zenhance.physics.noise import PoissonGauss
-from zenhance.provenance import METADATA_KEY, ArrayHash, Provenance
+from zenhance.provenance import METADATA_KEY, Provenance
 from zenhance.stack import Stack, VoxelSize
 from zenhance.tiling.run import RunReport
+from zenhance.volumes import PixelHash, VolumeReader
 
 __all__ = ["EnhanceResult", "Progress", "Run", "result_of", "voxel_warnings"]
 
@@ -66,6 +67,7 @@ class Run:
     cancel: threading.Event
     outputs: dict[str, Output]
     known: tuple[VolumeStatistics, PoissonGauss] | None
+    pixels: PixelHash
     started: float = field(default_factory=time.perf_counter)
     statistics: list[VolumeStatistics] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -76,6 +78,11 @@ class Run:
     reports: list[RunReport] = field(default_factory=list)
     weights_sha256: str = ""
     kept: dict[int, tuple[Prepared, VolumeStatistics]] = field(default_factory=dict)
+    readers: dict[tuple[int, int], VolumeReader] = field(default_factory=dict)
+
+    def reader(self, t: int, c: int) -> VolumeReader:
+        """Return the reader of a volume, which knows of its non-finite voxels once it was measured."""
+        return self.readers.setdefault((t, c), VolumeReader(self.plan.stack, t, c))
 
     def progress(self, stage: str, fraction: float, message: str) -> Progress:
         passed = time.perf_counter() - self.started
@@ -119,14 +126,15 @@ def _finer(voxel_size: VoxelSize, scale: tuple[int, int, int]) -> VoxelSize:
     return VoxelSize(lengths[0], lengths[1], lengths[2], voxel_size.origins)
 
 
-def result_of(run: Run) -> EnhanceResult:
+def result_of(run: Run, input_sha256: str) -> EnhanceResult:
+    """Return the result of a finished run, whose input has the given hash."""
     stack, request, report = run.plan.stack, run.request, run.reports[-1]
     main = run.outputs[run.method.spec.outputs[0].name]
     provenance = Provenance(
         version=zenhance.__version__,
         request=request.model_dump(mode="json"),
         input_name=stack.path.name if stack.path else stack.name,
-        input_sha256=_hash_volumes(stack),
+        input_sha256=input_sha256,
         input_axes=stack.axes,
         input_shape=stack.shape,
         input_dtype=str(stack.dtype),
@@ -195,10 +203,3 @@ def _stack_of(run: Run, spec: OutputSpec, provenance: Provenance) -> Stack:
         path=None,
     )
 
-
-def _hash_volumes(stack: Stack) -> str:
-    digest = ArrayHash(stack.dtype, stack.shape)
-    for t, c in stack.volumes():
-        for z in range(stack.volume_shape[0]):
-            digest.add(stack.read(t, c, (slice(z, z + 1), slice(None), slice(None))))
-    return digest.hexdigest()

@@ -32,7 +32,7 @@ from zenhance.physics.noise import PoissonGauss
 from zenhance.stack import ArrayLike, Stack
 from zenhance.tiling.device import release_memory
 from zenhance.tiling.run import run_tiles
-from zenhance.volumes import VolumeReader, measure, measure_noise
+from zenhance.volumes import PixelHash, VolumeReader, survey
 
 __all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
 
@@ -81,16 +81,17 @@ def enhance_steps(
     plan = plan_run(stack, request, axes_named=axes_named)
     method = registry.load(request.method)
     outputs = {spec.name: allocate(plan.stack, spec, method.spec, request) for spec in method.spec.outputs}
-    run = Run(plan, method, request, cancel or threading.Event(), outputs, known)
+    run = Run(plan, method, request, cancel or threading.Event(), outputs, known, PixelHash(plan.stack))
     run.warnings += voxel_warnings(plan)
     volumes = list(plan.stack.volumes())
     try:
         for number, (t, c) in enumerate(volumes):
             yield from _volume_steps(run, t, c, number, len(volumes))
+        digest = yield from _relay(run, run.pixels.finish(), lambda _: run.progress("record", 1.0, "hashing the input"))
     finally:
         run.kept.clear()
         release_memory(plan.device.name)
-    return result_of(run)
+    return result_of(run, digest)
 
 
 def _volume_steps(run: Run, t: int, c: int, number: int, count: int) -> Generator[Progress, None, None]:
@@ -101,12 +102,11 @@ def _volume_steps(run: Run, t: int, c: int, number: int, count: int) -> Generato
 
     run.check()
     yield run.progress("measure", at(0.0), f"{where}measuring intensities")
-    reader = VolumeReader(run.plan.stack, t, c)
     share = 0.0
     if run.request.statistics == "shared" and c in run.kept:
         prepared, statistics = run.kept[c]
     else:
-        context = _context(run, reader, t, c)
+        context = yield from _context_steps(run, t, c, lambda _: run.progress("measure", at(0.0), f"{where}measuring intensities"))
         statistics = context.statistics
         share = run.prepare_share(context.whole_voxels)
         title = f"{where}preparing {run.method.spec.title}"
@@ -114,6 +114,7 @@ def _volume_steps(run: Run, t: int, c: int, number: int, count: int) -> Generato
         if run.request.statistics == "shared":
             run.kept[c] = (prepared, statistics)
     run.statistics.append(statistics)
+    reader = run.reader(t, c)
     yield from _tile_steps(run, reader, prepared, where, lambda f: at(share + (1 - share) * f))
     _record(run, prepared, number, count)
 
@@ -166,15 +167,17 @@ def _relay(run: Run, steps: Generator[float, None, Any], progress: Callable[[flo
         steps.close()
 
 
-def _context(run: Run, reader: VolumeReader, t: int, c: int) -> MethodContext:
+def _context_steps(run: Run, t: int, c: int, progress: Callable[[float], Progress]) -> Generator[Progress, None, MethodContext]:
     shared = run.request.statistics == "shared"
-    readers = [VolumeReader(reader.stack, i, c) for i in range(reader.stack.size("T"))] if shared else [reader]
+    readers = [run.reader(i, c) for i in (range(run.plan.stack.size("T")) if shared else [t])]
     if run.known is not None:
         statistics, noise = run.known
     else:
-        statistics, warnings = measure(readers, run.request.background)
-        run.warnings += [w for w in warnings if w not in run.warnings]
-        noise = measure_noise(readers, statistics)
+        found = yield from _relay(run, survey(readers, run.request.background, run.pixels), progress)
+        statistics, noise = found.statistics, found.noise
+        run.warnings += [w for w in found.warnings if w not in run.warnings]
+        run.readers.update({(r.t, r.c): r for r in found.readers})
+    reader = run.reader(t, c)
     run.noise.append(noise)
     spec = run.method.spec
     psf = psf_for(reader.stack, run.request, c) if spec.needs_psf else None

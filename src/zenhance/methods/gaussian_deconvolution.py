@@ -196,7 +196,8 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
         "warnings": [_NOTHING_TO_SHARPEN] if schedule.iterations == 0 else [],
     }
     if schedule.freedom:
-        notes["freedom"] = round(schedule.freedom[schedule.iterations], 4)
+        # Where the limit ended the run, the last estimate was not measured any more: the one before it stands for it.
+        notes["freedom"] = round(schedule.freedom[min(schedule.iterations, len(schedule.freedom) - 1)], 4)
     if whole:
         return CutOut(to_numpy(problem.image(x, schedule))[0], curves, notes)
     template = replace(problem, y=y[..., :1, :1, :1].clone())

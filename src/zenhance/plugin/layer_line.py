@@ -89,6 +89,9 @@ class LayerLine(QWidget):
     def show_typed(self, axes: str | None, voxel_um: tuple[float | None, ...] | None) -> None:
         """Fill in axes and voxel size of a request."""
         if self.facts is not None:
+            if axes is not None and "C" not in self.facts.base_axes and len(axes) == len(self.facts.shape) + 1:
+                # Said of a file with several channels, of which this layer is one.
+                axes = axes.replace("C", "")
             fits = axes is not None and len(axes) == len(self.facts.shape)
             self.axes_edit.setText(axes if fits and axes else self.facts.axes)
         for axis, value in zip("ZYX", voxel_um or (None,) * 3, strict=True):

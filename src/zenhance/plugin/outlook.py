@@ -78,6 +78,11 @@ class Outlook(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(QUIET_MS)
         self._timer.timeout.connect(self._plan)
+        self._waiting: Callable[[], None] | None = None
+        self._patience = QTimer(self)
+        self._patience.setSingleShot(True)
+        self._patience.setInterval(QUIET_MS)
+        self._patience.timeout.connect(self._look_again)
 
     @property
     def task(self) -> Task | None:
@@ -99,6 +104,8 @@ class Outlook(QObject):
     def stop(self) -> None:
         """Give up what is being planned."""
         self._timer.stop()
+        self._patience.stop()
+        self._waiting = None
         if self._task is not None:
             self._task.forget()
             self._task = None
@@ -112,10 +119,6 @@ class Outlook(QObject):
             self.request()
 
     def _plan(self) -> None:
-        if busy():
-            # A run, here or in another window, has the machine to itself.
-            self._timer.start()
-            return
         asked = self._ask()
         if asked is None:
             return
@@ -129,6 +132,22 @@ class Outlook(QObject):
                 self.failed.emit(outcome.failure)
             return
         self.planned.emit(plan)
+        self._when_idle(lambda: self._measure(plan, stack, request))
+
+    def _when_idle(self, measure: Callable[[], None]) -> None:
+        """Measure at once, or when no run is on any more, here or in another window: a run has the machine to itself."""
+        if busy():
+            self._waiting = measure
+            self._patience.start()
+        else:
+            self._waiting = None
+            measure()
+
+    def _look_again(self) -> None:
+        if self._waiting is not None:
+            self._when_idle(self._waiting)
+
+    def _measure(self, plan: RunPlan, stack: Stack, request: EnhanceRequest) -> None:
         if request.background is not None:
             self._estimate(plan, stack, request)
             return

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from qtpy.QtCore import QObject, Signal
 
-from zenhance.tiling.threads import wait_asleep
+from zenhance.tiling.threads import spin_briefly
 
 __all__ = ["import_torch_later"]
 
@@ -25,7 +25,7 @@ def import_torch_later(then: Callable[[], None]) -> None:
     if "torch" in sys.modules:
         then()
         return
-    wait_asleep()
+    spin_briefly()
     bell = _Bell()
     bell.rung.connect(then)
 

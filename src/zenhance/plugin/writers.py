@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.utils.notifications import show_warning
 
 from zenhance.errors import WriteError
 from zenhance.plugin.layer_bridge import FILE_KEY, OWN_KEYS, LayerFacts, origin_of, read_facts
@@ -37,6 +36,13 @@ class _LayerView:
         self.translate = _given(keywords, "translate", np.zeros(ndim))
         self.rotate = _given(keywords, "rotate", np.eye(ndim))
         self.shear = _given(keywords, "shear", np.eye(ndim))
+
+
+def show_warning(text: str) -> None:
+    """Tell the user; napari is imported only then, so that its list of writers opens quickly."""
+    from napari.utils import notifications
+
+    notifications.show_warning(text)
 
 
 def _given(keywords: Mapping[str, Any], name: str, default: Any) -> Any:

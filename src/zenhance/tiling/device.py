@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zenhance.errors import MethodError
-from zenhance.tiling.threads import wait_asleep
+from zenhance.tiling.threads import spin_briefly
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -106,7 +106,7 @@ def choose_device(wanted: str = "auto") -> Device:
     MethodError
         The name is none of these, or a GPU is asked for that is not there.
     """
-    wait_asleep()
+    spin_briefly()
     if wanted == "auto":
         return _auto()
     if wanted == "cpu":
