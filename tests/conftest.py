@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from zenhance.tiling.threads import wait_asleep
+from zenhance.tiling.threads import spin_briefly
 
-wait_asleep()
+spin_briefly()
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
