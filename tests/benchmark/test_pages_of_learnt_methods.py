@@ -103,7 +103,7 @@ def test_the_command_writes_each_methods_page(tmp_path: Path, monkeypatch: pytes
 
 def test_the_benchmarks_page_has_a_place_for_every_table() -> None:
     text = (DOCS / "benchmark.md").read_text(encoding="utf-8")
-    for mark in ("sample", "quality", "microscopes", "domains", "real", "speed"):
+    for mark in ("sample", "quality", "depths", "microscopes", "domains", "real", "speed"):
         assert text.count(f"<!-- begin {mark} -->") == text.count(f"<!-- end {mark} -->") == 1
     for command in ("quality", "domains", "real", "sample", "speed"):
         assert f"zenhance benchmark {command}" in text

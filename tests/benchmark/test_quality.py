@@ -14,8 +14,9 @@ from PIL import Image
 
 from zenhance.benchmark import judging
 from zenhance.benchmark.contenders import Contender, list_contenders, select
-from zenhance.benchmark.quality import QualityReport, measure_quality
-from zenhance.benchmark.quality_tables import by_stack_table, mean_sd, quality_table
+from zenhance.benchmark.measures import blurred_psnr_db, psnr_by_depth_db
+from zenhance.benchmark.quality import DEPTH_EDGES_UM, QualityReport, measure_quality
+from zenhance.benchmark.quality_tables import by_depth_table, by_stack_table, mean_sd, quality_table
 from zenhance.benchmark.scenes import Plan, held_out_seeds
 from zenhance.benchmark.sheet import GAP_PX, TILE_PX, TITLE_PX, picture_sheet
 from zenhance.contract import registry
@@ -114,6 +115,41 @@ def test_a_model_that_enlarges_gets_larger_pixels_and_is_judged_on_the_fine_trut
     assert report.crops["mine_x2"].shape == report.crops["truth"].shape
 
 
+def test_each_row_has_its_psnr_against_the_blurred_specimen_and_by_depth(report: QualityReport) -> None:
+    scene = PLANS[0].make()
+    rl, raw, ideal = (report.outcomes[name][0].figures for name in ("rl", "identity", "ideal_denoiser"))
+    assert rl is not None
+    assert raw is not None
+    assert ideal is not None
+    assert raw.blurred_psnr_db == pytest.approx(blurred_psnr_db(scene.measured.read().astype(np.float32), scene, deblurred=False))
+    assert raw.blurred_psnr_db + 3 < rl.blurred_psnr_db < ideal.blurred_psnr_db == math.inf
+    assert raw.depth_psnr_db == psnr_by_depth_db(scene.measured.read().astype(np.float32), scene, DEPTH_EDGES_UM)
+
+
+def test_the_depth_table_has_gain_and_psnr_of_each_layer(report: QualityReport) -> None:
+    table = by_depth_table(report)
+    assert table.header[1::2] == tuple(f"{layer}: gain dB" for layer in ("0-5 µm", "5-10 µm", "> 10 µm"))
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert all(len(row) == len(table.header) for row in table.rows)
+    assert rows["broken model"][0] == "failed"
+    assert rows["measured (identity)"][0] == "0.00 ± 0.00"
+    assert rows["measured (identity)"][-2:] == ("-", "-")  # these stacks are not as deep
+    figures = {name: [o.figures for o in report.outcomes[name] if o.figures] for name in ("identity", "rl")}
+    raw, rl = ([f.depth_psnr_db[0] or math.nan for f in figures[name]] for name in ("identity", "rl"))
+    assert rows["RL 3-D, stop rule"][0] == mean_sd([a - b for a, b in zip(rl, raw, strict=True)], 2)
+    assert rows["RL 3-D, stop rule"][1] == mean_sd(rl, 2)
+
+
+def test_the_gain_against_the_blurred_specimen_stands_beside_that_against_the_truth(report: QualityReport) -> None:
+    table = quality_table(report)
+    place = table.header.index("gain re-blurred")
+    rows = {row[0]: row[place] for row in table.rows}
+    assert rows["measured (identity)"] == "0.00 ± 0.00"
+    assert rows["ideal denoiser"] == "∞"
+    assert "gain re-blurred" not in table.narrow().header
+    assert any(line.startswith("Gain re-blurred, dB: the result blurred again") for line in table.foot)
+
+
 def test_a_failure_keeps_its_row_and_says_why(report: QualityReport) -> None:
     table = quality_table(report)
     (row,) = (row for row in table.rows if row[0] == "broken model")
@@ -172,7 +208,9 @@ def test_the_command_writes_tables_picture_and_figures(
 ) -> None:
     page = tmp_path / "docs" / "benchmark.md"
     page.parent.mkdir()
-    page.write_text("".join(f"<!-- begin {m} -->\nworn text\n<!-- end {m} -->\n" for m in ("quality", "microscopes")), encoding="utf-8")
+    page.write_text(
+        "".join(f"<!-- begin {m} -->\nworn text\n<!-- end {m} -->\n" for m in ("quality", "depths", "microscopes")), encoding="utf-8"
+    )
     monkeypatch.setattr(judging, "DOCS_PAGE", page)
     monkeypatch.setattr("zenhance.benchmark.quality.measure_quality", lambda *_, **__: report)
     files = judging.run_quality_benchmark(tmp_path / "out", write_docs=True)

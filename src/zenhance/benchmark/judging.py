@@ -54,7 +54,7 @@ def run_quality_benchmark(
     """
     from zenhance.benchmark.contenders import list_contenders, select
     from zenhance.benchmark.quality import measure_quality
-    from zenhance.benchmark.quality_tables import by_stack_table, quality_table
+    from zenhance.benchmark.quality_tables import by_depth_table, by_stack_table, quality_table
     from zenhance.benchmark.scenes import quality_plans
 
     contenders = list_contenders(own_models=not write_docs)
@@ -62,7 +62,7 @@ def run_quality_benchmark(
     with progress(silent=json_line) as tell:
         report = measure_quality(chosen, quality_plans(quick=quick), device=device, on_progress=tell)
         measured = None if real is None else _measure_places(real, device, tell)
-    tables = {"quality": quality_table(report), "microscopes": by_stack_table(report)}
+    tables = {"quality": quality_table(report), "depths": by_depth_table(report), "microscopes": by_stack_table(report)}
     record = report.record()
     if measured is not None:
         record, tables = {**record, "real": measured[1]}, {**tables, "real": measured[0]}

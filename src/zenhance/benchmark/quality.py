@@ -2,7 +2,8 @@
 
 ::
 
-    scene ──► contender ──► image ──┬─ truth          PSNR, SSIM, RMSE
+    scene ──► contender ──► image ──┬─ truth          PSNR, SSIM, RMSE; PSNR by depth
+                                    ├─ blurred truth  PSNR of the result blurred again
                                     ├─ labels         cells found, by depth
                                     └─ measurement    re-blur check
 
@@ -24,6 +25,7 @@ from zenhance.assess.truth import TruthReport, compare_with_truth
 from zenhance.benchmark.contenders import Contender
 from zenhance.benchmark.filters import FILTERS, Filtered
 from zenhance.benchmark.machine import Machine, describe_machine
+from zenhance.benchmark.measures import blurred_psnr_db, psnr_by_depth_db
 from zenhance.benchmark.peak_memory import PeakMemory
 from zenhance.benchmark.scenes import Plan, Scene
 from zenhance.contract import registry
@@ -40,9 +42,29 @@ Tell = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one contender achieved on one scene; ``peak_bytes`` is None where the system does not tell."""
+    """What one contender achieved on one scene.
+
+    Parameters
+    ----------
+    quality : TruthReport
+        Against the sharp truth.
+    blurred_psnr_db : float
+        Against the noise-free blurred specimen (:func:`~zenhance.benchmark.measures.blurred_psnr_db`).
+    depth_psnr_db : tuple of float or None
+        Against the sharp truth in each layer that :data:`DEPTH_EDGES_UM` begins.
+    cells, reblur : CellReport, ReblurReport
+        Cells found, and the result blurred again against the measurement.
+    seconds : float
+        Of the whole call.
+    peak_bytes : int or None
+        None where the system does not tell.
+    note : str
+        What the table has to say of it.
+    """
 
     quality: TruthReport
+    blurred_psnr_db: float
+    depth_psnr_db: tuple[float | None, ...]
     cells: CellReport
     reblur: ReblurReport
     seconds: float
@@ -178,6 +200,8 @@ def _judged(contender: Contender, scene: Scene, image: FloatArray, seconds: floa
     )
     return Figures(
         compare_with_truth(image, scene.truth),
+        blurred_psnr_db(image, scene, deblurred=contender.deblurs),
+        psnr_by_depth_db(image, scene, DEPTH_EDGES_UM),
         cells_found(image, scene.labels, scene.voxel_size_um, scene.depth_um, DEPTH_EDGES_UM),
         reblur,
         seconds,

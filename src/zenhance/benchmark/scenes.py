@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from zenhance.assess.photons import Camera
 from zenhance.contract.card import Card
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf_base import Psf
+from zenhance.simulate.microscope import Microscope
 from zenhance.simulate.presets import as_microscope
 from zenhance.simulate.samples import simulate
 from zenhance.stack import FloatArray, Stack, VoxelSize
@@ -79,6 +80,8 @@ class Plan:
             np.asarray(seen.depth_um.data, np.float32),
             seen.psf_mean,
             PoissonGauss(scope.gain, scope.offset, scope.read_noise),
+            scope,
+            self.voxel_size_um,
         )
 
 
@@ -100,6 +103,10 @@ class Scene:
         Averaged over the emitted light.
     camera : Camera
         True gain, offset and read noise.
+    microscope : Microscope
+        What it was seen by.
+    fine_voxel_um : tuple of float
+        (z, y, x) of truth, labels and depth.
     """
 
     title: str
@@ -111,6 +118,8 @@ class Scene:
     depth_um: FloatArray
     psf: Psf
     camera: Camera
+    microscope: Microscope
+    fine_voxel_um: Triple
 
     @property
     def psf_spec(self) -> str:
@@ -137,7 +146,28 @@ class Scene:
         z, y, x = self.voxel_size_um
         measured = self.measured.with_data(blocks, voxel_size=VoxelSize.of((z, y * scale, x * scale), "file"))
         camera = PoissonGauss(self.camera.gain / scale**2, self.camera.offset, self.camera.read_noise / scale)
-        return Scene(self.title, self.seed, measured, self.truth, self.blurred, self.labels, self.depth_um, self.psf, camera)
+        return replace(self, measured=measured, camera=camera)
+
+    def imaged(self, image: FloatArray) -> FloatArray:
+        """Return what the scene's microscope would show of a sharp image: its blur and haze at each depth, no noise, no stage drift.
+
+        Parameters
+        ----------
+        image : float32 array (Z, Y, X)
+            On the voxels of the truth, in its units. Beyond the borders it is continued by its mirror image.
+
+        Returns
+        -------
+        float32 array (Z, Y, X)
+            In the same units; light that is spread out of the field is lost, and what comes in is the mirror image's.
+        """
+        scope, margin = self.microscope, self.microscope.margin_px(self.fine_voxel_um)
+        around = [(m, m) for m in margin]
+        emission = np.pad((image - np.float32(scope.offset)) / np.float32(scope.gain), around, mode="symmetric")
+        depth = np.pad(self.depth_um, around, mode="symmetric")
+        light = scope.blur_photons(emission[None], depth, self.fine_voxel_um)[0]
+        z, y, x = (slice(m, m + n) for m, n in zip(margin, image.shape, strict=True))
+        return np.asarray(light[z, y, x] * np.float32(scope.gain) + np.float32(scope.offset), np.float32)
 
 
 def quality_plans(*, quick: bool = False) -> tuple[Plan, ...]:
