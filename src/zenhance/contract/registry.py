@@ -22,6 +22,7 @@ _BUILT_IN = {
     "gaussian_deconvolution": "zenhance.methods.gaussian_deconvolution:METHOD",
     "srcnn": "zenhance.methods.srcnn:METHOD",
     "rdn": "zenhance.methods.rdn:METHOD",
+    "dqlr": "zenhance.methods.dqlr:METHOD",
     "identity": "zenhance.methods.identity:METHOD",
 }
 

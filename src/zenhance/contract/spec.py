@@ -205,6 +205,8 @@ class MethodSpec:
         What it can learn from.
     output_scale_of : callable, optional
         Tells the output scale from the settings, where it depends on them.
+    outputs_of : callable, optional
+        Tells which of the outputs there are with these settings, where it depends on them.
     dimensions_of : callable, optional
         Tells 2 or 3 from the settings, where some of them work on each plane by itself.
     prepare_cost : float
@@ -231,6 +233,7 @@ class MethodSpec:
     stochastic: bool = False
     learns: Literal["no", "pairs", "own_stack"] = "no"
     output_scale_of: Callable[[Any], Triple] | None = None
+    outputs_of: Callable[[Any], tuple[OutputSpec, ...]] | None = None
     dimensions_of: Callable[[Any], int] | None = None
     prepare_cost: float = 0.0
     default_weights: str = ""
@@ -240,6 +243,10 @@ class MethodSpec:
     def scale(self, parameters: Any) -> Triple:
         """Return how many output voxels an input voxel becomes along z, y, x with these settings."""
         return self.output_scale if self.output_scale_of is None else self.output_scale_of(parameters)
+
+    def outputs_with(self, parameters: Any) -> tuple[OutputSpec, ...]:
+        """Return the images that the method gives with these settings, the enhanced one first."""
+        return self.outputs if self.outputs_of is None else self.outputs_of(parameters)
 
     def dimensions(self, parameters: Any) -> int:
         """Return 2 where planes are enhanced each by itself with these settings, so that the step along z does not matter; else 3."""

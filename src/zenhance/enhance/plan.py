@@ -172,7 +172,7 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     fine_z, fine_y, fine_x = spec.scale(parameters)
     scale = fine_z * fine_y * fine_x
     itemsize = 4 if request.dtype == "float32" else stack.dtype.itemsize
-    result = volumes * shape[0] * shape[1] * shape[2] * scale * itemsize * len(spec.outputs)
+    result = volumes * shape[0] * shape[1] * shape[2] * scale * itemsize * len(spec.outputs_with(parameters))
     return RunPlan(stack, volumes, device, psf, tiles, largest * spec.bytes_per_voxel, result)
 
 

@@ -161,7 +161,7 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
         libraries=_versions(),
     )
     enhanced = _stack_of(run, run.method.spec.outputs[0], provenance)
-    extras = {spec.name: _stack_of(run, spec, provenance) for spec in run.method.spec.outputs[1:]}
+    extras = {spec.name: _stack_of(run, spec, provenance) for spec in run.method.spec.outputs_with(request.parameters())[1:]}
     return EnhanceResult(enhanced, extras, provenance)
 
 
@@ -202,4 +202,3 @@ def _stack_of(run: Run, spec: OutputSpec, provenance: Provenance) -> Stack:
         metadata=metadata,
         path=None,
     )
-

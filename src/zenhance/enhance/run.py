@@ -80,7 +80,7 @@ def enhance_steps(
     """
     plan = plan_run(stack, request, axes_named=axes_named)
     method = registry.load(request.method)
-    outputs = {spec.name: allocate(plan.stack, spec, method.spec, request) for spec in method.spec.outputs}
+    outputs = {spec.name: allocate(plan.stack, spec, method.spec, request) for spec in method.spec.outputs_with(request.parameters())}
     run = Run(plan, method, request, cancel or threading.Event(), outputs, known, PixelHash(plan.stack))
     run.warnings += voxel_warnings(plan)
     volumes = list(plan.stack.volumes())

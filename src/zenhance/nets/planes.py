@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["restore_planes"]
+__all__ = ["mirrored", "restore_planes"]
 
 
-def _mirrored(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+def mirrored(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """Fold indices beyond an axis back into it (… 1 0 | 0 1 … n-1 | n-1 n-2 …)."""
     folded = np.mod(index, 2 * size)
     return np.asarray(np.where(folded < size, folded, 2 * size - 1 - folded), np.int64)
 
@@ -56,7 +57,7 @@ def restore_planes(network: Module, stack: Tensor, window: int, scale: int, pixe
     half = window // 2
     for start in range(0, depth, many):
         stop = min(start + many, depth)
-        index = _mirrored(np.arange(start, stop)[:, None] + np.arange(-half, half + 1)[None], depth)
+        index = mirrored(np.arange(start, stop)[:, None] + np.arange(-half, half + 1)[None], depth)
         with torch.inference_mode():
             planes = stack[torch.from_numpy(index).to(stack.device)]  # (B, window, Y, X)
             out[start:stop] = network(planes)[:, 0]

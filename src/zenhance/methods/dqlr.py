@@ -1,0 +1,82 @@
+"""DQLR: encoder, recurrence over z, vector quantisation and generator, learnt from stacks like the one to be enhanced."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from zenhance.contract.spec import MethodContext, MethodParameters, MethodSpec, OutputSpec, Prepared, PsfLike, Triple
+
+if TYPE_CHECKING:
+    from zenhance.sequences import SequenceLearner
+
+__all__ = ["METHOD", "WEIGHTS", "Dqlr", "DqlrParameters"]
+
+# Tiles are planned before weights are read; no network that looks further is accepted.
+MOST_REACH_PX = 96
+
+WEIGHTS = {"dqlr": "dqlr_stack", "paper": "dqlr_paper"}
+"""The weights that ship with each preset."""
+
+
+class DqlrParameters(MethodParameters):
+    """Settings of DQLR."""
+
+    preset: Literal["dqlr", "paper"] = Field(
+        "dqlr", description="dqlr sharpens and denoises; paper is the published form, which learnt to repeat what was measured"
+    )
+    codes: bool = Field(
+        False,
+        description="also give a label layer: which word of the first dictionary stands where",
+        json_schema_extra={"advanced": True},
+    )
+
+
+_ENHANCED = OutputSpec("enhanced", "enhanced")
+_CODES = OutputSpec("codes", "codes", "labels")
+
+
+def _outputs(parameters: DqlrParameters) -> tuple[OutputSpec, ...]:
+    return (_ENHANCED, _CODES) if parameters.codes else (_ENHANCED,)
+
+
+class Dqlr:
+    """DQLR as a method."""
+
+    spec = MethodSpec(
+        name="dqlr",
+        title="DQLR",
+        summary="Quantised codes that neighbouring slices agree on: denoises and sharpens; can learn from your own stack alone.",
+        parameters=DqlrParameters,
+        consumes="sequence",
+        outputs=(_ENHANCED, _CODES),
+        outputs_of=_outputs,
+        size_multiple=(1, 4, 4),
+        bytes_per_voxel=700,
+        learns="own_stack",
+        default_weights=WEIGHTS["dqlr"],
+        source="Bhatia, Roy-Chowdhury et al., arXiv 2107.14368 (2021)",
+    )
+
+    def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
+        """Return the largest halo any network of this method needs: all planes, since the recurrence goes through them."""
+        return (shape_px[0], MOST_REACH_PX, MOST_REACH_PX)
+
+    def learner(self) -> SequenceLearner:
+        """Return how it learns."""
+        from zenhance.sequences import SequenceLearner
+
+        return SequenceLearner()
+
+    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
+        """Load the weights."""
+        from zenhance.sequences import prepare_sequences
+
+        parameters: DqlrParameters = context.parameters
+        prepared = yield from prepare_sequences(self.spec.name, WEIGHTS[parameters.preset], context, with_codes=parameters.codes)
+        return prepared
+
+
+METHOD = Dqlr()

@@ -1,0 +1,164 @@
+"""Vector quantisation: every latent vector becomes one of a small dictionary, or a sum of one from each of several.
+
+The dictionary follows the latents as a running mean (van den Oord et al., NeurIPS 2017, appendix A.1), starts from k-means of the first
+batch, and words that nobody uses are put where latents are. Several levels quantise what the level before left over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import Module, ModuleList
+
+__all__ = ["Codebook", "Quantised", "Quantiser", "perplexity"]
+
+K_MEANS_ROUNDS = 10
+# Running counts are never divided by less than this.
+SMOOTHING = 1e-5
+# Words used less than this share of an even use are put elsewhere.
+DEAD_SHARE = 0.05
+# In use, not in training, a latent nearly half-way between two words becomes a mixture of both: within this share of the distance between
+# them. Otherwise a rounding error that differs between tile and whole could choose another word, and leave a seam.
+MIXING_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What became of latents (N, D).
+
+    Parameters
+    ----------
+    vectors : Tensor (N, D)
+        Sum of the chosen words; gradients pass straight through.
+    commitment : Tensor
+        Mean squared distance between latents and their words, to be kept small; scalar.
+    index : Tensor (N, levels)
+        int64, the word chosen at each level.
+    """
+
+    vectors: Tensor
+    commitment: Tensor
+    index: Tensor
+
+
+def perplexity(index: Tensor, words: int) -> float:
+    """Return exp of the entropy of the words' use: how many are effectively used; ``index`` is one level's."""
+    share = torch.bincount(index.reshape(-1), minlength=words).double()
+    share = share / share.sum()
+    used = share[share > 0]
+    return float(torch.exp(-(used * used.log()).sum()))
+
+
+class Codebook(Module):
+    """One dictionary.
+
+    Parameters
+    ----------
+    words, dimensions : int
+        Size of the dictionary, and of its vectors.
+    decay : float
+        Of the running mean that the words are.
+    """
+
+    words: Tensor
+    counts: Tensor
+    sums: Tensor
+    begun: Tensor
+
+    def __init__(self, words: int, dimensions: int, decay: float = 0.99) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("words", torch.zeros(words, dimensions))
+        self.register_buffer("counts", torch.ones(words))
+        self.register_buffer("sums", torch.zeros(words, dimensions))
+        self.register_buffer("begun", torch.zeros(()))
+
+    def distances(self, latents: Tensor) -> Tensor:
+        """Return squared distances (N, K), up to what all words of a latent have in common."""
+        return self.words.square().sum(1)[None] - 2 * latents @ self.words.t()
+
+    def nearest(self, latents: Tensor) -> Tensor:
+        """Return the index (N,) of the nearest word."""
+        return self.distances(latents).argmin(1)
+
+    def mixed(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Return words (N, D), continuous in the latents, and the index (N,) of the nearest."""
+        two = self.distances(latents).topk(2, dim=1, largest=False)
+        first, second = self.words[two.indices[:, 0]], self.words[two.indices[:, 1]]
+        # The difference of the squared distances falls from the squared gap between the words to 0 half-way.
+        margin = (two.values[:, 1] - two.values[:, 0]) / (first - second).square().sum(1).clamp_min(1e-12)
+        share = 0.5 * (1 - margin / MIXING_SHARE).clamp(0, 1)
+        return first + share[:, None] * (second - first), two.indices[:, 0]
+
+    @torch.no_grad()
+    def follow(self, latents: Tensor, index: Tensor) -> None:
+        """Move the words towards the latents that chose them, and those of no use to latents of the batch."""
+        k = len(self.words)
+        chosen = torch.zeros(k, dtype=latents.dtype, device=latents.device).index_add_(0, index, torch.ones_like(latents[:, 0]))
+        total = torch.zeros_like(self.sums).index_add_(0, index, latents)
+        self.counts.lerp_(chosen, 1 - self.decay)
+        self.sums.lerp_(total, 1 - self.decay)
+        self.words.copy_(self.sums / self.counts.clamp_min(SMOOTHING)[:, None])
+        mean = float(self.counts.mean())
+        dead = (self.counts < DEAD_SHARE * mean).nonzero()[:, 0]
+        if len(dead):
+            fresh = latents[torch.randint(len(latents), (len(dead),), device=latents.device)]
+            self.words[dead], self.sums[dead], self.counts[dead] = fresh, fresh * mean, mean
+
+    @torch.no_grad()
+    def begin(self, latents: Tensor) -> None:
+        """Start from k-means of a batch."""
+        k = len(self.words)
+        self.words.copy_(latents[torch.randint(len(latents), (k,), device=latents.device)])
+        for _ in range(K_MEANS_ROUNDS):
+            index = self.nearest(latents)
+            counts = torch.bincount(index, minlength=k).to(latents.dtype)
+            total = torch.zeros_like(self.words).index_add_(0, index, latents)
+            empty = counts == 0
+            self.words.copy_(torch.where(empty[:, None], self.words, total / counts.clamp_min(1)[:, None]))
+            if bool(empty.any()):
+                self.words[empty] = latents[torch.randint(len(latents), (int(empty.sum()),), device=latents.device)]
+        self.counts.copy_(counts.clamp_min(1))
+        self.sums.copy_(self.words * self.counts[:, None])
+        self.begun.fill_(1)
+
+
+class Quantiser(Module):
+    """Quantises latents with one dictionary a level; each level takes what the one before left over.
+
+    Parameters
+    ----------
+    words, dimensions, levels : int
+        Words of a dictionary, size of the vectors, and how many dictionaries.
+    """
+
+    def __init__(self, words: int, dimensions: int, levels: int = 1) -> None:
+        super().__init__()
+        self._books = [Codebook(words, dimensions) for _ in range(levels)]
+        self.books = ModuleList(self._books)
+
+    def forward(self, latents: Tensor) -> Quantised:
+        """Quantise latents (N, D), in float32 whatever the network around it computes in; while training, the dictionaries follow."""
+        with torch.autocast(latents.device.type, enabled=False):
+            return self._quantised(latents)
+
+    def _quantised(self, latents: Tensor) -> Quantised:
+        rest = latents.float()
+        total = torch.zeros_like(rest)
+        chosen, commitment = [], torch.zeros((), device=rest.device)
+        for book in self._books:
+            if self.training:
+                if not float(book.begun):
+                    book.begin(rest.detach())
+                index = book.nearest(rest)
+                word = book.words[index]
+                book.follow(rest.detach(), index)
+            else:
+                word, index = book.mixed(rest)
+            commitment = commitment + (rest - word.detach()).square().mean() / len(self._books)
+            chosen.append(index)
+            total, rest = total + word, rest - word.detach()
+        vectors = latents + (total - latents).detach() if self.training else total
+        return Quantised(vectors, commitment, torch.stack(chosen, 1))
