@@ -15,8 +15,8 @@ from torch.nn import Module, ModuleList
 __all__ = ["Codebook", "Quantised", "Quantiser", "perplexity"]
 
 K_MEANS_ROUNDS = 10
-# Running counts are never divided by less than this.
-SMOOTHING = 1e-5
+# Running shares are never divided by less than this.
+SMOOTHING = 1e-8
 # Words used less than this share of an even use are put elsewhere.
 DEAD_SHARE = 0.05
 # In use, not in training, a latent nearly half-way between two words becomes a mixture of both: within this share of the distance between
@@ -63,7 +63,7 @@ class Codebook(Module):
     """
 
     words: Tensor
-    counts: Tensor
+    shares: Tensor
     sums: Tensor
     begun: Tensor
 
@@ -71,7 +71,7 @@ class Codebook(Module):
         super().__init__()
         self.decay = decay
         self.register_buffer("words", torch.zeros(words, dimensions))
-        self.register_buffer("counts", torch.ones(words))
+        self.register_buffer("shares", torch.full((words,), 1 / words))
         self.register_buffer("sums", torch.zeros(words, dimensions))
         self.register_buffer("begun", torch.zeros(()))
 
@@ -96,16 +96,17 @@ class Codebook(Module):
     def follow(self, latents: Tensor, index: Tensor) -> None:
         """Move the words towards the latents that chose them, and those of no use to latents of the batch."""
         k = len(self.words)
-        chosen = torch.zeros(k, dtype=latents.dtype, device=latents.device).index_add_(0, index, torch.ones_like(latents[:, 0]))
-        total = torch.zeros_like(self.sums).index_add_(0, index, latents)
-        self.counts.lerp_(chosen, 1 - self.decay)
+        share = 1 / len(latents)
+        chosen = torch.bincount(index, minlength=k).to(latents.dtype) * share
+        total = torch.zeros_like(self.sums).index_add_(0, index, latents * share)
+        self.shares.lerp_(chosen, 1 - self.decay)
         self.sums.lerp_(total, 1 - self.decay)
-        self.words.copy_(self.sums / self.counts.clamp_min(SMOOTHING)[:, None])
-        mean = float(self.counts.mean())
-        dead = (self.counts < DEAD_SHARE * mean).nonzero()[:, 0]
+        self.words.copy_(self.sums / self.shares.clamp_min(SMOOTHING)[:, None])
+        mean = float(self.shares.mean())
+        dead = (self.shares < DEAD_SHARE * mean).nonzero()[:, 0]
         if len(dead):
             fresh = latents[torch.randint(len(latents), (len(dead),), device=latents.device)]
-            self.words[dead], self.sums[dead], self.counts[dead] = fresh, fresh * mean, mean
+            self.words[dead], self.sums[dead], self.shares[dead] = fresh, fresh * mean, mean
 
     @torch.no_grad()
     def begin(self, latents: Tensor) -> None:
@@ -120,8 +121,8 @@ class Codebook(Module):
             self.words.copy_(torch.where(empty[:, None], self.words, total / counts.clamp_min(1)[:, None]))
             if bool(empty.any()):
                 self.words[empty] = latents[torch.randint(len(latents), (int(empty.sum()),), device=latents.device)]
-        self.counts.copy_(counts.clamp_min(1))
-        self.sums.copy_(self.words * self.counts[:, None])
+        self.shares.copy_(counts.clamp_min(1) / len(latents))
+        self.sums.copy_(self.words * self.shares[:, None])
         self.begun.fill_(1)
 
 
