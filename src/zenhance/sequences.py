@@ -131,6 +131,10 @@ class SequenceLearner:
             raise RecipeError(f"patch_px is {size_px}; it must be a multiple of the stride, {a.stride}")
         return (a.planes, size_px, size_px)
 
+    def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
+        """Tell whether the target is the truth."""
+        return _checked(architecture).target == "truth"
+
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Compare every slice of the sequences with the target, and the predicted ones with those that followed.
 

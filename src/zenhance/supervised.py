@@ -74,6 +74,10 @@ class PairLearner:
         """Return (window, size, size)."""
         return (int(architecture.get("window", 1)), size_px, size_px)
 
+    def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
+        """Return True: there is nothing else to compare with."""
+        return True
+
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Compare the network's plane with the middle plane of the truth.
 

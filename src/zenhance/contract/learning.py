@@ -83,6 +83,10 @@ class Learner(Protocol):
         """Return the patch (Z, Y, X) to cut for a recipe's patch size along y and x."""
         ...
 
+    def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
+        """Tell whether ``loss`` cannot do without a truth."""
+        ...
+
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Return the scalar to minimise and figures to log (floats, already detached)."""
         ...

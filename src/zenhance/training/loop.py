@@ -23,9 +23,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from zenhance.contract import registry
 from zenhance.contract.card import Card
+from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.contract.learning import Batch, Learner
 from zenhance.contract.spec import LearningMethod
-from zenhance.errors import MethodError, RecipeError
+from zenhance.contract.weights import find_weights
+from zenhance.errors import CheckpointError, MethodError, RecipeError
 from zenhance.tiling.device import choose_device, release_memory
 from zenhance.training.board import Board
 from zenhance.training.data import TrainingVolume, load_volumes
@@ -140,8 +142,9 @@ def train_steps(
     device: str = "auto",
     volumes: tuple[list[TrainingVolume], list[TrainingVolume]] | None = None,
     command: str = "",
+    initial: Mapping[str, Tensor] | None = None,
 ) -> Generator[TrainProgress, None, TrainResult]:
-    """Train step by step.
+    """Train step by step; stacks without the truth that the method needs are learnt from as :mod:`zenhance.training.alone` says.
 
     Parameters
     ----------
@@ -159,6 +162,8 @@ def train_steps(
         Volumes to train and to validate on, in place of the recipe's data (layers of a viewer).
     command : str
         For the card: how to make this model again.
+    initial : mapping of str to Tensor, optional
+        Weights to begin from, in place of those that the recipe names.
 
     Yields
     ------
@@ -180,7 +185,15 @@ def train_steps(
     stop = stop or threading.Event()
     chosen = choose_device(device).name
     yield TrainProgress("data", 0, recipe.steps, 0.0, None)
-    run = _begin(recipe, folder, resume, chosen, volumes)
+    volumes = volumes if volumes is not None else load_volumes(recipe)
+    learner = _learning(recipe.method).learner()
+    if learner.needs_truth(recipe.architecture) and all(volume.truth is None for volume in volumes[0]):
+        from zenhance.training.alone import alone_steps
+
+        folder.mkdir(parents=True, exist_ok=True)
+        options = {"resume": resume, "stop": stop, "command": command}
+        return (yield from alone_steps(recipe, folder, _once_each(volumes), train_steps, device=chosen, **options))
+    run = _begin(recipe, folder, resume, chosen, volumes, _initial(recipe) if initial is None else initial)
     try:
         ended = yield from _loop(run, stop)
         yield TrainProgress("save", run.state.done.step, recipe.steps, 1.0, 0.0)
@@ -190,19 +203,63 @@ def train_steps(
         release_memory(chosen)
 
 
+def _once_each(volumes: tuple[list[TrainingVolume], list[TrainingVolume]]) -> list[TrainingVolume]:
+    """Return the volumes of both lists, those in both once: without a truth there is nothing to keep apart."""
+    train, held = volumes
+    return train + [volume for volume in held if not any(volume is other for other in train)]
+
+
+def _initial(recipe: Recipe) -> Mapping[str, Tensor] | None:
+    """Return the weights that the recipe begins from, if it names any.
+
+    Raises
+    ------
+    CheckpointError
+        There are none of that name, or they belong to another method.
+    """
+    if not recipe.start:
+        return None
+    checkpoint = read_checkpoint(find_weights(recipe.method, recipe.start))
+    if checkpoint.card.method != recipe.method:
+        raise CheckpointError(f'the model "{recipe.start}" belongs to the method {checkpoint.card.method}, not to {recipe.method}')
+    return checkpoint.state
+
+
+def _filled(network: Module, initial: Mapping[str, Tensor]) -> None:
+    """Put weights into a network.
+
+    Raises
+    ------
+    RecipeError
+        They are of another shape.
+    """
+    try:
+        network.load_state_dict(dict(initial))
+    except RuntimeError as error:
+        raise RecipeError("the weights to start from belong to another architecture; take the one on their card, or start anew") from error
+
+
 def _begin(
-    recipe: Recipe, folder: Path, resume: bool, device: str, volumes: tuple[list[TrainingVolume], list[TrainingVolume]] | None
+    recipe: Recipe,
+    folder: Path,
+    resume: bool,
+    device: str,
+    volumes: tuple[list[TrainingVolume], list[TrainingVolume]],
+    initial: Mapping[str, Tensor] | None,
 ) -> _Training:
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / STATE_FILE
     if not resume:
         write_bytes(folder / RECIPE_FILE, recipe.to_yaml().encode(), overwrite=False)
     learner = _learning(recipe.method).learner()
-    train, held = volumes if volumes is not None else load_volumes(recipe)
+    train, held = volumes
     if not train:
         raise RecipeError("there is nothing to train on; give at least one stack")
     torch.manual_seed(recipe.seed)
-    network = learner.build(recipe.architecture).to(device)
+    network = learner.build(recipe.architecture)
+    if initial is not None:
+        _filled(network, initial)
+    network = network.to(device)
     mean = AveragedModel(network, multi_avg_fn=_running_mean(recipe.ema), use_buffers=True)
     optimiser = AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     state = TrainingState(recipe, network, mean, optimiser)

@@ -48,6 +48,7 @@ class Data(_Strict):
     simulated: tuple[Simulated, ...] = Field((), description="simulated pairs")
     pairs: tuple[Pair, ...] = Field((), description="the user's own pairs")
     stacks: tuple[str, ...] = Field((), description="measured stacks alone, for methods that learn without truth")
+    psf: str | None = Field(None, description="point spread function of measured stacks alone; left out, from the file or a default")
     validation_share: float = Field(0.2, gt=0, lt=1, description="share of the user's files (at least one) kept for validation")
 
     @model_validator(mode="after")
@@ -85,6 +86,8 @@ class Recipe(_Strict):
     validation_patches: int = Field(32, ge=1, description="patches in a validation")
     patience: int = Field(20, ge=1, description="validations without a better one before stopping")
     seed: int = Field(0, ge=0, description="seed of initialisation, patches and augmentation")
+    start: str = Field("", description="name or path of the weights to begin from; left out, from random ones")
+    rounds: int = Field(2, ge=1, le=10, description="learning from measured stacks alone: how often the estimate is renewed")
 
     def __init__(self, **fields: Any) -> None:
         try:
