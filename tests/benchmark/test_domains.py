@@ -73,9 +73,9 @@ def test_missing_weights_are_shown_and_nothing_is_concluded(identity_only: Domai
 def test_who_is_better_at_home_and_away_is_said_in_words() -> None:
     table = domains_table(made_up(rdn_meristem=(21.5, 18.0), srcnn_meristem=(20.5, 19.0)))
     meristem, filaments = (line for line in table.foot if line.startswith("On "))
-    assert "trained on them, RDN lies +1.00 dB (better on 2 of 2 stacks) against SRCNN" in meristem
-    assert "RDN trained on meristem lies -2.00 dB (better on 0 of 2 stacks) against doing nothing" in filaments
-    assert "SRCNN trained on filaments lies +0.00 dB" in meristem
+    assert "both trained on them, RDN against SRCNN +1.00 dB (better on 2 of 2 stacks)" in meristem
+    assert "RDN trained on meristem against doing nothing -2.00 dB (better on 0 of 2 stacks)" in filaments
+    assert "SRCNN trained on filaments against doing nothing +0.00 dB" in meristem
 
 
 def test_narrow_it_keeps_the_rmse_of_both_domains() -> None:

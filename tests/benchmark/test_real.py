@@ -14,6 +14,7 @@ from zenhance.benchmark.contenders import Contender
 from zenhance.benchmark.real import RealReport, measure_real, real_contenders, real_stacks
 from zenhance.benchmark.real_tables import real_table
 from zenhance.contract import registry
+from zenhance.contract.weights import list_weights
 from zenhance.errors import ReadError, StackError
 from zenhance.io import write_stack
 from zenhance.simulate.samples import simulate
@@ -40,6 +41,21 @@ def test_every_method_that_learns_is_measured_with_its_default_weights() -> None
     names = {row.name for row in real_contenders()}
     assert {"identity", "gaussian_smoothing", "rl", "rl_tv", "srcnn", "rdn"} <= names
     assert {n for n in registry.names() if registry.load(n).spec.learns != "no"} <= names
+
+
+def test_every_model_that_ships_and_does_not_enlarge_has_a_row() -> None:
+    rows = real_contenders()
+    shipped = {e.name for m in ("srcnn", "rdn") for e in list_weights(m) if e.ships}
+    defaults = {registry.load(m).spec.default_weights for m in ("srcnn", "rdn")}
+    assert shipped - defaults - {"srcnn_x2", "rdn_x2"} <= {row.name for row in rows}
+    assert not {"srcnn_x2", "rdn_x2"} & {row.name for row in rows}
+    assert len({row.name for row in rows}) == len(rows)
+
+
+def test_what_several_methods_warn_of_is_said_once(report: RealReport) -> None:
+    rows = tuple(replace(row, warnings=("it is dim",)) for row in report.rows[:2])
+    foot = real_table((replace(report, rows=rows),)).foot
+    assert [line for line in foot if "it is dim" in line] == ["measured, Gaussian smoothing: it is dim."]
 
 
 def test_smoothing_raises_the_signal_to_noise_of_every_third(report: RealReport) -> None:
@@ -74,9 +90,10 @@ def test_a_model_that_fails_keeps_its_row(report: RealReport) -> None:
 
 def test_what_a_model_did_to_the_deepest_third_is_said(report: RealReport) -> None:
     smooth = report.rows[1]
-    good = replace(smooth, name="rdn", title="RDN", deep_grade="pass", deep_share=0.0)
-    bad = replace(report.rows[0], name="srcnn", title="SRCNN", deep_grade="fail", deep_share=0.02)
-    foot = real_table((replace(report, rows=(report.rows[0], good, bad)),)).foot
+    good = replace(smooth, name="rdn", title="RDN", deep_grade="pass", deep_share=0.0, learnt=True)
+    bad = replace(report.rows[0], name="srcnn", title="SRCNN", deep_grade="fail", deep_share=0.02, learnt=True)
+    foot = real_table((replace(report, rows=(report.rows[0], smooth, good, bad)),)).foot
+    assert not any(line.startswith(("Gaussian smoothing: raises", "measured:")) for line in foot)
     assert any(line.startswith("RDN: raises the SNR of the deepest third") and "passes the re-blur check there" in line for line in foot)
     assert any(line.startswith("SRCNN: does not raise the SNR") and "fails the re-blur check there (2 % flagged)" in line for line in foot)
 

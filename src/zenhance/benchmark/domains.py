@@ -17,7 +17,8 @@ from zenhance.assess.truth import TruthReport, compare_with_truth
 from zenhance.benchmark.contenders import Contender
 from zenhance.benchmark.machine import Machine, describe_machine
 from zenhance.benchmark.quality import enhance_scene
-from zenhance.benchmark.quality_tables import FAILED, mean_sd
+from zenhance.benchmark.quality_tables import mean_sd
+from zenhance.benchmark.quality_words import FAILED, versus
 from zenhance.benchmark.scenes import Plan, Scene
 from zenhance.benchmark.tables import TextTable
 from zenhance.errors import RunCancelled, sentence
@@ -158,18 +159,12 @@ def _in_words(report: DomainReport, domain: str) -> str:
     at_home = [(title, report.psnr_db(f"{method}_{domain}", domain)) for method, title in NETWORKS]
     (first, weaker), (second, stronger) = at_home
     if weaker and stronger:
-        parts.append(f"trained on them, {second} lies {_versus(stronger, weaker)} {first}")
+        parts.append(f"both trained on them, {second} against {first} {versus(stronger, weaker)}")
     raw = report.psnr_db("identity", domain)
     away = [name for name, _ in TRAININGS if name != domain and domain not in name.split("_")]
     for method, title in NETWORKS:
         for other in away:
             values = report.psnr_db(f"{method}_{other}", domain)
             if values and raw:
-                parts.append(f"{title} trained on {other} lies {_versus(values, raw)} doing nothing")
+                parts.append(f"{title} trained on {other} against doing nothing {versus(values, raw)}")
     return f"On {domain}: {'; '.join(parts)}." if parts else f"On {domain}: no model to compare."
-
-
-def _versus(values: Sequence[float], others: Sequence[float]) -> str:
-    gains = [v - o for v, o in zip(values, others, strict=True)]
-    mean, better = float(np.mean(gains)), sum(g > 0 for g in gains)
-    return f"{mean:+.2f} dB (better on {better} of {len(gains)} stacks) against"

@@ -21,8 +21,8 @@ from zenhance.stack import FloatArray
 __all__ = ["FILTERS", "Filtered", "anscombe", "inverse_anscombe"]
 
 GAUSSIAN_SIGMAS_UM = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
-TV_WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
-NLM_STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.2)
+TV_WEIGHTS = (0.02, 0.1, 0.25, 0.5, 1.0, 2.0)
+NLM_STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.2, 2.0)
 
 Filtered = tuple[FloatArray, float, str]
 """Image, seconds, and what to say of it."""

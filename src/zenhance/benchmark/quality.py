@@ -59,7 +59,7 @@ class Figures:
     peak_bytes : int or None
         None where the system does not tell.
     note : str
-        What the table has to say of it.
+        What the table has to say of it, a line each.
     """
 
     quality: TruthReport
@@ -184,7 +184,7 @@ def enhance_scene(contender: Contender, scene: Scene, device: str) -> Filtered:
             result = end.value
             break
     seconds = time.perf_counter() - started
-    return result.stack.read().astype(np.float32), seconds, "; ".join(result.provenance.warnings)
+    return result.stack.read().astype(np.float32), seconds, "\n".join(result.provenance.warnings)
 
 
 def _judged(contender: Contender, scene: Scene, image: FloatArray, seconds: float, peak_bytes: int | None, note: str) -> Figures:

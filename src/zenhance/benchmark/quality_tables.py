@@ -13,11 +13,11 @@ from zenhance.assess.reblur import Grade
 from zenhance.benchmark.contenders import IDENTITY, Contender
 from zenhance.benchmark.measures import RIM_SIGMAS
 from zenhance.benchmark.quality import DEPTH_EDGES_UM, Figures, Outcome, QualityReport
+from zenhance.benchmark.quality_words import FAILED, remarks, verdicts
 from zenhance.benchmark.tables import TextTable
 
 __all__ = ["by_depth_table", "by_stack_table", "mean_sd", "quality_table"]
 
-FAILED = "failed"
 GRADES: tuple[Grade, ...] = ("pass", "warn", "fail")
 COLUMNS = ("gain dB", "gain re-blurred", "PSNR dB", "SSIM", "PSNR fit", "SSIM fit", "RMSE %", "cells")
 
@@ -157,22 +157,7 @@ def _foot(report: QualityReport) -> tuple[str, ...]:
         f"specimen, {RIM_SIGMAS:g} σ of the PSF away from the borders and with the offset that fits best, above the measurement's.",
         "Data range of PSNR, SSIM and RMSE: 0.1 % to 99.9 % of the truth; fit: after the best a · image + b; cells: IoU above 0.6.",
         "Every method that takes a PSF got the true one, averaged over depth; s: mean seconds of a stack; MB: highest rise of memory.",
-        *_remarks(report),
+        *verdicts(report),
+        *remarks(report),
         f"Measured on {report.machine.describe()}.",
     )
-
-
-def _remarks(report: QualityReport) -> list[str]:
-    """What contenders have to say: how they were set, what they warn of, how they failed; a line each."""
-    lines = []
-    for contender in report.contenders:
-        said: dict[str, list[str]] = {}
-        for plan, outcome in zip(report.plans, report.outcomes[contender.name], strict=True):
-            text = f"{FAILED}, {outcome.failure}" if outcome.figures is None else outcome.figures.note
-            if text:
-                said.setdefault(text, []).append(plan.title)
-        parts = [text if len(titles) == len(report.plans) else f"{text} ({', '.join(titles)})" for text, titles in said.items()]
-        parts += [contender.note] if contender.note else []
-        if parts:
-            lines.append(f"{contender.title}: {'; '.join(parts)}.")
-    return lines

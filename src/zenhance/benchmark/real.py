@@ -8,7 +8,7 @@ away is missing when the result is blurred again, and what was made up was not m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from zenhance.benchmark.contenders import IDENTITY, Contender
 from zenhance.benchmark.machine import Machine, describe_machine
 from zenhance.benchmark.sample import CANDIDATES
 from zenhance.contract import registry
+from zenhance.contract.spec import MethodSpec
+from zenhance.contract.weights import list_weights
 from zenhance.enhance import EnhanceRequest, enhance
 from zenhance.errors import ReadError, RunCancelled, StackError, sentence
 from zenhance.io import open_stack
@@ -41,7 +43,10 @@ Tell = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class RealRow:
-    """One contender: the layers from the shallow to the deepest third, the re-blur check of all and of the deepest third."""
+    """One contender: the layers from the shallow to the deepest third, the re-blur check of all and of the deepest third.
+
+    ``learnt`` says that it is a method with weights.
+    """
 
     name: str
     title: str
@@ -51,6 +56,7 @@ class RealRow:
     deep_grade: Grade = "fail"
     warnings: tuple[str, ...] = ()
     failure: str = ""
+    learnt: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,14 +79,28 @@ class RealReport:
 
 
 def real_contenders() -> tuple[Contender, ...]:
-    """Return the measurement, Gaussian smoothing, Richardson-Lucy, and each method that learns with the weights it would take by itself."""
+    """Return the measurement, Gaussian smoothing, Richardson-Lucy, and each method that learns.
+
+    Notes
+    -----
+    Those that learn come with the weights they would take by themselves, then with each other model that ships and does not enlarge.
+    """
     rows = [Contender(IDENTITY, "measured", IDENTITY, deblurs=False), Contender("gaussian_smoothing", "Gaussian smoothing", deblurs=False)]
     rows += [Contender(c.name, c.title, c.method, c.settings) for c in CANDIDATES if c.name in CLASSICAL]
     for name in registry.names():
         spec = registry.load(name).spec
         if spec.learns != "no":
             rows.append(Contender(name, f"{spec.title}, default weights", name, deblurs=spec.deblurs))
+            rows += _other_models(spec)
     return tuple(rows)
+
+
+def _other_models(spec: MethodSpec) -> list[Contender]:
+    return [
+        Contender(entry.name, f"{spec.title}, {entry.name}", spec.name, weights=str(entry.path), deblurs=spec.deblurs)
+        for entry in list_weights(spec.name)
+        if entry.ships and entry.name != spec.default_weights and int(entry.card.architecture.get("scale", 1)) == 1
+    ]
 
 
 def real_stacks(place: str | Path) -> Iterator[Path]:
@@ -152,7 +172,7 @@ def measure_real(
 
 
 def _with_layers(row: RealRow, layers: tuple[DepthFigures, ...]) -> RealRow:
-    return RealRow(row.name, row.title, layers, row.reblur, row.deep_share, row.deep_grade, row.warnings, row.failure)
+    return replace(row, layers=layers)
 
 
 def _scene(path: Path, whole: Stack) -> _Scene:
@@ -181,6 +201,7 @@ def _middle(stack: Stack) -> Stack:
 
 
 def _run(contender: Contender, scene: _Scene, device: str) -> RealRow:
+    learnt = contender.method is not None and registry.load(contender.method).spec.learns != "no"
     try:
         image, warnings = _image(contender, scene, device)
         report, z_map = reblur_check(
@@ -195,12 +216,12 @@ def _run(contender: Contender, scene: _Scene, device: str) -> RealRow:
     except RunCancelled:
         raise
     except Exception as error:  # noqa: BLE001 - a benchmark shows how a method failed instead of ending with it
-        return RealRow(contender.name, contender.title, failure=sentence(error))
+        return RealRow(contender.name, contender.title, failure=sentence(error), learnt=learnt)
     scene.volumes[contender.name] = image
     judged = (scene.depth_um >= scene.edges_um[2]) & (z_map != 0)
     share = float(np.mean(np.abs(z_map[judged]) > report.threshold_z)) if judged.any() else 0.0
     grade: Grade = "pass" if share <= WARN_SHARE else "warn" if share <= FAIL_SHARE else "fail"
-    return RealRow(contender.name, contender.title, (), report, share, grade, warnings)
+    return RealRow(contender.name, contender.title, (), report, share, grade, warnings, learnt=learnt)
 
 
 def _image(contender: Contender, scene: _Scene, device: str) -> tuple[FloatArray, tuple[str, ...]]:

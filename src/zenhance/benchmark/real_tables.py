@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zenhance.benchmark.contenders import IDENTITY
-from zenhance.benchmark.quality_tables import FAILED
+from zenhance.benchmark.quality_words import FAILED
 from zenhance.benchmark.real import RealReport, RealRow
 from zenhance.benchmark.tables import TextTable
-from zenhance.contract import registry
 
 __all__ = ["real_table"]
 
@@ -74,9 +73,18 @@ def _foot(report: RealReport) -> tuple[str, ...]:
         f"Thirds of the specimen by depth below its surface: to {shallow:.1f} µm, to {deep:.1f} µm, deeper.",
         "SNR: (bright - dark) over the fast variation where it is dark; residual: deviance of the re-blurred result over its expectation.",
         *_verdicts(report),
-        *(f"{row.title}: {text}." for row in report.rows for text in row.warnings),
+        *_warnings(report),
         *(f"{row.title}: {FAILED}, {row.failure}." for row in report.rows if row.failure),
     )
+
+
+def _warnings(report: RealReport) -> list[str]:
+    """What methods warn of; what several say is said once."""
+    said: dict[str, list[str]] = {}
+    for row in report.rows:
+        for text in row.warnings:
+            said.setdefault(text, []).append(row.title)
+    return [f"{', '.join(titles)}: {text}." for text, titles in said.items()]
 
 
 def _verdicts(report: RealReport) -> list[str]:
@@ -84,7 +92,7 @@ def _verdicts(report: RealReport) -> list[str]:
     raw = next((row for row in report.rows if row.name == IDENTITY and row.layers), None)
     said = []
     for row in report.rows:
-        if raw is None or not row.layers or row.name not in registry.names() or registry.load(row.name).spec.learns == "no":
+        if raw is None or not row.layers or not row.learnt:
             continue
         before, after = raw.layers[-1].snr, row.layers[-1].snr
         change = "raises" if after > before else "does not raise"
