@@ -272,7 +272,7 @@ def reach_px(stride: int, blocks: int, recurrent: bool) -> int:
     return latent * stride + -(-fine // stride) * stride + stride
 
 
-def restore_sequence(network: Dqlr, stack: Tensor, pixels_at_once: int = 2**19) -> Generator[float, None, tuple[Tensor, Tensor]]:
+def restore_sequence(network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18) -> Generator[float, None, tuple[Tensor, Tensor]]:
     """Enhance a whole stack slice by slice; a generator, so that it can be stopped in between.
 
     Parameters

@@ -6,6 +6,7 @@ batch, and words that nobody uses are put where latents are. Several levels quan
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +23,7 @@ DEAD_SHARE = 0.05
 # In use, not in training, a latent nearly half-way between two words becomes a mixture of both: within this share of the distance between
 # them. Otherwise a rounding error that differs between tile and whole could choose another word, and leave a seam.
 MIXING_SHARE = 0.02
+DISTANCES_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,33 @@ class Codebook(Module):
         """Return the index (N,) of the nearest word."""
         return self.distances(latents).argmin(1)
 
-    def mixed(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Return words (N, D), continuous in the latents, and the index (N,) of the nearest."""
-        two = self.distances(latents).topk(2, dim=1, largest=False)
-        first, second = self.words[two.indices[:, 0]], self.words[two.indices[:, 1]]
-        # The difference of the squared distances falls from the squared gap between the words to 0 half-way.
-        margin = (two.values[:, 1] - two.values[:, 0]) / (first - second).square().sum(1).clamp_min(1e-12)
-        share = 0.5 * (1 - margin / MIXING_SHARE).clamp(0, 1)
-        return first + share[:, None] * (second - first), two.indices[:, 0]
+    def widest(self) -> Tensor:
+        """Return the squared distance (K,) from each word to the one furthest from it."""
+        lengths = self.words.square().sum(1)
+        return torch.addmm(lengths[None] + lengths[:, None], self.words, self.words.t(), alpha=-2).amax(1)
+
+    def mixed(self, latents: Tensor, widest: Tensor) -> tuple[Tensor, Tensor]:
+        """Return words (N, D), continuous in the latents, and the index (N,) of the nearest.
+
+        Parameters
+        ----------
+        latents : Tensor (N, D)
+        widest : Tensor (K,)
+            From :meth:`widest`: where the second word is further behind the first than this allows, no mixing has to be thought of.
+        """
+        distances = torch.addmm(self.words.square().sum(1), latents, self.words.t(), alpha=-2)
+        best, index = distances.min(1)
+        words = self.words[index]
+        second = distances.scatter(1, index[:, None], math.inf).amin(1)
+        close = (second - best < MIXING_SHARE * widest[index]).nonzero()[:, 0]
+        if len(close):
+            two = distances[close].topk(2, dim=1, largest=False)
+            near, next_one = self.words[two.indices[:, 0]], self.words[two.indices[:, 1]]
+            # The difference of the squared distances falls from the squared gap between the words to 0 half-way.
+            margin = (two.values[:, 1] - two.values[:, 0]) / (near - next_one).square().sum(1).clamp_min(1e-12)
+            share = 0.5 * (1 - margin / MIXING_SHARE).clamp(0, 1)
+            words[close] = near + share[:, None] * (next_one - near)
+        return words, index
 
     @torch.no_grad()
     def follow(self, latents: Tensor, index: Tensor) -> None:
@@ -146,20 +167,35 @@ class Quantiser(Module):
             return self._quantised(latents)
 
     def _quantised(self, latents: Tensor) -> Quantised:
+        if not self.training:
+            return self._mixed(latents.float())
         rest = latents.float()
         total = torch.zeros_like(rest)
         chosen, commitment = [], torch.zeros((), device=rest.device)
         for book in self._books:
-            if self.training:
-                if not float(book.begun):
-                    book.begin(rest.detach())
-                index = book.nearest(rest)
-                word = book.words[index]
-                book.follow(rest.detach(), index)
-            else:
-                word, index = book.mixed(rest)
+            if not float(book.begun):
+                book.begin(rest.detach())
+            index = book.nearest(rest)
+            word = book.words[index]
+            book.follow(rest.detach(), index)
             commitment = commitment + (rest - word.detach()).square().mean() / len(self._books)
             chosen.append(index)
             total, rest = total + word, rest - word.detach()
-        vectors = latents + (total - latents).detach() if self.training else total
-        return Quantised(vectors, commitment, torch.stack(chosen, 1))
+        return Quantised(latents + (total - latents).detach(), commitment, torch.stack(chosen, 1))
+
+    def _mixed(self, latents: Tensor) -> Quantised:
+        """Quantise so many at a time that their distances stay in the cache."""
+        many = max(1, DISTANCES_AT_ONCE // len(self._books[0].words))
+        widest = [book.widest() for book in self._books]
+        vectors = torch.empty_like(latents)
+        chosen = torch.empty((len(latents), len(self._books)), dtype=torch.int64, device=latents.device)
+        squares = torch.zeros((), device=latents.device)
+        for first in range(0, len(latents), many):
+            rest = latents[first : first + many]
+            part = vectors[first : first + many].zero_()
+            for level, (book, reach) in enumerate(zip(self._books, widest, strict=True)):
+                word, chosen[first : first + many, level] = book.mixed(rest, reach)
+                rest = rest - word
+                squares += rest.square().sum()
+                part += word
+        return Quantised(vectors, squares / (latents.numel() * len(self._books)), chosen)
