@@ -27,6 +27,7 @@ ROWS = (
     Contender(SRCNN, "SRCNN", "srcnn"),
     Contender("srcnn_other", "SRCNN, other", "srcnn"),
     Contender(RDN, "RDN", "rdn", note="a note of its own"),
+    Contender("rdn_x2", "RDN, enlarging", "rdn", scale=2),
 )
 
 
@@ -64,16 +65,16 @@ def test_nothing_is_concluded_from_a_model_that_failed() -> None:
 
 
 def test_what_every_method_says_is_said_once_with_its_stacks() -> None:
-    everybody = {row.name: ("too dark", "too dark") for row in ROWS if row.method}
+    everybody = {row.name: ("too dark", "too dark") for row in ROWS if row.method and row.scale == 1}
     lines = remarks(report(everybody | {SRCNN: ("too dark\nsmall; and odd", "too dark")}))
-    assert "Every method: too dark." in lines
+    assert "Every method that got these pixels: too dark." in lines
     assert "SRCNN: small; and odd (default)." in lines
     assert sum("too dark" in line for line in lines) == 1
 
 
 def test_what_some_say_names_them() -> None:
     lines = remarks(report({"rl": ("", "hazy"), SRCNN: ("", "hazy")}))
-    assert lines[0] == "RL, SRCNN: hazy (dim)."
+    assert lines[0] == "RL; SRCNN: hazy (dim)."
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])

@@ -64,11 +64,11 @@ def remarks(report: QualityReport) -> tuple[str, ...]:
         for text in said:
             shared.setdefault(text, []).append(name)
     titles = {c.name: c.title for c in report.contenders}
-    methods = {c.name for c in report.contenders if c.method is not None and c.name in own and _ran(report, c)}
+    methods = {c.name for c in report.contenders if c.method is not None and c.scale == 1 and _ran(report, c)}
     lines = []
     for text, names in shared.items():
         if len(names) > 1:
-            who = "Every method" if methods <= set(names) else ", ".join(titles[name] for name in names)
+            who = "Every method that got these pixels" if methods <= set(names) else "; ".join(titles[name] for name in names)
             lines.append(f"{who}: {text}.")
     for contender in report.contenders:
         parts = [text for text in own[contender.name] if len(shared[text]) == 1]
