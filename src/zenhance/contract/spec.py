@@ -214,6 +214,8 @@ class MethodSpec:
         whole leaves nothing to do for the tiles. For telling the time.
     default_weights : str
         Name of the weights to use where the request names none.
+    default_weights_of : callable, optional
+        Tells that name from the settings, where it depends on them.
     source : str
         Paper and equation.
     deblurs : bool
@@ -237,6 +239,7 @@ class MethodSpec:
     dimensions_of: Callable[[Any], int] | None = None
     prepare_cost: float = 0.0
     default_weights: str = ""
+    default_weights_of: Callable[[Any], str] | None = None
     source: str = ""
     deblurs: bool = True
 
@@ -247,6 +250,10 @@ class MethodSpec:
     def outputs_with(self, parameters: Any) -> tuple[OutputSpec, ...]:
         """Return the images that the method gives with these settings, the enhanced one first."""
         return self.outputs if self.outputs_of is None else self.outputs_of(parameters)
+
+    def weights(self, parameters: Any) -> str:
+        """Return the name of the weights to use with these settings where the request names none."""
+        return self.default_weights if self.default_weights_of is None else self.default_weights_of(parameters)
 
     def dimensions(self, parameters: Any) -> int:
         """Return 2 where planes are enhanced each by itself with these settings, so that the step along z does not matter; else 3."""

@@ -11,6 +11,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from zenhance.enhance.learning import LearningProgress
 from zenhance.enhance.plan import RunPlan, plan_run
 from zenhance.enhance.preview import estimate_steps, preview_steps
 from zenhance.enhance.request import EnhanceRequest
@@ -19,6 +20,7 @@ from zenhance.enhance.run import EnhanceResult, Progress, enhance, enhance_steps
 __all__ = [
     "EnhanceRequest",
     "EnhanceResult",
+    "LearningProgress",
     "Progress",
     "RunPlan",
     "enhance",

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import numpy.typing as npt
 
 from zenhance.contract import registry
 from zenhance.contract.spec import Method, Triple
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.errors import StackError
+from zenhance.io.beads import read_beads
 from zenhance.physics.psf import Psf, resolve_psf
 from zenhance.stack import Stack
 from zenhance.tiling.budget import choose_core, free_bytes
@@ -48,6 +45,8 @@ class RunPlan:
         Memory that one tile needs on the device.
     result_bytes : int
         Memory of the result.
+    learn_minutes : float or None
+        How long it learns from the stack first.
     """
 
     stack: Stack
@@ -57,6 +56,7 @@ class RunPlan:
     tiles: TilePlan
     working_bytes: int
     result_bytes: int
+    learn_minutes: float | None = None
 
     @property
     def read_voxels(self) -> int:
@@ -68,30 +68,29 @@ class RunPlan:
         z, y, x = self.tiles.core_shape_px
         count = len(self.tiles.tiles) * self.volumes
         tiles = f"{count} tiles of {z} × {y} × {x}" if count > 1 else "1 tile"
-        return f"{tiles}, {self.working_bytes / 1e9:.2g} GB to work in, result {self.result_bytes / 1e9:.2g} GB, on {self.device.reason}"
-
-
-def _read_measured(path: str) -> tuple[npt.NDArray[Any], tuple[float, float, float]]:
-    """Read a bead stack for ``measured:FILE``."""
-    from zenhance.io import open_stack
-
-    beads = open_stack(Path(path))
-    return beads.read(), beads.voxel_size.require(beads.spatial_axes)
+        first = "" if self.learn_minutes is None else f"learns {self.learn_minutes:g} min first, "
+        memory = f"{self.working_bytes / 1e9:.2g} GB to work in, result {self.result_bytes / 1e9:.2g} GB"
+        return f"{first}{tiles}, {memory}, on {self.device.reason}"
 
 
 def psf_for(stack: Stack, request: EnhanceRequest, channel: int = 0) -> Psf:
     """Return the point spread function of a channel: the request's, else the file's, else a stated default."""
     ndim = 3 if "Z" in stack.axes else 2
-    return resolve_psf(request.psf, stack.metadata, ndim, channel=channel, read_measured=_read_measured)
+    return resolve_psf(request.psf, stack.metadata, ndim, channel=channel, read_measured=read_beads)
 
 
 def _lengths(method: Method, request: EnhanceRequest, stack: Stack) -> tuple[float, float, float]:
-    """Return the voxel size; a method without PSF does not need to know it, and one that works plane by plane not along z."""
-    if method.spec.needs_psf:
+    """Return the voxel size; without a PSF it need not be known, and of a method that works plane by plane not along z."""
+    if _takes_psf(method, request):
         flat = stack.size("Z") == 1 or method.spec.dimensions(request.parameters()) == 2
         stack.voxel_size.require("YX" if flat else stack.spatial_axes)
     z, y, x = (1.0 if v is None else v for v in stack.voxel_size.zyx_um)
     return (z, y, x)
+
+
+def _takes_psf(method: Method, request: EnhanceRequest) -> bool:
+    """Tell whether a point spread function is needed: by the method, or for learning from the stack."""
+    return method.spec.needs_psf or request.learn_minutes is not None
 
 
 def plan_volume(method: Method, request: EnhanceRequest, shape_px: Triple, halo_px: Triple, device: str) -> TilePlan:
@@ -163,7 +162,7 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     stack = request.apply_to(stack, axes_named=axes_named)
     voxel_size_um = _lengths(method, request, stack)
     device = choose_device(request.device)
-    psf = psf_for(stack, request) if spec.needs_psf else None
+    psf = psf_for(stack, request) if _takes_psf(method, request) else None
     shape = stack.volume_shape
     halo = method.plan_halo_px(parameters, psf, voxel_size_um, shape)
     tiles = plan_volume(method, request, shape, halo, device.name)
@@ -173,7 +172,7 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     scale = fine_z * fine_y * fine_x
     itemsize = 4 if request.dtype == "float32" else stack.dtype.itemsize
     result = volumes * shape[0] * shape[1] * shape[2] * scale * itemsize * len(spec.outputs_with(parameters))
-    return RunPlan(stack, volumes, device, psf, tiles, largest * spec.bytes_per_voxel, result)
+    return RunPlan(stack, volumes, device, psf, tiles, largest * spec.bytes_per_voxel, result, request.learn_minutes)
 
 
 def _voxels(region: tuple[slice, slice, slice]) -> int:

@@ -13,8 +13,9 @@ import numpy as np
 from zenhance.contract import registry
 from zenhance.contract.spec import WHOLE_VOXELS, Method
 from zenhance.enhance.plan import RunPlan, plan_run, work_of
-from zenhance.enhance.request import EnhanceRequest
+from zenhance.enhance.request import NO_WEIGHTS, EnhanceRequest
 from zenhance.enhance.run import EnhanceResult, Progress, enhance_steps
+from zenhance.errors import CheckpointError, RecipeError
 from zenhance.stack import Stack
 from zenhance.volumes import VolumeReader, measure, measure_noise
 
@@ -39,7 +40,7 @@ def preview_steps(
     c: int = 0,
     cancel: threading.Event | None = None,
 ) -> Generator[Progress, None, EnhanceResult]:
-    """Enhance one plane, with a few neighbours as context, in the field of view only.
+    """Enhance one plane, with a few neighbours as context, in the field of view only; nothing is learnt for it.
 
     Parameters
     ----------
@@ -61,11 +62,18 @@ def preview_steps(
     EnhanceResult
         The stack has one plane; its request's crop tells where it lies.
 
+    Raises
+    ------
+    RecipeError
+        The request learns from random weights, so that there is nothing to try yet.
+
     Notes
     -----
     Statistics and noise come from planes all through the volume; a stop rule looks at the view, so a full run may take a few more or
     fewer iterations.
     """
+    if request.weights == NO_WEIGHTS:
+        raise RecipeError("random weights have nothing to preview before they have learnt; click Enhance, or choose weights to begin from")
     stack = as_requested(stack, request)
     stack = stack.crop({a: slice(i, i + 1) for a, i in (("T", t), ("C", c)) if a in stack.axes})
     depth = stack.size("Z")
@@ -73,7 +81,7 @@ def preview_steps(
     first, last = max(plane - CONTEXT_PLANES, 0), min(plane + CONTEXT_PLANES + 1, depth)
     view = {a: _view((field or {}).get(a), stack.size(a)) for a in "YX"}
     crop = ((first, last), (view["Y"].start, view["Y"].stop), (view["X"].start, view["X"].stop))
-    fields = request.model_dump(exclude_unset=True) | {"axes": None, "channel": None, "crop": crop}
+    fields = request.model_dump(exclude_unset=True) | {"axes": None, "channel": None, "crop": crop, "learn_minutes": None}
     sample = [_sample(stack)]
     statistics, _ = measure(sample, request.background)
     known = (statistics, measure_noise(sample, statistics))
@@ -113,9 +121,20 @@ def estimate_steps(stack: Stack, request: EnhanceRequest, cancel: threading.Even
     Returns
     -------
     float
-        Seconds: what every run costs, plus the time per unit of work (:func:`zenhance.enhance.plan.work_of`) times the plan's work.
+        Seconds: what every run costs, plus the time per unit of work (:func:`zenhance.enhance.plan.work_of`) times the plan's work, plus
+        the minutes for which it learns first. Nothing is learnt for the estimate; one that begins from random weights is timed with
+        the method's own, or counts the minutes alone where there are none.
     """
     plan = plan_run(stack, request)
+    if request.learn_minutes is not None:
+        plain = request.model_copy(update={"learn_minutes": None, "weights": None if request.weights == NO_WEIGHTS else request.weights})
+        try:
+            seconds = yield from estimate_steps(stack, plain, cancel)
+        except CheckpointError:
+            if request.weights != NO_WEIGHTS:
+                raise
+            seconds = 0.0
+        return 60 * request.learn_minutes + seconds
     method = registry.load(request.method)
     first = plan.stack.crop({a: slice(0, 1) for a in "TC" if a in plan.stack.axes})
     works, times = [], []

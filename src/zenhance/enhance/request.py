@@ -14,7 +14,10 @@ from zenhance.contract.spec import MethodParameters
 from zenhance.errors import RecipeError
 from zenhance.stack import AXES, Stack, VoxelSize
 
-__all__ = ["EnhanceRequest"]
+__all__ = ["NO_WEIGHTS", "EnhanceRequest"]
+
+NO_WEIGHTS = "none"
+"""What ``weights`` is to begin learning from random ones."""
 
 Range = tuple[int | None, int | None]
 
@@ -50,7 +53,13 @@ class EnhanceRequest(BaseModel):
     psf: str | None = Field(None, description="point spread function, such as sigma_um=0.5,0.15,0.15; left out, from the file or a default")
     background: float | None = Field(None, description="intensity without specimen, in the input's units; left out, it is estimated")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda or mps")
-    weights: str | None = Field(None, description="name or path of learnt weights; left out, those that ship")
+    weights: str | None = Field(None, description="name or path of learnt weights; left out, those that ship; none: learn from random ones")
+    learn_minutes: float | None = Field(
+        None,
+        gt=0,
+        le=24 * 60,
+        description="learn from the stack itself for so many minutes first; left out, the weights are used as they are",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
     dtype: Literal["float32", "input"] = Field("float32", description="pixel type of the result; 'input' rounds and clips, and counts it")
     statistics: Literal["per_volume", "shared"] = Field("per_volume", description="statistics of each time point, or one for all")
@@ -68,11 +77,24 @@ class EnhanceRequest(BaseModel):
             raise RecipeError(f'axes are "{self.axes}"; use letters of TCZYX, each once, for example ZYX')
         if self.tile_px is not None and min(self.tile_px) < 1:
             raise RecipeError(f"tile_px is {self.tile_px}; each number must be at least 1")
+        self._check_learning()
         VoxelSize.of(self.voxel_size_um or (None, None, None))
         for letter, (start, stop) in zip("zyx", self.crop or (), strict=False):
             if (start or 0) < 0 or (stop is not None and stop <= (start or 0)):
                 raise RecipeError(f"crop {letter}{start}:{stop} is empty or negative; give first:last+1, counted from 0")
         return self
+
+    def _check_learning(self) -> None:
+        if self.learn_minutes is None:
+            if self.weights == NO_WEIGHTS:
+                raise RecipeError('weights "none" are random ones, good only to learn from; give learn_minutes too, or the name of a model')
+            return
+        # A method that is not installed is refused when its settings are asked for.
+        if self.method in registry.names() and registry.load(self.method).spec.learns != "own_stack":
+            can = ", ".join(name for name in registry.names() if registry.load(name).spec.learns == "own_stack")
+            raise RecipeError(
+                f"the method {self.method} cannot learn from the stack itself; choose one that can ({can}), or drop learn_minutes"
+            )
 
     def parameters(self) -> MethodParameters:
         """Return the method's settings, validated and completed with defaults.

@@ -69,6 +69,10 @@ class Run:
     known: tuple[VolumeStatistics, PoissonGauss] | None
     pixels: PixelHash
     started: float = field(default_factory=time.perf_counter)
+    # Learning from the stack comes first: it has its share of the progress, and says what to go on with.
+    weights: str | None = None
+    learnt_share: float = 0.0
+    enhancing: float = field(default_factory=time.perf_counter)
     statistics: list[VolumeStatistics] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     curves: dict[str, list[float]] = field(default_factory=dict)
@@ -85,9 +89,9 @@ class Run:
         return self.readers.setdefault((t, c), VolumeReader(self.plan.stack, t, c))
 
     def progress(self, stage: str, fraction: float, message: str) -> Progress:
-        passed = time.perf_counter() - self.started
+        passed = time.perf_counter() - self.enhancing
         left = passed * (1 - fraction) / fraction if fraction > 0.02 and passed > 0.5 else None
-        return Progress(stage, fraction, left, message)
+        return Progress(stage, self.learnt_share + (1 - self.learnt_share) * fraction, left, message)
 
     def prepare_share(self, whole_voxels: int) -> float:
         """Return which share of a volume's work is done before its tiles."""

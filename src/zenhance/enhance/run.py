@@ -2,7 +2,7 @@
 
 ::
 
-    request.apply_to(stack) -> for each (t, c) volume:
+    request.apply_to(stack) -> learn from it first, where asked for -> for each (t, c) volume:
         measure (once a volume) -> method.prepare (once a volume) -> tiles -> method on each tile -> result array
     -> Stack beside the original + Provenance
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import math
 import threading
+import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any, cast
@@ -23,8 +24,9 @@ import numpy.typing as npt
 
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodContext, Prepared, VolumeStatistics
+from zenhance.enhance.learning import Learnt, learn_steps
 from zenhance.enhance.output import allocate
-from zenhance.enhance.plan import plan_run, plan_volume, psf_for
+from zenhance.enhance.plan import RunPlan, plan_run, plan_volume, psf_for
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.enhance.result import EnhanceResult, Progress, Run, result_of, voxel_warnings
 from zenhance.errors import FailureKind, MemoryBudgetError, classify
@@ -38,6 +40,8 @@ __all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
 
 # How often preparing is tried again on half as much of the volume after memory ran out.
 MAX_HALVINGS = 8
+# Of the progress of a run that learns first, this much is learning.
+LEARN_SHARE = 0.9
 
 
 def enhance_steps(
@@ -78,11 +82,18 @@ def enhance_steps(
     StackError, MethodError, MemoryBudgetError, RunCancelled
         Each with one sentence on what to do.
     """
+    started = time.perf_counter()
     plan = plan_run(stack, request, axes_named=axes_named)
+    cancel = cancel or threading.Event()
+    learnt = yield from _learn_steps(plan, request, cancel)
     method = registry.load(request.method)
     outputs = {spec.name: allocate(plan.stack, spec, method.spec, request) for spec in method.spec.outputs_with(request.parameters())}
-    run = Run(plan, method, request, cancel or threading.Event(), outputs, known, PixelHash(plan.stack))
+    run = Run(plan, method, request, cancel, outputs, known, PixelHash(plan.stack), started, request.weights)
     run.warnings += voxel_warnings(plan)
+    if learnt is not None:
+        run.weights, run.learnt_share = str(learnt.path), LEARN_SHARE
+        run.notes["learnt"] = dict(learnt.notes)
+        run.warnings += learnt.warnings
     volumes = list(plan.stack.volumes())
     try:
         for number, (t, c) in enumerate(volumes):
@@ -92,6 +103,24 @@ def enhance_steps(
         run.kept.clear()
         release_memory(plan.device.name)
     return result_of(run, digest)
+
+
+def _learn_steps(plan: RunPlan, request: EnhanceRequest, cancel: threading.Event) -> Generator[Progress, None, Learnt | None]:
+    """Learn from the stack first, where the request asks for it."""
+    if request.learn_minutes is None:
+        return None
+    steps = learn_steps(plan, request, cancel)
+    try:
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as done:
+                learnt: Learnt = done.value
+                return learnt
+            yield replace(progress, fraction=LEARN_SHARE * progress.fraction)
+    finally:
+        steps.close()
+        release_memory(plan.device.name)
 
 
 def _volume_steps(run: Run, t: int, c: int, number: int, count: int) -> Generator[Progress, None, None]:
@@ -180,7 +209,7 @@ def _context_steps(run: Run, t: int, c: int, progress: Callable[[float], Progres
     reader = run.reader(t, c)
     run.noise.append(noise)
     spec = run.method.spec
-    psf = psf_for(reader.stack, run.request, c) if spec.needs_psf else None
+    psf = psf_for(reader.stack, run.request, c) if spec.needs_psf or run.request.learn_minutes is not None else None
     if psf is not None and psf.describe() not in run.psfs:
         run.psfs.append(psf.describe())
     z, y, x = (1.0 if v is None else v for v in reader.stack.voxel_size.zyx_um)
@@ -192,9 +221,9 @@ def _context_steps(run: Run, t: int, c: int, progress: Callable[[float], Progres
         read=reader.read,
         device=run.plan.device.name,
         seed=run.request.seed + 1000003 * t,
-        psf=psf,
+        psf=psf if spec.needs_psf else None,
         noise=noise,
-        weights=run.request.weights,
+        weights=run.weights,
         background_given=run.request.background is not None,
     )
 

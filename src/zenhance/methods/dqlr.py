@@ -38,6 +38,10 @@ _ENHANCED = OutputSpec("enhanced", "enhanced")
 _CODES = OutputSpec("codes", "codes", "labels")
 
 
+def _weights(parameters: DqlrParameters) -> str:
+    return WEIGHTS[parameters.preset]
+
+
 def _outputs(parameters: DqlrParameters) -> tuple[OutputSpec, ...]:
     return (_ENHANCED, _CODES) if parameters.codes else (_ENHANCED,)
 
@@ -57,6 +61,7 @@ class Dqlr:
         bytes_per_voxel=700,
         learns="own_stack",
         default_weights=WEIGHTS["dqlr"],
+        default_weights_of=_weights,
         source="Bhatia, Roy-Chowdhury et al., arXiv 2107.14368 (2021)",
     )
 
@@ -75,7 +80,7 @@ class Dqlr:
         from zenhance.sequences import prepare_sequences
 
         parameters: DqlrParameters = context.parameters
-        prepared = yield from prepare_sequences(self.spec.name, WEIGHTS[parameters.preset], context, with_codes=parameters.codes)
+        prepared = yield from prepare_sequences(self.spec.name, self.spec.weights(parameters), context, with_codes=parameters.codes)
         return prepared
 
 

@@ -18,162 +18,57 @@ and noise model, and keeps what the first one has invented; the re-blur check (`
 
 from __future__ import annotations
 
-import math
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import torch
 
 from zenhance.contract import registry
 from zenhance.contract.checkpoint import read_checkpoint
-from zenhance.contract.spec import FloatArray, MethodContext
-from zenhance.contract.weights import find_weights
-from zenhance.errors import RecipeError
-from zenhance.physics.blur import Blur
-from zenhance.physics.noise import PoissonGauss
-from zenhance.physics.psf import Psf
-from zenhance.physics.psf_spec import resolve_psf
-from zenhance.stack import Stack
+from zenhance.contract.spec import LearningMethod
+from zenhance.contract.weights import SUFFIX, find_weights
+from zenhance.errors import CheckpointError, RecipeError, RunCancelled
+from zenhance.training.columns import Column, cut_columns, estimate_steps, pair_steps
 from zenhance.training.data import TrainingVolume
 from zenhance.training.files import write_bytes
-from zenhance.training.recipe import Recipe
-from zenhance.volumes import VolumeReader, measure_noise
+from zenhance.training.recipe import Recipe, load_recipe
+from zenhance.training.validate import Validation
 
 if TYPE_CHECKING:
     from zenhance.training.loop import TrainProgress, TrainResult
 
-__all__ = ["FIRST_ESTIMATE", "MOST_VOXELS", "alone_steps", "measured_again"]
+__all__ = ["FIRST_ESTIMATE", "alone_steps", "learns_alone"]
 
 FIRST_ESTIMATE = "gaussian_deconvolution"
 """The method whose result is the first estimate where no model is there to start from; with its own defaults."""
-MOST_VOXELS = 4_000_000
-"""So much of the stacks is learnt from, in columns of full depth: more does not fit into a coffee break."""
-COLUMN_PX = 256
-DRAWS = 4
-"""How often each column is measured again for training; once more for validation."""
+READY_SHARE = 0.1
+"""Of a round's progress, for what comes before its first step."""
 
-Region = tuple[slice, slice, slice]
 Train = Callable[..., Generator["TrainProgress", None, "TrainResult"]]
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A part of a stack that is learnt from, and what is known of how it was measured."""
-
-    volume: TrainingVolume
-    measured: FloatArray
-    psf: Psf
-    noise: PoissonGauss
-    voxel_size_um: tuple[float, float, float]
-
-
-def measured_again(estimate: FloatArray, psf: Psf, noise: PoissonGauss, voxel_size_um: tuple[float, float, float], seed: int) -> FloatArray:
-    """Return an image of a specimen as this microscope would measure it.
-
-    Parameters
-    ----------
-    estimate : float32 array (Z, Y, X)
-        The specimen, in the camera's grey values.
-    psf, noise : Psf, PoissonGauss
-        Of the microscope.
-    voxel_size_um : tuple of float
-        (z, y, x).
-    seed : int
-        Of the noise.
-
-    Returns
-    -------
-    float32 array (Z, Y, X)
-        Grey values, neither rounded nor clipped.
-    """
-    ndim = 2 if estimate.shape[0] == 1 else 3
-    blur = Blur.from_psf(psf, voxel_size_um, estimate.shape[3 - ndim :], "cpu")
-    shape = estimate.shape[3 - ndim :]
-    blurred = blur(torch.from_numpy(np.ascontiguousarray(estimate)).reshape(shape)).numpy().reshape(estimate.shape)
-    return noise.sample(np.clip((blurred - noise.offset) / noise.gain, 0.0, None), seed)
-
-
-def _columns(volumes: Sequence[TrainingVolume], psf: str | None) -> list[_Column]:
-    """Cut the brightest columns out of the stacks, as many as may be learnt from, from each stack its share."""
-    share = MOST_VOXELS // len(volumes)
-    return [column for volume in volumes for column in _columns_of(volume, psf, share)]
-
-
-def _columns_of(volume: TrainingVolume, psf: str | None, most_voxels: int) -> list[_Column]:
-    depth, height, width = volume.shape_px
-    stack = volume.measured.stack
-    noise = measure_noise([volume.measured], volume.statistics)
-    shape = resolve_psf(psf, stack.metadata, 3 if depth > 1 else 2, channel=volume.measured.c)
-    lengths = stack.voxel_size.require("ZYX" if depth > 1 else "YX")
-    voxel = lengths if len(lengths) == 3 else (1.0, *lengths)
-    side = min(COLUMN_PX, max(32, math.isqrt(most_voxels // depth)))
-    middle = volume.measured.read((slice(depth // 2, depth // 2 + 1), slice(None), slice(None)))[0]
-    found = []
-    for y in _starts(height, side):
-        for x in _starts(width, side):
-            found.append((float(middle[y : y + side, x : x + side].mean()), y, x))
-    many = max(1, most_voxels // (depth * min(side, height) * min(side, width)))
-    columns = []
-    for _, y, x in sorted(found, reverse=True)[:many]:
-        region = (slice(0, depth), slice(y, min(y + side, height)), slice(x, min(x + side, width)))
-        columns.append(_Column(volume, volume.measured.read(region), shape, noise, (voxel[0], voxel[1], voxel[2])))
-    return columns
-
-
-def _starts(length: int, side: int) -> list[int]:
-    """Return where columns begin along an axis: side by side, the last one flush with the end."""
-    if length <= side:
-        return [0]
-    return sorted({*range(0, length - side, side), length - side})
-
-
-def _estimate(method: str, weights: str | None, column: _Column, device: str, seed: int) -> Generator[float, None, FloatArray]:
-    """Run a method on a column; nothing below the background remains, since no light is negative."""
-    loaded = registry.load(method)
-    context = MethodContext(
-        parameters=loaded.spec.parameters(),
-        shape_px=column.measured.shape,
-        voxel_size_um=column.voxel_size_um,
-        statistics=column.volume.statistics,
-        read=lambda region: column.measured[region],
-        device=device,
-        seed=seed,
-        psf=column.psf,
-        noise=column.noise,
-        weights=weights,
-    )
-    prepared = yield from loaded.prepare(context)
-    padded, (height, width) = _padded(column.measured, loaded.spec.size_multiple)
-    outputs = yield from prepared(padded, (0, 0, 0))
-    enhanced = outputs["enhanced"][:, :height, :width]
-    return np.maximum(enhanced, np.float32(column.volume.statistics.background))
-
-
-def _padded(block: FloatArray, multiple: tuple[int, int, int]) -> tuple[FloatArray, tuple[int, int]]:
-    _, height, width = block.shape
-    more = [(0, -n % m) for n, m in zip(block.shape, multiple, strict=True)]
-    return np.pad(block, [(0, 0), *more[1:]], mode="symmetric"), (height, width)
-
-
-def _pairs(column: _Column, estimate: FloatArray, seed: int) -> tuple[list[TrainingVolume], TrainingVolume]:
-    """Return pairs to train on and one to validate on."""
-    size = column.volume.measured.stack.voxel_size
-    truth = VolumeReader(Stack.from_array(estimate, "ZYX", size))
-    made = []
-    for draw in range(DRAWS + 1):
-        again = measured_again(estimate, column.psf, column.noise, column.voxel_size_um, seed * (DRAWS + 1) + draw)
-        reader = VolumeReader(Stack.from_array(again, "ZYX", size))
-        name = f"{column.volume.name}, measured again"
-        made.append(TrainingVolume(name, reader, truth, column.volume.scaling, column.volume.statistics))
-    return made[:-1], made[-1]
+def learns_alone(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> bool:
+    """Tell whether a recipe's network needs a truth and none of the volumes has one, so that it is learnt as told above."""
+    method = registry.load(recipe.method)
+    needs = isinstance(method, LearningMethod) and method.learner().needs_truth(recipe.architecture)
+    return bool(volumes) and needs and all(volume.truth is None for volume in volumes)
 
 
 def alone_steps(
-    recipe: Recipe, folder: Path, volumes: Sequence[TrainingVolume], train: Train, *, device: str, **options: Any
+    recipe: Recipe,
+    folder: Path,
+    volumes: Sequence[TrainingVolume],
+    train: Train,
+    *,
+    device: str,
+    resume: bool = False,
+    stop: threading.Event | None = None,
+    command: str = "",
 ) -> Generator[TrainProgress, None, TrainResult]:
     """Learn from stacks without truth, in the recipe's rounds.
 
@@ -189,8 +84,12 @@ def alone_steps(
         ``train_steps``; called once a round with pairs.
     device : str
         ``cpu``, ``cuda`` or ``mps``.
-    **options
-        For ``train``.
+    resume : bool
+        Go on after the last round that was finished, and in it where its state was kept.
+    stop : threading.Event, optional
+        Ends the training after the step it is at; the best model of that round is kept.
+    command : str
+        For the card.
 
     Yields
     ------
@@ -206,61 +105,155 @@ def alone_steps(
         A stack's voxel size is not known.
     RecipeError
         There are no stacks.
+    RunCancelled
+        Stopped before the first step: there is no model.
     """
     if not volumes:
         raise RecipeError("there is nothing to learn from; give at least one stack")
-    from zenhance.training.loop import TrainProgress
-
-    started = time.perf_counter()
-    columns = _columns(volumes, recipe.data.psf)
-    method, weights = (recipe.method, recipe.start) if recipe.start else (FIRST_ESTIMATE, None)
-    initial = _state_of(find_weights(recipe.method, recipe.start)) if recipe.start else None
-    result: TrainResult | None = None
-    for number in range(recipe.rounds):
-        train_on, held = [], []
-        for index, column in enumerate(columns):
-            for _ in (steps := _Relay(_estimate(method, weights, column, device, recipe.seed))):
-                at = (number + 0.1 * index / len(columns)) / recipe.rounds
-                yield TrainProgress("data", number * recipe.steps // recipe.rounds, recipe.steps, at, None)
-            pairs, check = _pairs(column, steps.value, recipe.seed * 1009 + number * len(columns) + index)
-            train_on += pairs
-            held.append(check)
-        part = _round(recipe, number, time.perf_counter() - started)
-        inner = train(part, folder / f"round_{number + 1}", volumes=(train_on, held), device=device, initial=initial, **options)
-        result = yield from _counted(inner, recipe, number)
-        stop = options.get("stop")
-        if stop is not None and stop.is_set():
+    run = _Alone(recipe, folder, train, device, resume, stop or threading.Event(), command)
+    run.begin()
+    columns = yield from run.told(cut_columns(volumes, recipe), 0, 0.0, 0.01)
+    result = run.finished()
+    for number in range(run.done, recipe.rounds):
+        lists = yield from _made(run, columns, number)
+        if run.stop.is_set():
             break
-        method, weights = recipe.method, str(result.path)
-        initial = _state_of(result.path)
+        result = yield from run.round(number, lists)
     if result is None:
-        raise RecipeError(f"the recipe asks for {recipe.rounds} rounds; at least one is needed")
-    path = write_bytes(folder / f"{recipe.name}.safetensors", result.path.read_bytes(), overwrite=True)
+        raise RunCancelled("the training was stopped before its first step; there is no model")
+    path = write_bytes(folder / f"{recipe.name}{SUFFIX}", result.path.read_bytes(), overwrite=True)
     return replace(result, path=path)
 
 
-class _Relay:
-    """Goes through a generator's steps and keeps what it returns."""
-
-    value: FloatArray
-
-    def __init__(self, steps: Generator[float, None, FloatArray]) -> None:
-        self._steps = steps
-
-    def __iter__(self) -> Generator[float, None, None]:
-        self.value = yield from self._steps
+Lists = tuple[list[TrainingVolume], list[TrainingVolume]]
 
 
-def _state_of(path: Path) -> dict[str, torch.Tensor]:
-    """Return the weights of a model."""
-    return dict(read_checkpoint(path).state)
+@dataclass
+class _Alone:
+    """A training in rounds, and how far it is."""
+
+    recipe: Recipe
+    folder: Path
+    train: Train
+    device: str
+    resume: bool
+    stop: threading.Event
+    command: str
+    started: float = field(default_factory=time.perf_counter)
+    earlier_s: float = 0.0
+    done: int = 0
+    method: str = FIRST_ESTIMATE
+    weights: str | None = None
+    initial: dict[str, torch.Tensor] | None = None
+
+    def begin(self) -> None:
+        """Write the recipe, and start from the weights that it names."""
+        from zenhance.training.loop import RECIPE_FILE
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.resume:
+            write_bytes(self.folder / RECIPE_FILE, self.recipe.to_yaml().encode(), overwrite=False)
+        if self.recipe.start:
+            self._start_from(find_weights(self.recipe.method, self.recipe.start))
+
+    def _start_from(self, path: Path) -> None:
+        checkpoint = read_checkpoint(path)
+        if checkpoint.card.method != self.recipe.method:
+            raise CheckpointError(f'the model "{path.name}" belongs to the method {checkpoint.card.method}, not to {self.recipe.method}')
+        self.method, self.weights, self.initial = self.recipe.method, str(path), dict(checkpoint.state)
+
+    def finished(self) -> TrainResult | None:
+        """Take up the rounds that an earlier sitting finished; return what the last of them gave."""
+        from zenhance.training.loop import TrainResult
+
+        result: TrainResult | None = None
+        while self.resume and self.done < self.recipe.rounds and (path := self._kept(self.done)).is_file():
+            card = read_checkpoint(path).card
+            result = TrainResult(path, card, f"all {self.recipe.rounds} rounds were done before", ())
+            self.earlier_s += card.seconds
+            self._start_from(path)
+            self.done += 1
+        return result
+
+    def _kept(self, number: int) -> Path:
+        """Return where the model of a finished round lies."""
+        return self.folder / f"round_{number + 1}{SUFFIX}"
+
+    def told(self, steps: Generator[float, None, T], number: int, first: float, last: float) -> Generator[TrainProgress, None, T]:
+        """Pass on steps of getting ready as progress of a round, from one share of it to another."""
+        from zenhance.training.loop import TrainProgress
+
+        try:
+            while True:
+                try:
+                    share = next(steps)
+                except StopIteration as end:
+                    value: T = end.value
+                    return value
+                at = (number + first + (last - first) * share) / self.recipe.rounds
+                yield TrainProgress("data", number * (self.recipe.steps // self.recipe.rounds), self.recipe.steps, at, None)
+        finally:
+            steps.close()
+
+    def round(self, number: int, lists: Lists) -> Generator[TrainProgress, None, TrainResult]:
+        """Train on the pairs of a round, and keep its model for the next one."""
+        from zenhance.training.loop import RECIPE_FILE
+
+        place, began = self.folder / f"round_{number + 1}", time.perf_counter()
+        again = self.resume and (place / RECIPE_FILE).is_file()
+        # The time that is left differs from sitting to sitting, but a state belongs to the recipe that it was made with.
+        part = load_recipe(str(place / RECIPE_FILE)) if again else _round(self.recipe, number, self.earlier_s + began - self.started)
+        inner = self.train(
+            part, place, volumes=lists, device=self.device, initial=self.initial, resume=again, stop=self.stop, command=self.command
+        )
+        result = yield from _counted(inner, self.recipe, number)
+        self.earlier_s += max(0.0, result.card.seconds - (time.perf_counter() - began)) if again else 0.0
+        if not self.stop.is_set():
+            self._start_from(write_bytes(self._kept(number), result.path.read_bytes(), overwrite=True))
+        return result
+
+
+def _made(run: _Alone, columns: Sequence[Column], number: int) -> Generator[TrainProgress, None, Lists]:
+    """Estimate the specimen in each column and measure it again; give up between two steps where the user stops."""
+    train_on: list[TrainingVolume] = []
+    held: list[TrainingVolume] = []
+    for index, column in enumerate(columns):
+        first, last = (READY_SHARE * (index + part) / len(columns) for part in (0, 1))
+        middle = 0.7 * last + 0.3 * first
+        seed = run.recipe.seed * 1009 + number * len(columns) + index
+        made = run.told(estimate_steps(run.method, run.weights, column, run.device, run.recipe.seed), number, first, middle)
+        estimate = yield from _unless(run.stop, made)
+        if estimate is None:
+            break
+        pairs = yield from _unless(run.stop, run.told(pair_steps(column, estimate, seed), number, middle, last))
+        if pairs is None:
+            break
+        train_on += pairs[0]
+        held.append(pairs[1])
+    return train_on, held
+
+
+def _unless(stop: threading.Event, steps: Generator[TrainProgress, None, T]) -> Generator[TrainProgress, None, T | None]:
+    """Pass on steps until they end or the user stops; None where the user did."""
+    try:
+        while not stop.is_set():
+            try:
+                progress = next(steps)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            yield progress
+        return None
+    finally:
+        steps.close()
 
 
 def _round(recipe: Recipe, number: int, spent_s: float) -> Recipe:
     """Return the recipe of one round: its share of the steps, and of the minutes that are left."""
     left = recipe.rounds - number
     minutes = None if recipe.minutes is None else max(0.02, (recipe.minutes - spent_s / 60) / left)
-    return recipe.model_copy(update={"steps": max(1, recipe.steps // recipe.rounds), "minutes": minutes, "seed": recipe.seed + number})
+    steps = max(1, recipe.steps // recipe.rounds)
+    return recipe.model_copy(update={"steps": steps, "minutes": minutes, "seed": recipe.seed + number})
 
 
 def _counted(
@@ -278,7 +271,20 @@ def _counted(
             left = progress.seconds_left
             rounds_left = recipe.rounds - number
             whole = None if left is None or progress.fraction >= 1 else left * (rounds_left - progress.fraction) / (1 - progress.fraction)
-            fraction = (number + 0.1 + 0.9 * progress.fraction) / recipe.rounds
-            yield replace(progress, step=before + progress.step, steps=recipe.steps, fraction=min(1.0, fraction), seconds_left=whole)
+            fraction = (number + READY_SHARE + (1 - READY_SHARE) * progress.fraction) / recipe.rounds
+            yield replace(
+                progress,
+                step=before + progress.step,
+                steps=recipe.steps,
+                fraction=min(1.0, fraction),
+                seconds_left=whole,
+                validation=None if progress.validation is None else _of_estimate(progress.validation),
+            )
     finally:
         steps.close()
+
+
+def _of_estimate(found: Validation) -> Validation:
+    """Return a validation whose picture does not call the estimate a truth."""
+    names = {"truth": "estimate"}
+    return replace(found, preview={names.get(name, name): picture for name, picture in found.preview.items()})

@@ -29,6 +29,7 @@ from zenhance.contract.spec import LearningMethod
 from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError, MethodError, RecipeError
 from zenhance.tiling.device import choose_device, release_memory
+from zenhance.training.alone import alone_steps, learns_alone
 from zenhance.training.board import Board
 from zenhance.training.data import TrainingVolume, load_volumes
 from zenhance.training.files import write_bytes
@@ -186,13 +187,9 @@ def train_steps(
     chosen = choose_device(device).name
     yield TrainProgress("data", 0, recipe.steps, 0.0, None)
     volumes = volumes if volumes is not None else load_volumes(recipe)
-    learner = _learning(recipe.method).learner()
-    if learner.needs_truth(recipe.architecture) and all(volume.truth is None for volume in volumes[0]):
-        from zenhance.training.alone import alone_steps
-
-        folder.mkdir(parents=True, exist_ok=True)
-        options = {"resume": resume, "stop": stop, "command": command}
-        return (yield from alone_steps(recipe, folder, _once_each(volumes), train_steps, device=chosen, **options))
+    if learns_alone(recipe, volumes[0]):
+        everything = _once_each(volumes)
+        return (yield from alone_steps(recipe, folder, everything, train_steps, device=chosen, resume=resume, stop=stop, command=command))
     run = _begin(recipe, folder, resume, chosen, volumes, _initial(recipe) if initial is None else initial)
     try:
         ended = yield from _loop(run, stop)
