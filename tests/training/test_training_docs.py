@@ -45,4 +45,4 @@ def test_the_names_of_recipes_on_the_page_exist() -> None:
     from zenhance.training.recipe import load_recipe
 
     for wanted in re.findall(r"zenhance train (?!my_)(\w+)", PAGE):
-        assert load_recipe(wanted).method in ("srcnn", "rdn")
+        assert load_recipe(wanted).method in ("srcnn", "rdn", "dqlr")

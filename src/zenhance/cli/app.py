@@ -80,7 +80,12 @@ def enhance(
     ] = None,
     device: Device = None,
     tile: Annotated[str | None, text_option("Z,Y,X", "Largest tile in pixels; default planned from free memory.")] = None,
-    weights: Annotated[str | None, text_option("NAME|PATH", "Learnt weights; default those that come with the method.")] = None,
+    weights: Annotated[
+        str | None, text_option("NAME|PATH", "Learnt weights, or none with --learn; default those that come with the method.")
+    ] = None,
+    learn: Annotated[
+        str | None, text_option("TIME", "Learn from the image itself first, such as 10min, 600s or 1h; default it does not learn.")
+    ] = None,
     seed: Annotated[str | None, text_option("N", "Seed of random draws, 0 or more; default 0.")] = None,
     dtype: Annotated[str | None, text_option("float32|input", "Pixel type of the result; default float32.")] = None,
     request: Annotated[
@@ -101,7 +106,7 @@ def enhance(
 
     session = replace(context.obj, json_wanted=json_line)
     typed = RequestOptions(
-        method, set_, voxel_size, axes, channel, crop, psf, background, device, weights, seed, dtype, statistics, tile
+        method, set_, voxel_size, axes, channel, crop, psf, background, device, weights, learn, seed, dtype, statistics, tile
     )  # fmt: skip
     options = RunOptions(overwrite, parse_whole("--series", series), assess or report is not None)
     typed.given()

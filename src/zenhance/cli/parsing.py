@@ -11,9 +11,10 @@ from typing import Any
 
 from zenhance.errors import RecipeError, StackError
 
-__all__ = ["parse_axes", "parse_crop", "parse_number", "parse_settings", "parse_tile", "parse_voxel_size", "parse_whole"]
+__all__ = ["parse_axes", "parse_crop", "parse_minutes", "parse_number", "parse_settings", "parse_tile", "parse_voxel_size", "parse_whole"]
 
 Span = tuple[int | None, int | None]
+_MINUTES = {"minutes": 1.0, "min": 1.0, "s": 1 / 60, "h": 60.0}
 
 
 def _quoted(text: str) -> str:
@@ -53,6 +54,25 @@ def parse_number(option: str, text: str) -> float:
     if not math.isfinite(number):
         raise RecipeError(f"{option} is {_quoted(text)}, allowed is a finite number; for example {option} 100")
     return number
+
+
+def parse_minutes(option: str, text: str) -> float:
+    """Read a time such as ``10min``, ``600s`` or ``1h`` as minutes; a plain number is minutes.
+
+    Raises
+    ------
+    RecipeError
+        It is none.
+    """
+    plain = text.strip().lower()
+    unit = next((unit for unit in _MINUTES if plain.endswith(unit)), "")
+    try:
+        minutes = float(plain.removesuffix(unit)) * _MINUTES[unit] if unit else float(plain)
+    except ValueError:
+        minutes = math.nan
+    if not (math.isfinite(minutes) and minutes > 0):
+        raise RecipeError(f"{option} is {_quoted(text)}, allowed is a time above 0 in min, s or h; for example {option} 10min")
+    return minutes
 
 
 def parse_voxel_size(text: str) -> tuple[float | None, ...]:

@@ -7,7 +7,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zenhance.cli.parsing import parse_axes, parse_crop, parse_number, parse_settings, parse_tile, parse_voxel_size, parse_whole
+from zenhance.cli.parsing import (
+    parse_axes,
+    parse_crop,
+    parse_minutes,
+    parse_number,
+    parse_settings,
+    parse_tile,
+    parse_voxel_size,
+    parse_whole,
+)
 from zenhance.cli.paths import OUTPUT_SUFFIXES
 from zenhance.errors import ReadError, WriteError
 
@@ -33,6 +42,7 @@ class RequestOptions:
     background: str | None = None
     device: str | None = None
     weights: str | None = None
+    learn: str | None = None
     seed: str | None = None
     dtype: str | None = None
     statistics: str | None = None
@@ -59,6 +69,7 @@ _PARSED: Mapping[str, Any] = {
     "axes": ("axes", parse_axes),
     "channel": ("channel", lambda text: parse_whole("--channel", text)),
     "background": ("background", lambda text: parse_number("--background", text)),
+    "learn": ("learn_minutes", lambda text: parse_minutes("--learn", text)),
     "seed": ("seed", lambda text: parse_whole("--seed", text)),
     "crop": ("crop", _crop_fields),
     "tile": ("tile_px", parse_tile),

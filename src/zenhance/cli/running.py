@@ -176,6 +176,7 @@ def _record(job: Job, targets: dict[str, Path], provenance: Provenance, verdict:
         "device": provenance.device,
         "device_reason": provenance.device_reason,
         "warnings": list(provenance.warnings),
+        **({"learnt": provenance.notes["learnt"]} if "learnt" in provenance.notes else {}),
         **({} if verdict is None else _verdict_record(verdict, job)),
         "provenance": {
             "version": provenance.version,
@@ -194,6 +195,9 @@ def _print_result(record: dict[str, Any]) -> None:
     for warning in record["warnings"]:
         print(f"zenhance: warning: {warning}", file=sys.stderr)
     print(f"{record['output']}  ({format_seconds(record['seconds'])}, {record['device']})", flush=True)
+    if "learnt" in record:
+        model, seconds = record["learnt"]["model"], record["learnt"]["seconds"]
+        print(f"learnt in {format_seconds(seconds)}: {model}; without learning again: --weights {model}", flush=True)
     if "assessment" in record:
         print(f"{record['assessment']['verdict']}: {record['assessment']['headline']}", flush=True)
 

@@ -132,12 +132,30 @@ def _load(recipe: Recipe, reporter: Reporter) -> Volumes:
         try:
             name, share = next(steps)
         except StopIteration as done:
+            if _is_alone(recipe, done.value):
+                reporter.line(_alone_line(recipe, done.value))
+                return done.value  # type: ignore[no-any-return]
             train, held = _apart(done.value, recipe)
             both = sum(any(volume is other for other in train) for volume in held)
             note = f"; {both} of them in both, too small to be divided, so the validation flatters" if both else ""
             reporter.line(f"  {_counted(len(train), 'volume')} to train on, {len(held)} to validate on{note}")
             return train, held
         reporter.update(_Shown("data", share, None, name))
+
+
+def _is_alone(recipe: Recipe, volumes: Volumes) -> bool:
+    from zenhance.training.alone import learns_alone
+
+    return learns_alone(recipe, volumes[0])
+
+
+def _alone_line(recipe: Recipe, volumes: Volumes) -> str:
+    """Say how many volumes are learnt from without a truth, and with which point spread function."""
+    from zenhance.training.columns import psf_of
+
+    train, held = volumes
+    count = len(train) + (0 if held is train else len(held))
+    return f"  {_counted(count, 'volume')} to learn from, without a truth\n  PSF: {psf_of(train[0], recipe.data.psf).describe()}"
 
 
 def _apart(volumes: Volumes, recipe: Recipe) -> Volumes:
@@ -221,17 +239,20 @@ def _kept_or_gone(run: TrainRun) -> Iterator[None]:
     except OutputExistsError:
         raise
     except BaseException as error:
-        if (run.folder / STATE_FILE).exists():
+        if any(run.folder.rglob(STATE_FILE)):
             if isinstance(error, KeyboardInterrupt):
                 raise RunCancelled(
                     f'the training was interrupted; go on with it from its last validation in "{run.folder}" by --resume'
                 ) from None
             raise
         if not run.resume:
-            (run.folder / RECIPE_FILE).unlink(missing_ok=True)
-            if not existed:
-                with contextlib.suppress(OSError):
-                    run.folder.rmdir()
+            # Of several rounds, each has a folder of its own.
+            places = [path.parent for path in sorted(run.folder.glob(f"*/{RECIPE_FILE}"))] if not existed else []
+            for place in (*places, run.folder):
+                (place / RECIPE_FILE).unlink(missing_ok=True)
+                if not existed:
+                    with contextlib.suppress(OSError):
+                        place.rmdir()
         raise
 
 

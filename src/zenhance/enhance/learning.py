@@ -255,7 +255,7 @@ def _recipe(plan: RunPlan, request: EnhanceRequest, begin: _Start) -> Recipe:
         "name": _free_name(_wanted_name(request.method, stack)),
         "description": f'Learnt from "{stack.name}" alone in {minutes:g} min, beginning from {begin.words}.',
         "architecture": base.architecture if begin.card is None else begin.card.architecture,
-        "data": Data(stacks=(str(stack.path or stack.name),), psf=request.psf),
+        "data": Data(stacks=(stack.path.name if stack.path else stack.name,), psf=request.psf),
         "patch_px": _patch_px(stack, base.patch_px, registry.load(request.method).spec.size_multiple),
         "steps": NEVER * base.rounds,
         "patience": NEVER,
@@ -346,7 +346,6 @@ def _account(stack: Stack, entry: WeightsEntry, card: Card, begin: _Start, clock
     notes = {
         "model": entry.name,
         "weights_sha256": hashlib.sha256(entry.path.read_bytes()).hexdigest(),
-        "path": str(entry.path),
         "from": stack.path.name if stack.path else stack.name,
         "minutes": clock.minutes,
         "seconds": round(clock.spent_s(), 1),
