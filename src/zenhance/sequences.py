@@ -19,14 +19,26 @@ from torch.nn.functional import conv2d
 from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.contract.learning import Batch, Scaling
 from zenhance.contract.settings import validate
-from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
+from zenhance.contract.spec import FloatArray, MethodContext, PsfLike, TileGenerator
 from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.nets.dqlr import Dqlr, reach_px, restore_sequence
 from zenhance.nets.quantiser import perplexity
+from zenhance.physics.blur import Blur, PsfKernels
+from zenhance.solvers.agreement import agreed
+from zenhance.solvers.schedule import CameraModel
 from zenhance.supervised import load_network, voxel_warnings
 
-__all__ = ["MOST_REACH_PX", "DqlrArchitecture", "SequenceLearner", "SequenceRestorer", "prepare_sequences", "structural_dissimilarity"]
+__all__ = [
+    "MOST_REACH_PX",
+    "Agreement",
+    "DqlrArchitecture",
+    "SequenceLearner",
+    "SequenceRestorer",
+    "SequenceSettings",
+    "prepare_sequences",
+    "structural_dissimilarity",
+]
 
 Triple = tuple[int, int, int]
 MOST_REACH_PX = 96
@@ -172,6 +184,48 @@ class SequenceLearner:
         return enhanced[:, measured.shape[1] // 2][:, None]
 
 
+@dataclass(frozen=True, slots=True)
+class SequenceSettings:
+    """What a request asks of the run.
+
+    Parameters
+    ----------
+    default_weights : str
+        Name of the weights to use where the request names none.
+    agreement : float
+        How far the result is brought back to the measurement, 0 ... 1 (:func:`zenhance.solvers.agreement.agreed`); for a network that
+        learnt sharp specimens.
+    with_codes : bool
+        Whether the words used are an output too.
+    """
+
+    default_weights: str
+    agreement: float
+    with_codes: bool
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How to bring a tile back to its measurement."""
+
+    psf: PsfLike
+    voxel_size_um: tuple[float, float, float]
+    camera: CameraModel
+    strength: float
+
+    def __call__(self, estimate: Tensor, measured: Tensor) -> Tensor:
+        """Return the tile (Z, Y, X) after the step, in grey values."""
+        shape = (measured.shape[0], measured.shape[1], measured.shape[2])
+        blur = Blur.from_psf(cast(PsfKernels, self.psf), self.voxel_size_um, shape, str(measured.device))
+        return agreed(estimate, measured, blur, self.camera, self.strength)
+
+    @property
+    def radius_px(self) -> Triple:
+        """How far it looks: there with the PSF, and back."""
+        z, y, x = self.psf.radius_px(self.voxel_size_um)
+        return (2 * z, 2 * y, 2 * x)
+
+
 @dataclass
 class SequenceRestorer:
     """A network made ready for one volume."""
@@ -182,6 +236,7 @@ class SequenceRestorer:
     halo_px: Triple
     words: int
     with_codes: bool
+    agreement: Agreement | None
     notes: dict[str, Any]
     curves: dict[str, list[float]] = field(default_factory=dict)
     use: list[Tensor] = field(default_factory=list)
@@ -192,6 +247,9 @@ class SequenceRestorer:
         enhanced, index = yield from restore_sequence(self.network, stack)
         self._count(index)
         found = {"enhanced": self.scaling.inverse(enhanced.cpu().numpy())}
+        if self.agreement is not None:
+            estimate = torch.from_numpy(found["enhanced"]).to(self.device)
+            found["enhanced"] = self.agreement(estimate, torch.from_numpy(tile).to(self.device)).cpu().numpy()
         if self.with_codes:
             found["codes"] = self._labels(index)
         return found
@@ -221,19 +279,17 @@ def _effective(counts: Tensor) -> float:
     return float(torch.exp(-(used * used.log()).sum()))
 
 
-def prepare_sequences(
-    method: str, default_weights: str, context: MethodContext, *, with_codes: bool
-) -> Generator[float, None, SequenceRestorer]:
+def prepare_sequences(method: str, wanted: SequenceSettings, context: MethodContext) -> Generator[float, None, SequenceRestorer]:
     """Load weights and make the network ready for a volume.
 
     Parameters
     ----------
-    method, default_weights : str
-        Names for the search of the weights; ``context.weights`` is the request's name or path, or None.
+    method : str
+        Name for the search of the weights; ``context.weights`` is the request's name or path, or None.
+    wanted : SequenceSettings
+        What the request asks for.
     context : MethodContext
         The volume.
-    with_codes : bool
-        Whether the words used are an output too.
 
     Raises
     ------
@@ -241,7 +297,7 @@ def prepare_sequences(
         There are no such weights, or they belong to another method.
     """
     yield 0.0
-    checkpoint = read_checkpoint(find_weights(method, context.weights, default_weights))
+    checkpoint = read_checkpoint(find_weights(method, context.weights, wanted.default_weights))
     if checkpoint.card.method != method:
         raise CheckpointError(f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, not to {method}')
     yield 0.5
@@ -250,5 +306,17 @@ def prepare_sequences(
     a = cast(DqlrArchitecture, network.architecture)
     reach = reach_px(a.stride, a.blocks, a.recurrence != "none")
     notes = {"model": checkpoint.card.name, "weights_sha256": checkpoint.sha256, "warnings": voxel_warnings(context, checkpoint)}
-    halo = (context.shape_px[0], reach, reach)
-    return SequenceRestorer(network, Scaling.of(context.statistics), context.device, halo, a.words, with_codes, notes)
+    notes["deblurs"] = a.target == "truth"
+    agreement = _agreement(a, wanted, context)
+    around = (0, 0, 0) if agreement is None else agreement.radius_px
+    halo = (context.shape_px[0], reach + around[1], reach + around[2])
+    return SequenceRestorer(network, Scaling.of(context.statistics), context.device, halo, a.words, wanted.with_codes, agreement, notes)
+
+
+def _agreement(architecture: DqlrArchitecture, wanted: SequenceSettings, context: MethodContext) -> Agreement | None:
+    """Return the step towards the measurement; a network that repeats what was measured, blur and all, has none."""
+    if not wanted.agreement or architecture.target == "measured" or context.psf is None or context.noise is None:
+        return None
+    noise = context.noise
+    camera = CameraModel(context.statistics.background, noise.gain, noise.offset, noise.read_noise)
+    return Agreement(context.psf, context.voxel_size_um, camera, wanted.agreement)

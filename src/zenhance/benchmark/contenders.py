@@ -15,7 +15,7 @@ from zenhance.benchmark.sample import CANDIDATES
 from zenhance.benchmark.scenes import trained_on_test
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodSpec
-from zenhance.contract.weights import list_weights
+from zenhance.contract.weights import WeightsEntry, list_weights
 from zenhance.errors import MethodError
 
 __all__ = ["Contender", "list_contenders", "select"]
@@ -106,8 +106,13 @@ def _of_models(spec: MethodSpec, own_models: bool) -> list[Contender]:
         seen = trained_on_test(entry.card)
         note = f"it was trained on test stacks ({', '.join(seen)}), so its figures are worthless" if seen else ""
         title = f"{spec.title}, {entry.name}" if entry.ships else f"{spec.title}, {entry.name} (own)"
-        rows.append(Contender(entry.name, title, spec.name, settings, str(entry.path), scale, spec.deblurs, note))
+        rows.append(Contender(entry.name, title, spec.name, settings, str(entry.path), scale, deblurs(spec, entry), note))
     return rows
+
+
+def deblurs(spec: MethodSpec, entry: WeightsEntry) -> bool:
+    """Return whether a model takes blur away; one that learnt to repeat what was measured does not."""
+    return spec.deblurs and entry.card.architecture.get("target") != "measured"
 
 
 def select(contenders: Sequence[Contender], wanted: Sequence[str]) -> tuple[Contender, ...]:

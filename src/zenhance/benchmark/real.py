@@ -18,7 +18,7 @@ from scipy import ndimage
 from zenhance.assess.depth import DepthFigures, contrast_by_depth, depth_below_surface, find_surface
 from zenhance.assess.photons import Camera
 from zenhance.assess.reblur import FAIL_SHARE, WARN_SHARE, Grade, ReblurReport, reblur_check, width_range_of
-from zenhance.benchmark.contenders import IDENTITY, Contender
+from zenhance.benchmark.contenders import IDENTITY, Contender, deblurs
 from zenhance.benchmark.machine import Machine, describe_machine
 from zenhance.benchmark.sample import CANDIDATES
 from zenhance.contract import registry
@@ -97,7 +97,7 @@ def real_contenders() -> tuple[Contender, ...]:
 
 def _other_models(spec: MethodSpec) -> list[Contender]:
     return [
-        Contender(entry.name, f"{spec.title}, {entry.name}", spec.name, weights=str(entry.path), deblurs=spec.deblurs)
+        Contender(entry.name, f"{spec.title}, {entry.name}", spec.name, weights=str(entry.path), deblurs=deblurs(spec, entry))
         for entry in list_weights(spec.name)
         if entry.ships and entry.name != spec.default_weights and int(entry.card.architecture.get("scale", 1)) == 1
     ]

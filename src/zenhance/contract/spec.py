@@ -207,6 +207,8 @@ class MethodSpec:
         Tells the output scale from the settings, where it depends on them.
     outputs_of : callable, optional
         Tells which of the outputs there are with these settings, where it depends on them.
+    deblurs_of : callable, optional
+        Tells whether it takes blur away with these settings, where it depends on them.
     dimensions_of : callable, optional
         Tells 2 or 3 from the settings, where some of them work on each plane by itself.
     prepare_cost : float
@@ -236,6 +238,7 @@ class MethodSpec:
     learns: Literal["no", "pairs", "own_stack"] = "no"
     output_scale_of: Callable[[Any], Triple] | None = None
     outputs_of: Callable[[Any], tuple[OutputSpec, ...]] | None = None
+    deblurs_of: Callable[[Any], bool] | None = None
     dimensions_of: Callable[[Any], int] | None = None
     prepare_cost: float = 0.0
     default_weights: str = ""
@@ -254,6 +257,10 @@ class MethodSpec:
     def weights(self, parameters: Any) -> str:
         """Return the name of the weights to use with these settings where the request names none."""
         return self.default_weights if self.default_weights_of is None else self.default_weights_of(parameters)
+
+    def deblurs_with(self, parameters: Any) -> bool:
+        """Return whether the method takes blur away with these settings."""
+        return self.deblurs if self.deblurs_of is None else self.deblurs_of(parameters)
 
     def dimensions(self, parameters: Any) -> int:
         """Return 2 where planes are enhanced each by itself with these settings, so that the step along z does not matter; else 3."""

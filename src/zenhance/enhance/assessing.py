@@ -113,7 +113,7 @@ def _cropped(stack: Stack | None, raw: Stack, request: EnhanceRequest) -> Stack 
 
 def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) -> Assessment:
     request = known.request
-    deblurred = _deblurs(request) if known.deblurred is None else known.deblurred
+    deblurred = _deblurs(request, known.notes) if known.deblurred is None else known.deblurred
     psf, noise = psf_for(before, request, c), _noise(before, request, t, c)
     count = before.size("T") * before.size("C")
     freedom = float(known.notes.get("freedom" if count == 1 else f"freedom[{t * before.size('C') + c}]", 0.0))
@@ -131,10 +131,13 @@ def _noise(before: Stack, request: EnhanceRequest, t: int, c: int) -> PoissonGau
     return measure_noise(readers, statistics)
 
 
-def _deblurs(request: EnhanceRequest) -> bool:
-    """Tell whether the method takes blur away; of one that is not installed this is expected."""
+def _deblurs(request: EnhanceRequest, notes: Mapping[str, Any]) -> bool:
+    """Tell whether the method took blur away, by its own account or by its settings; of one that is not installed this is expected."""
+    said = [value for name, value in notes.items() if name.partition("[")[0] == "deblurs"]
+    if said:
+        return all(said)
     try:
-        return registry.load(request.method).spec.deblurs
+        return registry.load(request.method).spec.deblurs_with(request.parameters())
     except MethodError:
         return True
 

@@ -27,6 +27,13 @@ class DqlrParameters(MethodParameters):
     preset: Literal["dqlr", "paper"] = Field(
         "dqlr", description="dqlr sharpens and denoises; paper is the published form, which learnt to repeat what was measured"
     )
+    agreement: float = Field(
+        0.75,
+        ge=0.0,
+        le=1.0,
+        description="how far the result is brought back to what was measured, as the PSF predicts it; 0 is what the network drew",
+        json_schema_extra={"unit": ""},
+    )
     codes: bool = Field(
         False,
         description="also give a label layer: which word of the first dictionary stands where",
@@ -46,6 +53,10 @@ def _outputs(parameters: DqlrParameters) -> tuple[OutputSpec, ...]:
     return (_ENHANCED, _CODES) if parameters.codes else (_ENHANCED,)
 
 
+def _deblurs(parameters: DqlrParameters) -> bool:
+    return parameters.preset != "paper"
+
+
 class Dqlr:
     """DQLR as a method."""
 
@@ -57,6 +68,8 @@ class Dqlr:
         consumes="sequence",
         outputs=(_ENHANCED, _CODES),
         outputs_of=_outputs,
+        deblurs_of=_deblurs,
+        needs_psf=True,
         size_multiple=(1, 4, 4),
         bytes_per_voxel=700,
         learns="own_stack",
@@ -67,7 +80,8 @@ class Dqlr:
 
     def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
         """Return the largest halo any network of this method needs: all planes, since the recurrence goes through them."""
-        return (shape_px[0], MOST_REACH_PX, MOST_REACH_PX)
+        _, y, x = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
+        return (shape_px[0], MOST_REACH_PX + 2 * y, MOST_REACH_PX + 2 * x)
 
     def learner(self) -> SequenceLearner:
         """Return how it learns."""
@@ -77,10 +91,11 @@ class Dqlr:
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
         """Load the weights."""
-        from zenhance.sequences import prepare_sequences
+        from zenhance.sequences import SequenceSettings, prepare_sequences
 
         parameters: DqlrParameters = context.parameters
-        prepared = yield from prepare_sequences(self.spec.name, self.spec.weights(parameters), context, with_codes=parameters.codes)
+        wanted = SequenceSettings(WEIGHTS[parameters.preset], parameters.agreement, parameters.codes)
+        prepared = yield from prepare_sequences(self.spec.name, wanted, context)
         return prepared
 
 
