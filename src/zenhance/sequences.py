@@ -305,7 +305,8 @@ def prepare_sequences(method: str, wanted: SequenceSettings, context: MethodCont
     network = cast(Dqlr, load_network(checkpoint, learner, context.device).eval())
     a = cast(DqlrArchitecture, network.architecture)
     reach = reach_px(a.stride, a.blocks, a.recurrence != "none")
-    notes = {"model": checkpoint.card.name, "weights_sha256": checkpoint.sha256, "warnings": voxel_warnings(context, checkpoint)}
+    notes: dict[str, Any] = {"model": checkpoint.card.name, "weights_sha256": checkpoint.sha256}
+    notes["warnings"] = voxel_warnings(context, checkpoint)
     notes["deblurs"] = a.target == "truth"
     agreement = _agreement(a, wanted, context)
     around = (0, 0, 0) if agreement is None else agreement.radius_px
