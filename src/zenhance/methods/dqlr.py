@@ -71,7 +71,7 @@ class Dqlr:
         deblurs_of=_deblurs,
         needs_psf=True,
         size_multiple=(1, 4, 4),
-        bytes_per_voxel=700,
+        bytes_per_voxel=220,
         learns="own_stack",
         default_weights=WEIGHTS["dqlr"],
         default_weights_of=_weights,

@@ -182,7 +182,9 @@ class Dqlr(nn.Module):
         predicted: int = 2,
     ) -> None:
         super().__init__()
-        self.window, self.stride, self.levels = window, stride, levels
+        self.window, self.stride, self.levels, self.features = window, stride, levels, features
+        # So many latents to each side have a say in what the encoder makes of a place, and in what the generator makes of it.
+        self.margin = blocks + 2
         self.predicted = predicted if recurrence != "none" else 0
         self.encoder = _Encoder(window, features, inner, blocks, stride)
         ways = {"none": 0, "forward": 1, "both": 2}[recurrence]
@@ -272,6 +274,44 @@ def reach_px(stride: int, blocks: int, recurrent: bool) -> int:
     return latent * stride + -(-fine // stride) * stride + stride
 
 
+Cuts = list[tuple[int, int]]
+
+
+def _correlated(network: Dqlr, latents: Tensor, cuts: Cuts, strips: Cuts) -> Generator[float, None, Tensor]:
+    """Go through latents (Z, features, y, x) in the network's directions; return what it keeps of every slice (Z, ways hidden, y, x).
+
+    Parameters
+    ----------
+    cuts, strips : list of tuple of int
+        Slices, and rows, to take at once: first and behind the last.
+
+    Yields
+    ------
+    float
+        From 0.3 to 0.6.
+    """
+    ways = network.recurrences
+    if not ways:
+        return latents
+    depth, _, rows, columns = latents.shape
+    joined = latents.new_empty((depth, sum(way.hidden for way in ways), rows, columns)).contiguous(memory_format=torch.channels_last)
+    done, steps = 0, len(ways) * len(cuts) * len(strips)
+    for number, way in enumerate(ways):
+        kept = slice(number * way.hidden, (number + 1) * way.hidden)
+        for top, bottom in strips:
+            low, high = max(0, top - 1), min(rows, bottom + 1)
+            state = network.begin(latents[:1, :, top:bottom], way.hidden)
+            for first, last in cuts if number == 0 else cuts[::-1]:
+                entering = way.prepare(latents[first:last, :, low:high])[:, :, top - low : bottom - low]
+                order = range(first, last) if number == 0 else range(last - 1, first - 1, -1)
+                for i in order:
+                    state = way.step(entering[i - first : i - first + 1], state)
+                    joined[i, kept, top:bottom] = state[0]
+                done += 1
+                yield 0.3 + 0.3 * done / steps
+    return joined
+
+
 def restore_sequence(network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18) -> Generator[float, None, tuple[Tensor, Tensor]]:
     """Enhance a whole stack slice by slice; a generator, so that it can be stopped in between.
 
@@ -282,7 +322,7 @@ def restore_sequence(network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18) 
     stack : Tensor (Z, Y, X)
         Scaled, on the network's device; Y and X multiples of the stride.
     pixels_at_once : int
-        Slices are batched up to this many pixels.
+        Slices are batched up to this many pixels, and larger ones are taken in strips.
 
     Yields
     ------
@@ -296,31 +336,28 @@ def restore_sequence(network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18) 
         The words used; int64.
     """
     depth, height, width = stack.shape
-    many = max(1, pixels_at_once // (height * width))
+    stride, rows = network.stride, height // network.stride
+    many, tall = max(1, pixels_at_once // (height * width)), max(1, pixels_at_once // (stride * width))
     cuts = [(first, min(first + many, depth)) for first in range(0, depth, many)]
+    strips = [(top, min(top + tall, rows)) for top in range(0, rows, tall)]
+    parts = [(first, last, top, bottom) for first, last in cuts for top, bottom in strips]
     with torch.inference_mode():
-        states: list[list[Tensor]] = [[] for _ in network.recurrences]
-        latents = []
-        for first, last in cuts:
-            latents.append(network.encode(stack[None], first, last)[0])
-            yield 0.3 * last / depth
-        for number, way in enumerate(network.recurrences):
-            state = network.begin(latents[0][:1], way.hidden)
-            found: list[Tensor] = []
-            parts = latents if number == 0 else latents[::-1]
-            for part in parts:
-                entering = way.prepare(part)
-                order = range(len(part)) if number == 0 else range(len(part) - 1, -1, -1)
-                for i in order:
-                    state = way.step(entering[i : i + 1], state)
-                    found.append(state)
-                yield 0.3 + 0.3 * (number + len(found) / depth) / len(network.recurrences)
-            states[number] = found if number == 0 else found[::-1]
-        enhanced, index = [], []
-        for (first, last), latent in zip(cuts, latents, strict=True):
-            joined = torch.cat([torch.cat(way_states[first:last]) for way_states in states], 1) if states else latent
-            vectors, _, words = network.quantise(network.codes(joined))
-            enhanced.append(network.generator(vectors)[:, 0])
-            index.append(words)
-            yield 0.6 + 0.4 * last / depth
-        return torch.cat(enhanced).float(), torch.cat(index)
+        latents = stack.new_empty((depth, network.features, rows, width // stride)).contiguous(memory_format=torch.channels_last)
+        for number, (first, last, top, bottom) in enumerate(parts):
+            low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
+            found = network.encode(stack[None, :, low * stride : high * stride], first, last)[0]
+            latents[first:last, :, top:bottom] = found[:, :, top - low : bottom - low]
+            yield 0.3 * (number + 1) / len(parts)
+        joined = yield from _correlated(network, latents, cuts, strips)
+        del latents
+        enhanced = stack.new_empty(stack.shape, dtype=torch.float32)
+        levels = network.levels if network.quantiser else 0
+        index = torch.empty((depth, levels, rows, width // stride), dtype=torch.int64, device=stack.device)
+        for number, (first, last, top, bottom) in enumerate(parts):
+            low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
+            vectors, _, words = network.quantise(network.codes(joined[first:last, :, low:high]))
+            made = network.generator(vectors)[:, 0]
+            enhanced[first:last, top * stride : bottom * stride] = made[:, (top - low) * stride : (bottom - low) * stride]
+            index[first:last, :, top:bottom] = words[:, :, top - low : bottom - low]
+            yield 0.6 + 0.4 * (number + 1) / len(parts)
+        return enhanced, index
