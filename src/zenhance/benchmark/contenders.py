@@ -18,7 +18,7 @@ from zenhance.contract.spec import MethodSpec
 from zenhance.contract.weights import WeightsEntry, list_weights
 from zenhance.errors import MethodError
 
-__all__ = ["Contender", "list_contenders", "select"]
+__all__ = ["Contender", "deblurs", "list_contenders", "select"]
 
 IDENTITY = "identity"
 
@@ -41,6 +41,8 @@ class Contender:
         Whether the result claims to be free of the microscope's blur, so that the re-blur check blurs it.
     note : str
         What the table has to say of it.
+    learn_minutes : float or None
+        It learns from the stack for so long before it enhances it.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Contender:
     scale: int = 1
     deblurs: bool = True
     note: str = ""
+    learn_minutes: float | None = None
 
 
 def list_contenders(*, own_models: bool = True) -> tuple[Contender, ...]:

@@ -1,4 +1,4 @@
-"""What ``zenhance benchmark quality``, ``domains``, ``real`` and ``models`` do and print."""
+"""What ``zenhance benchmark quality``, ``alone``, ``domains``, ``real`` and ``models`` do and print."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zenhance.benchmark.tables import TextTable
 if TYPE_CHECKING:
     from zenhance.benchmark.quality import QualityReport
 
-__all__ = ["run_domains_benchmark", "run_models_table", "run_quality_benchmark", "run_real_benchmark"]
+__all__ = ["run_alone_benchmark", "run_domains_benchmark", "run_models_table", "run_quality_benchmark", "run_real_benchmark"]
 
 SHEET_NAME = "quality_sheet.png"
 
@@ -72,6 +72,39 @@ def run_quality_benchmark(
     if write_docs:
         files = (*files, *_documented(tables), _save_sheet(report, DOCS_PAGE.parent / "images" / SHEET_NAME))
     show(tuple(tables.values()), record, files, json_line)
+    return files
+
+
+def run_alone_benchmark(
+    out: str | Path | None = None,
+    *,
+    minutes: float = 10.0,
+    quick: bool = False,
+    write_docs: bool = False,
+    json_line: bool = False,
+    device: str = "cpu",
+) -> tuple[Path, ...]:
+    """Let methods learn from a single noisy stack; print the tables and return the files written.
+
+    Parameters
+    ----------
+    out : str or Path, optional
+        Folder for the figures (JSON).
+    minutes : float
+        How long each learns.
+    quick, write_docs, json_line, device
+        As in :func:`run_quality_benchmark`.
+    """
+    from zenhance.benchmark.alone import measure_alone
+    from zenhance.benchmark.quality_tables import by_depth_table, quality_table
+
+    with progress(silent=json_line) as tell:
+        report = measure_alone(minutes, quick=quick, device=device, on_progress=tell)
+    tables = {"alone": quality_table(report), "alone depths": by_depth_table(report)}
+    files = _filed(out, "alone.json", report.record())
+    if write_docs:
+        files = (*files, *_documented(tables))
+    show(tuple(tables.values()), report.record(), files, json_line)
     return files
 
 

@@ -174,7 +174,14 @@ def _produce(contender: Contender, scene: Scene, device: str) -> Filtered:
 def enhance_scene(contender: Contender, scene: Scene, device: str) -> Filtered:
     """Run a method of the registry on a scene; the seconds are those of the whole call."""
     psf = scene.psf_spec if registry.load(str(contender.method)).spec.needs_psf else None
-    request = EnhanceRequest(method=contender.method, settings=dict(contender.settings), weights=contender.weights, psf=psf, device=device)
+    request = EnhanceRequest(
+        method=contender.method,
+        settings=dict(contender.settings),
+        weights=contender.weights,
+        psf=psf,
+        device=device,
+        learn_minutes=contender.learn_minutes,
+    )
     started = time.perf_counter()
     steps = enhance_steps(scene.measured, request)
     while True:

@@ -17,7 +17,7 @@ __all__ = ["benchmark", "sample", "simulate"]
 
 MAX_COUNT = 10_000
 MICROSCOPE = "microscope."
-BENCHMARKS = ("speed", "sample", "quality", "domains", "real", "models")
+BENCHMARKS = ("speed", "sample", "quality", "alone", "domains", "real", "models")
 
 
 def nearest(kind: str, name: str, known: Sequence[str]) -> MethodError:
@@ -119,14 +119,15 @@ def benchmark(
     device: Annotated[str, text_option("auto|cpu|cuda|mps", "Where to compute, except for speed; default cpu.")] = "cpu",
     iterations: Annotated[str, text_option("N", "Iterations of the speed test; default 10.")] = "10",
     repeats: Annotated[str, text_option("N", "Repeats of the speed test; default 5.")] = "5",
+    minutes: Annotated[str, text_option("N", "How long the benchmark alone lets each method learn from the stack; default 10.")] = "10",
     write_docs: Annotated[
         bool, typer.Option("--write-docs", help="Put the tables into the docs folder of a checkout; default off.")
     ] = False,
     json_line: Json = False,
 ) -> None:
-    """Measure speed, or quality: on the bundled sample, on unseen stacks, across domains, or on real stacks."""
+    """Measure speed, or quality: on the bundled sample, on unseen stacks, after learning from one, across domains, or on real stacks."""
     from zenhance.benchmark import command, judging
-    from zenhance.cli.parsing import parse_whole
+    from zenhance.cli.parsing import parse_number, parse_whole
     from zenhance.tiling.device import choose_device
 
     if which not in BENCHMARKS:
@@ -151,6 +152,9 @@ def benchmark(
     elif which == "quality":
         wanted = [word for word in methods.split(",") if word]
         judging.run_quality_benchmark(out, methods=wanted, quick=quick, real=real, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "alone":
+        budget = parse_number("--minutes", minutes)
+        judging.run_alone_benchmark(out, minutes=budget, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "domains":
         judging.run_domains_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
     elif real is not None:
