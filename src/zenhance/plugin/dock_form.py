@@ -14,6 +14,7 @@ from zenhance.errors import RecipeError
 from zenhance.plugin.form import SettingsForm
 from zenhance.plugin.layer_bridge import LayerFacts, read_facts
 from zenhance.plugin.layer_line import LayerLine
+from zenhance.plugin.learn_choice import LearnChoice
 from zenhance.plugin.outlook import duration
 from zenhance.plugin.psf_form import PsfForm, check_psf
 from zenhance.plugin.rows import WheelGuard, add_row, narrow, new_form
@@ -46,6 +47,7 @@ class DockForm(QWidget):
         self.summary = _grey_label(self)
         self.settings: SettingsForm | None = None
         self.weights = WeightsChoice(self)
+        self.learn = LearnChoice(self)
         self.psf = PsfForm(self)
         self.device = QComboBox(self)
         for title, name in _DEVICES:
@@ -61,6 +63,7 @@ class DockForm(QWidget):
         self.method.currentIndexChanged.connect(self._method_changed)
         self.device.currentIndexChanged.connect(self._announce)
         self.weights.changed.connect(self._announce)
+        self.learn.changed.connect(self._learn_edited)
         self.psf.changed.connect(self._announce)
         self.options.changed.connect(self._announce)
         self._show_method()
@@ -79,6 +82,7 @@ class DockForm(QWidget):
         self._settings_place = QVBoxLayout()
         layout.addLayout(self._settings_place)
         layout.addWidget(self.weights)
+        layout.addWidget(self.learn)
         layout.addWidget(self.psf)
         device = new_form()
         add_row(device, "device", narrow(self.device), "where to compute; auto takes a GPU where there is one that can")
@@ -126,6 +130,7 @@ class DockForm(QWidget):
             settings=self.settings.settings(),
             psf=self.psf.spec() if self.psf.isVisibleTo(self) else None,
             weights=self.weights.weights,
+            learn_minutes=self.learn.minutes,
             device=self.device.currentData(),
             **self.source.request_fields(),
             **self.options.request_fields(),
@@ -149,6 +154,7 @@ class DockForm(QWidget):
         if self.settings is not None:
             self.settings.show_settings(request.settings)
         self.source.show_typed(request.axes, request.voxel_size_um)
+        self.learn.show_minutes(request.learn_minutes)
         self.weights.show_weights(request.weights)
         self.psf.show_spec(request.psf)
         if self.device.findData(request.device) < 0:
@@ -169,7 +175,8 @@ class DockForm(QWidget):
         z, y, x = plan.tiles.core_shape_px
         count = len(plan.tiles.tiles) * plan.volumes
         tiles = f"{count} tiles of {z} × {y} × {x}" if count > 1 else "1 tile"
-        self._plan_text = f"{tiles}, {_bytes(plan.working_bytes)} to work in, result {_bytes(plan.result_bytes)}"
+        first = "" if plan.learn_minutes is None else f"learns {plan.learn_minutes:g} min first, "
+        self._plan_text = f"{first}{tiles}, {_bytes(plan.working_bytes)} to work in, result {_bytes(plan.result_bytes)}"
         self._ground_text = ""
         self._write_plan(f"{self._plan_text}; measuring the time…")
 
@@ -210,7 +217,18 @@ class DockForm(QWidget):
         self._settings_place.addWidget(self.settings)
         self.summary.setText(spec.summary)
         self.weights.show_method(spec.name)
-        self.psf.setVisible(spec.needs_psf)
+        self.learn.show_method(spec.learns)
+        self._show_learning()
+
+    def _show_learning(self) -> None:
+        """Ask for what learning needs: a point spread function, and, if the user wants, no weights to begin from."""
+        learns = self.learn.minutes is not None
+        self.weights.offer_random(learns)
+        self.psf.setVisible(learns or registry.load(self.method.currentData()).spec.needs_psf)
+
+    def _learn_edited(self) -> None:
+        self._show_learning()
+        self._announce()
 
     def _layer_changed(self) -> None:
         self.options.forget_crop()

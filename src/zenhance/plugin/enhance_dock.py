@@ -19,12 +19,13 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMainWindow, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from zenhance.enhance import EnhanceRequest, EnhanceResult, enhance_steps, preview_steps
+from zenhance.enhance import EnhanceRequest, EnhanceResult, LearningProgress, Progress, enhance_steps, preview_steps
 from zenhance.errors import ZenhanceError, sentence
 from zenhance.plugin.delivery import add_preview, add_results, result_entries
 from zenhance.plugin.dock_form import DockForm
 from zenhance.plugin.dock_tabs import join_tabs
 from zenhance.plugin.layer_bridge import pixels, set_voxel_size
+from zenhance.plugin.model_store import news
 from zenhance.plugin.outlook import Outlook
 from zenhance.plugin.recording import of_file, with_record_of_file
 from zenhance.plugin.recovery import keep, keep_later, tell
@@ -32,6 +33,7 @@ from zenhance.plugin.run_panel import RunPanel
 from zenhance.plugin.settings_file import read_settings, write_settings
 from zenhance.plugin.snapshot import Snapshot
 from zenhance.plugin.task import Outcome, Steps, Task
+from zenhance.plugin.train_preview import TrainPreview
 from zenhance.plugin.view import current_view
 from zenhance.plugin.warm_up import import_torch_later
 from zenhance.stack import Stack
@@ -86,6 +88,7 @@ class EnhanceDock(QWidget):
         self._gone = threading.Event()
         self._watched_window: QMainWindow | None = None
         self._preview_layer: weakref.ref[Any] | None = None
+        self.learning_preview = TrainPreview(viewer, "{} learning preview")
         self.form = DockForm(viewer, self)
         self.panel = RunPanel(self)
         self.save_button = QPushButton("Save settings…", self)
@@ -230,11 +233,19 @@ class EnhanceDock(QWidget):
         snapshot, request = self._snapshot()
         planned = self.outlook.planned_key
         gone = self._gone
+        self.learning_preview.begin()
         self._start(
             lambda cancel: _run_steps(snapshot, request, cancel, gone),
             lambda outcome: self._ended(outcome, snapshot, request, planned),
             lambda result: keep_later(result_entries(snapshot, request, result)),
+            lambda progress: self._show_progress(progress, snapshot.look.name),
         )
+
+    def _show_progress(self, progress: Progress, name: str) -> None:
+        """Show how far the run is, and while it learns what the network makes of a patch by now."""
+        self.panel.show_progress(progress)
+        if isinstance(progress, LearningProgress):
+            self.learning_preview.show(progress.preview, name)
 
     def start_preview(self) -> None:
         """Enhance what is in view only."""
@@ -263,10 +274,12 @@ class EnhanceDock(QWidget):
         make_steps: Callable[[threading.Event], Steps],
         done: Callable[[Outcome], None],
         orphan: Callable[[Any], object] | None = None,
+        show: Callable[[Progress], None] | None = None,
     ) -> None:
         self.outlook.hold(True)
         self._watch_window()
-        self._task = Task(make_steps, on_progress=self.panel.show_progress, on_outcome=done, on_finished=self._idle, on_orphan=orphan)
+        show = show or self.panel.show_progress
+        self._task = Task(make_steps, on_progress=show, on_outcome=done, on_finished=self._idle, on_orphan=orphan)
         self._tasks.add(self._task)
         self._task.start()
 
@@ -300,6 +313,10 @@ class EnhanceDock(QWidget):
                 keep_later(result_entries(snapshot, request, outcome.value))
             return
         result: EnhanceResult | None = self._settled(outcome)
+        if request.learn_minutes is not None:
+            self.learning_preview.end()
+            # Kept as soon as it is learnt, also where the run did not go on to its end.
+            news().saved.emit("")
         notice = snapshot.notice(viewer.layers)
         snapshot.release()
         if result is None:
@@ -308,7 +325,9 @@ class EnhanceDock(QWidget):
         self._drop_preview(viewer)
         layer = add_results(viewer, snapshot, request, result)[0]
         remarks = [text for text in (notice, *result.provenance.warnings) if text]
-        self.panel.say("\n".join([f'"{layer.name}" made in {result.provenance.seconds:.1f} s', *remarks]))
+        learnt = result.provenance.notes.get("learnt")
+        kept = [f'what was learnt is kept as "{learnt["model"]}"; choose it under weights to use it without learning'] if learnt else []
+        self.panel.say("\n".join([f'"{layer.name}" made in {result.provenance.seconds:.1f} s', *kept, *remarks]))
         if remarks:
             show_warning("; ".join(remarks))
 

@@ -16,6 +16,7 @@ from zenhance.errors import StackError, ZenhanceError, sentence
 from zenhance.plugin.layer_bridge import LayerFacts, pixels, read_facts
 from zenhance.plugin.number_field import NumberField
 from zenhance.plugin.rows import add_row, narrow, new_form
+from zenhance.plugin.train_preview import PREVIEW_KEY
 
 __all__ = ["LayerLine"]
 
@@ -121,7 +122,7 @@ class LayerLine(QWidget):
         viewer = self._viewer()
         if viewer is None or not isalive(self):
             return
-        images = [layer for layer in viewer.layers if isinstance(layer, Image)]
+        images = [layer for layer in viewer.layers if isinstance(layer, Image) and not layer.metadata.get(PREVIEW_KEY)]
         self._layers = [weakref.ref(layer) for layer in images]
         self.combo.clear()
         for layer in images:

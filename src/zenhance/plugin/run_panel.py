@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from zenhance.enhance import Progress
+from zenhance.enhance import LearningProgress, Progress
 from zenhance.plugin.outlook import duration
 
 __all__ = ["RunPanel"]
@@ -63,7 +65,10 @@ class RunPanel(QWidget):
         """Move the bar; say what is being done and how long it will take."""
         self.bar.setValue(round(_BAR_STEPS * min(max(progress.fraction, 0.0), 1.0)))
         left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
-        self.bar.setFormat(f"{100 * progress.fraction:.0f} %{left}")
+        text = f"{100 * progress.fraction:.0f} %{left}"
+        if isinstance(progress, LearningProgress):
+            text = f"learning, {text}" + (f", loss {progress.loss:.3g}" if math.isfinite(progress.loss) else "")
+        self.bar.setFormat(text)
         self.note.setStyleSheet("")
         self.note.setText(progress.message)
 

@@ -9,6 +9,8 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QStackedWidget, QVBoxLayout, QWidget
 
 from zenhance.errors import RecipeError, ZenhanceError, sentence
+from zenhance.physics.psf import resolve_psf
+from zenhance.plugin.layer_bridge import read_facts
 from zenhance.plugin.rows import add_row, narrow, new_form
 from zenhance.plugin.train_layers import TrainLayers
 from zenhance.plugin.training_run import VolumeSteps, layer_volumes, recipe_volumes
@@ -104,6 +106,10 @@ class TrainData(QWidget):
         self.folder = FolderLine(self)
         self.simulated = QLabel(self)
         self.simulated.setWordWrap(True)
+        self.psf_line = QLabel(self)
+        self.psf_line.setWordWrap(True)
+        self.psf_line.setStyleSheet("color: #888888;")
+        self._alone = False
         self.pages = QStackedWidget(self)
         for page in (self.layers, self.folder, self.simulated):
             self.pages.addWidget(page)
@@ -116,6 +122,8 @@ class TrainData(QWidget):
         layout.setSpacing(4)
         layout.addLayout(form)
         layout.addWidget(self.pages)
+        layout.addWidget(self.psf_line)
+        self.layers.changed.connect(self._show_psf)
         self.kind.currentIndexChanged.connect(self._show_page)
         self._show_page()
 
@@ -129,7 +137,24 @@ class TrainData(QWidget):
             policy.setVerticalPolicy(policy.Policy.Preferred if number == index else policy.Policy.Ignored)
             page.setSizePolicy(policy)
         self.pages.adjustSize()
+        self._show_psf()
         self.changed.emit()
+
+    def _show_psf(self) -> None:
+        """Say with which point spread function is learnt where there is no truth."""
+        kind = self.kind.currentData()
+        self.psf_line.setVisible(self._alone and kind != "simulated")
+        if self.psf_line.isHidden():
+            return
+        layer = self.layers.rows[0].measured.layer if kind == "layers" and self.layers.rows else None
+        try:
+            facts = None if layer is None else read_facts(layer)
+            axes, metadata = ("ZYX", {}) if facts is None else (facts.axes, facts.metadata)
+            told = resolve_psf(None, metadata, 3 if "Z" in axes else 2).describe()
+        except ZenhanceError as error:
+            told = sentence(error)
+        source = f'PSF of "{layer.name}"' if layer is not None else "PSF, where a file says nothing"
+        self.psf_line.setText(f"without a truth, what is known is blurred again; {source}: {told}")
 
     def show_method(self, method: str, learns: str, recipe: Recipe | None) -> None:
         """Offer what the method can learn from.
@@ -141,6 +166,7 @@ class TrainData(QWidget):
         recipe : Recipe or None
             The one to start from.
         """
+        self._alone = learns == "own_stack"
         self.layers.show_truth(learns == "pairs")
         self.folder.show_method(method, learns == "pairs")
         plans = () if recipe is None else recipe.data.simulated
@@ -148,6 +174,7 @@ class TrainData(QWidget):
         self.simulated.setText(
             "; ".join(lines) + " (training + validation)" if lines else "this recipe simulates nothing; choose another one"
         )
+        self._show_psf()
 
     def data(self, base: Recipe | None) -> Data:
         """Return what the recipe is to say about its data; layers go by their names.

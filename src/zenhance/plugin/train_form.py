@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, create_model
+from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from zenhance.contract import registry
-from zenhance.errors import MethodError
+from zenhance.contract.header import read_card
+from zenhance.contract.weights import find_weights, list_weights
+from zenhance.errors import MethodError, ZenhanceError, sentence
 from zenhance.plugin.form import SettingsForm
+from zenhance.plugin.model_store import news
 from zenhance.plugin.rows import WheelGuard, add_row, narrow, new_form
 from zenhance.plugin.train_data import TrainData
 from zenhance.training.recipe import Recipe, load_recipe, recipe_names
@@ -19,7 +24,7 @@ from zenhance.training.recipe import Recipe, load_recipe, recipe_names
 __all__ = ["TrainForm", "TrainNumbers", "learning_methods"]
 
 # Fields of a recipe that have a place of their own in the dock, or follow from what is chosen there.
-_ELSEWHERE = ("method", "name", "description", "architecture", "data", "minutes")
+_ELSEWHERE = ("method", "name", "description", "architecture", "data", "minutes", "start")
 # In the dock one watches: a validation this often moves the preview, and this small it costs a few per cent of the time and is over
 # soon after the window is closed.
 WATCHED_STEPS, WATCHED_PATCHES = 100, 32
@@ -56,6 +61,7 @@ class TrainForm(QWidget):
         self.summary = _grey_label(self)
         self.start = QComboBox(self)
         self.start_line = _grey_label(self)
+        self.initial = QComboBox(self)
         self.data = TrainData(viewer, self)
         self.minutes = QDoubleSpinBox(self)
         self.minutes.setRange(0.1, 100_000.0)
@@ -70,6 +76,8 @@ class TrainForm(QWidget):
         self._lay_out()
         self.method.currentIndexChanged.connect(self._show_method)
         self.start.currentIndexChanged.connect(self._show_start)
+        self.initial.currentIndexChanged.connect(self._show_shape)
+        news().saved.connect(self._offer_initial)
         self._wheel_guard.watch(self)
         self._show_method()
 
@@ -83,6 +91,7 @@ class TrainForm(QWidget):
         layout.addWidget(self.summary)
         second = new_form()
         add_row(second, "start from", narrow(self.start), "the recipe that sets the network's shape and all numbers below")
+        add_row(second, "weights", narrow(self.initial), "random ones, or a model that goes on learning; its network keeps its shape")
         layout.addLayout(second)
         layout.addWidget(self.start_line)
         layout.addWidget(self.data)
@@ -112,8 +121,35 @@ class TrainForm(QWidget):
         if not recipes:
             self.start.addItem("the method's own defaults", None)
         self.start.blockSignals(False)
+        self._offer_initial()
         self._show_start()
         self.method_changed.emit(name)
+
+    def _offer_initial(self, *_: Any) -> None:
+        """Offer the models of the method to begin from, keeping the choice."""
+        if not isalive(self):
+            return
+        chosen = self.initial.currentData()
+        self.initial.blockSignals(True)
+        self.initial.clear()
+        self.initial.addItem("random", None)
+        for entry in list_weights(self.method.currentData()):
+            self.initial.addItem(f"{entry.name} ({'comes with zenhance' if entry.ships else 'yours'})", entry.name)
+        self.initial.setCurrentIndex(0 if chosen is None else max(0, self.initial.findData(chosen)))
+        self.initial.blockSignals(False)
+
+    def _architecture(self) -> Mapping[str, Any]:
+        """Return the network's shape: of the model to begin from, else of the recipe.
+
+        Raises
+        ------
+        CheckpointError
+            The model is there no more.
+        """
+        model, base = self.initial.currentData(), self.base()
+        if model is not None:
+            return read_card(find_weights(self.method.currentData(), model)).architecture
+        return {} if base is None else base.architecture
 
     def base(self) -> Recipe | None:
         """Return the recipe to start from, or None where the method has none."""
@@ -122,13 +158,20 @@ class TrainForm(QWidget):
 
     def _show_start(self, *_: Any) -> None:
         base = self.base()
-        shape = {} if base is None else base.architecture
-        self.start_line.setText("network: " + ", ".join(f"{key} {_plain(value)}" for key, value in shape.items()))
-        self.start_line.setVisible(bool(shape))
+        self._show_shape()
         self.start.setToolTip("" if base is None else f"{base.name}: {base.description}")
         self.numbers.show_settings(_watched({name: getattr(base, name, info.default) for name, info in TrainNumbers.model_fields.items()}))
         spec = registry.load(self.method.currentData()).spec
         self.data.show_method(spec.name, spec.learns, base)
+
+    def _show_shape(self, *_: Any) -> None:
+        try:
+            shape = self._architecture()
+            text = "network: " + ", ".join(f"{key} {_plain(value)}" for key, value in shape.items()) if shape else ""
+        except ZenhanceError as error:
+            text = sentence(error)
+        self.start_line.setText(text)
+        self.start_line.setVisible(bool(text))
 
     def recipe(self, name: str) -> Recipe:
         """Build the recipe.
@@ -151,7 +194,8 @@ class TrainForm(QWidget):
             method=method,
             name=name,
             description=self._description(base),
-            architecture={} if base is None else base.architecture,
+            architecture=self._architecture(),
+            start=self.initial.currentData() or "",
             data=self.data.data(base),
             minutes=self.minutes.value(),
             **self.numbers.settings(),

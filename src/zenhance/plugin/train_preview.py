@@ -1,4 +1,4 @@
-"""The preview of a training as one image layer: measured, predicted and truth of one crop side by side, renewed at each validation."""
+"""The preview of a training as one image layer: pictures of one crop side by side, renewed at each validation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zenhance.contract.spec import FloatArray
 __all__ = ["PREVIEW_KEY", "TrainPreview", "side_by_side"]
 
 PREVIEW_KEY = "zenhance_training"
-ORDER = ("measured", "predicted", "truth")
+ORDER = ("measured", "predicted", "truth", "estimate")
 # Empty columns between the pictures, and the share of the other layers' height that the preview takes.
 GAP_PX = 2
 SHARE = 0.5
@@ -26,7 +26,7 @@ def side_by_side(preview: Mapping[str, FloatArray]) -> FloatArray:
     Parameters
     ----------
     preview : mapping of str to float32 array (Y, X)
-        ``measured``, ``predicted`` and perhaps ``truth``; a coarser one is enlarged by repeating pixels.
+        ``measured``, ``predicted`` and perhaps ``truth`` or ``estimate``; a coarser one is enlarged by repeating pixels.
     """
     pictures = [np.asarray(preview[name], np.float32) for name in ORDER if name in preview]
     height = max(picture.shape[0] for picture in pictures)
@@ -44,10 +44,13 @@ class TrainPreview:
     ----------
     viewer : napari.Viewer
         Kept by weak reference.
+    naming : str
+        How the layer is called; the braces stand for the title that :meth:`show` is given.
     """
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Any, naming: str = "training {}") -> None:
         self._viewer = weakref.ref(viewer)
+        self._naming = naming
         self._layer: weakref.ref[Any] | None = None
         self._shown: Any = None
         self._wanted = True
@@ -63,6 +66,13 @@ class TrainPreview:
         """A new training begins: a preview that the user removed may come back."""
         self._shown, self._wanted = None, True
 
+    def end(self) -> None:
+        """Take the layer away."""
+        viewer, layer = self._viewer(), self.layer
+        if viewer is not None and layer is not None:
+            viewer.layers.remove(layer)
+        self._layer = None
+
     def show(self, preview: Mapping[str, FloatArray], title: str) -> None:
         """Show a preview; the one shown already is left alone.
 
@@ -71,14 +81,14 @@ class TrainPreview:
         preview : mapping
             As :func:`side_by_side` takes it.
         title : str
-            What is trained, for the layer's name.
+            What is trained, or learnt from, for the layer's name.
         """
         viewer = self._viewer()
         if viewer is None or not preview or preview is self._shown:
             return
         picture = side_by_side(preview)
         layer = self.layer
-        name = f"training {title}: {' | '.join(n for n in ORDER if n in preview)}"
+        name = f"{self._naming.format(title)}: {' | '.join(n for n in ORDER if n in preview)}"
         if layer is None:
             removed = self._shown is not None
             self._wanted = self._wanted and not removed

@@ -92,11 +92,14 @@ def recipe_volumes(recipe: Recipe) -> VolumeSteps:
 def layer_volumes(pairs: Sequence[LayerPair], recipe: Recipe) -> VolumeSteps:
     """Make training volumes of layers; of several pairs some are kept for validation, of a single one a strip.
 
+    Layers that are learnt from without a truth stay whole: there is nothing to keep apart.
+
     Raises
     ------
     RecipeError
         A truth does not fit its measurement.
     """
+    from zenhance.training.alone import learns_alone
     from zenhance.training.data import kept_for_validation, of_stacks
     from zenhance.training.split import strips_apart
 
@@ -111,7 +114,9 @@ def layer_volumes(pairs: Sequence[LayerPair], recipe: Recipe) -> VolumeSteps:
         yield name, share
         truth = None if pair.truth is None else _stack_of(pair.truth)
         (held if number in kept else train).extend(of_stacks(name, _stack_of(pair.measured), truth))
-    return (train, held) if held else strips_apart(train, recipe.data.validation_share, recipe.patch_px)
+    if held or learns_alone(recipe, train):
+        return train, held
+    return strips_apart(train, recipe.data.validation_share, recipe.patch_px)
 
 
 def _check_scale(recipe: Recipe, volumes: VolumeLists) -> None:
@@ -147,7 +152,8 @@ class _Curves:
             self.preview = progress.validation.preview
 
     def view(self, progress: TrainProgress) -> TrainingView:
-        text = {"data": "preparing the network", "save": "saving"}.get(progress.stage) or f"step {progress.step} of {progress.steps}"
+        words = {"data": "preparing what is learnt from", "save": "saving"}
+        text = words.get(progress.stage) or f"step {progress.step} of {progress.steps}"
         if self.checks and "psnr_db" in self.checks[-1][1]:
             figures = self.checks[-1][1]
             text += f"; validation {figures['psnr_db']:.1f} dB"
@@ -194,7 +200,7 @@ def training_steps(
     curves = _Curves()
     with TemporaryDirectory(prefix="zenhance-training-", ignore_cleanup_errors=True) as folder:
         steps = train_steps(recipe, Path(folder) / "run", stop=stop, device=device, volumes=volumes, command=command)
-        view = TrainingView("data", 0.0, None, "preparing the network")
+        view = TrainingView("data", 0.0, None, "preparing what is learnt from")
         try:
             while True:
                 try:

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QVBoxLayout, QWidget
 from zenhance.contract import registry
 from zenhance.contract.header import read_card
 from zenhance.contract.weights import find_weights, list_weights
+from zenhance.enhance.request import NO_WEIGHTS
 from zenhance.errors import CheckpointError, sentence
 from zenhance.plugin.card_text import card_html, card_line
 from zenhance.plugin.model_store import news
@@ -20,6 +21,7 @@ from zenhance.plugin.rows import add_row, narrow, new_form
 __all__ = ["WeightsChoice"]
 
 _OTHER = "\x00other"
+_RANDOM = "random, to learn from nothing"
 
 
 class _FreshCombo(QComboBox):
@@ -41,6 +43,7 @@ class WeightsChoice(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._method = ""
+        self._random = False
         self.combo = _FreshCombo(self)
         self.card = QLabel(self)
         self.card.setWordWrap(True)
@@ -75,6 +78,14 @@ class WeightsChoice(QWidget):
         if learns:
             self.refresh()
 
+    def offer_random(self, offered: bool) -> None:
+        """Offer random weights too, which are good only to learn from; where they go, the choice falls back to the method's own."""
+        if offered == self._random:
+            return
+        self._random = offered
+        if self._method:
+            self.refresh()
+
     def show_weights(self, weights: str | None) -> None:
         """Choose weights by name or path; those that are not in the list are added to it, so that nothing is changed silently."""
         if weights is not None and self.combo.findData(weights) < 0:
@@ -83,7 +94,7 @@ class WeightsChoice(QWidget):
 
     def refresh(self) -> None:
         """Read the folders again, keeping the choice."""
-        chosen = self.weights
+        chosen = self.weights if self._random or self.weights != NO_WEIGHTS else None
         self.combo.blockSignals(True)
         self.combo.clear()
         self.combo.addItem("automatic", None)
@@ -91,6 +102,8 @@ class WeightsChoice(QWidget):
         for entry in list_weights(self._method):
             self.combo.addItem(f"{entry.name} ({'comes with zenhance' if entry.ships else 'yours'})", entry.name)
             self.combo.setItemData(self.combo.count() - 1, card_html(entry.card), Qt.ItemDataRole.ToolTipRole)
+        if self._random:
+            self.combo.addItem(_RANDOM, NO_WEIGHTS)
         self.combo.addItem("another file…", _OTHER)
         if chosen is not None and self.combo.findData(chosen) < 0:
             self._add_file(chosen)
@@ -127,6 +140,9 @@ class WeightsChoice(QWidget):
     def _describe(self) -> None:
         """Write the chosen model's card below the list, or why it cannot be used."""
         tip = str(self.combo.currentData(Qt.ItemDataRole.ToolTipRole) or "")
+        if self.weights == NO_WEIGHTS:
+            self._write_card("knows nothing yet; it learns from this layer alone", tip, wrong=False)
+            return
         try:
             card = read_card(find_weights(self._method, self.weights, registry.load(self._method).spec.default_weights))
             foreign = card.method != self._method
@@ -134,8 +150,11 @@ class WeightsChoice(QWidget):
             text = text if foreign or not card.description else f"{card.description}\n{text}"
         except CheckpointError as error:
             foreign, text = True, sentence(error)
+        self._write_card(text, tip, wrong=foreign)
+
+    def _write_card(self, text: str, tip: str, *, wrong: bool) -> None:
         self.card.setTextFormat(Qt.TextFormat.PlainText)
-        self.card.setStyleSheet(f"color: {'#d9534f' if foreign else '#888888'};")
+        self.card.setStyleSheet(f"color: {'#d9534f' if wrong else '#888888'};")
         self.card.setText(text)
         self.card.setToolTip(tip)
 
