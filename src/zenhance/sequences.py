@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 Triple = tuple[int, int, int]
-MOST_REACH_PX = 96
+MOST_REACH_PX = 48
 """Networks that look further along y and x are refused: tiles are planned before weights are read."""
 
 # Of the structural similarity index (Wang et al., IEEE TIP 13:600, 2004), for a range of 1.

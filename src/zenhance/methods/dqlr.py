@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["METHOD", "WEIGHTS", "Dqlr", "DqlrParameters"]
 
 # Tiles are planned before weights are read; no network that looks further is accepted.
-MOST_REACH_PX = 96
+MOST_REACH_PX = 48
 
 WEIGHTS = {"dqlr": "dqlr_stack", "paper": "dqlr_paper"}
 """The weights that ship with each preset."""
