@@ -75,7 +75,7 @@ class Dqlr:
         learns="own_stack",
         default_weights=WEIGHTS["dqlr"],
         default_weights_of=_weights,
-        source="Bhatia, Roy-Chowdhury et al., arXiv 2107.14368 (2021)",
+        source="Gupta, Aich, Rodriguez, Reddy, Roy-Chowdhury, arXiv 2107.14368 (2021)",
     )
 
     def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
