@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from zenhance.benchmark.sample import CANDIDATES
+from zenhance.benchmark.sample import CANDIDATES, Candidate
 from zenhance.benchmark.scenes import trained_on_test
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodSpec
@@ -91,11 +91,15 @@ def _of_method(name: str, own_models: bool) -> list[Contender]:
         return [Contender(name, name, name)]
     named = [c for c in CANDIDATES if c.method == name]
     if spec.learns != "no":
-        return _of_models(spec, own_models)
+        return _of_models(spec, own_models) + [_with_settings(spec, c) for c in named if c.settings]
     if name == IDENTITY or not named:
         title = named[0].title if named else spec.title
         return [Contender(name, title, name, deblurs=spec.deblurs)]
     return [Contender(c.name, c.title, name, c.settings, deblurs=spec.deblurs) for c in named]
+
+
+def _with_settings(spec: MethodSpec, c: Candidate) -> Contender:
+    return Contender(c.name, c.title, spec.name, c.settings, deblurs=spec.deblurs)
 
 
 def _of_models(spec: MethodSpec, own_models: bool) -> list[Contender]:

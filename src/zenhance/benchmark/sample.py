@@ -57,6 +57,10 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("rl_fixed", "RL 3-D, 10 iterations", DECONVOLUTION, {"stop": "fixed"}, by_default=False),
     Candidate("rl", "RL 3-D, stop rule", DECONVOLUTION),
     Candidate("rl_tv", "RL 3-D, TV, stop rule", DECONVOLUTION, {"tv_weight": TV_WEIGHT}),
+    Candidate("srcnn", "SRCNN", "srcnn", by_default=False),
+    Candidate("rdn", "RDN", "rdn"),
+    Candidate("dqlr_drawn", "DQLR, without agreement", "dqlr", {"agreement": 0.0}, by_default=False),
+    Candidate("dqlr", "DQLR", "dqlr"),
 )
 """The rows of the table; the last one is the one that is written and drawn."""
 

@@ -6,9 +6,9 @@
                           │ its own codes fed back
                           └──► y_i+1, y_i+2 ──► Q ──► G ──► predicted slices i+1, i+2
 
-After Gupta, Aich, Rodriguez, Reddy and Roy-Chowdhury, "Deep quantized representation for enhanced reconstruction" (arXiv 2107.14368). All that mixes
-pixels are convolutions of a known reach, and what the recurrence passes on from slice to slice stays in its place, so the reach along y
-and x does not grow with the stack's depth.
+After Gupta, Aich, Rodriguez, Reddy and Roy-Chowdhury, "Deep quantized representation for enhanced reconstruction" (arXiv 2107.14368).
+All that mixes pixels are convolutions of a known reach, and what the recurrence passes on from slice to slice stays in its place, so the
+reach along y and x does not grow with the stack's depth.
 """
 
 from __future__ import annotations
