@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from zenhance.benchmark import judging, real
 from zenhance.benchmark.contenders import Contender
@@ -118,7 +119,7 @@ def test_a_stack_of_few_planes_is_refused_or_named_as_left_out(
 ) -> None:
     with pytest.raises(StackError, match='"few.ome.tif" is no single z-stack of at least 12 planes'):
         judging.run_real_benchmark(folder / "few.ome.tif")
-    monkeypatch.setattr(real, "real_contenders", lambda: ROWS[:2])
+    monkeypatch.setattr(real, "real_contenders", lambda *_: ROWS[:2])
     page = tmp_path / "benchmark.md"
     page.write_text("<!-- begin real -->\n<!-- end real -->\n", encoding="utf-8")
     monkeypatch.setattr(judging, "DOCS_PAGE", page)
@@ -126,3 +127,19 @@ def test_a_stack_of_few_planes_is_refused_or_named_as_left_out(
     assert 'Left out: "few.ome.tif" is no single z-stack' in page.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "real.json").read_text(encoding="utf-8"))["stacks"][0]["file"] == "tissue.ome.tif"
     assert "Left out" in capsys.readouterr().out
+
+
+def test_a_picture_of_each_stack_is_drawn_beside_the_figures(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(real, "real_contenders", lambda *_: ROWS[:2])
+    files = judging.run_real_benchmark(folder / "tissue.ome.tif", tmp_path / "out", json_line=True)
+    picture = tmp_path / "out" / "real_tissue.png"
+    assert picture in files
+    with Image.open(picture) as drawn:
+        assert drawn.size[0] > 300
+    record = json.loads((tmp_path / "out" / "real.json").read_text(encoding="utf-8"))
+    assert "volumes" not in record["stacks"][0]
+
+
+def test_rows_that_learn_from_the_stack_come_only_when_a_time_is_given() -> None:
+    assert not [row for row in real_contenders() if row.learn_minutes is not None]
+    assert {row.name for row in real_contenders(3) if row.learn_minutes == 3} == {"dqlr_alone", "dqlr_adapted"}

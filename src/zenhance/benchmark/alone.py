@@ -13,7 +13,7 @@ from zenhance.benchmark.scenes import Plan, quality_plans
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodSpec
 
-__all__ = ["alone_contenders", "alone_plans", "measure_alone"]
+__all__ = ["alone_contenders", "alone_plans", "learning_contenders", "measure_alone", "own_folder"]
 
 BESIDE = ("truth", "ideal_denoiser", IDENTITY, "gaussian_smoothing", "total_variation", "non_local_means")
 STACKS = ("default",)
@@ -38,11 +38,12 @@ def alone_contenders(minutes: float) -> tuple[Contender, ...]:
     rows += [Contender(s.default_weights, f"{s.title}, as it ships", s.name, deblurs=s.deblurs) for s in specs if s.default_weights]
     for spec in specs:
         if spec.learns == "own_stack":
-            rows += _learning(spec, minutes)
+            rows += learning_contenders(spec, minutes)
     return tuple(rows)
 
 
-def _learning(spec: MethodSpec, minutes: float) -> list[Contender]:
+def learning_contenders(spec: MethodSpec, minutes: float) -> list[Contender]:
+    """Return a method that can learn from the stack, from random weights and from those that ship."""
     title, budget = spec.title, f"{minutes:g} min"
     alone = Contender(
         f"{spec.name}_alone", f"{title}, learnt from the stack alone, {budget}", spec.name, weights="none", learn_minutes=minutes
@@ -54,7 +55,7 @@ def _learning(spec: MethodSpec, minutes: float) -> list[Contender]:
 
 
 @contextmanager
-def _own_folder() -> Iterator[None]:
+def own_folder() -> Iterator[None]:
     """Keep what is learnt here apart from the user's own models."""
     before = os.environ.get(WEIGHTS_FOLDER)
     with TemporaryDirectory(prefix="zenhance-benchmark-") as folder:
@@ -82,5 +83,5 @@ def measure_alone(minutes: float = 10.0, *, quick: bool = False, device: str = "
     on_progress : callable, optional
         Called with a title and the fraction done.
     """
-    with _own_folder():
+    with own_folder():
         return measure_quality(alone_contenders(minutes), alone_plans(quick=quick), device=device, on_progress=on_progress)

@@ -12,6 +12,7 @@ from zenhance.benchmark.tables import TextTable
 
 if TYPE_CHECKING:
     from zenhance.benchmark.quality import QualityReport
+    from zenhance.benchmark.real import RealReport
 
 __all__ = ["run_alone_benchmark", "run_domains_benchmark", "run_models_table", "run_quality_benchmark", "run_real_benchmark"]
 
@@ -136,7 +137,13 @@ def run_domains_benchmark(
 
 
 def run_real_benchmark(
-    place: str | Path, out: str | Path | None = None, *, write_docs: bool = False, json_line: bool = False, device: str = "cpu"
+    place: str | Path,
+    out: str | Path | None = None,
+    *,
+    minutes: float | None = None,
+    write_docs: bool = False,
+    json_line: bool = False,
+    device: str = "cpu",
 ) -> tuple[Path, ...]:
     """Measure real stacks without a truth; print a table a stack and return the files written.
 
@@ -145,7 +152,9 @@ def run_real_benchmark(
     place : str or Path
         A z-stack, or a folder of them; of a folder, what is no z-stack is named and left out.
     out : str or Path, optional
-        Folder for the figures (JSON).
+        Folder for the figures (JSON) and a picture of each stack.
+    minutes : float, optional
+        How long methods that can learn from the stack do so; left out, they do not.
     write_docs, json_line, device
         As in :func:`run_quality_benchmark`.
 
@@ -155,29 +164,49 @@ def run_real_benchmark(
         No stack could be measured; the reason of the first is given.
     """
     with progress(silent=json_line) as tell:
-        table, record = _measure_places(place, device, tell)
+        table, record, reports = _measure_places(place, device, tell, minutes)
     files = _filed(out, "real.json", record)
+    if out is not None:
+        files = (*files, *_save_pictures(reports, Path(out)))
     if write_docs:
-        files = (*files, *_documented({"real": table}))
+        files = (*files, *_documented({"real": table}), *_save_pictures(reports, DOCS_PAGE.parent / "images"))
     show(table, record, files, json_line)
     return files
 
 
-def _measure_places(place: str | Path, device: str, tell: Tell) -> tuple[TextTable, dict[str, Any]]:
-    from zenhance.benchmark.real import measure_real, real_stacks
+def _save_pictures(reports: Sequence[RealReport], folder: Path) -> tuple[Path, ...]:
+    """Draw a shallow and a deep plane and an xz cut of each stack."""
+    from zenhance.benchmark.picture import before_after, standard_cuts
+    from zenhance.io.names import stem
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for report in reports:
+        path = folder / f"real_{stem(Path(report.file))}.png"
+        before_after(report.volumes, report.voxel_size_um, standard_cuts(report.shape_px, report.voxel_size_um[0])).save(
+            path, optimize=True
+        )
+        paths.append(path)
+    return tuple(paths)
+
+
+def _measure_places(
+    place: str | Path, device: str, tell: Tell, minutes: float | None = None
+) -> tuple[TextTable, dict[str, Any], list[RealReport]]:
+    from zenhance.benchmark.real import measure_real, real_contenders, real_stacks
     from zenhance.benchmark.real_tables import real_table
     from zenhance.errors import ReadError, StackError
 
     reports, refused = [], []
     for path in real_stacks(place):
         try:
-            reports.append(measure_real(path, device=device, on_progress=tell))
+            reports.append(measure_real(path, real_contenders(minutes), device=device, on_progress=tell))
         except (StackError, ReadError) as error:
             refused.append(error)
     if not reports and refused:
         raise refused[0]
     left_out = tuple(str(error) for error in refused)
-    return real_table(reports, left_out), {"stacks": [report.record() for report in reports], "left_out": left_out}
+    return real_table(reports, left_out), {"stacks": [report.record() for report in reports], "left_out": left_out}, reports
 
 
 def run_models_table(*, write_docs: bool = False, json_line: bool = False) -> tuple[Path, ...]:

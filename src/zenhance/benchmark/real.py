@@ -7,7 +7,7 @@ away is missing when the result is blurred again, and what was made up was not m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from scipy import ndimage
 from zenhance.assess.depth import DepthFigures, contrast_by_depth, depth_below_surface, find_surface
 from zenhance.assess.photons import Camera
 from zenhance.assess.reblur import FAIL_SHARE, WARN_SHARE, Grade, ReblurReport, reblur_check, width_range_of
+from zenhance.benchmark.alone import learning_contenders, own_folder
 from zenhance.benchmark.contenders import IDENTITY, Contender, deblurs
 from zenhance.benchmark.machine import Machine, describe_machine
 from zenhance.benchmark.sample import CANDIDATES
@@ -25,6 +26,7 @@ from zenhance.contract import registry
 from zenhance.contract.spec import MethodSpec
 from zenhance.contract.weights import list_weights
 from zenhance.enhance import EnhanceRequest, enhance
+from zenhance.enhance.request import NO_WEIGHTS
 from zenhance.errors import ReadError, RunCancelled, StackError, sentence
 from zenhance.io import open_stack
 from zenhance.io.names import images_in, is_image_folder
@@ -72,14 +74,23 @@ class RealReport:
     noise: str
     rows: tuple[RealRow, ...]
     machine: Machine
+    volumes: Mapping[str, FloatArray] = field(default_factory=dict, repr=False)
+    """For the picture: title and image (Z, Y, X) of the measurement, of Richardson-Lucy, and of what can learn from the stack."""
 
     def record(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them."""
-        return asdict(self)
+        figures = asdict(replace(self, volumes={}))
+        del figures["volumes"]
+        return figures
 
 
-def real_contenders() -> tuple[Contender, ...]:
+def real_contenders(minutes: float | None = None) -> tuple[Contender, ...]:
     """Return the measurement, Gaussian smoothing, Richardson-Lucy, and each method that learns.
+
+    Parameters
+    ----------
+    minutes : float, optional
+        How long those that can learn from the stack itself do so, in rows of their own; left out, they do not.
 
     Notes
     -----
@@ -92,6 +103,8 @@ def real_contenders() -> tuple[Contender, ...]:
         if spec.learns != "no":
             rows.append(Contender(name, f"{spec.title}, default weights", name, deblurs=spec.deblurs))
             rows += _other_models(spec)
+        if spec.learns == "own_stack" and minutes is not None:
+            rows += learning_contenders(spec, minutes)
     return tuple(rows)
 
 
@@ -166,9 +179,17 @@ def measure_real(
         f"gain {scene.camera.gain:.3g} per photon, offset {scene.camera.offset:.3g}, read noise {scene.camera.read_noise:.2g}, estimated"
     )
     thirds = (scene.edges_um[1], scene.edges_um[2])
-    return RealReport(
-        path.name, scene.stack.volume_shape, whole.volume_shape, scene.voxel_um, thirds, scene.psf.describe(), noise, rows, machine
-    )
+    shape, psf = scene.stack.volume_shape, scene.psf.describe()
+    volumes = {c.title: scene.volumes[c.name] for c in rows_wanted if c.name in scene.volumes and _is_shown(c)}
+    return RealReport(path.name, shape, whole.volume_shape, scene.voxel_um, thirds, psf, noise, rows, machine, volumes)
+
+
+def _is_shown(contender: Contender) -> bool:
+    """Tell whether a picture has a column for it."""
+    if contender.name in (IDENTITY, "rl") or contender.method is None:
+        return contender.method is not None
+    learns = registry.load(contender.method).spec.learns == "own_stack"
+    return learns and contender.weights in (None, NO_WEIGHTS) and not contender.settings
 
 
 def _with_layers(row: RealRow, layers: tuple[DepthFigures, ...]) -> RealRow:
@@ -228,6 +249,13 @@ def _image(contender: Contender, scene: _Scene, device: str) -> tuple[FloatArray
     if contender.method is None:
         smooth = ndimage.gaussian_filter(scene.raw.astype(np.float32), [SMOOTH_UM / v for v in scene.voxel_um])
         return np.asarray(smooth, np.float32), (f"σ {SMOOTH_UM:g} µm",)
-    request = EnhanceRequest(method=contender.method, settings=dict(contender.settings), weights=contender.weights, device=device)
-    result = enhance(scene.stack, request)
+    request = EnhanceRequest(
+        method=contender.method,
+        settings=dict(contender.settings),
+        weights=contender.weights,
+        device=device,
+        learn_minutes=contender.learn_minutes,
+    )
+    with own_folder():
+        result = enhance(scene.stack, request)
     return result.stack.read().astype(np.float32), tuple(result.provenance.warnings)

@@ -119,7 +119,9 @@ def benchmark(
     device: Annotated[str, text_option("auto|cpu|cuda|mps", "Where to compute, except for speed; default cpu.")] = "cpu",
     iterations: Annotated[str, text_option("N", "Iterations of the speed test; default 10.")] = "10",
     repeats: Annotated[str, text_option("N", "Repeats of the speed test; default 5.")] = "5",
-    minutes: Annotated[str, text_option("N", "How long the benchmark alone lets each method learn from the stack; default 10.")] = "10",
+    minutes: Annotated[
+        str, text_option("N", "How long methods learn from the stack itself; default 10 for alone, and not at all for real.")
+    ] = "",
     write_docs: Annotated[
         bool, typer.Option("--write-docs", help="Put the tables into the docs folder of a checkout; default off.")
     ] = False,
@@ -147,15 +149,15 @@ def benchmark(
         )
         return
     name = choose_device(device).name
+    budget = parse_number("--minutes", minutes) if minutes else None
     if which == "sample":
         command.run_sample_benchmark(out, everything=everything, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "quality":
         wanted = [word for word in methods.split(",") if word]
         judging.run_quality_benchmark(out, methods=wanted, quick=quick, real=real, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "alone":
-        budget = parse_number("--minutes", minutes)
-        judging.run_alone_benchmark(out, minutes=budget, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
+        judging.run_alone_benchmark(out, minutes=budget or 10.0, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "domains":
         judging.run_domains_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
     elif real is not None:
-        judging.run_real_benchmark(real, out, write_docs=write_docs, json_line=json_line, device=name)
+        judging.run_real_benchmark(real, out, minutes=budget, write_docs=write_docs, json_line=json_line, device=name)
