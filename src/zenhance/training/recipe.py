@@ -162,9 +162,16 @@ def load_recipe(wanted: str) -> Recipe:
     path = Path(wanted).expanduser()
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise RecipeError(f'there is no recipe file "{wanted}"; the recipes that ship are {", ".join(recipe_names())}')
+            raise RecipeError(f'there is no recipe file "{wanted[-100:]}"; check the path, or name a recipe that ships: {_some()}')
         return Recipe.from_yaml(path.read_text(encoding="utf-8"))
     for name in (wanted, f"{wanted}_stack"):
         if name in recipe_names():
             return Recipe.from_yaml((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
-    raise RecipeError(f'there is no recipe "{wanted}"; give a YAML file or one of {", ".join(recipe_names())}')
+    near = difflib.get_close_matches(wanted, recipe_names(), n=1)
+    hint = f'did you mean "{near[0]}"?' if near else f"give a YAML file or one of {_some()}"
+    raise RecipeError(f'there is no recipe "{wanted[:60]}"; {hint}')
+
+
+def _some() -> str:
+    """Name the recipes of the methods' default weights, and say that there are more."""
+    return f"{', '.join(name for name in recipe_names() if name.endswith('_stack'))} and others"
