@@ -29,7 +29,7 @@ help:
 	@echo "make test      run the whole test suite"
 	@echo "make samples   simulate the samples in sample_data/ again"
 	@echo "make lint      check style, types and the layering of imports"
-	@echo "make docs      measure the tables and take the pictures of the documentation again"
+	@echo "make docs      measure the tables and take the pictures of the documentation again; takes about an hour"
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/zenhance benchmark sample --out demo
@@ -52,6 +52,10 @@ lint: $(VENV)/.installed-lint
 docs: system-libraries $(VENV)/.installed-test
 	$(BIN)/zenhance benchmark sample --all --write-docs
 	$(BIN)/zenhance benchmark speed --write-docs
+	$(BIN)/zenhance benchmark quality --write-docs
+	$(BIN)/zenhance benchmark domains --write-docs
+	$(BIN)/zenhance benchmark alone --write-docs
+	$(BIN)/zenhance benchmark models --write-docs
 	$(VIRTUAL_DISPLAY) $(BIN)/python -m zenhance.plugin.screenshots docs/images
 
 # pins everything that the sets above install, as it is installed now
