@@ -47,6 +47,10 @@ MOST_REACH_PX = 48
 # Of the structural similarity index (Wang et al., IEEE TIP 13:600, 2004), for a range of 1.
 SSIM_SIGMA_PX, SSIM_RADIUS_PX = 1.5, 5
 C1, C2 = 0.01**2, 0.03**2
+# Of the step towards the measurement: a volume's largest shift below its background, in spans of its intensities, and the share of its
+# mean light that every voxel keeps.
+MOST_PEDESTAL = 30.0
+LEAST_LIGHT = 1e-3
 
 
 class DqlrArchitecture(BaseModel):
@@ -206,18 +210,19 @@ class SequenceSettings:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How to bring a tile back to its measurement."""
+    """How to bring a tile back to its measurement; the numbers are those of :func:`zenhance.solvers.agreement.agreed`."""
 
     psf: PsfLike
     voxel_size_um: tuple[float, float, float]
-    camera: CameraModel
+    shift: float
+    least: float
     strength: float
 
     def __call__(self, estimate: Tensor, measured: Tensor) -> Tensor:
         """Return the tile (Z, Y, X) after the step, in grey values."""
         shape = (measured.shape[0], measured.shape[1], measured.shape[2])
         blur = Blur.from_psf(cast(PsfKernels, self.psf), self.voxel_size_um, shape, str(measured.device))
-        return agreed(estimate, measured, blur, self.camera, self.strength)
+        return agreed(estimate, measured, blur, self.shift, self.least, self.strength)
 
     @property
     def radius_px(self) -> Triple:
@@ -318,6 +323,9 @@ def _agreement(architecture: DqlrArchitecture, wanted: SequenceSettings, context
     """Return the step towards the measurement; a network that repeats what was measured, blur and all, has none."""
     if not wanted.agreement or architecture.target == "measured" or context.psf is None or context.noise is None:
         return None
-    noise = context.noise
-    camera = CameraModel(context.statistics.background, noise.gain, noise.offset, noise.read_noise)
-    return Agreement(context.psf, context.voxel_size_um, camera, wanted.agreement)
+    noise, known = context.noise, context.statistics
+    camera = CameraModel(known.background, noise.gain, noise.offset, noise.read_noise)
+    # Where read noise outweighs all light by far, an even larger shift changes nothing but the rounding.
+    shift = max(camera.shift, known.background - MOST_PEDESTAL * max(known.span, 1e-6))
+    least = LEAST_LIGHT * max(known.mean - shift, 1e-6)
+    return Agreement(context.psf, context.voxel_size_um, shift, least, wanted.agreement)

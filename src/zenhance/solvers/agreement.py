@@ -5,18 +5,15 @@ from __future__ import annotations
 import torch
 
 from zenhance.physics.blur import Blur
-from zenhance.solvers.schedule import CameraModel
 
 __all__ = ["agreed"]
 
 _TINY = 1e-30
 _LARGEST_RATIO = 10.0
 """Bounds the correction where hardly any light was expected."""
-_LEAST_LIGHT = 1e-3
-"""Share of the mean light that every voxel keeps, so that what the network has left out altogether can come back."""
 
 
-def agreed(estimate: torch.Tensor, measured: torch.Tensor, blur: Blur, camera: CameraModel, strength: float) -> torch.Tensor:
+def agreed(estimate: torch.Tensor, measured: torch.Tensor, blur: Blur, shift: float, least: float, strength: float) -> torch.Tensor:
     """Take one damped Richardson-Lucy step from an estimate towards the measurement.
 
     .. math:: x' = x \\left( A^T \\frac{y}{A x + b} \\right)^s
@@ -24,14 +21,16 @@ def agreed(estimate: torch.Tensor, measured: torch.Tensor, blur: Blur, camera: C
     Parameters
     ----------
     estimate : Tensor
-        float32 (Z, Y, X), in the camera's grey values; x is what lies above the shift, so the background counts as light: a background
-        that was taken for too high would cut off what is dim.
+        float32 (Z, Y, X), in the camera's grey values; x is what lies above the shift, so the background counts as light: a
+        background that was taken for too high would cut off what is dim.
     measured : Tensor
         y, of the same shape, in grey values.
     blur : Blur
         A.
-    camera : CameraModel
-        Gain, offset and read noise.
+    shift : float
+        Grey value above which the measurement varies like photons (``CameraModel.shift``).
+    least : float
+        Light that every voxel keeps, so that what the network has left out altogether can come back; the same for all tiles of a volume.
     strength : float
         s: 0 changes nothing, 1 is the whole step (Richardson, J. Opt. Soc. Am. 62:55, 1972; Lucy, Astron. J. 79:745, 1974).
 
@@ -40,8 +39,7 @@ def agreed(estimate: torch.Tensor, measured: torch.Tensor, blur: Blur, camera: C
     Tensor
         x' in grey values.
     """
-    light = (estimate - camera.shift).clamp_min_(0.0)
-    light = light + _LEAST_LIGHT * light.mean()
-    ratio = (measured - camera.shift).clamp_min_(0.0).div_(blur(light).clamp_min_(_TINY)).clamp_max_(_LARGEST_RATIO)
+    light = (estimate - shift).clamp_min_(least)
+    ratio = (measured - shift).clamp_min_(0.0).div_(blur(light).clamp_min_(_TINY)).clamp_max_(_LARGEST_RATIO)
     step = blur.adjoint(ratio).clamp_min_(_TINY).pow_(strength)
-    return light.mul_(step).add_(camera.shift)
+    return light.mul_(step).add_(shift)
