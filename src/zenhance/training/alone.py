@@ -183,10 +183,12 @@ class _Alone:
         """Pass on steps of getting ready as progress of a round, from one share of it to another."""
         from zenhance.training.loop import TrainProgress
 
+        share = 0.0
         try:
             while True:
                 try:
-                    share = next(steps)
+                    # A method counts its two parts, preparing and running, each from 0.
+                    share = max(share, next(steps))
                 except StopIteration as end:
                     value: T = end.value
                     return value
