@@ -51,8 +51,8 @@ MOST_VOLUMES = 16
 VALIDATE_EVERY, VALIDATION_PATCHES = 50, 8
 # The time decides when learning ends, and neither steps nor patience.
 NEVER = 10**6
-# What is left is for the last step, the last validation and the model's own test.
-TRAINING_SHARE = 0.97
+# Kept back for the last step, the last validation and the model's own test: this share, or so many seconds up to a tenth.
+RESERVE_SHARE, RESERVE_S = 0.03, 2.0
 WARMUP_STEPS_A_MINUTE = 10
 LEAST_PATCH_PX = 8
 LONGEST_NAME = 80
@@ -122,6 +122,11 @@ class _Clock:
 
     def spent_s(self) -> float:
         return time.perf_counter() - self.started
+
+    def training_s(self) -> float:
+        """Return the time that training may take from now on."""
+        whole = 60 * self.minutes
+        return whole - self.spent_s() - max(RESERVE_SHARE * whole, min(RESERVE_S, 0.1 * whole))
 
     def progress(self, doing: str) -> LearningProgress:
         left = max(0.0, 60 * self.minutes - self.spent_s())
@@ -200,7 +205,7 @@ def learn_steps(plan: RunPlan, request: EnhanceRequest, cancel: threading.Event)
     from zenhance.training.loop import train_steps
 
     with TemporaryDirectory(prefix="zenhance-learning-", ignore_cleanup_errors=True) as folder:
-        recipe = recipe.model_copy(update={"minutes": max(0.02, TRAINING_SHARE * request.learn_minutes - clock.spent_s() / 60)})
+        recipe = recipe.model_copy(update={"minutes": max(0.02, clock.training_s() / 60)})
         steps = train_steps(recipe, Path(folder) / "run", device=plan.device.name, volumes=(volumes, volumes))
         result = yield from clock.follow(steps, "estimating the specimen")
         clock.check()
