@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from zenhance.benchmark.quality import QualityReport
     from zenhance.benchmark.real import RealReport
 
-__all__ = ["run_alone_benchmark", "run_domains_benchmark", "run_models_table", "run_quality_benchmark", "run_real_benchmark"]
+__all__ = [
+    "run_alone_benchmark",
+    "run_domains_benchmark",
+    "run_models_table",
+    "run_prediction_benchmark",
+    "run_quality_benchmark",
+    "run_real_benchmark",
+]
 
 SHEET_NAME = "quality_sheet.png"
 
@@ -106,6 +113,23 @@ def run_alone_benchmark(
     if write_docs:
         files = (*files, *_documented(tables))
     show(tuple(tables.values()), report.record(), files, json_line)
+    return files
+
+
+def run_prediction_benchmark(
+    out: str | Path | None = None, *, quick: bool = False, write_docs: bool = False, json_line: bool = False
+) -> tuple[Path, ...]:
+    """Let recurrences foresee slices; print the table and return the files written; options as in :func:`run_quality_benchmark`."""
+    from zenhance.benchmark.prediction import measure_prediction, prediction_table
+    from zenhance.benchmark.scenes import quality_plans
+
+    with progress(silent=json_line) as tell:
+        report = measure_prediction(quality_plans(quick=quick), tell)
+    table = prediction_table(report)
+    files = _filed(out, "prediction.json", report.record())
+    if write_docs:
+        files = (*files, *_documented({"prediction": table}))
+    show(table, report.record(), files, json_line)
     return files
 
 

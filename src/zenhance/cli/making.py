@@ -17,7 +17,7 @@ __all__ = ["benchmark", "sample", "simulate"]
 
 MAX_COUNT = 10_000
 MICROSCOPE = "microscope."
-BENCHMARKS = ("speed", "sample", "quality", "alone", "domains", "real", "models")
+BENCHMARKS = ("speed", "sample", "quality", "alone", "prediction", "domains", "real", "models")
 
 
 def nearest(kind: str, name: str, known: Sequence[str]) -> MethodError:
@@ -157,6 +157,8 @@ def benchmark(
         judging.run_quality_benchmark(out, methods=wanted, quick=quick, real=real, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "alone":
         judging.run_alone_benchmark(out, minutes=budget or 10.0, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "prediction":
+        judging.run_prediction_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line)
     elif which == "domains":
         judging.run_domains_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
     elif real is not None:
