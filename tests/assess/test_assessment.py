@@ -130,6 +130,19 @@ def report(honest, stacks):
     return render_report(honest, raw, result, truth=truth, provenance=record)
 
 
+def test_the_report_shows_how_often_words_of_a_dictionary_were_used(honest, stacks):
+    raw, result, _ = stacks
+    curves = {"codes used, level 1": [4.0, 0.0, 4.0, 8.0], "codes used, level 2": [0.0] * 4, "alpha": [1.0, 2.0]}
+    shown = render_report(honest, raw, result, provenance=Provenance(version="0", request={}, curves=curves))
+    assert "Level 1: as if 2.8 of 4 words were used" in shown
+    assert "Level 2" not in shown
+    bars = [float(h) for h in re.findall(r'<rect [^>]*height="([\d.]+)" class="bar"/>', shown)]
+    assert bars == sorted(bars, reverse=True)
+    assert len(bars) == 4
+    assert [round(b / bars[0], 2) for b in bars] == [1.0, 0.5, 0.5, 0.0]
+    assert "Words of the dictionaries" not in render_report(honest, raw, result, provenance=Provenance(version="0", request={}))
+
+
 def test_the_report_holds_verdict_pictures_and_curves(report, honest):
     assert honest.headline in report
     assert report.count("data:image/png;base64,") == 8

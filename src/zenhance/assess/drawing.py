@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Line", "line_chart", "picture", "z_map_picture"]
+__all__ = ["Line", "bar_chart", "line_chart", "picture", "z_map_picture"]
 
 LONG_SIDE_PX = 480
 COLOURS = ("#777777", "#0b6e99", "#b3541e", "#3a7d44", "#7a4a9e")
@@ -88,11 +88,7 @@ def line_chart(title: str, x_label: str, y_label: str, lines: Sequence[Line], le
     if not xs or not ys:
         return ""
     frame = _Frame(min(xs), max(xs), min([*ys, 0.0]), max(ys))
-    parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
-        f'<text x="{LEFT}" y="14" class="title">{escape(title)}</text>',
-        *frame.axes(x_label, y_label),
-    ]
+    parts = [*_head(title), *frame.axes(x_label, y_label)]
     for name, level in levels.items():
         y = frame.y(level)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="level"/>')
@@ -103,6 +99,35 @@ def line_chart(title: str, x_label: str, y_label: str, lines: Sequence[Line], le
         parts.extend(f'<polyline points="{run}" fill="none" stroke="{colour}" stroke-width="1.6"{dash}/>' for run in frame.runs(line))
         parts.append(f'<text x="{LEFT + 8 + 105 * k}" y="{TOP - 2}" class="small" fill="{colour}">{escape(line.name)}</text>')
     return "".join(parts) + "</svg>"
+
+
+def bar_chart(title: str, x_label: str, y_label: str, values: Sequence[float]) -> str:
+    """Return a chart of one bar a value as SVG text; nothing where no value is more than 0.
+
+    Parameters
+    ----------
+    title, x_label, y_label : str
+        Shown as they are, escaped.
+    values : sequence of float
+        Finite, 0 or more; numbered from 1.
+    """
+    if not values or max(values) <= 0:
+        return ""
+    frame = _Frame(0.5, len(values) + 0.5, 0.0, max(values))
+    base, width = frame.y(0.0), frame.x(1.9) - frame.x(1.0)
+    bars = [
+        f'<rect x="{frame.x(k + 0.55):.1f}" y="{frame.y(value):.1f}" width="{width:.2f}" height="{base - frame.y(value):.1f}" class="bar"/>'
+        for k, value in enumerate(values)
+    ]
+    axes = _Frame(1, max(2, len(values)), 0.0, max(values)).axes(x_label, y_label)
+    return "".join([*_head(title), *bars, *axes]) + "</svg>"
+
+
+def _head(title: str) -> list[str]:
+    return [
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
+        f'<text x="{LEFT}" y="14" class="title">{escape(title)}</text>',
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.assess.assessment import Assessment
-from zenhance.assess.drawing import Line, line_chart, picture, z_map_picture
+from zenhance.assess.drawing import Line, bar_chart, line_chart, picture, z_map_picture
 from zenhance.provenance import Provenance
 from zenhance.stack import Stack
 
 __all__ = ["render_report"]
 
 Volume = npt.NDArray[Any]
+CODES_USED = "codes used"
+"""Curves of a record that begin so are counts of a dictionary's words."""
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1040px;margin:2rem auto;padding:0 1rem;color:#222}
@@ -31,7 +33,7 @@ h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem;border-bottom:1px solid 
 figcaption,.note{font-size:.85rem;color:#555}table{border-collapse:collapse;margin:.5rem 0}
 td,th{border-bottom:1px solid #ddd;padding:.2rem .7rem;text-align:right}td:first-child,th:first-child{text-align:left}
 svg.chart{width:460px;max-width:100%}svg .title{font:600 12px sans-serif}svg .small{font:10px sans-serif}
-svg .axis{fill:none;stroke:#444}svg .level{stroke:#999;stroke-dasharray:3 3}pre{white-space:pre-wrap;font-size:.8rem}
+svg .axis{fill:none;stroke:#444}svg .bar{fill:#0b6e99}svg .level{stroke:#999;stroke-dasharray:3 3}pre{white-space:pre-wrap;font-size:.8rem}
 """
 
 
@@ -60,6 +62,7 @@ def render_report(
         _truth_tables(assessment),
         _resolution(assessment),
         _depth(assessment),
+        _words(provenance),
         _origins(assessment, provenance),
     ]
     title = escape(f"{assessment.result_name}: {assessment.verdict}")
@@ -232,6 +235,21 @@ def _depth(a: Assessment) -> str:
         )
     head = ["", *(f"{name}, {what}" for name in a.depth for what in ("contrast", "SNR"))]
     return f"<h2>By depth below the surface</h2>{_table(head, rows)}"
+
+
+def _words(provenance: Provenance | None) -> str:
+    """Show how often a method with dictionaries used their words, the most used first, and how many that comes to."""
+    curves = {} if provenance is None else provenance.curves
+    charts = []
+    for name, counts in curves.items():
+        if not name.startswith(CODES_USED) or not sum(counts) > 0:
+            continue
+        shares = sorted((100 * n / sum(counts) for n in counts), reverse=True)
+        effective = math.exp(-sum(s / 100 * math.log(s / 100) for s in shares if s > 0))
+        where = name.removeprefix(CODES_USED).strip(" ,")
+        title = f"{where[:1].upper()}{where[1:]}: as if {effective:.1f} of {len(shares)} words were used (perplexity)"
+        charts.append(bar_chart(title, "word, the most used first", "use in %", shares))
+    return f'<h2>Words of the dictionaries</h2><div class="row">{"".join(charts)}</div>' if charts else ""
 
 
 def _origins(a: Assessment, provenance: Provenance | None) -> str:
