@@ -113,6 +113,18 @@ def test_halving_passes_over_an_axis_whose_halo_is_the_whole_volume():
     assert halved(plan, plan.core_shape_px) == (16, 24, 40)
 
 
+def test_an_axis_that_is_read_whole_anyway_is_halved_last() -> None:
+    """A recurrence through all planes: cutting z would run it anew for every part and save nothing."""
+    plan = plan_tiles((200, 100, 100), (200, 100, 100), (200, 48, 48), (1, 4, 4))
+    core = plan.core_shape_px
+    while max(core[1:]) > 4:
+        smaller = halved(plan, core)
+        assert smaller is not None
+        assert smaller[0] == 200
+        core = smaller
+    assert halved(plan, core) == (100, 4, 4)
+
+
 def test_a_core_as_large_as_the_volume_gives_one_tile_that_reads_all():
     plan = plan_tiles((7, 9, 11), (100, 9, 11), (3, 3, 3), (4, 4, 4))
     (tile,) = plan.tiles

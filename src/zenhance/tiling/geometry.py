@@ -190,6 +190,8 @@ def plan_tiles(shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_mu
 def halved(plan: TilePlan, core_shape_px: Triple) -> Triple | None:
     """Return the core with one axis halved, on the grid: the axis that saves most voxels of the read region, then the longest.
 
+    An axis whose halo covers the volume comes last: it is read whole however short the core is, and cutting it multiplies the work.
+
     Returns
     -------
     tuple of int or None
@@ -204,8 +206,9 @@ def halved(plan: TilePlan, core_shape_px: Triple) -> Triple | None:
             continue
         core = _triple([half if a == axis else core_shape_px[a] for a in range(3)])
         voxels = math.prod(read_shape(plan.shape_px, core, plan.halo_px, plan.size_multiple))
-        choices.append((voxels, -length, core))
-    return min(choices)[2] if choices else None
+        always_whole = plan.shape_px[axis] <= multiple + plan.halo_px[axis]
+        choices.append((voxels, always_whole, -length, core))
+    return min(choices)[-1] if choices else None
 
 
 def split(plan: TilePlan, tile: Tile, core_shape_px: Triple | None = None) -> tuple[Tile, ...]:
