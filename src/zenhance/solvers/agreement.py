@@ -16,15 +16,15 @@ _LARGEST_RATIO = 10.0
 def agreed(estimate: torch.Tensor, measured: torch.Tensor, blur: Blur, shift: float, least: float, strength: float) -> torch.Tensor:
     """Take one damped Richardson-Lucy step from an estimate towards the measurement.
 
-    .. math:: x' = x \\left( A^T \\frac{y}{A x + b} \\right)^s
+    .. math:: x' = x \\left( A^T \\min\\left(\\frac{y}{A x}, 10\\right) \\right)^s
 
     Parameters
     ----------
     estimate : Tensor
-        float32 (Z, Y, X), in the camera's grey values; x is what lies above the shift, so the background counts as light: a
-        background that was taken for too high would cut off what is dim.
+        float32 (Z, Y, X), in the camera's grey values; x is what lies above the shift, at least ``least``. So the background
+        counts as light: one that was taken for too high would cut off what is dim.
     measured : Tensor
-        y, of the same shape, in grey values.
+        Of the same shape, in grey values; y is what lies above the shift, at least 0.
     blur : Blur
         A.
     shift : float
