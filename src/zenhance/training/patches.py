@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from zenhance.contract.learning import Batch
 from zenhance.contract.spec import FloatArray
 from zenhance.errors import RecipeError
+from zenhance.nets.planes import mirrored
 from zenhance.training.data import TrainingVolume
 
 __all__ = ["PatchSampler"]
-
-IndexArray = npt.NDArray[np.int64]
 
 # A patch with hardly any specimen in it is drawn again, at most this often: a stack's corners teach little.
 REDRAWS = 3
@@ -102,17 +100,11 @@ class PatchSampler:
         """Read the planes about a middle one; beyond the first and last, planes are mirrored."""
         window, height, width = self.patch_px
         first = middle - window // 2
-        planes = _mirrored(np.arange(first, first + window), volume.shape_px[0])
+        planes = mirrored(np.arange(first, first + window), volume.shape_px[0])
         low, high = int(planes.min()), int(planes.max()) + 1
         region = (slice(low, high), slice(y, y + height), slice(x, x + width))
         block = volume.read_truth(region) if truth else volume.read_measured(region)
         return None if block is None else np.ascontiguousarray(block[planes - low])
-
-
-def _mirrored(index: IndexArray, size: int) -> IndexArray:
-    """Fold indices beyond an axis back into it, edge plane included (…1 0 | 0 1 … n-1 | n-1 n-2 …)."""
-    folded = np.mod(index, 2 * size)
-    return np.asarray(np.where(folded < size, folded, 2 * size - 1 - folded), np.int64)
 
 
 def _turned(block: FloatArray, turn: int, flip: bool, upside_down: bool) -> FloatArray:
