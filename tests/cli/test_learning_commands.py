@@ -199,7 +199,10 @@ def test_a_finished_training_that_is_gone_on_with_stays_as_it_is(trained: tuple[
     assert (folder / "dqlr_leaves.safetensors").read_bytes() == before
 
 
-def test_a_second_interrupt_before_the_first_step_leaves_no_folder(stacks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_second_interrupt_before_the_first_step_leaves_no_folder(
+    stacks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existed: bool
+) -> None:
     shown = training._shown
 
     def press(progress: Any, last: Any) -> Any:
@@ -209,6 +212,38 @@ def test_a_second_interrupt_before_the_first_step_leaves_no_folder(stacks: Path,
 
     monkeypatch.setattr(training, "_shown", press)
     folder = tmp_path / "run"
+    if existed:
+        folder.mkdir()
     result = run("train", "dqlr", "--data", stacks, "--out", folder, *TINY)
     assert result.exit_code == 130
-    assert not folder.exists()
+    assert not folder.exists() if not existed else not list(folder.iterdir())
+
+
+def test_a_round_that_fails_in_a_folder_with_other_trainings_leaves_these_and_none_of_its_own(
+    stacks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zenhance.training import loop
+
+    def break_down(*_: Any) -> Any:
+        raise RecipeError("the loss is nan")
+
+    other = tmp_path / "runs" / "other" / "state.safetensors"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"of another training")
+    monkeypatch.setattr(loop, "_step", break_down)
+    for _ in range(2):
+        result = run("train", "dqlr", "--data", stacks, "--out", tmp_path / "runs", *TINY)
+        assert result.exit_code == 2
+        assert "the loss is nan" in result.stderr
+        assert [path.relative_to(tmp_path) for path in (tmp_path / "runs").rglob("*") if path.is_file()] == [other.relative_to(tmp_path)]
+
+
+def test_stacks_of_which_some_have_a_truth_are_refused_by_name(stacks: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for name in ("leaf 0", "leaf 0_truth", "leaf 1"):
+        write_stack(folder / f"{name}.ome.tif", small_stack())
+    result = run("train", "dqlr", "--data", folder, "--out", tmp_path / "run", *TINY)
+    assert result.exit_code == 2
+    assert '"leaf 1.ome.tif" has no truth, but other stacks have; give one for each' in result.stderr
+    assert not (tmp_path / "run").exists()

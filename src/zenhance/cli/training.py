@@ -146,7 +146,7 @@ def _load(recipe: Recipe, reporter: Reporter) -> Volumes:
 def _is_alone(recipe: Recipe, volumes: Volumes) -> bool:
     from zenhance.training.alone import learns_alone
 
-    return learns_alone(recipe, volumes[0])
+    return learns_alone(recipe, [*volumes[0], *volumes[1]])
 
 
 def _alone_line(recipe: Recipe, volumes: Volumes) -> str:
@@ -233,27 +233,31 @@ def _figures(metrics: Any) -> str:
 @contextlib.contextmanager
 def _kept_or_gone(run: TrainRun) -> Iterator[None]:
     """Remove the folder of a run that ended before anything was kept, so that the same command can be given again."""
-    existed = run.folder.exists()
+    existed, earlier = run.folder.exists(), set(_rounds(run.folder))
     try:
         yield
     except OutputExistsError:
         raise
     except BaseException as error:
-        if any(run.folder.rglob(STATE_FILE)):
+        if any((place / STATE_FILE).exists() for place in (run.folder, *_rounds(run.folder))):
             if isinstance(error, KeyboardInterrupt):
                 raise RunCancelled(
                     f'the training was interrupted; go on with it from its last validation in "{run.folder}" by --resume'
                 ) from None
             raise
         if not run.resume:
-            # Of several rounds, each has a folder of its own.
-            places = [path.parent for path in sorted(run.folder.glob(f"*/{RECIPE_FILE}"))] if not existed else []
+            places = [place for place in _rounds(run.folder) if place not in earlier]
             for place in (*places, run.folder):
                 (place / RECIPE_FILE).unlink(missing_ok=True)
-                if not existed:
+                if place in places or not existed:
                     with contextlib.suppress(OSError):
                         place.rmdir()
         raise
+
+
+def _rounds(folder: Path) -> list[Path]:
+    """Return the folders of the rounds of a training on measured stacks alone; each holds a recipe and a state of its own."""
+    return [path.parent for path in sorted(folder.glob(f"round_*/{RECIPE_FILE}"))]
 
 
 def _install(path: Path) -> str:

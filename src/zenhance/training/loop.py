@@ -187,9 +187,10 @@ def train_steps(
     chosen = choose_device(device).name
     yield TrainProgress("data", 0, recipe.steps, 0.0, None)
     volumes = volumes if volumes is not None else load_volumes(recipe)
-    if learns_alone(recipe, volumes[0]):
-        everything = _once_each(volumes)
+    everything = _once_each(volumes)
+    if learns_alone(recipe, everything):
         return (yield from alone_steps(recipe, folder, everything, train_steps, device=chosen, resume=resume, stop=stop, command=command))
+    _check_truths(recipe, everything)
     run = _begin(recipe, folder, resume, chosen, volumes, _initial(recipe) if initial is None else initial)
     try:
         ended = yield from _loop(run, stop)
@@ -204,6 +205,13 @@ def _once_each(volumes: tuple[list[TrainingVolume], list[TrainingVolume]]) -> li
     """Return the volumes of both lists, those in both once: without a truth there is nothing to keep apart."""
     train, held = volumes
     return train + [volume for volume in held if not any(volume is other for other in train)]
+
+
+def _check_truths(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> None:
+    """Refuse stacks of which only some have the truth that the method needs, before a patch of such a stack is drawn."""
+    without = [volume.name for volume in volumes if volume.truth is None]
+    if without and _learning(recipe.method).learner().needs_truth(recipe.architecture):
+        raise RecipeError(f'"{without[0]}" has no truth, but other stacks have; give one for each, or give stacks without a truth alone')
 
 
 def _initial(recipe: Recipe) -> Mapping[str, Tensor] | None:
