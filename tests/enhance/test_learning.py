@@ -78,7 +78,7 @@ def test_it_learns_within_its_time_and_enhances_with_what_it_learnt(start: Path,
     assert record.psf.startswith("gaussian: sigma_um 0.3")
     # The last validation and the model's own test take the same time however little there was to learn in; ten minutes do not notice.
     assert 0.8 * 60 * MINUTES < learnt["seconds"] < 1.1 * 60 * MINUTES + 1.5
-    assert record.seconds > learnt["seconds"]
+    assert record.seconds > learnt["seconds"] - 0.05, "which is rounded"
     assert list((home / "temporary").iterdir()) == []
 
     kept = read_checkpoint(path)

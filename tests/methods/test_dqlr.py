@@ -15,8 +15,10 @@ from skimage.metrics import structural_similarity
 from zenhance.contract.card import Card
 from zenhance.contract.checkpoint import dump_checkpoint
 from zenhance.contract.learning import Batch
-from zenhance.enhance import enhance
+from zenhance.enhance import EnhanceRequest, enhance, plan_run
+from zenhance.enhance.plan import plan_volume
 from zenhance.errors import CheckpointError, MethodError, RecipeError
+from zenhance.methods.dqlr import METHOD
 from zenhance.nets.dqlr import Dqlr
 from zenhance.sequences import SequenceLearner, structural_dissimilarity
 from zenhance.stack import Stack
@@ -267,6 +269,22 @@ def test_weights_of_another_method_or_shape_are_refused(tmp_path: Path, model: s
 def test_settings_out_of_bounds_are_refused(settings: dict[str, Any], model: str) -> None:
     with pytest.raises(MethodError):
         run(stack((3, 40, 44)), model, settings=settings)
+
+
+@pytest.mark.parametrize(("free_gb", "most_work"), [(16, 2.0), (6, 3.5)])
+def test_a_deep_stack_is_cut_along_y_and_x_only(free_gb: int, most_work: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recurrence goes through all planes, so a tile that is cut along z would read them all again."""
+    monkeypatch.setattr("zenhance.enhance.plan.free_bytes", lambda device: free_gb * 10**9)
+    shape = (200, 2048, 2048)
+    image = Stack.from_array(np.broadcast_to(np.uint16(1), shape), "ZYX", SIZE_UM)
+    request = EnhanceRequest(method="dqlr", device="cpu", psf=PSF)
+    planned = plan_run(image, request)
+    used = plan_volume(METHOD, request, shape, (200, 24, 24), "cpu")
+    for plan, limit in ((planned.tiles, most_work), (used, 1.5)):
+        assert all(tile.core[0] == slice(0, 200) for tile in plan.tiles)
+        read = sum(np.prod([s.stop - s.start for s in tile.read], dtype=np.int64) for tile in plan.tiles)
+        assert read < limit * np.prod(shape, dtype=np.int64)
+    assert planned.working_bytes <= free_gb * 10**9 / 2
 
 
 def test_it_can_be_stopped_in_between(model: str) -> None:
