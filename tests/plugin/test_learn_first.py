@@ -86,6 +86,18 @@ def test_random_weights_can_be_chosen_only_to_learn_from(learning):
     assert form.weights.combo.findData("none") < 0
 
 
+def test_the_card_is_that_of_the_model_which_the_settings_take(learning):
+    form = learning.dock.form
+    form.weights.show_weights(None)
+    shipped = {entry.name: entry.card for entry in list_weights("dqlr") if entry.ships}
+    form.settings.show_settings({"preset": "paper"})
+    assert shipped["dqlr_paper"].description in form.weights.card.text()
+    assert "dqlr_paper" in form.weights.card.toolTip()
+    form.settings.show_settings({"preset": "dqlr"})
+    assert shipped["dqlr_stack"].description in form.weights.card.text()
+    assert "dqlr_stack" in form.weights.card.toolTip()
+
+
 def test_settings_bring_learning_back_as_it_was(learning, tmp_path):
     tick(learning, 1)
     form = learning.dock.form

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -10,7 +11,7 @@ from superqt import QCollapsible
 
 from zenhance.contract import registry
 from zenhance.enhance import EnhanceRequest, RunPlan
-from zenhance.errors import RecipeError
+from zenhance.errors import RecipeError, ZenhanceError
 from zenhance.plugin.form import SettingsForm
 from zenhance.plugin.layer_bridge import LayerFacts, read_facts
 from zenhance.plugin.layer_line import LayerLine
@@ -212,11 +213,12 @@ class DockForm(QWidget):
             self.settings.hide()
             self.settings.deleteLater()
         self.settings = SettingsForm(spec.parameters, self)
-        self.settings.changed.connect(self._announce)
+        self.settings.changed.connect(self._settings_edited)
         self._wheel_guard.watch(self.settings)
         self._settings_place.addWidget(self.settings)
         self.summary.setText(spec.summary)
         self.weights.show_method(spec.name)
+        self._show_default_weights()
         self.learn.show_method(spec.learns)
         self._show_learning()
 
@@ -225,6 +227,19 @@ class DockForm(QWidget):
         learns = self.learn.minutes is not None
         self.weights.offer_random(learns)
         self.psf.setVisible(learns or registry.load(self.method.currentData()).spec.needs_psf)
+
+    def _settings_edited(self) -> None:
+        self._show_default_weights()
+        self._announce()
+
+    def _show_default_weights(self) -> None:
+        """Tell which weights the method would take by itself with these settings; settings that cannot be used are told of elsewhere."""
+        if self.settings is None:
+            return
+        method = self.method.currentData()
+        with contextlib.suppress(ZenhanceError):
+            parameters = EnhanceRequest(method=method, settings=self.settings.settings()).parameters()
+            self.weights.show_default(registry.load(method).spec.weights(parameters))
 
     def _learn_edited(self) -> None:
         self._show_learning()

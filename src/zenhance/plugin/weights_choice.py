@@ -42,7 +42,7 @@ class WeightsChoice(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._method = ""
+        self._method = self._default = ""
         self._random = False
         self.combo = _FreshCombo(self)
         self.card = QLabel(self)
@@ -69,7 +69,7 @@ class WeightsChoice(QWidget):
     def show_method(self, method: str) -> None:
         """Offer the weights of a method."""
         if method != self._method:
-            self._method = method
+            self._method, self._default = method, registry.load(method).spec.default_weights
             self.combo.blockSignals(True)
             self.combo.clear()
             self.combo.blockSignals(False)
@@ -77,6 +77,13 @@ class WeightsChoice(QWidget):
         self.setVisible(learns)
         if learns:
             self.refresh()
+
+    def show_default(self, name: str) -> None:
+        """Say which weights *automatic* means with the method's present settings."""
+        if name != self._default:
+            self._default = name
+            self.combo.setItemData(0, self._automatic(), Qt.ItemDataRole.ToolTipRole)
+            self._describe()
 
     def offer_random(self, offered: bool) -> None:
         """Offer random weights too, which are good only to learn from; where they go, the choice falls back to the method's own."""
@@ -114,7 +121,7 @@ class WeightsChoice(QWidget):
     def _automatic(self) -> str:
         """Say which model the method takes by itself."""
         try:
-            return card_html(read_card(find_weights(self._method, None, registry.load(self._method).spec.default_weights)))
+            return card_html(read_card(find_weights(self._method, None, self._default)))
         except CheckpointError as error:
             return sentence(error)
 
@@ -144,7 +151,7 @@ class WeightsChoice(QWidget):
             self._write_card("knows nothing yet; it learns from this layer alone", tip, wrong=False)
             return
         try:
-            card = read_card(find_weights(self._method, self.weights, registry.load(self._method).spec.default_weights))
+            card = read_card(find_weights(self._method, self.weights, self._default))
             foreign = card.method != self._method
             text = f"this model belongs to the method {card.method}, not to {self._method}" if foreign else card_line(card)
             text = text if foreign or not card.description else f"{card.description}\n{text}"
