@@ -55,6 +55,7 @@ docs: system-libraries $(VENV)/.installed-test
 	$(BIN)/zenhance benchmark quality --write-docs
 	$(BIN)/zenhance benchmark domains --write-docs
 	$(BIN)/zenhance benchmark alone --write-docs
+	$(BIN)/zenhance benchmark prediction --write-docs
 	$(BIN)/zenhance benchmark models --write-docs
 	$(VIRTUAL_DISPLAY) $(BIN)/python -m zenhance.plugin.screenshots docs/images
 

@@ -140,11 +140,13 @@ class SequenceLearner:
         Raises
         ------
         RecipeError
-            The size is no multiple of the stride.
+            The size is no multiple of the stride, or smaller than the window of the structural similarity where that is learnt with.
         """
         a = _checked(architecture)
         if size_px % a.stride:
             raise RecipeError(f"patch_px is {size_px}; it must be a multiple of the stride, {a.stride}")
+        if a.ssim and size_px <= 2 * SSIM_RADIUS_PX:
+            raise RecipeError(f"patch_px is {size_px}; with ssim in the loss it must be more than {2 * SSIM_RADIUS_PX}")
         return (a.planes, size_px, size_px)
 
     def needs_truth(self, architecture: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""What is typed after ``zenhance benchmark quality``, ``domains``, ``real`` and ``models`` reaches the benchmark."""
+"""What is typed after ``zenhance benchmark``, but for ``speed`` and ``sample``, reaches the benchmark."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 from zenhance.benchmark import judging
 from zenhance.cli.app import app
 
-FORWARDED = ("run_quality_benchmark", "run_domains_benchmark", "run_real_benchmark", "run_models_table")
+FORWARDED = (
+    "run_quality_benchmark", "run_alone_benchmark", "run_prediction_benchmark",
+    "run_domains_benchmark", "run_real_benchmark", "run_models_table",
+)  # fmt: skip
 
 
 def run(*words: str | Path) -> Any:
@@ -44,6 +47,26 @@ def test_domains_real_and_models_get_what_is_theirs(calls: list[tuple[Any, ...]]
     assert calls[0][2]["quick"]
     assert calls[1][1] == (tmp_path, None)
     assert calls[2][2] == {"write_docs": True, "json_line": False}
+
+
+def test_how_long_is_learnt_is_ten_minutes_for_alone_and_not_at_all_for_real(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    for words in (
+        ("alone", "--quick"),
+        ("alone", "--minutes", "90s"),
+        ("real", "--real", tmp_path),
+        ("real", "--real", tmp_path, "--minutes", 3),
+    ):
+        assert run(*words).exit_code == 0
+    assert [(name, options["minutes"]) for name, _, options in calls] == [
+        ("run_alone_benchmark", 10.0), ("run_alone_benchmark", 1.5), ("run_real_benchmark", None), ("run_real_benchmark", 3.0),
+    ]  # fmt: skip
+    for wrong in ("0", "-2", "soon"):
+        result = run("alone", "--minutes", wrong)
+        assert result.exit_code == 2
+        assert "--minutes is" in result.stderr
+    assert len(calls) == 4
+    assert run("prediction", "--quick").exit_code == 0
+    assert calls[-1][0] == "run_prediction_benchmark"
 
 
 def test_real_without_a_stack_says_what_is_missing(calls: list[tuple[Any, ...]]) -> None:

@@ -221,7 +221,7 @@ def test_what_cannot_be_learnt_from_is_refused_before_it_begins(start: Path, hom
     with pytest.raises(StackError, match="voxel size"):
         enhance(Stack.from_array(data, "ZYX"), request_of(start))
     with pytest.raises(StackError, match="too small to learn from"):
-        enhance(small_stack(), request_of(start, crop=((None, None), (0, 6), (0, 40))))
+        enhance(small_stack(), request_of(start, crop=((None, None), (0, 11), (0, 40))))
     with pytest.raises(CheckpointError, match="belongs to the method rdn, not to dqlr"):
         enhance(small_stack(), request_of(next(e.path for e in list_weights("rdn"))))
     if os.geteuid() != 0:

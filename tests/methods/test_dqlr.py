@@ -167,6 +167,9 @@ def test_patches_fit_the_stride_and_the_truth_the_grid() -> None:
     assert LEARNER.patch_px(TINY, 48) == (4, 48, 48)
     with pytest.raises(RecipeError, match="patch_px is 50; it must be a multiple of the stride, 4"):
         LEARNER.patch_px({**TINY, "stride": 4}, 50)
+    assert LEARNER.patch_px({**TINY, "ssim": 0.1}, 12) == (4, 12, 12)
+    with pytest.raises(RecipeError, match="patch_px is 10; with ssim in the loss it must be more than 10"):
+        LEARNER.patch_px({**TINY, "ssim": 0.1}, 10)
     pairs = batch()
     assert pairs.truth is not None
     fine = Batch(pairs.measured, pairs.truth.repeat_interleave(2, 2).repeat_interleave(2, 3), pairs.depth)

@@ -15,7 +15,7 @@ from zenhance.benchmark.scenes import Plan, Scene
 from zenhance.benchmark.tables import TextTable
 from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.contract.learning import Scaling
-from zenhance.contract.weights import WeightsEntry, list_weights
+from zenhance.contract.weights import list_weights
 from zenhance.errors import MethodError
 from zenhance.nets.dqlr import Dqlr
 from zenhance.sequences import SequenceLearner
@@ -114,23 +114,26 @@ def measure_prediction(plans: Sequence[Plan], on_progress: Tell | None = None) -
     return PredictionReport(rows, tuple(plans), machine)
 
 
-def _models() -> dict[str, tuple[WeightsEntry, Dqlr]]:
+def _models() -> dict[str, Dqlr]:
+    """Return the models that ship and foresee slices, by name."""
     found = {}
     for entry in list_weights(METHOD):
+        if not entry.ships:
+            continue
         network = cast(Dqlr, load_network(read_checkpoint(entry.path), SequenceLearner(), "cpu").eval())
-        if entry.ships and network.predicted:
-            found[entry.name] = (entry, network)
+        if network.predicted:
+            found[entry.name] = network
     return found
 
 
-def _slices_of(scene: Scene, models: dict[str, tuple[WeightsEntry, Dqlr]]) -> dict[str, FloatArray]:
+def _slices_of(scene: Scene, models: dict[str, Dqlr]) -> dict[str, FloatArray]:
     """Return (Z, P, Y, X) of every row: slice ``i + 1 + k`` as known from slice i."""
     measured = scene.measured.read().astype(np.float32)
     statistics, _ = measure([VolumeReader(scene.measured)])
     scaling = Scaling.of(statistics)
     stack = torch.from_numpy(scaling.forward(measured))
     found = {"copy of the measured slice": _copied(measured)}
-    for title, (_, network) in models.items():
+    for title, network in models.items():
         found[f"{title} foresees"] = scaling.inverse(predict_slices(network, stack).numpy())
         with torch.inference_mode():
             enhanced = network(stack[None]).enhanced[0].numpy()

@@ -129,7 +129,7 @@ def benchmark(
 ) -> None:
     """Measure speed, or quality: on the bundled sample, on unseen stacks, after learning from one, across domains, or on real stacks."""
     from zenhance.benchmark import command, judging
-    from zenhance.cli.parsing import parse_number, parse_whole
+    from zenhance.cli.parsing import parse_minutes, parse_whole
     from zenhance.tiling.device import choose_device
 
     if which not in BENCHMARKS:
@@ -149,7 +149,7 @@ def benchmark(
         )
         return
     name = choose_device(device).name
-    budget = parse_number("--minutes", minutes) if minutes else None
+    budget = parse_minutes("--minutes", minutes) if minutes else None
     if which == "sample":
         command.run_sample_benchmark(out, everything=everything, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "quality":

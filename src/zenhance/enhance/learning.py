@@ -54,7 +54,7 @@ NEVER = 10**6
 # Kept back for the last step, the last validation and the model's own test: this share, or so many seconds up to a tenth.
 RESERVE_SHARE, RESERVE_S = 0.03, 2.0
 WARMUP_STEPS_A_MINUTE = 10
-LEAST_PATCH_PX = 8
+LEAST_PATCH_PX = 12
 LONGEST_NAME = 80
 
 T = TypeVar("T")
