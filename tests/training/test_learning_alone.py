@@ -174,6 +174,22 @@ def test_each_round_starts_from_the_one_before_and_all_steps_are_counted(tmp_pat
     assert 0 < moved < 0.2, "a new start would be as far away as two random networks"
 
 
+def test_the_progress_of_several_stacks_never_falls_also_when_it_goes_on(tmp_path: Path) -> None:
+    seen: list[TrainProgress] = []
+    wanted, several = recipe(), lists(stack(1), stack(2), stack(3))
+    steps = train_steps(wanted, tmp_path / "run", volumes=several, device="cpu")
+    for progress in steps:
+        seen.append(progress)
+        if progress.step == 8:
+            break
+    steps.close()
+    gone_on: list[TrainProgress] = []
+    drain(train_steps(wanted, tmp_path / "run", volumes=several, device="cpu", resume=True), gone_on.append)
+    assert gone_on[1].fraction >= 0.5
+    for sitting in (seen, gone_on):
+        assert all(a.fraction <= b.fraction + 1e-9 for a, b in itertools.pairwise(sitting))
+
+
 def test_stopping_keeps_the_model_of_the_round(tmp_path: Path) -> None:
     stop = threading.Event()
 

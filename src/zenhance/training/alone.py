@@ -45,8 +45,8 @@ __all__ = ["FIRST_ESTIMATE", "alone_steps", "learns_alone"]
 
 FIRST_ESTIMATE = "gaussian_deconvolution"
 """The method whose result is the first estimate where no model is there to start from; with its own defaults."""
-READY_SHARE = 0.1
-"""Of a round's progress, for what comes before its first step."""
+CUT_SHARE, READY_SHARE = 0.01, 0.1
+"""Of a round's progress: when the stacks have been cut, and when its first step comes."""
 
 Train = Callable[..., Generator["TrainProgress", None, "TrainResult"]]
 T = TypeVar("T")
@@ -112,13 +112,14 @@ def alone_steps(
         raise RecipeError("there is nothing to learn from; give at least one stack")
     run = _Alone(recipe, folder, train, device, resume, stop or threading.Event(), command)
     run.begin()
-    columns = yield from run.told(cut_columns(volumes, recipe), 0, 0.0, 0.01)
     result = run.finished()
-    for number in range(run.done, recipe.rounds):
-        lists = yield from _made(run, columns, number)
-        if run.stop.is_set():
-            break
-        result = yield from run.round(number, lists)
+    if run.done < recipe.rounds:
+        columns = yield from _unless(run.stop, run.told(cut_columns(volumes, recipe), run.done, 0.0, CUT_SHARE))
+        for number in range(run.done, recipe.rounds):
+            lists = yield from _made(run, columns or (), number)
+            if run.stop.is_set():
+                break
+            result = yield from run.round(number, lists)
     if result is None:
         raise RunCancelled("the training was stopped before its first step; there is no model")
     path = write_bytes(folder / f"{recipe.name}{SUFFIX}", result.path.read_bytes(), overwrite=True)
@@ -220,7 +221,7 @@ def _made(run: _Alone, columns: Sequence[Column], number: int) -> Generator[Trai
     train_on: list[TrainingVolume] = []
     held: list[TrainingVolume] = []
     for index, column in enumerate(columns):
-        first, last = (READY_SHARE * (index + part) / len(columns) for part in (0, 1))
+        first, last = (CUT_SHARE + (READY_SHARE - CUT_SHARE) * (index + part) / len(columns) for part in (0, 1))
         middle = 0.7 * last + 0.3 * first
         seed = run.recipe.seed * 1009 + number * len(columns) + index
         made = run.told(estimate_steps(run.method, run.weights, column, run.device, run.recipe.seed), number, first, middle)
