@@ -58,7 +58,7 @@ def find_weights(method: str, wanted: str | None, default: str = "") -> Path:
     method : str
         Name of the method.
     wanted : str or None
-        Name or path; None means the method's default, else the first that there is.
+        Name or path; None means the method's default, or the first model that there is where the method names none.
     default : str
         Name of the weights that a method ships as its best.
 
@@ -76,7 +76,7 @@ def find_weights(method: str, wanted: str | None, default: str = "") -> Path:
     name = wanted or default
     if name in entries:
         return entries[name]
-    if wanted is None and entries:
+    if not name and entries:
         return next(iter(entries.values()))
     if not entries:
         raise CheckpointError(f"there are no weights for {method} yet; train some with `zenhance train {method}`")
