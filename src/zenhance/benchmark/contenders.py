@@ -16,6 +16,7 @@ from zenhance.benchmark.scenes import trained_on_test
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodSpec
 from zenhance.contract.weights import WeightsEntry, list_weights
+from zenhance.enhance import EnhanceRequest
 from zenhance.errors import MethodError
 
 __all__ = ["Contender", "deblurs", "list_contenders", "select"]
@@ -54,6 +55,25 @@ class Contender:
     deblurs: bool = True
     note: str = ""
     learn_minutes: float | None = None
+
+    def request(self, device: str, psf: str | None = None) -> EnhanceRequest:
+        """Return what a run of the row's method is asked for.
+
+        Raises
+        ------
+        MethodError
+            The row has no method.
+        """
+        if self.method is None:
+            raise MethodError(f'the row "{self.name}" is no method of the registry, so it cannot be run; choose one that is')
+        return EnhanceRequest(
+            method=self.method,
+            settings=dict(self.settings),
+            weights=self.weights,
+            psf=psf,
+            device=device,
+            learn_minutes=self.learn_minutes,
+        )
 
 
 def list_contenders(*, own_models: bool = True) -> tuple[Contender, ...]:

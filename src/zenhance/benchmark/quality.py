@@ -29,7 +29,7 @@ from zenhance.benchmark.measures import blurred_psnr_db, psnr_by_depth_db
 from zenhance.benchmark.peak_memory import PeakMemory
 from zenhance.benchmark.scenes import Plan, Scene
 from zenhance.contract import registry
-from zenhance.enhance import EnhanceRequest, enhance_steps
+from zenhance.enhance import enhance_steps
 from zenhance.errors import RunCancelled, sentence
 from zenhance.stack import FloatArray
 
@@ -174,16 +174,8 @@ def _produce(contender: Contender, scene: Scene, device: str) -> Filtered:
 def enhance_scene(contender: Contender, scene: Scene, device: str) -> Filtered:
     """Run a method of the registry on a scene; the seconds are those of the whole call."""
     psf = scene.psf_spec if registry.load(str(contender.method)).spec.needs_psf else None
-    request = EnhanceRequest(
-        method=contender.method,
-        settings=dict(contender.settings),
-        weights=contender.weights,
-        psf=psf,
-        device=device,
-        learn_minutes=contender.learn_minutes,
-    )
     started = time.perf_counter()
-    steps = enhance_steps(scene.measured, request)
+    steps = enhance_steps(scene.measured, contender.request(device, psf))
     while True:
         try:
             next(steps)

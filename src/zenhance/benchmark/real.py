@@ -25,7 +25,7 @@ from zenhance.benchmark.sample import CANDIDATES
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodSpec
 from zenhance.contract.weights import list_weights
-from zenhance.enhance import EnhanceRequest, enhance
+from zenhance.enhance import enhance
 from zenhance.enhance.request import NO_WEIGHTS
 from zenhance.errors import ReadError, RunCancelled, StackError, sentence
 from zenhance.io import open_stack
@@ -249,13 +249,6 @@ def _image(contender: Contender, scene: _Scene, device: str) -> tuple[FloatArray
     if contender.method is None:
         smooth = ndimage.gaussian_filter(scene.raw.astype(np.float32), [SMOOTH_UM / v for v in scene.voxel_um])
         return np.asarray(smooth, np.float32), (f"σ {SMOOTH_UM:g} µm",)
-    request = EnhanceRequest(
-        method=contender.method,
-        settings=dict(contender.settings),
-        weights=contender.weights,
-        device=device,
-        learn_minutes=contender.learn_minutes,
-    )
     with own_folder():
-        result = enhance(scene.stack, request)
+        result = enhance(scene.stack, contender.request(device))
     return result.stack.read().astype(np.float32), tuple(result.provenance.warnings)
