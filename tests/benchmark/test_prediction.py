@@ -56,4 +56,5 @@ def test_the_foot_says_whether_a_copy_is_beaten() -> None:
     copy = PredictionRow("copy of the measured slice", ((20.0, 18.0), (21.0, 19.0)), ((20.0, 18.0), (21.0, 19.0)))
     model = PredictionRow("m foresees", ((22.0, 18.0), (20.0, 19.0)), ((23.0, 18.0), (20.0, 19.0)))
     foot = prediction_table(PredictionReport((copy, model), (), MACHINE)).foot
-    assert any("m foresees the next slice +1.00 dB better than its copy, blurred (better on 1 of 2 stacks)" in line for line in foot)
+    said = "m foresees the next slice, against a copy of the measured one: sharp +0.50 dB (better on 1 of 2 stacks); "
+    assert f"{said}blurred +1.00 dB (better on 1 of 2 stacks)." in foot

@@ -15,8 +15,8 @@ import pytest
 
 from tiny_model import ARCHITECTURE, MINUTES, NUMBERS, PSF, small_stack, tiny_model, walls
 from zenhance.contract.checkpoint import read_checkpoint
-from zenhance.contract.weights import list_weights
-from zenhance.enhance import EnhanceRequest, LearningProgress, enhance, enhance_steps, estimate_steps, plan_run, preview_steps
+from zenhance.contract.weights import WeightsEntry, list_weights
+from zenhance.enhance import EnhanceRequest, LearningProgress, enhance, enhance_steps, estimate_steps, learning, plan_run, preview_steps
 from zenhance.errors import CheckpointError, MethodError, RecipeError, RunCancelled, StackError, WriteError
 from zenhance.io import write_stack
 from zenhance.provenance import Provenance
@@ -235,6 +235,15 @@ def test_what_cannot_be_learnt_from_is_refused_before_it_begins(start: Path, hom
     monkeypatch.setenv("ZENHANCE_WEIGHTS", str(blocked / "weights"))
     with pytest.raises(WriteError, match="cannot be written; set ZENHANCE_WEIGHTS"):
         enhance(small_stack(), request_of(start))
+
+
+@pytest.mark.parametrize(("psnr_db", "warned"), [(19.0, True), (20.0, True), (21.0, False)])
+def test_a_model_that_comes_no_closer_to_its_estimate_is_warned_of(start: Path, psnr_db: float, warned: bool) -> None:
+    card = read_checkpoint(start).card.model_copy(update={"metrics": {"psnr_db": psnr_db, "psnr_identity_db": 20.0}})
+    entry = WeightsEntry("mine", start, card, False)
+    learnt = learning._account(small_stack(), entry, card, learning._Start(), learning._Clock("my cells", 2.0, threading.Event()))
+    said = 'what was learnt in 2 min, "mine", comes no closer to its own estimate of the specimen than the measurement does; learn longer'
+    assert learnt.warnings == ((said,) if warned else ())
 
 
 def test_the_record_of_a_run_that_learnt_reads_back(start: Path) -> None:

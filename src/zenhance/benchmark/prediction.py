@@ -11,6 +11,7 @@ import torch
 
 from zenhance.benchmark.machine import Machine, describe_machine
 from zenhance.benchmark.quality_tables import mean_sd
+from zenhance.benchmark.quality_words import versus
 from zenhance.benchmark.scenes import Plan, Scene
 from zenhance.benchmark.tables import TextTable
 from zenhance.contract.checkpoint import read_checkpoint
@@ -175,6 +176,8 @@ def prediction_table(report: PredictionReport) -> TextTable:
 
 
 def _said(row: PredictionRow, copy: PredictionRow) -> str:
-    gains = [a[0] - b[0] for a, b in zip(row.blurred_db, copy.blurred_db, strict=True)]
-    won = sum(gain > 0 for gain in gains)
-    return f"{row.title} the next slice {np.mean(gains):+.2f} dB better than its copy, blurred (better on {won} of {len(gains)} stacks)."
+    sharp, blurred = (
+        versus([stack[0] for stack in mine], [stack[0] for stack in theirs])
+        for mine, theirs in ((row.sharp_db, copy.sharp_db), (row.blurred_db, copy.blurred_db))
+    )
+    return f"{row.title} the next slice, against a copy of the measured one: sharp {sharp}; blurred {blurred}."

@@ -360,5 +360,8 @@ def _account(stack: Stack, entry: WeightsEntry, card: Card, begin: _Start, clock
         "figures": dict(card.metrics),
     }
     poor = card.metrics.get("psnr_db", math.inf) <= card.metrics.get("psnr_identity_db", -math.inf)
-    said = f'what was learnt in {clock.minutes:g} min, "{entry.name}", is no better than the measurement itself; learn longer'
+    said = (
+        f'what was learnt in {clock.minutes:g} min, "{entry.name}", comes no closer to its own estimate of the specimen than the '
+        "measurement does; learn longer"
+    )
     return Learnt(entry.path, notes, (said,) if poor else ())
