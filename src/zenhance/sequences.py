@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
@@ -240,6 +241,7 @@ class SequenceRestorer:
     network: Dqlr
     scaling: Scaling
     device: str
+    shape_px: Triple
     halo_px: Triple
     words: int
     with_codes: bool
@@ -247,12 +249,17 @@ class SequenceRestorer:
     notes: dict[str, Any]
     curves: dict[str, list[float]] = field(default_factory=dict)
     use: list[Tensor] = field(default_factory=list)
+    _counted: npt.NDArray[np.bool_] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _, height, width = self.shape_px
+        self._counted = np.zeros((-(-height // self.network.stride), -(-width // self.network.stride)), np.bool_)
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         """Enhance a tile (Z, Y, X)."""
         stack = torch.from_numpy(self.scaling.forward(tile)).to(self.device)
         enhanced, index = yield from restore_sequence(self.network, stack)
-        self._count(index)
+        self._count(index, origin_px)
         found = {"enhanced": self.scaling.inverse(enhanced.cpu().numpy())}
         if self.agreement is not None:
             estimate = torch.from_numpy(found["enhanced"]).to(self.device)
@@ -267,10 +274,16 @@ class SequenceRestorer:
         labels = (index[:, 0] + 1 if index.shape[1] else torch.zeros_like(index.sum(1))).cpu().numpy().astype(np.float32)
         return np.asarray(labels.repeat(stride, axis=1).repeat(stride, axis=2), np.float32)
 
-    def _count(self, index: Tensor) -> None:
-        """Add up how often each word was used, for the record."""
+    def _count(self, index: Tensor, origin_px: Triple) -> None:
+        """Add up how often each word was used, for the record; of what several tiles read, each latent counts once, where it is whole."""
+        (first_y, rows), (first_x, columns) = (self._whole(axis, origin_px[axis], index.shape[axis + 1]) for axis in (1, 2))
+        top, left = (origin_px[axis] // self.network.stride for axis in (1, 2))
+        seen = self._counted[top + first_y : top + rows, left + first_x : left + columns]
+        fresh = torch.from_numpy(~seen)
+        seen[:] = True
         for level in range(index.shape[1]):
-            counts = torch.bincount(index[:, level].reshape(-1).cpu(), minlength=self.words)
+            chosen = index[:, level, first_y:rows, first_x:columns].cpu()[:, fresh]
+            counts = torch.bincount(chosen.reshape(-1), minlength=self.words)
             if level == len(self.use):
                 self.use.append(counts)
             else:
@@ -278,6 +291,13 @@ class SequenceRestorer:
             self.curves[f"codes used, level {level + 1}"] = [float(n) for n in self.use[level]]
         if self.use:
             self.notes["perplexity"] = [round(_effective(counts), 1) for counts in self.use]
+
+    def _whole(self, axis: int, origin_px: int, latents: int) -> tuple[int, int]:
+        """Return the first latent of a tile, and that behind the last, to which all that has a say was read."""
+        stride = self.network.stride
+        rim, last = -(-self.halo_px[axis] // stride), -(-(self.shape_px[axis] - origin_px) // stride)
+        first = rim if origin_px else 0
+        return first, last if last <= latents else max(first, latents - rim)
 
 
 def _effective(counts: Tensor) -> float:
@@ -318,7 +338,9 @@ def prepare_sequences(method: str, wanted: SequenceSettings, context: MethodCont
     agreement = _agreement(a, wanted, context)
     around = (0, 0, 0) if agreement is None else agreement.radius_px
     halo = (context.shape_px[0], reach + around[1], reach + around[2])
-    return SequenceRestorer(network, Scaling.of(context.statistics), context.device, halo, a.words, wanted.with_codes, agreement, notes)
+    return SequenceRestorer(
+        network, Scaling.of(context.statistics), context.device, context.shape_px, halo, a.words, wanted.with_codes, agreement, notes
+    )
 
 
 def _agreement(architecture: DqlrArchitecture, wanted: SequenceSettings, context: MethodContext) -> Agreement | None:

@@ -205,6 +205,8 @@ def test_tiled_equals_whole(kind: str, settings: dict[str, Any], request: pytest
         assert tiled.provenance.tiles["count"] >= 4
         assert np.abs(tiled.stack.data - whole.stack.data).max() <= 1e-5 * span
         assert np.array_equal(tiled.extras["codes"].data, whole.extras["codes"].data)
+        assert tiled.provenance.curves == whole.provenance.curves, "what several tiles read is counted once"
+        assert tiled.provenance.notes["perplexity"] == whole.provenance.notes["perplexity"]
 
 
 def test_the_result_keeps_grid_voxel_size_and_units(model: str) -> None:
@@ -247,6 +249,7 @@ def test_codes_are_labels_and_their_use_is_recorded(model: str) -> None:
     assert [len(curves[f"codes used, level {n}"]) for n in (1, 2)] == [16, 16]
     assert {i + 1 for i, n in enumerate(curves["codes used, level 1"]) if n} >= set(used.tolist())
     assert len(notes["perplexity"]) == 2
+    assert all(sum(counts) == 5 * 45 * 51 for counts in curves.values()), "each latent of the image counts once"
     share = np.array(curves["codes used, level 1"]) / sum(curves["codes used, level 1"])
     expected = np.exp(-sum(p * np.log(p) for p in share if p > 0))
     assert notes["perplexity"][0] == pytest.approx(expected, abs=0.06)
