@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from zenhance.benchmark.measures import blurred_psnr_db, psnr_by_depth_db
+from zenhance.benchmark.measures import blurred_psnr_db, psnr_by_depth_db, sharpness
 from zenhance.benchmark.scenes import Plan, Scene
 from zenhance.errors import StackError
 from zenhance.physics.blur import Blur
@@ -92,3 +92,14 @@ def test_images_that_cannot_be_compared_are_refused(scene: Scene, break_it: str)
         blurred_psnr_db(image, scene, deblurred=True)
     with pytest.raises(StackError, match=message):
         psnr_by_depth_db(image, scene, EDGES)
+
+
+def test_sharpness_knows_blur_from_noise_and_from_too_much(scene: Scene) -> None:
+    rng = np.random.default_rng(0)
+    span = float(np.ptp(scene.truth))
+    noisy = scene.truth + rng.normal(0, 0.3 * span, scene.truth.shape).astype(np.float32)
+    assert sharpness(scene.truth, scene) == pytest.approx(1.0)
+    assert sharpness(scene.blurred, scene) < 0.7
+    assert sharpness(noisy, scene) == pytest.approx(1.0, abs=0.05)
+    assert sharpness(1.5 * scene.truth + 7, scene) == pytest.approx(1.5, rel=1e-4)
+    assert sharpness(rng.normal(0, span, scene.truth.shape).astype(np.float32), scene) == pytest.approx(0.0, abs=0.1)

@@ -33,7 +33,7 @@ ROWS = (
 
 def outcome(psnr_db: float, note: str = "") -> Outcome:
     quality = TruthReport(psnr_db, 0.5, 1.0, psnr_db, 0.5, 1.0, 10.0, 1.0, 0.0)
-    return Outcome(Figures(quality, psnr_db, (psnr_db, psnr_db, None), CellReport(1, 2, 0.5, 0.6, ()), CHECK, 1.0, None, note))
+    return Outcome(Figures(quality, psnr_db, (psnr_db, psnr_db, None), 0.9, CellReport(1, 2, 0.5, 0.6, ()), CHECK, 1.0, None, note))
 
 
 def report(notes: dict[str, tuple[str, str]] | None = None, **psnr_db: tuple[float, float]) -> QualityReport:

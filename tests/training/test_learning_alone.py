@@ -237,3 +237,11 @@ def test_what_cannot_be_learnt_from_is_refused_in_one_sentence(tmp_path: Path) -
     assert "\n" not in str(caught.value)
     with pytest.raises(RecipeError, match="lower patch_px"):
         train(recipe(patch_px=64), tmp_path / "b", volumes=lists(), device="cpu")
+
+
+def test_the_card_says_that_the_truth_was_estimated_and_names_the_real_stack(tmp_path: Path) -> None:
+    given = lists(stack())
+    result = train(recipe(), tmp_path / "run", volumes=given)
+    assert result.card.is_self_judged
+    assert {entry["truth"] for entry in result.card.data} == {"estimated"}
+    assert {entry["sha256"] for entry in result.card.data} == {given[0][0].sha256()}

@@ -17,7 +17,7 @@ from zenhance.benchmark.scenes import Scene
 from zenhance.errors import StackError
 from zenhance.stack import FloatArray
 
-__all__ = ["RIM_SIGMAS", "blurred_psnr_db", "psnr_by_depth_db"]
+__all__ = ["RIM_SIGMAS", "blurred_psnr_db", "psnr_by_depth_db", "sharpness"]
 
 RIM_SIGMAS = 2.0
 """So many standard deviations of the PSF are left out at each border, where light from outside the field is missing in a result."""
@@ -82,6 +82,36 @@ def psnr_by_depth_db(image: FloatArray, scene: Scene, edges_um: Sequence[float])
         truth = scene.truth[layer]
         found.append(psnr_db(image[layer], truth, robust_range(truth)) if truth.size and truth.min() < truth.max() else None)
     return tuple(found)
+
+
+def sharpness(image: FloatArray, scene: Scene) -> float:
+    """Return how much of the truth's edges a result has: 1 is as sharp as the truth, less is blurred, more is overdone.
+
+    Parameters
+    ----------
+    image : float32 array (Z, Y, X)
+        The result, on the voxels of the truth.
+    scene : Scene
+        What is known.
+
+    Raises
+    ------
+    StackError
+        The result has another shape, or voxels that are not finite.
+
+    Notes
+    -----
+    The slope of the result's gradient on the truth's, ``<grad r, grad t> / <grad t, grad t>``, along y and x in the specimen, intensities
+    as they are. Noise and invented edges have, on the mean, nothing in common with the truth's gradient and so do not count as sharp.
+    """
+    _check(image, scene)
+    specimen = scene.labels > 0
+    shared = norm = 0.0
+    for axis in (1, 2):
+        mine, true = (np.gradient(v.astype(np.float64), axis=axis)[specimen] for v in (image, scene.truth))
+        shared += float(np.dot(mine, true))
+        norm += float(np.dot(true, true))
+    return shared / norm if norm > 0 else math.nan
 
 
 def _check(image: FloatArray, scene: Scene) -> None:

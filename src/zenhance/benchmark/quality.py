@@ -25,7 +25,7 @@ from zenhance.assess.truth import TruthReport, compare_with_truth
 from zenhance.benchmark.contenders import Contender
 from zenhance.benchmark.filters import FILTERS, Filtered
 from zenhance.benchmark.machine import Machine, describe_machine
-from zenhance.benchmark.measures import blurred_psnr_db, psnr_by_depth_db
+from zenhance.benchmark.measures import blurred_psnr_db, psnr_by_depth_db, sharpness
 from zenhance.benchmark.peak_memory import PeakMemory
 from zenhance.benchmark.scenes import Plan, Scene
 from zenhance.contract import registry
@@ -65,6 +65,7 @@ class Figures:
     quality: TruthReport
     blurred_psnr_db: float
     depth_psnr_db: tuple[float | None, ...]
+    sharpness: float
     cells: CellReport
     reblur: ReblurReport
     seconds: float
@@ -201,6 +202,7 @@ def _judged(contender: Contender, scene: Scene, image: FloatArray, seconds: floa
         compare_with_truth(image, scene.truth),
         blurred_psnr_db(image, scene, deblurred=contender.deblurs),
         psnr_by_depth_db(image, scene, DEPTH_EDGES_UM),
+        sharpness(image, scene),
         cells_found(image, scene.labels, scene.voxel_size_um, scene.depth_um, DEPTH_EDGES_UM),
         reblur,
         seconds,

@@ -19,7 +19,7 @@ from zenhance.benchmark.tables import TextTable
 __all__ = ["by_depth_table", "by_stack_table", "mean_sd", "quality_table"]
 
 GRADES: tuple[Grade, ...] = ("pass", "warn", "fail")
-COLUMNS = ("gain dB", "gain re-blurred", "PSNR dB", "SSIM", "PSNR fit", "SSIM fit", "RMSE %", "cells")
+COLUMNS = ("gain dB", "gain re-blurred", "PSNR dB", "SSIM", "PSNR fit", "SSIM fit", "RMSE %", "sharp", "cells")
 
 
 def mean_sd(values: Sequence[float], digits: int) -> str:
@@ -38,7 +38,7 @@ def quality_table(report: QualityReport) -> TextTable:
     depths = _depth_titles()
     header = ("method", *COLUMNS, *depths, "re-blur", "flagged %", "s", "MB")
     rows = tuple(_row(c, report) for c in report.contenders)
-    detail = ("gain dB", "gain re-blurred", "PSNR fit", "SSIM fit", "RMSE %", *depths, "re-blur", "flagged %", "s", "MB")
+    detail = ("gain dB", "gain re-blurred", "PSNR fit", "SSIM fit", "RMSE %", "sharp", *depths, "re-blur", "flagged %", "s", "MB")
     return TextTable("Quality on simulated meristems", header, rows, _foot(report), detail)
 
 
@@ -62,6 +62,7 @@ def _row(contender: Contender, report: QualityReport) -> tuple[str, ...]:
         mean_sd([f.quality.psnr_fit_db for f in good], 2),
         mean_sd([f.quality.ssim_fit for f in good], 3),
         mean_sd([100 * f.quality.rmse / f.quality.data_range for f in good], 1),
+        f"{np.mean([f.sharpness for f in good]):.2f}",
         *_cells(good),
         *_reblur(good),
         f"{np.mean([f.seconds for f in good]):.1f}",

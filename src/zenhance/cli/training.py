@@ -222,11 +222,11 @@ def _shown(progress: TrainProgress, last: Validation | None) -> _Shown:
     return _Shown(progress.stage, progress.fraction, progress.seconds_left, ", ".join(words))
 
 
-def _figures(metrics: Any) -> str:
+def _figures(metrics: Any, against: str = "") -> str:
     """Return what a validation found, in words."""
     if "psnr_db" not in metrics:
         return f"validation loss {metrics['loss']:.4g}"
-    text = f"validation PSNR {metrics['psnr_db']:.2f} dB"
+    text = f"validation PSNR{against} {metrics['psnr_db']:.2f} dB"
     return text + (f" (measurement {metrics['psnr_identity_db']:.2f} dB)" if "psnr_identity_db" in metrics else "")
 
 
@@ -268,10 +268,16 @@ def _install(path: Path) -> str:
 
 def _print_result(record: dict[str, Any]) -> None:
     card = record["card"]
+    from zenhance.contract.card import Card
+
+    self_judged = Card(**card).is_self_judged
     print(f"{record['model']}  ({format_seconds(record['seconds'])}, {card['device']})")
-    print(f"{record['ended']}; kept is step {card['steps']}: {_figures(card['metrics'])}")
+    print(
+        f"{record['ended']}; kept is step {card['steps']}: {_figures(card['metrics'], ' against its own estimate' if self_judged else '')}"
+    )
     if card["metrics"].get("psnr_db", math.inf) <= card["metrics"].get("psnr_identity_db", -math.inf):
-        print("zenhance: warning: the model is no better than the measurement itself; give it more steps or more data", file=sys.stderr)
+        closer = "to its own estimate than the stack measured again" if self_judged else "to the truth than the measurement itself"
+        print(f"zenhance: warning: the model comes no closer {closer}; give it more steps or more data", file=sys.stderr)
     model = shlex.quote(record["model"])
     if record["installed"]:
         print(f"use it: zenhance enhance INPUT OUTPUT --method {record['method']} --weights {record['name']}", flush=True)

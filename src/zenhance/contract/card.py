@@ -10,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from zenhance.errors import CheckpointError
 
-__all__ = ["Card"]
+__all__ = ["ESTIMATED", "Card"]
+
+ESTIMATED = "estimated"
+"""What a card's ``data`` says of a truth that was made from the measurement itself."""
 
 
 class Card(BaseModel):
@@ -44,6 +47,11 @@ class Card(BaseModel):
     intensity: dict[str, float] = Field(default_factory=dict, description="intensity statistics of the training data")
     metrics: dict[str, float] = Field(default_factory=dict, description="figures on validation data")
     licence: str = Field(default="BSD-3-Clause", description="licence of the weights")
+
+    @property
+    def is_self_judged(self) -> bool:
+        """Whether the figures compare with the model's own estimate, because there was no truth."""
+        return any(entry.get("truth") == ESTIMATED for entry in self.data)
 
     def to_json(self) -> str:
         """Return the card as JSON text."""

@@ -207,6 +207,8 @@ class MethodSpec:
         Tells the output scale from the settings, where it depends on them.
     outputs_of : callable, optional
         Tells which of the outputs there are with these settings, where it depends on them.
+    needs_psf_of : callable, optional
+        Tells whether it needs a point spread function with these settings, where it depends on them.
     deblurs_of : callable, optional
         Tells whether it takes blur away with these settings, where it depends on them.
     dimensions_of : callable, optional
@@ -238,6 +240,7 @@ class MethodSpec:
     learns: Literal["no", "pairs", "own_stack"] = "no"
     output_scale_of: Callable[[Any], Triple] | None = None
     outputs_of: Callable[[Any], tuple[OutputSpec, ...]] | None = None
+    needs_psf_of: Callable[[Any], bool] | None = None
     deblurs_of: Callable[[Any], bool] | None = None
     dimensions_of: Callable[[Any], int] | None = None
     prepare_cost: float = 0.0
@@ -257,6 +260,10 @@ class MethodSpec:
     def weights(self, parameters: Any) -> str:
         """Return the name of the weights to use with these settings where the request names none."""
         return self.default_weights if self.default_weights_of is None else self.default_weights_of(parameters)
+
+    def needs_psf_with(self, parameters: Any) -> bool:
+        """Return whether the method cannot do without a point spread function with these settings."""
+        return self.needs_psf if self.needs_psf_of is None else self.needs_psf_of(parameters)
 
     def deblurs_with(self, parameters: Any) -> bool:
         """Return whether the method takes blur away with these settings."""

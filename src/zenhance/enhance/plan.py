@@ -90,7 +90,7 @@ def _lengths(method: Method, request: EnhanceRequest, stack: Stack) -> tuple[flo
 
 def _takes_psf(method: Method, request: EnhanceRequest) -> bool:
     """Tell whether a point spread function is needed: by the method, or for learning from the stack."""
-    return method.spec.needs_psf or request.learn_minutes is not None
+    return method.spec.needs_psf_with(request.parameters()) or request.learn_minutes is not None
 
 
 def plan_volume(method: Method, request: EnhanceRequest, shape_px: Triple, halo_px: Triple, device: str) -> TilePlan:

@@ -209,7 +209,8 @@ def _context_steps(run: Run, t: int, c: int, progress: Callable[[float], Progres
     reader = run.reader(t, c)
     run.noise.append(noise)
     spec = run.method.spec
-    psf = psf_for(reader.stack, run.request, c) if spec.needs_psf or run.request.learn_minutes is not None else None
+    needed = spec.needs_psf_with(run.request.parameters())
+    psf = psf_for(reader.stack, run.request, c) if needed or run.request.learn_minutes is not None else None
     if psf is not None and psf.describe() not in run.psfs:
         run.psfs.append(psf.describe())
     z, y, x = (1.0 if v is None else v for v in reader.stack.voxel_size.zyx_um)
@@ -221,7 +222,7 @@ def _context_steps(run: Run, t: int, c: int, progress: Callable[[float], Progres
         read=reader.read,
         device=run.plan.device.name,
         seed=run.request.seed + 1000003 * t,
-        psf=psf if spec.needs_psf else None,
+        psf=psf if needed else None,
         noise=noise,
         weights=run.weights,
         background_given=run.request.background is not None,

@@ -57,6 +57,10 @@ def _deblurs(parameters: DqlrParameters) -> bool:
     return parameters.preset != "paper"
 
 
+def _needs_psf(parameters: DqlrParameters) -> bool:
+    return _deblurs(parameters) and parameters.agreement > 0
+
+
 class Dqlr:
     """DQLR as a method."""
 
@@ -70,6 +74,7 @@ class Dqlr:
         outputs_of=_outputs,
         deblurs_of=_deblurs,
         needs_psf=True,
+        needs_psf_of=_needs_psf,
         size_multiple=(1, 4, 4),
         bytes_per_voxel=220,
         learns="own_stack",

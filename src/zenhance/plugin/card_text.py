@@ -14,7 +14,8 @@ def _quality(card: Card) -> str:
     figures = card.metrics
     if "psnr_db" not in figures:
         return f"validation loss {figures['loss']:.3g}" if "loss" in figures else ""
-    text = f"validation PSNR {figures['psnr_db']:.1f} dB"
+    against = " against its own estimate" if card.is_self_judged else ""
+    text = f"validation PSNR{against} {figures['psnr_db']:.1f} dB"
     text += f" (untreated {figures['psnr_identity_db']:.1f} dB)" if "psnr_identity_db" in figures else ""
     return text + (f", SSIM {figures['ssim']:.3f}" if "ssim" in figures else "")
 

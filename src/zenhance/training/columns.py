@@ -149,5 +149,5 @@ def pair_steps(column: Column, estimate: FloatArray, seed: int) -> Generator[flo
         again = measured_again(estimate, column.psf, column.noise, column.voxel_size_um, seed * (DRAWS + 1) + draw)
         reader = VolumeReader(Stack.from_array(again, "ZYX", size))
         name = f"{column.volume.name}, measured again"
-        made.append(TrainingVolume(name, reader, truth, column.volume.scaling, column.volume.statistics))
+        made.append(TrainingVolume(name, reader, truth, column.volume.scaling, column.volume.statistics, 1, column.volume))
     return made[:-1], made[-1]

@@ -43,6 +43,8 @@ class TrainingVolume:
         Of the measurement.
     scale : int
         Truth voxels per measured voxel along y and x.
+    estimated_from : TrainingVolume, optional
+        The real measurement, where this one is simulated and its truth an estimate made from that.
     """
 
     name: str
@@ -51,6 +53,7 @@ class TrainingVolume:
     scaling: Scaling
     statistics: VolumeStatistics
     scale: int = 1
+    estimated_from: TrainingVolume | None = None
 
     @property
     def shape_px(self) -> tuple[int, int, int]:

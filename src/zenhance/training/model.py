@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 import zenhance
-from zenhance.contract.card import Card
+from zenhance.contract.card import ESTIMATED, Card
 from zenhance.contract.checkpoint import dump_checkpoint
 from zenhance.contract.learning import Learner
 from zenhance.training.data import TrainingVolume
@@ -83,6 +83,9 @@ def model_bytes(
 
 
 def _describe(volume: TrainingVolume, role: str) -> dict[str, object]:
+    real = volume.estimated_from
+    if real is not None:
+        return {"name": volume.name, "role": role, "sha256": real.sha256(), "truth": ESTIMATED}
     return {"name": volume.name, "role": role, "sha256": volume.sha256(), "truth": volume.truth is not None}
 
 
