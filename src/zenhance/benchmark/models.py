@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from zenhance.benchmark.tables import TextTable
 from zenhance.contract import registry
 from zenhance.contract.card import Card
+from zenhance.contract.spec import LearningMethod
 from zenhance.contract.weights import list_weights
 
 __all__ = ["learning_methods", "models_table", "shipped_cards"]
@@ -49,6 +50,15 @@ def models_table(method: str, cards: Sequence[Card]) -> TextTable:
     return TextTable(f"Models of {method}", header, rows, foot, ("for", "planes", "enlarges", "voxel size µm", "minutes"))
 
 
+def _planes(card: Card) -> int:
+    """Return how many planes a network sees at once; a card may leave it at the method's own default."""
+    said = card.architecture.get("window")
+    method = registry.load(card.method)
+    if said is not None or not isinstance(method, LearningMethod):
+        return int(said or 1)
+    return int(getattr(method.learner().build(card.architecture), "window", 1))
+
+
 def _row(card: Card, default: str) -> tuple[str, ...]:
     def figure(key: str) -> str:
         return f"{card.metrics[key]:.2f}" if key in card.metrics else UNKNOWN
@@ -58,7 +68,7 @@ def _row(card: Card, default: str) -> tuple[str, ...]:
     return (
         name,
         card.description,
-        str(card.architecture.get("window", 1)),
+        str(_planes(card)),
         f"{card.architecture.get('scale', 1)} ×",
         f"{card.parameters}",
         voxel,
