@@ -191,7 +191,8 @@ def train_steps(
     if learns_alone(recipe, everything):
         return (yield from alone_steps(recipe, folder, everything, train_steps, device=chosen, resume=resume, stop=stop, command=command))
     _check_truths(recipe, everything)
-    run = _begin(recipe, folder, resume, chosen, volumes, _initial(recipe) if initial is None else initial)
+    goes_on = resume and (folder / STATE_FILE).is_file()
+    run = _begin(recipe, folder, resume, chosen, volumes, initial if initial is not None or goes_on else _initial(recipe))
     try:
         ended = yield from _loop(run, stop)
         yield TrainProgress("save", run.state.done.step, recipe.steps, 1.0, 0.0)
