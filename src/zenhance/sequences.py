@@ -24,7 +24,7 @@ from zenhance.contract.spec import FloatArray, MethodContext, PsfLike, TileGener
 from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.nets.dqlr import Dqlr, reach_px, restore_sequence
-from zenhance.nets.quantiser import perplexity
+from zenhance.nets.quantiser import effective_words, perplexity
 from zenhance.physics.blur import Blur, PsfKernels
 from zenhance.solvers.agreement import agreed
 from zenhance.solvers.schedule import CameraModel
@@ -290,7 +290,7 @@ class SequenceRestorer:
                 self.use[level] += counts
             self.curves[f"codes used, level {level + 1}"] = [float(n) for n in self.use[level]]
         if self.use:
-            self.notes["perplexity"] = [round(_effective(counts), 1) for counts in self.use]
+            self.notes["perplexity"] = [round(effective_words(counts), 1) for counts in self.use]
 
     def _whole(self, axis: int, origin_px: int, latents: int) -> tuple[int, int]:
         """Return the first latent of a tile, and that behind the last, to which all that has a say was read."""
@@ -298,12 +298,6 @@ class SequenceRestorer:
         rim, last = -(-self.halo_px[axis] // stride), -(-(self.shape_px[axis] - origin_px) // stride)
         first = rim if origin_px else 0
         return first, last if last <= latents else max(first, latents - rim)
-
-
-def _effective(counts: Tensor) -> float:
-    share = counts.double() / counts.sum()
-    used = share[share > 0]
-    return float(torch.exp(-(used * used.log()).sum()))
 
 
 def prepare_sequences(method: str, wanted: SequenceSettings, context: MethodContext) -> Generator[float, None, SequenceRestorer]:

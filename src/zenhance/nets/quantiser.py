@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module, ModuleList
 
-__all__ = ["Codebook", "Quantised", "Quantiser", "perplexity"]
+__all__ = ["Codebook", "Quantised", "Quantiser", "effective_words", "perplexity"]
 
 K_MEANS_ROUNDS = 10
 # Running shares are never divided by less than this.
@@ -46,9 +46,13 @@ class Quantised:
 
 
 def perplexity(index: Tensor, words: int) -> float:
-    """Return exp of the entropy of the words' use: how many are effectively used; ``index`` is one level's."""
-    share = torch.bincount(index.reshape(-1), minlength=words).double()
-    share = share / share.sum()
+    """Return how many words are effectively used by an index of one level, any shape: exp of the entropy of their use."""
+    return effective_words(torch.bincount(index.reshape(-1), minlength=words))
+
+
+def effective_words(counts: Tensor) -> float:
+    """Return exp of the entropy of how often each word is used (K,): all K where they are used alike, 1 where one alone is."""
+    share = counts.double() / counts.sum()
     used = share[share > 0]
     return float(torch.exp(-(used * used.log()).sum()))
 
