@@ -58,3 +58,12 @@ def test_the_foot_says_whether_a_copy_is_beaten() -> None:
     foot = prediction_table(PredictionReport((copy, model), (), MACHINE)).foot
     said = "m foresees the next slice, against a copy of the measured one: sharp +0.50 dB (better on 1 of 2 stacks); "
     assert f"{said}blurred +1.00 dB (better on 1 of 2 stacks)." in foot
+
+
+def test_the_words_in_use_are_told_for_each_dictionary_and_left_out_without_one() -> None:
+    report = measure_prediction((Plan("tiny", "meristem", 79, (4, 32, 32), (0.5, 0.22, 0.22)),))
+    assert len(report.words["dqlr_stack"]) == 4
+    assert len(report.words["dqlr_paper"]) == 1
+    assert all(1 <= n <= 128 for levels in report.words.values() for n in levels)
+    assert "dqlr_paper_unquantised" not in report.words
+    assert any(line.startswith("dqlr_stack: ") and "effectively used" in line for line in prediction_table(report).foot)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from zenhance.contract.learning import Scaling
 from zenhance.contract.weights import list_weights
 from zenhance.errors import MethodError
 from zenhance.nets.dqlr import Dqlr
+from zenhance.nets.quantiser import effective_words
 from zenhance.sequences import SequenceLearner
 from zenhance.stack import FloatArray
 from zenhance.supervised import load_network
@@ -47,6 +48,8 @@ class PredictionReport:
     rows: tuple[PredictionRow, ...]
     plans: tuple[Plan, ...]
     machine: Machine
+    words: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By model, how many words of each dictionary are effectively used over all stacks."""
 
     def record(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them."""
@@ -104,15 +107,19 @@ def measure_prediction(plans: Sequence[Plan], on_progress: Tell | None = None) -
     titles = ["copy of the measured slice", *(f"{title} {what}" for title in models for what in ("foresees", "enhances, copied"))]
     sharp: dict[str, list[tuple[float, ...]]] = {title: [] for title in titles}
     blurred: dict[str, list[tuple[float, ...]]] = {title: [] for title in titles}
+    used: dict[str, list[torch.Tensor]] = {title: [] for title in models}
     for number, plan in enumerate(plans):
         if on_progress is not None:
             on_progress(plan.title, number / len(plans))
         scene = plan.make()
-        for title, slices in _slices_of(scene, models).items():
+        for title, slices in _slices_of(scene, models, used).items():
             sharp[title].append(_psnr_db(slices, scene.truth))
             blurred[title].append(_psnr_db(slices, scene.blurred))
     rows = tuple(PredictionRow(title, tuple(sharp[title]), tuple(blurred[title])) for title in titles)
-    return PredictionReport(rows, tuple(plans), machine)
+    words = {
+        title: tuple(round(effective_words(counts), 1) for counts in torch.stack(found).sum(0)) for title, found in used.items() if found
+    }
+    return PredictionReport(rows, tuple(plans), machine, words)
 
 
 def _models() -> dict[str, Dqlr]:
@@ -127,8 +134,8 @@ def _models() -> dict[str, Dqlr]:
     return found
 
 
-def _slices_of(scene: Scene, models: dict[str, Dqlr]) -> dict[str, FloatArray]:
-    """Return (Z, P, Y, X) of every row: slice ``i + 1 + k`` as known from slice i."""
+def _slices_of(scene: Scene, models: dict[str, Dqlr], used: dict[str, list[torch.Tensor]]) -> dict[str, FloatArray]:
+    """Return (Z, P, Y, X) of every row: slice ``i + 1 + k`` as known from slice i; add to ``used`` how often each word was used."""
     measured = scene.measured.read().astype(np.float32)
     statistics, _ = measure([VolumeReader(scene.measured)])
     scaling = Scaling.of(statistics)
@@ -137,8 +144,11 @@ def _slices_of(scene: Scene, models: dict[str, Dqlr]) -> dict[str, FloatArray]:
     for title, network in models.items():
         found[f"{title} foresees"] = scaling.inverse(predict_slices(network, stack).numpy())
         with torch.inference_mode():
-            enhanced = network(stack[None]).enhanced[0].numpy()
-        found[f"{title} enhances, copied"] = _copied(scaling.inverse(enhanced))
+            made = network(stack[None])
+        found[f"{title} enhances, copied"] = _copied(scaling.inverse(made.enhanced[0].numpy()))
+        if network.quantiser is not None:
+            levels = made.index[0].unbind(1)
+            used[title].append(torch.stack([torch.bincount(level.reshape(-1), minlength=network.words) for level in levels]))
     return found
 
 
@@ -170,6 +180,10 @@ def prediction_table(report: PredictionReport) -> TextTable:
         "Foreseeing uses the recurrence from the first slice on; no later slice has a say, to the encoder the stack ends there.",
         f"{len(report.plans)} simulated meristems: {', '.join(f'{p.title} {p.seed}' for p in report.plans)}.",
         *beaten,
+        *(
+            f"{name}: {', '.join(f'{n:g}' for n in levels)} words of each dictionary are effectively used."
+            for name, levels in report.words.items()
+        ),
         f"Measured on {report.machine.describe()}.",
     )
     return TextTable("Slices foreseen", header, rows, foot)
