@@ -183,6 +183,7 @@ class Dqlr(nn.Module):
     ) -> None:
         super().__init__()
         self.window, self.stride, self.levels, self.features = window, stride, levels, features
+        self.words = words
         # So many latents to each side have a say in what the encoder makes of a place, and in what the generator makes of it.
         self.margin = blocks + 2
         self.predicted = predicted if recurrence != "none" else 0
