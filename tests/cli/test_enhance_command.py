@@ -357,3 +357,21 @@ def test_a_settings_file_that_exists_is_kept_unless_overwriting_was_asked_for(tm
     assert (result.exit_code, saved.read_text(encoding="utf-8")) == (9, "mine")
     assert run(source, tmp_path / "b.ome.tif", "--method", "identity", "--save-request", saved, "--overwrite").exit_code == 0
     assert EnhanceRequest.from_yaml(saved.read_text(encoding="utf-8")) == EnhanceRequest(method="identity")
+
+
+def test_two_lengths_for_a_stack_with_planes_are_refused(tmp_path: Path) -> None:
+    source = write_image(tmp_path / "a.ome.tif")
+    done = run(source, tmp_path / "b.ome.tif", "--method", "identity", "--voxel-size", "0.5,0.2")
+    assert done.exit_code != 0
+    assert "has planes along z, but --voxel-size two numbers; give z, y and x" in done.output
+    assert not (tmp_path / "b.ome.tif").exists()
+
+
+def test_labels_can_be_written_in_every_format_that_the_image_can(tmp_path: Path) -> None:
+    source = write_image(tmp_path / "a.ome.tif")
+    done = run(source, tmp_path / "b.tif", "--method", "dqlr", "--set", "codes=true", "--psf", "sigma_um=0.6,0.2,0.2")
+    assert done.exit_code == 0, done.output
+    codes = open_stack(tmp_path / "b_codes.tif")
+    assert codes.dtype == np.uint16
+    assert codes.shape == open_stack(source).shape
+    assert 1 <= int(np.min(codes.data)) <= int(np.max(codes.data)) <= 128

@@ -108,7 +108,9 @@ def enhance(
     typed = RequestOptions(
         method, set_, voxel_size, axes, channel, crop, psf, background, device, weights, learn, seed, dtype, statistics, tile
     )  # fmt: skip
-    options = RunOptions(overwrite, parse_whole("--series", series), assess or report is not None)
+    options = RunOptions(
+        overwrite, parse_whole("--series", series), assess or report is not None, len(voxel_size.split(",")) if voxel_size else 0
+    )
     typed.given()
     check_early(inputs, output, overwrite)
     wanted = build_request(typed, request)

@@ -26,11 +26,15 @@ __all__ = ["RunOptions", "run_jobs"]
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run, as opposed to what: nothing here changes a voxel of the result."""
+    """How to run, as opposed to what: nothing here changes a voxel of the result.
+
+    ``lengths`` is how many numbers the user typed for the voxel size; 0 where none.
+    """
 
     overwrite: bool = False
     series: int = 0
     assess: bool = False
+    lengths: int = 0
 
 
 def _compute(stack: Stack, request: EnhanceRequest, session: Session, reporter: Reporter) -> EnhanceResult:
@@ -92,7 +96,13 @@ def _targets(job: Job, request: EnhanceRequest) -> dict[str, Path]:
 def _open(job: Job, request: EnhanceRequest, options: RunOptions) -> Stack:
     from zenhance.io import open_stack
 
-    return open_stack(job.source, axes=request.axes, series=options.series)
+    stack = open_stack(job.source, axes=request.axes, series=options.series)
+    if options.lengths == 2 and stack.size("Z") > 1:
+        raise StackError(
+            f'"{job.source.name}" has planes along z, but --voxel-size two numbers; give z, y and x, for example --voxel-size 0.5,0.2,0.2, '
+            "or ?,0.2,0.2 to keep the z of the file"
+        )
+    return stack
 
 
 def _check_pixel_type(target: Path, result: Stack) -> None:

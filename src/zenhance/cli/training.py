@@ -269,6 +269,7 @@ def _install(path: Path) -> str:
 def _print_result(record: dict[str, Any]) -> None:
     card = record["card"]
     from zenhance.contract.card import Card
+    from zenhance.contract.weights import list_weights
 
     self_judged = Card(**card).is_self_judged
     print(f"{record['model']}  ({format_seconds(record['seconds'])}, {card['device']})")
@@ -283,4 +284,5 @@ def _print_result(record: dict[str, Any]) -> None:
         print(f"use it: zenhance enhance INPUT OUTPUT --method {record['method']} --weights {record['name']}", flush=True)
         return
     print(f"use it: zenhance enhance INPUT OUTPUT --method {record['method']} --weights {model}")
-    print(f"to choose it by its name, in the viewer too: zenhance weights add {model}", flush=True)
+    other_name = f" --name my_{record['name']}" if any(e.ships and e.name == record["name"] for e in list_weights(record["method"])) else ""
+    print(f"to choose it by its name, in the viewer too: zenhance weights add {model}{other_name}", flush=True)

@@ -40,6 +40,13 @@ def methods_paragraph(record: Provenance) -> str:
     if record.weights_sha256:
         model = record.notes.get("model")
         parts.append(f"Its weights were {f'{model}, ' if model else ''}sha256 {record.weights_sha256[:12]}.")
+    learnt = record.notes.get("learnt")
+    if isinstance(learnt, dict):
+        begun = learnt.get("began_from")
+        start = "random weights" if begun in (None, "none") else f"the weights {begun}"
+        parts.append(
+            f"They were learnt from this very stack for {learnt.get('minutes', 0):g} min, beginning from {start}, without any sharp image."
+        )
     if sizes:
         order = "z, y, x" if len(sizes) == 3 else "y, x"
         parts.append(f"The voxel size was {' × '.join(sizes)} µm ({order}).")

@@ -101,7 +101,8 @@ def allocate(stack: Stack, output: OutputSpec, method: MethodSpec, request: Enha
     sizes = [n * (scale["ZYX".index(a)] if a in "ZYX" else 1) for a, n in zip(stack.axes, stack.shape, strict=True)]
     dtype: np.dtype[Any] = np.dtype(np.float32)
     if output.kind == "labels":
-        dtype = np.dtype(np.int32)
+        # What every format holds, and more than any method has labels.
+        dtype = np.dtype(np.uint16)
     elif request.dtype == "input":
         dtype = np.dtype(np.uint8) if stack.dtype.kind == "b" else stack.dtype.newbyteorder("=")
     needed = int(np.prod(sizes, dtype=np.int64)) * dtype.itemsize

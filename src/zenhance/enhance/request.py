@@ -77,12 +77,22 @@ class EnhanceRequest(BaseModel):
             raise RecipeError(f'axes are "{self.axes}"; use letters of TCZYX, each once, for example ZYX')
         if self.tile_px is not None and min(self.tile_px) < 1:
             raise RecipeError(f"tile_px is {self.tile_px}; each number must be at least 1")
+        self._check_weights()
         self._check_learning()
         VoxelSize.of(self.voxel_size_um or (None, None, None))
         for letter, (start, stop) in zip("zyx", self.crop or (), strict=False):
             if (start or 0) < 0 or (stop is not None and stop <= (start or 0)):
                 raise RecipeError(f"crop {letter}{start}:{stop} is empty or negative; give first:last+1, counted from 0")
         return self
+
+    def _check_weights(self) -> None:
+        """Refuse weights for a method that has none: whoever names them means another one."""
+        if self.weights is None or self.method not in registry.names() or registry.load(self.method).spec.learns != "no":
+            return
+        can = ", ".join(name for name in registry.names() if registry.load(name).spec.learns != "no")
+        raise RecipeError(
+            f"the method {self.method} uses no learnt weights; name the method that these belong to ({can}), or leave them out"
+        )
 
     def _check_learning(self) -> None:
         if self.learn_minutes is None:

@@ -62,7 +62,9 @@ class WeightsChoice(QWidget):
 
     @property
     def weights(self) -> str | None:
-        """Name or path of the chosen weights; None leaves it to the method."""
+        """Name or path of the chosen weights; None leaves it to the method, or says that it has none."""
+        if not self._method or registry.load(self._method).spec.learns == "no":
+            return None
         chosen = self.combo.currentData()
         return None if chosen is None or chosen == _OTHER else str(chosen)
 
