@@ -327,7 +327,7 @@ def prepare_sequences(method: str, wanted: SequenceSettings, context: MethodCont
     a = cast(DqlrArchitecture, network.architecture)
     reach = reach_px(a.stride, a.blocks, a.recurrence != "none")
     notes: dict[str, Any] = {"model": checkpoint.card.name, "weights_sha256": checkpoint.sha256}
-    notes["warnings"] = voxel_warnings(context, checkpoint)
+    notes["warnings"] = voxel_warnings(context, checkpoint, "let it learn from this stack first (--learn 10min)")
     notes["deblurs"] = a.target == "truth"
     agreement = _agreement(a, wanted, context)
     around = (0, 0, 0) if agreement is None else agreement.radius_px

@@ -143,8 +143,8 @@ class PlaneRestorer:
         return {"enhanced": self.scaling.inverse(restored.cpu().numpy())}
 
 
-def voxel_warnings(context: MethodContext, checkpoint: Checkpoint) -> list[str]:
-    """Say where the volume's voxels differ from those the model knows."""
+def voxel_warnings(context: MethodContext, checkpoint: Checkpoint, remedy: str = "resample the stack to it") -> list[str]:
+    """Say where the volume's voxels differ from those the model knows, and what to do."""
     trained = checkpoint.card.voxel_size_um
     if trained is None:
         return []
@@ -158,7 +158,7 @@ def voxel_warnings(context: MethodContext, checkpoint: Checkpoint) -> list[str]:
     if not said:
         return []
     text = ", ".join(said)
-    advice = "resample the stack to it, or train a model on yours"
+    advice = f"{remedy}, or train a model on yours"
     return [f'the model "{checkpoint.card.name}" was trained at another voxel size ({text}); {advice}']
 
 
