@@ -277,8 +277,10 @@ def _print_result(record: dict[str, Any]) -> None:
         f"{record['ended']}; kept is step {card['steps']}: {_figures(card['metrics'], ' against its own estimate' if self_judged else '')}"
     )
     if card["metrics"].get("psnr_db", math.inf) <= card["metrics"].get("psnr_identity_db", -math.inf):
-        closer = "to its own estimate than the stack measured again" if self_judged else "to the truth than the measurement itself"
-        print(f"zenhance: warning: the model comes no closer {closer}; give it more steps or more data", file=sys.stderr)
+        said = "the model comes no closer to the truth than the measurement itself"
+        if self_judged:
+            said = "the model comes no closer to its own estimate than the stack measured again"
+        print(f"zenhance: warning: {said}; give it more steps or more data", file=sys.stderr)
     model = shlex.quote(record["model"])
     if record["installed"]:
         print(f"use it: zenhance enhance INPUT OUTPUT --method {record['method']} --weights {record['name']}", flush=True)
