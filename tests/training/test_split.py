@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from zenhance.io import write_stack
 from zenhance.stack import Stack
-from zenhance.training.data import of_stacks
+from zenhance.training.data import files_for_test, kept_for_test, kept_for_validation, load_volumes, of_stacks
+from zenhance.training.recipe import Data, Recipe
 from zenhance.training.split import strips_apart
 
 ALL = slice(None)
@@ -40,3 +45,26 @@ def test_no_part_is_smaller_than_a_patch() -> None:
     assert held.shape_px == (3, 40, 32)
     (train,), (held,) = strips_apart(volumes(40, 60), 0.2, 32)
     assert train is held
+
+
+@pytest.mark.parametrize("count", range(2, 40))
+def test_no_file_is_trained_on_validated_on_and_tested_with(count: int) -> None:
+    data = Data(stacks=("a",))
+    held, apart = kept_for_validation(count, data), kept_for_test(count, data)
+    assert not held & apart
+    assert len(apart) == (len(held) if count >= 6 else 0)
+    assert held | apart < set(range(count))
+    if count == 6:
+        assert (count - len(held | apart), len(held), len(apart)) == (4, 1, 1)
+
+
+def test_of_six_plants_one_is_left_untouched_and_named(tmp_path: Path) -> None:
+    paths = []
+    for plant in range(6):
+        pixels = np.random.default_rng(plant).poisson(50, (4, 16, 16)).astype(np.uint16)
+        paths.append(str(write_stack(tmp_path / f"plant{plant}.ome.tif", Stack.from_array(pixels, "ZYX", (0.5, 0.2, 0.2)))))
+    recipe = Recipe(method="dqlr", name="plants", data=Data(stacks=tuple(paths)))
+    train, held = load_volumes(recipe)
+    (apart,) = files_for_test(recipe)
+    assert (len(train), len(held)) == (4, 1)
+    assert {volume.name for volume in train + held} == {Path(path).name for path in paths} - {Path(apart).name}

@@ -105,6 +105,8 @@ def run_training(run: TrainRun, session: Session) -> None:
         volumes = _load(run.recipe, reporter)
         with _kept_or_gone(run):
             result = _train(run, volumes, session, reporter)
+    from zenhance.training.data import files_for_test
+
     installed = _install(result.path) if run.install else None
     record = {
         "model": str(result.path),
@@ -114,6 +116,7 @@ def run_training(run: TrainRun, session: Session) -> None:
         "ended": result.ended,
         "seconds": round(time.perf_counter() - started, 3),
         "installed": installed,
+        "for_test": files_for_test(run.recipe),
         "card": result.card.model_dump(mode="json"),
     }
     print_json(record) if session.json_wanted else _print_result(record)
@@ -125,7 +128,7 @@ def _budget(recipe: Recipe) -> str:
 
 def _load(recipe: Recipe, reporter: Reporter) -> Volumes:
     """Simulate or open the data; an interrupt here ends the program, since nothing has been learnt yet."""
-    from zenhance.training.data import volume_steps
+    from zenhance.training.data import files_for_test, volume_steps
 
     steps = volume_steps(recipe)
     while True:
@@ -139,6 +142,8 @@ def _load(recipe: Recipe, reporter: Reporter) -> Volumes:
             both = sum(any(volume is other for other in train) for volume in held)
             note = f"; {both} of them in both, too small to be divided, so the validation flatters" if both else ""
             reporter.line(f"  {_counted(len(train), 'volume')} to train on, {len(held)} to validate on{note}")
+            if apart := files_for_test(recipe):
+                reporter.line(f"  left untouched, for a test of yours: {', '.join(Path(path).name for path in apart)}")
             return train, held
         reporter.update(_Shown("data", share, None, name))
 

@@ -20,9 +20,10 @@ from zenhance.stack import Stack, VoxelSize
 from zenhance.training.recipe import Data, Recipe, Simulated
 from zenhance.volumes import VolumeReader, measure
 
-__all__ = ["TrainingVolume", "kept_for_validation", "load_volumes", "of_stacks", "volume_steps"]
+__all__ = ["TrainingVolume", "files_for_test", "kept_for_test", "kept_for_validation", "load_volumes", "of_stacks", "volume_steps"]
 
 Region = tuple[slice, slice, slice]
+LEAST_FILES_FOR_TEST = 6
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,11 @@ def volume_steps(recipe: Recipe) -> Generator[tuple[str, float], None, tuple[lis
             name, measured, truth = next(pairs)
             (train if number < plan.count else held).extend(of_stacks(name, measured, truth))
             done += 1
-    kept = kept_for_validation(len(files), recipe.data)
+    kept, apart = kept_for_validation(len(files), recipe.data), kept_for_test(len(files), recipe.data)
     for number, (path, sharp) in enumerate(files):
+        if number in apart:
+            done += 1
+            continue
         yield Path(path).name, done / total
         pair = (open_stack(Path(path)), None if sharp is None else open_stack(Path(sharp)))
         (held if number in kept else train).extend(of_stacks(Path(path).name, *pair))
@@ -194,6 +198,25 @@ def kept_for_validation(count: int, data: Data) -> set[int]:
         return set()
     held = max(1, round(count * data.validation_share))
     return {round((i + 0.5) * count / held - 0.5) for i in range(held)}
+
+
+def kept_for_test(count: int, data: Data) -> set[int]:
+    """Choose the files that no training and no validation may touch: of six or more files as many as are kept for validation.
+
+    Six plants are so divided into four to train on, one to validate on and one to test with.
+    """
+    if count < LEAST_FILES_FOR_TEST:
+        return set()
+    validating = kept_for_validation(count, data)
+    others = [number for number in range(count) if number not in validating]
+    many = min(len(validating), len(others) - 1)
+    return {others[round((i + 0.5) * len(others) / many - 0.5)] for i in range(many)}
+
+
+def files_for_test(recipe: Recipe) -> list[str]:
+    """Return the measured files that a training on this recipe leaves untouched; see :func:`kept_for_test`."""
+    files = [pair.measured for pair in recipe.data.pairs] + list(recipe.data.stacks)
+    return [files[number] for number in sorted(kept_for_test(len(files), recipe.data))]
 
 
 def _check_grids(volumes: list[TrainingVolume]) -> None:
