@@ -77,8 +77,8 @@ class EnhanceRequest(BaseModel):
             raise RecipeError(f'axes are "{self.axes}"; use letters of TCZYX, each once, for example ZYX')
         if self.tile_px is not None and min(self.tile_px) < 1:
             raise RecipeError(f"tile_px is {self.tile_px}; each number must be at least 1")
-        self._check_weights()
         self._check_learning()
+        self._check_weights()
         VoxelSize.of(self.voxel_size_um or (None, None, None))
         for letter, (start, stop) in zip("zyx", self.crop or (), strict=False):
             if (start or 0) < 0 or (stop is not None and stop <= (start or 0)):
