@@ -2,15 +2,18 @@
 
 GNU OpenMP, which PyTorch uses on Linux, lets waiting threads spin for milliseconds by default. Where another program, or the viewer's own
 thread, holds one of the cores, the others burn theirs waiting for it. Threads that sleep at once are woken too slowly for the many small
-steps of a blur. Ten Richardson-Lucy iterations on 32 × 256 × 256 voxels, two cores, in seconds, fastest and slowest of four:
+steps of a blur. Ten Richardson-Lucy iterations on 32 × 256 × 256 voxels, two cores, in seconds, fastest and slowest of four, measured once:
 
-==================  ===========  ==============
-waiting threads     idle         two cores busy
-==================  ===========  ==============
-as GNU has it       0.13 - 0.16  0.89 - 1.08
-spin briefly        0.13 - 0.15  0.55 - 0.62
-sleep at once       0.69 - 0.79  0.32 - 0.94
-==================  ===========  ==============
+==================  ===========  ==============  ===============
+waiting threads     idle         one core busy   two cores busy
+==================  ===========  ==============  ===============
+as GNU has it       0.13 - 0.16  0.27 - 0.58     0.89 - 1.08
+spin briefly        0.13 - 0.15  0.68 - 0.83     0.55 - 0.62
+sleep at once       0.69 - 0.79  0.31 - 0.33     0.32 - 0.94
+==================  ===========  ==============  ===============
+
+None is best everywhere: brief spinning keeps the speed of the idle machine and never took a second, but loses with one busy core. Earlier, GNU's default once took
+27 s for forty blurs on two busy cores.
 """
 
 from __future__ import annotations
