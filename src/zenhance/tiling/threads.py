@@ -12,8 +12,8 @@ spin briefly        0.13 - 0.15  0.68 - 0.83     0.55 - 0.62
 sleep at once       0.69 - 0.79  0.31 - 0.33     0.32 - 0.94
 ==================  ===========  ==============  ===============
 
-None is best everywhere: brief spinning keeps the speed of the idle machine and never took a second, but loses with one busy core. Earlier, GNU's default once took
-27 s for forty blurs on two busy cores.
+None is best everywhere: brief spinning keeps the speed of the idle machine and never took a second, but loses with one busy core.
+Earlier, GNU's default once took 27 s for forty blurs on two busy cores.
 """
 
 from __future__ import annotations
