@@ -156,11 +156,13 @@ def _is_alone(recipe: Recipe, volumes: Volumes) -> bool:
 
 def _alone_line(recipe: Recipe, volumes: Volumes) -> str:
     """Say how many volumes are learnt from without a truth, and with which point spread function."""
-    from zenhance.training.columns import psf_of
+    from zenhance.training.optics import psf_for_learning
 
     train, held = volumes
     count = len(train) + (0 if held is train else len(held))
-    return f"  {_counted(count, 'volume')} to learn from, without a truth\n  PSF: {psf_of(train[0], recipe.data.psf).describe()}"
+    first = train[0].measured
+    psf = psf_for_learning(first.stack, first.c, recipe.data.psf)
+    return f"  {_counted(count, 'volume')} to learn from, without a truth\n  PSF: {psf.describe()}"
 
 
 def _apart(volumes: Volumes, recipe: Recipe) -> Volumes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-__all__ = ["Batch", "Learner", "Scaling"]
+__all__ = ["Batch", "Learner", "Optics", "PhysicalLearner", "Scaling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,23 @@ class Scaling:
         return np.asarray(values * np.float32(self.span) + np.float32(self.offset), dtype=np.float32)
 
 
+class Optics(Protocol):
+    """How a patch was measured, in scaled intensities: what a decoder that ends in the microscope needs to know."""
+
+    @property
+    def dark(self) -> float:
+        """Scaled intensity of a truth voxel without dye."""
+        ...
+
+    def expected(self, light: Tensor) -> Tensor:
+        """Return the expected measurement of light (..., Z, Y, X) above ``dark``, at least 0; the same shape. Gradients flow."""
+        ...
+
+    def variance(self, expected: Tensor) -> Tensor:
+        """Return the variance of a measurement with this expectation."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Patches cut at the same places from what was measured and, where there is a truth, from it.
@@ -65,11 +82,15 @@ class Batch:
         The sharp specimen in the same scaling; s is the method's output scale along y and x. None when learning from measurements alone.
     depth : Tensor (B,)
         Where each patch's middle plane lies in its stack: 0 is the first plane, 1 the last.
+    optics : tuple of Optics
+        One a patch, the same object for patches that were measured alike; empty where a method did not ask for it
+        (:meth:`PhysicalLearner.needs_optics`).
     """
 
     measured: Tensor
     truth: Tensor | None
     depth: Tensor
+    optics: tuple[Optics, ...] = ()
 
 
 class Learner(Protocol):
@@ -93,4 +114,13 @@ class Learner(Protocol):
 
     def predict(self, network: Module, measured: Tensor) -> Tensor:
         """Return the enhanced middle plane (B, 1, sY, sX) of patches (B, Z, Y, X); used for validation, preview and the test vector."""
+        ...
+
+
+@runtime_checkable
+class PhysicalLearner(Learner, Protocol):
+    """A learner whose loss looks through the microscope."""
+
+    def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
+        """Tell whether batches must say how their patches were measured."""
         ...

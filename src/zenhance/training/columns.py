@@ -11,17 +11,16 @@ import torch
 
 from zenhance.contract import registry
 from zenhance.contract.spec import FloatArray, MethodContext
-from zenhance.io.beads import read_beads
 from zenhance.physics.blur import Blur
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf
-from zenhance.physics.psf_spec import resolve_psf
 from zenhance.stack import Stack
 from zenhance.training.data import TrainingVolume
+from zenhance.training.optics import optics_of_camera, psf_for_learning
 from zenhance.training.recipe import Recipe
 from zenhance.volumes import VolumeReader, measure_noise
 
-__all__ = ["MOST_VOXELS", "Column", "cut_columns", "estimate_steps", "measured_again", "pair_steps", "psf_of"]
+__all__ = ["MOST_VOXELS", "Column", "cut_columns", "estimate_steps", "measured_again", "pair_steps"]
 
 MOST_VOXELS = 4_000_000
 """So much of the stacks is learnt from, in columns of full depth: more does not fit into a coffee break."""
@@ -67,12 +66,6 @@ def measured_again(estimate: FloatArray, psf: Psf, noise: PoissonGauss, voxel_si
     return noise.sample(np.clip((blurred - noise.offset) / noise.gain, 0.0, None), seed)
 
 
-def psf_of(volume: TrainingVolume, psf: str | None) -> Psf:
-    """Return the point spread function that a stack is learnt with: the recipe's, else the file's, else a stated default."""
-    stack = volume.measured.stack
-    return resolve_psf(psf, stack.metadata, 3 if "Z" in stack.axes else 2, channel=volume.measured.c, read_measured=read_beads)
-
-
 def cut_columns(volumes: Sequence[TrainingVolume], recipe: Recipe) -> Generator[float, None, list[Column]]:
     """Cut the brightest columns out of the stacks, as many as may be learnt from, from each stack its share."""
     most = MOST_VOXELS if recipe.minutes is None else min(MOST_VOXELS, max(1, round(VOXELS_A_MINUTE * recipe.minutes)))
@@ -87,7 +80,7 @@ def _columns_of(volume: TrainingVolume, recipe: Recipe, most_voxels: int) -> lis
     depth, height, width = volume.shape_px
     stack = volume.measured.stack
     noise = measure_noise([volume.measured], volume.statistics)
-    shape = psf_of(volume, recipe.data.psf)
+    shape = psf_for_learning(stack, volume.measured.c, recipe.data.psf)
     lengths = stack.voxel_size.require("ZYX" if depth > 1 else "YX")
     voxel = lengths if len(lengths) == 3 else (1.0, *lengths)
     side = max(LEAST_PX, recipe.patch_px, min(COLUMN_PX, math.isqrt(most_voxels // depth)))
@@ -143,11 +136,12 @@ def pair_steps(column: Column, estimate: FloatArray, seed: int) -> Generator[flo
     """Return pairs to train on and one to validate on."""
     size = column.volume.measured.stack.voxel_size
     truth = VolumeReader(Stack.from_array(estimate, "ZYX", size))
+    optics = optics_of_camera(column.psf, column.noise, column.voxel_size_um, column.volume.scaling)
     made = []
     for draw in range(DRAWS + 1):
         yield draw / (DRAWS + 1)
         again = measured_again(estimate, column.psf, column.noise, column.voxel_size_um, seed * (DRAWS + 1) + draw)
         reader = VolumeReader(Stack.from_array(again, "ZYX", size))
         name = f"{column.volume.name}, measured again"
-        made.append(TrainingVolume(name, reader, truth, column.volume.scaling, column.volume.statistics, 1, column.volume))
+        made.append(TrainingVolume(name, reader, truth, column.volume.scaling, column.volume.statistics, 1, column.volume, optics))
     return made[:-1], made[-1]

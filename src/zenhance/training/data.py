@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -17,10 +17,20 @@ from zenhance.provenance import ArrayHash
 from zenhance.simulate.presets import microscope
 from zenhance.simulate.samples import simulate
 from zenhance.stack import Stack, VoxelSize
+from zenhance.training.optics import OpticsOf, PlaneOptics, optics_of_camera, optics_of_specimen, psf_for_learning
 from zenhance.training.recipe import Data, Recipe, Simulated
-from zenhance.volumes import VolumeReader, measure
+from zenhance.volumes import VolumeReader, measure, measure_noise
 
-__all__ = ["TrainingVolume", "files_for_test", "kept_for_test", "kept_for_validation", "load_volumes", "of_stacks", "volume_steps"]
+__all__ = [
+    "TrainingVolume",
+    "files_for_test",
+    "kept_for_test",
+    "kept_for_validation",
+    "load_volumes",
+    "of_stacks",
+    "volume_steps",
+    "with_optics",
+]
 
 Region = tuple[slice, slice, slice]
 LEAST_FILES_FOR_TEST = 6
@@ -46,6 +56,8 @@ class TrainingVolume:
         Truth voxels per measured voxel along y and x.
     estimated_from : TrainingVolume, optional
         The real measurement, where this one is simulated and its truth an estimate made from that.
+    optics_of : callable, optional
+        Tells how a plane was measured, where a network is taught with it.
     """
 
     name: str
@@ -55,6 +67,7 @@ class TrainingVolume:
     statistics: VolumeStatistics
     scale: int = 1
     estimated_from: TrainingVolume | None = None
+    optics_of: OpticsOf | None = None
 
     @property
     def shape_px(self) -> tuple[int, int, int]:
@@ -72,6 +85,18 @@ class TrainingVolume:
         z, y, x = region
         fine_y, fine_x = (slice(r.start * self.scale, r.stop * self.scale) for r in (y, x))
         return self.scaling.forward(self.truth.read((z, fine_y, fine_x)))
+
+    def optics(self, z: int) -> PlaneOptics:
+        """Return how a plane was measured.
+
+        Raises
+        ------
+        RecipeError
+            That is not known: see :func:`with_optics`.
+        """
+        if self.optics_of is None:
+            raise RecipeError(f'how "{self.name}" was measured is not known; give data.psf in the recipe')
+        return self.optics_of(z)
 
     def sha256(self) -> str:
         """Return the hash of the measurement's pixels."""
@@ -98,6 +123,24 @@ def of_stacks(name: str, measured: Stack, truth: Stack | None = None) -> Iterato
         yield TrainingVolume(name, reader, sharp, Scaling.of(statistics), statistics, scale)
 
 
+def with_optics(volume: TrainingVolume, psf: str | None) -> TrainingVolume:
+    """Return the volume with its optics: those it has, or the PSF of recipe, file or default and the noise estimated from the volume.
+
+    Raises
+    ------
+    StackError
+        The stack's voxel size is not known.
+    """
+    if volume.optics_of is not None:
+        return volume
+    stack = volume.measured.stack
+    shape = psf_for_learning(stack, volume.measured.c, psf)
+    lengths = stack.voxel_size.require("ZYX" if "Z" in stack.axes else "YX")
+    voxel = (lengths[0], lengths[1], lengths[2]) if len(lengths) == 3 else (1.0, lengths[0], lengths[1])
+    noise = measure_noise([volume.measured], volume.statistics)
+    return replace(volume, optics_of=optics_of_camera(shape, noise, voxel, volume.scaling))
+
+
 def _scale_between(name: str, measured: Stack, truth: Stack) -> int:
     (z, y, x), (tz, ty, tx) = measured.volume_shape, truth.volume_shape
     scale = max(1, ty // y)
@@ -109,7 +152,7 @@ def _scale_between(name: str, measured: Stack, truth: Stack) -> int:
     return scale
 
 
-def _simulated(plan: Simulated) -> Iterator[tuple[str, Stack, Stack]]:
+def _simulated(plan: Simulated) -> Iterator[list[TrainingVolume]]:
     z, y, x = plan.shape_px
     z_um, y_um, x_um = plan.voxel_size_um
     for number in range(plan.count + plan.validation):
@@ -122,7 +165,9 @@ def _simulated(plan: Simulated) -> Iterator[tuple[str, Stack, Stack]]:
             settings=dict(plan.settings),
             microscope=microscope(**plan.microscopes[number % len(plan.microscopes)]),
         )
-        yield f"{plan.specimen} seed {seed}", _binned(specimen.measured, plan.scale), specimen.truth
+        volumes = of_stacks(f"{plan.specimen} seed {seed}", _binned(specimen.measured, plan.scale), specimen.truth)
+        known = plan.scale == 1 and "C" not in specimen.measured.axes
+        yield [replace(v, optics_of=optics_of_specimen(specimen, v.scaling)) if known else v for v in volumes]
 
 
 def _binned(stack: Stack, scale: int) -> Stack:
@@ -158,8 +203,7 @@ def volume_steps(recipe: Recipe) -> Generator[tuple[str, float], None, tuple[lis
         pairs = _simulated(plan)
         for number in range(plan.count + plan.validation):
             yield f"{plan.specimen} seed {plan.seed + number}", done / total
-            name, measured, truth = next(pairs)
-            (train if number < plan.count else held).extend(of_stacks(name, measured, truth))
+            (train if number < plan.count else held).extend(next(pairs))
             done += 1
     kept, apart = kept_for_validation(len(files), recipe.data), kept_for_test(len(files), recipe.data)
     for number, (path, sharp) in enumerate(files):

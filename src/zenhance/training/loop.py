@@ -24,14 +24,14 @@ from torch.optim.swa_utils import AveragedModel
 from zenhance.contract import registry
 from zenhance.contract.card import Card
 from zenhance.contract.checkpoint import read_checkpoint
-from zenhance.contract.learning import Batch, Learner
+from zenhance.contract.learning import Batch, Learner, PhysicalLearner
 from zenhance.contract.spec import LearningMethod
 from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError, MethodError, RecipeError
 from zenhance.tiling.device import choose_device, release_memory
 from zenhance.training.alone import alone_steps, learns_alone
 from zenhance.training.board import Board
-from zenhance.training.data import TrainingVolume, load_volumes
+from zenhance.training.data import TrainingVolume, load_volumes, with_optics
 from zenhance.training.files import write_bytes
 from zenhance.training.model import model_bytes, source_commit
 from zenhance.training.patches import VALIDATION, PatchSampler
@@ -272,9 +272,12 @@ def _begin(
     if resume and kept.is_file():
         state.load(kept)
     patch = learner.patch_px(recipe.architecture, recipe.patch_px)
-    sampler = PatchSampler(train, patch, recipe.batch, recipe.seed)
+    physical = isinstance(learner, PhysicalLearner) and learner.needs_optics(recipe.architecture)
+    if physical:
+        train, held = ([with_optics(volume, recipe.data.psf) for volume in volumes] for volumes in (train, held))
+    sampler = PatchSampler(train, patch, recipe.batch, recipe.seed, with_optics=physical)
     size = min(recipe.batch, recipe.validation_patches)
-    checker = PatchSampler(held, patch, size, recipe.seed, augment=False)
+    checker = PatchSampler(held, patch, size, recipe.seed, augment=False, with_optics=physical)
     checks = [checker.draw(i, VALIDATION) for i in range(-(-recipe.validation_patches // size))]
     return _Training(
         recipe, folder, learner, device, train, held, state, sampler, checks, Board(folder / "tensorboard"), state.done.seconds

@@ -39,6 +39,8 @@ class PatchSampler:
         Of every draw.
     augment : bool
         Whether patches are turned and flipped (8 ways in the plane, z reversed or not).
+    with_optics : bool
+        Whether batches tell how their patches were measured.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class PatchSampler:
     batch: int
     seed: int
     augment: bool = True
+    with_optics: bool = False
 
     def __post_init__(self) -> None:
         for volume in self.volumes:
@@ -78,9 +81,13 @@ class PatchSampler:
         measured = torch.from_numpy(np.stack([m for m, _, _ in patches]))
         sharp = [t for _, t, _ in patches if t is not None]
         truth = torch.from_numpy(np.stack(sharp)) if len(sharp) == len(patches) else None
-        return Batch(measured, truth, torch.tensor([d for _, _, d in patches], dtype=torch.float32))
+        planes = [plane for _, _, plane in patches]
+        chosen = [self.volumes[int(i)] for i in picks]
+        depth = [z / max(v.shape_px[0] - 1, 1) for z, v in zip(planes, chosen, strict=True)]
+        optics = tuple(v.optics(z) for z, v in zip(planes, chosen, strict=True)) if self.with_optics else ()
+        return Batch(measured, truth, torch.tensor(depth, dtype=torch.float32), optics)
 
-    def _patch(self, volume: TrainingVolume, rng: np.random.Generator) -> tuple[FloatArray, FloatArray | None, float]:
+    def _patch(self, volume: TrainingVolume, rng: np.random.Generator) -> tuple[FloatArray, FloatArray | None, int]:
         depth = volume.shape_px[0]
         for attempt in range(REDRAWS + 1):
             middle = int(rng.integers(depth))
@@ -90,11 +97,10 @@ class PatchSampler:
                 break
         truth = self._cut(volume, middle, y, x, truth=True)
         turn, flip, upside_down = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
-        where = middle / max(depth - 1, 1)
         if not self.augment:
-            return np.asarray(measured), truth, where
+            return np.asarray(measured), truth, middle
         turned = [None if a is None else _turned(a, turn, flip, upside_down) for a in (measured, truth)]
-        return np.asarray(turned[0]), turned[1], where
+        return np.asarray(turned[0]), turned[1], middle
 
     def _cut(self, volume: TrainingVolume, middle: int, y: int, x: int, *, truth: bool) -> FloatArray | None:
         """Read the planes about a middle one; beyond the first and last, planes are mirrored."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ class Validation:
 def to_device(batch: Batch, device: str) -> Batch:
     """Return the batch on a device."""
     truth = None if batch.truth is None else batch.truth.to(device)
-    return Batch(batch.measured.to(device), truth, batch.depth.to(device))
+    return replace(batch, measured=batch.measured.to(device), truth=truth, depth=batch.depth.to(device))
 
 
 def _numpy(tensor: Tensor) -> FloatArray:

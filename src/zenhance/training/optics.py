@@ -1,0 +1,112 @@
+"""How training volumes were measured: point spread function and noise of each plane, in the scaled intensities that a network sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zenhance.contract.learning import Scaling
+from zenhance.io.beads import read_beads
+from zenhance.physics.blur import Blur
+from zenhance.physics.noise import PoissonGauss
+from zenhance.physics.psf import Psf, gaussian
+from zenhance.physics.psf_spec import resolve_psf
+from zenhance.simulate.microscope import Specimen
+from zenhance.stack import Stack
+
+__all__ = ["OpticsOf", "PlaneOptics", "optics_of_camera", "optics_of_specimen", "psf_for_learning"]
+
+OpticsOf = Callable[[int], "PlaneOptics"]
+"""Tells the optics of a plane of a volume."""
+DEPTHS = 6
+"""So many depths of a simulated stack have optics of their own; planes between take the nearest."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneOptics:
+    """Optics of planes that were measured alike; see :class:`zenhance.contract.learning.Optics`.
+
+    Parameters
+    ----------
+    parts : tuple of (float, Psf)
+        Shares of the light, and how each is spread; scattered light is a second, wide part.
+    voxel_size_um : tuple of float
+        (z, y, x).
+    dark : float
+        Scaled intensity of a truth voxel without dye.
+    base : float
+        Expected scaled measurement where there is no dye: camera offset and stray light.
+    no_photons : float
+        Scaled measurement without any light.
+    gain : float
+        Scaled intensity per photon.
+    read_noise : float
+        Standard deviation, scaled.
+    """
+
+    parts: tuple[tuple[float, Psf], ...]
+    voxel_size_um: tuple[float, float, float]
+    dark: float
+    base: float
+    no_photons: float
+    gain: float
+    read_noise: float
+    _blurs: dict[tuple[int, int, int], list[tuple[float, Blur]]] = field(default_factory=dict, repr=False)
+
+    def expected(self, light: Tensor) -> Tensor:
+        """Return the expected measurement of light (..., Z, Y, X) above ``dark``."""
+        depth, height, width = light.shape[-3:]
+        shape = (depth, height, width)
+        if shape not in self._blurs:
+            self._blurs[shape] = [(w, Blur.from_psf(psf, self.voxel_size_um, shape, str(light.device))) for w, psf in self.parts]
+        with torch.autocast(light.device.type, enabled=False):
+            exact = light.float().contiguous()
+            spread = [weight * blur(exact) for weight, blur in self._blurs[shape]]
+            return torch.stack(spread).sum(0) + self.base
+
+    def variance(self, expected: Tensor) -> Tensor:
+        """Return the variance of a measurement with this expectation: photons and read-out."""
+        return self.gain * (expected - self.no_photons).clamp_min(0) + self.read_noise**2
+
+
+def optics_of_camera(psf: Psf, noise: PoissonGauss, voxel_size_um: tuple[float, float, float], scaling: Scaling) -> OpticsOf:
+    """Return the optics of a stack of which PSF and noise are known or estimated: the same in every plane, background as darkness."""
+    offset = (noise.offset - scaling.offset) / scaling.span
+    made = PlaneOptics(((1.0, psf),), voxel_size_um, 0.0, 0.0, offset, noise.gain / scaling.span, noise.read_noise / scaling.span)
+    return lambda _: made
+
+
+def optics_of_specimen(specimen: Specimen, scaling: Scaling) -> OpticsOf:
+    """Return the optics of a simulated stack, plane by plane: the blur of the depth that a plane's light comes from, and its haze."""
+    microscope = specimen.microscope.settled()
+    truth, depth = np.asarray(specimen.truth.data, np.float64), np.asarray(specimen.depth_um.data, np.float64)
+    light = truth if truth.ndim == 3 else truth[0]
+    light = light - microscope.offset
+    weight = light.sum((1, 2))
+    mean_um = np.where(weight > 0, (light * depth).sum((1, 2)) / np.maximum(weight, 1e-12), depth.mean((1, 2)))
+    share = np.clip(mean_um / microscope.deep_at_um, 0, 1)
+    z_um, y_um, x_um = specimen.measured.voxel_size.require()
+    dark = (microscope.offset - scaling.offset) / scaling.span
+    gain = microscope.gain / scaling.span
+    base, read_noise = dark + microscope.background_photons * gain, microscope.read_noise / scaling.span
+
+    @cache
+    def at(knot: int) -> PlaneOptics:
+        deep = knot / (DEPTHS - 1)
+        haze = deep * microscope.haze_deep
+        parts = [(1 - haze, gaussian(microscope.sigma_at_um(deep * microscope.deep_at_um)))]
+        if haze > 0:
+            parts.append((haze * microscope.haze_passed, gaussian(microscope.haze_sigma_um)))
+        return PlaneOptics(tuple(parts), (z_um, y_um, x_um), dark, base, dark, gain, read_noise)
+
+    return lambda z: at(round(float(share[z]) * (DEPTHS - 1)))
+
+
+def psf_for_learning(stack: Stack, channel: int, psf: str | None) -> Psf:
+    """Return the point spread function that a stack is learnt with: the recipe's, else the file's, else a stated default."""
+    return resolve_psf(psf, stack.metadata, 3 if "Z" in stack.axes else 2, channel=channel, read_measured=read_beads)
