@@ -18,9 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from zenhance.errors import StackError
 
-__all__ = ["METADATA_KEY", "ArrayHash", "Provenance", "hash_array"]
+__all__ = ["METADATA_KEY", "SAMPLES_AXIS", "ArrayHash", "Provenance", "hash_array", "sample_count"]
 
 METADATA_KEY = "zenhance"
+SAMPLES_AXIS = "T"
+"""Axis along which the samples of a series lie: files and viewers have no axis of that name, and all have one for time."""
+
+_OUTPUT = "output"
 
 
 class ArrayHash:
@@ -87,6 +91,13 @@ class Provenance(BaseModel):
     warnings: tuple[str, ...] = Field(default=(), description="what the user was warned of")
     libraries: dict[str, str] = Field(default_factory=dict, description="versions of numpy, torch and the like")
 
+    def of_output(self, name: str, samples: int = 0) -> Provenance:
+        """Return the record of a further output of the run: which one it is, and along which axis its samples lie."""
+        said: dict[str, Any] = {"name": name}
+        if samples:
+            said |= {"samples": samples, "samples_axis": SAMPLES_AXIS}
+        return self.model_copy(update={"notes": {**self.notes, _OUTPUT: said}})
+
     def to_json(self, indent: int | None = None) -> str:
         """Return the record as JSON text."""
         return json.dumps(self.model_dump(mode="json"), indent=indent, ensure_ascii=False)
@@ -117,3 +128,13 @@ class Provenance(BaseModel):
         if isinstance(record, Mapping):
             return cls.from_json(json.dumps(record))
         return None
+
+
+def sample_count(record: Any) -> int:
+    """Return how many samples lie along :data:`SAMPLES_AXIS` of the image that a record (as JSON has it) came with; 0 where none do."""
+    for key in ("notes", _OUTPUT):
+        record = record.get(key) if isinstance(record, Mapping) else None
+    if not isinstance(record, Mapping) or record.get("samples_axis") != SAMPLES_AXIS:
+        return 0
+    count = record.get("samples")
+    return count if isinstance(count, int) and count > 0 else 0

@@ -55,11 +55,25 @@ class MethodParameters(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """One image a method gives back."""
+    """One image a method gives back, or several samples of one.
+
+    Parameters
+    ----------
+    name : str
+        Key of the method's mapping, and the end of a file's name; ``std`` is a standard deviation per voxel, and is drawn as one.
+    title : str
+        For layers.
+    kind : {'image', 'labels'}
+        Labels are kept as uint16. Of images, the first may be asked for in the input's type; all others are float32.
+    series : int
+        0 for one image; K where the method gives an array (K, Z, Y, X) for each tile: K samples, kept along the axis T. The first
+        output of a method is always one image.
+    """
 
     name: str
     title: str
     kind: Literal["image", "labels"] = "image"
+    series: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +168,7 @@ class Prepared(Protocol):
 
     Called with a float32 tile (Z, Y, X) that includes its halo, and the tile's origin in the volume (z, y, x), it returns a generator
     that yields the fraction done (0 ... 1) at least once a second and returns a mapping from output name to float32 array. Each
-    array has the tile's shape times the output scale.
+    array has the tile's shape times the output scale, and in front of it the number of samples where the output is a series.
     """
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator: ...
@@ -196,7 +210,7 @@ class MethodSpec:
     size_multiple : tuple of int
         Tiles begin and end on multiples of this, on the volume's own grid.
     bytes_per_voxel : int
-        Working memory per voxel of a tile, halo included, on the device.
+        Working memory per voxel of a tile, halo included, on the device; what a series of samples takes is added to it.
     needs_psf : bool
         Whether the method cannot do without a point spread function.
     stochastic : bool

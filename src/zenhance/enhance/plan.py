@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from zenhance.contract import registry
 from zenhance.contract.spec import Method, Triple
+from zenhance.enhance.output import Layout, layouts
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.errors import StackError
 from zenhance.io.beads import read_beads
@@ -44,9 +46,11 @@ class RunPlan:
     working_bytes : int
         Memory that one tile needs on the device.
     result_bytes : int
-        Memory of the result.
+        Memory of the result, further outputs included.
     learn_minutes : float or None
         How long it learns from the stack first.
+    outputs : mapping of str to Layout
+        What comes out, the enhanced image first.
     """
 
     stack: Stack
@@ -57,6 +61,7 @@ class RunPlan:
     working_bytes: int
     result_bytes: int
     learn_minutes: float | None = None
+    outputs: Mapping[str, Layout] = field(default_factory=dict)
 
     @property
     def read_voxels(self) -> int:
@@ -103,12 +108,21 @@ def plan_volume(method: Method, request: EnhanceRequest, shape_px: Triple, halo_
     """
     spec = method.spec
     budget = int(MEMORY_SHARE * free_bytes(device))
+    each = _bytes_per_voxel(method, request)
     if device == "cpu":
-        budget = min(budget, CPU_TILE_VOXELS * spec.bytes_per_voxel)
-    core = choose_core(shape_px, halo_px, spec.size_multiple, spec.bytes_per_voxel, budget)
+        budget = min(budget, CPU_TILE_VOXELS * each)
+    core = choose_core(shape_px, halo_px, spec.size_multiple, each, budget)
     if request.tile_px is not None:
         core = _limited(core, request.tile_px, spec.size_multiple)
     return plan_tiles(shape_px, core, halo_px, spec.size_multiple)
+
+
+def _bytes_per_voxel(method: Method, request: EnhanceRequest) -> int:
+    """Return what a voxel of a tile takes: the method's working memory, and the samples of each series in float32."""
+    parameters = request.parameters()
+    z, y, x = method.spec.scale(parameters)
+    samples = sum(output.series for output in method.spec.outputs_with(parameters))
+    return method.spec.bytes_per_voxel + 4 * samples * z * y * x
 
 
 def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:
@@ -151,7 +165,7 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     Raises
     ------
     StackError
-        Axes, crop, channel or voxel size do not fit.
+        Axes, crop, channel or voxel size do not fit, or samples are asked for of several time points.
     MethodError
         Method, setting or device is not to be had.
     MemoryBudgetError
@@ -160,6 +174,7 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     method = registry.load(request.method)
     spec, parameters = method.spec, request.parameters()
     stack = request.apply_to(stack, axes_named=axes_named)
+    outputs = layouts(stack, spec, request)
     voxel_size_um = _lengths(method, request, stack)
     device = choose_device(request.device)
     psf = psf_for(stack, request) if _takes_psf(method, request) else None
@@ -168,11 +183,9 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     tiles = plan_volume(method, request, shape, halo, device.name)
     largest = max(_voxels(tile.read) for tile in tiles.tiles)
     volumes = stack.size("T") * stack.size("C")
-    fine_z, fine_y, fine_x = spec.scale(parameters)
-    scale = fine_z * fine_y * fine_x
-    itemsize = 4 if request.dtype == "float32" else stack.dtype.itemsize
-    result = volumes * shape[0] * shape[1] * shape[2] * scale * itemsize * len(spec.outputs_with(parameters))
-    return RunPlan(stack, volumes, device, psf, tiles, largest * spec.bytes_per_voxel, result, request.learn_minutes)
+    result = sum(output.nbytes for output in outputs.values())
+    working = largest * _bytes_per_voxel(method, request)
+    return RunPlan(stack, volumes, device, psf, tiles, working, result, request.learn_minutes, outputs)
 
 
 def _voxels(region: tuple[slice, slice, slice]) -> int:

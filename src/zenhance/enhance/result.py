@@ -20,7 +20,7 @@ from zenhance.enhance.plan import RunPlan, work_of
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.errors import RunCancelled
 from zenhance.physics.noise import PoissonGauss
-from zenhance.provenance import METADATA_KEY, Provenance
+from zenhance.provenance import METADATA_KEY, Provenance, sample_count
 from zenhance.stack import Stack, VoxelSize
 from zenhance.tiling.run import RunReport
 from zenhance.volumes import PixelHash, VolumeReader
@@ -47,7 +47,7 @@ class EnhanceResult:
     stack : Stack
         The enhanced image, same place in space as the input; its metadata carry the provenance.
     extras : mapping of str to Stack
-        Further outputs, such as an uncertainty.
+        Further outputs, such as an uncertainty. Samples lie along the axis T, as their record says.
     provenance : Provenance
         The account of the run.
     """
@@ -55,6 +55,15 @@ class EnhanceResult:
     stack: Stack
     extras: Mapping[str, Stack]
     provenance: Provenance
+
+    def samples(self, name: str) -> int:
+        """Return how many samples a further output has; 0 where it is one image."""
+        record = self.extras[name].metadata.get(METADATA_KEY)
+        return sample_count(json.loads(record)) if isinstance(record, str) else 0
+
+    def account(self, name: str = "") -> Provenance:
+        """Return the account to keep with an output: the enhanced image, or a further one by its name."""
+        return self.provenance.of_output(name, self.samples(name)) if name else self.provenance
 
 
 @dataclass
@@ -165,7 +174,8 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
         libraries=_versions(),
     )
     enhanced = _stack_of(run, run.method.spec.outputs[0], provenance)
-    extras = {spec.name: _stack_of(run, spec, provenance) for spec in run.method.spec.outputs_with(request.parameters())[1:]}
+    further = run.method.spec.outputs_with(request.parameters())[1:]
+    extras = {spec.name: _stack_of(run, spec, provenance.of_output(spec.name, spec.series)) for spec in further}
     return EnhanceResult(enhanced, extras, provenance)
 
 
@@ -192,7 +202,10 @@ def _finite_record(statistics: VolumeStatistics) -> dict[str, float]:
 
 def _stack_of(run: Run, spec: OutputSpec, provenance: Provenance) -> Stack:
     source = run.plan.stack
+    layout = run.plan.outputs[spec.name]
     metadata = {**source.metadata, METADATA_KEY: provenance.to_json()}
+    if layout.series:
+        metadata.pop("time_step_s", None)
     scale = run.method.spec.scale(run.request.parameters())
     origin, lengths = source.metadata.get("origin_um"), source.voxel_size.zyx_um
     if origin and max(scale) > 1:
@@ -201,6 +214,7 @@ def _stack_of(run: Run, spec: OutputSpec, provenance: Provenance) -> Stack:
         metadata["origin_um"] = tuple(moved)
     return source.with_data(
         run.outputs[spec.name].array,
+        axes=layout.axes,
         voxel_size=_finer(source.voxel_size, run.method.spec.scale(run.request.parameters())),
         name=f"{source.name} {spec.title}",
         metadata=metadata,

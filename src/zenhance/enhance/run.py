@@ -87,8 +87,7 @@ def enhance_steps(
     cancel = cancel or threading.Event()
     learnt = yield from _learn_steps(plan, request, cancel)
     method = registry.load(request.method)
-    outputs = {spec.name: allocate(plan.stack, spec, method.spec, request) for spec in method.spec.outputs_with(request.parameters())}
-    run = Run(plan, method, request, cancel, outputs, known, PixelHash(plan.stack), started, request.weights)
+    run = Run(plan, method, request, cancel, allocate(plan.outputs), known, PixelHash(plan.stack), started, request.weights)
     run.warnings += voxel_warnings(plan)
     if learnt is not None:
         run.weights, run.learnt_share = str(learnt.path), LEARN_SHARE
@@ -245,6 +244,7 @@ def _tile_steps(
         cancel=run.cancel,
         release=lambda: release_memory(run.plan.device.name),
         output_scale=run.method.spec.scale(run.request.parameters()),
+        series={name: layout.series for name, layout in run.plan.outputs.items()},
     )
     try:
         while True:

@@ -113,6 +113,7 @@ class _Run:
     output_scale: Triple
     cancel: threading.Event | None
     release: Callable[[], None] | None
+    series: Mapping[str, int]
     pending: deque[Tile] = field(init=False)
     core_shape_px: Triple = field(init=False)
     finished: list[Region] = field(default_factory=list)
@@ -129,7 +130,7 @@ class _Run:
         self.started_s = perf_counter()
         self.pending = deque(self.plan.tiles)
         self.core_shape_px = self.plan.core_shape_px
-        limit = MAX_ELEMENTS // math.prod(self.output_scale)
+        limit = MAX_ELEMENTS // (math.prod(self.output_scale) * max((1, *self.series.values())))
         while any(math.prod(padded_shape(t.read, self.plan.size_multiple)) > limit for t in self.pending):
             self.cut(f"an output tile would have more than {MAX_ELEMENTS:,} voxels")
         self.work_left = sum(_voxels(t.read) for t in self.pending)
@@ -215,12 +216,15 @@ def _checked(name: str, output: FloatArray, run: _Run, tile: Tile) -> FloatArray
     array = np.asarray(output, dtype=np.float32)
     padded = padded_shape(tile.read, run.plan.size_multiple)
     expected = tuple(n * f for n, f in zip(padded, run.output_scale, strict=True))
+    samples = run.series.get(name, 0)
+    expected = (samples, *expected) if samples else expected
     if array.shape != expected:
         raise MethodError(
             f'the method gave "{name}" of shape {array.shape} in {run.name(tile)}, expected {expected}; report this to its author'
         )
-    core = array[_scaled(tile.crop, run.output_scale)]
-    bad = core.size - int(np.count_nonzero(np.isfinite(core)))
+    core: FloatArray = array[(..., *_scaled(tile.crop, run.output_scale))]
+    # One image at a time: what is looked at takes a byte a voxel.
+    bad = core.size - sum(int(np.count_nonzero(np.isfinite(image))) for image in (core if samples else (core,)))
     if bad:
         raise MethodError(
             f'the method gave {bad:,} voxels of "{name}" that are not finite in {run.name(tile)}; '
@@ -265,6 +269,7 @@ def run_tiles(
     cancel: threading.Event | None = None,
     release: Callable[[], None] | None = None,
     output_scale: Triple = (1, 1, 1),
+    series: Mapping[str, int] | None = None,
 ) -> Generator[TileProgress, None, RunReport]:
     """Process a volume tile by tile.
 
@@ -276,8 +281,9 @@ def run_tiles(
         Takes a region, returns it as float32 (Z, Y, X).
     process : callable
         Takes a tile (Z, Y, X), its halo included, and the tile's origin in the volume; returns a generator that yields the
-        fraction done and returns a mapping from name to array, each of the tile's shape times ``output_scale``. At the volume's
-        end the tile is mirrored (edge voxels repeated) up to ``size_multiple``; that part is cropped off again.
+        fraction done and returns a mapping from name to array, each of the tile's shape times ``output_scale`` (and in front of it
+        the samples of a series). At the volume's end the tile is mirrored (edge voxels repeated) up to ``size_multiple``; that part
+        is cropped off again.
     write : callable
         Takes an output's name, a region in voxels of the *output*, and the float32 array that belongs there, which it must not
         keep. Called once per voxel and output; what it raises goes through unchanged and is not tried again.
@@ -287,6 +293,8 @@ def run_tiles(
         Called after memory ran out, when nothing of the failed tile is referred to any more.
     output_scale : tuple of int
         Output voxels per input voxel along z, y, x.
+    series : mapping of str to int, optional
+        How many samples each output has that is a series; 0, and what is not named, is one image.
 
     Yields
     ------
@@ -308,7 +316,7 @@ def run_tiles(
     MethodError
         An output has the wrong shape or voxels that are not finite; the text names the tile.
     """
-    run = _Run(plan, output_scale, cancel, release)
+    run = _Run(plan, output_scale, cancel, release, dict(series or {}))
     while run.pending:
         tile = run.pending[0]
         failure = ""
