@@ -6,6 +6,8 @@
     confocal:na=1.2,n=1.33,ex_nm=488,em_nm=520,pinhole_au=1
     widefield:na=1.2,n=1.33,em_nm=520        airy:na=...,n=...,em_nm=...
     gibson_lanni:na=1.2,n=1.33,em_nm=520,n_sample=1.36,depth_um=10
+    srpsf:na=1.49,em_nm=520,m_f=2           (a plane; m_f 1 wide field, 1.41 confocal, 2 structured illumination; or fwhm_um=0.1 alone)
+    srpsf_sim:na=1.49,em_nm=520             (srpsf with m_f 2; likewise srpsf_confocal, srpsf_widefield)
     measured:beads.tif
 """
 
@@ -24,23 +26,26 @@ from zenhance.physics.psf_base import Psf, PsfOrigin, gaussian, gaussian_from_fw
 from zenhance.physics.psf_diffraction import airy, gibson_lanni
 from zenhance.physics.psf_measured import measured
 from zenhance.physics.psf_models import LIMITS, confocal, widefield
+from zenhance.physics.psf_sr import MODULATION, sr_psf, sr_psf_from_fwhm
 
 __all__ = ["DEFAULTS", "ReadMeasured", "parse_psf", "resolve_psf"]
 
 ReadMeasured = Callable[[str], tuple[npt.NDArray[Any], tuple[float, float, float]]]
 Known = dict[str, tuple[float, PsfOrigin]]
 
-DEFAULTS = {"na": 0.8, "n": 1.33, "ex_nm": 488.0, "em_nm": 520.0, "pinhole_au": 1.0, "n_sample": 1.36, "depth_um": 0.0}
-"""A water immersion objective on a GFP stack, pinhole at one Airy unit; tissue index 1.36, focus at the coverslip."""
+DEFAULTS = {"na": 0.8, "n": 1.33, "ex_nm": 488.0, "em_nm": 520.0, "pinhole_au": 1.0, "n_sample": 1.36, "depth_um": 0.0, "m_f": 1.0}
+"""A water immersion objective on a GFP stack, pinhole at one Airy unit; tissue index 1.36, focus at the coverslip; nothing modulated."""
 
 _NEEDS: dict[str, tuple[str, ...]] = {
     "confocal": ("na", "n", "ex_nm", "em_nm", "pinhole_au"),
     "widefield": ("na", "n", "em_nm"),
     "airy": ("na", "n", "em_nm"),
     "gibson_lanni": ("na", "n", "em_nm", "n_sample", "depth_um"),
+    "srpsf": ("na", "em_nm", "m_f"),
 }
+_SR = "srpsf"
 _METADATA_KEYS = {"na": "na", "n": "refractive_index", "ex_nm": "excitation_nm", "em_nm": "emission_nm", "pinhole_au": "pinhole_au"}
-_FORMS = "sigma_um=Z,Y,X, fwhm_um=Z,Y,X, confocal:..., widefield:..., airy:..., gibson_lanni:... or measured:FILE"
+_FORMS = "sigma_um=Z,Y,X, fwhm_um=Z,Y,X, confocal:..., widefield:..., airy:..., gibson_lanni:..., srpsf:... or measured:FILE"
 _OIL_N = 1.515
 _DEFAULT_MAX_NA_WATER = 1.27
 
@@ -107,7 +112,13 @@ def _build(kind: str, known: Known) -> Psf:
     full = _complete(kind, known)
     values = {name: value for name, (value, _) in full.items()}
     origins = {name: origin for name, (_, origin) in full.items()}
-    makers: dict[str, Callable[..., Psf]] = {"confocal": confocal, "widefield": widefield, "airy": airy, "gibson_lanni": gibson_lanni}
+    makers: dict[str, Callable[..., Psf]] = {
+        "confocal": confocal,
+        "widefield": widefield,
+        "airy": airy,
+        "gibson_lanni": gibson_lanni,
+        _SR: sr_psf,
+    }
     return makers[kind](**values, origins=origins)
 
 
@@ -173,9 +184,14 @@ def parse_psf(
     kind, _, rest = text.partition(":")
     if kind == "measured":
         return _read_measured(rest.strip(), read_measured)
+    if kind == _SR and rest.strip().startswith("fwhm_um="):
+        return sr_psf_from_fwhm(_numbers(rest.strip().removeprefix("fwhm_um="), "fwhm_um")[0])
+    start: Known = {}
+    if kind.startswith(f"{_SR}_") and kind.removeprefix(f"{_SR}_") in MODULATION:
+        start, kind = {"m_f": (MODULATION[kind.removeprefix(f"{_SR}_")], "user")}, _SR
     if kind not in _NEEDS:
         raise MethodError(f'"{text[:40]}" is not a PSF; write {_FORMS}')
-    known = _from_metadata(metadata or {}, channel)
+    known = {**_from_metadata(metadata or {}, channel), **start}
     known.update({name: (value, "user") for name, value in _options(rest, kind).items()})
     return _build(kind, known)
 

@@ -26,6 +26,7 @@ _KINDS = (
     ("widefield", "wide field"),
     ("airy", "scalar diffraction (Airy)"),
     ("gibson_lanni", "Gibson-Lanni (index mismatch)"),
+    ("srpsf", "in-focus pattern, modulated (SIM)"),
     ("sigma_um", "Gaussian, standard deviation"),
     ("fwhm_um", "Gaussian, full width at half maximum"),
     ("measured", "measured (bead stack)"),
@@ -35,6 +36,7 @@ _OPTICAL = {
     "widefield": ("na", "n", "em_nm"),
     "airy": ("na", "n", "em_nm"),
     "gibson_lanni": ("na", "n", "em_nm", "n_sample", "depth_um"),
+    "srpsf": ("na", "em_nm", "m_f"),
 }
 _TITLES = {
     "na": ("NA", "numerical aperture of the objective"),
@@ -44,6 +46,7 @@ _TITLES = {
     "pinhole_au": ("pinhole [AU]", "diameter of the pinhole in Airy units"),
     "n_sample": ("sample n", "refractive index of the specimen"),
     "depth_um": ("depth [µm]", "how deep below the coverslip the focus lies"),
+    "m_f": ("modulation m_f", "how much finer the image is than the objective's: wide field 1, confocal 1.41, structured illumination 2"),
 }
 _WIDTHS = {"sigma_um": "standard deviation", "fwhm_um": "full width at half maximum"}
 
@@ -213,7 +216,7 @@ class PsfForm(QWidget):
 
     def _fill(self) -> None:
         """Show for each number what holds unless the user types: the file's, or the default that agrees with what is typed."""
-        for name in ("n_sample", "depth_um"):
+        for name in ("n_sample", "depth_um", "m_f"):
             self.optics[name].set_given(DEFAULTS[name], "default")
         model = "widefield" if self._model() == "widefield" else "confocal"
         typed = [f"{n}={self.optics[n].typed:.9g}" for n in _OPTICAL[model] if self.optics[n].typed is not None]
