@@ -80,6 +80,9 @@ class Microscope(Parameters):
     ] = (1.1, 0.36, 0.36)
     deep_at_um: Annotated[float, Field(gt=0, description="depth at which the PSF is the deep one", json_schema_extra={"unit": "µm"})] = 20.0
     depth_steps: Annotated[int, Field(ge=2, le=16, description="number of blurs that are blended over depth")] = 4
+    psf: Annotated[
+        str | None, Field(description="point spread function as --psf takes it, the same at every depth, in place of the Gaussian ones")
+    ] = None
     haze_deep: Annotated[float, Field(ge=0, lt=1, description="share of the light that is scattered widely at deep_at_um")] = 0.25
     haze_sigma_um: Annotated[
         tuple[Positive, Positive, Positive],
@@ -174,8 +177,16 @@ class Microscope(Parameters):
         z, y, x = (s + share * (d - s) for s, d in zip(self.sigma_shallow_um, self.sigma_deep_um, strict=True))
         return (z, y, x)
 
+    def psf_at(self, depth_um: float) -> Psf:
+        """Return the PSF at a depth."""
+        from zenhance.physics.psf import gaussian, parse_psf
+
+        return gaussian(self.sigma_at_um(depth_um)) if self.psf is None else parse_psf(self.psf)
+
     def margin_px(self, voxel_size_um: Triple) -> tuple[int, int, int]:
-        """Return the margin (z, y, x) beyond which no light reaches the field: three standard deviations of the deep PSF."""
+        """Return the margin (z, y, x) that light can cross: three standard deviations of the deep PSF, or the reach of ``psf``."""
+        if self.psf is not None:
+            return self.psf_at(0.0).radius_px(voxel_size_um)
         z, y, x = (int(np.ceil(3 * s / v)) for s, v in zip(self.sigma_deep_um, voxel_size_um, strict=True))
         return (z, y, x)
 
@@ -198,8 +209,8 @@ class Microscope(Parameters):
             weight = np.clip(1 - np.abs(share * (self.depth_steps - 1) - knot), 0, 1)
             if not weight.any():
                 continue
-            sigma = self.sigma_at_um(self.deep_at_um * knot / (self.depth_steps - 1))
-            light += Blur.from_psf(gaussian(sigma), voxel_size_um, shape)(torch.from_numpy((emission - haze) * weight))
+            psf = self.psf_at(self.deep_at_um * knot / (self.depth_steps - 1))
+            light += Blur.from_psf(psf, voxel_size_um, shape)(torch.from_numpy((emission - haze) * weight))
         if self.haze_deep > 0 and haze.any():
             haze *= np.float32(self.haze_passed)
             light += Blur.from_psf(gaussian(self.haze_sigma_um), voxel_size_um, shape)(torch.from_numpy(haze))
@@ -236,8 +247,6 @@ class Microscope(Parameters):
         Specimen
             Every stack with axes ``ZYX``, or ``CZYX`` where the dye has several channels (labels and depth are always ``ZYX``).
         """
-        from zenhance.physics.psf import gaussian
-
         if self.pinhole_acts:
             return self.settled().photograph(dye, grid, seed, name)
         z, y, x = ((wide - n) // 2 for wide, n in zip(dye.labels.shape, grid.shape_px, strict=True))
@@ -257,9 +266,9 @@ class Microscope(Parameters):
             blurred=stack.image(light * np.float32(self.gain) + np.float32(self.offset), f"{name}_blurred"),
             labels=stack.map(window.labels, f"{name}_labels"),
             depth_um=stack.map(window.depth_um, f"{name}_depth_um"),
-            psf_shallow=gaussian(self.sigma_shallow_um),
-            psf_mean=gaussian(self.sigma_at_um(mean_um)),
-            psf_deep=gaussian(self.sigma_deep_um),
+            psf_shallow=self.psf_at(0.0),
+            psf_mean=self.psf_at(mean_um),
+            psf_deep=self.psf_at(self.deep_at_um),
             microscope=self,
             facts=dict(dye.facts) | ({"displacement_um": stage_um} if stage_um else {}),
         )

@@ -40,6 +40,7 @@ FINE_FIELDS = {
     "beads": Grid((32, 128, 128), (0.25, 0.1, 0.1)),
     "charts": Grid((1, 256, 256), (0.3, 0.05, 0.05)),
     "filaments": Grid((1, 256, 256), (0.1, 0.025, 0.025)),
+    "structures": Grid((1, 256, 256), (0.1, 0.03, 0.03)),
 }
 """Fields of specimens whose structures are finer than the default voxel."""
 BLEACHED_PER_FRAME = 0.2
@@ -278,10 +279,10 @@ def _record(sample: Sample, first: Specimen, stacks: dict[str, Stack]) -> dict[s
         "frames": sample.frames,
         "specimen_settings": model.model_dump(mode="json") if isinstance(model, Parameters) else {},
         "microscope_settings": sample.microscope.model_dump(mode="json"),
-        "psf": _psf_spec(first.psf_mean.sigma_um),
-        "psf_meaning": "mean of the emitted light's PSFs; the blur grows with depth from psf_shallow to psf_deep, both Gaussian",
-        "psf_shallow": _psf_spec(first.psf_shallow.sigma_um),
-        "psf_deep": _psf_spec(first.psf_deep.sigma_um),
+        "psf": sample.microscope.psf or _psf_spec(first.psf_mean.sigma_um),
+        "psf_meaning": "mean of the emitted light's PSFs; the blur grows with depth from psf_shallow to psf_deep, Gaussian unless given",
+        "psf_shallow": sample.microscope.psf or _psf_spec(first.psf_shallow.sigma_um),
+        "psf_deep": sample.microscope.psf or _psf_spec(first.psf_deep.sigma_um),
         "units": "grey values: gain * photons + offset; truth without blur, noise and stray light, dimmed with depth like the measurement",
         **({"facts": dict(first.facts)} if first.facts else {}),
         "licence": "CC0-1.0",

@@ -45,6 +45,7 @@ SPECIMENS = {
     "empty": "zenhance.simulate.beads:Empty",
     "filaments": "zenhance.simulate.filaments:Filaments",
     "meristem": "zenhance.simulate.meristem:Meristem",
+    "structures": "zenhance.simulate.structures:Structures",
 }
 """Name on the command line → module and model."""
 
