@@ -51,11 +51,12 @@ def patience() -> float:
 
 @pytest.fixture
 def slow_methods(monkeypatch):
-    """The methods ``slow``, ``blurred`` and ``finer`` beside the built-in ones."""
+    """The methods ``slow``, ``blurred``, ``finer`` and ``sampling`` beside the built-in ones."""
     from zenhance.contract import registry
 
     for name, attribute in (("slow", "SLOW"), ("blurred", "NEEDS_PSF"), ("finer", "FINER")):
         monkeypatch.setitem(registry._BUILT_IN, name, f"slow_method:{attribute}")
+    monkeypatch.setitem(registry._BUILT_IN, "sampling", "sampling_method:METHOD")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from zenhance.contract.paragraph import methods_paragraph
 from zenhance.errors import ZenhanceError
-from zenhance.provenance import METADATA_KEY, Provenance
+from zenhance.provenance import METADATA_KEY, SAMPLES_AXIS, Provenance, sample_count
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -138,6 +138,9 @@ def info_table(record: dict[str, Any]) -> Table:
     from rich.table import Table
 
     axes = " ".join(record["axes"]) + ("   (? is not named by the file; give --axes)" if "?" in record["axes"] else "")
+    samples = sample_count(record["provenance"].get("record"))
+    if samples and SAMPLES_AXIS in record["axes"]:
+        axes += f"   ({SAMPLES_AXIS} is no time: {samples} samples)"
     rows = [
         ("file", record["path"]),
         ("format", f"{record['format']}, {_size(record['file_bytes'])} on disk, {_size(record['decoded_bytes'])} in memory"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +127,9 @@ def _plan(job: Job, stack: Stack, request: EnhanceRequest) -> RunPlan:
         plan = plan_run(stack, request)
     except StackError as error:
         raise StackError(f'"{job.source.name}" cannot be enhanced: {error}') from error
-    dtype = np.dtype(np.float32) if request.dtype == "float32" else plan.stack.dtype
-    _check_pixel_type(job.target, plan.stack.with_data(np.broadcast_to(np.zeros((), dtype), plan.stack.shape)))
+    for layout in plan.outputs.values():
+        stand_in = np.broadcast_to(np.zeros((), layout.dtype), layout.shape)
+        _check_pixel_type(job.target, plan.stack.with_data(stand_in, axes=layout.axes))
     check_free_space(job.target, plan.result_bytes)
     return plan
 
@@ -167,9 +168,10 @@ def enhance_file(job: Job, request: EnhanceRequest, options: RunOptions, session
     if options.assess:
         verdict, provenance = _judge(stack, result, running, provenance, reporter)
     reporter.update(Progress("write", 1.0, None, str(job.target)))
+    result = replace(result, provenance=provenance)
     for name, target in targets.items():
         image = result.extras[name] if name else result.stack
-        write_stack(target, image, overwrite=options.overwrite, source=job.source, provenance=provenance)
+        write_stack(target, image, overwrite=options.overwrite, source=job.source, provenance=result.account(name))
     if verdict is not None and job.report is not None:
         write_report(job.report, verdict, plan.stack, result.stack, provenance=provenance, overwrite=options.overwrite)
     return _record(job, targets, provenance, verdict, time.perf_counter() - started)

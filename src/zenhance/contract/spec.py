@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zenhance.contract.learning import Learner
 
 __all__ = [
+    "STD",
     "WHOLE_VOXELS",
     "FloatArray",
     "LearningMethod",
@@ -43,6 +44,10 @@ WHOLE_VOXELS = 4_000_000
 """Most voxels that ``prepare`` may work on at once, as long as memory does not run out."""
 
 
+STD = "std"
+"""Name of an output that is a standard deviation per voxel, in the intensity units of the enhanced image."""
+
+
 class MethodParameters(BaseModel):
     """Base of every method's settings: frozen, unknown keys refused, no NaN or infinity.
 
@@ -60,7 +65,7 @@ class OutputSpec:
     Parameters
     ----------
     name : str
-        Key of the method's mapping, and the end of a file's name; ``std`` is a standard deviation per voxel, and is drawn as one.
+        Key of the method's mapping, and the end of a file's name; :data:`STD` is drawn as a deviation.
     title : str
         For layers.
     kind : {'image', 'labels'}

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from napari.layers import Layer
 
+from zenhance.contract.spec import STD
 from zenhance.enhance import EnhanceRequest, EnhanceResult
 from zenhance.plugin.layer_bridge import layer_tuple
+from zenhance.plugin.sample_player import sample_axis
 from zenhance.plugin.snapshot import Snapshot
 from zenhance.stack import Stack
 
 __all__ = ["add_preview", "add_results", "result_entries"]
 
 LayerData = tuple[Any, dict[str, Any], str]
+# Perceptually uniform: twice the deviation looks twice as bright.
+STD_COLORMAP = "inferno"
 
 
 def _starts(request: EnhanceRequest) -> dict[str, int]:
@@ -39,19 +44,36 @@ def _source_shape(result: EnhanceResult) -> dict[str, int]:
 
 def result_entries(snapshot: Snapshot, request: EnhanceRequest, result: EnhanceResult) -> list[LayerData]:
     """Make the layers of a result, the enhanced one first; takes no viewer, and may be called from any thread."""
-    outputs: list[Stack] = [result.stack, *result.extras.values()]
+    outputs: list[tuple[str, Stack]] = [("", result.stack), *result.extras.items()]
     entries = []
-    for number, stack in enumerate(outputs):
+    for name, stack in outputs:
+        samples = bool(name) and result.samples(name) > 0
         data, keywords, kind = layer_tuple(
-            stack, result.provenance, snapshot.axes, _source_shape(result), snapshot.placement, snapshot.look, stack.name, _starts(request)
-        )
-        if number:
-            # Another quantity, such as an uncertainty: the original's contrast means nothing for it.
+            stack, result.account(name), snapshot.axes, _source_shape(result), snapshot.placement, snapshot.look, stack.name,
+            _starts(request), samples,
+        )  # fmt: skip
+        if name:
+            keywords["visible"] = False
+        if name == STD:
+            keywords |= {"colormap": STD_COLORMAP, "contrast_limits": _from_zero(stack), "blending": "opaque"}
+        elif samples:
+            # Of the original's look only what would show several layers as their sum does not fit.
+            keywords["blending"] = "opaque"
+        elif name:
+            # Another quantity: the original's contrast means nothing for it.
             keywords.pop("contrast_limits", None)
             keywords.pop("colormap", None)
-            keywords["visible"] = False
         entries.append((data, keywords, kind))
     return entries
+
+
+def _from_zero(stack: Stack) -> tuple[float, float]:
+    """Return contrast limits from zero to the 99.9 % percentile, of about two million voxels."""
+    step = max(1, int(np.prod(stack.shape, dtype=np.int64)) // 2_000_000)
+    values = np.asarray(stack.data).reshape(-1)[::step]
+    values = values[np.isfinite(values)]
+    high = float(np.percentile(values, 99.9)) if values.size else 0.0
+    return (0.0, high if high > 0.0 else 1.0)
 
 
 def add_results(viewer: Any, snapshot: Snapshot, request: EnhanceRequest, result: EnhanceResult) -> list[Any]:
@@ -78,6 +100,10 @@ def add_results(viewer: Any, snapshot: Snapshot, request: EnhanceRequest, result
     for entry in result_entries(snapshot, request, result):
         above = _add(viewer, entry, above)
         added.append(above)
+    for layer in added[1:]:
+        if sample_axis(layer) is not None:
+            # Also where the original had no contrast limits, as a colour image.
+            layer.contrast_limits = added[0].contrast_limits
     source = snapshot.layer()
     if source is not None and snapshot.look.keywords.get("blending") == "additive":
         # Blended additively, original and result would be shown as their sum.

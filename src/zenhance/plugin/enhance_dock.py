@@ -30,6 +30,7 @@ from zenhance.plugin.outlook import Outlook
 from zenhance.plugin.recording import of_file, with_record_of_file
 from zenhance.plugin.recovery import keep, keep_later, tell
 from zenhance.plugin.run_panel import RunPanel
+from zenhance.plugin.sample_player import SamplePlayer
 from zenhance.plugin.settings_file import read_settings, write_settings
 from zenhance.plugin.snapshot import Snapshot
 from zenhance.plugin.task import Outcome, Steps, Task
@@ -91,6 +92,7 @@ class EnhanceDock(QWidget):
         self.learning_preview = TrainPreview(viewer, "{} learning preview")
         self.form = DockForm(viewer, self)
         self.panel = RunPanel(self)
+        self.samples = SamplePlayer(viewer, self)
         self.save_button = QPushButton("Save settings…", self)
         self.load_button = QPushButton("Load settings…", self)
         self.outlook = Outlook(self._asked, self)
@@ -132,6 +134,7 @@ class EnhanceDock(QWidget):
         layout.addWidget(area, 1)
         layout.addWidget(self.form.plan_line)
         layout.addWidget(self.panel)
+        layout.addWidget(self.samples)
         layout.addLayout(settings)
         self.setMinimumWidth(330)
 
@@ -327,6 +330,8 @@ class EnhanceDock(QWidget):
         remarks = [text for text in (notice, *result.provenance.warnings) if text]
         learnt = result.provenance.notes.get("learnt")
         kept = [f'what was learnt is kept as "{learnt["model"]}"; choose it under weights to use it without learning'] if learnt else []
+        if any(result.samples(name) for name in result.extras):
+            kept.append("its samples lie in a hidden layer with a slider; Animate samples shows them one after the other")
         self.panel.say("\n".join([f'"{layer.name}" made in {result.provenance.seconds:.1f} s', *kept, *remarks]))
         if remarks:
             show_warning("; ".join(remarks))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,12 +18,13 @@ import numpy.typing as npt
 from zenhance.errors import StackError
 from zenhance.plugin.lengths import LENGTH_UNIT, micrometres
 from zenhance.plugin.placement import Placement
-from zenhance.provenance import METADATA_KEY, Provenance
+from zenhance.provenance import METADATA_KEY, SAMPLES_AXIS, Provenance
 from zenhance.stack import AXES, ArrayLike, Origin, Stack, VoxelSize
 
 __all__ = [
     "FILE_KEY",
     "OWN_KEYS",
+    "SAMPLE_LABEL",
     "LayerFacts",
     "LayerLook",
     "Luminance",
@@ -40,7 +41,9 @@ FILE_KEY = "zenhance_file"
 # What our reader keeps about the file beside what the file says itself. A layer marked ``derived`` was made from that file.
 OWN_KEYS = frozenset(("path", "axes", "voxel_size_um", "voxel_size_origins", "channel_names", "channel", "channels", "derived"))
 _DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
-_WORDS = {"time": "T", "channel": "C", "depth": "Z", "height": "Y", "width": "X", "row": "Y", "column": "X"}
+# The samples of a result lie where files have time.
+SAMPLE_LABEL = "sample"
+_WORDS = {SAMPLE_LABEL: SAMPLES_AXIS, "time": "T", "channel": "C", "depth": "Z", "height": "Y", "width": "X", "row": "Y", "column": "X"}
 # ITU-R BT.709 weights of red, green and blue.
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 _LOOK = ("blending", "opacity", "gamma", "rendering", "attenuation", "iso_threshold", "projection_mode")
@@ -221,6 +224,7 @@ def layer_tuple(
     look: LayerLook,
     name: str,
     starts_px: Mapping[str, int] | None = None,
+    samples: bool = False,
 ) -> tuple[Any, dict[str, Any], str]:
     """Make the layer of a result, in the place of the part of the original it came from.
 
@@ -236,20 +240,27 @@ def layer_tuple(
         Of the original layer.
     starts_px : mapping, optional
         First voxel, per axis, of that part.
+    samples : bool
+        Whether T is no time of the original but the samples of the result: they take its place, or come first.
 
     Returns
     -------
     tuple
         (data, keywords, ``"image"``).
     """
-    kept = "".join(a for a in axes if a in result.axes)
-    data: Any = result.data
-    if kept != result.axes:
-        data = np.asarray(data[...]).transpose([result.axes.index(a) for a in kept])
+    kept = "".join(a for a in axes if a in result.axes and not (samples and a == SAMPLES_AXIS))
     for gone in set(axes) - set(kept):
         placement = placement.without(gone)
     placement = placement.cropped(starts_px or {})
     placement = placement.resized({a: result.size(a) / source_shape[a] for a in kept})
+    if samples:
+        at = sum(a in kept for a in axes.partition(SAMPLES_AXIS)[0]) if SAMPLES_AXIS in axes else 0
+        # Every axis is named, or the samples of an image whose axes have no names would pass for its planes.
+        placement = replace(placement, axis_labels=tuple(a.lower() for a in kept)).with_axis(SAMPLES_AXIS, at, SAMPLE_LABEL)
+        kept = placement.axes
+    data: Any = result.data
+    if kept != result.axes:
+        data = np.asarray(data[...]).transpose([result.axes.index(a) for a in kept])
     metadata = {key: value for key, value in look.metadata.items() if key != METADATA_KEY}
     if provenance is not None:
         metadata[METADATA_KEY] = json.loads(provenance.to_json())

@@ -146,6 +146,28 @@ class Placement:
             axis_labels=rest(self.axis_labels),
         )
 
+    def with_axis(self, axis: str, at: int, label: str) -> Placement:
+        """Return the placement of data with one more axis before the one at an index, in steps of 1 from 0 that are no lengths."""
+
+        def wider(matrix: Matrix, row: int) -> Matrix:
+            spread = np.insert(np.insert(matrix, row, 0.0, 0), row, 0.0, 1)
+            spread[row, row] = 1.0
+            return spread
+
+        def with_one(values: tuple[str, ...], new: str) -> tuple[str, ...]:
+            return (*values[:at], new, *values[at:])
+
+        return Placement(
+            axes=self.axes[:at] + axis + self.axes[at:],
+            scale=np.insert(self.scale, at, 1.0),
+            translate=np.insert(self.translate, at, 0.0),
+            rotate=wider(self.rotate, at),
+            shear=wider(self.shear, at),
+            affine=wider(self.affine, at),
+            units=with_one(self.units, "pixel"),
+            axis_labels=with_one(self.axis_labels, label),
+        )
+
     def keywords(self) -> dict[str, Any]:
         """Return the entries of a ``LayerDataTuple`` that place it."""
         return {

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from zenhance.plugin.layer_bridge import FILE_KEY, plain_json
+from zenhance.plugin.layer_bridge import FILE_KEY, SAMPLE_LABEL, plain_json
 from zenhance.plugin.lengths import LENGTH_UNIT
-from zenhance.provenance import METADATA_KEY
+from zenhance.provenance import METADATA_KEY, SAMPLES_AXIS, sample_count
 from zenhance.stack import Stack
 
 __all__ = ["SUFFIXES", "get_reader", "stack_layers"]
@@ -92,13 +92,15 @@ def _layer(stack: Stack, data: Any, channel: int) -> LayerData:
     axes = stack.axes.replace("C", "")
     known = dict(zip("ZYX", stack.voxel_size.zyx_um, strict=True))
     some = any(known[a] is not None for a in axes if a in "ZYX")
+    metadata = _metadata(stack, channel)
+    samples = sample_count(metadata.get(METADATA_KEY)) == stack.size(SAMPLES_AXIS)
     keywords: dict[str, Any] = {
         "name": _name(stack, channel),
         "scale": [1.0 if known.get(a) is None else known[a] for a in axes],
         "translate": _position(stack, axes, known),
         "units": [LENGTH_UNIT if a in "ZYX" and some else "pixel" for a in axes],
-        "axis_labels": [a.lower() for a in axes],
-        "metadata": _metadata(stack, channel),
+        "axis_labels": [SAMPLE_LABEL if samples and a == SAMPLES_AXIS else a.lower() for a in axes],
+        "metadata": metadata,
     }
     if stack.size("C") > 1:
         keywords["colormap"] = _COLOURS[channel % len(_COLOURS)]
