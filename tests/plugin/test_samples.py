@@ -45,6 +45,7 @@ def test_samples_become_a_layer_with_a_slider_in_the_place_of_the_original(bench
     assert tuple(samples.contrast_limits) == tuple(enhanced.contrast_limits) == (10, 500)
     assert not samples.visible
     assert enhanced.visible
+    assert bench.viewer.layers.selection.active is enhanced
     assert bench.viewer.dims.ndim == 4
     assert bench.viewer.dims.nsteps[0] == 4
 

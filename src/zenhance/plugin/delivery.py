@@ -100,6 +100,8 @@ def add_results(viewer: Any, snapshot: Snapshot, request: EnhanceRequest, result
     for entry in result_entries(snapshot, request, result):
         above = _add(viewer, entry, above)
         added.append(above)
+    # The further ones are hidden: what the user turns to now is the enhanced one.
+    viewer.layers.selection.active = added[0]
     for layer in added[1:]:
         if sample_axis(layer) is not None:
             # Also where the original had no contrast limits, as a colour image.
