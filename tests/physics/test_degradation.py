@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_level_zero_is_the_specimen_to_the_last_bit() -> None:
 
 def test_blur_and_noise_grow_with_the_level_to_beyond_the_worst_stack() -> None:
     sigmas = [sigma_of_level(t) for t in np.linspace(0, 1, 101)]
-    assert all(b > a for a, b in zip(sigmas, sigmas[1:], strict=False))
+    assert all(b > a for a, b in itertools.pairwise(sigmas))
     worst = max(PRESETS["throw_away"]["sigma_deep_um"][1] / 0.22, PRESETS["filaments_set1"]["sigma_deep_um"][1] / 0.025)
     assert sigmas[-1] == pytest.approx(MOST_SIGMA_PX)
     assert sigmas[-1] > 1.5 * worst

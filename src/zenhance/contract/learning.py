@@ -61,6 +61,11 @@ class Optics(Protocol):
         """Scaled intensity of a truth voxel without dye."""
         ...
 
+    @property
+    def sigma_px(self) -> tuple[float, float, float]:
+        """Standard deviation of the blur along z, y, x, without widely scattered light."""
+        ...
+
     def expected(self, light: Tensor) -> Tensor:
         """Return the expected measurement of light (..., Z, Y, X) above ``dark``, at least 0; the same shape. Gradients flow."""
         ...

@@ -19,8 +19,9 @@ from zenhance.physics.psf_base import gaussian_kernel_1d
 
 __all__ = ["blurred", "degraded", "moved", "noise_of", "noise_sd"]
 
-# A noise this small, relative to intensity 1, is not looked for in a residual.
+# A noise this small, relative to intensity 1, is not looked for in a residual; and nothing is taken for noise that lies further out.
 _LEAST_SD = 1e-4
+_MOST_SIGMAS = 5.0
 _SAME_PX = 1e-3
 
 
@@ -57,9 +58,10 @@ def degraded(specimen: Tensor, level: Level, normal: Tensor) -> Tensor:
 
 
 def noise_of(state: Tensor, specimen: Tensor, level: Level) -> Tensor:
-    """Return the n with which a specimen would be this state at a level: the inverse of :func:`degraded`."""
+    """Return the n with which a specimen would be this state at a level: the inverse of :func:`degraded`, within 5 standard deviations."""
     expected = blurred(specimen, level)
-    return (state - expected) / noise_sd(expected, level).clamp_min(_LEAST_SD * max(level.t, 1e-6))
+    normal = (state - expected) / noise_sd(expected, level).clamp_min(_LEAST_SD * max(level.t, 1e-6))
+    return normal.clamp_(-_MOST_SIGMAS, _MOST_SIGMAS)
 
 
 def moved(state: Tensor, specimen: Tensor, level: Level, to: float, fresh: Tensor | None = None, share: float = 0.0) -> Tensor:

@@ -38,6 +38,7 @@ STEPS = 100
 FLOOR_PX = 0.5
 MOST_SIGMA_PX = 6.0
 LEAST_NOISE_RATIO = 0.01
+_LEAST_CONSTANT = 0.05
 # Below this an image counts as sharp and clean: there is nothing to undo.
 _LEAST_LEVEL = 1.0 / STEPS
 
@@ -113,7 +114,8 @@ def match_level(sigma_px: Triple, noise: float, constant: float = 0.5) -> Level:
     Notes
     -----
     t = max(t_blur, noise), at most 1, with t_blur the level whose blur is the geometric mean of those along y and x. Where noise decides,
-    the image is less blurred than its level; where blur alone exceeds the schedule, more.
+    the image is less blurred than its level; where blur alone exceeds the schedule, more. At least 5 % of the noise's variance count as
+    constant, so that what a dark place shows is never taken for a thousandfold of its noise.
     """
     if not all(math.isfinite(v) and v >= 0 for v in (*sigma_px, noise, constant)):
         raise MethodError(f"a blur of {sigma_px} px with noise {noise:g} has no level; both must be finite and 0 or more")
@@ -122,4 +124,4 @@ def match_level(sigma_px: Triple, noise: float, constant: float = 0.5) -> Level:
     t = min(1.0, max(level_of_sigma(plane), noise, _LEAST_LEVEL))
     ratio = min(1.0, max(LEAST_NOISE_RATIO, noise / t))
     shape = (z / plane, y / plane, x / plane) if plane > 1e-3 else (0.0, 1.0, 1.0)
-    return Level(t, ratio, min(1.0, constant), shape)
+    return Level(t, ratio, min(1.0, max(_LEAST_CONSTANT, constant)), shape)

@@ -58,6 +58,11 @@ class PlaneOptics:
     read_noise: float
     _blurs: dict[tuple[int, int, int], list[tuple[float, Blur]]] = field(default_factory=dict, repr=False)
 
+    @property
+    def sigma_px(self) -> tuple[float, float, float]:
+        """Standard deviation of the first part's blur along z, y, x."""
+        return self.parts[0][1].sigma_px(self.voxel_size_um)
+
     def expected(self, light: Tensor) -> Tensor:
         """Return the expected measurement of light (..., Z, Y, X) above ``dark``."""
         depth, height, width = light.shape[-3:]

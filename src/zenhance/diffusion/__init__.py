@@ -1,0 +1,1 @@
+"""Diffusion over blur and noise: how its network learns, and how it is run over a tile."""
