@@ -20,14 +20,12 @@ from torch.nn.functional import conv2d
 from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.contract.learning import Batch, Scaling
 from zenhance.contract.settings import validate
-from zenhance.contract.spec import FloatArray, MethodContext, PsfLike, TileGenerator
+from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
 from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.nets.dqlr import Dqlr, reach_px, restore_sequence
 from zenhance.nets.quantiser import effective_words, perplexity
-from zenhance.physics.blur import Blur, PsfKernels
-from zenhance.solvers.agreement import agreed
-from zenhance.solvers.schedule import CameraModel
+from zenhance.solvers.agreement import Agreement, agreement_of
 from zenhance.supervised import load_network, voxel_warnings
 
 __all__ = [
@@ -48,10 +46,6 @@ MOST_REACH_PX = 48
 # Of the structural similarity index (Wang et al., IEEE TIP 13:600, 2004), for a range of 1.
 SSIM_SIGMA_PX, SSIM_RADIUS_PX = 1.5, 5
 C1, C2 = 0.01**2, 0.03**2
-# Of the step towards the measurement: a volume's largest shift below its background, in spans of its intensities, and the share of its
-# mean light that every voxel keeps.
-MOST_PEDESTAL = 30.0
-LEAST_LIGHT = 1e-3
 
 
 class DqlrArchitecture(BaseModel):
@@ -211,29 +205,6 @@ class SequenceSettings:
     with_codes: bool
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How to bring a tile back to its measurement; the numbers are those of :func:`zenhance.solvers.agreement.agreed`."""
-
-    psf: PsfLike
-    voxel_size_um: tuple[float, float, float]
-    shift: float
-    least: float
-    strength: float
-
-    def __call__(self, estimate: Tensor, measured: Tensor) -> Tensor:
-        """Return the tile (Z, Y, X) after the step, in grey values."""
-        shape = (measured.shape[0], measured.shape[1], measured.shape[2])
-        blur = Blur.from_psf(cast(PsfKernels, self.psf), self.voxel_size_um, shape, str(measured.device))
-        return agreed(estimate, measured, blur, self.shift, self.least, self.strength)
-
-    @property
-    def radius_px(self) -> Triple:
-        """How far it looks: there with the PSF, and back."""
-        z, y, x = self.psf.radius_px(self.voxel_size_um)
-        return (2 * z, 2 * y, 2 * x)
-
-
 @dataclass
 class SequenceRestorer:
     """A network made ready for one volume."""
@@ -329,21 +300,10 @@ def prepare_sequences(method: str, wanted: SequenceSettings, context: MethodCont
     notes: dict[str, Any] = {"model": checkpoint.card.name, "weights_sha256": checkpoint.sha256}
     notes["warnings"] = voxel_warnings(context, checkpoint, "let it learn from this stack first (--learn 10min)")
     notes["deblurs"] = a.target == "truth"
-    agreement = _agreement(a, wanted, context)
+    # A network that repeats what was measured, blur and all, is not brought back to it.
+    agreement = None if a.target == "measured" else agreement_of(context, wanted.agreement)
     around = (0, 0, 0) if agreement is None else agreement.radius_px
     halo = (context.shape_px[0], reach + around[1], reach + around[2])
     return SequenceRestorer(
         network, Scaling.of(context.statistics), context.device, context.shape_px, halo, a.words, wanted.with_codes, agreement, notes
     )
-
-
-def _agreement(architecture: DqlrArchitecture, wanted: SequenceSettings, context: MethodContext) -> Agreement | None:
-    """Return the step towards the measurement; a network that repeats what was measured, blur and all, has none."""
-    if not wanted.agreement or architecture.target == "measured" or context.psf is None or context.noise is None:
-        return None
-    noise, known = context.noise, context.statistics
-    camera = CameraModel(known.background, noise.gain, noise.offset, noise.read_noise)
-    # Where read noise outweighs all light by far, an even larger shift changes nothing but the rounding.
-    shift = max(camera.shift, known.background - MOST_PEDESTAL * max(known.span, 1e-6))
-    least = LEAST_LIGHT * max(known.mean - shift, 1e-6)
-    return Agreement(context.psf, context.voxel_size_um, shift, least, wanted.agreement)

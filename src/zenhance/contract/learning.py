@@ -62,12 +62,17 @@ class Optics(Protocol):
         ...
 
     @property
+    def base(self) -> float:
+        """Expected scaled measurement where there is no dye."""
+        ...
+
+    @property
     def sigma_px(self) -> tuple[float, float, float]:
         """Standard deviation of the blur along z, y, x, without widely scattered light."""
         ...
 
-    def expected(self, light: Tensor) -> Tensor:
-        """Return the expected measurement of light (..., Z, Y, X) above ``dark``, at least 0; the same shape. Gradients flow."""
+    def expected(self, light: Tensor, finer: int = 1) -> Tensor:
+        """Return the expected measurement (..., Z, Y, X) of light (..., Z, finer * Y, finer * X) above ``dark``. Gradients flow."""
         ...
 
     def variance(self, expected: Tensor) -> Tensor:
@@ -90,12 +95,24 @@ class Batch:
     optics : tuple of Optics
         One a patch, the same object for patches that were measured alike; empty where a method did not ask for it
         (:meth:`PhysicalLearner.needs_optics`).
+    deconvolved : Tensor (B, K, Z, Y, X) or None
+        Richardson-Lucy estimates of the same patches, scaled, where a method asked for them (:meth:`PhysicalLearner.deconvolved`).
     """
 
     measured: Tensor
     truth: Tensor | None
     depth: Tensor
     optics: tuple[Optics, ...] = ()
+    deconvolved: Tensor | None = None
+
+    @property
+    def seen(self) -> Tensor:
+        """What a network gets to see, (B, Z, Y, X): the measurement, and behind it, plane after plane, the estimates."""
+        if self.deconvolved is None:
+            return self.measured
+        import torch
+
+        return torch.cat([self.measured, self.deconvolved.flatten(1, 2)], 1)
 
 
 class Learner(Protocol):
@@ -118,7 +135,10 @@ class Learner(Protocol):
         ...
 
     def predict(self, network: Module, measured: Tensor) -> Tensor:
-        """Return the enhanced middle plane (B, 1, sY, sX) of patches (B, Z, Y, X); used for validation, preview and the test vector."""
+        """Return the enhanced middle plane (B, 1, sY, sX) of patches (B, Z, Y, X); used for validation, preview and the test vector.
+
+        ``measured`` is :attr:`Batch.seen`.
+        """
         ...
 
 
@@ -128,4 +148,8 @@ class PhysicalLearner(Learner, Protocol):
 
     def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
         """Tell whether batches must say how their patches were measured."""
+        ...
+
+    def deconvolved(self, architecture: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return after how many iterations each Richardson-Lucy estimate is taken that the network gets to see; empty for none."""
         ...

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import cast
+
 import torch
 
-from zenhance.physics.blur import Blur
+from zenhance.contract.spec import MethodContext, PsfLike
+from zenhance.physics.blur import Blur, PsfKernels
+from zenhance.solvers.schedule import CameraModel
 
-__all__ = ["agreed"]
+__all__ = ["Agreement", "agreed", "agreement_of"]
+
+Triple = tuple[int, int, int]
+# A volume's largest shift below its background, in spans of its intensities, and the share of its mean light that every voxel keeps.
+MOST_PEDESTAL = 30.0
+LEAST_LIGHT = 1e-3
 
 _TINY = 1e-30
 _LARGEST_RATIO = 10.0
@@ -43,3 +53,38 @@ def agreed(estimate: torch.Tensor, measured: torch.Tensor, blur: Blur, shift: fl
     ratio = (measured - shift).clamp_min_(0.0).div_(blur(light).clamp_min_(_TINY)).clamp_max_(_LARGEST_RATIO)
     step = blur.adjoint(ratio).clamp_min_(_TINY).pow_(strength)
     return light.mul_(step).add_(shift)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How to bring a tile back to its measurement; the numbers are those of :func:`agreed`."""
+
+    psf: PsfLike
+    voxel_size_um: tuple[float, float, float]
+    shift: float
+    least: float
+    strength: float
+
+    def __call__(self, estimate: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
+        """Return the tile (Z, Y, X) after the step, in grey values."""
+        shape = (measured.shape[0], measured.shape[1], measured.shape[2])
+        blur = Blur.from_psf(cast(PsfKernels, self.psf), self.voxel_size_um, shape, str(measured.device))
+        return agreed(estimate, measured, blur, self.shift, self.least, self.strength)
+
+    @property
+    def radius_px(self) -> Triple:
+        """How far it looks: there with the PSF, and back."""
+        z, y, x = self.psf.radius_px(self.voxel_size_um)
+        return (2 * z, 2 * y, 2 * x)
+
+
+def agreement_of(context: MethodContext, strength: float) -> Agreement | None:
+    """Return the step for a volume, with numbers of the whole of it; None where it is not wanted, or PSF or noise are not known."""
+    if not strength or context.psf is None or context.noise is None:
+        return None
+    noise, known = context.noise, context.statistics
+    camera = CameraModel(known.background, noise.gain, noise.offset, noise.read_noise)
+    # Where read noise outweighs all light by far, an even larger shift changes nothing but the rounding.
+    shift = max(camera.shift, known.background - MOST_PEDESTAL * max(known.span, 1e-6))
+    least = LEAST_LIGHT * max(known.mean - shift, 1e-6)
+    return Agreement(context.psf, context.voxel_size_um, shift, least, strength)

@@ -9,7 +9,7 @@ then does the same work on any tile without a single number of that tile's own, 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -117,6 +117,13 @@ class RichardsonLucy:
             path.advance(path.model(alpha))
             yield (k + 1) / schedule.iterations
         return path.x
+
+    def path(self, schedule: Schedule) -> Iterator[torch.Tensor]:
+        """Run the iterations of a schedule and yield x after each; valid until the next one."""
+        path = _Path(self, None)
+        for alpha in schedule.alphas:
+            path.advance(path.model(alpha))
+            yield path.x
 
     def measure(
         self, iterations: int, *, accelerate: bool = True, rule: DiscrepancyRule | None = None, start: torch.Tensor | None = None

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from zenhance.contract.learning import Scaling
 from zenhance.contract.spec import FloatArray, VolumeStatistics
@@ -16,6 +18,7 @@ from zenhance.io import open_stack
 from zenhance.provenance import ArrayHash
 from zenhance.simulate.presets import microscope
 from zenhance.simulate.samples import simulate
+from zenhance.solvers.deconvolved import deconvolved_steps
 from zenhance.stack import Stack, VoxelSize
 from zenhance.training.optics import OpticsOf, PlaneOptics, optics_of_camera, optics_of_specimen, psf_for_learning
 from zenhance.training.recipe import Data, Recipe, Simulated
@@ -58,6 +61,8 @@ class TrainingVolume:
         The real measurement, where this one is simulated and its truth an estimate made from that.
     optics_of : callable, optional
         Tells how a plane was measured, where a network is taught with it.
+    estimates : float16 array (K, Z, Y, X), optional
+        Richardson-Lucy estimates of the whole volume, scaled, where the network gets to see them.
     """
 
     name: str
@@ -68,6 +73,7 @@ class TrainingVolume:
     scale: int = 1
     estimated_from: TrainingVolume | None = None
     optics_of: OpticsOf | None = None
+    estimates: npt.NDArray[np.float16] | None = None
 
     @property
     def shape_px(self) -> tuple[int, int, int]:
@@ -97,6 +103,25 @@ class TrainingVolume:
         if self.optics_of is None:
             raise RecipeError(f'how "{self.name}" was measured is not known; give data.psf in the recipe')
         return self.optics_of(z)
+
+    def with_estimates(self, iterations: tuple[int, ...]) -> TrainingVolume:
+        """Return the volume with its Richardson-Lucy estimates after so many iterations; with none asked for, itself.
+
+        The PSF is that of the middle plane, as a user would give one for the stack; haze is not known to it.
+        """
+        if not iterations:
+            return self
+        depth, height, width = self.shape_px
+        optics = self.optics(depth // 2)
+        measured = torch.from_numpy(self.measured.read((slice(0, depth), slice(0, height), slice(0, width))))
+        noise = measure_noise([self.measured], self.statistics)
+        steps = deconvolved_steps(measured, optics.parts[0][1], optics.voxel_size_um, noise, self.statistics, iterations)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                found = np.stack([np.asarray(light.numpy() / self.scaling.span, np.float16) for light in done.value])
+                return replace(self, estimates=found)
 
     def sha256(self) -> str:
         """Return the hash of the measurement's pixels."""

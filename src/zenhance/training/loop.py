@@ -273,8 +273,9 @@ def _begin(
         state.load(kept)
     patch = learner.patch_px(recipe.architecture, recipe.patch_px)
     physical = isinstance(learner, PhysicalLearner) and learner.needs_optics(recipe.architecture)
-    if physical:
-        train, held = ([with_optics(volume, recipe.data.psf) for volume in volumes] for volumes in (train, held))
+    if isinstance(learner, PhysicalLearner) and physical:
+        iterations = learner.deconvolved(recipe.architecture)
+        train, held = ([with_optics(volume, recipe.data.psf).with_estimates(iterations) for volume in some] for some in (train, held))
     sampler = PatchSampler(train, patch, recipe.batch, recipe.seed, with_optics=physical)
     size = min(recipe.batch, recipe.validation_patches)
     checker = PatchSampler(held, patch, size, recipe.seed, augment=False, with_optics=physical)
@@ -374,7 +375,7 @@ def _finish(run: _Training, ended: str, command: str) -> TrainResult:
         raise RecipeError("the training ended before its first validation; give it more steps or minutes")
     network = run.learner.build(recipe.architecture)
     network.load_state_dict(state.best)
-    test = run.checks[0].measured[:1]
+    test = run.checks[0].seen[:1]
     blob, card = model_bytes(
         run.learner, network.eval(), recipe, state.done, (run.train, run.held), test, run.device, (command, run.commit)
     )

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from zenhance.contract.learning import Scaling
 from zenhance.io.beads import read_beads
@@ -56,23 +57,25 @@ class PlaneOptics:
     no_photons: float
     gain: float
     read_noise: float
-    _blurs: dict[tuple[int, int, int], list[tuple[float, Blur]]] = field(default_factory=dict, repr=False)
+    _blurs: dict[tuple[int, int, int, int], list[tuple[float, Blur]]] = field(default_factory=dict, repr=False)
 
     @property
     def sigma_px(self) -> tuple[float, float, float]:
         """Standard deviation of the first part's blur along z, y, x."""
         return self.parts[0][1].sigma_px(self.voxel_size_um)
 
-    def expected(self, light: Tensor) -> Tensor:
-        """Return the expected measurement of light (..., Z, Y, X) above ``dark``."""
+    def expected(self, light: Tensor, finer: int = 1) -> Tensor:
+        """Return the expected measurement of light (..., Z, finer * Y, finer * X) above ``dark``."""
         depth, height, width = light.shape[-3:]
-        shape = (depth, height, width)
-        if shape not in self._blurs:
-            self._blurs[shape] = [(w, Blur.from_psf(psf, self.voxel_size_um, shape, str(light.device))) for w, psf in self.parts]
+        key = (depth, height, width, finer)
+        if key not in self._blurs:
+            z, y, x = self.voxel_size_um
+            voxel, shape = (z, y / finer, x / finer), (depth, height, width)
+            self._blurs[key] = [(w, Blur.from_psf(psf, voxel, shape, str(light.device))) for w, psf in self.parts]
         with torch.autocast(light.device.type, enabled=False):
             exact = light.float().contiguous()
-            spread = [weight * blur(exact) for weight, blur in self._blurs[shape]]
-            return torch.stack(spread).sum(0) + self.base
+            seen = torch.stack([weight * blur(exact) for weight, blur in self._blurs[key]]).sum(0)
+            return (seen if finer == 1 else avg_pool2d(seen, finer)) + self.base
 
     def variance(self, expected: Tensor) -> Tensor:
         """Return the variance of a measurement with this expectation: photons and read-out."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from zenhance.contract.learning import Batch
@@ -21,6 +22,18 @@ REDRAWS = 3
 MIN_MEAN = 0.02
 # Streams of random numbers: training patches and validation patches never coincide.
 TRAINING, VALIDATION = 0, 1
+
+
+@dataclass(frozen=True)
+class _Patch:
+    measured: FloatArray
+    truth: FloatArray | None
+    estimates: FloatArray | None
+    middle: int
+
+    def turned(self, turn: int, flip: bool, upside_down: bool) -> _Patch:
+        parts = [None if a is None else _turned(a, turn, flip, upside_down) for a in (self.measured, self.truth, self.estimates)]
+        return _Patch(np.asarray(parts[0]), parts[1], parts[2], self.middle)
 
 
 @dataclass(frozen=True)
@@ -78,16 +91,18 @@ class PatchSampler:
         sizes = np.array([np.prod(v.shape_px, dtype=np.float64) for v in self.volumes])
         picks = rng.choice(len(self.volumes), size=self.batch, p=sizes / sizes.sum())
         patches = [self._patch(self.volumes[int(i)], rng) for i in picks]
-        measured = torch.from_numpy(np.stack([m for m, _, _ in patches]))
-        sharp = [t for _, t, _ in patches if t is not None]
+        measured = torch.from_numpy(np.stack([p.measured for p in patches]))
+        sharp = [p.truth for p in patches if p.truth is not None]
         truth = torch.from_numpy(np.stack(sharp)) if len(sharp) == len(patches) else None
-        planes = [plane for _, _, plane in patches]
+        blocks = [p.estimates for p in patches if p.estimates is not None]
+        estimates = torch.from_numpy(np.stack(blocks)) if len(blocks) == len(patches) else None
+        planes = [p.middle for p in patches]
         chosen = [self.volumes[int(i)] for i in picks]
         depth = [z / max(v.shape_px[0] - 1, 1) for z, v in zip(planes, chosen, strict=True)]
         optics = tuple(v.optics(z) for z, v in zip(planes, chosen, strict=True)) if self.with_optics else ()
-        return Batch(measured, truth, torch.tensor(depth, dtype=torch.float32), optics)
+        return Batch(measured, truth, torch.tensor(depth, dtype=torch.float32), optics, estimates)
 
-    def _patch(self, volume: TrainingVolume, rng: np.random.Generator) -> tuple[FloatArray, FloatArray | None, int]:
+    def _patch(self, volume: TrainingVolume, rng: np.random.Generator) -> _Patch:
         depth = volume.shape_px[0]
         for attempt in range(REDRAWS + 1):
             middle = int(rng.integers(depth))
@@ -97,10 +112,15 @@ class PatchSampler:
                 break
         truth = self._cut(volume, middle, y, x, truth=True)
         turn, flip, upside_down = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
-        if not self.augment:
-            return np.asarray(measured), truth, middle
-        turned = [None if a is None else _turned(a, turn, flip, upside_down) for a in (measured, truth)]
-        return np.asarray(turned[0]), turned[1], middle
+        estimates = None if volume.estimates is None else self._planes(volume.estimates, middle, y, x)
+        patch = _Patch(np.asarray(measured), truth, estimates, middle)
+        return patch.turned(turn, flip, upside_down) if self.augment else patch
+
+    def _planes(self, estimates: npt.NDArray[np.float16], middle: int, y: int, x: int) -> FloatArray:
+        """Return the estimates (K, Z, Y, X) of a patch."""
+        window, height, width = self.patch_px
+        planes = mirrored(np.arange(middle - window // 2, middle - window // 2 + window), estimates.shape[1])
+        return np.asarray(estimates[:, planes, y : y + height, x : x + width], np.float32)
 
     def _cut(self, volume: TrainingVolume, middle: int, y: int, x: int, *, truth: bool) -> FloatArray | None:
         """Read the planes about a middle one; beyond the first and last, planes are mirrored."""
@@ -114,6 +134,7 @@ class PatchSampler:
 
 
 def _turned(block: FloatArray, turn: int, flip: bool, upside_down: bool) -> FloatArray:
-    turned = np.rot90(block, turn, axes=(1, 2))
-    turned = turned[:, :, ::-1] if flip else turned
-    return np.ascontiguousarray(turned[::-1] if upside_down else turned)
+    """Turn and flip the last two axes, and reverse the third last."""
+    turned = np.rot90(block, turn, axes=(-2, -1))
+    turned = turned[..., ::-1] if flip else turned
+    return np.ascontiguousarray(turned[..., ::-1, :, :] if upside_down else turned)

@@ -40,7 +40,8 @@ class Validation:
 def to_device(batch: Batch, device: str) -> Batch:
     """Return the batch on a device."""
     truth = None if batch.truth is None else batch.truth.to(device)
-    return replace(batch, measured=batch.measured.to(device), truth=truth, depth=batch.depth.to(device))
+    estimates = None if batch.deconvolved is None else batch.deconvolved.to(device)
+    return replace(batch, measured=batch.measured.to(device), truth=truth, depth=batch.depth.to(device), deconvolved=estimates)
 
 
 def _numpy(tensor: Tensor) -> FloatArray:
@@ -58,7 +59,7 @@ def validate(learner: Learner, network: Module, batches: list[Batch], device: st
             there = to_device(batch, device)
             loss, _ = learner.loss(network, there)
             losses.append(float(loss))
-            predicted = _numpy(learner.predict(network, there.measured))[:, 0]
+            predicted = _numpy(learner.predict(network, there.seen))[:, 0]
             middle = _numpy(batch.measured[:, batch.measured.shape[1] // 2])
             truth = None if batch.truth is None else _numpy(batch.truth[:, batch.truth.shape[1] // 2])
             if number == 0:

@@ -1,0 +1,83 @@
+"""Richardson-Lucy estimates that a network gets to see beside the image: what the point spread function alone explains, early and late.
+
+Unlike the deconvolution for its own sake, nothing here is decided from the data: the number of iterations and the extrapolation of each
+are fixed, so that every tile, and every training volume, is treated alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import cast
+
+import torch
+
+from zenhance.contract.spec import NoiseLike, PsfLike, VolumeStatistics
+from zenhance.physics.blur import Blur, PsfKernels
+from zenhance.solvers.reach import iteration_reach_px
+from zenhance.solvers.richardson_lucy import RichardsonLucy
+from zenhance.solvers.schedule import CameraModel, Schedule
+
+__all__ = ["deconvolved_reach_px", "deconvolved_steps", "fixed_schedule"]
+
+Triple = tuple[int, int, int]
+LARGEST_ALPHA = 0.9
+"""Extrapolation beyond this was unsteady in noise."""
+
+
+def fixed_schedule(iterations: int) -> Schedule:
+    """Return extrapolations that grow as Nesterov's do, (k - 1) / (k + 2), up to a largest one; none in the first two steps."""
+    return Schedule(tuple(min(LARGEST_ALPHA, max(0, k - 1) / (k + 2)) for k in range(iterations)))
+
+
+def deconvolved_steps(
+    measured: torch.Tensor,
+    psf: PsfLike,
+    voxel_size_um: tuple[float, float, float],
+    noise: NoiseLike,
+    statistics: VolumeStatistics,
+    iterations: Sequence[int],
+) -> Generator[float, None, list[torch.Tensor]]:
+    """Deconvolve a volume or a tile of one.
+
+    Parameters
+    ----------
+    measured : Tensor
+        float32 (Z, Y, X), grey values.
+    psf, noise : PsfLike, NoiseLike
+        Of the microscope.
+    voxel_size_um : tuple of float
+        (z, y, x).
+    statistics : VolumeStatistics
+        Of the whole volume.
+    iterations : sequence of int
+        After how many an estimate is kept, rising.
+
+    Yields
+    ------
+    float
+        Fraction done.
+
+    Returns
+    -------
+    list of Tensor
+        Estimates (Z, Y, X) of the light above the background, in grey values, one for each number of iterations.
+    """
+    shape = (measured.shape[0], measured.shape[1], measured.shape[2])
+    blur = Blur.from_psf(cast(PsfKernels, psf), voxel_size_um, shape, str(measured.device))
+    camera = CameraModel(statistics.background, noise.gain, noise.offset, noise.read_noise)
+    signal = max(statistics.percentile_high, statistics.mean) - camera.background
+    problem = RichardsonLucy(blur, measured, camera, max(signal, 0.0))
+    kept = []
+    for done, x in enumerate(problem.path(fixed_schedule(max(iterations))), 1):
+        if done in iterations:
+            kept.append(x.clone())
+        yield done / max(iterations)
+    return kept
+
+
+def deconvolved_reach_px(psf: PsfLike, voxel_size_um: tuple[float, float, float], iterations: Sequence[int], depth: int) -> Triple:
+    """Return how far a voxel's say reaches in the estimates, z, y, x; 0 along z in a single plane."""
+    if not iterations:
+        return (0, 0, 0)
+    z, y, x = psf.radius_px(voxel_size_um)
+    return iteration_reach_px((z if depth > 1 else 0, y, x), max(iterations), accelerated=True)

@@ -1,0 +1,86 @@
+"""Images on another grid: one product with a sparse-looking matrix an axis, the same numbers for a tile and for the whole.
+
+Grids are counted from the corner of the volume, so that a tile knows where its samples lie without having seen the others. A coarser
+grid averages what it no longer shows; a finer one interpolates with cubics (Keys, IEEE TASSP 29:1153, 1981).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+__all__ = ["Samples", "regrid", "samples_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Samples along an axis.
+
+    Parameters
+    ----------
+    first : int
+        Number of the first sample on the volume's own grid of this pitch.
+    count : int
+        How many.
+    pitch : float
+        Distance of samples, in pixels of the volume; sample k has its centre at ``(k + 1/2) pitch``.
+    """
+
+    first: int
+    count: int
+    pitch: float
+
+    @property
+    def centres(self) -> npt.NDArray[np.float64]:
+        """Places in pixels of the volume, counted from its corner."""
+        return np.asarray((self.first + np.arange(self.count) + 0.5) * self.pitch)
+
+
+def samples_of(start_px: int, length_px: int, pitch: float, multiple: int) -> Samples:
+    """Return the samples of a pitch that cover a part of an axis, from a multiple to a multiple of samples."""
+    first = math.floor(start_px / pitch / multiple + 1e-9) * multiple
+    last = math.ceil((start_px + length_px) / pitch / multiple - 1e-9) * multiple
+    return Samples(first, last - first, pitch)
+
+
+def _cubic(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Keys' cubic with a = -1/2."""
+    d = np.abs(distance)
+    near, far = 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+    return np.where(d < 1, near, np.where(d < 2, far, 0.0))
+
+
+def _matrix(source: Samples, target: Samples) -> npt.NDArray[np.float32]:
+    """Return weights (target, source); beyond the source's ends its last samples go on."""
+    if source == target:
+        return np.eye(source.count, dtype=np.float32)
+    place = target.centres / source.pitch - 0.5 - source.first
+    ratio = target.pitch / source.pitch
+    reach = 2 * max(1.0, ratio)
+    offsets = np.arange(-math.ceil(reach), math.ceil(reach) + 1)
+    index = np.floor(place)[:, None].astype(np.int64) + offsets
+    weights = _cubic((index - place[:, None]) / max(1.0, ratio))
+    weights /= weights.sum(1, keepdims=True)
+    matrix = np.zeros((target.count, source.count))
+    rows = np.broadcast_to(np.arange(target.count)[:, None], index.shape)
+    np.add.at(matrix, (rows, np.clip(index, 0, source.count - 1)), weights)
+    return matrix.astype(np.float32)
+
+
+def regrid(image: Tensor, source: tuple[Samples, Samples], target: tuple[Samples, Samples]) -> Tensor:
+    """Return images (..., Y, X) on another grid.
+
+    Parameters
+    ----------
+    image : Tensor
+        Sampled as ``source`` says for y and x.
+    source, target : tuple of Samples
+        For y and x.
+    """
+    down, across = (torch.from_numpy(_matrix(s, t)).to(image.device) for s, t in zip(source, target, strict=True))
+    return torch.matmul(torch.matmul(down, image), across.t())
