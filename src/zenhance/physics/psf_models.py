@@ -30,7 +30,7 @@ LIMITS = {
     "n_sample": (1.0, 1.8),
     "depth_um": (0.0, 1000.0),
 }
-UNITS = {"ex_nm": "nm", "em_nm": "nm", "pinhole_au": "AU", "depth_um": "µm"}
+UNITS = {"fwhm_um": "µm", "ex_nm": "nm", "em_nm": "nm", "pinhole_au": "AU", "depth_um": "µm"}
 
 
 def check_optics(**numbers: float) -> None:

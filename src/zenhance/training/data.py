@@ -190,7 +190,9 @@ def _simulated(plan: Simulated) -> Iterator[list[TrainingVolume]]:
             settings=dict(plan.settings),
             microscope=microscope(**plan.microscopes[number % len(plan.microscopes)]),
         )
-        volumes = of_stacks(f"{plan.specimen} seed {seed}", _binned(specimen.measured, plan.scale), specimen.truth)
+        volumes = of_stacks(
+            f"{plan.specimen} seed {seed}", _binned(specimen.measured, plan.scale), None if plan.measured_only else specimen.truth
+        )
         known = plan.scale == 1 and "C" not in specimen.measured.axes
         yield [replace(v, optics_of=optics_of_specimen(specimen, v.scaling)) if known else v for v in volumes]
 

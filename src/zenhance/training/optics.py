@@ -107,7 +107,7 @@ def optics_of_specimen(specimen: Specimen, scaling: Scaling) -> OpticsOf:
     def at(knot: int) -> PlaneOptics:
         deep = knot / (DEPTHS - 1)
         haze = deep * microscope.haze_deep
-        parts = [(1 - haze, gaussian(microscope.sigma_at_um(deep * microscope.deep_at_um)))]
+        parts = [(1 - haze, microscope.psf_at(deep * microscope.deep_at_um))]
         if haze > 0:
             parts.append((haze * microscope.haze_passed, gaussian(microscope.haze_sigma_um)))
         return PlaneOptics(tuple(parts), (z_um, y_um, x_um), dark, base, dark, gain, read_noise)

@@ -33,6 +33,7 @@ class Simulated(_Strict):
     scale: int = Field(1, ge=1, le=4, description="truth voxels per measured voxel along y and x")
     microscopes: tuple[dict[str, Any], ...] = Field(({},), description="microscopes, taken in turn: preset and settings")
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of the specimen")
+    measured_only: bool = Field(False, description="keep the truth back, from training and from validation, as with stacks of one's own")
 
 
 class Pair(_Strict):

@@ -1,0 +1,1 @@
+"""DPS: how a network that extends resolution learns from measurements alone, and how it is run."""
