@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from zenhance.contract.learning import Scaling
+from zenhance.errors import RecipeError
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import gaussian
+from zenhance.physics.psf_diffraction import airy
 from zenhance.simulate.presets import microscope
 from zenhance.simulate.samples import simulate
+from zenhance.training.columns import measured_again
 from zenhance.training.data import load_volumes
-from zenhance.training.optics import optics_of_camera, optics_of_specimen
+from zenhance.training.optics import grown_psf, optics_of_camera, optics_of_specimen
 from zenhance.training.patches import PatchSampler
 from zenhance.training.recipe import Recipe
 
@@ -67,3 +70,22 @@ def test_batches_tell_the_optics_of_their_patches() -> None:
     assert len(batch.optics) == 12
     assert {id(o) for o in batch.optics} == {id(v.optics(0)) for v in train}
     assert PatchSampler(train, (1, 32, 32), 12, 0).draw(0).optics == ()
+
+
+def test_a_psf_that_grows_with_depth_blurs_deep_planes_more_and_keeps_the_light() -> None:
+    psf, noise, size = gaussian((0.4, 0.2, 0.2)), PoissonGauss(1e-6, 0.0, 0.0), (0.5, 0.2, 0.2)
+    points = np.zeros((24, 41, 41), np.float32)
+    points[4, 20, 20] = points[19, 20, 20] = 1e4
+    grown = measured_again(points, psf, noise, size, 0, growth=2.0)
+    plain = measured_again(points, psf, noise, size, 0)
+    assert float(grown[4].max()) > 1.3 * float(plain[4].max())
+    assert float(grown[19].max()) < 0.8 * float(plain[19].max())
+    assert float(grown.sum()) == pytest.approx(2e4, rel=1e-3)
+    optics = optics_of_camera(psf, noise, size, Scaling(0.0, 1.0), 24, 2.0)
+    shallow, deep = (optics(z).parts[0][1].sigma_um[1] for z in (0, 23))
+    assert deep / shallow == pytest.approx(2.0)
+
+
+def test_only_a_gaussian_psf_can_grow() -> None:
+    with pytest.raises(RecipeError, match="Gaussian"):
+        grown_psf(airy(1.1, 1.33, 520.0), 1.5, 0.5)

@@ -108,7 +108,7 @@ class Divblurring:
         learns="own_stack",
         default_weights=WEIGHTS["divblurring"],
         default_weights_of=_weights,
-        source="Muttavarapu (2022); Prakash, Krull, Jug, ICLR (2021); Prakash et al., ICLR (2022)",
+        source="Muttavarapu (2022), after DivNoising (Prakash, Krull, Jug, ICLR 2021) and HDN (Prakash et al., ICLR 2022)",
     )
 
     def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:

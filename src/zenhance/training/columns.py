@@ -16,7 +16,7 @@ from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf
 from zenhance.stack import Stack
 from zenhance.training.data import TrainingVolume
-from zenhance.training.optics import optics_of_camera, psf_for_learning
+from zenhance.training.optics import grown_psf, optics_of_camera, psf_for_learning
 from zenhance.training.recipe import Recipe
 from zenhance.volumes import VolumeReader, measure_noise
 
@@ -27,6 +27,8 @@ MOST_VOXELS = 4_000_000
 VOXELS_A_MINUTE = 400_000
 """With little time, fewer still: the first estimate must leave most of it for learning."""
 COLUMN_PX, LEAST_PX = 256, 32
+GROWTH_STEPS = 4
+"""So many widths are blended where the PSF grows with depth."""
 DRAWS = 4
 """How often each column is measured again for training; once more for validation."""
 
@@ -40,9 +42,12 @@ class Column:
     psf: Psf
     noise: PoissonGauss
     voxel_size_um: tuple[float, float, float]
+    growth: float = 1.0
 
 
-def measured_again(estimate: FloatArray, psf: Psf, noise: PoissonGauss, voxel_size_um: tuple[float, float, float], seed: int) -> FloatArray:
+def measured_again(
+    estimate: FloatArray, psf: Psf, noise: PoissonGauss, voxel_size_um: tuple[float, float, float], seed: int, growth: float = 1.0
+) -> FloatArray:
     """Return an image of a specimen as this microscope would measure it.
 
     Parameters
@@ -55,15 +60,31 @@ def measured_again(estimate: FloatArray, psf: Psf, noise: PoissonGauss, voxel_si
         (z, y, x).
     seed : int
         Of the noise.
+    growth : float
+        Width of the PSF in the last plane over that in the first.
 
     Returns
     -------
     float32 array (Z, Y, X)
         Grey values, neither rounded nor clipped.
     """
-    depth, height, width = estimate.shape
-    blurred = Blur.from_psf(psf, voxel_size_um, (depth, height, width))(torch.from_numpy(np.ascontiguousarray(estimate))).numpy()
+    blurred = _blurred(estimate, psf, voxel_size_um, growth).numpy()
     return noise.sample(np.clip((blurred - noise.offset) / noise.gain, 0.0, None), seed)
+
+
+def _blurred(estimate: FloatArray, psf: Psf, voxel_size_um: tuple[float, float, float], growth: float) -> torch.Tensor:
+    """Blur each plane's light as wide as the PSF is at its depth: blends of a few blurs."""
+    depth, height, width = estimate.shape
+    light = torch.from_numpy(np.ascontiguousarray(estimate))
+    if growth == 1 or depth == 1:
+        return Blur.from_psf(psf, voxel_size_um, (depth, height, width))(light)
+    place = torch.linspace(0, GROWTH_STEPS - 1, depth)[:, None, None]
+    total = torch.zeros_like(light)
+    for knot in range(GROWTH_STEPS):
+        share = (1 - (place - knot).abs()).clamp_min(0)
+        shape = grown_psf(psf, growth, knot / (GROWTH_STEPS - 1))
+        total += Blur.from_psf(shape, voxel_size_um, (depth, height, width))(light * share)
+    return total
 
 
 def cut_columns(volumes: Sequence[TrainingVolume], recipe: Recipe) -> Generator[float, None, list[Column]]:
@@ -93,7 +114,7 @@ def _columns_of(volume: TrainingVolume, recipe: Recipe, most_voxels: int) -> lis
     columns = []
     for _, y, x in sorted(found, reverse=True)[:many]:
         region = (slice(0, depth), slice(y, min(y + side, height)), slice(x, min(x + side, width)))
-        columns.append(Column(volume, volume.measured.read(region), shape, noise, (voxel[0], voxel[1], voxel[2])))
+        columns.append(Column(volume, volume.measured.read(region), shape, noise, (voxel[0], voxel[1], voxel[2]), recipe.data.psf_growth))
     return columns
 
 
@@ -136,11 +157,11 @@ def pair_steps(column: Column, estimate: FloatArray, seed: int) -> Generator[flo
     """Return pairs to train on and one to validate on."""
     size = column.volume.measured.stack.voxel_size
     truth = VolumeReader(Stack.from_array(estimate, "ZYX", size))
-    optics = optics_of_camera(column.psf, column.noise, column.voxel_size_um, column.volume.scaling)
+    optics = optics_of_camera(column.psf, column.noise, column.voxel_size_um, column.volume.scaling, estimate.shape[0], column.growth)
     made = []
     for draw in range(DRAWS + 1):
         yield draw / (DRAWS + 1)
-        again = measured_again(estimate, column.psf, column.noise, column.voxel_size_um, seed * (DRAWS + 1) + draw)
+        again = measured_again(estimate, column.psf, column.noise, column.voxel_size_um, seed * (DRAWS + 1) + draw, column.growth)
         reader = VolumeReader(Stack.from_array(again, "ZYX", size))
         name = f"{column.volume.name}, measured again"
         made.append(TrainingVolume(name, reader, truth, column.volume.scaling, column.volume.statistics, 1, column.volume, optics))

@@ -148,8 +148,17 @@ def of_stacks(name: str, measured: Stack, truth: Stack | None = None) -> Iterato
         yield TrainingVolume(name, reader, sharp, Scaling.of(statistics), statistics, scale)
 
 
-def with_optics(volume: TrainingVolume, psf: str | None) -> TrainingVolume:
+def with_optics(volume: TrainingVolume, psf: str | None, growth: float = 1.0) -> TrainingVolume:
     """Return the volume with its optics: those it has, or the PSF of recipe, file or default and the noise estimated from the volume.
+
+    Parameters
+    ----------
+    volume : TrainingVolume
+        To be learnt from.
+    psf : str, optional
+        As a recipe names it.
+    growth : float
+        Its width in the last plane over that in the first.
 
     Raises
     ------
@@ -163,7 +172,7 @@ def with_optics(volume: TrainingVolume, psf: str | None) -> TrainingVolume:
     lengths = stack.voxel_size.require("ZYX" if "Z" in stack.axes else "YX")
     voxel = (lengths[0], lengths[1], lengths[2]) if len(lengths) == 3 else (1.0, lengths[0], lengths[1])
     noise = measure_noise([volume.measured], volume.statistics)
-    return replace(volume, optics_of=optics_of_camera(shape, noise, voxel, volume.scaling))
+    return replace(volume, optics_of=optics_of_camera(shape, noise, voxel, volume.scaling, volume.shape_px[0], growth))
 
 
 def _scale_between(name: str, measured: Stack, truth: Stack) -> int:

@@ -275,7 +275,9 @@ def _begin(
     physical = isinstance(learner, PhysicalLearner) and learner.needs_optics(recipe.architecture)
     if isinstance(learner, PhysicalLearner) and physical:
         iterations = learner.deconvolved(recipe.architecture)
-        train, held = ([with_optics(volume, recipe.data.psf).with_estimates(iterations) for volume in some] for some in (train, held))
+        train, held = (
+            [with_optics(v, recipe.data.psf, recipe.data.psf_growth).with_estimates(iterations) for v in some] for some in (train, held)
+        )
     sampler = PatchSampler(train, patch, recipe.batch, recipe.seed, with_optics=physical)
     size = min(recipe.batch, recipe.validation_patches)
     checker = PatchSampler(held, patch, size, recipe.seed, augment=False, with_optics=physical)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from zenhance.contract.learning import Scaling
+from zenhance.errors import RecipeError
 from zenhance.io.beads import read_beads
 from zenhance.physics.blur import Blur
 from zenhance.physics.noise import PoissonGauss
@@ -20,7 +21,7 @@ from zenhance.physics.psf_spec import resolve_psf
 from zenhance.simulate.microscope import Specimen
 from zenhance.stack import Stack
 
-__all__ = ["OpticsOf", "PlaneOptics", "optics_of_camera", "optics_of_specimen", "psf_for_learning"]
+__all__ = ["OpticsOf", "PlaneOptics", "grown_psf", "optics_of_camera", "optics_of_specimen", "psf_for_learning"]
 
 OpticsOf = Callable[[int], "PlaneOptics"]
 """Tells the optics of a plane of a volume."""
@@ -82,11 +83,50 @@ class PlaneOptics:
         return self.gain * (expected - self.no_photons).clamp_min(0) + self.read_noise**2
 
 
-def optics_of_camera(psf: Psf, noise: PoissonGauss, voxel_size_um: tuple[float, float, float], scaling: Scaling) -> OpticsOf:
-    """Return the optics of a stack of which PSF and noise are known or estimated: the same in every plane, background as darkness."""
+def optics_of_camera(
+    psf: Psf, noise: PoissonGauss, voxel_size_um: tuple[float, float, float], scaling: Scaling, depth: int = 1, growth: float = 1.0
+) -> OpticsOf:
+    """Return the optics of a stack of which PSF and noise are known or estimated, with the background as darkness.
+
+    Parameters
+    ----------
+    psf, noise : Psf, PoissonGauss
+        Of the stack; the PSF is that of its middle plane.
+    voxel_size_um : tuple of float
+        (z, y, x).
+    scaling : Scaling
+        Of the stack.
+    depth : int
+        Its planes.
+    growth : float
+        Width of the PSF in the last plane over that in the first (:func:`grown_psf`).
+    """
     offset = (noise.offset - scaling.offset) / scaling.span
-    made = PlaneOptics(((1.0, psf),), voxel_size_um, 0.0, 0.0, offset, noise.gain / scaling.span, noise.read_noise / scaling.span)
-    return lambda _: made
+
+    @cache
+    def at(knot: int) -> PlaneOptics:
+        shape = grown_psf(psf, growth, knot / (DEPTHS - 1))
+        return PlaneOptics(((1.0, shape),), voxel_size_um, 0.0, 0.0, offset, noise.gain / scaling.span, noise.read_noise / scaling.span)
+
+    return lambda z: at(round(z / max(depth - 1, 1) * (DEPTHS - 1)) if growth != 1 else 0)
+
+
+def grown_psf(psf: Psf, growth: float, share: float) -> Psf:
+    """Return the point spread function at a share of the stack's depth, 0 ... 1, where its width grows evenly and is the given one midway.
+
+    Raises
+    ------
+    RecipeError
+        The PSF is not Gaussian, so that it has no width to grow.
+    """
+    if growth == 1:
+        return psf
+    if psf.axis_kernels((1.0, 1.0, 1.0)) is None:
+        raise RecipeError(
+            "data.psf_growth needs a Gaussian point spread function; give data.psf as sigma_um or fwhm_um, or leave psf_growth out"
+        )
+    factor = 2 * (1 + share * (growth - 1)) / (1 + growth)
+    return gaussian(tuple(s * factor for s in psf.sigma_um))
 
 
 def optics_of_specimen(specimen: Specimen, scaling: Scaling) -> OpticsOf:

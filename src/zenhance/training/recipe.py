@@ -50,6 +50,9 @@ class Data(_Strict):
     pairs: tuple[Pair, ...] = Field((), description="the user's own pairs")
     stacks: tuple[str, ...] = Field((), description="measured stacks alone, for methods that learn without truth")
     psf: str | None = Field(None, description="point spread function of measured stacks alone; left out, from the file or a default")
+    psf_growth: float = Field(
+        1.0, ge=0.2, le=5, description="width of the PSF in a stack's last plane over that in its first, for stacks alone"
+    )
     validation_share: float = Field(0.2, gt=0, lt=1, description="share of the user's files (at least one) kept for validation")
 
     @model_validator(mode="after")
