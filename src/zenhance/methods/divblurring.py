@@ -103,7 +103,7 @@ class Divblurring:
         output_scale_of=_scale,
         needs_psf=True,
         size_multiple=(1, 8, 8),
-        bytes_per_voxel=420,
+        bytes_per_voxel=200,
         stochastic=True,
         learns="own_stack",
         default_weights=WEIGHTS["divblurring"],

@@ -265,7 +265,16 @@ class LadderVae(Vae):
         three = self.joined[0](three + self.wide(self.down[2](functional.relu(three))))
         two = self.joined[1](two + self.back[0](functional.relu(three)))
         one = self.joined[2](one + self.back[1](functional.relu(two)))
-        return Encoded((self.first(functional.relu(three)), functional.relu(two), functional.relu(one)))
+        # Of what a posterior is made of, the image's part is the same for every draw: it is worked out here, and small.
+        parts = [self._image_part(level, functional.relu(feature)) for level, feature in ((1, two), (2, one))]
+        return Encoded((self.first(functional.relu(three)), *parts))
+
+    def _image_part(self, level: int, feature: Tensor) -> Tensor:
+        layer = self.posteriors[level - 1]
+        return functional.conv2d(feature, layer.weight[:, feature.shape[1] :], layer.bias)
+
+    def _drawn_part(self, level: int, feature: Tensor) -> Tensor:
+        return functional.conv2d(feature, self.posteriors[level - 1].weight[:, : feature.shape[1]])
 
     def decode(self, encoded: Encoded, noise: Noise | None, only_middle: bool = False) -> tuple[Tensor, Latents]:
         """Draw light (B, planes, sY, sX)."""
@@ -276,7 +285,7 @@ class LadderVae(Vae):
             known = self.up[level - 1](functional.relu(known))
             active = functional.relu(known)
             prior = Gaussian.of(self.priors[level - 1](active))
-            seen = self.posteriors[level - 1](torch.cat([active, encoded.features[level]], 1))
+            seen = self._drawn_part(level, active) + encoded.features[level]
             shift, log_variance = seen.float().chunk(2, 1)
             # The posterior says how it differs from the prior: without that, it is the prior.
             q = Gaussian(prior.mean + shift, (prior.log_variance + log_variance).clamp(LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE))

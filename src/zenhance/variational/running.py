@@ -35,7 +35,7 @@ __all__ = ["PosteriorSettings", "prepare_posterior"]
 
 Triple = tuple[int, int, int]
 # Images are decoded in batches of about so many pixels: large enough to fill a device, small enough for caches and for Cancel.
-PIXELS_AT_ONCE = {"cpu": 2**19, "cuda": 2**23, "mps": 2**22}
+PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**23, "mps": 2**22}
 # Of the steps towards the end, which share is the deconvolution's.
 ESTIMATES_SHARE = 0.15
 
@@ -199,7 +199,7 @@ class Posterior:
 
     def _batches(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
         depth, height, width = shape
-        many = max(1, PIXELS_AT_ONCE.get(self.context.device.partition(":")[0], 2**19) // (height * width))
+        many = max(1, PIXELS_AT_ONCE.get(self.context.device.partition(":")[0], 2**18) // (height * width))
         return [(start, min(start + many, depth)) for start in range(0, depth, many)]
 
     def _finished(self, light: Tensor, measured: Tensor) -> Tensor:
