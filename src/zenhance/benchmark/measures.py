@@ -11,13 +11,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from zenhance.assess.truth import psnr_db, robust_range
 from zenhance.benchmark.scenes import Scene
 from zenhance.errors import StackError
 from zenhance.stack import FloatArray
 
-__all__ = ["RIM_SIGMAS", "blurred_psnr_db", "psnr_by_depth_db", "sharpness"]
+__all__ = ["RIM_SIGMAS", "blurred_psnr_db", "edge_share", "psnr_by_depth_db", "sharpness"]
 
 RIM_SIGMAS = 2.0
 """So many standard deviations of the PSF are left out at each border, where light from outside the field is missing in a result."""
@@ -105,10 +106,14 @@ def sharpness(image: FloatArray, scene: Scene) -> float:
     as they are. Noise and invented edges have, on the mean, nothing in common with the truth's gradient and so do not count as sharp.
     """
     _check(image, scene)
-    specimen = scene.labels > 0
+    return edge_share(image, scene.truth, scene.labels > 0)
+
+
+def edge_share(image: FloatArray, truth: FloatArray, specimen: npt.NDArray[np.bool_]) -> float:
+    """Return :func:`sharpness` of an image (Z, Y, X) against its truth, where there is specimen; NaN where the truth has no edges."""
     shared = norm = 0.0
     for axis in (1, 2):
-        mine, true = (np.gradient(v.astype(np.float64), axis=axis)[specimen] for v in (image, scene.truth))
+        mine, true = (np.gradient(v.astype(np.float64), axis=axis)[specimen] for v in (image, truth))
         shared += float(np.dot(mine, true))
         norm += float(np.dot(true, true))
     return shared / norm if norm > 0 else math.nan

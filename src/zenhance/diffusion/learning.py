@@ -136,6 +136,10 @@ class LevelLearner:
         """Return whether measured patches are learnt from: their level follows from how they were measured."""
         return _checked(architecture).measured > 0
 
+    def deconvolved(self, architecture: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return nothing: the network sees the measurement alone."""
+        return ()
+
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Compare what the network makes of patches, of its own states and of the forward process with the truth.
 

@@ -101,12 +101,12 @@ class ReverseRestorer:
     def _run(self, measured: Tensor, grey: Tensor, origin_px: Triple, run: int) -> Generator[float, None, Tensor]:
         with torch.inference_mode():
             work = reverse(
-                self._predict,
+                self.predict,
                 measured,
                 self.level,
                 self.settings.steps,
                 self.settings.sampler,
-                agree=None if self.agreement is None else partial(self._agree, grey),
+                agree=None if self.agreement is None else partial(self.agree, grey),
                 fresh=partial(self._fresh, origin_px, run, measured),
             )
         while True:
@@ -117,7 +117,7 @@ class ReverseRestorer:
                     return cast(Tensor, done.value)
             yield fraction
 
-    def _predict(self, state: Tensor, level: Level) -> Generator[float, None, Tensor]:
+    def predict(self, state: Tensor, level: Level) -> Generator[float, None, Tensor]:
         """Return the specimen (Z, Y, X) that a state at a level seems to show."""
         depth, height, width = state.shape
         many = max(1, _PIXELS_AT_ONCE // (height * width))
@@ -130,7 +130,8 @@ class ReverseRestorer:
             yield last / depth
         return out
 
-    def _agree(self, grey: Tensor, estimate: Tensor) -> Tensor:
+    def agree(self, grey: Tensor, estimate: Tensor) -> Tensor:
+        """Return a scaled estimate drawn towards the measurement in grey values."""
         agreement = cast(Agreement, self.agreement)
         drawn = agreement(estimate * self.scaling.span + self.scaling.offset, grey)
         return (drawn - self.scaling.offset) / self.scaling.span
