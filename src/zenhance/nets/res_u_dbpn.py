@@ -44,7 +44,7 @@ SLOPE = 0.1
 def reach_px() -> int:
     """Return how many input pixels away a pixel can have a say in the output, apart from the inversion's own reach."""
     trunk = (1 + 2 + 2) + 2 * (2 + 2 + 1) + 4 * (2 + 1)  # at full, half and quarter size, with the pixels that pooling joins
-    head = 3 * 5 + 1  # three units of three 6 × 6 kernels of half a pixel's stride, and the last convolution
+    head = 3 * 5 + 2  # three units of three 6 × 6 kernels of half a pixel's stride, and the last convolutions
     kept = int(4 * FLUX_PX + 1) + 2  # the light around that is kept
     return trunk + head + kept
 
@@ -179,10 +179,17 @@ class ResUDbpn(nn.Module):
     def _lit(self, drawn: Tensor, y: Tensor) -> Tensor:
         """Make it light: nowhere negative, and as much of it place by place as was measured."""
         width = enlarged(FLOOR_SHARE * self.brightness(y.abs()) + TINY)
-        light = width * f.softplus(drawn / width)
+        light = _even(width * f.softplus(drawn / width))
         has, wants = self.flux(pooled(light)), self.flux(y)
         change = (wants / (has + TINY)).clamp(1 / LARGEST_FLUX_CHANGE, LARGEST_FLUX_CHANGE)
         return light * enlarged(change)
+
+
+def _even(image: Tensor) -> Tensor:
+    """Take out the finest pattern of the grid, which no binned picture can show: (1, 2, 1) / 4 along both axes."""
+    wide = f.pad(image, (1, 1, 1, 1), mode="replicate")
+    across = wide[..., :-2] + 2 * wide[..., 1:-1] + wide[..., 2:]
+    return (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 16
 
 
 def enlarged(image: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
 from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError
 from zenhance.nets.res_u_dbpn import MULTIPLE, pooled, reach_px
-from zenhance.resolution.learning import INVERSION_REACH_PX, DpsArchitecture, DpsLearner, network_psf
+from zenhance.resolution.learning import DpsLearner
+from zenhance.resolution.optics import INVERSION_REACH_PX, DpsArchitecture, network_psf
 from zenhance.solvers.regrid import Samples, regrid, samples_of
 from zenhance.solvers.rolling_ball import reach_px as ball_reach_px
 from zenhance.solvers.rolling_ball import rolled_background
@@ -115,7 +116,8 @@ class Resolver:
                 light, fine = self._run(image)
                 found = tuple(Samples(g.first * fine, g.count * fine, g.pitch / fine) for g in grids)
                 there = regrid(light, (found[0], found[1]), (target[0], target[1]))
-            out[z] = there[0, 0].float().cpu().numpy()
+            # Interpolation swings below 0 beside what is sharp; there is no negative light.
+            out[z] = (there if self.last is None else there.clamp_min(0))[0, 0].float().cpu().numpy()
             yield (z + 1) / depth
         return {"enhanced": self.scaling.inverse(out)}
 

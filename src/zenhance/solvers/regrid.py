@@ -1,7 +1,7 @@
 """Images on another grid: one product with a sparse-looking matrix an axis, the same numbers for a tile and for the whole.
 
 Grids are counted from the corner of the volume, so that a tile knows where its samples lie without having seen the others. A coarser
-grid averages what it no longer shows; a finer one interpolates with cubics (Keys, IEEE TASSP 29:1153, 1981).
+grid averages over its pixels' areas; a finer one interpolates with cubics (Keys, IEEE TASSP 29:1153, 1981).
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def _matrix(source: Samples, target: Samples) -> npt.NDArray[np.float32]:
         return np.eye(source.count, dtype=np.float32)
     place = target.centres / source.pitch - 0.5 - source.first
     ratio = target.pitch / source.pitch
-    reach = 2 * max(1.0, ratio)
-    offsets = np.arange(-math.ceil(reach), math.ceil(reach) + 1)
-    index = np.floor(place)[:, None].astype(np.int64) + offsets
-    weights = _cubic((index - place[:, None]) / max(1.0, ratio))
+    reach = math.ceil(max(2.0, ratio / 2 + 1))
+    index = np.floor(place)[:, None].astype(np.int64) + np.arange(-reach, reach + 1)
+    away = index - place[:, None]
+    weights = _cubic(away) if ratio <= 1 + 1e-9 else np.clip((ratio + 1) / 2 - np.abs(away), 0.0, 1.0)
     weights /= weights.sum(1, keepdims=True)
     matrix = np.zeros((target.count, source.count))
     rows = np.broadcast_to(np.arange(target.count)[:, None], index.shape)

@@ -1,0 +1,139 @@
+"""What is fixed in a network of DPS: its settings, its PSF, and the inversion that it begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal, cast
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor
+from torch.nn import Module
+
+from zenhance.contract.settings import validate
+from zenhance.errors import RecipeError
+from zenhance.nets.res_u_dbpn import SMOOTH_PX, Smooth, pooled
+from zenhance.physics.blur import Blur
+from zenhance.physics.psf import gaussian, gaussian_from_fwhm, sr_psf_from_fwhm
+from zenhance.physics.psf_base import Psf
+
+__all__ = [
+    "INVERSION_REACH_PX",
+    "PEDESTAL",
+    "DpsArchitecture",
+    "Inversion",
+    "checked",
+    "fine_blur",
+    "left_blur",
+    "measured_from",
+    "network_psf",
+]
+
+PEDESTAL = 0.03
+"""Light that is added to both sides of a step, as a share of the range, so that dark noise is not divided by."""
+INVERSION_RADIUS_PX = 8
+"""Of the PSF, so much is used by the inversion within the network: main peak and first ring."""
+INVERSION_REACH_PX = 40
+"""Pixels further away change its estimates by less than 1e-5 of the range."""
+TINY = 1e-6
+
+
+class DpsArchitecture(BaseModel):
+    """What a recipe says of the network and of what it learns; frozen, unknown keys refused. Weights are of means per pixel."""
+
+    model_config = {"frozen": True, "extra": "forbid"}
+
+    module: Literal["extend", "denoise", "reconstruct", "artefacts"] = Field("extend", description="what the network is for")
+    features: int = Field(24, ge=4, le=64, description="channels of the trunk at full size")
+    head: int = Field(16, ge=4, le=64, description="channels of the back-projection units")
+    psf: Literal["srpsf", "gaussian"] = Field("srpsf", description="shape of the PSF that is fixed in the network")
+    fwhm_px: float = Field(3.0, ge=2.8, le=8, description="its full width at half maximum in input pixels")
+    inversion: tuple[int, ...] = Field(
+        (8, 16, 32), min_length=1, description="steps of Richardson-Lucy after which its estimate is looked at"
+    )
+    planes: int = Field(1, ge=1, le=9, description="planes of a training patch, for continuity along the third axis")
+    ssim: float = Field(1.0, ge=0, description="weight of 1 - SSIM")
+    intensity: float = Field(1.0, ge=0, description="weight of the mean absolute difference")
+    spectrum: float = Field(0.0, ge=0, description="weight of the mean absolute difference of spectra")
+    perceptual: float = Field(0.0, ge=0, description="weight of the mean squared difference of a network's features")
+    features_from: str = Field("", description="safetensors file of VGG16 in torchvision's layout; left out, the trunk of dps_stack")
+    hessian: float = Field(1e-3, ge=0, description="weight of the Hessian term")
+    continuity: float = Field(0.5, ge=0, le=4, description="sigma, weight of the third axis in the Hessian term")
+    sparsity: float = Field(1e-3, ge=0, description="weight of the plain L1 norm")
+    concentration: float = Field(0.0, ge=0, description="weight of the reweighted L1 norm")
+    floor: float = Field(0.1, gt=0, description="intensity below which light counts as none in it")
+    again: float = Field(1.0, ge=0, description="weight of the estimate found again when it is measured again; 0 leaves this out")
+    left_px: float = Field(0.15, ge=0, le=2, description="standard deviation of the blur that is left in that estimate, in input pixels")
+    refined: int = Field(10, ge=0, le=100, description="Richardson-Lucy steps that bring the estimate closer to the measurement before")
+    photons: tuple[float, float] = Field((15.0, 1000.0), description="range of peak photons that inputs are thinned to")
+
+
+def checked(architecture: Mapping[str, Any]) -> DpsArchitecture:
+    """Return the architecture of a recipe or a card."""
+    return validate(DpsArchitecture, architecture, "architecture key", RecipeError)
+
+
+def network_psf(a: DpsArchitecture) -> Psf:
+    """Return the PSF that a network has learnt, with an input pixel as its micrometre."""
+    return sr_psf_from_fwhm(a.fwhm_px) if a.psf == "srpsf" else gaussian_from_fwhm((a.fwhm_px, a.fwhm_px))
+
+
+@cache
+def fine_blur(a: DpsArchitecture) -> Blur:
+    psf = network_psf(a)
+    return Blur.from_kernel(psf.kernel((1.0, 0.5, 0.5), 2)[0])
+
+
+@cache
+def _inner_blur(a: DpsArchitecture) -> Blur:
+    """The middle of the PSF on the input's grid."""
+    kernel = network_psf(a).kernel((1.0, 1.0, 1.0), 2)[0]
+    middle = kernel.shape[0] // 2
+    part = slice(max(0, middle - INVERSION_RADIUS_PX), middle + INVERSION_RADIUS_PX + 1)
+    return Blur.from_kernel(kernel[part, part])
+
+
+class Inversion(Module):
+    """Accelerated Richardson-Lucy with the network's PSF, and its estimates after some of the steps; nothing in it is learnt.
+
+    The step goes from ``p_k = x_k + (k - 1) / (k + 2) (x_k - x_k-1)`` (Nesterov 1983). What is added to both sides of a step is a share of
+    the local brightness, so that k times the image gives k times the estimates.
+    """
+
+    def __init__(self, a: DpsArchitecture) -> None:
+        super().__init__()
+        self.architecture: Any = a
+        self.brightness = Smooth(SMOOTH_PX)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Map images (B, 1, Y, X) to estimates (B, number, Y, X)."""
+        with torch.no_grad(), torch.autocast(y.device.type, enabled=False):
+            return self._estimates(y.detach().float())
+
+    def _estimates(self, y: Tensor) -> Tensor:
+        a = cast(DpsArchitecture, self.architecture)
+        blur, steps = _inner_blur(a), a.inversion
+        pedestal = PEDESTAL * self.brightness(y.abs()) + TINY
+        data = (y + pedestal).clamp_min(0)
+        x = before = self.brightness(y).clamp_min(0) + pedestal
+        kept = []
+        for k in range(1, max(steps) + 1):
+            point = torch.lerp(before, x, 1 + (k - 1) / (k + 2)).clamp_min(0)
+            ratio = data / (blur(point.contiguous()) + pedestal)
+            before, x = x, point * blur.adjoint(ratio)
+            if k in steps:
+                kept.append(x)
+        return torch.cat(kept, 1)
+
+
+@cache
+def left_blur(a: DpsArchitecture) -> Blur:
+    """Return the narrow blur that estimates keep, on the fine grid."""
+    return Blur.from_psf(gaussian((2 * a.left_px, 2 * a.left_px)), (1.0, 1.0, 1.0), (1, 64, 64))
+
+
+def measured_from(light: Tensor, a: DpsArchitecture) -> Tensor:
+    """Return what the microscope shows of light (N, 1, 2 Y, 2 X): blurred, and binned to (N, 1, Y, X)."""
+    with torch.autocast(light.device.type, enabled=False):
+        return pooled(fine_blur(a)(light.float().contiguous()))

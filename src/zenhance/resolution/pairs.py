@@ -1,0 +1,179 @@
+"""What a network of DPS sees and what it is compared with: made from the measurement alone, with noise that the two do not share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.nn import functional as f
+
+from zenhance.contract.learning import Batch, Optics
+from zenhance.errors import RecipeError
+from zenhance.nets.res_u_dbpn import pooled
+from zenhance.physics.blur import Blur
+from zenhance.physics.psf import gaussian
+from zenhance.physics.psf_base import FWHM_PER_SIGMA
+from zenhance.resolution.optics import PEDESTAL, DpsArchitecture, fine_blur, left_blur, measured_from
+
+__all__ = ["Pairs", "make_pairs", "refined"]
+
+SHARED = 0.7
+"""How noise is shared out between input and target: y + a n and y - n / a."""
+PHOTONS_A_STEP = 40.0
+"""Peak photons of a measurement that allow for one more step towards it: steps beyond would follow its noise."""
+STRIPES, STRIPE_SHARE = 3, 0.25
+"""Directions of the residual pattern of structured illumination, and its largest amplitude as a share of the local light."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """What is seen and what is compared with.
+
+    Parameters
+    ----------
+    seen : Tensor (N, 1, Y, X)
+        Input of the network.
+    wanted : Tensor (N, 1, Y, X) or (N, 1, 2 Y, 2 X)
+        Target, on the network's finer grid for ``reconstruct``.
+    known : Tensor (N, 1, 2 Y, 2 X) or None
+        The light that the input was measured from, where it was measured again.
+    """
+
+    seen: Tensor
+    wanted: Tensor
+    known: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Of each patch: photons of a brightness of 1 in the measurement and in what is made of it, and the dark light (N, 1, 1, 1)."""
+
+    own: Tensor
+    fewer: Tensor
+    dark: Tensor
+
+
+def make_pairs(network: Module, batch: Batch, a: DpsArchitecture, generator: torch.Generator | None) -> Pairs:
+    """Make inputs whose noise has nothing to do with that of the targets.
+
+    Parameters
+    ----------
+    network : Module
+        Its own estimate is what ``extend`` begins with.
+    batch : Batch
+        Measured patches, with their optics.
+    a : DpsArchitecture
+        Names the module and the photons.
+    generator : torch.Generator or None
+        Of the draws; None takes torch's own.
+    """
+    y = batch.measured
+    gain, variance = _noise(y, batch.optics)
+    low, high = a.photons
+    drawn = low * (high / low) ** torch.rand(len(y), generator=generator, device=y.device)
+    dark = 0.1 * torch.rand(len(y), generator=generator, device=y.device)
+    own, fewer, dark = (v.repeat_interleave(y.shape[1])[:, None, None, None] for v in (1 / gain, drawn, dark))
+    draw = _Drawn(own, fewer, dark)
+    flat, spread = y.flatten(0, 1)[:, None], variance.flatten(0, 1)[:, None]
+    if a.module == "extend" and a.again:
+        return _measured_again(network, flat, a, draw, generator)
+    if a.module == "reconstruct":
+        return Pairs(_counted(_widened(flat, a), draw, generator), flat)
+    if a.module == "artefacts":
+        return Pairs(_counted(_striped(flat, a, generator), draw, generator), flat)
+    noise = torch.randn(flat.shape, generator=generator, device=y.device) * spread.sqrt()
+    seen, wanted = flat + SHARED * noise, flat - noise / SHARED
+    return Pairs(torch.where(fewer < own / 2, _counted(seen, draw, generator), seen), wanted)
+
+
+def _measured_again(network: Module, y: Tensor, a: DpsArchitecture, draw: _Drawn, generator: torch.Generator | None) -> Pairs:
+    """Bring the network's estimate closer to the measurement, and measure it again."""
+    with torch.no_grad():
+        steps = min(a.refined, int(float(draw.own.min()) / PHOTONS_A_STEP))
+        known = refined(network(y).float(), y, a, steps)
+        # What is finer than this the measurement cannot tell, and a network that is its own teacher would drift there.
+        known = left_blur(a)(known) if a.left_px else known
+        return Pairs(_counted(measured_from(known, a), draw, generator), y, known)
+
+
+def refined(light: Tensor, y: Tensor, a: DpsArchitecture, steps: int) -> Tensor:
+    """Bring an estimate closer to its measurement by Richardson-Lucy steps through the network's own PSF.
+
+    Parameters
+    ----------
+    light : Tensor (N, 1, 2 Y, 2 X)
+        The estimate, nowhere negative.
+    y : Tensor (N, 1, Y, X)
+        The measurement.
+    a : DpsArchitecture
+        Names the PSF.
+    steps : int
+        How many.
+    """
+    blur, x = fine_blur(a), light.contiguous()
+    data = (y + PEDESTAL).clamp_min(0)
+    for _ in range(steps):
+        ratio = data / (pooled(blur(x)) + PEDESTAL)
+        x = x * blur.adjoint(ratio.repeat_interleave(2, -1).repeat_interleave(2, -2).contiguous())
+    return x.clamp_min(0)
+
+
+@cache
+def _widening(fwhm_px: float) -> Blur:
+    """What a PSF twice as wide adds to the sharper one, as a Gaussian; in pixels of the sharper image."""
+    sigma = fwhm_px * math.sqrt(4 - 1) / FWHM_PER_SIGMA
+    return Blur.from_psf(gaussian((sigma, sigma)), (1.0, 1.0, 1.0), (1, 64, 64))
+
+
+def _widened(y: Tensor, a: DpsArchitecture) -> Tensor:
+    """Return what a microscope of half the resolution, with pixels twice as large, shows of a sharper one's image."""
+    return pooled(_widening(a.fwhm_px)(y.float().contiguous()))
+
+
+def _striped(y: Tensor, a: DpsArchitecture, generator: torch.Generator | None) -> Tensor:
+    """Return an image with the residual pattern of structured illumination: stripes in three directions, with and without honeycomb."""
+    many, _, height, width = y.shape
+
+    def some(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=y.device)
+
+    rows = torch.arange(height, device=y.device, dtype=torch.float32)[:, None]
+    columns = torch.arange(width, device=y.device, dtype=torch.float32)
+    turn, period = torch.pi * some(many), a.fwhm_px * (1.2 + 1.3 * some(many))
+    pattern = torch.zeros_like(y[:, 0])
+    for direction in range(STRIPES):
+        angle = (turn + direction * torch.pi / STRIPES)[:, None, None]
+        strength = STRIPE_SHARE * some(many)[:, None, None] * (some(many) < 0.7)[:, None, None]
+        wave = 2 * torch.pi / period[:, None, None] * (torch.sin(angle) * rows + torch.cos(angle) * columns)
+        pattern = pattern + strength * torch.cos(wave + 2 * torch.pi * some(many)[:, None, None])
+    around = f.avg_pool2d(y, 5, 1, 2, count_include_pad=False)
+    return y + pattern[:, None] * around
+
+
+def _counted(y: Tensor, draw: _Drawn, generator: torch.Generator | None) -> Tensor:
+    """Count photons of an image on a dark light that is taken off again; never more photons than the measurement itself had."""
+    photons = torch.minimum(draw.fewer, draw.own)
+    light = (y + draw.dark).clamp_min(0)
+    return torch.poisson(light * photons, generator=generator) / photons - draw.dark
+
+
+def _noise(y: Tensor, optics: Sequence[Optics]) -> tuple[Tensor, Tensor]:
+    """Return the brightness of a photon in each patch (B,), and the variance of each pixel.
+
+    Raises
+    ------
+    RecipeError
+        How the patches were measured is not known.
+    """
+    if not optics:
+        raise RecipeError("without a truth the noise must be known, but the patches do not tell it; train with zenhance's own loop")
+    expected = f.avg_pool2d(y, 3, 1, 1, count_include_pad=False)
+    variance = torch.stack([o.variance(e) for o, e in zip(optics, expected, strict=True)])
+    one = torch.ones(1, device=y.device)
+    gain = torch.cat([o.variance(one) - o.variance(0 * one) for o in optics]).clamp_min(1e-6)
+    return gain, variance.clamp_min(0)
