@@ -181,10 +181,11 @@ class VaeLearner:
 
     @staticmethod
     def _warm(network: Vae, a: VaeArchitecture) -> float:
-        """Return the share of the divergence's weight that has been reached, and count a step of training."""
-        if network.training:
-            step = 1.0 if a.warmup_steps == 0 else 1 / a.warmup_steps
-            network.warm.add_(step).clamp_(max=2.0)
+        """Return the share of the divergence's weight that has been reached, and count a step of training; a validation pays all of it."""
+        if not network.training:
+            return 1.0
+        step = 1.0 if a.warmup_steps == 0 else 1 / a.warmup_steps
+        network.warm.add_(step).clamp_(max=2.0)
         return min(1.0, float(network.warm))
 
     @staticmethod
@@ -225,7 +226,7 @@ def _likelihood(network: Vae, a: VaeArchitecture, light: Tensor, measured: Tenso
         rows = [number for number, other in enumerate(optics) if other is alike]
         seen = alike.expected(light[rows], a.scale) if a.blur else _binned(light[rows], a.scale) + alike.base
         expected[rows] = seen
-        variance[rows] = alike.variance(seen.detach() if a.noise == "poisson_gauss" else measured[rows].mean((1, 2, 3), keepdim=True))
+        variance[rows] = alike.variance(measured[rows].mean((1, 2, 3), keepdim=True) if a.noise == "gaussian" else seen.detach())
     if a.noise == "gaussian" and a.sigma is not None:
         variance = torch.full_like(variance, a.sigma**2)
     third, rim = a.planes // 3, min(8, measured.shape[-1] // 8)
