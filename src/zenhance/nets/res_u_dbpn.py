@@ -28,7 +28,7 @@ from torch.nn import functional as f
 __all__ = ["MULTIPLE", "ResUDbpn", "Smooth", "enlarged", "pooled", "reach_px"]
 
 MULTIPLE = 4
-"""Images must be a multiple of this along y and x: two poolings."""
+"""Tiles of an image must begin at multiples of this along y and x: two poolings."""
 FLOOR_SHARE = 0.02
 """Width of the softplus, as a share of the local brightness."""
 SMOOTH_PX = 4.0
@@ -164,8 +164,14 @@ class ResUDbpn(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         """Map an image (B, 1, Y, X), zero where there is no light, to the light (B, 1, 2 Y, 2 X), nowhere negative.
 
-        Each pixel of the result is a brightness, not an amount: a constant image stays a constant of the same value.
+        Each pixel of the result is a brightness, not an amount: a constant image stays a constant of the same value. An image whose sides
+        are no multiple of 4 is continued to one by its last rows and columns.
         """
+        height, width = y.shape[-2:]
+        if height % MULTIPLE or width % MULTIPLE:
+            wide = f.pad(y, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+            whole: Tensor = self(wide)
+            return whole[..., : 2 * height, : 2 * width]
         sharp = self.inversion(y)
         low = self.narrow(self.trunk(torch.cat([y, sharp], 1)))
         high = self.project_up(low)

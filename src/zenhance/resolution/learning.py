@@ -29,16 +29,17 @@ from torch.nn import Module
 
 from zenhance.contract.learning import Batch
 from zenhance.errors import RecipeError
-from zenhance.nets.res_u_dbpn import MULTIPLE, ResUDbpn, pooled
+from zenhance.nets.res_u_dbpn import ResUDbpn, pooled
 from zenhance.nets.sparse_losses import fourier_difference, hessian, light_concentration, structural_difference
 from zenhance.resolution.features import feature_difference, load_features
 from zenhance.resolution.optics import DpsArchitecture, Inversion, checked, measured_from
-from zenhance.resolution.pairs import Pairs, make_pairs
+from zenhance.resolution.pairs import Pairs, make_pairs, on_network_grid
 
 __all__ = ["DpsLearner"]
 
 # Of a patch, so many pixels at its rim see light from outside of it and are not compared.
 RIM_PX = 8
+LEAST_PX = 32
 
 
 class DpsLearner:
@@ -64,10 +65,10 @@ class DpsLearner:
         Raises
         ------
         RecipeError
-            The size is no multiple of 8, or hardly larger than the rim that is not compared.
+            The size is hardly larger than the rim that is not compared.
         """
-        if size_px % (2 * MULTIPLE) or size_px < 4 * RIM_PX:
-            raise RecipeError(f"patch_px is {size_px}; give a multiple of {2 * MULTIPLE}, at least {4 * RIM_PX}")
+        if size_px < LEAST_PX:
+            raise RecipeError(f"patch_px is {size_px}; a patch needs {LEAST_PX} pixels, of which {2 * RIM_PX} at its rim are not compared")
         return (checked(architecture).planes, size_px, size_px)
 
     def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
@@ -82,6 +83,9 @@ class DpsLearner:
         """Return the loss of a batch; see the module's docstring for what is compared."""
         a = cast(DpsArchitecture, network.architecture)
         generator = None if network.training else torch.Generator(batch.measured.device).manual_seed(0)
+        batch = on_network_grid(batch, a)
+        if min(batch.measured.shape[-2:]) < LEAST_PX:
+            raise RecipeError(f"patches of {batch.measured.shape[-1]} pixels are left on the network's grid; give a larger patch_px")
         pairs = make_pairs(network, batch, a, generator)
         light: Tensor = network(pairs.seen).float()
         loss, logs = _fidelity(light, pairs, a)
@@ -99,7 +103,7 @@ class DpsLearner:
         return loss, logs
 
     def predict(self, network: Module, measured: Tensor) -> Tensor:
-        """Return the image of the middle plane (B, 1, Y, X), on the input's grid."""
+        """Return the image of the middle plane (B, 1, Y, X), on the input's grid, as if its PSF were the network's."""
         light: Tensor = network(measured[:, measured.shape[1] // 2][:, None])
         return pooled(light)
 

@@ -37,6 +37,10 @@ INVERSION_RADIUS_PX = 8
 INVERSION_REACH_PX = 40
 """Pixels further away change its estimates by less than 1e-5 of the range."""
 TINY = 1e-6
+SAME = 0.05
+"""PSF widths that differ by less than this share are taken for equal."""
+ZOOMS = (0.1, 2.5)
+"""An image is resampled by at most so much; a PSF narrower than the camera can show gains nothing by more."""
 
 
 class DpsArchitecture(BaseModel):
@@ -137,3 +141,11 @@ def measured_from(light: Tensor, a: DpsArchitecture) -> Tensor:
     """Return what the microscope shows of light (N, 1, 2 Y, 2 X): blurred, and binned to (N, 1, Y, X)."""
     with torch.autocast(light.device.type, enabled=False):
         return pooled(fine_blur(a)(light.float().contiguous()))
+
+
+def zoom_between(sigma_px: float, network_sigma_px: float) -> float:
+    """Return how many pixels of the network's grid a pixel of an image becomes, from the PSF's width in both."""
+    zoom = network_sigma_px / max(sigma_px, 1e-6)
+    if abs(zoom - 1) <= SAME:
+        return 1.0
+    return min(max(zoom, ZOOMS[0]), ZOOMS[1])

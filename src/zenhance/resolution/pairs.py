@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -18,9 +18,10 @@ from zenhance.nets.res_u_dbpn import pooled
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import gaussian
 from zenhance.physics.psf_base import FWHM_PER_SIGMA
-from zenhance.resolution.optics import PEDESTAL, DpsArchitecture, fine_blur, left_blur, measured_from
+from zenhance.resolution.optics import PEDESTAL, DpsArchitecture, fine_blur, left_blur, measured_from, network_psf, zoom_between
+from zenhance.solvers.regrid import Samples, regrid
 
-__all__ = ["Pairs", "make_pairs", "refined"]
+__all__ = ["Pairs", "make_pairs", "on_network_grid", "refined"]
 
 SHARED = 0.7
 """How noise is shared out between input and target: y + a n and y - n / a."""
@@ -89,6 +90,22 @@ def make_pairs(network: Module, batch: Batch, a: DpsArchitecture, generator: tor
     noise = torch.randn(flat.shape, generator=generator, device=y.device) * spread.sqrt()
     seen, wanted = flat + SHARED * noise, flat - noise / SHARED
     return Pairs(torch.where(fewer < own / 2, _counted(seen, draw, generator), seen), wanted)
+
+
+def on_network_grid(batch: Batch, a: DpsArchitecture) -> Batch:
+    """Return patches resampled so that their PSF is as wide as the network's; as many pixels of each as all have, an even number."""
+    knows = network_psf(a).sigma_um[1]
+    zooms = [(zoom_between(o.sigma_px[1], knows), zoom_between(o.sigma_px[2], knows)) for o in batch.optics]
+    y = batch.measured
+    sides = [int(n * min(pair[axis] for pair in zooms)) // 2 * 2 if zooms else n for axis, n in enumerate(y.shape[-2:])]
+    if set(zooms) <= {(1.0, 1.0)} and sides == list(y.shape[-2:]):
+        return batch
+    own = (Samples(0, y.shape[-2], 1.0), Samples(0, y.shape[-1], 1.0))
+    made = [
+        regrid(patch, own, (Samples(0, sides[0], 1 / down), Samples(0, sides[1], 1 / across)))
+        for patch, (down, across) in zip(y, zooms or [(1.0, 1.0)] * len(y), strict=True)
+    ]
+    return replace(batch, measured=torch.stack(made))
 
 
 def _measured_again(network: Module, y: Tensor, a: DpsArchitecture, draw: _Drawn, generator: torch.Generator | None) -> Pairs:

@@ -25,19 +25,15 @@ from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError
 from zenhance.nets.res_u_dbpn import MULTIPLE, pooled, reach_px
 from zenhance.resolution.learning import DpsLearner
-from zenhance.resolution.optics import INVERSION_REACH_PX, DpsArchitecture, network_psf
+from zenhance.resolution.optics import INVERSION_REACH_PX, SAME, ZOOMS, DpsArchitecture, network_psf, zoom_between
 from zenhance.solvers.regrid import Samples, regrid, samples_of
 from zenhance.solvers.rolling_ball import reach_px as ball_reach_px
 from zenhance.solvers.rolling_ball import rolled_background
 from zenhance.supervised import load_network
 
-__all__ = ["Resolver", "Wanted", "prepare_resolving", "zoom_between"]
+__all__ = ["Resolver", "Wanted", "prepare_resolving"]
 
 Triple = tuple[int, int, int]
-SAME = 0.05
-"""PSF widths that differ by less than this share are taken for equal."""
-ZOOMS = (0.1, 2.5)
-"""An image is resampled by at most so much; a PSF narrower than the camera can show gains nothing by more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +59,6 @@ class Wanted:
     background_um: float
     continuity: float
     scale: int
-
-
-def zoom_between(sigma_px: float, network_sigma_px: float) -> float:
-    """Return how many pixels of the network's grid a pixel of an image becomes, from the PSF's width in both."""
-    zoom = network_sigma_px / max(sigma_px, 1e-6)
-    if abs(zoom - 1) <= SAME:
-        return 1.0
-    return min(max(zoom, ZOOMS[0]), ZOOMS[1])
 
 
 @dataclass
