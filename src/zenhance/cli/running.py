@@ -13,6 +13,7 @@ from zenhance.cli.gate import Session, failure_record, print_json
 from zenhance.cli.judging import write_report
 from zenhance.cli.paths import Job, batch_status, check_free_space, check_target, extra_path
 from zenhance.cli.progress import Reporter, format_seconds, open_reporter
+from zenhance.contract.spec import REMARK
 from zenhance.errors import RunCancelled, StackError
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _record(job: Job, targets: dict[str, Path], provenance: Provenance, verdict:
         "device": provenance.device,
         "device_reason": provenance.device_reason,
         "warnings": list(provenance.warnings),
-        **({"learnt": provenance.notes["learnt"]} if "learnt" in provenance.notes else {}),
+        **{name: provenance.notes[name] for name in ("learnt", REMARK) if name in provenance.notes},
         **({} if verdict is None else _verdict_record(verdict, job)),
         "provenance": {
             "version": provenance.version,
@@ -207,6 +208,8 @@ def _print_result(record: dict[str, Any]) -> None:
     for warning in record["warnings"]:
         print(f"zenhance: warning: {warning}", file=sys.stderr)
     print(f"{record['output']}  ({format_seconds(record['seconds'])}, {record['device']})", flush=True)
+    if REMARK in record:
+        print(record[REMARK], flush=True)
     if "learnt" in record:
         model, seconds = record["learnt"]["model"], record["learnt"]["seconds"]
         print(f"learnt in {format_seconds(seconds)}: {model}; without learning again: --weights {model}", flush=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zenhance.contract.learning import Learner
 
 __all__ = [
+    "REMARK",
     "STD",
     "WHOLE_VOXELS",
     "FloatArray",
@@ -46,6 +47,8 @@ WHOLE_VOXELS = 4_000_000
 
 STD = "std"
 """Name of an output that is a standard deviation per voxel, in the intensity units of the enhanced image."""
+REMARK = "remark"
+"""Key of a method's notes: one sentence that whoever asked for the run should read at its end."""
 
 
 class MethodParameters(BaseModel):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.contract.learning import Scaling
-from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
+from zenhance.contract.spec import REMARK, FloatArray, MethodContext, TileGenerator
 from zenhance.contract.weights import find_weights
 from zenhance.diffusion.learning import LevelLearner, levels_of, windows
 from zenhance.errors import CheckpointError
@@ -190,6 +190,7 @@ def prepare_reverse(
         "blur at that level, px (z, y, x)": [round(sigma, 2) for sigma in level.sigma_px],
         "noise at that level, of the brightest": round(level.noise, 3),
     }
+    notes[REMARK] = _remark(level, own)
     notes["warnings"] = voxel_warnings(context, checkpoint)
     if own >= 1.0:
         notes["warnings"].append("the image is more blurred or noisier than any that was learnt from; bin its pixels, and judge with care")
@@ -224,6 +225,15 @@ def level_of(context: MethodContext, scaling: Scaling, network: LevelNetwork) ->
     if context.noise is not None:
         ratio = max(0.01, min(1.0, noise / t))
     return Level(t, ratio, constant, (0.0 if network.window == 1 else 1.0, 1.0, 1.0))
+
+
+def _remark(level: Level, own: float) -> str:
+    _, y, x = level.sigma_px
+    chosen = "" if level.t == own else f", which was chosen; its own is {own:.2f}"
+    return (
+        f"started at level {level.t:.2f}{chosen}: blur of {y:.2f} × {x:.2f} px (y, x), noise {100 * level.noise:.0f} % of the brightest; "
+        "set start to change it"
+    )
 
 
 def _noise(context: MethodContext, scaling: Scaling) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMainWindow, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
+from zenhance.contract.spec import REMARK
 from zenhance.enhance import EnhanceRequest, EnhanceResult, LearningProgress, Progress, enhance_steps, preview_steps
 from zenhance.errors import ZenhanceError, sentence
 from zenhance.plugin.delivery import add_preview, add_results, result_entries
@@ -330,6 +331,8 @@ class EnhanceDock(QWidget):
         remarks = [text for text in (notice, *result.provenance.warnings) if text]
         learnt = result.provenance.notes.get("learnt")
         kept = [f'what was learnt is kept as "{learnt["model"]}"; choose it under weights to use it without learning'] if learnt else []
+        if remark := result.provenance.notes.get(REMARK):
+            kept.append(remark)
         if any(result.samples(name) for name in result.extras):
             kept.append("its samples lie in a hidden layer with a slider; Animate samples shows them one after the other")
         self.panel.say("\n".join([f'"{layer.name}" made in {result.provenance.seconds:.1f} s', *kept, *remarks]))
@@ -346,7 +349,8 @@ class EnhanceDock(QWidget):
             return
         self._drop_preview(viewer)
         self._preview_layer = weakref.ref(add_preview(viewer, snapshot, result, at))
-        self.panel.say(f"preview made in {result.provenance.seconds:.1f} s; Enhance runs the whole layer")
+        said = [f"preview made in {result.provenance.seconds:.1f} s; Enhance runs the whole layer", result.provenance.notes.get(REMARK)]
+        self.panel.say("\n".join(text for text in said if text))
 
     def _drop_preview(self, viewer: Any) -> None:
         layer = None if self._preview_layer is None else self._preview_layer()
