@@ -104,6 +104,8 @@ class Vae(nn.Module):
         super().__init__()
         self.register_buffer("warm", torch.zeros(()))
         """How far the warm-up is: 1 at its end, 2 as long after it."""
+        self.quiet = 0
+        """Batches in a row of which the latents said nothing."""
 
     def encode(self, image: Tensor) -> Encoded:
         """Take in images (B, window, Y, X)."""

@@ -31,6 +31,8 @@ MOST_ITERATIONS = 100
 """Tiles are planned for estimates that reach no further."""
 COLLAPSED = 1e-5
 """Nats per pixel below which the latents say nothing of the image; DivNoising's own limit."""
+QUIET = 20
+"""So many batches in a row have to be so before it is called a collapse."""
 
 
 class VaeArchitecture(BaseModel):
@@ -190,9 +192,12 @@ class VaeLearner:
 
     @staticmethod
     def _check_collapse(network: Vae, logs: Mapping[str, float]) -> None:
-        """Refuse to go on where the latents have stopped saying anything, a while after the warm-up."""
+        """Refuse to go on where the latents have stopped saying anything, a while after the warm-up; a few dark patches are no reason."""
         said = sum(logs.values())
-        if float(network.warm) >= 2.0 and said < COLLAPSED:
+        if not network.training:
+            return
+        network.quiet = network.quiet + 1 if float(network.warm) >= 2.0 and said < COLLAPSED else 0
+        if network.quiet >= QUIET:
             raise RecipeError(
                 f"the latents no longer depend on the image ({said:.1g} nats per pixel: posterior collapse); "
                 "set architecture.free_bits to 0.05, lower kl_weight, or lengthen warmup_steps"
