@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -272,11 +272,12 @@ class LadderVae(Vae):
         return Encoded((self.first(functional.relu(three)), *parts))
 
     def _image_part(self, level: int, feature: Tensor) -> Tensor:
-        layer = self.posteriors[level - 1]
+        layer = cast(nn.Conv2d, self.posteriors[level - 1])
         return functional.conv2d(feature, layer.weight[:, feature.shape[1] :], layer.bias)
 
     def _drawn_part(self, level: int, feature: Tensor) -> Tensor:
-        return functional.conv2d(feature, self.posteriors[level - 1].weight[:, : feature.shape[1]])
+        layer = cast(nn.Conv2d, self.posteriors[level - 1])
+        return functional.conv2d(feature, layer.weight[:, : feature.shape[1]])
 
     def decode(self, encoded: Encoded, noise: Noise | None, only_middle: bool = False) -> tuple[Tensor, Latents]:
         """Draw light (B, planes, sY, sX)."""
