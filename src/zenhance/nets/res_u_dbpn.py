@@ -21,6 +21,8 @@ Computing 3:0082 (2024).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as f
@@ -37,12 +39,14 @@ FLUX_PX = 3.0
 """Standard deviation of the Gaussian over which light is kept, in input pixels."""
 LARGEST_FLUX_CHANGE = 2.0
 TINY = 1e-6
+FIRST_DRAWN = 0.05
+"""Share of the usual size that the last weights begin with."""
 SLOPE = 0.1
 """Of the activations, below 0."""
 
 
 def reach_px() -> int:
-    """Return how many input pixels away a pixel can have a say in the output, apart from the inversion's own reach."""
+    """Return how many input pixels away a pixel can have a say in the output, apart from inversion and PSF."""
     trunk = (1 + 2 + 2) + 2 * (2 + 2 + 1) + 4 * (2 + 1)  # at full, half and quarter size, with the pixels that pooling joins
     head = 3 * 5 + 2  # three units of three 6 × 6 kernels of half a pixel's stride, and the last convolutions
     kept = int(4 * FLUX_PX + 1) + 2  # the light around that is kept
@@ -129,17 +133,26 @@ class ResUDbpn(nn.Module):
     head : int
         Channels of the back-projection units.
     inversion : Module, optional
-        Maps images (B, 1, Y, X) to ``inversions`` versions of them (B, inversions, Y, X); the middle one is the base that the network
+        Maps images (B, 1, Y, X) to ``inversions`` versions of them (B, inversions, Y, X); the last one is the base that the network
         adds to. Without one the base is the image.
     inversions : int
         How many.
+    measure : callable, optional
+        Maps light (B, 1, 2 Y, 2 X) to the image (B, 1, Y, X) that it gives, by which light is kept; without one it is binned.
     """
 
-    def __init__(self, features: int = 24, head: int = 16, inversion: nn.Module | None = None, inversions: int = 1) -> None:
+    def __init__(
+        self,
+        features: int = 24,
+        head: int = 16,
+        inversion: nn.Module | None = None,
+        inversions: int = 1,
+        measure: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
         n = features
         self.inversion = inversion if inversion is not None else nn.Identity()
-        self.base = inversions // 2
+        self.measure = pooled if measure is None else measure
         self.first = _conv(1 + inversions, n)
         self.down = nn.ModuleList([_Block(n, n), _Block(n, 2 * n), _Block(2 * n, 4 * n)])
         self.rise = nn.ModuleList(
@@ -150,6 +163,9 @@ class ResUDbpn(nn.Module):
         self.project_up, self.project_down, self.project_again = _Up(head), _Down(head), _Up(head)
         self.gather = _conv(2 * head, head, 1)
         self.out = _conv(2 * head + inversions, 1)
+        with torch.no_grad():
+            # So the network begins close to its base, and does not have to unlearn what it draws before it has seen anything.
+            self.out.weight.mul_(FIRST_DRAWN)
         self.brightness, self.flux = Smooth(SMOOTH_PX), Smooth(FLUX_PX)
 
     def trunk(self, seen: Tensor) -> Tensor:
@@ -180,13 +196,13 @@ class ResUDbpn(nn.Module):
         fine = enlarged(sharp)
         drawn = self.out(torch.cat([high, again, fine], 1)).float()
         with torch.autocast(y.device.type, enabled=False):
-            return self._lit(drawn + fine[:, self.base : self.base + 1].float(), y.float())
+            return self._lit(drawn + fine[:, -1:].float(), y.float())
 
     def _lit(self, drawn: Tensor, y: Tensor) -> Tensor:
         """Make it light: nowhere negative, and as much of it place by place as was measured."""
         width = enlarged(FLOOR_SHARE * self.brightness(y.abs()) + TINY)
         light = _even(width * f.softplus(drawn / width))
-        has, wants = self.flux(pooled(light)), self.flux(y)
+        has, wants = self.flux(self.measure(light)), self.flux(y)
         change = (wants / (has + TINY)).clamp(1 / LARGEST_FLUX_CHANGE, LARGEST_FLUX_CHANGE)
         return light * enlarged(change)
 

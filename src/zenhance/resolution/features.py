@@ -22,7 +22,7 @@ from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError
 from zenhance.nets.res_u_dbpn import ResUDbpn
 from zenhance.nets.vgg import VggFeatures
-from zenhance.resolution.optics import Inversion, checked
+from zenhance.resolution.optics import build_network, checked
 
 __all__ = ["feature_difference", "load_features"]
 
@@ -76,7 +76,7 @@ def load_features(path: str) -> Features:
         return cast(Features, network)
     checkpoint = read_checkpoint(find_weights("dps", None, OWN))
     a = checked(checkpoint.card.architecture)
-    own = ResUDbpn(a.features, a.head, Inversion(a), len(a.inversion))
+    own = build_network(a)
     checkpoint.load_into(own)
     return _Trunk(own)
 

@@ -29,10 +29,10 @@ from torch.nn import Module
 
 from zenhance.contract.learning import Batch
 from zenhance.errors import RecipeError
-from zenhance.nets.res_u_dbpn import ResUDbpn, pooled
+from zenhance.nets.res_u_dbpn import pooled
 from zenhance.nets.sparse_losses import fourier_difference, hessian, light_concentration, structural_difference
 from zenhance.resolution.features import feature_difference, load_features
-from zenhance.resolution.optics import DpsArchitecture, Inversion, checked, measured_from
+from zenhance.resolution.optics import DpsArchitecture, build_network, checked, measured_from
 from zenhance.resolution.pairs import Pairs, make_pairs, on_network_grid
 
 __all__ = ["DpsLearner"]
@@ -40,6 +40,8 @@ __all__ = ["DpsLearner"]
 # Of a patch, so many pixels at its rim see light from outside of it and are not compared.
 RIM_PX = 8
 LEAST_PX = 32
+DIM = 0.2
+"""Light for which squared differences from an estimate count in full; brighter light counts by its share, as photon noise has it."""
 
 
 class DpsLearner:
@@ -54,8 +56,7 @@ class DpsLearner:
             The architecture has an unknown key or a value out of range.
         """
         a = checked(architecture)
-        deblurs = a.module in ("extend", "reconstruct")
-        network: Any = ResUDbpn(a.features, a.head, Inversion(a), len(a.inversion)) if deblurs else ResUDbpn(a.features, a.head)
+        network: Any = build_network(a)
         network.architecture = a
         return cast(Module, network.to(memory_format=torch.channels_last))
 
@@ -91,7 +92,9 @@ class DpsLearner:
         loss, logs = _fidelity(light, pairs, a)
         if pairs.known is not None:
             rim = 2 * RIM_PX
-            found = (light - pairs.known)[..., rim:-rim, rim:-rim].abs().mean()
+            known = pairs.known[..., rim:-rim, rim:-rim]
+            # Squares, not magnitudes: of light whose place is uncertain the median is darkness.
+            found = ((light[..., rim:-rim, rim:-rim] - known).square() / (known + DIM)).mean()
             loss, logs["again"] = loss + a.again * found, float(found.detach())
         stack = light.reshape(*batch.measured.shape[:2], *light.shape[-2:])
         if a.hessian:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, cast
 
@@ -13,7 +14,7 @@ from torch.nn import Module
 
 from zenhance.contract.settings import validate
 from zenhance.errors import RecipeError
-from zenhance.nets.res_u_dbpn import SMOOTH_PX, Smooth, pooled
+from zenhance.nets.res_u_dbpn import SMOOTH_PX, ResUDbpn, Smooth, pooled
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import gaussian, gaussian_from_fwhm, sr_psf_from_fwhm
 from zenhance.physics.psf_base import Psf
@@ -34,8 +35,8 @@ PEDESTAL = 0.03
 """Light that is added to both sides of a step, as a share of the range, so that dark noise is not divided by."""
 INVERSION_RADIUS_PX = 8
 """Of the PSF, so much is used by the inversion within the network: main peak and first ring."""
-INVERSION_REACH_PX = 40
-"""Pixels further away change its estimates by less than 1e-5 of the range."""
+INVERSION_REACH_PX = 58
+"""Pixels further away change its estimates by less than 1e-5 of the range; and the reach of the PSF by which light is kept."""
 TINY = 1e-6
 SAME = 0.05
 """PSF widths that differ by less than this share are taken for equal."""
@@ -69,6 +70,9 @@ class DpsArchitecture(BaseModel):
     floor: float = Field(0.1, gt=0, description="intensity below which light counts as none in it")
     again: float = Field(1.0, ge=0, description="weight of the estimate found again when it is measured again; 0 leaves this out")
     left_px: float = Field(0.15, ge=0, le=2, description="standard deviation of the blur that is left in that estimate, in input pixels")
+    trust: float = Field(
+        0.5, ge=0, le=1, description="share of the network's own estimate in what it begins with; the rest is the inversion"
+    )
     refined: int = Field(10, ge=0, le=100, description="Richardson-Lucy steps that bring the estimate closer to the measurement before")
     photons: tuple[float, float] = Field((15.0, 1000.0), description="range of peak photons that inputs are thinned to")
 
@@ -96,6 +100,24 @@ def _inner_blur(a: DpsArchitecture) -> Blur:
     middle = kernel.shape[0] // 2
     part = slice(max(0, middle - INVERSION_RADIUS_PX), middle + INVERSION_RADIUS_PX + 1)
     return Blur.from_kernel(kernel[part, part])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The microscope of a network, as a function of light."""
+
+    architecture: DpsArchitecture
+
+    def __call__(self, light: Tensor) -> Tensor:
+        """Return :func:`measured_from` of it."""
+        return measured_from(light, self.architecture)
+
+
+def build_network(a: DpsArchitecture) -> ResUDbpn:
+    """Return a new network; those that take blur away have an inversion, and their microscope to keep light by."""
+    if a.module not in ("extend", "reconstruct"):
+        return ResUDbpn(a.features, a.head)
+    return ResUDbpn(a.features, a.head, Inversion(a), len(a.inversion), Measure(a) if a.module == "extend" else None)
 
 
 class Inversion(Module):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch.nn import functional as f
 
 from zenhance.contract.learning import Batch, Optics
 from zenhance.errors import RecipeError
-from zenhance.nets.res_u_dbpn import pooled
+from zenhance.nets.res_u_dbpn import ResUDbpn, enlarged, pooled
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import gaussian
 from zenhance.physics.psf_base import FWHM_PER_SIGMA
@@ -112,7 +113,8 @@ def _measured_again(network: Module, y: Tensor, a: DpsArchitecture, draw: _Drawn
     """Bring the network's estimate closer to the measurement, and measure it again."""
     with torch.no_grad():
         steps = min(a.refined, int(float(draw.own.min()) / PHOTONS_A_STEP))
-        known = refined(network(y).float(), y, a, steps)
+        begun = enlarged(cast(ResUDbpn, network).inversion(y)[:, -1:])
+        known = refined(torch.lerp(begun, network(y).float(), a.trust) if a.trust else begun, y, a, steps)
         # What is finer than this the measurement cannot tell, and a network that is its own teacher would drift there.
         known = left_blur(a)(known) if a.left_px else known
         return Pairs(_counted(measured_from(known, a), draw, generator), y, known)
