@@ -95,14 +95,13 @@ class Posterior:
         seen = yield from self._seen(measured)
         many = max(1, self.settings.samples)
         total, squares = _Sum(), _Sum()
-        kept: list[FloatArray] = []
+        kept: dict[int, FloatArray] = {}
         encoded: dict[int, list[Encoded]] = {}
         centre: Tensor | None = None
         first: Tensor | None = None
         count = many + (self.settings.spread != 1.0)
         done = 0
-        for draw in range(-1 if self.settings.spread != 1.0 else 0, many):
-            position = draw % 8 if self.settings.turned and draw > 0 else 0
+        for position, draw in self._order():
             if position not in encoded:
                 encoded.clear()
                 encoded[position] = yield from self._encoded(_turned(seen, position), done / count)
@@ -114,15 +113,24 @@ class Posterior:
                 centre = light
                 continue
             if centre is not None:
-                light = (centre + self.settings.spread * (light - centre)).clamp_min_(0)
+                light = centre + self.settings.spread * (light - centre)
+                light = light.clamp_min_(0) if self.architecture.kind == "ladder" or self.architecture.positive else light
             light = self._finished(light, measured)
             first = light if first is None else first
             # Sums of differences from the first draw keep their digits where the intensities are large.
             total.add(light - first)
             squares.add((light - first).square())
             if draw < self.settings.kept:
-                kept.append(light.cpu().numpy())
-        return self._outputs(cast(Tensor, first), total, squares, many, kept)
+                kept[draw] = light.cpu().numpy()
+        return self._outputs(cast(Tensor, first), total, squares, many, [kept[draw] for draw in sorted(kept)])
+
+    def _order(self) -> list[tuple[int, int]]:
+        """Return the draws, each with the position of the image: those of a position together, so that it is encoded once.
+
+        Draw -1 is the centre that the others are moved away from.
+        """
+        draws = [(draw % 8 if self.settings.turned else 0, draw) for draw in range(max(1, self.settings.samples))]
+        return [(0, -1)] * (self.settings.spread != 1.0) + sorted(draws)
 
     def _outputs(self, first: Tensor, total: _Sum, squares: _Sum, many: int, kept: list[FloatArray]) -> dict[str, FloatArray]:
         mean = total.value / many
