@@ -65,7 +65,7 @@ def said(logs: dict[str, float]) -> float:
 
 def test_latents_that_fall_silent_are_refused_in_one_sentence() -> None:
     with pytest.raises(RecipeError, match="no longer depend on the image .* posterior collapse") as caught:
-        learnt(SILENCED, batch(), 400)
+        learnt(SILENCED, batch(), 250)
     assert "set architecture.free_bits to 0.05, lower kl_weight, or lengthen warmup_steps" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -87,7 +87,7 @@ def test_a_few_dark_patches_are_no_collapse() -> None:
 
 @pytest.mark.parametrize("cure", [{"free_bits": 0.05}, {"kl_weight": 1.0}, {"warmup_steps": 2000}])
 def test_each_cure_that_is_named_keeps_them_speaking(cure: dict[str, Any]) -> None:
-    network, _, logs = learnt({**SILENCED, **cure}, batch(), 400)
+    network, _, logs = learnt({**SILENCED, **cure}, batch(), 250)
     assert said(logs) > 100 * COLLAPSED
     with torch.inference_mode():
         one, two = network.eval()(batch().measured)[:2]
