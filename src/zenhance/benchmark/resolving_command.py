@@ -1,0 +1,147 @@
+"""What ``zenhance benchmark resolution``, ``universal`` and ``photographs`` do and print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from zenhance.benchmark.docs import write_between_markers
+from zenhance.benchmark.showing import progress, show, write_json
+from zenhance.benchmark.tables import TextTable
+
+__all__ = ["PAGE", "run_photographs_benchmark", "run_resolution_benchmark", "run_universal_benchmark"]
+
+PAGE = Path("docs") / "methods" / "dps.md"
+
+
+def _finished(
+    tables: dict[str, TextTable], record: dict[str, Any], out: str | Path | None, name: str, *, write_docs: bool, json_line: bool
+) -> tuple[Path, ...]:
+    """Write what is wanted, show the tables, return the files."""
+    files: tuple[Path, ...] = ()
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        files = (write_json(Path(out) / f"{name}.json", record),)
+    if write_docs:
+        files += tuple(write_between_markers(PAGE, mark, table.markdown()) for mark, table in tables.items())
+    show(tuple(tables.values()), record, files, json_line)
+    return files
+
+
+def run_resolution_benchmark(
+    out: str | Path | None = None,
+    *,
+    weights: str | None = None,
+    beads: str | Path | None = None,
+    quick: bool = False,
+    write_docs: bool = False,
+    json_line: bool = False,
+    device: str = "cpu",
+) -> tuple[Path, ...]:
+    """Measure resolution and honesty of DPS and its rivals; print the tables and return the files written.
+
+    Parameters
+    ----------
+    out : str or Path, optional
+        Folder for the figures (JSON).
+    weights : str, optional
+        Of DPS; left out, those that ship.
+    beads : str or Path, optional
+        A stack of real beads, measured before and after too.
+    quick : bool
+        One seed, one photon level, no timing.
+    write_docs : bool
+        Put the tables into the page of DPS.
+    json_line : bool
+        Print one line of JSON on stdout instead of the tables.
+    device : str
+        Where DPS computes.
+    """
+    from zenhance.benchmark.resolving_beads import beads_table, measure_beads
+    from zenhance.benchmark.resolving_report import measure_resolution
+    from zenhance.benchmark.resolving_tables import factor_table, honesty_table
+
+    with progress(silent=json_line) as tell:
+        report = measure_resolution(weights=weights, device=device, quick=quick, on_progress=tell)
+    tables, record = {"resolution": factor_table(report), "honesty": honesty_table(report)}, report.record()
+    if beads is not None:
+        found = measure_beads(Path(beads), weights=weights, device=device)
+        tables["beads"] = beads_table(found)
+        record["beads"] = found.record()
+    return _finished(tables, record, out, "resolution", write_docs=write_docs, json_line=json_line)
+
+
+def run_universal_benchmark(
+    out: str | Path | None = None, *, minutes: float = 3.0, write_docs: bool = False, json_line: bool = False, device: str = "cpu"
+) -> tuple[Path, ...]:
+    """Train DPS on one kind of structure at a time and test it on all; print the table and return the files written.
+
+    Parameters
+    ----------
+    out : str or Path, optional
+        Folder for the figures (JSON), and for the models.
+    minutes : float
+        How long each of the four networks learns.
+    write_docs, json_line, device
+        As in :func:`run_resolution_benchmark`.
+    """
+    from zenhance.benchmark.resolving_report import KINDS, measure_universality
+    from zenhance.benchmark.resolving_tables import universality_table
+    from zenhance.training.loop import train
+    from zenhance.training.recipe import load_recipe
+
+    recipe = load_recipe("dps_stack")
+    models: dict[str, str] = {}
+    with TemporaryDirectory() as temporary, progress(silent=json_line) as tell:
+        place = Path(temporary if out is None else out)
+        for number, kind in enumerate(KINDS):
+            tell(f"training on {kind}", number / len(KINDS))
+            (plan,) = recipe.data.simulated
+            data = recipe.data.model_copy(update={"simulated": (plan.model_copy(update={"settings": {"kind": kind}, "count": 24}),)})
+            update = {"name": f"dps_{kind}", "data": data, "minutes": minutes, "validate_every": 100, "validation_patches": 8}
+            result = train(recipe.model_copy(update=update), place / f"universal_{kind}", device=device)
+            models[kind] = str(result.path)
+        found = measure_universality({**models, "mixed (ships)": "dps_stack"}, device=device)
+    table = universality_table(found, {kind: kind for kind in KINDS})
+    return _finished(
+        {"universal": table}, {"psnr_db": found, "minutes": minutes}, out, "universal", write_docs=write_docs, json_line=json_line
+    )
+
+
+def run_photographs_benchmark(
+    folder: str | Path,
+    out: str | Path | None = None,
+    *,
+    psf: str = "",
+    photons: float = 1000.0,
+    weights: str | None = None,
+    write_docs: bool = False,
+    json_line: bool = False,
+    device: str = "cpu",
+) -> tuple[Path, ...]:
+    """Blur the pictures of a folder, add noise, restore them by every method; print the table and return the files written.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Of grey or colour pictures.
+    out : str or Path, optional
+        Folder for the figures (JSON).
+    psf : str
+        As ``--psf`` takes it, for pixels of 1 µm; empty for the width that the shipped network knows.
+    photons : float
+        In a white pixel.
+    weights : str, optional
+        Of DPS; left out, those that ship.
+    write_docs, json_line, device
+        As in :func:`run_resolution_benchmark`.
+    """
+    from zenhance.benchmark.photographs import DEFAULT_PSF, Setting, measure_photographs
+    from zenhance.benchmark.resolving_tables import photographs_table
+
+    setting = Setting(psf or DEFAULT_PSF, photons)
+    with progress(silent=json_line) as tell:
+        report = measure_photographs(Path(folder), setting, weights=weights, device=device, on_progress=tell)
+    tables = {"photographs": photographs_table(report)}
+    return _finished(tables, report.record(), out, "photographs", write_docs=write_docs, json_line=json_line)
