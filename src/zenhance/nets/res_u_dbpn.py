@@ -133,8 +133,8 @@ class ResUDbpn(nn.Module):
     head : int
         Channels of the back-projection units.
     inversion : Module, optional
-        Maps images (B, 1, Y, X) to ``inversions`` versions of them (B, inversions, Y, X); the last one is the base that the network
-        adds to. Without one the base is the image.
+        Maps images (B, 1, Y, X) to ``inversions`` versions of them (B, inversions, 2 Y, 2 X); the last one is the base that the network
+        adds to. Without one the base is the image, enlarged.
     inversions : int
         How many.
     measure : callable, optional
@@ -151,9 +151,9 @@ class ResUDbpn(nn.Module):
     ) -> None:
         super().__init__()
         n = features
-        self.inversion = inversion if inversion is not None else nn.Identity()
+        self.inversion = inversion if inversion is not None else nn.Upsample(scale_factor=2, mode="bilinear")
         self.measure = pooled if measure is None else measure
-        self.first = _conv(1 + inversions, n)
+        self.first = _conv(1 + 4 * inversions, n)
         self.down = nn.ModuleList([_Block(n, n), _Block(n, 2 * n), _Block(2 * n, 4 * n)])
         self.rise = nn.ModuleList(
             [nn.ConvTranspose2d(4 * n, 2 * n, 2, 2, bias=False), nn.ConvTranspose2d(2 * n, n, 2, 2, bias=False)],
@@ -188,12 +188,11 @@ class ResUDbpn(nn.Module):
             wide = f.pad(y, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
             whole: Tensor = self(wide)
             return whole[..., : 2 * height, : 2 * width]
-        sharp = self.inversion(y)
-        low = self.narrow(self.trunk(torch.cat([y, sharp], 1)))
+        fine = self.inversion(y)
+        low = self.narrow(self.trunk(torch.cat([y, f.pixel_unshuffle(fine, 2)], 1)))
         high = self.project_up(low)
         back = self.project_down(high)
         again = self.project_again(self.gather(torch.cat([low, back], 1)))
-        fine = enlarged(sharp)
         drawn = self.out(torch.cat([high, again, fine], 1)).float()
         with torch.autocast(y.device.type, enabled=False):
             return self._lit(drawn + fine[:, -1:].float(), y.float())

@@ -38,7 +38,7 @@ class _Trunk:
 
     def __call__(self, image: Tensor) -> list[Tensor]:
         net: Any = self._network
-        x = net.first(torch.cat([image, net.inversion(image)], 1))
+        x = net.first(torch.cat([image, f.pixel_unshuffle(net.inversion(image), 2)], 1))
         found, kept = [x], []
         for block in net.down:
             found.append(block.one(x))

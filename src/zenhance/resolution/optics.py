@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, cast
@@ -14,7 +14,7 @@ from torch.nn import Module
 
 from zenhance.contract.settings import validate
 from zenhance.errors import RecipeError
-from zenhance.nets.res_u_dbpn import SMOOTH_PX, ResUDbpn, Smooth, pooled
+from zenhance.nets.res_u_dbpn import SMOOTH_PX, ResUDbpn, Smooth, enlarged, pooled
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import gaussian, gaussian_from_fwhm, sr_psf_from_fwhm
 from zenhance.physics.psf_base import Psf
@@ -33,8 +33,6 @@ __all__ = [
 
 PEDESTAL = 0.03
 """Light that is added to both sides of a step, as a share of the range, so that dark noise is not divided by."""
-INVERSION_RADIUS_PX = 8
-"""Of the PSF, so much is used by the inversion within the network: main peak and first ring."""
 INVERSION_REACH_PX = 58
 """Pixels further away change its estimates by less than 1e-5 of the range; and the reach of the PSF by which light is kept."""
 TINY = 1e-6
@@ -93,15 +91,6 @@ def fine_blur(a: DpsArchitecture) -> Blur:
     return Blur.from_kernel(psf.kernel((1.0, 0.5, 0.5), 2)[0])
 
 
-@cache
-def _inner_blur(a: DpsArchitecture) -> Blur:
-    """The middle of the PSF on the input's grid."""
-    kernel = network_psf(a).kernel((1.0, 1.0, 1.0), 2)[0]
-    middle = kernel.shape[0] // 2
-    part = slice(max(0, middle - INVERSION_RADIUS_PX), middle + INVERSION_RADIUS_PX + 1)
-    return Blur.from_kernel(kernel[part, part])
-
-
 @dataclass(frozen=True)
 class Measure:
     """The microscope of a network, as a function of light."""
@@ -121,7 +110,7 @@ def build_network(a: DpsArchitecture) -> ResUDbpn:
 
 
 class Inversion(Module):
-    """Accelerated Richardson-Lucy with the network's PSF, and its estimates after some of the steps; nothing in it is learnt.
+    """Accelerated Richardson-Lucy with the network's PSF on the fine grid, and its estimates after some of the steps; nothing is learnt.
 
     The step goes from ``p_k = x_k + (k - 1) / (k + 2) (x_k - x_k-1)`` (Nesterov 1983). What is added to both sides of a step is a share of
     the local brightness, so that k times the image gives k times the estimates.
@@ -133,24 +122,40 @@ class Inversion(Module):
         self.brightness = Smooth(SMOOTH_PX)
 
     def forward(self, y: Tensor) -> Tensor:
-        """Map images (B, 1, Y, X) to estimates (B, number, Y, X)."""
+        """Map images (B, 1, Y, X) to estimates (B, number, 2 Y, 2 X)."""
         with torch.no_grad(), torch.autocast(y.device.type, enabled=False):
-            return self._estimates(y.detach().float())
+            image = y.detach().float()
+            pedestal = PEDESTAL * self.brightness(image.abs()) + TINY
+            begun = enlarged(self.brightness(image).clamp_min(0) + pedestal)
+            a = cast(DpsArchitecture, self.architecture)
+            return torch.cat(list(closer(begun, image, a, a.inversion, pedestal)), 1)
 
-    def _estimates(self, y: Tensor) -> Tensor:
-        a = cast(DpsArchitecture, self.architecture)
-        blur, steps = _inner_blur(a), a.inversion
-        pedestal = PEDESTAL * self.brightness(y.abs()) + TINY
-        data = (y + pedestal).clamp_min(0)
-        x = before = self.brightness(y).clamp_min(0) + pedestal
-        kept = []
-        for k in range(1, max(steps) + 1):
-            point = torch.lerp(before, x, 1 + (k - 1) / (k + 2)).clamp_min(0)
-            ratio = data / (blur(point.contiguous()) + pedestal)
-            before, x = x, point * blur.adjoint(ratio)
-            if k in steps:
-                kept.append(x)
-        return torch.cat(kept, 1)
+
+def closer(light: Tensor, y: Tensor, a: DpsArchitecture, steps: Sequence[int], pedestal: Tensor | float) -> Iterator[Tensor]:
+    """Yield what becomes of an estimate after some of the accelerated Richardson-Lucy steps towards its measurement.
+
+    Parameters
+    ----------
+    light : Tensor (N, 1, 2 Y, 2 X)
+        The estimate, nowhere negative.
+    y : Tensor (N, 1, Y, X)
+        The measurement.
+    a : DpsArchitecture
+        Names the PSF.
+    steps : sequence of int
+        After which to yield.
+    pedestal : Tensor or float
+        What is added to both sides.
+    """
+    blur = fine_blur(a)
+    x = before = light.contiguous()
+    data = (y + pedestal).clamp_min(0)
+    for k in range(1, max(steps, default=0) + 1):
+        point = torch.lerp(before, x, 1 + (k - 1) / (k + 2)).clamp_min(0)
+        ratio = data / (pooled(blur(point)) + pedestal)
+        before, x = x, point * blur.adjoint(ratio.repeat_interleave(2, -1).repeat_interleave(2, -2).contiguous())
+        if k in steps:
+            yield x
 
 
 @cache

@@ -15,14 +15,14 @@ from torch.nn import functional as f
 
 from zenhance.contract.learning import Batch, Optics
 from zenhance.errors import RecipeError
-from zenhance.nets.res_u_dbpn import ResUDbpn, enlarged, pooled
+from zenhance.nets.res_u_dbpn import ResUDbpn, pooled
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import gaussian
 from zenhance.physics.psf_base import FWHM_PER_SIGMA
-from zenhance.resolution.optics import PEDESTAL, DpsArchitecture, fine_blur, left_blur, measured_from, network_psf, zoom_between
+from zenhance.resolution.optics import PEDESTAL, DpsArchitecture, closer, left_blur, measured_from, network_psf, zoom_between
 from zenhance.solvers.regrid import Samples, regrid
 
-__all__ = ["Pairs", "make_pairs", "on_network_grid", "refined"]
+__all__ = ["Pairs", "make_pairs", "on_network_grid"]
 
 SHARED = 0.7
 """How noise is shared out between input and target: y + a n and y - n / a."""
@@ -113,33 +113,12 @@ def _measured_again(network: Module, y: Tensor, a: DpsArchitecture, draw: _Drawn
     """Bring the network's estimate closer to the measurement, and measure it again."""
     with torch.no_grad():
         steps = min(a.refined, int(float(draw.own.min()) / PHOTONS_A_STEP))
-        begun = enlarged(cast(ResUDbpn, network).inversion(y)[:, -1:])
-        known = refined(torch.lerp(begun, network(y).float(), a.trust) if a.trust else begun, y, a, steps)
+        begun = cast(ResUDbpn, network).inversion(y)[:, -1:]
+        begun = torch.lerp(begun, network(y).float(), a.trust) if a.trust else begun
+        known = next(closer(begun, y, a, (steps,), PEDESTAL), begun)
         # What is finer than this the measurement cannot tell, and a network that is its own teacher would drift there.
         known = left_blur(a)(known) if a.left_px else known
         return Pairs(_counted(measured_from(known, a), draw, generator), y, known)
-
-
-def refined(light: Tensor, y: Tensor, a: DpsArchitecture, steps: int) -> Tensor:
-    """Bring an estimate closer to its measurement by Richardson-Lucy steps through the network's own PSF.
-
-    Parameters
-    ----------
-    light : Tensor (N, 1, 2 Y, 2 X)
-        The estimate, nowhere negative.
-    y : Tensor (N, 1, Y, X)
-        The measurement.
-    a : DpsArchitecture
-        Names the PSF.
-    steps : int
-        How many.
-    """
-    blur, x = fine_blur(a), light.contiguous()
-    data = (y + PEDESTAL).clamp_min(0)
-    for _ in range(steps):
-        ratio = data / (pooled(blur(x)) + PEDESTAL)
-        x = x * blur.adjoint(ratio.repeat_interleave(2, -1).repeat_interleave(2, -2).contiguous())
-    return x.clamp_min(0)
 
 
 @cache
