@@ -3,11 +3,12 @@
 ::
 
     y ─► inversion ─► conv ─► block ─┬─────────────────────► block ─► L0 ─► up ─► H1 ─► down ─► L1 ─► up [L0, L1] ─► H2
-                                     └ pool ─► block ─┬─► block ─ up ┘                    [H1, H2, inversions] ─► conv ─► + base ─► x
+                                     └ pool ─► block ─┬─► block ─ up ┘                    [H1, H2, inversions] ─► shares, conv ─► x
                                                       └ pool ─► block ─ up ┘
 
-The inversion is fixed and physical: some steps of accelerated Richardson-Lucy with the PSF, looked at early, later and at the end. The
-network so begins with what is known without learning, and has to learn what of it to believe.
+The inversion is fixed and physical: some steps of accelerated Richardson-Lucy with the PSF, looked at early, later and at the end. For each
+pixel the network chooses how much of each it believes (shares that sum to one, from features relative to the local brightness), and adds
+what it draws itself. It so begins with what is known without learning.
 
 No convolution has a bias, activations are leaky with a slope of 0.1 (learning the slope, as PReLU does, takes a quarter of the
 training's time), pooling takes maxima, and the softplus at the end has a width that is a share of the local
@@ -133,8 +134,8 @@ class ResUDbpn(nn.Module):
     head : int
         Channels of the back-projection units.
     inversion : Module, optional
-        Maps images (B, 1, Y, X) to ``inversions`` versions of them (B, inversions, 2 Y, 2 X); the last one is the base that the network
-        adds to. Without one the base is the image, enlarged.
+        Maps images (B, 1, Y, X) to ``inversions`` versions of them (B, inversions, 2 Y, 2 X); of which the
+        network believes shares. Without one it is the image, enlarged.
     inversions : int
         How many.
     measure : callable, optional
@@ -163,6 +164,7 @@ class ResUDbpn(nn.Module):
         self.project_up, self.project_down, self.project_again = _Up(head), _Down(head), _Up(head)
         self.gather = _conv(2 * head, head, 1)
         self.out = _conv(2 * head + inversions, 1)
+        self.choose = nn.Conv2d(2 * head + inversions, inversions, 3, padding=1, padding_mode="replicate")
         with torch.no_grad():
             # So the network begins close to its base, and does not have to unlearn what it draws before it has seen anything.
             self.out.weight.mul_(FIRST_DRAWN)
@@ -193,9 +195,12 @@ class ResUDbpn(nn.Module):
         high = self.project_up(low)
         back = self.project_down(high)
         again = self.project_again(self.gather(torch.cat([low, back], 1)))
-        drawn = self.out(torch.cat([high, again, fine], 1)).float()
+        seen = torch.cat([high, again, fine], 1)
+        drawn = self.out(seen).float()
         with torch.autocast(y.device.type, enabled=False):
-            return self._lit(drawn + fine[:, -1:].float(), y.float())
+            around = enlarged(self.brightness(y.float().abs())) + TINY
+            share = torch.softmax(self.choose(seen.float() / around), 1)
+            return self._lit(drawn + (share * fine.float()).sum(1, keepdim=True), y.float())
 
     def _lit(self, drawn: Tensor, y: Tensor) -> Tensor:
         """Make it light: nowhere negative, and as much of it place by place as was measured."""
