@@ -80,6 +80,10 @@ class DpsLearner:
         """Tell that the noise must be known."""
         return True
 
+    def deconvolved(self, architecture: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return nothing: the network inverts by itself."""
+        return ()
+
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Return the loss of a batch; see the module's docstring for what is compared."""
         a = cast(DpsArchitecture, network.architecture)
