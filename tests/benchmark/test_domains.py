@@ -33,7 +33,11 @@ def made_up(**psnr_db: tuple[float, float]) -> DomainReport:
     scores = {}
     for c in contenders:
         first, second = psnr_db.get(c.name, (20.0, 20.0))
-        scores[c.name] = {"meristem": (score(first), score(first)), "filaments": (score(second), score(second))}
+        scores[c.name] = {
+            "meristem": (score(first), score(first)),
+            "filaments": (score(second), score(second)),
+            "structures": (score(first),),
+        }
     return DomainReport(contenders, domain_plans(quick=True), scores, MACHINE)
 
 
@@ -43,11 +47,20 @@ def identity_only() -> DomainReport:
     return measure_domains((rows[0], replace(rows[1], weights="nowhere_at_all")), PLANS)
 
 
-def test_rows_are_the_identity_and_two_networks_with_three_trainings() -> None:
-    assert [c.weights for c in domain_contenders()] == [
+def test_rows_are_the_identity_and_three_networks_with_three_trainings() -> None:
+    trainings = ("meristem", "filaments", "meristem_filaments")
+    found = domain_contenders()
+    assert [c.weights for c in found if c.method != "diffusion"] == [
         None,
-        *(f"{net}_{data}" for net in ("srcnn", "rdn") for data in ("meristem", "filaments", "meristem_filaments")),
+        *(f"{net}_{data}" for net in ("srcnn", "rdn") for data in trainings),
     ]
+    walks = [c for c in found if c.method == "diffusion"]
+    for data in trainings:
+        assert [c.settings for c in walks if c.weights == f"diffusion_{data}"] == [
+            *({"steps": n} for n in (1, 5, 20, 100)),
+            {"steps": 5, "agreement": 0.0},
+        ]
+    assert len({c.name for c in found}) == len(found) == 22
 
 
 def test_rmse_is_per_pixel_and_the_sum_grows_with_the_pixels(identity_only: DomainReport) -> None:
@@ -66,20 +79,23 @@ def test_missing_weights_are_shown_and_nothing_is_concluded(identity_only: Domai
     rows = {row[0]: row for row in table.rows}
     assert rows["SRCNN on meristem"][1] == "failed"
     assert any("there are no weights" in line for line in table.foot)
-    assert all(len(row) == len(table.header) == 9 for row in table.rows)
+    assert all(len(row) == len(table.header) == 11 for row in table.rows)
     assert not any("trained on them" in line for line in table.foot)
 
 
 def test_who_is_better_at_home_and_away_is_said_in_words() -> None:
     table = domains_table(made_up(rdn_meristem=(21.5, 18.0), srcnn_meristem=(20.5, 19.0)))
-    meristem, filaments = (line for line in table.foot if line.startswith("On "))
+    meristem, filaments, third = (line for line in table.foot if line.startswith("On "))
     assert "both trained on them, RDN against SRCNN +1.00 dB (better on 2 of 2 stacks)" in meristem
     assert "RDN trained on meristem against doing nothing -2.00 dB (better on 0 of 2 stacks)" in filaments
     assert "SRCNN trained on filaments against doing nothing +0.00 dB" in meristem
+    assert "diffusion, N = 5, against RDN -1.50 dB" in meristem
+    assert "RDN trained on meristem and filaments against doing nothing +0.00 dB" in third
+    assert "trained on them" not in third
 
 
 def test_narrow_it_keeps_the_rmse_of_both_domains() -> None:
-    assert domains_table(made_up()).narrow().header == ("trained", "meristem: RMSE %", "filaments: RMSE %")
+    assert domains_table(made_up()).narrow().header == ("trained", "meristem: RMSE %", "filaments: RMSE %", "structures: RMSE %")
 
 
 def test_the_command_writes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What ``zenhance benchmark quality``, ``alone``, ``domains``, ``real`` and ``models`` do and print."""
+"""What ``zenhance benchmark quality``, ``alone``, ``domains``, ``folders``, ``levels``, ``real`` and ``models`` do and print."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = [
     "run_alone_benchmark",
     "run_domains_benchmark",
+    "run_folders_benchmark",
+    "run_levels_benchmark",
     "run_models_table",
     "run_prediction_benchmark",
     "run_quality_benchmark",
@@ -157,6 +159,75 @@ def run_domains_benchmark(
     if write_docs:
         files = (*files, *_documented({"domains": table}))
     show(table, report.record(), files, json_line)
+    return files
+
+
+def run_folders_benchmark(
+    folders: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    minutes: float = 5.0,
+    json_line: bool = False,
+    device: str = "cpu",
+) -> tuple[Path, ...]:
+    """Repeat the experiment of the domains on folders of pictures; print the table and return the files written.
+
+    Parameters
+    ----------
+    folders : sequence of str or Path
+        Two folders to learn from and test on, and if wanted a third to test on.
+    out : str or Path, optional
+        Folder for the figures (JSON).
+    minutes : float
+        How long each of the nine networks learns, at most.
+    json_line, device
+        As in :func:`run_quality_benchmark`.
+    """
+    from zenhance.benchmark.folders import folders_table, measure_folders
+
+    with progress(silent=json_line) as tell:
+        report = measure_folders(folders, minutes=minutes, device=device, on_progress=tell)
+    files = _filed(out, "folders.json", report.record())
+    show(folders_table(report), report.record(), files, json_line)
+    return files
+
+
+def run_levels_benchmark(
+    out: str | Path | None = None, *, quick: bool = False, write_docs: bool = False, json_line: bool = False, device: str = "cpu"
+) -> tuple[Path, ...]:
+    """Start diffusion from many levels and from noise alone; print the tables, draw curve and way back, and return the files written.
+
+    Parameters
+    ----------
+    out : str or Path, optional
+        Folder for the figures (JSON) and the pictures.
+    quick : bool
+        Fewer starts, smaller stacks.
+    write_docs : bool
+        Put tables and pictures into the method's page.
+    json_line, device
+        As in :func:`run_quality_benchmark`.
+    """
+    from zenhance.benchmark.levels import level_plans, measure_levels, noise_table, start_picture, start_table
+    from zenhance.benchmark.way_back import way_back_picture
+
+    with progress(silent=json_line) as tell:
+        report = measure_levels(quick=quick, device=device, on_progress=tell)
+    tables = {"start": start_table(report), "noise": noise_table(report)}
+    pictures = {"diffusion_start.png": start_picture(report)}
+    pictures["diffusion_way_back.png"] = way_back_picture(level_plans(quick=quick)[0].make(), device=device)
+    files = _filed(out, "levels.json", report.record())
+    folders = [] if out is None else [Path(out)]
+    if write_docs:
+        page = DOCS_PAGE.parent / "methods" / "diffusion.md"
+        files = (*files, *(write_between_markers(page, mark, table.markdown()) for mark, table in tables.items()))
+        folders.append(DOCS_PAGE.parent / "images")
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            picture.save(folder / name, optimize=True)
+            files = (*files, folder / name)
+    show(tuple(tables.values()), report.record(), files, json_line)
     return files
 
 

@@ -45,6 +45,19 @@ QUICK_STACKS = ("default", "dim")
 DOMAIN_MERISTEM_SEED, DOMAIN_FILAMENTS_SEED = 120, 140
 DOMAIN_MERISTEM_MICROSCOPES: tuple[dict[str, Any], ...] = ({}, {"photons": 25.0}, {"photons": 150.0}, {"attenuation_um": 6.0})
 DOMAIN_FILAMENTS_MICROSCOPES: tuple[dict[str, Any], ...] = ({"preset": "filaments_set1"}, {"preset": "filaments_set2"})
+# A third domain that nothing is trained on: other structures, a blur and a noise between those of the first two.
+DOMAIN_STRUCTURES_SEED = 160
+DOMAIN_STRUCTURES_KINDS = ("membranes", "dots", "rings", "areas")
+_THIN: dict[str, Any] = {
+    "sigma_shallow_um": (0.5, 0.16, 0.16),
+    "sigma_deep_um": (0.5, 0.16, 0.16),
+    "haze_deep": 0.0,
+    "attenuation_um": 1e6,
+    "depth_steps": 2,
+    "background_photons": 1.0,
+}
+DOMAIN_STRUCTURES_MICROSCOPES: tuple[dict[str, Any], ...] = ({**_THIN, "photons": 600.0, "gain": 2.0}, {**_THIN, "photons": 80.0})
+STRUCTURES_VOXEL_UM = (0.2, 0.08, 0.08)
 FILAMENTS_VOXEL_UM = (0.1, 0.025, 0.025)
 FILAMENTS_SHAPE_PX = (1, 256, 256)
 
@@ -59,6 +72,7 @@ class Plan:
     shape_px: Shape
     voxel_size_um: Triple
     microscope: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def make(self) -> Scene:
         """Simulate it."""
@@ -67,6 +81,7 @@ class Plan:
             seed=self.seed,
             shape_px=self.shape_px,
             voxel_size_um=self.voxel_size_um,
+            settings=self.settings,
             microscope=as_microscope(self.microscope),
         )
         scope = seen.microscope
@@ -194,7 +209,17 @@ def domain_plans(*, quick: bool = False) -> dict[str, tuple[Plan, ...]]:
             Plan(f"filaments {n}", "filaments", DOMAIN_FILAMENTS_SEED + n, FILAMENTS_SHAPE_PX, FILAMENTS_VOXEL_UM, m)
             for n, m in enumerate(filaments)
         ),
+        "structures": _structures(quick),
     }
+
+
+def _structures(quick: bool) -> tuple[Plan, ...]:
+    """Return every kind, seen by each of the microscopes."""
+    rows = [(kind, seen) for kind in DOMAIN_STRUCTURES_KINDS for seen in DOMAIN_STRUCTURES_MICROSCOPES]
+    return tuple(
+        Plan(f"structures {n}", "structures", DOMAIN_STRUCTURES_SEED + n, FILAMENTS_SHAPE_PX, STRUCTURES_VOXEL_UM, seen, {"kind": kind})
+        for n, (kind, seen) in enumerate(rows[:2] if quick else rows)
+    )
 
 
 def _all_plans() -> Iterator[Plan]:

@@ -17,7 +17,7 @@ __all__ = ["benchmark", "sample", "simulate"]
 
 MAX_COUNT = 10_000
 MICROSCOPE = "microscope."
-BENCHMARKS = ("speed", "sample", "quality", "alone", "prediction", "domains", "real", "models")
+BENCHMARKS = ("speed", "sample", "quality", "alone", "prediction", "domains", "folders", "levels", "real", "models")
 
 
 def nearest(kind: str, name: str, known: Sequence[str]) -> MethodError:
@@ -112,22 +112,25 @@ def benchmark(
     methods: Annotated[
         str, text_option("NAME,NAME", "Only these methods or rows of the quality table, beside the measurement; default all.")
     ] = "",
-    quick: Annotated[bool, typer.Option("--quick", help="Quality and domains on fewer and smaller stacks; default off.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Quality, domains and levels on fewer, smaller stacks; default off.")] = False,
     real: Annotated[
         Path | None, text_option("PATH", "Real z-stack, or folder of them, measured without a truth too; default none.")
     ] = None,
+    folders: Annotated[
+        str, text_option("DIR,DIR,DIR", "Two folders of pictures to learn from, and a third to test on; for folders; default none.")
+    ] = "",
     device: Annotated[str, text_option("auto|cpu|cuda|mps", "Where to compute, except for speed; default cpu.")] = "cpu",
     iterations: Annotated[str, text_option("N", "Iterations of the speed test; default 10.")] = "10",
     repeats: Annotated[str, text_option("N", "Repeats of the speed test; default 5.")] = "5",
     minutes: Annotated[
-        str, text_option("N", "How long methods learn from the stack itself; default 10 for alone, and not at all for real.")
+        str, text_option("N", "How long methods learn; default 10 for alone, 5 for folders, and not at all for real.")
     ] = "",
     write_docs: Annotated[
         bool, typer.Option("--write-docs", help="Put the tables into the docs folder of a checkout; default off.")
     ] = False,
     json_line: Json = False,
 ) -> None:
-    """Measure speed, or quality: on the bundled sample, on unseen stacks, after learning from one, across domains, or on real stacks."""
+    """Measure speed, or quality: on the sample, on unseen stacks, after learning from one, across domains, on pictures or real stacks."""
     from zenhance.benchmark import command, judging
     from zenhance.cli.parsing import parse_minutes, parse_whole
     from zenhance.tiling.device import choose_device
@@ -161,5 +164,10 @@ def benchmark(
         judging.run_prediction_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line)
     elif which == "domains":
         judging.run_domains_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "folders":
+        places = [word for word in folders.split(",") if word]
+        judging.run_folders_benchmark(places, out, minutes=budget or 5.0, json_line=json_line, device=name)
+    elif which == "levels":
+        judging.run_levels_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
     elif real is not None:
         judging.run_real_benchmark(real, out, minutes=budget, write_docs=write_docs, json_line=json_line, device=name)

@@ -32,7 +32,7 @@ __all__ = ["DiffusionSettings", "ReverseRestorer", "level_of", "prepare_reverse"
 
 Triple = tuple[int, int, int]
 # Planes are given to the network up to this many pixels at once: small enough for a look at Cancel many times a step.
-_PIXELS_AT_ONCE = 2**19
+_PIXELS_AT_ONCE = 2**17
 # Of the step towards the measurement, as for sequences: the largest shift below the background, and the light that every voxel keeps.
 _MOST_PEDESTAL = 30.0
 _LEAST_LIGHT = 1e-3
