@@ -18,17 +18,19 @@ from zenhance.contract import registry
 from zenhance.contract.card import Card
 from zenhance.contract.checkpoint import dump_checkpoint
 from zenhance.contract.learning import Batch
+from zenhance.contract.spec import MethodContext, VolumeStatistics
 from zenhance.enhance import EnhanceRequest, enhance, enhance_steps
 from zenhance.errors import CheckpointError, MethodError, RunCancelled
-from zenhance.methods.divblurring import METHOD
+from zenhance.methods.divblurring import METHOD, MOST_STEPS
 from zenhance.nets.divblurring import FlatVae, LadderVae
+from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf, gaussian
 from zenhance.solvers.deconvolved import deconvolved_reach_px
 from zenhance.stack import Stack
 from zenhance.training.data import of_stacks, with_optics
 from zenhance.training.patches import PatchSampler
 from zenhance.variational.learning import VaeArchitecture, VaeLearner
-from zenhance.variational.running import halo_px
+from zenhance.variational.running import halo_px, steps_for
 
 LEARNER = VaeLearner()
 SIZE_UM = (0.5, 0.2, 0.2)
@@ -137,7 +139,7 @@ def images(result: Any) -> dict[str, np.ndarray]:
     ("kind", "settings", "width"),
     [
         ("ladder", {}, 312),
-        ("ladder", {"spread": 1.5, "agreement": 0.0}, 312),
+        ("ladder", {"spread": 1.5, "agreement": 0}, 312),
         ("ladder", {"turned": True}, 312),
         ("flat", {}, 140),
         ("flat", {"turned": True}, 140),
@@ -161,7 +163,7 @@ def test_tiles_and_whole_agree_in_all_outputs(models: dict[str, str], kind: str,
 
 def test_tiles_along_z_and_y_agree_too(models: dict[str, str]) -> None:
     image = stack((14, 150, 24))
-    a, b = (images(run(image, models["flat"], tile_px=tile, agreement=0.0, **OUTPUTS)) for tile in (None, (3, 56, 24)))
+    a, b = (images(run(image, models["flat"], tile_px=tile, agreement=0, **OUTPUTS)) for tile in (None, (3, 56, 24)))
     for name in a:
         assert np.abs(a[name] - b[name]).max() <= 1e-5 * np.ptp(a["enhanced"]), name
 
@@ -195,7 +197,7 @@ def test_more_samples_leave_the_first_ones_as_they_are_and_calm_the_mean(models:
 @pytest.mark.parametrize("kind", ["ladder", "flat"])
 def test_twice_the_spread_doubles_the_deviations(models: dict[str, str], kind: str) -> None:
     usual, wide = (
-        images(run(stack(), models[kind], samples=6, keep_samples=6, uncertainty=True, agreement=0.0, spread=spread)) for spread in (1, 2)
+        images(run(stack(), models[kind], samples=6, keep_samples=6, uncertainty=True, agreement=0, spread=spread)) for spread in (1, 2)
     )
     # Where light would be negative it is cut off at the background, in the ladder.
     background = wide["samples"].min()
@@ -290,15 +292,22 @@ def test_the_mean_is_nearer_the_truth_than_the_measurement_and_than_a_sample(mod
 
 def test_agreement_brings_samples_towards_the_measurement(models: dict[str, str]) -> None:
     image = stack()
-    plain = run(image, models["ladder"], agreement=0.0).stack.data
-    away, near = (np.abs(run(image, models["ladder"], agreement=s).stack.data - plain).mean() for s in (1.0, 0.1))
-    assert away > 2 * near > 0
+    plain = run(image, models["ladder"], agreement=0).stack.data
+    away, near = (np.abs(run(image, models["ladder"], agreement=s).stack.data - plain).mean() for s in (6, 1))
+    assert away > 1.3 * near > 0
+
+
+@pytest.mark.parametrize(("photons", "steps"), [(5, 1), (60, 2), (240, 4), (800, 6), (1e6, 8)])
+def test_brighter_stacks_take_more_steps_back(photons: float, steps: int) -> None:
+    known = VolumeStatistics(0.0, 2 * photons, 1.0, 1.0, 0.0, 10 + 2.0 * photons, 10.0)
+    context = MethodContext(None, (4, 8, 8), SIZE_UM, known, lambda _: np.zeros((4, 8, 8), np.float32), noise=PoissonGauss(2.0, 10.0, 1.0))
+    assert steps_for(context) == steps
 
 
 def test_the_papers_preset_gives_what_the_network_drew_and_may_be_negative(models: dict[str, str]) -> None:
     image = stack()
-    paper = run(image, models["flat"], preset="paper", agreement=1.0)
-    assert np.array_equal(paper.stack.data, run(image, models["flat"], agreement=0.0).stack.data)
+    paper = run(image, models["flat"], preset="paper", agreement=3)
+    assert np.array_equal(paper.stack.data, run(image, models["flat"], agreement=0, spread=1.0).stack.data)
     assert not np.array_equal(paper.stack.data, run(image, models["flat"]).stack.data)
     parameters = METHOD.spec.parameters
     assert METHOD.spec.weights(parameters(preset="paper")) == "divblurring_paper"
@@ -378,9 +387,9 @@ def test_cancel_is_answered_between_two_draws(models: dict[str, str], kind: str)
 def test_what_is_planned_is_never_less_than_what_is_needed(psf: Psf, shape: tuple[int, int, int]) -> None:
     planned = METHOD.plan_halo_px(METHOD.spec.parameters(), psf, SIZE_UM, shape)
     for change in ({"kind": "flat"}, {"blocks": 2}, {"window": 9}, {"blocks": 2, "window": 9, "deconvolved": [20, 100]}):
-        for agrees in (False, True):
-            needed = halo_px(VaeArchitecture(**change), psf, SIZE_UM, shape, with_agreement=agrees)
+        for steps in (0, MOST_STEPS):
+            needed = halo_px(VaeArchitecture(**change), psf, SIZE_UM, shape, steps)
             assert all(p >= n for p, n in zip(planned, needed, strict=True)), change
     assert planned[0] <= shape[0]
-    plain, more = (halo_px(VaeArchitecture(deconvolved=n), psf, SIZE_UM, shape, with_agreement=False) for n in ((), (4, 9)))
+    plain, more = (halo_px(VaeArchitecture(deconvolved=n), psf, SIZE_UM, shape, 0) for n in ((), (4, 9)))
     assert tuple(m - p for m, p in zip(more, plain, strict=True))[1:] == deconvolved_reach_px(psf, SIZE_UM, (4, 9), shape[0])[1:]

@@ -71,3 +71,26 @@ def test_a_part_is_treated_as_in_the_whole() -> None:
     part = agreed(estimate[:, :, cut - halo :].contiguous(), measured[:, :, cut - halo :].contiguous(), blur, 90.0, LEAST, 0.75)
     assert cut - halo > 0
     assert float((part[:, :, halo:] - whole[:, :, cut:]).abs().max()) <= 1e-5 * float(whole.max() - whole.min())
+
+
+def test_with_a_known_background_dark_stays_dark_and_what_agrees_stays() -> None:
+    truth, measured, blur = scene()
+    background = float(truth.min())
+    dark = torch.full_like(truth, background)
+    kept = agreed(dark, measured, blur, background - 10.0, LEAST, 1.0, background)
+    assert float((kept - background).abs().max()) == 0
+    exact = blur(truth - background) + background
+    same = agreed(truth.clone(), exact, blur, background - 10.0, LEAST, 1.0, background)
+    assert float((same - truth).abs().max()) < 1e-2
+
+
+def test_with_a_known_background_steps_bring_the_fit_closer() -> None:
+    truth, measured, blur = scene()
+    background = float(truth.min())
+    estimate = (truth - background) * 0.6 + background
+    fits = [misfit(estimate, measured, blur)]
+    for _ in range(3):
+        estimate = agreed(estimate, measured, blur, background - 10.0, LEAST, 1.0, background)
+        fits.append(misfit(estimate, measured, blur))
+    assert fits == sorted(fits, reverse=True)
+    assert fits[-1] < 0.5 * fits[0]

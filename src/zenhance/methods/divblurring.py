@@ -18,6 +18,7 @@ __all__ = ["METHOD", "WEIGHTS", "Divblurring", "DivblurringParameters"]
 MOST_REACH_PX = 96
 MOST_ITERATIONS = 100
 MOST_WINDOW = 9
+MOST_STEPS = 10
 
 WEIGHTS = {"divblurring": "divblurring_stack", "paper": "divblurring_paper"}
 """The weights that ship with each preset."""
@@ -44,18 +45,18 @@ class DivblurringParameters(MethodParameters):
         description="also give so many of the samples themselves, as one layer with a slider",
         json_schema_extra={"unit": ""},
     )
-    agreement: float = Field(
-        0.5,
-        ge=0.0,
-        le=1.0,
-        description="how far each sample is brought back to what was measured, as the PSF predicts it; 0 is what the network drew",
-        json_schema_extra={"unit": ""},
+    agreement: int | None = Field(
+        None,
+        ge=0,
+        le=MOST_STEPS,
+        description="steps in which each sample is brought back to what was measured; empty: 1 to 8 by the photons of the brightest voxels",
+        json_schema_extra={"unit": "", "start": 2},
     )
     spread: float = Field(
-        1.0,
+        1.15,
         gt=0.0,
         le=10.0,
-        description="how many times samples are moved away from their centre, where a calibration asks for it",
+        description="how many times samples are moved away from their centre; what simulated stacks asked for",
         json_schema_extra={"unit": "", "advanced": True},
     )
     turned: bool = Field(
@@ -120,10 +121,11 @@ class Divblurring:
         z, y, x = psf.radius_px(voxel_size_um)
         z = z if shape_px[0] > 1 else 0
         more = iteration_reach_px((z, y, x), MOST_ITERATIONS, accelerated=True)
+        back = iteration_reach_px((z, y, x), MOST_STEPS, accelerated=False)
         return (
-            min(MOST_WINDOW // 2 + more[0] + 2 * z, shape_px[0]),
-            MOST_REACH_PX + more[1] + 2 * y,
-            MOST_REACH_PX + more[2] + 2 * x,
+            min(MOST_WINDOW // 2 + more[0] + back[0], shape_px[0]),
+            MOST_REACH_PX + more[1] + back[1],
+            MOST_REACH_PX + more[2] + back[2],
         )
 
     def learner(self) -> VaeLearner:
@@ -142,9 +144,9 @@ class Divblurring:
             p.samples,
             min(p.keep_samples, p.samples),
             p.uncertainty,
-            p.spread,
+            p.spread if p.preset != "paper" else 1.0,
             p.turned,
-            p.agreement if p.preset != "paper" else 0.0,
+            p.agreement if p.preset != "paper" else 0,
             p.scale,
         )
         prepared = yield from prepare_posterior(self.spec.name, wanted, context)

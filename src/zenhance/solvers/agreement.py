@@ -23,7 +23,9 @@ _LARGEST_RATIO = 10.0
 """Bounds the correction where hardly any light was expected."""
 
 
-def agreed(estimate: torch.Tensor, measured: torch.Tensor, blur: Blur, shift: float, least: float, strength: float) -> torch.Tensor:
+def agreed(
+    estimate: torch.Tensor, measured: torch.Tensor, blur: Blur, shift: float, least: float, strength: float, background: float | None = None
+) -> torch.Tensor:
     """Take one damped Richardson-Lucy step from an estimate towards the measurement.
 
     .. math:: x' = x \\left( A^T \\min\\left(\\frac{y}{A x}, 10\\right) \\right)^s
@@ -44,11 +46,20 @@ def agreed(estimate: torch.Tensor, measured: torch.Tensor, blur: Blur, shift: fl
     strength : float
         s: 0 changes nothing, 1 is the whole step (Richardson, J. Opt. Soc. Am. 62:55, 1972; Lucy, Astron. J. 79:745, 1974).
 
+    background : float, optional
+        Grey value of the background, where it is known well: x is then only what lies above it, so that dark stays dark, and the
+        expected measurement is A x and the background.
+
     Returns
     -------
     Tensor
         x' in grey values.
     """
+    if background is not None:
+        light = (estimate - background).clamp_min_(0.0)
+        expected = blur(light).add_(background - shift).clamp_min_(max(least, _TINY))
+        ratio = (measured - shift).clamp_min_(0.0).div_(expected).clamp_max_(_LARGEST_RATIO)
+        return light.mul_(blur.adjoint(ratio).clamp_min_(_TINY).pow_(strength)).add_(background)
     light = (estimate - shift).clamp_min_(least)
     ratio = (measured - shift).clamp_min_(0.0).div_(blur(light).clamp_min_(_TINY)).clamp_max_(_LARGEST_RATIO)
     step = blur.adjoint(ratio).clamp_min_(_TINY).pow_(strength)
@@ -64,12 +75,13 @@ class Agreement:
     shift: float
     least: float
     strength: float
+    background: float | None = None
 
     def __call__(self, estimate: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
         """Return the tile (Z, Y, X) after the step, in grey values."""
         shape = (measured.shape[0], measured.shape[1], measured.shape[2])
         blur = Blur.from_psf(cast(PsfKernels, self.psf), self.voxel_size_um, shape, str(measured.device))
-        return agreed(estimate, measured, blur, self.shift, self.least, self.strength)
+        return agreed(estimate, measured, blur, self.shift, self.least, self.strength, self.background)
 
     @property
     def radius_px(self) -> Triple:
@@ -78,8 +90,18 @@ class Agreement:
         return (2 * z, 2 * y, 2 * x)
 
 
-def agreement_of(context: MethodContext, strength: float) -> Agreement | None:
-    """Return the step for a volume, with numbers of the whole of it; None where it is not wanted, or PSF or noise are not known."""
+def agreement_of(context: MethodContext, strength: float, *, dark_stays_dark: bool = False) -> Agreement | None:
+    """Return the step for a volume, with numbers of the whole of it; None where it is not wanted, or PSF or noise are not known.
+
+    Parameters
+    ----------
+    context : MethodContext
+        The volume.
+    strength : float
+        Of the step.
+    dark_stays_dark : bool
+        Take the background as known, so that what has no light gets none.
+    """
     if not strength or context.psf is None or context.noise is None:
         return None
     noise, known = context.noise, context.statistics
@@ -87,4 +109,5 @@ def agreement_of(context: MethodContext, strength: float) -> Agreement | None:
     # Where read noise outweighs all light by far, an even larger shift changes nothing but the rounding.
     shift = max(camera.shift, known.background - MOST_PEDESTAL * max(known.span, 1e-6))
     least = LEAST_LIGHT * max(known.mean - shift, 1e-6)
-    return Agreement(context.psf, context.voxel_size_um, shift, least, strength)
+    background = known.background if dark_stays_dark else None
+    return Agreement(context.psf, context.voxel_size_um, shift, least, strength, background)
