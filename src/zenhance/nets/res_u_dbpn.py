@@ -42,6 +42,10 @@ LARGEST_FLUX_CHANGE = 2.0
 TINY = 1e-6
 FIRST_DRAWN = 0.05
 """Share of the usual size that the last weights begin with."""
+FIRST_RULE = (6.0, -11.0)
+"""Slope and offset of what the last estimate's share begins with, by brightness relative to the surroundings."""
+DECIDED = 4.0
+"""Factor on what the shares are decided by, so that little learning is enough to decide."""
 SLOPE = 0.1
 """Of the activations, below 0."""
 
@@ -168,6 +172,12 @@ class ResUDbpn(nn.Module):
         with torch.no_grad():
             # So the network begins close to its base, and does not have to unlearn what it draws before it has seen anything.
             self.out.weight.mul_(FIRST_DRAWN)
+            if inversions > 1 and self.choose.bias is not None:
+                # The first estimate, which is even, tells where there is more light than around: there the last one, which is sharp, is
+                # believed, elsewhere the first. Learning goes on from this rule.
+                self.choose.weight.mul_(FIRST_DRAWN)
+                self.choose.weight[-1, 2 * head, 1, 1] += FIRST_RULE[0] / DECIDED
+                self.choose.bias.fill_(FIRST_RULE[1] / DECIDED)[0] = 0.0
         self.brightness, self.flux = Smooth(SMOOTH_PX), Smooth(FLUX_PX)
 
     def trunk(self, seen: Tensor) -> Tensor:
@@ -199,7 +209,7 @@ class ResUDbpn(nn.Module):
         drawn = self.out(seen).float()
         with torch.autocast(y.device.type, enabled=False):
             around = enlarged(self.brightness(y.float().abs())) + TINY
-            share = torch.softmax(self.choose(seen.float() / around), 1)
+            share = torch.softmax(DECIDED * self.choose(seen.float() / around), 1)
             return self._lit(drawn + (share * fine.float()).sum(1, keepdim=True), y.float())
 
     def _lit(self, drawn: Tensor, y: Tensor) -> Tensor:

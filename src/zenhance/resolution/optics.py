@@ -35,6 +35,8 @@ PEDESTAL = 0.03
 """Light that is added to both sides of a step, as a share of the range, so that dark noise is not divided by."""
 INVERSION_REACH_PX = 58
 """Pixels further away change its estimates by less than 1e-5 of the range; and the reach of the PSF by which light is kept."""
+INVERSION_WIDTHS = 3.0
+"""So many widths of the PSF on either side are used by the inversion."""
 FLAT_SHARE = 0.05
 """Gradient that counts as none in total variation, as a share of the local brightness."""
 TINY = 1e-6
@@ -130,15 +132,28 @@ class Inversion(Module):
         """Map images (B, 1, Y, X) to estimates (B, number, 2 Y, 2 X)."""
         with torch.no_grad(), torch.autocast(y.device.type, enabled=False):
             image = y.detach().float()
-            pedestal = PEDESTAL * self.brightness(image.abs()) + TINY
-            begun = enlarged(self.brightness(image).clamp_min(0) + pedestal)
             a = cast(DpsArchitecture, self.architecture)
+            begun, pedestal = self.begin(image)
             found = list(closer(begun, image, a, a.inversion, pedestal))
             if a.variation:
                 found[:0] = closer(
                     begun, image, a, a.inversion[-2:][:1], pedestal, FLAT_SHARE * enlarged(self.brightness(image.abs()) + TINY)
                 )
             return torch.cat(found, 1)
+
+    def begin(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first estimate of an image, smooth, and the pedestal."""
+        pedestal = PEDESTAL * self.brightness(image.abs()) + TINY
+        return enlarged(self.brightness(image).clamp_min(0) + pedestal), pedestal
+
+
+@cache
+def _inner_blur(a: DpsArchitecture) -> Blur:
+    """The middle of the PSF on the fine grid: its peak and first rings, which are what can be inverted."""
+    kernel = network_psf(a).kernel((1.0, 0.5, 0.5), 2)[0]
+    middle, reach = kernel.shape[0] // 2, round(2 * INVERSION_WIDTHS * a.fwhm_px)
+    part = slice(max(0, middle - reach), middle + reach + 1)
+    return Blur.from_kernel(kernel[part, part])
 
 
 def curvature(x: Tensor, flat: Tensor) -> Tensor:
@@ -175,7 +190,7 @@ def closer(
         Gradient (N, 1, 2 Y, 2 X) that counts as none: then each step also evens the estimate out, by total variation with the
         architecture's ``variation`` as weight.
     """
-    blur = fine_blur(a)
+    blur = _inner_blur(a)
     x = before = light.contiguous()
     data = (y + pedestal).clamp_min(0)
     for k in range(1, max(steps, default=0) + 1):

@@ -19,7 +19,7 @@ from zenhance.nets.res_u_dbpn import ResUDbpn, pooled
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import gaussian
 from zenhance.physics.psf_base import FWHM_PER_SIGMA
-from zenhance.resolution.optics import PEDESTAL, DpsArchitecture, closer, left_blur, measured_from, network_psf, zoom_between
+from zenhance.resolution.optics import PEDESTAL, DpsArchitecture, Inversion, closer, left_blur, measured_from, network_psf, zoom_between
 from zenhance.solvers.regrid import Samples, regrid
 
 __all__ = ["Pairs", "make_pairs", "on_network_grid"]
@@ -113,9 +113,12 @@ def _measured_again(network: Module, y: Tensor, a: DpsArchitecture, draw: _Drawn
     """Bring the network's estimate closer to the measurement, and measure it again."""
     with torch.no_grad():
         steps = min(a.refined, int(float(draw.own.min()) / PHOTONS_A_STEP))
-        begun = cast(ResUDbpn, network).inversion(y)[:, -1:]
-        begun = torch.lerp(begun, network(y).float(), a.trust) if a.trust else begun
-        known = next(closer(begun, y, a, (steps,), PEDESTAL), begun)
+        own = network(y).float() if a.trust else None
+        with torch.autocast(y.device.type, enabled=False):
+            begun, pedestal = cast(Inversion, cast(ResUDbpn, network).inversion).begin(y)
+            known = next(closer(begun, y, a, (a.inversion[-1],), pedestal))
+            known = known if own is None else torch.lerp(known, own, a.trust)
+            known = next(closer(known, y, a, (steps,), PEDESTAL), known)
         # What is finer than this the measurement cannot tell, and a network that is its own teacher would drift there.
         known = left_blur(a)(known) if a.left_px else known
         return Pairs(_counted(measured_from(known, a), draw, generator), y, known)
