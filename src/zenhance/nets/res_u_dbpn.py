@@ -3,16 +3,15 @@
 ::
 
     y ─► inversion ─► conv ─► block ─┬─────────────────────► block ─► L0 ─► up ─► H1 ─► down ─► L1 ─► up [L0, L1] ─► H2
-                                     └ pool ─► block ─┬─► block ─ up ┘                    [H1, H2, inversions] ─► shares, conv ─► x
+                                     └ pool ─► block ─┬─► block ─ up ┘                    [H1, H2, inversions] ─► conv ─► + believed ─► x
                                                       └ pool ─► block ─ up ┘
 
-The inversion is fixed and physical: some steps of accelerated Richardson-Lucy with the PSF, looked at early, later and at the end. For each
-pixel the network chooses how much of each it believes (shares that sum to one, from features relative to the local brightness), and adds
-what it draws itself. It so begins with what is known without learning.
+The inversion is fixed and physical: accelerated Richardson-Lucy with the PSF, looked at after some of its steps, and once evened out by total
+variation. What is believed of it is fixed too: where the even estimate stands out from its surroundings, as lines and dots do, the sharpest
+one, elsewhere the even one. The network draws what is to be added to that; it so begins with what is known without learning.
 
 No convolution has a bias, activations are leaky with a slope of 0.1 (learning the slope, as PReLU does, takes a quarter of the
-training's time), pooling takes maxima, and the softplus at the end has a width that is a share of the local
-brightness: k times the input gives k times the output, at every intensity. Nothing looks further than :func:`reach_px`, and nothing is
+training's time), pooling takes maxima, and the softplus at the end has a width that is a share of the local brightness: k times the input gives k times the output, at every intensity. Nothing looks further than :func:`reach_px`, and nothing is
 normalised over the image.
 
 Sources: Haris, Shakhnarovich & Ukita, CVPR (2018), for the back-projection units; Zhang, Liu & Wang, IEEE GRSL 15:749 (2018), for residual
@@ -42,10 +41,8 @@ LARGEST_FLUX_CHANGE = 2.0
 TINY = 1e-6
 FIRST_DRAWN = 0.05
 """Share of the usual size that the last weights begin with."""
-FIRST_RULE = (6.0, -11.0)
-"""Slope and offset of what the last estimate's share begins with, by brightness relative to the surroundings."""
-DECIDED = 4.0
-"""Factor on what the shares are decided by, so that little learning is enough to decide."""
+STANDS_OUT = (6.0, 1.85)
+"""Of what is believed: how fast, and from how many times the brightness around, the sharp estimate takes over from the even one."""
 SLOPE = 0.1
 """Of the activations, below 0."""
 
@@ -138,8 +135,8 @@ class ResUDbpn(nn.Module):
     head : int
         Channels of the back-projection units.
     inversion : Module, optional
-        Maps images (B, 1, Y, X) to ``inversions`` versions of them (B, inversions, 2 Y, 2 X); of which the
-        network believes shares. Without one it is the image, enlarged.
+        Maps images (B, 1, Y, X) to ``inversions`` versions of them (B, inversions, 2 Y, 2 X); the first even,
+        the last sharp. Without one it is the image, enlarged.
     inversions : int
         How many.
     measure : callable, optional
@@ -168,16 +165,9 @@ class ResUDbpn(nn.Module):
         self.project_up, self.project_down, self.project_again = _Up(head), _Down(head), _Up(head)
         self.gather = _conv(2 * head, head, 1)
         self.out = _conv(2 * head + inversions, 1)
-        self.choose = nn.Conv2d(2 * head + inversions, inversions, 3, padding=1, padding_mode="replicate")
         with torch.no_grad():
             # So the network begins close to its base, and does not have to unlearn what it draws before it has seen anything.
             self.out.weight.mul_(FIRST_DRAWN)
-            if inversions > 1 and self.choose.bias is not None:
-                # The first estimate, which is even, tells where there is more light than around: there the last one, which is sharp, is
-                # believed, elsewhere the first. Learning goes on from this rule.
-                self.choose.weight.mul_(FIRST_DRAWN)
-                self.choose.weight[-1, 2 * head, 1, 1] += FIRST_RULE[0] / DECIDED
-                self.choose.bias.fill_(FIRST_RULE[1] / DECIDED)[0] = 0.0
         self.brightness, self.flux = Smooth(SMOOTH_PX), Smooth(FLUX_PX)
 
     def trunk(self, seen: Tensor) -> Tensor:
@@ -205,12 +195,17 @@ class ResUDbpn(nn.Module):
         high = self.project_up(low)
         back = self.project_down(high)
         again = self.project_again(self.gather(torch.cat([low, back], 1)))
-        seen = torch.cat([high, again, fine], 1)
-        drawn = self.out(seen).float()
+        drawn = self.out(torch.cat([high, again, fine], 1)).float()
         with torch.autocast(y.device.type, enabled=False):
             around = enlarged(self.brightness(y.float().abs())) + TINY
-            share = torch.softmax(DECIDED * self.choose(seen.float() / around), 1)
-            return self._lit(drawn + (share * fine.float()).sum(1, keepdim=True), y.float())
+            believed = self._believed(fine.float(), around)
+            return self._lit(drawn + believed, y.float())
+
+    def _believed(self, fine: Tensor, around: Tensor) -> Tensor:
+        """Return the even estimate, and the sharp one where the even one shows more light than there is around."""
+        even, sharp = fine[:, :1], fine[:, -1:]
+        share = torch.sigmoid(STANDS_OUT[0] * (even / around - STANDS_OUT[1]))
+        return torch.lerp(even, sharp, share)
 
     def _lit(self, drawn: Tensor, y: Tensor) -> Tensor:
         """Make it light: nowhere negative, and as much of it place by place as was measured."""
