@@ -6,13 +6,13 @@
                                      └ pool ─► block ─┬─► block ─ up ┘                    [H1, H2, inversions] ─► conv ─► + believed ─► x
                                                       └ pool ─► block ─ up ┘
 
-The inversion is fixed and physical: accelerated Richardson-Lucy with the PSF, looked at after some of its steps, and once evened out by total
-variation. What is believed of it is fixed too: where the even estimate stands out from its surroundings, as lines and dots do, the sharpest
-one, elsewhere the even one. The network draws what is to be added to that; it so begins with what is known without learning.
+The inversion is fixed and physical: accelerated Richardson-Lucy with the PSF, looked at after some of its steps, and once evened out by
+total variation. What is believed of it is fixed too: where the even estimate stands out from its surroundings, as lines and dots do, the
+sharpest one, elsewhere the even one. The network draws what is to be added to that; it so begins with what is known without learning.
 
 No convolution has a bias, activations are leaky with a slope of 0.1 (learning the slope, as PReLU does, takes a quarter of the
-training's time), pooling takes maxima, and the softplus at the end has a width that is a share of the local brightness: k times the input gives k times the output, at every intensity. Nothing looks further than :func:`reach_px`, and nothing is
-normalised over the image.
+training's time), pooling takes maxima, and the softplus at the end has a width that is a share of the local brightness: k times the input
+gives k times the output, at every intensity. Nothing looks further than :func:`reach_px`, and nothing is normalised over the image.
 
 Sources: Haris, Shakhnarovich & Ukita, CVPR (2018), for the back-projection units; Zhang, Liu & Wang, IEEE GRSL 15:749 (2018), for residual
 blocks in a U-Net; Mohan et al., ICLR (2020), for networks without biases; the name and the combination: Ye et al., Intelligent
