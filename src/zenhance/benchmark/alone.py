@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
-from zenhance.benchmark.contenders import IDENTITY, Contender, list_contenders
+from zenhance.benchmark.contenders import IDENTITY, Contender, list_contenders, select
 from zenhance.benchmark.quality import QualityReport, Tell, measure_quality
 from zenhance.benchmark.scenes import Plan, quality_plans
 from zenhance.contract import registry
@@ -69,13 +69,17 @@ def own_folder() -> Iterator[None]:
                 os.environ[WEIGHTS_FOLDER] = before
 
 
-def measure_alone(minutes: float = 10.0, *, quick: bool = False, device: str = "cpu", on_progress: Tell | None = None) -> QualityReport:
+def measure_alone(
+    minutes: float = 10.0, *, methods: Sequence[str] = (), quick: bool = False, device: str = "cpu", on_progress: Tell | None = None
+) -> QualityReport:
     """Let every method that can learn from a stack do so, and judge all rows.
 
     Parameters
     ----------
     minutes : float
         How long each learns.
+    methods : sequence of str
+        Only these rows or methods, beside the measurement.
     quick : bool
         A smaller stack.
     device : str
@@ -83,5 +87,6 @@ def measure_alone(minutes: float = 10.0, *, quick: bool = False, device: str = "
     on_progress : callable, optional
         Called with a title and the fraction done.
     """
+    rows = alone_contenders(minutes)
     with own_folder():
-        return measure_quality(alone_contenders(minutes), alone_plans(quick=quick), device=device, on_progress=on_progress)
+        return measure_quality(select(rows, methods) if methods else rows, alone_plans(quick=quick), device=device, on_progress=on_progress)

@@ -59,6 +59,7 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("rl_tv", "RL 3-D, TV, stop rule", DECONVOLUTION, {"tv_weight": TV_WEIGHT}),
     Candidate("srcnn", "SRCNN", "srcnn", by_default=False),
     Candidate("rdn", "RDN", "rdn"),
+    Candidate("divblurring", "DivBlurring, 20 samples", "divblurring"),
     Candidate("dqlr_drawn", "DQLR, without agreement", "dqlr", {"agreement": 0.0}, by_default=False),
     Candidate("dqlr", "DQLR", "dqlr"),
 )

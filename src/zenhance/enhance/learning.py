@@ -239,10 +239,15 @@ def _start(request: EnhanceRequest) -> _Start:
 
 
 def _base(request: EnhanceRequest) -> Recipe:
-    """Return the recipe that ships for the weights this request would use, else for its method, else the defaults of all recipes."""
+    """Return the recipe that ships for what this request begins from.
+
+    From random weights that is the method's recipe for learning from a stack alone, where it has one; else the recipe of the weights
+    that the request would use, of its method, or the defaults of all recipes.
+    """
     from zenhance.training.recipe import Data, Recipe, load_recipe, recipe_names
 
-    for name in (registry.load(request.method).spec.weights(request.parameters()), request.method):
+    alone = [f"{request.method}_alone"] if request.weights == NO_WEIGHTS else []
+    for name in (*alone, registry.load(request.method).spec.weights(request.parameters()), request.method):
         if name and {name, f"{name}_stack"} & set(recipe_names()):
             recipe = load_recipe(name)
             if recipe.method == request.method:

@@ -220,6 +220,9 @@ class LadderVae(Vae):
         Residual blocks of the encoder at each resolution.
     scale : {1, 2}
         Light pixels per image pixel along y and x.
+    shortcut : int
+        Planes at the end of the image (an estimate of the light in the window) of which the middle ones are added to what is drawn, so
+        that an untrained network gives that estimate; 0 for none.
 
     Notes
     -----
@@ -235,9 +238,10 @@ class LadderVae(Vae):
         latents: Sequence[int] = (1, 4, 16),
         blocks: int = 1,
         scale: int = 1,
+        shortcut: int = 0,
     ) -> None:
         super().__init__()
-        self.stride, self.planes, self.scale = 8, planes, scale
+        self.stride, self.planes, self.scale, self.shortcut = 8, planes, scale, shortcut
         self.levels = tuple((2**i, latents[i]) for i in (2, 1, 0))
         f1, f2, f3 = features
         self.enter = nn.Conv2d(window, f1, 3, padding=1)
@@ -254,7 +258,10 @@ class LadderVae(Vae):
         self.up = nn.ModuleList([nn.ConvTranspose2d(f3, f2, 2, 2), nn.ConvTranspose2d(f2, f1, 2, 2)])
         self.finer = nn.ConvTranspose2d(f1, f1, 2, 2) if scale == 2 else nn.Identity()
         self.head = nn.Conv2d(f1, planes, 3, padding=1)
-        nn.init.constant_(self.head.bias, 0.1) if self.head.bias is not None else None
+        if shortcut:
+            nn.init.zeros_(self.head.weight)
+        if self.head.bias is not None:
+            nn.init.constant_(self.head.bias, 0.0 if shortcut else 0.1)
         for layer in (*self.priors, *self.posteriors):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
@@ -269,7 +276,13 @@ class LadderVae(Vae):
         one = self.joined[2](one + self.back[1](functional.relu(two)))
         # Of what a posterior is made of, the image's part is the same for every draw: it is worked out here, and small.
         parts = [self._image_part(level, functional.relu(feature)) for level, feature in ((1, two), (2, one))]
-        return Encoded((self.first(functional.relu(three)), *parts))
+        found = (self.first(functional.relu(three)), *parts)
+        return Encoded((*found, self._shortcut(image)) if self.shortcut else found)
+
+    def _shortcut(self, image: Tensor) -> Tensor:
+        """Return the middle planes of the estimate that ends the image."""
+        first = image.shape[1] - self.shortcut + (self.shortcut - self.planes) // 2
+        return image[:, first : first + self.planes]
 
     def _image_part(self, level: int, feature: Tensor) -> Tensor:
         layer = cast(nn.Conv2d, self.posteriors[level - 1])
@@ -296,6 +309,9 @@ class LadderVae(Vae):
             priors.append(prior)
             known = self.drawn[level](known + self.taken[level](self._latent(q, level, noise)))
         made = _head(self.head, self.finer(functional.relu(known)), only_middle).float()
+        if self.shortcut:
+            estimate = encoded.features[3]
+            made = made + (estimate[:, self.planes // 2][:, None] if only_middle else estimate)
         return _positive(made), Latents(tuple(posteriors), tuple(priors))
 
 

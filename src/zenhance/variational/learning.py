@@ -54,6 +54,7 @@ class VaeArchitecture(BaseModel):
         (), description="iterations after which Richardson-Lucy estimates are taken and seen beside the image"
     )
     blocks: int = Field(1, ge=1, le=2, description="residual blocks of the ladder's encoder at each resolution")
+    shortcut: bool = Field(False, description="whether the ladder draws what is to be added to the last estimate, and so begins from it")
     scale: Literal[1, 2] = Field(1, description="light pixels per image pixel along y and x")
     positive: bool = Field(True, description="whether the light of the flat network is made positive; the ladder's always is")
     blur: bool = Field(True, description="whether the decoder ends in the blur; without it this is DivNoising")
@@ -84,6 +85,8 @@ def _checked(architecture: Mapping[str, Any]) -> VaeArchitecture:
         raise RecipeError(f"window {a.window} and planes {a.planes} must be odd, and no more planes drawn than seen")
     if list(a.deconvolved) != sorted(set(a.deconvolved)) or any(not 1 <= n <= MOST_ITERATIONS for n in a.deconvolved):
         raise RecipeError(f"deconvolved is {list(a.deconvolved)}; give rising numbers of iterations, at most {MOST_ITERATIONS}")
+    if a.shortcut and (a.kind == "flat" or a.scale != 1 or not a.deconvolved):
+        raise RecipeError("shortcut needs the ladder, scale 1 and at least one estimate; give deconvolved, or leave shortcut out")
     levels = 1 if a.kind == "flat" else 3
     if len(a.features) != levels or len(a.latents) != levels:
         raise RecipeError(f"features and latents of the {a.kind} network need {levels} number{'s' if levels > 1 else ''} each")
@@ -106,7 +109,7 @@ class VaeLearner:
         if a.kind == "flat":
             network = FlatVae(a.seen, a.planes, a.latents[0], a.features[0], a.scale, a.positive)
         else:
-            network = LadderVae(a.seen, a.planes, a.features, a.latents, a.blocks, a.scale)
+            network = LadderVae(a.seen, a.planes, a.features, a.latents, a.blocks, a.scale, a.window if a.shortcut else 0)
         network.architecture = a
         if a.noise == "mixture":
             network.camera = MixtureNoise()
