@@ -26,7 +26,7 @@ DEFAULT_PSF = "srpsf:fwhm_um=3"
 """With pixels of 1 µm: the width that the shipped network knows, so that nothing is resampled."""
 BORDER_PX = 12
 """Not compared: beyond the border nobody knows."""
-MOST_PX = 1024
+MOST_PX = 256
 LEAST_PX = 64
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".pgm")
 SMOOTHING = (0.005, 0.01, 0.02, 0.04, 0.08)
@@ -71,7 +71,7 @@ class PhotographReport:
 
 
 def read_photographs(folder: Path) -> dict[str, FloatArray]:
-    """Return the pictures of a folder as grey values from 0 to 1, even sides, at most 1024 pixels (the middle of larger ones).
+    """Return the pictures of a folder as grey values from 0 to 1, even sides, at most 256 pixels (the middle of larger ones).
 
     Raises
     ------
@@ -116,7 +116,8 @@ def _degraded(truth: FloatArray, setting: Setting, seed: int) -> FloatArray:
 def _restored(y: FloatArray, setting: Setting, weights: str | None, device: str) -> FloatArray:
     stack = Stack.from_array(y, "YX", (1.0, 1.0))
     request = EnhanceRequest(method="dps", psf=setting.psf, weights=weights, device=device, background=0.0)
-    return np.asarray(enhance(stack, request).stack.read(), np.float32)
+    found = np.asarray(enhance(stack, request).stack.read(), np.float32)
+    return found.reshape(found.shape[-2:])
 
 
 def _best(truth: FloatArray, tried: Iterable[tuple[str, FloatArray]]) -> tuple[float, str]:

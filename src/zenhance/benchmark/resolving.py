@@ -30,7 +30,7 @@ DIP = 0.26
 """Of two points a Rayleigh distance apart, the middle is 26 % darker than the peaks (Born & Wolf, § 8.6.2)."""
 LIKE = 0.5
 FINER = 2
-FIELD_PX = 256
+FIELD_PX = 192
 """Edge of a scene in camera pixels."""
 STRAY = 0.02
 """Stray light, relative to the brightest pixel."""
@@ -96,7 +96,7 @@ def thin_lines(microscope: FineMicroscope, seed: int) -> Scene:
         for column in range(4):
             angle = rng.uniform(0, np.pi)
             middle = (np.array([row, column]) + 0.5) * cell + rng.uniform(-4, 4, 2)
-            half = 0.45 * min(length, cell) * np.array([np.sin(angle), np.cos(angle)])
+            half = 0.4 * min(length, cell) * np.array([np.sin(angle), np.cos(angle)])
             ends.append((middle - half, middle + half))
             points = middle + half * np.linspace(-1, 1, 8 * cell)[:, None]
             _spill(plane, points, rng.uniform(0.5, 1.0))

@@ -12,6 +12,7 @@ from zenhance.benchmark.tables import TextTable
 
 __all__ = ["PAGE", "run_photographs_benchmark", "run_resolution_benchmark", "run_universal_benchmark"]
 
+UNIVERSAL_STEPS = 100
 PAGE = Path("docs") / "methods" / "dps.md"
 
 
@@ -80,7 +81,7 @@ def run_universal_benchmark(
     Parameters
     ----------
     out : str or Path, optional
-        Folder for the figures (JSON), and for the models.
+        Folder for the figures (JSON), and for the models; those that it holds already are taken.
     minutes : float
         How long each of the four networks learns.
     write_docs, json_line, device
@@ -98,10 +99,18 @@ def run_universal_benchmark(
         for number, kind in enumerate(KINDS):
             tell(f"training on {kind}", number / len(KINDS))
             (plan,) = recipe.data.simulated
-            data = recipe.data.model_copy(update={"simulated": (plan.model_copy(update={"settings": {"kind": kind}, "count": 24}),)})
-            update = {"name": f"dps_{kind}", "data": data, "minutes": minutes, "validate_every": 100, "validation_patches": 8}
-            result = train(recipe.model_copy(update=update), place / f"universal_{kind}", device=device)
-            models[kind] = str(result.path)
+            data = recipe.data.model_copy(update={"simulated": (plan.model_copy(update={"settings": {"kind": kind}, "count": 20}),)})
+            update = {
+                "name": f"dps_{kind}",
+                "data": data,
+                "minutes": minutes,
+                "steps": UNIVERSAL_STEPS,
+                "validate_every": UNIVERSAL_STEPS // 2,
+            }
+            kept = place / f"universal_{kind}" / f"dps_{kind}.safetensors"
+            if not kept.is_file():
+                train(recipe.model_copy(update=update), kept.parent, device=device)
+            models[kind] = str(kept)
         found = measure_universality({**models, "mixed (ships)": "dps_stack"}, device=device)
     table = universality_table(found, {kind: kind for kind in KINDS})
     return _finished(

@@ -32,8 +32,8 @@ from zenhance.stack import FloatArray, Stack
 __all__ = ["PSF", "ResolutionReport", "dps_of", "measure_resolution", "measure_universality"]
 
 PSF, PIXEL_UM = "srpsf:fwhm_um=0.09", 0.03
-PHOTONS = (20.0, 50.0, 100.0, 200.0, 500.0, 2000.0)
-SEEDS, QUICK_SEEDS = (910, 911, 912), (910,)
+PHOTONS = (20.0, 50.0, 100.0, 200.0, 1000.0)
+SEEDS, QUICK_SEEDS = (910, 911), (910,)
 RL_ITERATIONS = 25
 """Of the Richardson-Lucy whose honesty is measured beside."""
 KINDS = ("filaments", "membranes", "dots", "rings")
@@ -72,7 +72,8 @@ def dps_of(weights: str | None = None, device: str = "cpu") -> Draw:
     def run(y: FloatArray) -> FloatArray:
         stack = Stack.from_array(np.ascontiguousarray(y, np.float32), "YX", (PIXEL_UM, PIXEL_UM))
         request = EnhanceRequest(method="dps", settings={"scale": 2}, psf=PSF, weights=weights, device=device, background=0.0)
-        return np.asarray(enhance(stack, request).stack.read(), np.float32)
+        found = np.asarray(enhance(stack, request).stack.read(), np.float32)
+        return found.reshape(found.shape[-2:])
 
     return run
 
@@ -175,7 +176,7 @@ def _timed(weights: str | None, device: str) -> float:
 
 
 def measure_universality(
-    models: Mapping[str, str], *, device: str = "cpu", seeds: Sequence[int] = (920, 921, 922), photons: float = 200.0
+    models: Mapping[str, str], *, device: str = "cpu", seeds: Sequence[int] = (920, 921), photons: float = 200.0
 ) -> dict[str, dict[str, float]]:
     """Return PSNR in dB, after the best affine fit, of each model on each kind of structure, and of the measurement under ``measurement``.
 
@@ -196,7 +197,7 @@ def measure_universality(
     for kind in KINDS:
         for seed in seeds:
             truth = (
-                Structures.model_validate({"kind": kind}).render(Grid((1, 512, 512), (1.0, PIXEL_UM / 2, PIXEL_UM / 2)), seed).density[0, 0]
+                Structures.model_validate({"kind": kind}).render(Grid((1, 384, 384), (1.0, PIXEL_UM / 2, PIXEL_UM / 2)), seed).density[0, 0]
             )
             expected = microscope.expected(truth)
             top = np.float32(np.percentile(expected, 99.9))

@@ -24,8 +24,8 @@ from zenhance.stack import FloatArray
 
 __all__ = ["ITERATIONS", "NOISE_TO_SIGNAL", "TV_WEIGHTS", "FineMicroscope", "enlarged"]
 
-ITERATIONS = (2, 4, 7, 10, 15, 20, 30, 45, 70, 100, 150, 200, 300)
-TV_WEIGHTS = (0.003, 0.01, 0.03)
+ITERATIONS = (2, 4, 7, 10, 15, 20, 30, 45, 70, 100, 150, 200)
+TV_WEIGHTS = (0.003, 0.01)
 NOISE_TO_SIGNAL = tuple(float(v) for v in np.geomspace(1e-4, 1.0, 13))
 
 

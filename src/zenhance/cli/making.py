@@ -16,8 +16,23 @@ from zenhance.errors import MethodError
 __all__ = ["benchmark", "sample", "simulate"]
 
 MAX_COUNT = 10_000
+MAX_PHOTONS = 10**9
 MICROSCOPE = "microscope."
-BENCHMARKS = ("speed", "sample", "quality", "alone", "prediction", "domains", "folders", "levels", "real", "models")
+BENCHMARKS = (
+    "speed",
+    "sample",
+    "quality",
+    "alone",
+    "prediction",
+    "domains",
+    "folders",
+    "levels",
+    "resolution",
+    "universal",
+    "photographs",
+    "real",
+    "models",
+)
 
 
 def nearest(kind: str, name: str, known: Sequence[str]) -> MethodError:
@@ -119,19 +134,19 @@ def benchmark(
     folders: Annotated[
         str, text_option("DIR,DIR,DIR", "Two folders of pictures to learn from, and a third to test on; for folders; default none.")
     ] = "",
+    psf: Annotated[str, text_option("SPEC", "Blur of photographs, with pixels of 1 µm; default srpsf:fwhm_um=3.")] = "",
+    photons: Annotated[str, text_option("N", "Photons in a white pixel of photographs; default 1000.")] = "1000",
     device: Annotated[str, text_option("auto|cpu|cuda|mps", "Where to compute, except for speed; default cpu.")] = "cpu",
     iterations: Annotated[str, text_option("N", "Iterations of the speed test; default 10.")] = "10",
     repeats: Annotated[str, text_option("N", "Repeats of the speed test; default 5.")] = "5",
-    minutes: Annotated[
-        str, text_option("N", "How long methods learn; default 10 for alone, 5 for folders, and not at all for real.")
-    ] = "",
+    minutes: Annotated[str, text_option("N", "How long methods learn; default 10 for alone, 5 for folders, and not at all for real.")] = "",
     write_docs: Annotated[
         bool, typer.Option("--write-docs", help="Put the tables into the docs folder of a checkout; default off.")
     ] = False,
     json_line: Json = False,
 ) -> None:
     """Measure speed, or quality: on the sample, on unseen stacks, after learning from one, across domains, on pictures or real stacks."""
-    from zenhance.benchmark import command, judging
+    from zenhance.benchmark import command, judging, resolving_command
     from zenhance.cli.parsing import parse_minutes, parse_whole
     from zenhance.tiling.device import choose_device
 
@@ -141,6 +156,8 @@ def benchmark(
     times = parse_whole("--repeats", repeats, MAX_COUNT, least=1)
     if which == "real" and real is None:
         raise MethodError("the benchmark real needs a stack; give one with --real FILE, or a folder of them")
+    if which == "photographs" and not folders:
+        raise MethodError("the benchmark photographs needs pictures; give a folder of them with --folders DIR")
     if which == "models":
         judging.run_models_table(write_docs=write_docs, json_line=json_line)
         return
@@ -164,6 +181,15 @@ def benchmark(
         judging.run_prediction_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line)
     elif which == "domains":
         judging.run_domains_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "resolution":
+        resolving_command.run_resolution_benchmark(out, beads=real, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "universal":
+        resolving_command.run_universal_benchmark(out, minutes=budget or 3.0, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "photographs":
+        white = float(parse_whole("--photons", photons, MAX_PHOTONS, least=1))
+        resolving_command.run_photographs_benchmark(
+            folders, out, psf=psf, photons=white, write_docs=write_docs, json_line=json_line, device=name
+        )
     elif which == "folders":
         places = [word for word in folders.split(",") if word]
         judging.run_folders_benchmark(places, out, minutes=budget or 5.0, json_line=json_line, device=name)

@@ -23,6 +23,7 @@ _BUILT_IN = {
     "srcnn": "zenhance.methods.srcnn:METHOD",
     "rdn": "zenhance.methods.rdn:METHOD",
     "dqlr": "zenhance.methods.dqlr:METHOD",
+    "dps": "zenhance.methods.dps:METHOD",
     "identity": "zenhance.methods.identity:METHOD",
 }
 

@@ -20,7 +20,7 @@ from torch.nn import functional as f
 from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError
-from zenhance.nets.res_u_dbpn import ResUDbpn
+from zenhance.nets.res_u_dbpn import ResUDbpn, enlarged
 from zenhance.nets.vgg import VggFeatures
 from zenhance.resolution.optics import build_network, checked
 
@@ -38,7 +38,9 @@ class _Trunk:
 
     def __call__(self, image: Tensor) -> list[Tensor]:
         net: Any = self._network
-        x = net.first(torch.cat([image, f.pixel_unshuffle(net.inversion(image), 2)], 1))
+        # The image itself stands for its inversions: features are wanted, not a result.
+        fine = f.pixel_unshuffle(enlarged(image), 2)
+        x = net.first(torch.cat([image, fine.repeat(1, (net.first.in_channels - 1) // 4, 1, 1)], 1))
         found, kept = [x], []
         for block in net.down:
             found.append(block.one(x))
