@@ -58,7 +58,7 @@ class PlaneOptics:
     no_photons: float
     gain: float
     read_noise: float
-    _blurs: dict[tuple[int, int, int, int], list[tuple[float, Blur]]] = field(default_factory=dict, repr=False)
+    _blurs: dict[tuple[int, int, int, int, str], list[tuple[float, Blur]]] = field(default_factory=dict, repr=False)
 
     @property
     def sigma_px(self) -> tuple[float, float, float]:
@@ -68,7 +68,7 @@ class PlaneOptics:
     def expected(self, light: Tensor, finer: int = 1) -> Tensor:
         """Return the expected measurement of light (..., Z, finer * Y, finer * X) above ``dark``."""
         depth, height, width = light.shape[-3:]
-        key = (depth, height, width, finer)
+        key = (depth, height, width, finer, str(light.device))
         if key not in self._blurs:
             z, y, x = self.voxel_size_um
             voxel, shape = (z, y / finer, x / finer), (depth, height, width)
