@@ -60,6 +60,9 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("srcnn", "SRCNN", "srcnn", by_default=False),
     Candidate("rdn", "RDN", "rdn"),
     Candidate("divblurring", "DivBlurring, 20 samples", "divblurring"),
+    Candidate("diffusion_1", "Diffusion, N = 1", "diffusion", {"steps": 1}, by_default=False),
+    Candidate("diffusion_20", "Diffusion, N = 20", "diffusion", {"steps": 20}, by_default=False),
+    Candidate("diffusion", "Diffusion", "diffusion", by_default=False),
     Candidate("dqlr_drawn", "DQLR, without agreement", "dqlr", {"agreement": 0.0}, by_default=False),
     Candidate("dqlr", "DQLR", "dqlr"),
 )
