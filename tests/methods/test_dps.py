@@ -268,6 +268,15 @@ def test_the_plan_allows_for_the_halo(model: str) -> None:
         assert all(has <= may for has, may in zip(prepared.halo_px, planned, strict=True))
 
 
+def test_it_learns_from_the_stack_itself_whatever_its_psf(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZENHANCE_WEIGHTS", str(tmp_path))
+    stack = Stack.from_array(picture(72, 2), "ZYX", (0.1, PIXEL_UM, PIXEL_UM), name="mine")
+    result = enhance(stack, method="dps", weights=model, psf="srpsf:fwhm_um=0.13", learn_minutes=0.1, device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["dps_mine.safetensors"]
+    assert result.stack.volume_shape == stack.volume_shape
+    assert bool(np.isfinite(result.stack.read()).all())
+
+
 def test_weights_of_another_step_or_method_are_refused(tmp_path: Path) -> None:
     denoiser = save(tmp_path, "denoise", "denoiser")
     with pytest.raises(CheckpointError, match="taught to denoise, which is another step"):

@@ -102,10 +102,11 @@ def on_network_grid(batch: Batch, a: DpsArchitecture) -> Batch:
     if set(zooms) <= {(1.0, 1.0)} and sides == list(y.shape[-2:]):
         return batch
     own = (Samples(0, y.shape[-2], 1.0), Samples(0, y.shape[-1], 1.0))
-    made = [
-        regrid(patch, own, (Samples(0, sides[0], 1 / down), Samples(0, sides[1], 1 / across)))
-        for patch, (down, across) in zip(y, zooms or [(1.0, 1.0)] * len(y), strict=True)
-    ]
+    with torch.autocast(y.device.type, enabled=False):
+        made = [
+            regrid(patch.float(), own, (Samples(0, sides[0], 1 / down), Samples(0, sides[1], 1 / across)))
+            for patch, (down, across) in zip(y, zooms or [(1.0, 1.0)] * len(y), strict=True)
+        ]
     return replace(batch, measured=torch.stack(made))
 
 
