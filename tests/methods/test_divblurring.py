@@ -343,7 +343,8 @@ def test_outputs_are_declared_only_where_they_are_asked_for(models: dict[str, st
     assert names(keep_samples=7, samples=4, uncertainty=True) == [("enhanced", 0), ("std", 0), ("samples", 4)]
     result = run(stack(), models["flat"])
     assert not result.extras
-    assert run(stack(), models["flat"], samples=1, uncertainty=True).extras["std"].data.max() == 0
+    with pytest.raises(MethodError, match="at least 2 samples"):
+        run(stack(), models["flat"], samples=1, uncertainty=True)
     assert result.provenance.notes["model"] == "flat"
     assert result.provenance.notes["samples"] == 3
     assert result.provenance.weights_sha256

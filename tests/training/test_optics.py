@@ -89,3 +89,10 @@ def test_a_psf_that_grows_with_depth_blurs_deep_planes_more_and_keeps_the_light(
 def test_only_a_gaussian_psf_can_grow() -> None:
     with pytest.raises(RecipeError, match="Gaussian"):
         grown_psf(airy(1.1, 1.33, 520.0), 1.5, 0.5)
+
+
+def test_a_patch_is_turned_by_a_quarter_only_where_the_blur_allows_it() -> None:
+    noise, size = PoissonGauss(1.0, 0.0, 1.0), (0.5, 0.2, 0.2)
+    round_, long = (optics_of_camera(gaussian(s), noise, size, SCALING)(0) for s in ((0.4, 0.2, 0.2), (0.4, 0.3, 0.2)))
+    assert round_.turns
+    assert not long.turns

@@ -10,8 +10,7 @@ For K draws with mean m and standard deviation s, and the truth x at each voxel:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +53,6 @@ class Calibration:
     spearman: float
     error: float
     ranks: float
-    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def calibration(

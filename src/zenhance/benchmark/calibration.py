@@ -151,8 +151,7 @@ def calibration_table(report: CalibrationReport) -> TextTable:
     foot = (
         f"{DRAWS} draws of each stack; a model's line has means over its stacks. spread/error: 1 is right, below it draws are too sure.",
         "in 90 %: share of voxels whose truth lies in the central interval of that width (Student's t with the draws' mean and deviation).",
-        "rank corr.: Spearman's, of deviation with absolute error. ENCE: expected normalised calibration error, 12 bins; an exact "
-        "posterior has 0.12 at 16 draws.",
+        "rank corr.: Spearman's, of deviation with absolute error. ENCE: expected normalised calibration error, 12 bins.",
         "ranks: reliability index of the rank histogram, 0 is flat. lit: share of the voxels where the draws' mean is above "
         f"{LIT:.0%} of its brightest; all figures before it are over those.",
         f"flagged: share of voxels that the re-blur check doubts, with the true blur and haze of each depth, {CHECKED} draws a stack and "

@@ -89,6 +89,7 @@ def run_alone_benchmark(
     out: str | Path | None = None,
     *,
     minutes: float = 10.0,
+    methods: Sequence[str] = (),
     quick: bool = False,
     write_docs: bool = False,
     json_line: bool = False,
@@ -102,6 +103,8 @@ def run_alone_benchmark(
         Folder for the figures (JSON).
     minutes : float
         How long each learns.
+    methods : sequence of str
+        Only these rows or methods, beside the measurement; the tables then go to places of their own in the docs, named after the first.
     quick, write_docs, json_line, device
         As in :func:`run_quality_benchmark`.
     """
@@ -109,8 +112,9 @@ def run_alone_benchmark(
     from zenhance.benchmark.quality_tables import by_depth_table, quality_table
 
     with progress(silent=json_line) as tell:
-        report = measure_alone(minutes, quick=quick, device=device, on_progress=tell)
-    tables = {"alone": quality_table(report), "alone depths": by_depth_table(report)}
+        report = measure_alone(minutes, methods=methods, quick=quick, device=device, on_progress=tell)
+    mark = f"alone {methods[0].partition('_')[0]}" if methods else "alone"
+    tables = {mark: quality_table(report), f"{mark} depths": by_depth_table(report)}
     files = _filed(out, "alone.json", report.record())
     if write_docs:
         files = (*files, *_documented(tables))

@@ -30,6 +30,8 @@ BENCHMARKS = (
     "resolution",
     "universal",
     "photographs",
+    "filaments",
+    "calibration",
     "real",
     "models",
 )
@@ -125,7 +127,7 @@ def benchmark(
         bool, typer.Option("--all", help="All rows of the sample's table instead of the short one; default off.")
     ] = False,
     methods: Annotated[
-        str, text_option("NAME,NAME", "Only these methods or rows of the quality table, beside the measurement; default all.")
+        str, text_option("NAME,NAME", "Only these methods or rows of quality or alone, beside the measurement; default all.")
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Quality, domains and levels on fewer, smaller stacks; default off.")] = False,
     real: Annotated[
@@ -138,22 +140,32 @@ def benchmark(
     photons: Annotated[str, text_option("N", "Photons in a white pixel of photographs; default 1000.")] = "1000",
     device: Annotated[str, text_option("auto|cpu|cuda|mps", "Where to compute, except for speed; default cpu.")] = "cpu",
     iterations: Annotated[str, text_option("N", "Iterations of the speed test; default 10.")] = "10",
-    repeats: Annotated[str, text_option("N", "Repeats of the speed test; default 5.")] = "5",
-    minutes: Annotated[str, text_option("N", "How long methods learn; default 10 for alone, 5 for folders, and not at all for real.")] = "",
+    repeats: Annotated[
+        str, text_option("N", "Repeats of the speed test, default 5, or trainings of each row of filaments, default 3.")
+    ] = "",
+    images: Annotated[str, text_option("N", "Images of each set that filaments learns from; default 128.")] = "",
+    steps: Annotated[str, text_option("N", "Steps of each training of filaments; default 400.")] = "",
+    minutes: Annotated[
+        str,
+        text_option("N", "How long methods learn; default 10 for alone, 5 for folders, not at all for real, and by --steps for filaments."),
+    ] = "",
     write_docs: Annotated[
         bool, typer.Option("--write-docs", help="Put the tables into the docs folder of a checkout; default off.")
     ] = False,
     json_line: Json = False,
 ) -> None:
     """Measure speed, or quality: on the sample, on unseen stacks, after learning from one, across domains, on pictures or real stacks."""
-    from zenhance.benchmark import command, judging, resolving_command
+    from zenhance.benchmark import calibration, command, filaments_command, judging, resolving_command
     from zenhance.cli.parsing import parse_minutes, parse_whole
     from zenhance.tiling.device import choose_device
 
     if which not in BENCHMARKS:
         raise nearest("benchmark", which, BENCHMARKS)
     many = parse_whole("--iterations", iterations, MAX_COUNT, least=1)
-    times = parse_whole("--repeats", repeats, MAX_COUNT, least=1)
+    times, pictures, rounds = (
+        parse_whole(name, text, MAX_COUNT, least=1) if text else None
+        for name, text in (("--repeats", repeats), ("--images", images), ("--steps", steps))
+    )
     if which == "real" and real is None:
         raise MethodError("the benchmark real needs a stack; give one with --real FILE, or a folder of them")
     if which == "photographs" and not folders:
@@ -165,18 +177,20 @@ def benchmark(
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
         command.run_speed_benchmark(
-            iterations=many, repeats=times, write_docs=write_docs, json_line=json_line, out=None if out is None else out / "speed.json"
+            iterations=many, repeats=times or 5, write_docs=write_docs, json_line=json_line, out=None if out is None else out / "speed.json"
         )
         return
     name = choose_device(device).name
+    wanted = [word for word in methods.split(",") if word]
     budget = parse_minutes("--minutes", minutes) if minutes else None
     if which == "sample":
         command.run_sample_benchmark(out, everything=everything, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "quality":
-        wanted = [word for word in methods.split(",") if word]
         judging.run_quality_benchmark(out, methods=wanted, quick=quick, real=real, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "alone":
-        judging.run_alone_benchmark(out, minutes=budget or 10.0, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
+        judging.run_alone_benchmark(
+            out, minutes=budget or 10.0, methods=wanted, quick=quick, write_docs=write_docs, json_line=json_line, device=name
+        )
     elif which == "prediction":
         judging.run_prediction_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line)
     elif which == "domains":
@@ -195,5 +209,11 @@ def benchmark(
         judging.run_folders_benchmark(places, out, minutes=budget or 5.0, json_line=json_line, device=name)
     elif which == "levels":
         judging.run_levels_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "calibration":
+        calibration.run_calibration_benchmark(out, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "filaments":
+        filaments_command.run_filaments_benchmark(
+            out, images=pictures, repeats=times, steps=rounds, minutes=budget, write_docs=write_docs, json_line=json_line, device=name
+        )
     elif real is not None:
         judging.run_real_benchmark(real, out, minutes=budget, write_docs=write_docs, json_line=json_line, device=name)

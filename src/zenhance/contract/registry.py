@@ -22,6 +22,7 @@ _BUILT_IN = {
     "gaussian_deconvolution": "zenhance.methods.gaussian_deconvolution:METHOD",
     "srcnn": "zenhance.methods.srcnn:METHOD",
     "rdn": "zenhance.methods.rdn:METHOD",
+    "divblurring": "zenhance.methods.divblurring:METHOD",
     "diffusion": "zenhance.methods.diffusion:METHOD",
     "dqlr": "zenhance.methods.dqlr:METHOD",
     "dps": "zenhance.methods.dps:METHOD",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from zenhance.contract.spec import STD, MethodContext, MethodParameters, MethodSpec, OutputSpec, Prepared, PsfLike, Triple
 
@@ -67,6 +67,13 @@ class DivblurringParameters(MethodParameters):
     scale: Literal[1, 2] = Field(
         1, description="output pixels per input pixel along y and x; needs weights trained for it", json_schema_extra={"advanced": True}
     )
+
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.uncertainty and self.samples < 2:
+            raise ValueError("uncertainty needs at least 2 samples; raise samples, or switch uncertainty off")
+        return self
 
 
 def _weights(parameters: DivblurringParameters) -> str:

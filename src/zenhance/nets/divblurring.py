@@ -311,7 +311,7 @@ class LadderVae(Vae):
         made = _head(self.head, self.finer(functional.relu(known)), only_middle).float()
         if self.shortcut:
             estimate = encoded.features[3]
-            made = made + (estimate[:, self.planes // 2][:, None] if only_middle else estimate)
+            made = made + _before_positive(estimate[:, self.planes // 2][:, None] if only_middle else estimate)
         return _positive(made), Latents(tuple(posteriors), tuple(priors))
 
 
@@ -323,6 +323,12 @@ def _head(layer: nn.Conv2d, features: Tensor, only_middle: bool) -> Tensor:
     middle = slice(layer.out_channels // 2, layer.out_channels // 2 + 1)
     bias = None if layer.bias is None else layer.bias[middle]
     return functional.conv2d(features, layer.weight[middle], bias, padding=1)
+
+
+def _before_positive(light: Tensor) -> Tensor:
+    """Return what :func:`_positive` makes this light of; none is taken to be below a hundredth of the span."""
+    exact = light.float().clamp_min(0.01)
+    return exact + torch.log(-torch.expm1(-SHARPNESS * exact)) / SHARPNESS
 
 
 def _positive(made: Tensor) -> Tensor:

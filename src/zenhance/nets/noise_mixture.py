@@ -1,4 +1,4 @@
-"""A camera's noise as a mixture of Gaussians that depend on the signal, learnt from calibration images or with the network."""
+"""A camera's noise as a mixture of Gaussians that depend on the signal, learnt with the network."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ __all__ = ["OpticsOf", "PlaneOptics", "grown_psf", "optics_of_camera", "optics_o
 
 OpticsOf = Callable[[int], "PlaneOptics"]
 """Tells the optics of a plane of a volume."""
+SAME_WIDTH = 0.02
 DEPTHS = 6
 """So many depths of a simulated stack have optics of their own; planes between take the nearest."""
 
@@ -64,6 +65,12 @@ class PlaneOptics:
     def sigma_px(self) -> tuple[float, float, float]:
         """Standard deviation of the first part's blur along z, y, x."""
         return self.parts[0][1].sigma_px(self.voxel_size_um)
+
+    @property
+    def turns(self) -> bool:
+        """Whether a patch turned by 90 degrees is blurred alike: the PSF is as wide along y as along x, in pixels."""
+        _, y, x = (self.parts[0][1].sigma_um[axis] / self.voxel_size_um[axis] for axis in range(3))
+        return abs(y - x) <= SAME_WIDTH * max(y, x)
 
     def expected(self, light: Tensor, finer: int = 1) -> Tensor:
         """Return the expected measurement of light (..., Z, finer * Y, finer * X) above ``dark``."""

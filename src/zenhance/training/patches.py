@@ -112,6 +112,8 @@ class PatchSampler:
                 break
         truth = self._cut(volume, middle, y, x, truth=True)
         turn, flip, upside_down = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
+        if self.with_optics and not volume.optics(middle).turns:
+            turn -= turn % 2  # along y and x the blur differs: a quarter turn would belong to another microscope
         estimates = None if volume.estimates is None else self._planes(volume.estimates, middle, y, x)
         patch = _Patch(np.asarray(measured), truth, estimates, middle)
         return patch.turned(turn, flip, upside_down) if self.augment else patch

@@ -96,7 +96,7 @@ class Posterior:
         seen = yield from self._seen(measured)
         many = max(1, self.settings.samples)
         total, squares = _Sum(), _Sum()
-        kept: dict[int, FloatArray] = {}
+        kept: FloatArray | None = None
         encoded: dict[int, list[Encoded]] = {}
         centre: Tensor | None = None
         first: Tensor | None = None
@@ -116,14 +116,15 @@ class Posterior:
             if centre is not None:
                 light = centre + self.settings.spread * (light - centre)
                 light = light.clamp_min_(0) if self.architecture.kind == "ladder" or self.architecture.positive else light
-            light = self._finished(light, measured)
+            light = yield from self._finished(light, measured, done / count)
             first = light if first is None else first
             # Sums of differences from the first draw keep their digits where the intensities are large.
             total.add(light - first)
             squares.add((light - first).square())
             if draw < self.settings.kept:
+                kept = np.empty((self.settings.kept, *light.shape), np.float32) if kept is None else kept
                 kept[draw] = light.cpu().numpy()
-        return self._outputs(cast(Tensor, first), total, squares, many, [kept[draw] for draw in sorted(kept)])
+        return self._outputs(cast(Tensor, first), total, squares, many, kept)
 
     def _order(self) -> list[tuple[int, int]]:
         """Return the draws, each with the position of the image: those of a position together, so that it is encoded once.
@@ -133,14 +134,14 @@ class Posterior:
         draws = [(draw % 8 if self.settings.turned else 0, draw) for draw in range(max(1, self.settings.samples))]
         return [(0, -1)] * (self.settings.spread != 1.0) + sorted(draws)
 
-    def _outputs(self, first: Tensor, total: _Sum, squares: _Sum, many: int, kept: list[FloatArray]) -> dict[str, FloatArray]:
+    def _outputs(self, first: Tensor, total: _Sum, squares: _Sum, many: int, kept: FloatArray | None) -> dict[str, FloatArray]:
         mean = total.value / many
         found = {"enhanced": (first + mean).cpu().numpy()}
         if self.settings.with_std:
             variance = (squares.value / many - mean.square()).clamp_min(0) * (many / max(many - 1, 1))
             found["std"] = variance.sqrt().cpu().numpy()
-        if kept:
-            found["samples"] = np.stack(kept)
+        if kept is not None:
+            found["samples"] = kept
         return found
 
     def _seen(self, measured: Tensor) -> Generator[float, None, Tensor]:
@@ -211,13 +212,14 @@ class Posterior:
         many = max(1, PIXELS_AT_ONCE.get(self.context.device.partition(":")[0], 2**18) // (height * width))
         return [(start, min(start + many, depth)) for start in range(0, depth, many)]
 
-    def _finished(self, light: Tensor, measured: Tensor) -> Tensor:
+    def _finished(self, light: Tensor, measured: Tensor, done: float) -> Generator[float, None, Tensor]:
         """Return a draw in grey values, brought back towards the measurement in so many steps."""
         grey = light * self.scaling.span + self.scaling.offset
         if self.agreement is None or grey.shape != measured.shape:
             return grey
         for _ in range(self.settings.steps or 0):
             grey = self.agreement(grey, measured)
+            yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * done
         return grey
 
 
