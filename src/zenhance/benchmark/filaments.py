@@ -167,7 +167,7 @@ def measure_filaments(
                 scores[preset][row.name] = _score(row, bench, tell)
                 done += weight
             if not speeds:
-                speeds = tuple(_speeds(bench, rows, place))
+                speeds = tuple(_speeds(bench, [row for row in rows if not scores[preset][row.name].failure], place))
     return FilamentReport(tuple(rows), options, scores, machine, speeds)
 
 
