@@ -123,7 +123,8 @@ def _with_settings(spec: MethodSpec, c: Candidate) -> Contender:
 
 
 def _of_models(spec: MethodSpec, own_models: bool) -> list[Contender]:
-    entries = [entry for entry in list_weights(spec.name) if entry.ships or own_models]
+    step_only = spec.step_only or (lambda _: False)
+    entries = [e for e in list_weights(spec.name) if (e.ships or own_models) and not step_only(e.card.architecture)]
     if not entries:
         return [Contender(spec.name, spec.title, spec.name, deblurs=spec.deblurs)]
     rows = []

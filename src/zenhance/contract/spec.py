@@ -233,6 +233,8 @@ class MethodSpec:
         Tells whether it needs a point spread function with these settings, where it depends on them.
     deblurs_of : callable, optional
         Tells whether it takes blur away with these settings, where it depends on them.
+    step_only : callable, optional
+        Tells from a model's architecture whether it serves a step that is switched on by a setting, so that it is no result by itself.
     dimensions_of : callable, optional
         Tells 2 or 3 from the settings, where some of them work on each plane by itself.
     prepare_cost : float
@@ -264,6 +266,7 @@ class MethodSpec:
     outputs_of: Callable[[Any], tuple[OutputSpec, ...]] | None = None
     needs_psf_of: Callable[[Any], bool] | None = None
     deblurs_of: Callable[[Any], bool] | None = None
+    step_only: Callable[[Mapping[str, Any]], bool] | None = None
     dimensions_of: Callable[[Any], int] | None = None
     prepare_cost: float = 0.0
     default_weights: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -21,6 +21,10 @@ MODULES = {"extend": "dps_stack", "sim_like": "dps_sim", "denoise": "dps_denoise
 MOST_REACH_PX = 118
 LEAST_FWHM_PX = 2.7
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
+
+
+def _step_only(architecture: Mapping[str, Any]) -> bool:
+    return architecture.get("module") in ("denoise", "artefacts")
 
 
 class DpsParameters(MethodParameters):
@@ -85,6 +89,7 @@ class Dps:
         learns="own_stack",
         default_weights=MODULES["extend"],
         default_weights_of=_weights,
+        step_only=_step_only,
         source="Ye et al., Intelligent Computing 3:0082 (2024)",
     )
 
