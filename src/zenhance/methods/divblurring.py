@@ -68,7 +68,6 @@ class DivblurringParameters(MethodParameters):
         1, description="output pixels per input pixel along y and x; needs weights trained for it", json_schema_extra={"advanced": True}
     )
 
-
     @model_validator(mode="after")
     def _differ(self) -> Self:
         if self.uncertainty and self.samples < 2:
