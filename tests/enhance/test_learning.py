@@ -201,7 +201,7 @@ def test_previews_and_estimates_never_learn(start: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
-        ({"method": "rdn"}, RecipeError, r"the method rdn cannot learn from the stack itself; choose one that can \([a-z, ]*dqlr[a-z, ]*\), or drop"),
+        ({"method": "rdn"}, RecipeError, r"rdn cannot learn from the stack itself; choose one that can \([a-z, ]*dqlr[a-z, ]*\), or drop"),
         ({"method": "gaussian_deconvolution"}, RecipeError, "the method gaussian_deconvolution cannot learn"),
         ({"learn_minutes": 0}, RecipeError, "learn_minutes is 0: it should be greater than 0"),
         ({"learn_minutes": 1441}, RecipeError, "learn_minutes is 1441: it should be less than or equal to 1440"),
