@@ -17,12 +17,11 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import conv2d
 
-from zenhance.contract.checkpoint import read_checkpoint
+from zenhance.contract.checkpoint import model_of
 from zenhance.contract.learning import Batch, Scaling
 from zenhance.contract.settings import validate
 from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
-from zenhance.contract.weights import find_weights
-from zenhance.errors import CheckpointError, RecipeError
+from zenhance.errors import RecipeError
 from zenhance.nets.dqlr import Dqlr, reach_px, restore_sequence
 from zenhance.nets.quantiser import effective_words, perplexity
 from zenhance.solvers.agreement import Agreement, agreement_of
@@ -289,9 +288,7 @@ def prepare_sequences(method: str, wanted: SequenceSettings, context: MethodCont
         There are no such weights, or they belong to another method.
     """
     yield 0.0
-    checkpoint = read_checkpoint(find_weights(method, context.weights, wanted.default_weights))
-    if checkpoint.card.method != method:
-        raise CheckpointError(f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, not to {method}')
+    checkpoint = model_of(method, context.weights, wanted.default_weights)
     yield 0.5
     learner = SequenceLearner()
     network = cast(Dqlr, load_network(checkpoint, learner, context.device).eval())

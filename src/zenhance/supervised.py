@@ -15,11 +15,10 @@ from pydantic import BaseModel
 from torch import Tensor
 from torch.nn import Module
 
-from zenhance.contract.checkpoint import Checkpoint, read_checkpoint
+from zenhance.contract.checkpoint import Checkpoint, model_of
 from zenhance.contract.learning import Batch, Learner, Scaling
 from zenhance.contract.settings import validate
 from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
-from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.nets.planes import restore_planes
 
@@ -179,9 +178,7 @@ def prepare_planes(
         The volume.
     """
     yield 0.0
-    checkpoint = read_checkpoint(find_weights(method, context.weights, default_weights))
-    if checkpoint.card.method != method:
-        raise CheckpointError(f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, not to {method}')
+    checkpoint = model_of(method, context.weights, default_weights)
     yield 0.5
     network = load_network(checkpoint, learner, context.device)
     architecture = validate(learner.architecture, checkpoint.card.architecture, "architecture key", CheckpointError)

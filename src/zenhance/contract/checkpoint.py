@@ -20,9 +20,10 @@ from torch.nn import Module
 
 from zenhance.contract.card import Card
 from zenhance.contract.header import CARD_KEY, read_card
+from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError
 
-__all__ = ["Checkpoint", "dump_checkpoint", "read_checkpoint"]
+__all__ = ["Checkpoint", "dump_checkpoint", "model_of", "read_checkpoint"]
 
 NETWORK, TEST_INPUT, TEST_OUTPUT = "network.", "test.input", "test.output"
 MAX_WEIGHT = 1e4
@@ -139,6 +140,29 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f'the model "{path.name}" has no weights or no test input and output; fetch or train it again')
     _check_values(state, path.name)
     return Checkpoint(card, state, tensors[TEST_INPUT].float(), tensors[TEST_OUTPUT].float(), hashlib.sha256(blob).hexdigest(), path)
+
+
+def model_of(method: str, wanted: str | None, default: str) -> Checkpoint:
+    """Return the model that a request asks for.
+
+    Parameters
+    ----------
+    method : str
+        That is to use it.
+    wanted : str or None
+        Name or path; None means the default.
+    default : str
+        Name of the weights where none is asked for.
+
+    Raises
+    ------
+    CheckpointError
+        There is none of that name, it cannot be read, or it belongs to another method.
+    """
+    checkpoint = read_checkpoint(find_weights(method, wanted, default))
+    if checkpoint.card.method != method:
+        raise CheckpointError(f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, not to {method}')
+    return checkpoint
 
 
 def _check_values(state: Mapping[str, Tensor], name: str) -> None:

@@ -14,18 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zenhance.contract.checkpoint import read_checkpoint
+from zenhance.contract.checkpoint import model_of
 from zenhance.contract.learning import Scaling
 from zenhance.contract.spec import REMARK, FloatArray, MethodContext, TileGenerator
-from zenhance.contract.weights import find_weights
 from zenhance.diffusion.learning import LevelLearner, levels_of, windows
-from zenhance.errors import CheckpointError
 from zenhance.nets.diffusion import STRIDE, LevelNetwork
 from zenhance.nets.noise_field import noise_field
 from zenhance.physics.levels import Level, match_level
-from zenhance.sequences import Agreement
+from zenhance.solvers.agreement import Agreement, agreement_of
 from zenhance.solvers.reverse import Sampler, reverse
-from zenhance.solvers.schedule import CameraModel
 from zenhance.supervised import load_network, voxel_warnings
 
 __all__ = ["DiffusionSettings", "ReverseRestorer", "level_of", "prepare_reverse"]
@@ -33,9 +30,6 @@ __all__ = ["DiffusionSettings", "ReverseRestorer", "level_of", "prepare_reverse"
 Triple = tuple[int, int, int]
 # Planes are given to the network up to this many pixels at once: small enough for a look at Cancel many times a step.
 _PIXELS_AT_ONCE = 2**17
-# Of the step towards the measurement, as for sequences: the largest shift below the background, and the light that every voxel keeps.
-_MOST_PEDESTAL = 30.0
-_LEAST_LIGHT = 1e-3
 # The level of an image without a PSF is read off this many planes of at most so many pixels.
 _GUESS_PLANES, _GUESS_PX = 8, 512
 
@@ -172,9 +166,7 @@ def prepare_reverse(
         There are no such weights, or they belong to another method.
     """
     yield 0.0
-    checkpoint = read_checkpoint(find_weights(method, context.weights, wanted.default_weights))
-    if checkpoint.card.method != method:
-        raise CheckpointError(f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, not to {method}')
+    checkpoint = model_of(method, context.weights, wanted.default_weights)
     yield 0.5
     network = cast(LevelNetwork, load_network(checkpoint, LevelLearner(), context.device).eval())
     scaling = Scaling.of(context.statistics)
@@ -194,7 +186,7 @@ def prepare_reverse(
     notes["warnings"] = voxel_warnings(context, checkpoint)
     if own >= 1.0:
         notes["warnings"].append("the image is more blurred or noisier than any that was learnt from; bin its pixels, and judge with care")
-    agreement = _agreement(wanted, context)
+    agreement = agreement_of(context, wanted.agreement)
     return ReverseRestorer(network, scaling, level, wanted, context.device, context.seed, halo_px, agreement, notes)
 
 
@@ -243,13 +235,3 @@ def _noise(context: MethodContext, scaling: Scaling) -> tuple[float, float]:
         return 0.0, 0.5
     dark, bright = (camera.gain * max(scaling.offset + v * scaling.span - camera.offset, 0.0) + camera.read_noise**2 for v in (0.0, 1.0))
     return bright**0.5 / scaling.span, dark / max(bright, 1e-30)
-
-
-def _agreement(wanted: DiffusionSettings, context: MethodContext) -> Agreement | None:
-    if not wanted.agreement or context.psf is None or context.noise is None:
-        return None
-    noise, known = context.noise, context.statistics
-    camera = CameraModel(known.background, noise.gain, noise.offset, noise.read_noise)
-    shift = max(camera.shift, known.background - _MOST_PEDESTAL * max(known.span, 1e-6))
-    least = _LEAST_LIGHT * max(known.mean - shift, 1e-6)
-    return Agreement(context.psf, context.voxel_size_um, shift, least, wanted.agreement)

@@ -18,10 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from zenhance.contract.checkpoint import read_checkpoint
+from zenhance.contract.checkpoint import model_of
 from zenhance.contract.learning import Scaling
 from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
-from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError
 from zenhance.nets.res_u_dbpn import MULTIPLE, pooled, reach_px
 from zenhance.resolution.learning import DpsLearner
@@ -130,9 +129,7 @@ class Resolver:
 
 
 def _loaded(method: str, name: str | None, default: str, device: str) -> tuple[Module, str, str]:
-    checkpoint = read_checkpoint(find_weights(method, name, default))
-    if checkpoint.card.method != method:
-        raise CheckpointError(f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, not to {method}')
+    checkpoint = model_of(method, name, default)
     return load_network(checkpoint, DpsLearner(), device).eval(), checkpoint.card.name, checkpoint.sha256
 
 

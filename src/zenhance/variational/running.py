@@ -17,11 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zenhance.contract.checkpoint import read_checkpoint
+from zenhance.contract.checkpoint import model_of
 from zenhance.contract.learning import Scaling
 from zenhance.contract.settings import validate
 from zenhance.contract.spec import FloatArray, MethodContext, PsfLike, TileGenerator
-from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError, MethodError
 from zenhance.nets.divblurring import Encoded, Vae, reach_px
 from zenhance.nets.noise_field import noise_field
@@ -262,9 +261,7 @@ def prepare_posterior(method: str, wanted: PosteriorSettings, context: MethodCon
         There are no such weights, they belong to another method, or draw on another grid than asked for.
     """
     yield 0.0
-    checkpoint = read_checkpoint(find_weights(method, context.weights, wanted.default_weights))
-    if checkpoint.card.method != method:
-        raise CheckpointError(f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, not to {method}')
+    checkpoint = model_of(method, context.weights, wanted.default_weights)
     yield 0.5
     network = cast(Vae, load_network(checkpoint, VaeLearner(), context.device).eval())
     a = validate(VaeArchitecture, checkpoint.card.architecture, "architecture key", CheckpointError)
