@@ -53,3 +53,12 @@ def test_a_microscope_may_have_a_psf_of_its_own() -> None:
     assert seen.psf_mean.kind == "srpsf"
     blurred, truth = (np.asarray(s.data, np.float64) for s in (seen.blurred, seen.truth))
     assert blurred.std() < 0.8 * truth.std()
+
+
+def test_a_texture_changes_the_brightness_of_areas_and_not_their_place() -> None:
+    even, textured = _dye("areas"), _dye("areas", texture=0.8)
+    ratio = textured[even > 0] / even[even > 0]
+    assert 0.2 <= float(ratio.min()) < 0.8
+    assert 1.2 < float(ratio.max()) <= 1.81
+    assert abs(float(np.median(ratio)) - 1) < 0.05
+    np.testing.assert_array_equal(textured, _dye("areas", texture=0.8))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-__all__ = ["Batch", "Learner", "Optics", "PhysicalLearner", "Scaling"]
+__all__ = ["Batch", "Learner", "Optics", "PhysicalLearner", "Scaling", "SelfTaughtLearner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,8 @@ class Batch:
         (:meth:`PhysicalLearner.needs_optics`).
     deconvolved : Tensor (B, K, Z, Y, X) or None
         Richardson-Lucy estimates of the same patches, scaled, where a method asked for them (:meth:`PhysicalLearner.deconvolved`).
+    light : Tensor (B, Z, sY, sX) or None
+        What the method itself took the specimen to be, from the whole volume and before it learnt (:meth:`SelfTaughtLearner.light_of`).
     """
 
     measured: Tensor
@@ -104,6 +106,7 @@ class Batch:
     depth: Tensor
     optics: tuple[Optics, ...] = ()
     deconvolved: Tensor | None = None
+    light: Tensor | None = None
 
     @property
     def seen(self) -> Tensor:
@@ -152,4 +155,13 @@ class PhysicalLearner(Learner, Protocol):
 
     def deconvolved(self, architecture: Mapping[str, Any]) -> tuple[int, ...]:
         """Return after how many iterations each Richardson-Lucy estimate is taken that the network gets to see; empty for none."""
+        ...
+
+
+@runtime_checkable
+class SelfTaughtLearner(PhysicalLearner, Protocol):
+    """A learner that makes, from each volume as a whole and once, the light that its network has to find again."""
+
+    def light_of(self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics) -> FloatArray | None:
+        """Return the light (Z, sY, sX) of a scaled measurement (Z, Y, X), s a whole number; None where the batches do without."""
         ...

@@ -3,17 +3,17 @@
 ::
 
     module        sees                                         its image is compared            with
-    extend        its own estimate, measured again             blurred by its PSF and binned    the measurement, and the estimate
+    extend        light found in a measurement, seen again     blurred by its PSF and binned    the measurement, and that light
     denoise       the measurement, noisier                     binned                           the measurement, with other noise
     reconstruct   the measurement as if half as resolved       as it is, twice as fine          the measurement
     artefacts     the measurement with stripes and honeycomb   through a network's features     the measurement
 
 A network that is compared with the noisy measurement it was given gains by repeating noise. ``extend`` is therefore given something else:
-its own estimate, brought closer to the measurement by some Richardson-Lucy steps, and measured again with fewer photons::
+what Richardson-Lucy finds in a well-lit measurement, measured again with fewer photons::
 
-    y ──► network ──► Richardson-Lucy steps towards y ──► x ──► measured again with 15 ... 1000 photons ──► network ──► x'
-                                                          └────────────── again · |x' - x| ──────────────────────────────┤
-    y ◄────────────────────────── 1 - SSIM, intensity ──────────────────────────── blurred ◄───────────────────────────┘
+    y ──► Richardson-Lucy, once ──► x ──► measured again with few or many photons ──► network ──► x'
+                                    └────────────────── again · |x' - x| ─────────────────────────┤
+    y ◄────────────────────────── 1 - SSIM, intensity ──────────── blurred ◄──────────────────────┘
 
 ``denoise`` shares noise out between input and target so that the two are independent (Pang et al., CVPR (2021)).
 """
@@ -27,13 +27,14 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from zenhance.contract.learning import Batch
+from zenhance.contract.learning import Batch, Optics
+from zenhance.contract.spec import FloatArray
 from zenhance.errors import RecipeError
 from zenhance.nets.res_u_dbpn import pooled
 from zenhance.nets.sparse_losses import fourier_difference, hessian, light_concentration, structural_difference
 from zenhance.resolution.features import feature_difference, load_features
 from zenhance.resolution.optics import DpsArchitecture, build_network, checked, measured_from
-from zenhance.resolution.pairs import Pairs, make_pairs, on_network_grid
+from zenhance.resolution.pairs import Pairs, light_of, make_pairs, noise_of, on_network_grid, zooms_of
 
 __all__ = ["DpsLearner"]
 
@@ -84,6 +85,15 @@ class DpsLearner:
         """Return nothing: the network inverts by itself."""
         return ()
 
+    def light_of(self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics) -> FloatArray | None:
+        """Return the light (Z, 2 Y, 2 X) of a volume whose PSF is the network's, where it is to be found again; else None."""
+        a = checked(architecture)
+        if a.module != "extend" or not a.again or set(zooms_of(optics, a)) != {1.0}:
+            return None
+        planes = torch.from_numpy(measured)[:, None]
+        photons = (1 / noise_of(planes[:1], (optics,))[0])[:, None, None, None]
+        return torch.cat([light_of(plane[None], photons, a) for plane in planes])[:, 0].numpy()
+
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Return the loss of a batch; see the module's docstring for what is compared."""
         a = cast(DpsArchitecture, network.architecture)
@@ -91,7 +101,7 @@ class DpsLearner:
         batch = on_network_grid(batch, a)
         if min(batch.measured.shape[-2:]) < LEAST_PX:
             raise RecipeError(f"patches of {batch.measured.shape[-1]} pixels are left on the network's grid; give a larger patch_px")
-        pairs = make_pairs(network, batch, a, generator)
+        pairs = make_pairs(batch, a, generator)
         light: Tensor = network(pairs.seen).float()
         loss, logs = _fidelity(light, pairs, a)
         if pairs.known is not None:

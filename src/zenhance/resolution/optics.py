@@ -73,12 +73,9 @@ class DpsArchitecture(BaseModel):
     sparsity: float = Field(1e-3, ge=0, description="weight of the plain L1 norm")
     concentration: float = Field(0.0, ge=0, description="weight of the reweighted L1 norm")
     floor: float = Field(0.1, gt=0, description="intensity below which light counts as none in it")
-    again: float = Field(1.0, ge=0, description="weight of the estimate found again when it is measured again; 0 leaves this out")
-    left_px: float = Field(0.15, ge=0, le=2, description="standard deviation of the blur that is left in that estimate, in input pixels")
-    trust: float = Field(
-        0.5, ge=0, le=1, description="share of the network's own estimate in what it begins with; the rest is the inversion"
-    )
-    refined: int = Field(10, ge=0, le=100, description="Richardson-Lucy steps that bring the estimate closer to the measurement before")
+    again: float = Field(1.0, ge=0, description="weight of finding the light of a measurement again when it is measured again; 0 for none")
+    left_px: float = Field(0.15, ge=0, le=2, description="standard deviation of the blur that is left in that light, in input pixels")
+    refined: int = Field(100, ge=1, le=400, description="Richardson-Lucy steps, at most, by which that light is found")
     photons: tuple[float, float] = Field((15.0, 1000.0), description="range of peak photons that inputs are thinned to")
 
 

@@ -6,23 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import cast
 
 import torch
 from torch import Tensor
-from torch.nn import Module
 from torch.nn import functional as f
 
 from zenhance.contract.learning import Batch, Optics
 from zenhance.errors import RecipeError
-from zenhance.nets.res_u_dbpn import ResUDbpn, pooled
+from zenhance.nets.res_u_dbpn import pooled
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import gaussian
 from zenhance.physics.psf_base import FWHM_PER_SIGMA
-from zenhance.resolution.optics import PEDESTAL, DpsArchitecture, Inversion, closer, left_blur, measured_from, network_psf, zoom_between
+from zenhance.resolution.optics import DpsArchitecture, Inversion, closer, left_blur, measured_from, network_psf, zoom_between
 from zenhance.solvers.regrid import Samples, regrid
 
-__all__ = ["Pairs", "make_pairs", "on_network_grid"]
+__all__ = ["Pairs", "light_of", "make_pairs", "noise_of", "on_network_grid", "zooms_of"]
 
 SHARED = 0.7
 """How noise is shared out between input and target: y + a n and y - n / a."""
@@ -60,13 +58,11 @@ class _Drawn:
     dark: Tensor
 
 
-def make_pairs(network: Module, batch: Batch, a: DpsArchitecture, generator: torch.Generator | None) -> Pairs:
+def make_pairs(batch: Batch, a: DpsArchitecture, generator: torch.Generator | None) -> Pairs:
     """Make inputs whose noise has nothing to do with that of the targets.
 
     Parameters
     ----------
-    network : Module
-        Its own estimate is what ``extend`` begins with.
     batch : Batch
         Measured patches, with their optics.
     a : DpsArchitecture
@@ -75,7 +71,7 @@ def make_pairs(network: Module, batch: Batch, a: DpsArchitecture, generator: tor
         Of the draws; None takes torch's own.
     """
     y = batch.measured
-    gain, variance = _noise(y, batch.optics)
+    gain, variance = noise_of(y, batch.optics)
     low, high = a.photons
     drawn = low * (high / low) ** torch.rand(len(y), generator=generator, device=y.device)
     dark = 0.1 * torch.rand(len(y), generator=generator, device=y.device)
@@ -83,7 +79,8 @@ def make_pairs(network: Module, batch: Batch, a: DpsArchitecture, generator: tor
     draw = _Drawn(own, fewer, dark)
     flat, spread = y.flatten(0, 1)[:, None], variance.flatten(0, 1)[:, None]
     if a.module == "extend" and a.again:
-        return _measured_again(network, flat, a, draw, generator)
+        known = light_of(flat, own, a) if batch.light is None else batch.light.flatten(0, 1)[:, None]
+        return Pairs(_counted(measured_from(known, a), draw, generator), flat, known)
     if a.module == "reconstruct":
         return Pairs(_counted(_widened(flat, a), draw, generator), flat)
     if a.module == "artefacts":
@@ -93,10 +90,15 @@ def make_pairs(network: Module, batch: Batch, a: DpsArchitecture, generator: tor
     return Pairs(torch.where(fewer < own / 2, _counted(seen, draw, generator), seen), wanted)
 
 
+def zooms_of(optics: Optics, a: DpsArchitecture) -> tuple[float, float]:
+    """Return by how much images of a microscope are zoomed along y and x, so that their PSF is as wide as the network's."""
+    knows = network_psf(a).sigma_um[1]
+    return (zoom_between(optics.sigma_px[1], knows), zoom_between(optics.sigma_px[2], knows))
+
+
 def on_network_grid(batch: Batch, a: DpsArchitecture) -> Batch:
     """Return patches resampled so that their PSF is as wide as the network's; as many pixels of each as all have, an even number."""
-    knows = network_psf(a).sigma_um[1]
-    zooms = [(zoom_between(o.sigma_px[1], knows), zoom_between(o.sigma_px[2], knows)) for o in batch.optics]
+    zooms = [zooms_of(o, a) for o in batch.optics]
     y = batch.measured
     sides = [int(n * min(pair[axis] for pair in zooms)) // 2 * 2 if zooms else n for axis, n in enumerate(y.shape[-2:])]
     if set(zooms) <= {(1.0, 1.0)} and sides == list(y.shape[-2:]):
@@ -110,19 +112,23 @@ def on_network_grid(batch: Batch, a: DpsArchitecture) -> Batch:
     return replace(batch, measured=torch.stack(made))
 
 
-def _measured_again(network: Module, y: Tensor, a: DpsArchitecture, draw: _Drawn, generator: torch.Generator | None) -> Pairs:
-    """Bring the network's estimate closer to the measurement, and measure it again."""
-    with torch.no_grad():
-        steps = min(a.refined, int(float(draw.own.min()) / PHOTONS_A_STEP))
-        own = network(y).float() if a.trust else None
-        with torch.autocast(y.device.type, enabled=False):
-            begun, pedestal = cast(Inversion, cast(ResUDbpn, network).inversion).begin(y)
-            known = next(closer(begun, y, a, (a.inversion[-1],), pedestal))
-            known = known if own is None else torch.lerp(known, own, a.trust)
-            known = next(closer(known, y, a, (steps,), PEDESTAL), known)
-        # What is finer than this the measurement cannot tell, and a network that is its own teacher would drift there.
-        known = left_blur(a)(known) if a.left_px else known
-        return Pairs(_counted(measured_from(known, a), draw, generator), y, known)
+def light_of(y: Tensor, photons: Tensor, a: DpsArchitecture) -> Tensor:
+    """Return what well-lit images (N, 1, Y, X) show, as light (N, 1, 2 Y, 2 X): Richardson-Lucy, its finest detail blurred.
+
+    Parameters
+    ----------
+    y : Tensor (N, 1, Y, X)
+        Measured, scaled.
+    photons : Tensor (N, 1, 1, 1)
+        Of a brightness of 1; the more, the more steps.
+    a : DpsArchitecture
+        Names the PSF, the steps, and the blur that is left: what is finer the measurement cannot tell.
+    """
+    steps = max(1, min(a.refined, int(float(photons.min()) / PHOTONS_A_STEP)))
+    with torch.no_grad(), torch.autocast(y.device.type, enabled=False):
+        begun, pedestal = Inversion(a).to(y.device).begin(y)
+        light = next(closer(begun, y, a, (steps,), pedestal))
+        return left_blur(a)(light) if a.left_px else light
 
 
 @cache
@@ -164,7 +170,7 @@ def _counted(y: Tensor, draw: _Drawn, generator: torch.Generator | None) -> Tens
     return torch.poisson(light * photons, generator=generator) / photons - draw.dark
 
 
-def _noise(y: Tensor, optics: Sequence[Optics]) -> tuple[Tensor, Tensor]:
+def noise_of(y: Tensor, optics: Sequence[Optics]) -> tuple[Tensor, Tensor]:
     """Return the brightness of a photon in each patch (B,), and the variance of each pixel.
 
     Raises

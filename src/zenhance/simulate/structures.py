@@ -6,7 +6,8 @@
 
 Everything lies in one plane; in a stack every plane is the same. Lines and dots are points a fraction of a pixel apart, each shared out
 among the four pixels around it. Areas are the dead-leaves model (Matheron 1968; Lee, Mumford & Huang, Int. J. Comput. Vis. 41:35, 2001):
-discs of power-law sizes and even brightness, whose edges have the statistics of photographs.
+discs of power-law sizes, whose edges have the statistics of photographs; ``texture`` gives their brightness waves of all lengths, as strong
+at each length as at any other, like the surfaces in photographs.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ __all__ = ["KINDS", "Structures"]
 KINDS = ("filaments", "membranes", "dots", "rings", "areas")
 STEP_PX = 0.25
 """Distance of the points along a line that stand for its dye."""
+TEXTURES, WAVES = 4, 40
+"""Textures that areas choose among, and the waves of each."""
 Points = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Places (N, 2) in µm and the dye of each, in µm² of full cover."""
 
@@ -43,6 +46,7 @@ class Structures(Parameters, ThinSpecimen):
         float, Field(gt=0, le=50, description="size of a typical cell or area, ten times that of a ring", json_schema_extra={"unit": "µm"})
     ] = 2.0
     brightness_spread: Annotated[float, Field(ge=0, le=1.5, description="spread of brightness between structures (log-normal)")] = 0.5
+    texture: Annotated[float, Field(ge=0, le=1, description="largest share of an area's brightness that its texture has")] = 0.0
     haze: Annotated[float, Field(ge=0, le=1, description="mean of a smooth background of dye, relative to a pixel full of dye")] = 0.02
 
     def render(self, grid: Grid, seed: int) -> Dye:
@@ -136,7 +140,10 @@ class Structures(Parameters, ThinSpecimen):
         return centres, self._bright(many, rng) * 4.0 * self.width_um**2
 
     def _areas(self, grid: Grid, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-        """Dead leaves: discs fall until nothing is left uncovered; brightness even between 0.05 and 1, sizes by the power law r^-3."""
+        """Dead leaves: discs fall until nothing is left uncovered; brightness even between 0.05 and 1, sizes by the power law r^-3.
+
+        A texture is drawn after everything else, so that areas lie where they lie without it.
+        """
         plane = np.zeros(grid.shape_px[1:])
         _, y, x = grid.margins
         low, high = 0.1 * self.scale_um, 2.0 * self.scale_um
@@ -145,12 +152,15 @@ class Structures(Parameters, ThinSpecimen):
         centres = self._centres(grid, many, rng, high / 2)
         level = rng.uniform(0.05, 1.0, many)
         step = min(grid.voxel_size_um[1:])
-        for (cy, cx), r, bright in zip(centres, radius, level, strict=True):
+        fields = [_waves(grid, rng, low, self.width_um) for _ in range(TEXTURES)] if self.texture else []
+        strength = self.texture * rng.random(many) if fields else np.zeros(many)
+        for number, ((cy, cx), r, bright) in enumerate(zip(centres, radius, level, strict=True)):
             rows = slice(*np.searchsorted(y, (cy - r - step, cy + r + step)))
             columns = slice(*np.searchsorted(x, (cx - r - step, cx + r + step)))
             away = np.hypot(y[rows, None] - cy, x[None, columns] - cx)
             cover = np.clip((r - away) / step + 0.5, 0.0, 1.0)
-            plane[rows, columns] += cover * (bright - plane[rows, columns])
+            shade = bright * (1 + strength[number] * fields[number % TEXTURES][rows, columns]) if fields else bright
+            plane[rows, columns] += cover * (shade - plane[rows, columns])
         return plane
 
 
@@ -167,6 +177,19 @@ def _deposit(plane: npt.NDArray[np.float64], places_um: npt.NDArray[np.float64],
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             flat = np.bincount(row[inside] * width + column[inside], weight[inside], plane.size)
             plane += flat.reshape(plane.shape)
+
+
+def _waves(grid: Grid, rng: np.random.Generator, longest_um: float, shortest_um: float) -> npt.NDArray[np.float64]:
+    """Return a field (Y, X) within ± 1 of waves in all directions, their lengths even on a logarithmic scale."""
+    _, y, x = grid.margins
+    field = np.zeros((y.size, x.size))
+    for _ in range(WAVES):
+        length = 2 * longest_um * (shortest_um / longest_um) ** rng.random()
+        angle, phase = rng.uniform(0, 2 * np.pi, 2)
+        down, across = np.exp(2j * np.pi / length * np.sin(angle) * y), np.exp(2j * np.pi / length * np.cos(angle) * x + 1j * phase)
+        field += (down[:, None] * across[None]).real
+    # Of many waves the sum is close to normal, with a standard deviation of sqrt(WAVES / 2).
+    return np.asarray(np.clip(field / (2.5 * np.sqrt(WAVES / 2)), -1.0, 1.0), np.float64)
 
 
 def _smooth_field(grid: Grid, rng: np.random.Generator) -> FloatArray:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from zenhance.contract.learning import Scaling
+from zenhance.contract.learning import Scaling, SelfTaughtLearner
 from zenhance.contract.spec import FloatArray, VolumeStatistics
 from zenhance.errors import RecipeError
 from zenhance.io import open_stack
@@ -63,6 +63,8 @@ class TrainingVolume:
         Tells how a plane was measured, where a network is taught with it.
     estimates : float16 array (K, Z, Y, X), optional
         Richardson-Lucy estimates of the whole volume, scaled, where the network gets to see them.
+    light : float16 array (Z, sY, sX), optional
+        What the method took the specimen to be before it learnt, scaled.
     """
 
     name: str
@@ -74,6 +76,7 @@ class TrainingVolume:
     estimated_from: TrainingVolume | None = None
     optics_of: OpticsOf | None = None
     estimates: npt.NDArray[np.float16] | None = None
+    light: npt.NDArray[np.float16] | None = None
 
     @property
     def shape_px(self) -> tuple[int, int, int]:
@@ -122,6 +125,16 @@ class TrainingVolume:
             except StopIteration as done:
                 found = np.stack([np.asarray(light.numpy() / self.scaling.span, np.float16) for light in done.value])
                 return replace(self, estimates=found)
+
+    def with_light(self, learner: SelfTaughtLearner, architecture: Mapping[str, Any]) -> TrainingVolume:
+        """Return the volume with the light that a learner finds in it; itself where it finds none.
+
+        The optics are those of the middle plane, as for the estimates.
+        """
+        depth, height, width = self.shape_px
+        measured = self.read_measured((slice(0, depth), slice(0, height), slice(0, width)))
+        light = learner.light_of(architecture, measured, self.optics(depth // 2))
+        return self if light is None else replace(self, light=np.asarray(light, np.float16))
 
     def sha256(self) -> str:
         """Return the hash of the measurement's pixels."""

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from zenhance.contract import registry
 from zenhance.contract.card import Card
 from zenhance.contract.checkpoint import read_checkpoint
-from zenhance.contract.learning import Batch, Learner, PhysicalLearner
+from zenhance.contract.learning import Batch, Learner, PhysicalLearner, SelfTaughtLearner
 from zenhance.contract.spec import LearningMethod
 from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError, MethodError, RecipeError
@@ -278,6 +278,8 @@ def _begin(
         train, held = (
             [with_optics(v, recipe.data.psf, recipe.data.psf_growth).with_estimates(iterations) for v in some] for some in (train, held)
         )
+    if isinstance(learner, SelfTaughtLearner) and physical:
+        train, held = ([v.with_light(learner, recipe.architecture) for v in some] for some in (train, held))
     sampler = PatchSampler(train, patch, recipe.batch, recipe.seed, with_optics=physical)
     size = min(recipe.batch, recipe.validation_patches)
     checker = PatchSampler(held, patch, size, recipe.seed, augment=False, with_optics=physical)

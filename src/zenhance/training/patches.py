@@ -29,11 +29,13 @@ class _Patch:
     measured: FloatArray
     truth: FloatArray | None
     estimates: FloatArray | None
+    light: FloatArray | None
     middle: int
 
     def turned(self, turn: int, flip: bool, upside_down: bool) -> _Patch:
-        parts = [None if a is None else _turned(a, turn, flip, upside_down) for a in (self.measured, self.truth, self.estimates)]
-        return _Patch(np.asarray(parts[0]), parts[1], parts[2], self.middle)
+        blocks = (self.measured, self.truth, self.estimates, self.light)
+        parts = [None if a is None else _turned(a, turn, flip, upside_down) for a in blocks]
+        return _Patch(np.asarray(parts[0]), parts[1], parts[2], parts[3], self.middle)
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,13 @@ class PatchSampler:
         truth = torch.from_numpy(np.stack(sharp)) if len(sharp) == len(patches) else None
         blocks = [p.estimates for p in patches if p.estimates is not None]
         estimates = torch.from_numpy(np.stack(blocks)) if len(blocks) == len(patches) else None
+        found = [p.light for p in patches if p.light is not None]
+        light = torch.from_numpy(np.stack(found)) if len(found) == len(patches) else None
         planes = [p.middle for p in patches]
         chosen = [self.volumes[int(i)] for i in picks]
         depth = [z / max(v.shape_px[0] - 1, 1) for z, v in zip(planes, chosen, strict=True)]
         optics = tuple(v.optics(z) for z, v in zip(planes, chosen, strict=True)) if self.with_optics else ()
-        return Batch(measured, truth, torch.tensor(depth, dtype=torch.float32), optics, estimates)
+        return Batch(measured, truth, torch.tensor(depth, dtype=torch.float32), optics, estimates, light)
 
     def _patch(self, volume: TrainingVolume, rng: np.random.Generator) -> _Patch:
         depth = volume.shape_px[0]
@@ -115,7 +119,8 @@ class PatchSampler:
         if self.with_optics and not volume.optics(middle).turns:
             turn -= turn % 2  # along y and x the blur differs: a quarter turn would belong to another microscope
         estimates = None if volume.estimates is None else self._planes(volume.estimates, middle, y, x)
-        patch = _Patch(np.asarray(measured), truth, estimates, middle)
+        light = None if volume.light is None else self._fine(volume.light, volume.shape_px, middle, y, x)
+        patch = _Patch(np.asarray(measured), truth, estimates, light, middle)
         return patch.turned(turn, flip, upside_down) if self.augment else patch
 
     def _planes(self, estimates: npt.NDArray[np.float16], middle: int, y: int, x: int) -> FloatArray:
@@ -123,6 +128,13 @@ class PatchSampler:
         window, height, width = self.patch_px
         planes = mirrored(np.arange(middle - window // 2, middle - window // 2 + window), estimates.shape[1])
         return np.asarray(estimates[:, planes, y : y + height, x : x + width], np.float32)
+
+    def _fine(self, light: npt.NDArray[np.float16], shape_px: tuple[int, int, int], middle: int, y: int, x: int) -> FloatArray:
+        """Return the light (Z, sY, sX) of a patch."""
+        window, height, width = self.patch_px
+        planes = mirrored(np.arange(middle - window // 2, middle - window // 2 + window), light.shape[0])
+        s = light.shape[-1] // shape_px[-1]
+        return np.asarray(light[planes, s * y : s * (y + height), s * x : s * (x + width)], np.float32)
 
     def _cut(self, volume: TrainingVolume, middle: int, y: int, x: int, *, truth: bool) -> FloatArray | None:
         """Read the planes about a middle one; beyond the first and last, planes are mirrored."""

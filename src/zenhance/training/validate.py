@@ -41,7 +41,8 @@ def to_device(batch: Batch, device: str) -> Batch:
     """Return the batch on a device."""
     truth = None if batch.truth is None else batch.truth.to(device)
     estimates = None if batch.deconvolved is None else batch.deconvolved.to(device)
-    return replace(batch, measured=batch.measured.to(device), truth=truth, depth=batch.depth.to(device), deconvolved=estimates)
+    light = None if batch.light is None else batch.light.to(device)
+    return replace(batch, measured=batch.measured.to(device), truth=truth, depth=batch.depth.to(device), deconvolved=estimates, light=light)
 
 
 def _numpy(tensor: Tensor) -> FloatArray:

@@ -1,0 +1,70 @@
+"""Light that a method finds in a whole volume before it learns: cut and turned with the patches, close to what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from zenhance.contract.learning import SelfTaughtLearner
+from zenhance.nets.res_u_dbpn import pooled
+from zenhance.resolution.learning import DpsLearner
+from zenhance.resolution.optics import checked, measured_from
+from zenhance.training.data import TrainingVolume, volume_steps
+from zenhance.training.loop import train_steps
+from zenhance.training.patches import PatchSampler
+from zenhance.training.recipe import Recipe
+
+ARCHITECTURE = {"features": 4, "head": 4, "inversion": [2, 4], "variation": 0.0, "again": 1.0, "refined": 60, "photons": [50.0, 500.0]}
+
+
+def _recipe(fwhm_um: float = 0.09) -> Recipe:
+    camera = {"preset": "filaments_set1", "psf": f"srpsf:fwhm_um={fwhm_um}", "photons": 10000.0, "gain": 0.2, "background_photons": 20.0}
+    plan = {"specimen": "structures", "count": 1, "validation": 1, "seed": 7, "shape_px": [1, 96, 96], "measured_only": True}
+    data = {"simulated": [{**plan, "voxel_size_um": [0.1, 0.03, 0.03], "settings": {"kind": "filaments"}, "microscopes": [camera]}]}
+    return Recipe(
+        method="dps",
+        name="tiny",
+        architecture=ARCHITECTURE,
+        data=data,
+        patch_px=40,
+        batch=4,
+        steps=2,
+        validate_every=2,
+        validation_patches=2,
+    )
+
+
+def _volumes(recipe: Recipe) -> list[TrainingVolume]:
+    steps = volume_steps(recipe)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return list(done.value[0])
+
+
+def test_light_is_cut_and_turned_with_the_patch_it_belongs_to() -> None:
+    learner = DpsLearner()
+    assert isinstance(learner, SelfTaughtLearner)
+    (volume,) = (v.with_light(learner, ARCHITECTURE) for v in _volumes(_recipe()))
+    batch = PatchSampler([volume], (1, 40, 40), 12, 0, with_optics=True).draw(0)
+    assert batch.light is not None
+    assert batch.light.shape == (12, 1, 80, 80)
+    image = measured_from(batch.light, checked(ARCHITECTURE))[..., 8:-8, 8:-8]
+    for found, seen in zip(image, batch.measured[..., 8:-8, 8:-8], strict=True):
+        assert float(np.corrcoef(found.flatten(), seen.flatten())[0, 1]) > 0.97
+    sharper = pooled(batch.light).diff(dim=-1).abs().mean() / batch.measured.diff(dim=-1).abs().mean()
+    assert float(sharper) > 1.3
+
+
+def test_light_of_another_psf_is_found_in_the_batch_instead() -> None:
+    (volume,) = _volumes(_recipe(0.15))
+    assert volume.with_light(DpsLearner(), ARCHITECTURE).light is None
+
+
+def test_training_on_it_runs_to_a_model_and_the_loss_says_how_well_it_is_found_again(tmp_path: Path) -> None:
+    logs = [dict(progress.logs) for progress in train_steps(_recipe(), tmp_path / "run", device="cpu") if progress.step]
+    assert all(np.isfinite(entry["again"]) for entry in logs if entry)
+    assert len(logs) >= 2
+    assert (tmp_path / "run" / "tiny.safetensors").is_file()
