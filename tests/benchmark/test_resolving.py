@@ -25,8 +25,10 @@ from zenhance.benchmark.resolving_beads import bead_widths_um, find_beads
 from zenhance.benchmark.resolving_report import ResolutionReport
 from zenhance.benchmark.resolving_tables import factor_table, honesty_table, photographs_table, universality_table
 from zenhance.benchmark.rivals import FineMicroscope, enlarged
+from zenhance.benchmark.sweeping import FACTORS, SweepReport, SweepRow, sweep_table
 from zenhance.errors import ReadError
 from zenhance.physics.psf import parse_psf
+from zenhance.resolution.optics import DpsArchitecture
 from zenhance.stack import FloatArray
 
 SCOPE = FineMicroscope(parse_psf("srpsf:fwhm_um=0.09", 2), 0.03)
@@ -147,3 +149,18 @@ def test_widths_of_beads_are_those_they_were_made_with() -> None:
     places = find_beads(blurred, (0.05, 0.05))
     assert [(y, x) for _, y, x in sorted(places)] == [(30, 30), (60, 55)]
     assert bead_widths_um(blurred, places, (0.05, 0.05), 0.8) == pytest.approx((0.471, 0.471), rel=0.04)
+
+
+def test_a_sweep_says_which_term_was_changed_and_what_came_of_it() -> None:
+    rows = (
+        SweepRow("", 1.0, Sharpness(2.0, 1.5, 1.2), 27.5, 0.95, 300.0),
+        SweepRow("hessian", 0.01, Sharpness(2.6, 1.9, 1.4), 27.0, 0.99, 20.0),
+    )
+    report = SweepReport(50, rows)
+    table = sweep_table(report)
+    assert table.rows[0][:3] == ("as shipped", "-", "2.00")
+    assert table.rows[1] == ("hessian", "0.01", "2.60", "1.90", "1.40", "27.00", "0.990", "20")
+    assert "for 50 steps" in table.markdown()
+    assert report.record()["rows"][1]["sharpness"]["pairs_px"] == 2.6
+    known = set(DpsArchitecture.model_fields)
+    assert set(FACTORS) <= known

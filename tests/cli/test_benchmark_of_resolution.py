@@ -19,7 +19,7 @@ def run(*words: str | Path) -> Any:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     kept: list[tuple[Any, ...]] = []
-    for name in ("run_resolution_benchmark", "run_universal_benchmark", "run_photographs_benchmark"):
+    for name in ("run_resolution_benchmark", "run_universal_benchmark", "run_photographs_benchmark", "run_sweep_benchmark"):
         monkeypatch.setattr(resolving_command, name, lambda *words, name=name, **options: kept.append((name, words, options)))
     return kept
 
@@ -28,6 +28,8 @@ def test_options_reach_the_benchmark(calls: list[tuple[Any, ...]], tmp_path: Pat
     assert run("resolution", "--quick", "--real", tmp_path / "beads.tif", "--out", tmp_path).exit_code == 0
     assert run("universal", "--minutes", "2").exit_code == 0
     assert run("photographs", "--folders", tmp_path, "--psf", "sigma_um=2,2", "--photons", "300", "--json").exit_code == 0
+    assert run("sweep", "--steps", "7").exit_code == 0
+    assert calls[3][2]["steps"] == 7
     name, words, options = calls[0]
     assert (name, words, options["beads"], options["quick"]) == ("run_resolution_benchmark", (tmp_path,), tmp_path / "beads.tif", True)
     assert calls[1][2]["minutes"] == 2.0

@@ -24,7 +24,7 @@ from zenhance.simulate.specimen import Grid
 from zenhance.simulate.structures import Structures
 from zenhance.stack import FloatArray
 
-__all__ = ["Honesty", "judge_honesty", "noise_structures"]
+__all__ = ["Honesty", "judge_honesty", "noise_structures", "reblurred_deviance"]
 
 Draw = Callable[[FloatArray], FloatArray]
 BEAD_PHOTONS = 10.0
@@ -180,6 +180,12 @@ def _doubled(method: Draw, microscope: FineMicroscope, photons: float) -> float:
     reach = 10 * FINER
     sums = [float((image[r - reach : r + reach + 1, c - reach : c + reach + 1] - dark).sum()) for r, c in places]
     return sums[1] / sums[0]
+
+
+def reblurred_deviance(method: Draw, microscope: FineMicroscope, photons: float, seed: int) -> float:
+    """Return the Poisson deviance of a method's re-blurred result on filaments of a seed, over its expectation; 1 is faithful."""
+    picture = _background(microscope, seed).measured(photons, seed)
+    return _discrepancy(method(picture), picture, microscope, photons)
 
 
 def _discrepancy(result: FloatArray, picture: FloatArray, microscope: FineMicroscope, photons: float) -> float:

@@ -1,4 +1,4 @@
-"""What ``zenhance benchmark resolution``, ``universal`` and ``photographs`` do and print."""
+"""What ``zenhance benchmark resolution``, ``universal``, ``sweep`` and ``photographs`` do and print."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from zenhance.benchmark.docs import write_between_markers
 from zenhance.benchmark.showing import progress, show, write_json
 from zenhance.benchmark.tables import TextTable
 
-__all__ = ["PAGE", "run_photographs_benchmark", "run_resolution_benchmark", "run_universal_benchmark"]
+__all__ = ["PAGE", "run_photographs_benchmark", "run_resolution_benchmark", "run_sweep_benchmark", "run_universal_benchmark"]
 
-UNIVERSAL_STEPS = 100
+UNIVERSAL_STEPS, UNIVERSAL_EVERY = 20_000, 200
+"""Of the networks of one kind each; the time ends them, but their learning rate falls as far."""
 PAGE = Path("docs") / "methods" / "dps.md"
 
 
@@ -98,14 +99,14 @@ def run_universal_benchmark(
         place = Path(temporary if out is None else out)
         for number, kind in enumerate(KINDS):
             tell(f"training on {kind}", number / len(KINDS))
-            (plan,) = recipe.data.simulated
+            plan = recipe.data.simulated[0]
             data = recipe.data.model_copy(update={"simulated": (plan.model_copy(update={"settings": {"kind": kind}, "count": 20}),)})
             update = {
                 "name": f"dps_{kind}",
                 "data": data,
                 "minutes": minutes,
                 "steps": UNIVERSAL_STEPS,
-                "validate_every": UNIVERSAL_STEPS // 2,
+                "validate_every": UNIVERSAL_EVERY,
             }
             kept = place / f"universal_{kind}" / f"dps_{kind}.safetensors"
             if not kept.is_file():
@@ -116,6 +117,27 @@ def run_universal_benchmark(
     return _finished(
         {"universal": table}, {"psnr_db": found, "minutes": minutes}, out, "universal", write_docs=write_docs, json_line=json_line
     )
+
+
+def run_sweep_benchmark(
+    out: str | Path | None = None, *, steps: int = 200, write_docs: bool = False, json_line: bool = False, device: str = "cpu"
+) -> tuple[Path, ...]:
+    """Change the weights of the terms that DPS learns by, one at a time; print the table and return the files written.
+
+    Parameters
+    ----------
+    out : str or Path, optional
+        Folder for the figures (JSON).
+    steps : int
+        Of each training.
+    write_docs, json_line, device
+        As in :func:`run_resolution_benchmark`.
+    """
+    from zenhance.benchmark.sweeping import measure_sweep, sweep_table
+
+    with progress(silent=json_line) as tell:
+        report = measure_sweep(steps, device=device, on_progress=tell)
+    return _finished({"sweep": sweep_table(report)}, report.record(), out, "sweep", write_docs=write_docs, json_line=json_line)
 
 
 def run_photographs_benchmark(

@@ -29,6 +29,7 @@ BENCHMARKS = (
     "levels",
     "resolution",
     "universal",
+    "sweep",
     "photographs",
     "filaments",
     "calibration",
@@ -144,7 +145,7 @@ def benchmark(
         str, text_option("N", "Repeats of the speed test, default 5, or trainings of each row of filaments, default 3.")
     ] = "",
     images: Annotated[str, text_option("N", "Images of each set that filaments learns from; default 128.")] = "",
-    steps: Annotated[str, text_option("N", "Steps of each training of filaments; default 400.")] = "",
+    steps: Annotated[str, text_option("N", "Steps of each training of filaments, default 400, or of sweep, default 200.")] = "",
     minutes: Annotated[
         str,
         text_option("N", "How long methods learn; default 10 for alone, 5 for folders, not at all for real, and by --steps for filaments."),
@@ -199,6 +200,8 @@ def benchmark(
         resolving_command.run_resolution_benchmark(out, beads=real, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "universal":
         resolving_command.run_universal_benchmark(out, minutes=budget or 3.0, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "sweep":
+        resolving_command.run_sweep_benchmark(out, steps=rounds or 200, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "photographs":
         white = float(parse_whole("--photons", photons, MAX_PHOTONS, least=1))
         resolving_command.run_photographs_benchmark(

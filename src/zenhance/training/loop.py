@@ -279,7 +279,7 @@ def _begin(
             [with_optics(v, recipe.data.psf, recipe.data.psf_growth).with_estimates(iterations) for v in some] for some in (train, held)
         )
     if isinstance(learner, SelfTaughtLearner) and physical:
-        train, held = ([v.with_light(learner, recipe.architecture) for v in some] for some in (train, held))
+        train, held = ([v if v.light is not None else v.with_light(learner, recipe.architecture) for v in some] for some in (train, held))
     sampler = PatchSampler(train, patch, recipe.batch, recipe.seed, with_optics=physical)
     size = min(recipe.batch, recipe.validation_patches)
     checker = PatchSampler(held, patch, size, recipe.seed, augment=False, with_optics=physical)

@@ -1,0 +1,161 @@
+"""The weights of the terms that DPS learns by, changed one at a time: what each buys and what it costs.
+
+Every row goes on from the same weights, on the same stacks, with the same patches and noise; only one number of the recipe differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from zenhance.benchmark.honesty import noise_structures, reblurred_deviance
+from zenhance.benchmark.resolving import Sharpness, sharpness
+from zenhance.benchmark.resolving_report import PIXEL_UM, PSF, dps_of, measure_universality
+from zenhance.benchmark.rivals import FineMicroscope
+from zenhance.benchmark.tables import TextTable
+from zenhance.physics.psf import parse_psf
+from zenhance.resolution.learning import DpsLearner
+from zenhance.training.data import load_volumes
+from zenhance.training.loop import train
+from zenhance.training.recipe import load_recipe
+
+__all__ = ["FACTORS", "SweepReport", "SweepRow", "measure_sweep", "sweep_table"]
+
+SEED, PHOTONS = 930, 100.0
+"""Of the charts and lines, which neither the training nor the table of resolution has seen, and their brightest pixel."""
+RATE = 5e-4
+STACKS = 12
+"""So many stacks of each kind in the recipe are learnt from."""
+FACTORS: Mapping[str, tuple[float, ...]] = {
+    "hessian": (0.0, 10.0, 100.0),
+    "sparsity": (0.0, 10.0, 100.0),
+    "concentration": (0.0, 10.0),
+    "ssim": (0.0,),
+    "again": (0.0,),
+}
+"""What the recipe's weight of each term is multiplied with; 1 is the first row."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """A term, its weight, and what came of it.
+
+    Parameters
+    ----------
+    term : str
+        Key of the architecture; empty for the recipe as it is.
+    weight : float
+        Its value.
+    sharpness : Sharpness
+        On unseen charts, lines and filaments at 100 photons.
+    psnr_db : float
+        Mean over the four kinds of structure, at 200 photons.
+    deviance : float
+        Of the re-blurred result, over what photons alone give.
+    false_spots : float
+        Per 10^6 pixels of even light of 10 photons.
+    """
+
+    term: str
+    weight: float
+    sharpness: Sharpness
+    psnr_db: float
+    deviance: float
+    false_spots: float
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """Rows, and how long each learnt."""
+
+    steps: int
+    rows: tuple[SweepRow, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {"steps": self.steps, "rows": [asdict(row) for row in self.rows]}
+
+
+def measure_sweep(
+    steps: int, *, start: str = "dps_stack", device: str = "cpu", on_progress: Callable[[str, float], None] = lambda _title, _share: None
+) -> SweepReport:
+    """Train one network for each value of each term, and measure it.
+
+    Parameters
+    ----------
+    steps : int
+        Of each training.
+    start : str
+        Weights to go on from.
+    device : str
+        Where to compute.
+    on_progress : callable
+        Told what comes next, and the share that is done.
+    """
+    recipe = load_recipe("dps_stack")
+    plans = tuple(plan.model_copy(update={"count": min(STACKS, plan.count), "validation": 1}) for plan in recipe.data.simulated)
+    recipe = recipe.model_copy(
+        update={
+            "data": recipe.data.model_copy(update={"simulated": plans}),
+            "steps": steps,
+            "minutes": None,
+            "learning_rate": RATE,
+            "warmup_steps": 10,
+            "validate_every": steps,
+            "start": start,
+        }
+    )
+    on_progress("stacks", 0.0)
+    learner = DpsLearner()
+    known = [[v.with_light(learner, recipe.architecture) for v in some] for some in load_volumes(recipe)]
+    volumes = (known[0], known[1])
+    wanted = [("", 1.0), *((term, factor) for term, factors in FACTORS.items() for factor in factors)]
+    rows = []
+    with TemporaryDirectory() as place:
+        for number, (term, factor) in enumerate(wanted):
+            weight = float(recipe.architecture.get(term, 1.0)) * factor if term else factor
+            on_progress(f"{term or 'as shipped'} {weight:g}", number / len(wanted))
+            changed = recipe if not term else recipe.model_copy(update={"architecture": {**recipe.architecture, term: weight}})
+            made = train(changed, Path(place) / str(number), device=device, volumes=volumes)
+            rows.append(_measured(term, weight, str(made.path), device))
+    return SweepReport(steps, tuple(rows))
+
+
+def _measured(term: str, weight: float, model: str, device: str) -> SweepRow:
+    microscope, draw = FineMicroscope(parse_psf(PSF, 2), PIXEL_UM), dps_of(model, device)
+    found = measure_universality({"model": model}, device=device, seeds=(SEED,))["model"]
+    return SweepRow(
+        term,
+        weight,
+        sharpness(draw, microscope, PHOTONS, (SEED,)),
+        float(np.mean(list(found.values()))),
+        reblurred_deviance(draw, microscope, PHOTONS, SEED),
+        noise_structures(draw, microscope, 10.0, 1)[0],
+    )
+
+
+def sweep_table(report: SweepReport) -> TextTable:
+    """Return the rows: how fine, how like the truth, how far it follows noise."""
+    header = ("term", "weight", "line pairs px", "thin lines px", "rings px", "PSNR dB", "deviance", "false at 10")
+    rows = tuple(
+        (
+            row.term or "as shipped",
+            f"{row.weight:g}" if row.term else "-",
+            *(f"{v:.2f}" for v in (row.sharpness.pairs_px, row.sharpness.width_px, row.sharpness.rings_px)),
+            f"{row.psnr_db:.2f}",
+            f"{row.deviance:.3f}",
+            f"{row.false_spots:.0f}",
+        )
+        for row in report.rows
+    )
+    foot = (
+        f"Each row goes on from `dps_stack` for {report.steps} steps with one weight changed; the first with none.",
+        "Line pairs, thin lines, rings and deviance at 100 photons, PSNR over four kinds of structure at 200, false spots per million"
+        " pixels of even light of 10 photons; all on seeds that no training has seen.",
+    )
+    return TextTable("Weights of the terms", header, rows, foot)
