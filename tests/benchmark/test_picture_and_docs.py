@@ -42,6 +42,17 @@ def test_the_scale_bar_has_the_length_it_says() -> None:
     assert (bar == 255).sum() == pytest.approx(10 / 40 * WIDTH_PX, abs=1.5)
 
 
+def test_many_columns_go_below_each_other_at_one_contrast() -> None:
+    volume = np.random.default_rng(0).uniform(100, 200, (2, 40, 40)).astype(np.float32)
+    volumes = {str(n): volume - 20 * n for n in range(6)}
+    picture = np.asarray(before_after(volumes, (1, 1, 1), (Cut("z", 0, 0),)))
+    height = TITLE_PX + WIDTH_PX + GAP_PX
+    assert picture.shape == (2 * height, MARGIN_PX + 3 * (WIDTH_PX + GAP_PX))
+    first, fourth = _column(picture, 0, WIDTH_PX).astype(int), _column(picture[height:], 0, WIDTH_PX).astype(int)
+    middle = (slice(60, 300), slice(100, 300))
+    assert (first[middle] - fourth[middle]).mean() == pytest.approx(60 / (200 - 20) * 255, rel=0.1)
+
+
 def test_standard_cuts_lie_inside_and_say_where() -> None:
     shallow, deep, xz = standard_cuts((40, 100, 100), 0.5)
     assert 0 <= shallow.index < deep.index < 40

@@ -16,7 +16,7 @@ from zenhance.benchmark.real import RealReport, measure_real, real_contenders, r
 from zenhance.benchmark.real_tables import real_table
 from zenhance.contract import registry
 from zenhance.contract.weights import list_weights
-from zenhance.errors import ReadError, StackError
+from zenhance.errors import MethodError, ReadError, StackError
 from zenhance.io import write_stack
 from zenhance.simulate.samples import simulate
 from zenhance.stack import Stack, VoxelSize
@@ -138,6 +138,34 @@ def test_a_picture_of_each_stack_is_drawn_beside_the_figures(folder: Path, tmp_p
         assert drawn.size[0] > 300
     record = json.loads((tmp_path / "out" / "real.json").read_text(encoding="utf-8"))
     assert "volumes" not in record["stacks"][0]
+
+
+def test_only_the_rows_that_are_wanted_are_measured_and_drawn(folder: Path, tmp_path: Path) -> None:
+    stack = folder / "tissue.ome.tif"
+    judging.run_real_benchmark(stack, tmp_path, methods=["gaussian_smoothing", "rl"], json_line=True)
+    (found,) = json.loads((tmp_path / "real.json").read_text(encoding="utf-8"))["stacks"]
+    assert [row["name"] for row in found["rows"]] == ["identity", "gaussian_smoothing", "rl"]
+    with pytest.raises(MethodError, match='no row "difusion"; did you mean "diffusion"'):
+        judging.run_real_benchmark(stack, methods=["difusion"])
+
+
+def test_a_picture_has_a_column_for_each_method_that_learnt_and_heeds_the_psf() -> None:
+    as_they_ship = [row.name for row in real._shown(real_contenders())]
+    assert as_they_ship[:2] == ["identity", "rl"]
+    assert {"diffusion", "dqlr", "divblurring", "dps"} == set(as_they_ship[2:])
+    learnt = {row.name: row for row in real._shown(real_contenders(3))}
+    assert set(learnt) == {"identity", "rl", "diffusion", "dqlr_alone", "divblurring_alone", "dps_alone"}
+    assert learnt["dps_alone"].weights == "none"
+
+
+def test_several_places_may_be_given_at_once(folder: Path, tmp_path: Path) -> None:
+    files = [folder / "few.ome.tif", folder / "tissue.ome.tif"]
+    assert list(real_stacks(f"{files[1]},{files[0]}")) == files[::-1]
+    odd = tmp_path / "a,b.tif"
+    odd.write_bytes(b"")
+    assert list(real_stacks(odd)) == [odd]
+    with pytest.raises(ReadError, match="there is no such file or folder"):
+        list(real_stacks(f"{files[0]},{tmp_path / 'nowhere.tif'}"))
 
 
 def test_rows_that_learn_from_the_stack_come_only_when_a_time_is_given() -> None:

@@ -240,6 +240,7 @@ def run_real_benchmark(
     out: str | Path | None = None,
     *,
     minutes: float | None = None,
+    methods: Sequence[str] = (),
     write_docs: bool = False,
     json_line: bool = False,
     device: str = "cpu",
@@ -249,11 +250,13 @@ def run_real_benchmark(
     Parameters
     ----------
     place : str or Path
-        A z-stack, or a folder of them; of a folder, what is no z-stack is named and left out.
+        A z-stack, or a folder of them, or several separated by commas; what is no z-stack is named and left out.
     out : str or Path, optional
         Folder for the figures (JSON) and a picture of each stack.
     minutes : float, optional
         How long methods that can learn from the stack do so; left out, they do not.
+    methods : sequence of str
+        Only these rows or methods, beside the measurement, in table and picture; empty means all.
     write_docs, json_line, device
         As in :func:`run_quality_benchmark`.
 
@@ -261,9 +264,11 @@ def run_real_benchmark(
     ------
     StackError, ReadError
         No stack could be measured; the reason of the first is given.
+    MethodError
+        A name in ``methods`` is not known.
     """
     with progress(silent=json_line) as tell:
-        table, record, reports = _measure_places(place, device, tell, minutes)
+        table, record, reports = _measure_places(place, device, tell, minutes, methods)
     files = _filed(out, "real.json", record)
     if out is not None:
         files = (*files, *_save_pictures(reports, Path(out)))
@@ -290,16 +295,19 @@ def _save_pictures(reports: Sequence[RealReport], folder: Path) -> tuple[Path, .
 
 
 def _measure_places(
-    place: str | Path, device: str, tell: Tell, minutes: float | None = None
+    place: str | Path, device: str, tell: Tell, minutes: float | None = None, methods: Sequence[str] = ()
 ) -> tuple[TextTable, dict[str, Any], list[RealReport]]:
+    from zenhance.benchmark.contenders import select
     from zenhance.benchmark.real import measure_real, real_contenders, real_stacks
     from zenhance.benchmark.real_tables import real_table
     from zenhance.errors import ReadError, StackError
 
     reports, refused = [], []
+    contenders = real_contenders(minutes)
+    rows = select(contenders, methods) if methods else contenders
     for path in real_stacks(place):
         try:
-            reports.append(measure_real(path, real_contenders(minutes), device=device, on_progress=tell))
+            reports.append(measure_real(path, rows, device=device, on_progress=tell))
         except (StackError, ReadError) as error:
             refused.append(error)
     if not reports and refused:

@@ -6,6 +6,8 @@
     shallow   [       ]    [       ]    [       ]
     deep      [       ]    [       ]    [       ]
     xz        [       ]    [       ]    [       ]      z stretched to the scale of x
+
+More than four columns go into blocks of like width, one below the other.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ GAP_PX = 8
 TITLE_PX = 26
 MARGIN_PX = 150
 WIDTH_PX = 360
+MOST_COLUMNS = 4
 SCALE_BAR_UM = 10.0
 MICROMETRE = "um"
 """Pillow's own font has no µ."""
@@ -87,7 +90,22 @@ def before_after(volumes: Mapping[str, npt.NDArray[Any]], voxel_size_um: tuple[f
     if len(shapes) != 1 or not cuts:
         raise StackError(f"a before/after picture needs volumes of one shape and at least one cut; the shapes are {sorted(shapes)}")
     rows = [_row([cut.of(v) for v in volumes.values()], cut, voxel_size_um) for cut in cuts]
-    return _assembled(rows, list(volumes), [cut.title for cut in cuts], next(iter(shapes))[2] * voxel_size_um[2])
+    blocks = -(-len(volumes) // MOST_COLUMNS)
+    across = -(-len(volumes) // blocks)
+    names, titles, width_um = list(volumes), [cut.title for cut in cuts], next(iter(shapes))[2] * voxel_size_um[2]
+    drawn = [_assembled([r[k : k + across] for r in rows], names[k : k + across], titles, width_um) for k in range(0, len(names), across)]
+    return drawn[0] if len(drawn) == 1 else _stacked(drawn)
+
+
+def _stacked(pictures: list[Image]) -> Image:
+    from PIL import Image
+
+    sheet = Image.new("L", (max(p.width for p in pictures), sum(p.height for p in pictures)), 255)
+    top = 0
+    for picture in pictures:
+        sheet.paste(picture, (0, top))
+        top += picture.height
+    return sheet
 
 
 def _row(planes: list[FloatArray], cut: Cut, voxel_size_um: tuple[float, float, float]) -> list[ByteArray]:

@@ -21,6 +21,7 @@ from zenhance.assess.reblur import FAIL_SHARE, WARN_SHARE, Grade, ReblurReport, 
 from zenhance.benchmark.alone import learning_contenders, own_folder
 from zenhance.benchmark.contenders import IDENTITY, Contender, deblurs
 from zenhance.benchmark.machine import Machine, describe_machine
+from zenhance.benchmark.places import places_in
 from zenhance.benchmark.sample import CANDIDATES
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodSpec
@@ -75,7 +76,7 @@ class RealReport:
     rows: tuple[RealRow, ...]
     machine: Machine
     volumes: Mapping[str, FloatArray] = field(default_factory=dict, repr=False)
-    """For the picture: title and image (Z, Y, X) of the measurement, of Richardson-Lucy, and of what can learn from the stack."""
+    """For the picture: title and image (Z, Y, X) of the measurement, of Richardson-Lucy, and of each learnt method that heeds a PSF."""
 
     def record(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them."""
@@ -117,17 +118,17 @@ def _other_models(spec: MethodSpec) -> list[Contender]:
 
 
 def real_stacks(place: str | Path) -> Iterator[Path]:
-    """Yield a file, or the image files of a folder by name.
+    """Yield a file, or the image files of a folder by name, or those of several, separated by commas.
 
     Raises
     ------
     ReadError
         There is no such file or folder, or no image in it.
     """
-    path = Path(place).expanduser()
-    if not path.exists():
-        raise ReadError(path, "there is no such file or folder; give the stacks to measure")
-    yield from images_in(path) if path.is_dir() and not is_image_folder(path) else [path]
+    for path in places_in(place):
+        if not path.exists():
+            raise ReadError(path, "there is no such file or folder; give the stacks to measure")
+        yield from images_in(path) if path.is_dir() and not is_image_folder(path) else [path]
 
 
 @dataclass(frozen=True)
@@ -180,16 +181,23 @@ def measure_real(
     )
     thirds = (scene.edges_um[1], scene.edges_um[2])
     shape, psf = scene.stack.volume_shape, scene.psf.describe()
-    volumes = {c.title: scene.volumes[c.name] for c in rows_wanted if c.name in scene.volumes and _is_shown(c)}
+    volumes = {c.title: scene.volumes[c.name] for c in _shown(rows_wanted) if c.name in scene.volumes}
     return RealReport(path.name, shape, whole.volume_shape, scene.voxel_um, thirds, psf, noise, rows, machine, volumes)
 
 
-def _is_shown(contender: Contender) -> bool:
-    """Tell whether a picture has a column for it."""
-    if contender.name in (IDENTITY, "rl") or contender.method is None:
-        return contender.method is not None
-    learns = registry.load(contender.method).spec.learns == "own_stack"
-    return learns and contender.weights in (None, NO_WEIGHTS) and not contender.settings
+def _shown(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
+    """Return who has a column in the picture: one for a method, what it learnt from the stack alone where it did so, else as it ships."""
+    columns = {}
+    for contender in contenders:
+        if contender.name in (IDENTITY, "rl"):
+            columns[contender.name] = contender
+            continue
+        spec = None if contender.method is None else registry.load(contender.method).spec
+        if spec is None or spec.learns == "no" or not spec.needs_psf or contender.settings:
+            continue
+        if contender.weights == NO_WEIGHTS or (contender.weights is None and contender.learn_minutes is None):
+            columns[spec.name] = contender
+    return tuple(columns.values())
 
 
 def _with_layers(row: RealRow, layers: tuple[DepthFigures, ...]) -> RealRow:

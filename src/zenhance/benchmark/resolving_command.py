@@ -1,4 +1,4 @@
-"""What ``zenhance benchmark resolution``, ``universal``, ``sweep`` and ``photographs`` do and print."""
+"""What ``zenhance benchmark resolution``, ``beads``, ``universal``, ``sweep`` and ``photographs`` do and print."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from typing import Any
 from zenhance.benchmark.docs import write_between_markers
 from zenhance.benchmark.showing import progress, show, write_json
 from zenhance.benchmark.tables import TextTable
+from zenhance.errors import StackError
 
-__all__ = ["PAGE", "run_photographs_benchmark", "run_resolution_benchmark", "run_sweep_benchmark", "run_universal_benchmark"]
+__all__ = [
+    "PAGE",
+    "run_beads_benchmark",
+    "run_photographs_benchmark",
+    "run_resolution_benchmark",
+    "run_sweep_benchmark",
+    "run_universal_benchmark",
+]
 
 UNIVERSAL_STEPS, UNIVERSAL_EVERY = 20_000, 200
 """Of the networks of one kind each; the time ends them, but their learning rate falls as far."""
@@ -50,7 +58,7 @@ def run_resolution_benchmark(
     weights : str, optional
         Of DPS; left out, those that ship.
     beads : str or Path, optional
-        A stack of real beads, measured before and after too.
+        A stack of real beads, and if wanted one of lines after a comma, measured as :func:`run_beads_benchmark` does.
     quick : bool
         One seed, one photon level, no timing.
     write_docs : bool
@@ -60,7 +68,6 @@ def run_resolution_benchmark(
     device : str
         Where DPS computes.
     """
-    from zenhance.benchmark.resolving_beads import beads_table, measure_beads
     from zenhance.benchmark.resolving_report import measure_resolution
     from zenhance.benchmark.resolving_tables import factor_table, honesty_table
 
@@ -68,10 +75,57 @@ def run_resolution_benchmark(
         report = measure_resolution(weights=weights, device=device, quick=quick, on_progress=tell)
     tables, record = {"resolution": factor_table(report), "honesty": honesty_table(report)}, report.record()
     if beads is not None:
-        found = measure_beads(Path(beads), weights=weights, device=device)
-        tables["beads"] = beads_table(found)
-        record["beads"] = found.record()
+        more, figures = _beads_and_lines(beads, weights, device)
+        tables, record = {**tables, **more}, {**record, **figures}
     return _finished(tables, record, out, "resolution", write_docs=write_docs, json_line=json_line)
+
+
+def run_beads_benchmark(
+    places: str | Path,
+    out: str | Path | None = None,
+    *,
+    weights: str | None = None,
+    write_docs: bool = False,
+    json_line: bool = False,
+    device: str = "cpu",
+) -> tuple[Path, ...]:
+    """Measure real beads, and lines, before and after DPS and Richardson-Lucy; print the tables and return the files written.
+
+    Parameters
+    ----------
+    places : str or Path
+        A stack of single bright beads; after a comma, if wanted, one of parallel lines from the same microscope, for which the
+        beads' own width is the PSF that is told.
+    out : str or Path, optional
+        Folder for the figures (JSON).
+    weights : str, optional
+        Of DPS; left out, those that ship.
+    write_docs, json_line, device
+        As in :func:`run_resolution_benchmark`.
+
+    Raises
+    ------
+    StackError
+        There are more than two files, or no bead or line stands out.
+    """
+    tables, record = _beads_and_lines(places, weights, device)
+    return _finished(tables, record, out, "beads", write_docs=write_docs, json_line=json_line)
+
+
+def _beads_and_lines(places: str | Path, weights: str | None, device: str) -> tuple[dict[str, TextTable], dict[str, Any]]:
+    from zenhance.benchmark.places import places_in
+    from zenhance.benchmark.resolving_beads import beads_table, measure_beads
+    from zenhance.benchmark.resolving_lines import grid_table, measure_lines
+
+    files = places_in(places)
+    if len(files) not in (1, 2):
+        raise StackError(f"{len(files)} files were given to measure; give one of beads, and if there is one, one of lines: BEADS,LINES")
+    beads = measure_beads(files[0], weights=weights, device=device)
+    tables, record = {"beads": beads_table(beads)}, {"beads": beads.record()}
+    if len(files) == 2:
+        lines = measure_lines(files[1], beads.psf, weights=weights, device=device)
+        tables["grid"], record["grid"] = grid_table(lines, beads.name), lines.record()
+    return tables, record
 
 
 def run_universal_benchmark(
