@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as f
 
-__all__ = ["MULTIPLE", "ResUDbpn", "Smooth", "enlarged", "pooled", "reach_px"]
+__all__ = ["MULTIPLE", "STANDS_OUT", "ResUDbpn", "Smooth", "enlarged", "pooled", "reach_px"]
 
 MULTIPLE = 4
 """Tiles of an image must begin at multiples of this along y and x: two poolings."""

@@ -41,7 +41,7 @@ __all__ = ["DpsLearner"]
 # Of a patch, so many pixels at its rim see light from outside of it and are not compared.
 RIM_PX = 8
 LEAST_PX = 32
-DIM = 0.2
+DIM = 0.5
 """Light for which squared differences from an estimate count in full; brighter light counts by its share, as photon noise has it."""
 
 

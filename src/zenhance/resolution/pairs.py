@@ -13,11 +13,21 @@ from torch.nn import functional as f
 
 from zenhance.contract.learning import Batch, Optics
 from zenhance.errors import RecipeError
-from zenhance.nets.res_u_dbpn import pooled
+from zenhance.nets.res_u_dbpn import STANDS_OUT, enlarged, pooled
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import gaussian
 from zenhance.physics.psf_base import FWHM_PER_SIGMA
-from zenhance.resolution.optics import DpsArchitecture, Inversion, closer, left_blur, measured_from, network_psf, zoom_between
+from zenhance.resolution.optics import (
+    FLAT_SHARE,
+    TINY,
+    DpsArchitecture,
+    Inversion,
+    closer,
+    left_blur,
+    measured_from,
+    network_psf,
+    zoom_between,
+)
 from zenhance.solvers.regrid import Samples, regrid
 
 __all__ = ["Pairs", "light_of", "make_pairs", "noise_of", "on_network_grid", "zooms_of"]
@@ -26,6 +36,9 @@ SHARED = 0.7
 """How noise is shared out between input and target: y + a n and y - n / a."""
 PHOTONS_A_STEP = 40.0
 """Peak photons of a measurement that allow for one more step towards it: steps beyond would follow its noise."""
+LIGHT_VARIATION, LIGHT_EVEN_STEPS, LIGHT_STANDS_OUT = 0.003, 80, 2.2
+"""Of light found in well-lit images: weight of total variation, its steps at most, and from how many times the brightness around lines
+are told from areas. Chosen on simulated areas, filaments and rings of 10 000 and 40 000 photons whose truth was known."""
 STRIPES, STRIPE_SHARE = 3, 0.25
 """Directions of the residual pattern of structured illumination, and its largest amplitude as a share of the local light."""
 
@@ -113,7 +126,10 @@ def on_network_grid(batch: Batch, a: DpsArchitecture) -> Batch:
 
 
 def light_of(y: Tensor, photons: Tensor, a: DpsArchitecture) -> Tensor:
-    """Return what well-lit images (N, 1, Y, X) show, as light (N, 1, 2 Y, 2 X): Richardson-Lucy, its finest detail blurred.
+    """Return what well-lit images (N, 1, Y, X) show, as light (N, 1, 2 Y, 2 X): two ways of Richardson-Lucy, the finest detail blurred.
+
+    Plain Richardson-Lucy finds lines and dots and breaks areas up into grains; total variation keeps areas and thins lines out. As in the
+    network, the plain one is believed where the other shows more light than there is around.
 
     Parameters
     ----------
@@ -126,8 +142,13 @@ def light_of(y: Tensor, photons: Tensor, a: DpsArchitecture) -> Tensor:
     """
     steps = max(1, min(a.refined, int(float(photons.min()) / PHOTONS_A_STEP)))
     with torch.no_grad(), torch.autocast(y.device.type, enabled=False):
-        begun, pedestal = Inversion(a).to(y.device).begin(y)
-        light = next(closer(begun, y, a, (steps,), pedestal))
+        inversion = Inversion(a).to(y.device)
+        begun, pedestal = inversion.begin(y)
+        around = enlarged(inversion.brightness(y.abs()) + TINY)
+        sharp = next(closer(begun, y, a, (steps,), pedestal))
+        calm = a.model_copy(update={"variation": LIGHT_VARIATION})
+        even = next(closer(begun, y, calm, (min(steps, LIGHT_EVEN_STEPS),), pedestal, FLAT_SHARE * around))
+        light = torch.lerp(even, sharp, torch.sigmoid(STANDS_OUT[0] * (even / around - LIGHT_STANDS_OUT)))
         return left_blur(a)(light) if a.left_px else light
 
 
