@@ -19,9 +19,9 @@ from zenhance.benchmark.tables import TextTable
 from zenhance.enhance import EnhanceRequest, enhance
 from zenhance.errors import StackError
 from zenhance.io import open_stack
-from zenhance.stack import FloatArray
+from zenhance.stack import FloatArray, Stack
 
-__all__ = ["BeadReport", "bead_widths_um", "beads_table", "measure_beads"]
+__all__ = ["BeadReport", "Beads", "bead_widths_um", "beads_table", "measure_beads", "read_beads"]
 
 SMOOTH_PX = 2.0
 MOST_BEADS = 40
@@ -101,8 +101,20 @@ def find_beads(volume: FloatArray, pixel_um: tuple[float, float]) -> list[tuple[
     return sorted(found, key=lambda p: -float(smooth[p]))[:MOST_BEADS]
 
 
-def measure_beads(path: Path, *, weights: str | None = None, device: str = "cpu") -> BeadReport:
-    """Measure beads of a file before and after DPS and Richardson-Lucy with its own defaults.
+@dataclass(frozen=True)
+class Beads:
+    """A file of beads: places (z, y, x), widths in µm, and the PSF of their own median width in the plane, three times as much along z."""
+
+    stack: Stack
+    volume: FloatArray
+    pixel_um: tuple[float, float]
+    places: list[tuple[int, int, int]]
+    widths_um: tuple[float, ...]
+    psf: str
+
+
+def read_beads(path: Path) -> Beads:
+    """Find the beads of a file.
 
     Raises
     ------
@@ -118,17 +130,31 @@ def measure_beads(path: Path, *, weights: str | None = None, device: str = "cpu"
     places = find_beads(volume, pixel)
     if not places:
         raise StackError(f'no bead stands out in "{path.name}"; give a stack of single bright beads')
-    before = bead_widths_um(volume, places, pixel, 0.6)
-    width = float(np.nanmedian(before))
+    widths = bead_widths_um(volume, places, pixel, 0.6)
+    width = float(np.nanmedian(widths))
     psf = f"fwhm_um={3 * width:.4g},{width:.4g},{width:.4g}" if "Z" in stack.axes else f"fwhm_um={width:.4g},{width:.4g}"
-    found = {"measurement": before}
+    return Beads(stack, volume, pixel, places, widths, psf)
+
+
+def measure_beads(path: Path, *, weights: str | None = None, device: str = "cpu") -> BeadReport:
+    """Measure beads of a file before and after DPS and Richardson-Lucy with its own defaults.
+
+    Raises
+    ------
+    StackError
+        No bead stands out.
+    ReadError
+        The file cannot be read.
+    """
+    beads = read_beads(path)
+    found = {"measurement": beads.widths_um}
     for name, request in (
-        ("Richardson-Lucy", EnhanceRequest(method="gaussian_deconvolution", psf=psf, device=device)),
-        ("DPS", EnhanceRequest(method="dps", psf=psf, weights=weights, device=device)),
+        ("Richardson-Lucy", EnhanceRequest(method="gaussian_deconvolution", psf=beads.psf, device=device)),
+        ("DPS", EnhanceRequest(method="dps", psf=beads.psf, weights=weights, device=device)),
     ):
-        image = np.asarray(enhance(stack, request).stack.read(), np.float32).reshape(volume.shape)
-        found[name] = bead_widths_um(image, places, pixel, 0.6)
-    return BeadReport(path.name, psf, len(places), found, pixel)
+        image = np.asarray(enhance(beads.stack, request).stack.read(), np.float32).reshape(beads.volume.shape)
+        found[name] = bead_widths_um(image, beads.places, beads.pixel_um, 0.6)
+    return BeadReport(path.name, beads.psf, len(beads.places), found, beads.pixel_um)
 
 
 def beads_table(report: BeadReport) -> TextTable:
