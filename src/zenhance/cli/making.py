@@ -28,12 +28,14 @@ BENCHMARKS = (
     "folders",
     "levels",
     "resolution",
+    "beads",
     "universal",
     "sweep",
     "photographs",
     "filaments",
     "calibration",
     "real",
+    "pictures",
     "models",
 )
 
@@ -128,16 +130,22 @@ def benchmark(
         bool, typer.Option("--all", help="All rows of the sample's table instead of the short one; default off.")
     ] = False,
     methods: Annotated[
-        str, text_option("NAME,NAME", "Only these methods or rows of quality or alone, beside the measurement; default all.")
+        str,
+        text_option("NAME,NAME", "Methods of pictures; or only these rows of quality, alone or real, beside the measurement; default all."),
     ] = "",
-    quick: Annotated[bool, typer.Option("--quick", help="Quality, domains and levels on fewer, smaller stacks; default off.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Quality, domains, levels and pictures on fewer or smaller stacks; default off.")
+    ] = False,
     real: Annotated[
-        Path | None, text_option("PATH", "Real z-stack, or folder of them, measured without a truth too; default none.")
+        Path | None, text_option("PATH,PATH", "Real files or folders of them; for resolution and beads BEADS or BEADS,LINES; default none.")
     ] = None,
     folders: Annotated[
         str, text_option("DIR,DIR,DIR", "Two folders of pictures to learn from, and a third to test on; for folders; default none.")
     ] = "",
-    psf: Annotated[str, text_option("SPEC", "Blur of photographs, with pixels of 1 µm; default srpsf:fwhm_um=3.")] = "",
+    psf: Annotated[
+        str,
+        text_option("SPEC", "Of photographs in µm pixels, default srpsf:fwhm_um=3; of pictures, also SPEC@FILES;…, default each file's."),
+    ] = "",
     photons: Annotated[str, text_option("N", "Photons in a white pixel of photographs; default 1000.")] = "1000",
     device: Annotated[str, text_option("auto|cpu|cuda|mps", "Where to compute, except for speed; default cpu.")] = "cpu",
     iterations: Annotated[str, text_option("N", "Iterations of the speed test; default 10.")] = "10",
@@ -156,7 +164,7 @@ def benchmark(
     json_line: Json = False,
 ) -> None:
     """Measure speed, or quality: on the sample, on unseen stacks, after learning from one, across domains, on pictures or real stacks."""
-    from zenhance.benchmark import calibration, command, filaments_command, judging, resolving_command
+    from zenhance.benchmark import calibration, command, filaments_command, judging, pictures_command, resolving_command
     from zenhance.cli.parsing import parse_minutes, parse_whole
     from zenhance.tiling.device import choose_device
 
@@ -167,8 +175,9 @@ def benchmark(
         parse_whole(name, text, MAX_COUNT, least=1) if text else None
         for name, text in (("--repeats", repeats), ("--images", images), ("--steps", steps))
     )
-    if which == "real" and real is None:
-        raise MethodError("the benchmark real needs a stack; give one with --real FILE, or a folder of them")
+    if which in ("real", "pictures", "beads") and real is None:
+        hint = "BEADS, or BEADS,LINES" if which == "beads" else "FILE, or a folder of them"
+        raise MethodError(f"the benchmark {which} needs a stack; give one with --real {hint}")
     if which == "photographs" and not folders:
         raise MethodError("the benchmark photographs needs pictures; give a folder of them with --folders DIR")
     if which == "models":
@@ -218,5 +227,11 @@ def benchmark(
         filaments_command.run_filaments_benchmark(
             out, images=pictures, repeats=times, steps=rounds, minutes=budget, write_docs=write_docs, json_line=json_line, device=name
         )
+    elif which == "beads" and real is not None:
+        resolving_command.run_beads_benchmark(real, out, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "pictures" and real is not None:
+        pictures_command.run_pictures_benchmark(
+            real, out, methods=wanted, psf=psf, quick=quick, write_docs=write_docs, json_line=json_line, device=name
+        )
     elif real is not None:
-        judging.run_real_benchmark(real, out, minutes=budget, write_docs=write_docs, json_line=json_line, device=name)
+        judging.run_real_benchmark(real, out, minutes=budget, methods=wanted, write_docs=write_docs, json_line=json_line, device=name)
