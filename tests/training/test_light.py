@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from zenhance.contract.learning import SelfTaughtLearner
+from zenhance.errors import RunCancelled
 from zenhance.nets.res_u_dbpn import pooled
 from zenhance.resolution.learning import DpsLearner
 from zenhance.resolution.optics import checked, measured_from
 from zenhance.training.data import TrainingVolume, volume_steps
+from zenhance.training.looking import look_steps
 from zenhance.training.loop import train_steps
 from zenhance.training.patches import PatchSampler
 from zenhance.training.recipe import Recipe
@@ -35,19 +40,41 @@ def _recipe(fwhm_um: float = 0.09) -> Recipe:
     )
 
 
-def _volumes(recipe: Recipe) -> list[TrainingVolume]:
-    steps = volume_steps(recipe)
+def drained(steps: Any) -> Any:
     while True:
         try:
             next(steps)
         except StopIteration as done:
-            return list(done.value[0])
+            return done.value
+
+
+def _volumes(recipe: Recipe) -> list[TrainingVolume]:
+    return list(drained(volume_steps(recipe))[0])
+
+
+def test_whoever_waits_for_what_is_looked_at_before_is_told_and_can_stop(tmp_path: Path) -> None:
+    stop = threading.Event()
+    steps = train_steps(_recipe(), tmp_path / "run", device="cpu", stop=stop)
+    told = [next(steps) for _ in range(3)]
+    assert {(progress.stage, progress.step) for progress in told} == {("data", 0)}
+    assert told[-1].fraction > 0
+    stop.set()
+    with pytest.raises(RunCancelled, match="stopped before its first step"):
+        next(steps)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_volume_in_both_lists_is_looked_at_once() -> None:
+    (volume,) = _volumes(_recipe())
+    (train,), (held,) = drained(look_steps(_recipe(), DpsLearner(), ([volume], [volume])))
+    assert train is held
+    assert train.light is not None
 
 
 def test_light_is_cut_and_turned_with_the_patch_it_belongs_to() -> None:
     learner = DpsLearner()
     assert isinstance(learner, SelfTaughtLearner)
-    (volume,) = (v.with_light(learner, ARCHITECTURE) for v in _volumes(_recipe()))
+    ((volume,), _) = drained(look_steps(_recipe(), learner, (_volumes(_recipe()), [])))
     batch = PatchSampler([volume], (1, 40, 40), 12, 0, with_optics=True).draw(0)
     assert batch.light is not None
     assert batch.light.shape == (12, 1, 80, 80)
@@ -59,8 +86,10 @@ def test_light_is_cut_and_turned_with_the_patch_it_belongs_to() -> None:
 
 
 def test_light_of_another_psf_is_found_in_the_batch_instead() -> None:
-    (volume,) = _volumes(_recipe(0.15))
-    assert volume.with_light(DpsLearner(), ARCHITECTURE).light is None
+    recipe = _recipe(0.15)
+    ((volume,), _) = drained(look_steps(recipe, DpsLearner(), (_volumes(recipe), [])))
+    assert volume.optics_of is not None
+    assert volume.light is None
 
 
 def test_training_on_it_runs_to_a_model_and_the_loss_says_how_well_it_is_found_again(tmp_path: Path) -> None:

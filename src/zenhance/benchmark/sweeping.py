@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,9 +20,10 @@ from zenhance.benchmark.rivals import FineMicroscope
 from zenhance.benchmark.tables import TextTable
 from zenhance.physics.psf import parse_psf
 from zenhance.resolution.learning import DpsLearner
-from zenhance.training.data import load_volumes
+from zenhance.training.data import TrainingVolume, load_volumes
+from zenhance.training.looking import look_steps
 from zenhance.training.loop import train
-from zenhance.training.recipe import load_recipe
+from zenhance.training.recipe import Recipe, load_recipe
 
 __all__ = ["FACTORS", "SweepReport", "SweepRow", "measure_sweep", "sweep_table"]
 
@@ -111,9 +112,7 @@ def measure_sweep(
         }
     )
     on_progress("stacks", 0.0)
-    learner = DpsLearner()
-    known = [[v.with_light(learner, recipe.architecture) for v in some] for some in load_volumes(recipe)]
-    volumes = (known[0], known[1])
+    volumes = _looked_at(recipe)
     wanted = [("", 1.0), *((term, factor) for term, factors in FACTORS.items() for factor in factors)]
     rows = []
     with TemporaryDirectory() as place:
@@ -124,6 +123,16 @@ def measure_sweep(
             made = train(changed, Path(place) / str(number), device=device, volumes=volumes)
             rows.append(_measured(term, weight, str(made.path), device))
     return SweepReport(steps, tuple(rows))
+
+
+def _looked_at(recipe: Recipe) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
+    """Return the volumes with the light that is to be found again, so that it is sought once for all rows."""
+    steps = look_steps(recipe, DpsLearner(), load_volumes(recipe))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast(tuple[list[TrainingVolume], list[TrainingVolume]], done.value)
 
 
 def _measured(term: str, weight: float, model: str, device: str) -> SweepRow:

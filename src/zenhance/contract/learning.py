@@ -98,7 +98,7 @@ class Batch:
     deconvolved : Tensor (B, K, Z, Y, X) or None
         Richardson-Lucy estimates of the same patches, scaled, where a method asked for them (:meth:`PhysicalLearner.deconvolved`).
     light : Tensor (B, Z, sY, sX) or None
-        What the method itself took the specimen to be, from the whole volume and before it learnt (:meth:`SelfTaughtLearner.light_of`).
+        What the method itself took the specimen to be, plane by plane and before it learnt (:meth:`SelfTaughtLearner.light_of`).
     """
 
     measured: Tensor
@@ -160,8 +160,8 @@ class PhysicalLearner(Learner, Protocol):
 
 @runtime_checkable
 class SelfTaughtLearner(PhysicalLearner, Protocol):
-    """A learner that makes, from each volume as a whole and once, the light that its network has to find again."""
+    """A learner that makes, from each plane as a whole and once, the light that its network has to find again."""
 
     def light_of(self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics) -> FloatArray | None:
-        """Return the light (Z, sY, sX) of a scaled measurement (Z, Y, X), s a whole number; None where the batches do without."""
+        """Return the light (sY, sX) of a scaled plane (Y, X), s a whole number; None where the batches do without."""
         ...

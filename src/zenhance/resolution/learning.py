@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -86,13 +87,13 @@ class DpsLearner:
         return ()
 
     def light_of(self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics) -> FloatArray | None:
-        """Return the light (Z, 2 Y, 2 X) of a volume whose PSF is the network's, where it is to be found again; else None."""
+        """Return the light (2 Y, 2 X) of a plane whose PSF is the network's, where it is to be found again; else None."""
         a = checked(architecture)
         if a.module != "extend" or not a.again or set(zooms_of(optics, a)) != {1.0}:
             return None
-        planes = torch.from_numpy(measured)[:, None]
-        photons = (1 / noise_of(planes[:1], (optics,))[0])[:, None, None, None]
-        return torch.cat([light_of(plane[None], photons, a) for plane in planes])[:, 0].numpy()
+        plane = torch.from_numpy(measured)[None, None]
+        photons = (1 / noise_of(plane, (optics,))[0])[:, None, None, None]
+        return np.asarray(light_of(plane, photons, a)[0, 0].numpy(), np.float32)
 
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Return the loss of a batch; see the module's docstring for what is compared."""

@@ -107,34 +107,42 @@ class TrainingVolume:
             raise RecipeError(f'how "{self.name}" was measured is not known; give data.psf in the recipe')
         return self.optics_of(z)
 
-    def with_estimates(self, iterations: tuple[int, ...]) -> TrainingVolume:
-        """Return the volume with its Richardson-Lucy estimates after so many iterations; with none asked for, itself.
+    def estimate_steps(self, iterations: tuple[int, ...]) -> Generator[float, None, TrainingVolume]:
+        """Return the volume with its Richardson-Lucy estimates after so many iterations; yield the share that is done.
 
         The PSF is that of the middle plane, as a user would give one for the stack; haze is not known to it.
         """
-        if not iterations:
-            return self
         depth, height, width = self.shape_px
         optics = self.optics(depth // 2)
         measured = torch.from_numpy(self.measured.read((slice(0, depth), slice(0, height), slice(0, width))))
         noise = measure_noise([self.measured], self.statistics)
         steps = deconvolved_steps(measured, optics.parts[0][1], optics.voxel_size_um, noise, self.statistics, iterations)
+        made = yield from steps
+        return replace(self, estimates=np.stack([np.asarray(light.numpy() / self.scaling.span, np.float16) for light in made]))
+
+    def with_estimates(self, iterations: tuple[int, ...]) -> TrainingVolume:
+        """Return what :meth:`estimate_steps` gives; with no iterations, the volume itself."""
+        if not iterations:
+            return self
+        steps = self.estimate_steps(iterations)
         while True:
             try:
                 next(steps)
             except StopIteration as done:
-                found = np.stack([np.asarray(light.numpy() / self.scaling.span, np.float16) for light in done.value])
-                return replace(self, estimates=found)
+                return cast(TrainingVolume, done.value)
 
-    def with_light(self, learner: SelfTaughtLearner, architecture: Mapping[str, Any]) -> TrainingVolume:
-        """Return the volume with the light that a learner finds in it; itself where it finds none.
-
-        The optics are those of the middle plane, as for the estimates.
-        """
+    def light_steps(self, learner: SelfTaughtLearner, architecture: Mapping[str, Any]) -> Generator[float, None, TrainingVolume]:
+        """Return the volume with the light that a learner finds in each plane, or itself; yield the share that is done."""
         depth, height, width = self.shape_px
-        measured = self.read_measured((slice(0, depth), slice(0, height), slice(0, width)))
-        light = learner.light_of(architecture, measured, self.optics(depth // 2))
-        return self if light is None else replace(self, light=np.asarray(light, np.float16))
+        found = []
+        for z in range(depth):
+            plane = self.read_measured((slice(z, z + 1), slice(0, height), slice(0, width)))[0]
+            light = learner.light_of(architecture, plane, self.optics(z))
+            if light is None:
+                return self
+            found.append(np.asarray(light, np.float16))
+            yield (z + 1) / depth
+        return replace(self, light=np.stack(found))
 
     def sha256(self) -> str:
         """Return the hash of the measurement's pixels."""

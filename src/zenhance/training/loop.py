@@ -23,19 +23,19 @@ from torch.optim.swa_utils import AveragedModel
 
 from zenhance.contract import registry
 from zenhance.contract.card import Card
-from zenhance.contract.checkpoint import read_checkpoint
-from zenhance.contract.learning import Batch, Learner, PhysicalLearner, SelfTaughtLearner
+from zenhance.contract.learning import Batch, Learner, PhysicalLearner
 from zenhance.contract.spec import LearningMethod
-from zenhance.contract.weights import find_weights
-from zenhance.errors import CheckpointError, MethodError, RecipeError
+from zenhance.errors import MethodError, RecipeError, RunCancelled
 from zenhance.tiling.device import choose_device, release_memory
 from zenhance.training.alone import alone_steps, learns_alone
 from zenhance.training.board import Board
-from zenhance.training.data import TrainingVolume, load_volumes, with_optics
+from zenhance.training.data import TrainingVolume, load_volumes
 from zenhance.training.files import write_bytes
+from zenhance.training.looking import look_steps
 from zenhance.training.model import model_bytes, source_commit
 from zenhance.training.patches import VALIDATION, PatchSampler
 from zenhance.training.recipe import Recipe
+from zenhance.training.start import fill, initial_weights
 from zenhance.training.state import TrainingState
 from zenhance.training.validate import Validation, to_device, validate
 
@@ -182,6 +182,8 @@ def train_steps(
         Data and recipe do not fit, or the loss was NaN or infinite before any validation.
     OutputExistsError
         The folder holds a model or a state already, and ``resume`` was not asked for.
+    RunCancelled
+        The user stopped it before its first step.
     """
     stop = stop or threading.Event()
     chosen = choose_device(device).name
@@ -191,8 +193,9 @@ def train_steps(
     if learns_alone(recipe, everything):
         return (yield from alone_steps(recipe, folder, everything, train_steps, device=chosen, resume=resume, stop=stop, command=command))
     _check_truths(recipe, everything)
+    volumes = yield from _looked_at(recipe, volumes, stop)
     goes_on = resume and (folder / STATE_FILE).is_file()
-    run = _begin(recipe, folder, resume, chosen, volumes, initial if initial is not None or goes_on else _initial(recipe))
+    run = _begin(recipe, folder, resume, chosen, volumes, initial if initial is not None or goes_on else initial_weights(recipe))
     try:
         ended = yield from _loop(run, stop)
         yield TrainProgress("save", run.state.done.step, recipe.steps, 1.0, 0.0)
@@ -208,41 +211,26 @@ def _once_each(volumes: tuple[list[TrainingVolume], list[TrainingVolume]]) -> li
     return train + [volume for volume in held if not any(volume is other for other in train)]
 
 
+def _looked_at(
+    recipe: Recipe, volumes: tuple[list[TrainingVolume], list[TrainingVolume]], stop: threading.Event
+) -> Generator[TrainProgress, None, tuple[list[TrainingVolume], list[TrainingVolume]]]:
+    """Return the volumes with what the method wants to know of them; whoever waits is told, and can stop in between."""
+    steps = look_steps(recipe, _learning(recipe.method).learner(), volumes)
+    while True:
+        try:
+            share = next(steps)
+        except StopIteration as done:
+            return cast(tuple[list[TrainingVolume], list[TrainingVolume]], done.value)
+        if stop.is_set():
+            raise RunCancelled("the training was stopped before its first step; there is no model")
+        yield TrainProgress("data", 0, recipe.steps, share, None)
+
+
 def _check_truths(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> None:
     """Refuse stacks of which only some have the truth that the method needs, before a patch of such a stack is drawn."""
     without = [volume.name for volume in volumes if volume.truth is None]
     if without and _learning(recipe.method).learner().needs_truth(recipe.architecture):
         raise RecipeError(f'"{without[0]}" has no truth, but other stacks have; give one for each, or give stacks without a truth alone')
-
-
-def _initial(recipe: Recipe) -> Mapping[str, Tensor] | None:
-    """Return the weights that the recipe begins from, if it names any.
-
-    Raises
-    ------
-    CheckpointError
-        There are none of that name, or they belong to another method.
-    """
-    if not recipe.start:
-        return None
-    checkpoint = read_checkpoint(find_weights(recipe.method, recipe.start))
-    if checkpoint.card.method != recipe.method:
-        raise CheckpointError(f'the model "{recipe.start}" belongs to the method {checkpoint.card.method}, not to {recipe.method}')
-    return checkpoint.state
-
-
-def _filled(network: Module, initial: Mapping[str, Tensor]) -> None:
-    """Put weights into a network.
-
-    Raises
-    ------
-    RecipeError
-        They are of another shape.
-    """
-    try:
-        network.load_state_dict(dict(initial))
-    except RuntimeError as error:
-        raise RecipeError("the weights to start from belong to another architecture; take the one on their card, or start anew") from error
 
 
 def _begin(
@@ -264,7 +252,7 @@ def _begin(
     torch.manual_seed(recipe.seed)
     network = learner.build(recipe.architecture)
     if initial is not None:
-        _filled(network, initial)
+        fill(network, initial)
     network = network.to(device)
     mean = AveragedModel(network, multi_avg_fn=_running_mean(recipe.ema), use_buffers=True)
     optimiser = AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -273,13 +261,6 @@ def _begin(
         state.load(kept)
     patch = learner.patch_px(recipe.architecture, recipe.patch_px)
     physical = isinstance(learner, PhysicalLearner) and learner.needs_optics(recipe.architecture)
-    if isinstance(learner, PhysicalLearner) and physical:
-        iterations = learner.deconvolved(recipe.architecture)
-        train, held = (
-            [with_optics(v, recipe.data.psf, recipe.data.psf_growth).with_estimates(iterations) for v in some] for some in (train, held)
-        )
-    if isinstance(learner, SelfTaughtLearner) and physical:
-        train, held = ([v if v.light is not None else v.with_light(learner, recipe.architecture) for v in some] for some in (train, held))
     sampler = PatchSampler(train, patch, recipe.batch, recipe.seed, with_optics=physical)
     size = min(recipe.batch, recipe.validation_patches)
     checker = PatchSampler(held, patch, size, recipe.seed, augment=False, with_optics=physical)
