@@ -32,6 +32,7 @@ BENCHMARKS = (
     "universal",
     "sweep",
     "photographs",
+    "modules",
     "filaments",
     "calibration",
     "real",
@@ -142,6 +143,9 @@ def benchmark(
     folders: Annotated[
         str, text_option("DIR,DIR,DIR", "Two folders of pictures to learn from, and a third to test on; for folders; default none.")
     ] = "",
+    features: Annotated[
+        Path | None, text_option("FILE", "Weights of VGG16 (safetensors, torchvision's names) for a row of modules; default none.")
+    ] = None,
     psf: Annotated[
         str,
         text_option("SPEC", "Of photographs in µm pixels, default srpsf:fwhm_um=3; of pictures, also SPEC@FILES;…, default each file's."),
@@ -156,7 +160,7 @@ def benchmark(
     steps: Annotated[str, text_option("N", "Steps of each training of filaments, default 400, or of sweep, default 200.")] = "",
     minutes: Annotated[
         str,
-        text_option("N", "How long methods learn; default 10 for alone, 5 for folders, not at all for real, and by --steps for filaments."),
+        text_option("N", "How long each learns; default 10 for alone, 5 for folders, 3 for modules, none for real, --steps for filaments."),
     ] = "",
     write_docs: Annotated[
         bool, typer.Option("--write-docs", help="Put the tables into the docs folder of a checkout; default off.")
@@ -164,7 +168,7 @@ def benchmark(
     json_line: Json = False,
 ) -> None:
     """Measure speed, or quality: on the sample, on unseen stacks, after learning from one, across domains, on pictures or real stacks."""
-    from zenhance.benchmark import calibration, command, filaments_command, judging, pictures_command, resolving_command
+    from zenhance.benchmark import calibration, command, filaments_command, judging, modules_command, pictures_command, resolving_command
     from zenhance.cli.parsing import parse_minutes, parse_whole
     from zenhance.tiling.device import choose_device
 
@@ -215,6 +219,10 @@ def benchmark(
         white = float(parse_whole("--photons", photons, MAX_PHOTONS, least=1))
         resolving_command.run_photographs_benchmark(
             folders, out, psf=psf, photons=white, write_docs=write_docs, json_line=json_line, device=name
+        )
+    elif which == "modules":
+        modules_command.run_modules_benchmark(
+            out, minutes=budget, features=features, quick=quick, write_docs=write_docs, json_line=json_line, device=name
         )
     elif which == "folders":
         places = [word for word in folders.split(",") if word]
