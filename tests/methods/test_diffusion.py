@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import gaussian
 from zenhance.stack import Stack
 from zenhance.training.optics import optics_of_camera
+from zenhance.training.validate import validate
 
 LEARNER = LevelLearner()
 FLAT: dict[str, Any] = {"features": 16, "deep_features": 16, "blocks": 2, "deep_blocks": 1}
@@ -147,6 +150,21 @@ def test_it_comes_closer_to_the_truth_than_the_measurement(tmp_path: Path) -> No
         found = LEARNER.predict(network.eval(), pairs.measured)[:, 0]
     middle = pairs.truth[:, 2]
     assert (found - middle).square().mean() < 0.5 * (pairs.measured[:, 2] - middle).square().mean()
+
+
+def test_a_validation_tells_the_network_the_level_of_the_optics() -> None:
+    pairs = batch()
+    network, _, _ = learnt(TINY, pairs, 3)
+    network.eval()
+    with torch.inference_mode():
+        told = LEARNER.predict_batch(network, pairs)
+        guessed = LEARNER.predict(network, pairs.measured)
+        torch.testing.assert_close(LEARNER.predict_batch(network, replace(pairs, optics=())), guessed)
+        found = validate(LEARNER, network, [pairs], "cpu")
+    assert pairs.truth is not None
+    assert float((told - guessed).abs().max()) > 1e-5
+    wanted = -10 * math.log10(float((told[:, 0] - pairs.truth[:, 2]).square().mean()))
+    assert found.metrics["psnr_db"] == pytest.approx(wanted, abs=1e-3)
 
 
 def test_the_start_is_the_level_of_blur_and_noise_and_can_be_chosen(measured: Stack, model: str) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-__all__ = ["Batch", "Learner", "Optics", "PhysicalLearner", "Scaling", "SelfTaughtLearner"]
+__all__ = ["Batch", "Learner", "Optics", "PhysicalLearner", "Scaling", "SelfTaughtLearner", "TellingLearner"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,4 +164,13 @@ class SelfTaughtLearner(PhysicalLearner, Protocol):
 
     def light_of(self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics) -> FloatArray | None:
         """Return the light (sY, sX) of a scaled plane (Y, X), s a whole number; None where the batches do without."""
+        ...
+
+
+@runtime_checkable
+class TellingLearner(Learner, Protocol):
+    """A learner whose network is told how its patches were measured, so that a validation has to tell it too."""
+
+    def predict_batch(self, network: Module, batch: Batch) -> Tensor:
+        """Return what :meth:`Learner.predict` does, (B, 1, sY, sX), with the optics that the batch tells, where it does."""
         ...

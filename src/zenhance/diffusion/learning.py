@@ -189,18 +189,30 @@ class LevelLearner:
     def predict(self, network: Module, measured: Tensor) -> Tensor:
         """Return the middle plane (B, 1, Y, X) in one step, from the level that the patches seem to have."""
         net = cast(LevelNetwork, network)
-        middle = measured.shape[1] // 2
-        planes = windows(measured, net.window, middle, middle + 1)[:, 0]
-        out: Tensor = net(planes, net.guess(measured[:, middle][:, None]))
-        return out
+        return _first_word(net, measured, net.guess(measured[:, measured.shape[1] // 2][:, None]))
+
+    def predict_batch(self, network: Module, batch: Batch) -> Tensor:
+        """Return the same from the level that their optics give them; without optics, from the one they seem to have."""
+        net = cast(LevelNetwork, network)
+        if not batch.optics:
+            return self.predict(network, batch.measured)
+        own = [_level_of_optics(optics, None, planar=net.window == 1) for optics in batch.optics]
+        return _first_word(net, batch.measured, levels_of(own, batch.measured.device))
 
 
-def _level_of_optics(optics: Optics, draw: np.random.Generator, *, planar: bool) -> Level:
-    """Return the level of a patch, with some doubt, as whoever enhances a stack has it too."""
+def _first_word(network: LevelNetwork, measured: Tensor, levels: Tensor) -> Tensor:
+    middle = measured.shape[1] // 2
+    out: Tensor = network(windows(measured, network.window, middle, middle + 1)[:, 0], levels)
+    return out
+
+
+def _level_of_optics(optics: Optics, draw: np.random.Generator | None, *, planar: bool) -> Level:
+    """Return the level of a patch, with some doubt where one is to be drawn, as whoever enhances a stack has it too."""
     z, y, x = optics.sigma_px
     bright, dark = (float(optics.variance(torch.tensor(v))) for v in (1.0, 0.0))
-    wrong = math.exp(_LEVEL_DOUBT * draw.standard_normal())
-    noise = math.sqrt(max(bright, 0.0)) * math.exp(_NOISE_DOUBT * draw.standard_normal())
+    first, second = (0.0, 0.0) if draw is None else (draw.standard_normal(), draw.standard_normal())
+    wrong = math.exp(_LEVEL_DOUBT * first)
+    noise = math.sqrt(max(bright, 0.0)) * math.exp(_NOISE_DOUBT * second)
     sigma = (0.0 if planar else z * wrong, y * wrong, x * wrong)
     return match_level(sigma, noise, max(dark, 0.0) / max(bright, 1e-12))
 

@@ -12,7 +12,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from torch.nn import Module
 
-from zenhance.contract.learning import Batch, Learner
+from zenhance.contract.learning import Batch, Learner, TellingLearner
 from zenhance.contract.spec import FloatArray
 
 __all__ = ["Validation", "to_device", "validate"]
@@ -60,7 +60,8 @@ def validate(learner: Learner, network: Module, batches: list[Batch], device: st
             there = to_device(batch, device)
             loss, _ = learner.loss(network, there)
             losses.append(float(loss))
-            predicted = _numpy(learner.predict(network, there.seen))[:, 0]
+            told = learner.predict_batch(network, there) if isinstance(learner, TellingLearner) else learner.predict(network, there.seen)
+            predicted = _numpy(told)[:, 0]
             middle = _numpy(batch.measured[:, batch.measured.shape[1] // 2])
             truth = None if batch.truth is None else _numpy(batch.truth[:, batch.truth.shape[1] // 2])
             if number == 0:
