@@ -193,6 +193,15 @@ def test_progress_tells_steps_loss_time_left_and_a_preview(folder_of_pairs: Path
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
 
 
+def test_a_training_that_was_too_short_goes_on_with_more_steps(folder_of_pairs: Path, tmp_path: Path) -> None:
+    train(recipe(folder_of_pairs), tmp_path / "run", device="cpu")
+    more = recipe(folder_of_pairs).steps + 5
+    seen: list[TrainProgress] = []
+    result = drain(train_steps(recipe(folder_of_pairs, steps=more), tmp_path / "run", device="cpu", resume=True), seen.append)
+    assert [p.step for p in seen if p.stage == "train"] == list(range(more - 4, more + 1))
+    assert result.card.recipe["steps"] == more
+
+
 def test_a_folder_with_a_training_in_it_is_not_overwritten(folder_of_pairs: Path, tmp_path: Path) -> None:
     train(recipe(folder_of_pairs), tmp_path / "run", device="cpu")
     with pytest.raises(OutputExistsError):

@@ -25,6 +25,8 @@ from zenhance.training.recipe import Recipe
 __all__ = ["Progressed", "TrainingState"]
 
 KEY = "zenhance_training"
+LENGTH = ("steps", "minutes", "validate_every", "patience")
+"""Keys of a recipe that say how long it learns."""
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -83,8 +85,9 @@ class TrainingState:
     done: Progressed = field(default_factory=Progressed)
 
     def recipe_sha256(self) -> str:
-        """Return the hash of everything in the recipe that decides the result."""
-        return hashlib.sha256(json.dumps(self.recipe.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """Return the hash of what the recipe says of network, data and loss; how long it learns may be changed when it goes on."""
+        fields = {name: value for name, value in self.recipe.model_dump(mode="json").items() if name not in LENGTH}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
         """Write the state, replacing the one before."""
