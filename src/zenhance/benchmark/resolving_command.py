@@ -20,7 +20,7 @@ __all__ = [
     "run_universal_benchmark",
 ]
 
-UNIVERSAL_STEPS, UNIVERSAL_EVERY = 20_000, 200
+UNIVERSAL_STEPS, UNIVERSAL_EVERY, UNIVERSAL_STACKS = 20_000, 200, 16
 """Of the networks of one kind each; the time ends them, but their learning rate falls as far."""
 PAGE = Path("docs") / "methods" / "dps.md"
 
@@ -154,7 +154,7 @@ def run_universal_benchmark(
         for number, kind in enumerate(KINDS):
             tell(f"training on {kind}", number / len(KINDS))
             plan = recipe.data.simulated[0]
-            data = recipe.data.model_copy(update={"simulated": (plan.model_copy(update={"settings": {"kind": kind}, "count": 20}),)})
+            data = recipe.data.model_copy(update={"simulated": (plan.model_copy(update={"settings": {"kind": kind}, "count": UNIVERSAL_STACKS}),)})
             update = {
                 "name": f"dps_{kind}",
                 "data": data,

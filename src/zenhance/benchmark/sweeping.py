@@ -30,7 +30,7 @@ __all__ = ["FACTORS", "SweepReport", "SweepRow", "measure_sweep", "sweep_table"]
 SEED, PHOTONS = 930, 100.0
 """Of the charts and lines, which neither the training nor the table of resolution has seen, and their brightest pixel."""
 RATE = 5e-4
-STACKS = 12
+STACKS = 8
 """So many stacks of each kind in the recipe are learnt from."""
 FACTORS: Mapping[str, tuple[float, ...]] = {
     "hessian": (0.0, 10.0, 100.0),
