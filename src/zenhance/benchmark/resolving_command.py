@@ -154,7 +154,8 @@ def run_universal_benchmark(
         for number, kind in enumerate(KINDS):
             tell(f"training on {kind}", number / len(KINDS))
             plan = recipe.data.simulated[0]
-            data = recipe.data.model_copy(update={"simulated": (plan.model_copy(update={"settings": {"kind": kind}, "count": UNIVERSAL_STACKS}),)})
+            one = plan.model_copy(update={"settings": {"kind": kind}, "count": UNIVERSAL_STACKS})
+            data = recipe.data.model_copy(update={"simulated": (one,)})
             update = {
                 "name": f"dps_{kind}",
                 "data": data,
