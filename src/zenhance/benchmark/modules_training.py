@@ -13,6 +13,7 @@ from torch import nn
 
 from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.nets.vgg import VggFeatures
+from zenhance.resolution.optics import checked
 from zenhance.training.loop import train
 from zenhance.training.recipe import Recipe, load_recipe
 
@@ -20,6 +21,8 @@ __all__ = ["OTHERS", "Taught", "random_vgg", "taught_by_other_losses"]
 
 RECIPE = "dps_artefacts"
 SEED = 16
+VGG_SHARE = 0.005
+"""Of the weight that features have in the recipe: those of VGG16 differ so much more that their term then is about as large."""
 OTHERS = ("own features", "L1 alone", "VGG16, random", "VGG16, your file")
 """The losses by their rows in the table; the last needs a file."""
 
@@ -49,14 +52,15 @@ def random_vgg(path: Path, seed: int = SEED) -> Path:
     return path
 
 
-def _changes(place: Path, features: Path | None) -> dict[str, dict[str, Any]]:
-    """Return what each loss changes in the architecture of the recipe that ships."""
+def _changes(place: Path, features: Path | None, perceptual: float) -> dict[str, dict[str, Any]]:
+    """Return what each loss changes in the architecture of the recipe that ships, whose features have the weight ``perceptual``."""
+    vgg = {"perceptual": VGG_SHARE * perceptual}
     found: dict[str, dict[str, Any]] = {
         "own features": {},
         "L1 alone": {"perceptual": 0.0, "intensity": 1.0},
-        "VGG16, random": {"features_from": str(random_vgg(place / "vgg16_random.safetensors"))},
+        "VGG16, random": {**vgg, "features_from": str(random_vgg(place / "vgg16_random.safetensors"))},
     }
-    return found if features is None else {**found, "VGG16, your file": {"features_from": str(features)}}
+    return found if features is None else {**found, "VGG16, your file": {**vgg, "features_from": str(features)}}
 
 
 def taught_by_other_losses(
@@ -92,7 +96,7 @@ def taught_by_other_losses(
     """
     recipe = load_recipe(RECIPE) if recipe is None else recipe
     place.mkdir(parents=True, exist_ok=True)
-    changes = _changes(place, features)
+    changes = _changes(place, features, checked(recipe.architecture).perceptual)
     found = {}
     for number, (name, change) in enumerate(changes.items()):
         tell(f"learning by {name}", number / len(changes))
