@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from zenhance.benchmark.modules import ALL_KINDS, MEASURED, Cleaned, Finer
-from zenhance.benchmark.modules_training import Taught
+from zenhance.benchmark.modules_training import VGG_WEIGHT, Taught
 from zenhance.benchmark.tables import TextTable
 
 __all__ = ["DENOISE", "FINER", "SHIPS", "ModulesReport", "artefacts_table", "denoising_table", "finer_table", "modules_tables"]
@@ -140,7 +140,9 @@ def artefacts_table(report: ModulesReport) -> TextTable:
         f"Stripes and honeycomb in turns, at random angles, periods and phases, on {_of_each(report.seeds)}. Gaussian: the width"
         " that is best by the truth of each picture with the pattern, and the same for the plain one.",
         *(
-            [f"Trained by this command with other losses: {trained}. `{SHIPS}` ships, with its own features and all its steps."]
+            [
+                f"Trained by this command, with other losses: {trained}; VGG16 with a weight of {VGG_WEIGHT:g}. `{SHIPS}` ships."
+            ]
             if trained
             else []
         ),

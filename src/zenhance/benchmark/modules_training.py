@@ -13,18 +13,15 @@ from torch import nn
 
 from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.nets.vgg import VggFeatures
-from zenhance.resolution.optics import checked
 from zenhance.training.loop import train
 from zenhance.training.recipe import Recipe, load_recipe
 
-__all__ = ["OTHERS", "Taught", "random_vgg", "taught_by_other_losses"]
+__all__ = ["VGG_WEIGHT", "Taught", "random_vgg", "taught_by_other_losses"]
 
 RECIPE = "dps_artefacts"
 SEED = 16
-VGG_SHARE = 0.005
-"""Of the weight that features have in the recipe: those of VGG16 differ so much more that their term then is about as large."""
-OTHERS = ("own features", "L1 alone", "VGG16, random", "VGG16, your file")
-"""The losses by their rows in the table; the last needs a file."""
+VGG_WEIGHT = 0.1
+"""Of the features of VGG16, which differ more than one's own do: with it their term is about as large as that of the recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +49,9 @@ def random_vgg(path: Path, seed: int = SEED) -> Path:
     return path
 
 
-def _changes(place: Path, features: Path | None, perceptual: float) -> dict[str, dict[str, Any]]:
-    """Return what each loss changes in the architecture of the recipe that ships, whose features have the weight ``perceptual``."""
-    vgg = {"perceptual": VGG_SHARE * perceptual}
+def _changes(place: Path, features: Path | None) -> dict[str, dict[str, Any]]:
+    """Return what each loss changes in the architecture of the recipe that ships."""
+    vgg = {"perceptual": VGG_WEIGHT}
     found: dict[str, dict[str, Any]] = {
         "own features": {},
         "L1 alone": {"perceptual": 0.0, "intensity": 1.0},
@@ -96,7 +93,7 @@ def taught_by_other_losses(
     """
     recipe = load_recipe(RECIPE) if recipe is None else recipe
     place.mkdir(parents=True, exist_ok=True)
-    changes = _changes(place, features, checked(recipe.architecture).perceptual)
+    changes = _changes(place, features)
     found = {}
     for number, (name, change) in enumerate(changes.items()):
         tell(f"learning by {name}", number / len(changes))
