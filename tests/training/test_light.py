@@ -29,8 +29,8 @@ from zenhance.training.recipe import Recipe
 ARCHITECTURE = {"features": 4, "head": 4, "inversion": [2, 4], "variation": 0.0, "again": 1.0, "refined": 60, "photons": [50.0, 500.0]}
 
 
-def _recipe(fwhm_um: float = 0.09) -> Recipe:
-    camera = {"preset": "filaments_set1", "psf": f"srpsf:fwhm_um={fwhm_um}", "photons": 10000.0, "gain": 0.2, "background_photons": 20.0}
+def _recipe(fwhm_um: float = 0.09, photons: float = 10000.0) -> Recipe:
+    camera = {"preset": "filaments_set1", "psf": f"srpsf:fwhm_um={fwhm_um}", "photons": photons, "gain": 0.2, "background_photons": 20.0}
     plan = {"specimen": "structures", "count": 1, "validation": 1, "seed": 7, "shape_px": [1, 96, 96], "measured_only": True}
     data = {"simulated": [{**plan, "voxel_size_um": [0.1, 0.03, 0.03], "settings": {"kind": "filaments"}, "microscopes": [camera]}]}
     return Recipe(
@@ -96,6 +96,15 @@ def test_light_of_another_psf_is_found_in_the_batch_instead() -> None:
     ((volume,), _) = drained(look_steps(recipe, DpsLearner(), (_volumes(recipe), [])))
     assert volume.optics_of is not None
     assert volume.light is None
+
+
+def test_in_a_dim_stack_no_light_is_sought_and_noise_is_shared_out_instead(tmp_path: Path) -> None:
+    recipe = _recipe(photons=100.0)
+    ((volume,), _) = drained(look_steps(recipe, DpsLearner(), (_volumes(recipe), [])))
+    assert volume.light is None
+    logs = [set(progress.logs) for progress in train_steps(recipe, tmp_path / "run", device="cpu") if progress.stage == "train"]
+    assert logs
+    assert all(names == {"intensity"} for names in logs)
 
 
 def test_training_on_it_runs_to_a_model_and_the_loss_says_how_well_it_is_found_again(tmp_path: Path) -> None:

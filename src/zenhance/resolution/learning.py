@@ -15,7 +15,8 @@ what Richardson-Lucy finds in a well-lit measurement, measured again with fewer 
                                     └────────────────── again · |x' - x| ─────────────────────────┤
     y ◄────────────────────────── 1 - SSIM, intensity ──────────── blurred ◄──────────────────────┘
 
-``denoise`` shares noise out between input and target so that the two are independent (Pang et al., CVPR (2021)).
+``denoise`` shares noise out between input and target so that the two are independent (Pang et al., CVPR (2021)); so does ``extend`` where
+a measurement, a stack of the user's own for example, is too dim for that.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from zenhance.nets.res_u_dbpn import pooled
 from zenhance.nets.sparse_losses import fourier_difference, hessian, light_concentration, structural_difference
 from zenhance.resolution.features import feature_difference, load_features
 from zenhance.resolution.optics import DpsArchitecture, build_network, checked, measured_from
-from zenhance.resolution.pairs import Pairs, light_of, make_pairs, noise_of, on_network_grid, zooms_of
+from zenhance.resolution.pairs import WELL_LIT, Pairs, light_of, make_pairs, noise_of, on_network_grid, zooms_of
 
 __all__ = ["DpsLearner"]
 
@@ -93,6 +94,8 @@ class DpsLearner:
             return None
         plane = torch.from_numpy(measured)[None, None]
         photons = (1 / noise_of(plane, (optics,))[0])[:, None, None, None]
+        if float(photons) < WELL_LIT:
+            return None
         return np.asarray(light_of(plane, photons, a)[0, 0].numpy(), np.float32)
 
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:

@@ -30,12 +30,14 @@ from zenhance.resolution.optics import (
 )
 from zenhance.solvers.regrid import Samples, regrid
 
-__all__ = ["Pairs", "light_of", "make_pairs", "noise_of", "on_network_grid", "zooms_of"]
+__all__ = ["WELL_LIT", "Pairs", "light_of", "make_pairs", "noise_of", "on_network_grid", "zooms_of"]
 
 SHARED = 0.7
 """How noise is shared out between input and target: y + a n and y - n / a."""
 PHOTONS_A_STEP = 40.0
 """Peak photons of a measurement that allow for one more step towards it: steps beyond would follow its noise."""
+WELL_LIT = 2000.0
+"""Peak photons of a measurement in which light is looked for; a dimmer one is split into two with independent noises instead."""
 LIGHT_VARIATION, LIGHT_EVEN_STEPS, LIGHT_STANDS_OUT = 0.003, 80, 2.2
 """Of light found in well-lit images: weight of total variation, its steps at most, and from how many times the brightness around lines
 are told from areas. Chosen on simulated areas, filaments and rings of 10 000 and 40 000 photons whose truth was known."""
@@ -91,7 +93,7 @@ def make_pairs(batch: Batch, a: DpsArchitecture, generator: torch.Generator | No
     own, fewer, dark = (v.repeat_interleave(y.shape[1])[:, None, None, None] for v in (1 / gain, drawn, dark))
     draw = _Drawn(own, fewer, dark)
     flat, spread = y.flatten(0, 1)[:, None], variance.flatten(0, 1)[:, None]
-    if a.module == "extend" and a.again:
+    if a.module == "extend" and a.again and float(own.min()) >= WELL_LIT:
         known = light_of(flat, own, a) if batch.light is None else batch.light.flatten(0, 1)[:, None]
         return Pairs(_counted(measured_from(known, a), draw, generator), flat, known)
     if a.module == "reconstruct":
