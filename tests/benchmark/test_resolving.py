@@ -105,10 +105,10 @@ def test_an_eraser_loses_beads() -> None:
 def test_tables_say_whether_the_goal_is_reached() -> None:
     sharp = {"measurement": {100.0: Sharpness(3.6, 3.0, 3.3)}, "DPS": {100.0: Sharpness(1.8, 2.0, 1.65)}}
     honest = {"DPS": judge_honesty(_plain, SCOPE)}
-    report = ResolutionReport((100.0,), sharp, honest, 61.0, describe_machine(), "w")
+    report = ResolutionReport((100.0,), sharp, honest, describe_machine(), "w")
     text = factor_table(report).markdown()
     assert "2.00 for line pairs (reached), 1.50 for thin lines (0.17 short), 2.00 for rings (reached)" in text
-    assert "took DPS 61 s" in honesty_table(report).markdown()
+    assert "| DPS |" in honesty_table(report).markdown()
     psnr = {kind: dict.fromkeys(("filaments", "membranes", "dots", "rings"), 20.0) for kind in ("filaments", "membranes", "dots", "rings")}
     psnr["dots"]["rings"] = 18.5
     words = universality_table(psnr, {k: k for k in psnr}).markdown()

@@ -60,7 +60,7 @@ def run_resolution_benchmark(
     beads : str or Path, optional
         A stack of real beads, and if wanted one of lines after a comma, measured as :func:`run_beads_benchmark` does.
     quick : bool
-        One seed, one photon level, no timing.
+        One seed, one photon level.
     write_docs : bool
         Put the tables into the page of DPS.
     json_line : bool

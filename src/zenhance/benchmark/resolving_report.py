@@ -1,8 +1,7 @@
-"""What ``zenhance benchmark resolution`` measures: resolution against photons, honesty, universality, real beads, seconds."""
+"""What ``zenhance benchmark resolution`` measures: resolution against photons, honesty, universality, real beads."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -44,12 +43,11 @@ Tell = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class ResolutionReport:
-    """Figures by method and photons, honesty by method, seconds of a stack where it was timed."""
+    """Figures by method and photons, and honesty by method."""
 
     photons: tuple[float, ...]
     sharpness: Mapping[str, Mapping[float, Sharpness]]
     honesty: Mapping[str, Honesty]
-    seconds: float | None
     machine: Machine
     weights: str
 
@@ -60,7 +58,6 @@ class ResolutionReport:
             "pixel_um": PIXEL_UM,
             "sharpness": {name: {str(p): asdict(s) for p, s in rows.items()} for name, rows in self.sharpness.items()},
             "honesty": {name: asdict(h) for name, h in self.honesty.items()},
-            "seconds_60_512_512": self.seconds,
             "machine": asdict(self.machine),
             "weights": self.weights,
         }
@@ -107,7 +104,6 @@ def measure_resolution(
     weights: str | None = None,
     device: str = "cpu",
     quick: bool = False,
-    timed: bool = True,
     on_progress: Tell = lambda _title, _share: None,
 ) -> ResolutionReport:
     """Measure DPS and its rivals on charts, lines and filaments that no training has seen.
@@ -119,9 +115,7 @@ def measure_resolution(
     device : str
         Where DPS computes.
     quick : bool
-        One seed, two photon levels, no timing.
-    timed : bool
-        Whether a stack of 60 × 512 × 512 is timed too.
+        One seed, one photon level.
     on_progress : callable
         Told what comes next, and the share that is done.
     """
@@ -149,9 +143,7 @@ def measure_resolution(
     honest = {"measurement": judge_honesty(lambda y: enlarged(y, microscope.finer), microscope)}
     honest[f"RL, {RL_ITERATIONS} iterations"] = judge_honesty(_plain_rl(microscope), microscope)
     honest["DPS"] = judge_honesty(dps, microscope)
-    on_progress("seconds", 0.9)
-    seconds = _timed(weights, device) if timed and not quick else None
-    return ResolutionReport(levels, found, honest, seconds, machine, weights or "dps_stack")
+    return ResolutionReport(levels, found, honest, machine, weights or "dps_stack")
 
 
 def _plain_rl(microscope: FineMicroscope) -> Draw:
@@ -163,16 +155,6 @@ def _plain_rl(microscope: FineMicroscope) -> Draw:
         return next(image for count, image in estimates if count >= RL_ITERATIONS)
 
     return run
-
-
-def _timed(weights: str | None, device: str) -> float:
-    """Return the seconds of a stack of 60 × 512 × 512 voxels whose PSF the network knows."""
-    rng = np.random.default_rng(0)
-    stack = Stack.from_array(rng.poisson(20, (60, 512, 512)).astype(np.uint16), "ZYX", (0.1, PIXEL_UM, PIXEL_UM))
-    request = EnhanceRequest(method="dps", psf=PSF, weights=weights, device=device)
-    started = time.perf_counter()
-    enhance(stack, request)
-    return time.perf_counter() - started
 
 
 def measure_universality(

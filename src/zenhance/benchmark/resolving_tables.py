@@ -91,18 +91,12 @@ def honesty_table(report: ResolutionReport) -> TextTable:
         )
         for name, h in report.honesty.items()
     )
-    seconds = (
-        ()
-        if report.seconds is None
-        else (f"A stack of 60 × 512 × 512 voxels took DPS {report.seconds:.0f} s; {report.machine.describe()}.",)
-    )
     foot = (
         "False: spots per million pixels of even light of 2 and of 10 photons, above half of what a bead of 10 photons gives.",
         "Beads, squares, rings: light found again of what was put on filaments at 100 photons; moved: of the bead's peak.",
         "2 × bead: light of a bead twice as bright over that of the other; 2 × image: largest deviation from proportion, of the range.",
         "Deviance: of the re-blurred result from the measurement, over what photons alone give; 1 is faithful, below 0.9 it kept noise.",
         f"RL: {RL_ITERATIONS} iterations.",
-        *seconds,
     )
     return TextTable("Honesty", header, rows, foot)
 

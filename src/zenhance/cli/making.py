@@ -20,6 +20,7 @@ MAX_PHOTONS = 10**9
 MICROSCOPE = "microscope."
 BENCHMARKS = (
     "speed",
+    "seconds",
     "sample",
     "quality",
     "alone",
@@ -168,7 +169,16 @@ def benchmark(
     json_line: Json = False,
 ) -> None:
     """Measure speed, or quality: on the sample, on unseen stacks, after learning from one, across domains, on pictures or real stacks."""
-    from zenhance.benchmark import calibration, command, filaments_command, judging, modules_command, pictures_command, resolving_command
+    from zenhance.benchmark import (
+        calibration,
+        command,
+        filaments_command,
+        judging,
+        modules_command,
+        pictures_command,
+        resolving_command,
+        seconds,
+    )
     from zenhance.cli.parsing import parse_minutes, parse_whole
     from zenhance.tiling.device import choose_device
 
@@ -197,7 +207,9 @@ def benchmark(
     name = choose_device(device).name
     wanted = [word for word in methods.split(",") if word]
     budget = parse_minutes("--minutes", minutes) if minutes else None
-    if which == "sample":
+    if which == "seconds":
+        seconds.run_seconds_benchmark(out, methods=wanted, quick=quick, write_docs=write_docs, json_line=json_line, device=name)
+    elif which == "sample":
         command.run_sample_benchmark(out, everything=everything, write_docs=write_docs, json_line=json_line, device=name)
     elif which == "quality":
         judging.run_quality_benchmark(out, methods=wanted, quick=quick, real=real, write_docs=write_docs, json_line=json_line, device=name)
