@@ -17,7 +17,7 @@ from zenhance.nets.res_u_dbpn import enlarged, pooled
 from zenhance.physics.psf import parse_psf
 from zenhance.resolution.learning import DpsLearner
 from zenhance.resolution.optics import Inversion, checked, closer, measured_from
-from zenhance.resolution.pairs import light_of
+from zenhance.resolution.pairs import light_of, make_pairs
 from zenhance.simulate.specimen import Grid
 from zenhance.simulate.structures import Structures
 from zenhance.training.data import TrainingVolume, volume_steps
@@ -138,3 +138,20 @@ def test_light_is_about_as_near_to_the_truth_as_the_better_way_of_richardson_luc
 
     assert apart(found) < 1.3 * min(apart(plain), apart(even))
     assert apart(found) < 0.75 * max(apart(plain), apart(even))
+
+
+def test_some_patches_are_seen_as_by_a_camera_of_larger_pixels() -> None:
+    recipe = _recipe()
+    volumes, _ = drained(look_steps(recipe, DpsLearner(), (_volumes(recipe), [])))
+    batch = PatchSampler(volumes, (1, 40, 40), 12, 0, with_optics=True).draw(0)
+    draws = [make_pairs(batch, checked({**ARCHITECTURE, "coarse": share}), torch.Generator().manual_seed(3)) for share in (0.0, 1.0)]
+    for pairs in draws:
+        assert pairs.seen.shape == batch.measured.shape
+        assert float((pairs.seen.mean((1, 2, 3)) / batch.measured.mean((1, 2, 3)) - 1).abs().mean()) < 0.05
+    likeness = []
+    for pairs in draws:
+        assert pairs.known is not None
+        noise = (pairs.seen - measured_from(pairs.known, checked(ARCHITECTURE)))[..., 8:-8, 8:-8]
+        likeness.append(float((noise[..., 1:] * noise[..., :-1]).mean() / noise.square().mean()))
+    assert abs(likeness[0]) < 0.1
+    assert likeness[1] > 0.3

@@ -76,6 +76,7 @@ class DpsArchitecture(BaseModel):
     again: float = Field(1.0, ge=0, description="weight of finding the light of a measurement again when it is measured again; 0 for none")
     left_px: float = Field(0.15, ge=0, le=2, description="standard deviation of the blur that is left in that light, in input pixels")
     refined: int = Field(200, ge=1, le=400, description="Richardson-Lucy steps, at most, by which that light is found")
+    coarse: float = Field(0.0, ge=0, le=1, description="share of patches seen as by a camera of larger pixels and resampled, as in a run")
     photons: tuple[float, float] = Field((15.0, 1000.0), description="range of peak photons that inputs are thinned to")
 
 

@@ -28,7 +28,7 @@ from zenhance.resolution.optics import (
     network_psf,
     zoom_between,
 )
-from zenhance.solvers.regrid import Samples, regrid
+from zenhance.solvers.regrid import Samples, regrid, samples_of
 
 __all__ = ["WELL_LIT", "Pairs", "light_of", "make_pairs", "noise_of", "on_network_grid", "zooms_of"]
 
@@ -41,6 +41,8 @@ WELL_LIT = 2000.0
 LIGHT_VARIATION, LIGHT_EVEN_STEPS, LIGHT_STANDS_OUT = 0.003, 80, 2.2
 """Of light found in well-lit images: weight of total variation, its steps at most, and from how many times the brightness around lines
 are told from areas. Chosen on simulated areas, filaments and rings of 10 000 and 40 000 photons whose truth was known."""
+COARSEST = 2.4
+"""Pixels of a camera are up to so many times as large as those of the network's grid."""
 STRIPES, STRIPE_SHARE = 3, 0.25
 """Directions of the residual pattern of structured illumination, and its largest amplitude as a share of the local light."""
 
@@ -95,7 +97,8 @@ def make_pairs(batch: Batch, a: DpsArchitecture, generator: torch.Generator | No
     flat, spread = y.flatten(0, 1)[:, None], variance.flatten(0, 1)[:, None]
     if a.module == "extend" and a.again and float(own.min()) >= WELL_LIT:
         known = light_of(flat, own, a) if batch.light is None else batch.light.flatten(0, 1)[:, None]
-        return Pairs(_counted(measured_from(known, a), draw, generator), flat, known)
+        seen = _counted(measured_from(known, a), draw, generator)
+        return Pairs(_seen_coarser(seen, known, draw, a, generator) if a.coarse else seen, flat, known)
     if a.module == "reconstruct":
         return Pairs(_counted(_widened(flat, a), draw, generator), flat)
     if a.module == "artefacts":
@@ -152,6 +155,26 @@ def light_of(y: Tensor, photons: Tensor, a: DpsArchitecture) -> Tensor:
         even = next(closer(begun, y, calm, (min(steps, LIGHT_EVEN_STEPS),), pedestal, FLAT_SHARE * around))
         light = torch.lerp(even, sharp, torch.sigmoid(STANDS_OUT[0] * (even / around - LIGHT_STANDS_OUT)))
         return left_blur(a)(light) if a.left_px else light
+
+
+def _seen_coarser(seen: Tensor, known: Tensor, draw: _Drawn, a: DpsArchitecture, generator: torch.Generator | None) -> Tensor:
+    """Replace a share of the patches by what a camera with larger pixels would count, brought to the network's grid as in a run.
+
+    Noise is then no longer independent from pixel to pixel, and the pixels' own width adds to the blur: what an image looks like whose
+    PSF is narrower than the network's, in pixels.
+    """
+    many, _, height, width = seen.shape
+    chosen = torch.rand(many, generator=generator, device=seen.device) < a.coarse
+    larger = COARSEST ** torch.rand(many, generator=generator, device=seen.device)
+    out = seen.clone()
+    own = (Samples(0, height, 1.0), Samples(0, width, 1.0))
+    for k in torch.nonzero(chosen).flatten().tolist():
+        pitch, one = float(larger[k]), slice(k, k + 1)
+        wide = tuple(samples_of(0, s.count, pitch, 1) for s in own)
+        image = regrid(measured_from(known[one], a), own, (wide[0], wide[1]))
+        counted = _counted(image, _Drawn(draw.own[one], draw.fewer[one], draw.dark[one]), generator)
+        out[one] = regrid(counted, (wide[0], wide[1]), own)
+    return out
 
 
 @cache
