@@ -140,9 +140,7 @@ def artefacts_table(report: ModulesReport) -> TextTable:
         f"Stripes and honeycomb in turns, at random angles, periods and phases, on {_of_each(report.seeds)}. Gaussian: the width"
         " that is best by the truth of each picture with the pattern, and the same for the plain one.",
         *(
-            [
-                f"Trained by this command, with other losses: {trained}; VGG16 with a weight of {VGG_WEIGHT:g}. `{SHIPS}` ships."
-            ]
+            [f"Trained by this command, with other losses: {trained}; VGG16 with a weight of {VGG_WEIGHT:g}. `{SHIPS}` ships."]
             if trained
             else []
         ),
