@@ -113,11 +113,13 @@ def _degraded(truth: FloatArray, setting: Setting, seed: int) -> FloatArray:
     return np.asarray(counts + rng.normal(0, setting.read_noise, truth.shape), np.float32)
 
 
-def _restored(y: FloatArray, setting: Setting, weights: str | None, device: str) -> FloatArray:
+def _restored(y: FloatArray, setting: Setting, weights: str | None, device: str) -> tuple[FloatArray, str]:
+    """Return what DPS makes of a picture, and the model it took."""
     stack = Stack.from_array(y, "YX", (1.0, 1.0))
     request = EnhanceRequest(method="dps", psf=setting.psf, weights=weights, device=device, background=0.0)
-    found = np.asarray(enhance(stack, request).stack.read(), np.float32)
-    return found.reshape(found.shape[-2:])
+    result = enhance(stack, request)
+    found = np.asarray(result.stack.read(), np.float32)
+    return found.reshape(found.shape[-2:]), str(result.provenance.notes["model"])
 
 
 def _best(truth: FloatArray, tried: Iterable[tuple[str, FloatArray]]) -> tuple[float, str]:
@@ -178,11 +180,13 @@ def measure_photographs(
     pedestal = setting.photons * setting.read_noise**2
     quality: dict[str, dict[str, float]] = {}
     best: dict[str, dict[str, str]] = {}
+    model = ""
     for number, (title, truth) in enumerate(pictures.items()):
         on_progress(title, number / len(pictures))
         y = _degraded(truth, setting, number)
         rows = {name: _best(truth, tried) for name, tried in _rivals(y, microscope, pedestal).items()}
-        rows["DPS"] = (aligned_psnr_db(_restored(y, setting, weights, device), truth), "")
+        image, model = _restored(y, setting, weights, device)
+        rows["DPS"] = (aligned_psnr_db(image, truth), "")
         quality[title] = {name: rows[name][0] for name in METHODS}
         best[title] = {name: rows[name][1] for name in METHODS if rows[name][1]}
-    return PhotographReport(setting, weights or "dps_stack", quality, best)
+    return PhotographReport(setting, model, quality, best)
