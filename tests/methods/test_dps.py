@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from zenhance.enhance import EnhanceRequest, enhance
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.methods.dps import METHOD, DpsParameters
 from zenhance.nets.vgg import VggFeatures
+from zenhance.resolution import running
 from zenhance.resolution.features import feature_difference, load_features
 from zenhance.resolution.learning import DpsLearner
 from zenhance.resolution.optics import INVERSION_REACH_PX, Inversion, checked, closer, measured_from, network_psf, zoom_between
@@ -199,6 +200,22 @@ def test_sharper_and_in_the_units_of_the_measurement(model: str) -> None:
     assert float(found.min()) >= 100.0
     assert float(np.abs(np.diff(found)).max()) > 1.5 * float(np.abs(np.diff(array)).max()) / 2
     assert "none: the PSF is" in prepared.notes["resampling"]
+
+
+def test_images_of_larger_pixels_take_the_weights_that_know_them(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    asked: list[tuple[str | None, str]] = []
+
+    def note(_method: str, weights: str | None, default: str, _device: str) -> None:
+        asked.append((weights, default))
+        raise CheckpointError("enough")
+
+    monkeypatch.setattr(running, "_loaded", note)
+    array = picture()
+    for weights, pixel_um in ((None, PIXEL_UM), (None, 1.5 * PIXEL_UM), (None, 0.6 * PIXEL_UM), (model, 1.5 * PIXEL_UM)):
+        told = replace(context(array, model, pixel_um=pixel_um), weights=weights)
+        with pytest.raises(CheckpointError, match="enough"):
+            drained(METHOD.prepare(told))
+    assert asked == [(None, "dps_stack"), (None, "dps_coarse"), (None, "dps_stack"), (model, "dps_stack")]
 
 
 def test_twice_the_light_gives_twice_the_result(model: str) -> None:

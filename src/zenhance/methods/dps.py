@@ -17,6 +17,8 @@ __all__ = ["METHOD", "MODULES", "Dps", "DpsParameters"]
 
 MODULES = {"extend": "dps_stack", "sim_like": "dps_sim", "denoise": "dps_denoise", "artefacts": "dps_artefacts"}
 """The weights that ship with each learnt step."""
+LARGER_PIXELS = "dps_coarse"
+"""Taken in place of ``dps_stack`` where pixels are larger than the network's, and nobody names weights."""
 # Tiles are planned before weights are read: a network's reach on its own grid, and the narrowest PSF that one may know, in pixels.
 MOST_REACH_PX = 118
 LEAST_FWHM_PX = 2.7
@@ -112,11 +114,13 @@ class Dps:
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
         """Load the weights of each step."""
-        from zenhance.resolution.running import Wanted, prepare_resolving
+        from zenhance.resolution.running import Wanted, has_larger_pixels, prepare_resolving
 
         p: DpsParameters = context.parameters
         learnt = [MODULES[name] for name, on in (("denoise", p.denoise), ("artefacts", p.artefacts)) if on]
         last = MODULES[p.reconstruction] if _reconstructs(p) else None
+        if p.reconstruction == "extend" and context.weights is None and has_larger_pixels(context):
+            last = LARGER_PIXELS
         wanted = Wanted(tuple(learnt), last, p.background_um, p.continuity, p.scale)
         prepared = yield from prepare_resolving(self.spec.name, wanted, context)
         return prepared

@@ -30,9 +30,11 @@ from zenhance.solvers.rolling_ball import reach_px as ball_reach_px
 from zenhance.solvers.rolling_ball import rolled_background
 from zenhance.supervised import load_network
 
-__all__ = ["Resolver", "Wanted", "prepare_resolving"]
+__all__ = ["Resolver", "Wanted", "has_larger_pixels", "prepare_resolving"]
 
 Triple = tuple[int, int, int]
+LARGER = 1.1
+"""From how many times the network's pixels those of an image count as larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,14 @@ def prepare_resolving(method: str, wanted: Wanted, context: MethodContext) -> Ge
     return Resolver(
         before, last, Scaling.of(context.statistics), zooms, (balls[0], balls[1]), wanted.continuity, wanted.scale, context.device, notes
     )
+
+
+def has_larger_pixels(context: MethodContext) -> bool:
+    """Tell whether an image has to be resampled to a finer grid, along y or x, for the network that ships to know its PSF."""
+    if context.psf is None:
+        return False
+    knows = network_psf(DpsArchitecture()).sigma_um[1]
+    return any(zoom_between(sigma, knows) > LARGER for sigma in context.psf.sigma_px(context.voxel_size_um)[1:])
 
 
 def _zooms(networks: list[Module], context: MethodContext) -> tuple[tuple[float, float], str, list[str]]:
