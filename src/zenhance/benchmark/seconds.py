@@ -50,10 +50,8 @@ RUNS = (
     Run("divblurring", {"samples": 20}),
     Run("dps", {}, WIDE_PSF),
     Run("dps", {}, PSF),
-    Run("diffusion", {"steps": 1}),
     Run("diffusion", {"steps": 5}),
     Run("diffusion", {"steps": 10}),
-    Run("diffusion", {"steps": 20}),
 )
 
 
