@@ -52,6 +52,19 @@ def test_an_honest_result_is_judged_with_the_numbers_of_its_run(honest: tuple[St
     assert not any("other pixels" in words for words in found.sentences)
 
 
+def test_what_was_deblurred_plane_by_plane_is_blurred_again_in_the_plane_alone() -> None:
+    raw = stack()
+    flat = REQUEST.model_copy(update={"settings": {"dimensions": 2, "iterations": 15, "stop": "fixed"}})
+    result = enhance(raw, flat).stack
+    in_plane = assess_result(raw, result, flat)
+    along_z_too = assess_result(raw, result, REQUEST)
+    assert in_plane.reblur is not None
+    assert along_z_too.reblur is not None
+    assert in_plane.reblur.discrepancy < 0.8 * along_z_too.reblur.discrepancy
+    assert any("in the plane alone" in words for words in in_plane.sentences)
+    assert not any("in the plane alone" in words for words in along_z_too.sentences)
+
+
 def test_without_a_request_the_one_inside_the_result_is_taken(honest: tuple[Stack, Stack]) -> None:
     raw, result = honest
     assert assess_result(raw, result).psf == assess_result(raw, result, REQUEST).psf

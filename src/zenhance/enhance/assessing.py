@@ -14,6 +14,7 @@ from zenhance.enhance.plan import psf_for
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.errors import MethodError, RunCancelled
 from zenhance.physics.noise import PoissonGauss
+from zenhance.physics.psf import gaussian
 from zenhance.provenance import ArrayHash, Provenance
 from zenhance.stack import Stack
 from zenhance.volumes import VolumeReader, measure, measure_noise
@@ -84,6 +85,8 @@ def assess_result(
             found.append(_assess_volume(before, result, known, t, c))
     worst = min(found, key=lambda a: LIGHTS.index(a.verdict))
     said = _judged(found, worst, before) + _origin(before, record)
+    if known.deblurs and _plane_by_plane(before, request):
+        said.append("The method works plane by plane and takes no blur along z away, so the result was blurred again in the plane alone.")
     return worst.model_copy(update={"sentences": (*worst.sentences, *said)})
 
 
@@ -103,6 +106,11 @@ class _Known:
     deblurred: bool | None
     notes: Mapping[str, Any]
 
+    @property
+    def deblurs(self) -> bool:
+        """Whether blur was taken away: as the caller says, else by the run's own account."""
+        return _deblurs(self.request, self.notes) if self.deblurred is None else self.deblurred
+
 
 def _cropped(stack: Stack | None, raw: Stack, request: EnhanceRequest) -> Stack | None:
     """Crop what lies on the voxels of the whole measurement as the request crops the measurement."""
@@ -113,8 +121,10 @@ def _cropped(stack: Stack | None, raw: Stack, request: EnhanceRequest) -> Stack 
 
 def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) -> Assessment:
     request = known.request
-    deblurred = _deblurs(request, known.notes) if known.deblurred is None else known.deblurred
+    deblurred = known.deblurs
     psf, noise = psf_for(before, request, c), _noise(before, request, t, c)
+    if deblurred and _plane_by_plane(before, request):
+        psf = gaussian(psf.sigma_um[1:])
     count = before.size("T") * before.size("C")
     freedom = float(known.notes.get("freedom" if count == 1 else f"freedom[{t * before.size('C') + c}]", 0.0))
     found = assess(
@@ -140,6 +150,14 @@ def _deblurs(request: EnhanceRequest, notes: Mapping[str, Any]) -> bool:
         return registry.load(request.method).spec.deblurs_with(request.parameters())
     except MethodError:
         return True
+
+
+def _plane_by_plane(before: Stack, request: EnhanceRequest) -> bool:
+    """Tell whether a stack of planes was deblurred in each of them alone."""
+    try:
+        return before.size("Z") > 1 and registry.load(request.method).spec.dimensions(request.parameters()) == 2
+    except MethodError:
+        return False
 
 
 def _judged(found: list[Assessment], worst: Assessment, before: Stack) -> list[str]:
