@@ -29,7 +29,7 @@ help:
 	@echo "make test      run the whole test suite"
 	@echo "make samples   simulate the samples in sample_data/ again"
 	@echo "make lint      check style, types and the layering of imports"
-	@echo "make docs      measure the tables and take the pictures of the documentation again; takes about an hour"
+	@echo "make docs      measure the tables and take the pictures of the documentation again; takes some hours"
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/zenhance benchmark sample --out demo
@@ -56,6 +56,12 @@ docs: system-libraries $(VENV)/.installed-test
 	$(BIN)/zenhance benchmark domains --write-docs
 	$(BIN)/zenhance benchmark alone --write-docs
 	$(BIN)/zenhance benchmark prediction --write-docs
+	$(BIN)/zenhance benchmark levels --write-docs
+	$(BIN)/zenhance benchmark resolution --write-docs
+	$(BIN)/zenhance benchmark universal --minutes 2.5 --write-docs
+	$(BIN)/zenhance benchmark sweep --steps 100 --write-docs
+	$(BIN)/zenhance benchmark modules --write-docs
+	$(BIN)/zenhance benchmark seconds --methods dps,diffusion --write-docs
 	$(BIN)/zenhance benchmark models --write-docs
 	$(VIRTUAL_DISPLAY) $(BIN)/python -m zenhance.plugin.screenshots docs/images
 
