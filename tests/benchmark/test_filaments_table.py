@@ -25,6 +25,7 @@ from zenhance.cli.app import app
 from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.contract.weights import list_weights
 from zenhance.nets.divblurring import Vae
+from zenhance.stack import FloatArray
 from zenhance.supervised import load_network
 from zenhance.training.data import load_volumes
 from zenhance.training.recipe import load_recipe
@@ -63,7 +64,12 @@ def test_the_truth_chooses_the_best_of_all_iterations_and_weights() -> None:
     assert few.iteration == 3
     assert 3 < many.iteration <= 40
     seen: list[float] = []
-    best_by_truth(scene, light, (0.0,), 40, lambda image, truth: seen.append(report_psnr_db(image, truth)) or seen[-1])  # type: ignore[func-returns-value]
+
+    def noted(image: FloatArray, truth: FloatArray) -> float:
+        seen.append(report_psnr_db(image, truth))
+        return seen[-1]
+
+    best_by_truth(scene, light, (0.0,), 40, noted)
     assert max(seen) == many.psnr_db
     assert seen.index(max(seen)) + 1 == many.iteration
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from zenhance.assess.reblur import psf_in_the_plane
 from zenhance.benchmark import judging, real
 from zenhance.benchmark.contenders import Contender
 from zenhance.benchmark.real import RealReport, measure_real, real_contenders, real_stacks
@@ -18,6 +19,7 @@ from zenhance.contract import registry
 from zenhance.contract.weights import list_weights
 from zenhance.errors import MethodError, ReadError, StackError
 from zenhance.io import write_stack
+from zenhance.physics.psf import parse_psf
 from zenhance.simulate.samples import simulate
 from zenhance.stack import Stack, VoxelSize
 
@@ -36,6 +38,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def report(folder: Path) -> RealReport:
     return measure_real(folder / "tissue.ome.tif", ROWS)
+
+
+def test_what_works_plane_by_plane_is_blurred_again_in_the_plane_alone() -> None:
+    for method, settings, flat in (("dps", {}, True), ("gaussian_deconvolution", {"dimensions": 2}, True), ("rdn", {}, False)):
+        assert real._is_plane_by_plane(Contender(method, method, method, settings)) == flat
+    assert not real._is_plane_by_plane(Contender("gaussian_smoothing", "Gaussian smoothing"))
+    told = psf_in_the_plane(parse_psf("sigma_um=0.6,0.3,0.2"))
+    assert told.sigma_um[1:] == pytest.approx((0.3, 0.2))
+    assert told.kernel((0.5, 0.1, 0.1), 3).shape[0] == 1
 
 
 def test_every_method_that_learns_is_measured_with_its_default_weights() -> None:

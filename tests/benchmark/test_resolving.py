@@ -25,7 +25,7 @@ from zenhance.benchmark.resolving_beads import bead_widths_um, find_beads
 from zenhance.benchmark.resolving_report import ResolutionReport
 from zenhance.benchmark.resolving_tables import factor_table, honesty_table, photographs_table, universality_table
 from zenhance.benchmark.rivals import FineMicroscope, enlarged
-from zenhance.benchmark.sweeping import FACTORS, SweepReport, SweepRow, sweep_table
+from zenhance.benchmark.sweeping import FACTORS, SweepReport, SweepRow, measured_row, sweep_table
 from zenhance.errors import ReadError
 from zenhance.physics.psf import parse_psf
 from zenhance.resolution.optics import DpsArchitecture
@@ -164,3 +164,10 @@ def test_a_sweep_says_which_term_was_changed_and_what_came_of_it() -> None:
     assert report.record()["rows"][1]["sharpness"]["pairs_px"] == 2.6
     known = set(DpsArchitecture.model_fields)
     assert set(FACTORS) <= known
+
+
+def test_the_sweep_begins_with_the_measurement_itself() -> None:
+    row = measured_row()
+    assert (row.term, sweep_table(SweepReport(1, (row,))).rows[0][:2]) == ("measurement", ("measurement", "-"))
+    assert row.sharpness.pairs_px == pytest.approx(RAYLEIGH_PX, rel=0.12)
+    assert row.deviance > 1.1

@@ -27,10 +27,11 @@ from zenhance.assess.photons import Camera
 from zenhance.assess.residuals import ResidualSums, measure_residuals
 from zenhance.assess.smoothness import MatchedFilter, peak_threshold
 from zenhance.errors import StackError
+from zenhance.physics.psf import gaussian
 from zenhance.physics.psf_base import Psf
 from zenhance.stack import FloatArray
 
-__all__ = ["Grade", "Place", "ReblurReport", "detection_limit_photons", "reblur_check", "width_range_of"]
+__all__ = ["Grade", "Place", "ReblurReport", "detection_limit_photons", "psf_in_the_plane", "reblur_check", "width_range_of"]
 
 Grade = Literal["pass", "warn", "fail"]
 
@@ -158,6 +159,14 @@ def detection_limit_photons(background_photons: float, response: float, threshol
     """
     kappa = (threshold_z + FOUND_SIGMA) / response
     return kappa**2 / 4 + math.sqrt(kappa**4 / 16 + kappa**2 * background_photons)
+
+
+def psf_in_the_plane(psf: Psf) -> Psf:
+    """Return what a result that was deblurred plane by plane is blurred again with: a Gaussian as wide along y and x, of one plane.
+
+    Such a method claims nothing along z; blurred along z as well, its result would be taken for one that does.
+    """
+    return gaussian(psf.sigma_um[1:])
 
 
 def reblur_check(

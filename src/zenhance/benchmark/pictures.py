@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.assess.depth import contrast_by_depth, depth_below_surface, find_surface
-from zenhance.assess.reblur import ReblurReport, reblur_check, width_range_of
+from zenhance.assess.reblur import ReblurReport, psf_in_the_plane, reblur_check, width_range_of
 from zenhance.benchmark.alone import own_folder
 from zenhance.benchmark.machine import Machine, describe_machine
 from zenhance.benchmark.picture import Cut
@@ -29,7 +29,7 @@ from zenhance.enhance.plan import psf_for
 from zenhance.errors import ReadError, RunCancelled, StackError, sentence
 from zenhance.io import open_stack
 from zenhance.physics.noise import PoissonGauss, estimate
-from zenhance.physics.psf import Psf, gaussian
+from zenhance.physics.psf import Psf
 from zenhance.stack import FloatArray, Stack
 
 __all__ = ["PictureFile", "PictureRow", "PicturesReport", "measure_pictures"]
@@ -240,7 +240,7 @@ def _run(spec: MethodSpec, scene: _Scene, device: str) -> PictureRow:
         report, _ = reblur_check(
             scene.raw,
             image,
-            gaussian(scene.psf.sigma_um[1:]) if flat else scene.psf,
+            psf_in_the_plane(scene.psf) if flat else scene.psf,
             scene.voxel_um,
             scene.camera,
             deblurred=spec.deblurs_with(parameters),

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from zenhance.assess.depth import DepthFigures, contrast_by_depth, depth_below_surface, find_surface
 from zenhance.assess.photons import Camera
-from zenhance.assess.reblur import FAIL_SHARE, WARN_SHARE, Grade, ReblurReport, reblur_check, width_range_of
+from zenhance.assess.reblur import FAIL_SHARE, WARN_SHARE, Grade, ReblurReport, psf_in_the_plane, reblur_check, width_range_of
 from zenhance.benchmark.alone import learning_contenders, own_folder
 from zenhance.benchmark.contenders import IDENTITY, Contender, deblurs
 from zenhance.benchmark.machine import Machine, describe_machine
@@ -236,7 +236,7 @@ def _run(contender: Contender, scene: _Scene, device: str) -> RealRow:
         report, z_map = reblur_check(
             scene.raw,
             image,
-            scene.psf,
+            psf_in_the_plane(scene.psf) if _is_plane_by_plane(contender) else scene.psf,
             scene.voxel_um,
             scene.camera,
             deblurred=contender.deblurs,
@@ -251,6 +251,12 @@ def _run(contender: Contender, scene: _Scene, device: str) -> RealRow:
     share = float(np.mean(np.abs(z_map[judged]) > report.threshold_z)) if judged.any() else 0.0
     grade: Grade = "pass" if share <= WARN_SHARE else "warn" if share <= FAIL_SHARE else "fail"
     return RealRow(contender.name, contender.title, (), report, share, grade, warnings, learnt=learnt)
+
+
+def _is_plane_by_plane(contender: Contender) -> bool:
+    if contender.method is None:
+        return False
+    return registry.load(contender.method).spec.dimensions(contender.request("cpu").parameters()) == 2
 
 
 def _image(contender: Contender, scene: _Scene, device: str) -> tuple[FloatArray, tuple[str, ...]]:

@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from zenhance.benchmark.honesty import noise_structures, reblurred_deviance
-from zenhance.benchmark.resolving import Sharpness, sharpness
+from zenhance.benchmark.honesty import Draw, noise_structures, reblurred_deviance
+from zenhance.benchmark.resolving import FINER, Sharpness, sharpness
 from zenhance.benchmark.resolving_report import PIXEL_UM, PSF, dps_of, measure_universality
-from zenhance.benchmark.rivals import FineMicroscope
+from zenhance.benchmark.rivals import FineMicroscope, enlarged
 from zenhance.benchmark.tables import TextTable
 from zenhance.physics.psf import parse_psf
 from zenhance.resolution.learning import DpsLearner
@@ -25,10 +25,11 @@ from zenhance.training.looking import look_steps
 from zenhance.training.loop import train
 from zenhance.training.recipe import Recipe, load_recipe
 
-__all__ = ["FACTORS", "SweepReport", "SweepRow", "measure_sweep", "sweep_table"]
+__all__ = ["FACTORS", "SweepReport", "SweepRow", "measure_sweep", "measured_row", "sweep_table"]
 
 SEED, PHOTONS = 930, 100.0
 """Of the charts and lines, which neither the training nor the table of resolution has seen, and their brightest pixel."""
+MEASURED = "measurement"
 RATE = 5e-4
 STACKS = 8
 """So many stacks of each kind in the recipe are learnt from."""
@@ -49,7 +50,7 @@ class SweepRow:
     Parameters
     ----------
     term : str
-        Key of the architecture; empty for the recipe as it is.
+        Key of the architecture; empty for the recipe as it is, ``measurement`` for the picture itself, enlarged.
     weight : float
         Its value.
     sharpness : Sharpness
@@ -114,14 +115,14 @@ def measure_sweep(
     on_progress("stacks", 0.0)
     volumes = _looked_at(recipe)
     wanted = [("", 1.0), *((term, factor) for term, factors in FACTORS.items() for factor in factors)]
-    rows = []
+    rows = [measured_row()]
     with TemporaryDirectory() as place:
         for number, (term, factor) in enumerate(wanted):
             weight = float(recipe.architecture.get(term, 1.0)) * factor if term else factor
             on_progress(f"{term or 'as shipped'} {weight:g}", number / len(wanted))
             changed = recipe if not term else recipe.model_copy(update={"architecture": {**recipe.architecture, term: weight}})
             made = train(changed, Path(place) / str(number), device=device, volumes=volumes)
-            rows.append(_measured(term, weight, str(made.path), device))
+            rows.append(_learnt_row(term, weight, str(made.path), device))
     return SweepReport(steps, tuple(rows))
 
 
@@ -135,9 +136,18 @@ def _looked_at(recipe: Recipe) -> tuple[list[TrainingVolume], list[TrainingVolum
             return cast(tuple[list[TrainingVolume], list[TrainingVolume]], done.value)
 
 
-def _measured(term: str, weight: float, model: str, device: str) -> SweepRow:
-    microscope, draw = FineMicroscope(parse_psf(PSF, 2), PIXEL_UM), dps_of(model, device)
+def measured_row() -> SweepRow:
+    """Return the figures of the measurement itself."""
+    return _row(MEASURED, 0.0, lambda y: enlarged(y, FINER), measure_universality({}, seeds=(SEED,))["measurement"])
+
+
+def _learnt_row(term: str, weight: float, model: str, device: str) -> SweepRow:
     found = measure_universality({"model": model}, device=device, seeds=(SEED,))["model"]
+    return _row(term, weight, dps_of(model, device), found)
+
+
+def _row(term: str, weight: float, draw: Draw, found: Mapping[str, float]) -> SweepRow:
+    microscope = FineMicroscope(parse_psf(PSF, 2), PIXEL_UM)
     return SweepRow(
         term,
         weight,
@@ -154,7 +164,7 @@ def sweep_table(report: SweepReport) -> TextTable:
     rows = tuple(
         (
             row.term or "as shipped",
-            f"{row.weight:g}" if row.term else "-",
+            "-" if row.term in ("", MEASURED) else f"{row.weight:g}",
             *(f"{v:.2f}" for v in (row.sharpness.pairs_px, row.sharpness.width_px, row.sharpness.rings_px)),
             f"{row.psnr_db:.2f}",
             f"{row.deviance:.3f}",
@@ -163,7 +173,7 @@ def sweep_table(report: SweepReport) -> TextTable:
         for row in report.rows
     )
     foot = (
-        f"Each row goes on from `dps_stack` for {report.steps} steps with one weight changed; the first with none.",
+        f"Each row goes on from `dps_stack` for {report.steps} steps with one weight changed; as shipped: with none.",
         "Line pairs, thin lines, rings and deviance at 100 photons, PSNR over four kinds of structure at 200, false spots per million"
         " pixels of even light of 10 photons; all on seeds that no training has seen.",
     )

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from zenhance.assess.assessment import Assessment, assess
+from zenhance.assess.reblur import psf_in_the_plane
 from zenhance.contract import registry
 from zenhance.enhance.plan import psf_for
 from zenhance.enhance.request import EnhanceRequest
 from zenhance.errors import MethodError, RunCancelled
 from zenhance.physics.noise import PoissonGauss
-from zenhance.physics.psf import gaussian
 from zenhance.provenance import ArrayHash, Provenance
 from zenhance.stack import Stack
 from zenhance.volumes import VolumeReader, measure, measure_noise
@@ -124,7 +124,7 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
     deblurred = known.deblurs
     psf, noise = psf_for(before, request, c), _noise(before, request, t, c)
     if deblurred and _plane_by_plane(before, request):
-        psf = gaussian(psf.sigma_um[1:])
+        psf = psf_in_the_plane(psf)
     count = before.size("T") * before.size("C")
     freedom = float(known.notes.get("freedom" if count == 1 else f"freedom[{t * before.size('C') + c}]", 0.0))
     found = assess(
