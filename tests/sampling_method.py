@@ -14,9 +14,19 @@ STD = 0.25
 
 
 class SamplingParameters(MethodParameters):
-    samples: int = Field(4, ge=0, le=50, description="how many samples are kept", json_schema_extra={"unit": "samples"})
-    finer: int = Field(1, ge=1, le=2, description="how much finer the grid is", json_schema_extra={"unit": "times"})
-    trouble: Literal["none", "one too few", "not finite"] = Field("none", description="what goes wrong")
+    samples: int = Field(
+        4,
+        ge=0,
+        le=50,
+        description="how many samples are kept",
+        json_schema_extra={"unit": "samples"},
+    )
+    finer: int = Field(
+        1, ge=1, le=2, description="how much finer the grid is", json_schema_extra={"unit": "times"}
+    )
+    trouble: Literal["none", "one too few", "not finite"] = Field(
+        "none", description="what goes wrong"
+    )
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,9 @@ class _Method:
 
 def _outputs(parameters):
     always = (OutputSpec("enhanced", "enhanced"), OutputSpec("std", "standard deviation"))
-    return always + ((OutputSpec("samples", "samples", series=parameters.samples),) if parameters.samples else ())
+    return always + (
+        (OutputSpec("samples", "samples", series=parameters.samples),) if parameters.samples else ()
+    )
 
 
 METHOD = _Method(
@@ -63,7 +75,11 @@ METHOD = _Method(
         "sampling",
         "adds a number to each sample",
         SamplingParameters,
-        outputs=(OutputSpec("enhanced", "enhanced"), OutputSpec("std", "standard deviation"), OutputSpec("samples", "samples", series=4)),
+        outputs=(
+            OutputSpec("enhanced", "enhanced"),
+            OutputSpec("std", "standard deviation"),
+            OutputSpec("samples", "samples", series=4),
+        ),
         outputs_of=_outputs,
         output_scale_of=lambda parameters: (parameters.finer,) * 3,
         bytes_per_voxel=16,

@@ -29,17 +29,31 @@ from zenhance.errors import (
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), FailureKind.OOM_DEVICE),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+            FailureKind.OOM_DEVICE,
+        ),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), FailureKind.OOM_DEVICE),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), FailureKind.OOM_DEVICE),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+            FailureKind.OOM_DEVICE,
+        ),
         (RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), FailureKind.OOM_DEVICE),
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), FailureKind.OOM_DEVICE),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), FailureKind.OOM_HOST),
+        (
+            RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+            ),
+            FailureKind.OOM_HOST,
+        ),
         (MemoryError("Unable to allocate 1.82 TiB"), FailureKind.OOM_HOST),
         (MemoryBudgetError("too small"), FailureKind.OOM_HOST),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), FailureKind.OOM_HOST),
         (torch.AcceleratorError("CUDA error: unspecified launch failure"), FailureKind.DEVICE_LOST),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), FailureKind.DEVICE_LOST),
+        (
+            RuntimeError("CUDA error: an illegal memory access was encountered"),
+            FailureKind.DEVICE_LOST,
+        ),
         (OSError(errno.ENOSPC, "No space left on device"), FailureKind.DISK_FULL),
         (OSError(errno.EFBIG, "File too large"), FailureKind.DISK_FULL),
         (OSError("16777216 requested and 2621312 written"), FailureKind.DISK_FULL),
@@ -88,13 +102,18 @@ def test_a_real_allocation_failure_of_numpy_and_torch_counts_as_out_of_memory() 
         (ZeroDivisionError("x"), 1, Exception),
     ],
 )
-def test_each_error_has_its_exit_code_and_is_what_a_caller_expects(error: Exception, code: int, builtin: type[Exception]) -> None:
+def test_each_error_has_its_exit_code_and_is_what_a_caller_expects(
+    error: Exception, code: int, builtin: type[Exception]
+) -> None:
     assert exit_code(error) == code
     assert isinstance(error, builtin)
 
 
 def test_a_read_error_names_the_file() -> None:
-    assert sentence(ReadError("/data/a b.tif", "it is empty")) == 'cannot read "/data/a b.tif": it is empty'
+    assert (
+        sentence(ReadError("/data/a b.tif", "it is empty"))
+        == 'cannot read "/data/a b.tif": it is empty'
+    )
 
 
 def test_a_foreign_error_is_put_into_words_that_say_what_to_do() -> None:

@@ -38,19 +38,30 @@ def random_index(rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[Any,
     for size in shape:
         first, last = (int(v) for v in rng.integers(-size - 1, size + 2, 2))
         step = int(rng.choice([-2, -1, 1, 1, 2]))
-        parts.append(rng.choice(np.arange(-size, size)) if rng.random() < 0.3 else slice(first, last, step))
+        parts.append(
+            rng.choice(np.arange(-size, size)) if rng.random() < 0.3 else slice(first, last, step)
+        )
     return tuple(parts[: rng.integers(1, len(parts) + 1)])
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_views_of_views_are_indexed_as_numpy_indexes(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    view = LazyView(Stored()).part((slice(1, 3), slice(0, 4), slice(2, 5), slice(1, 6))).transpose(2, 0, 3, 1)
+    view = (
+        LazyView(Stored())
+        .part((slice(1, 3), slice(0, 4), slice(2, 5), slice(1, 6)))
+        .transpose(2, 0, 3, 1)
+    )
     plain = PIXELS[1:3, :, 2:5, 1:6].transpose(2, 0, 3, 1)
     if seed % 2:
         view, plain = view.part((slice(None), 1, slice(0, 4), slice(1, 3))), plain[:, 1, 0:4, 1:3]
     assert view.shape == plain.shape
-    assert (view.ndim, view.size, view.nbytes, len(view)) == (plain.ndim, plain.size, plain.nbytes, len(plain))
+    assert (view.ndim, view.size, view.nbytes, len(view)) == (
+        plain.ndim,
+        plain.size,
+        plain.nbytes,
+        len(plain),
+    )
     for _ in range(20):
         index = random_index(rng, plain.shape)
         assert np.array_equal(view[index], plain[index])
@@ -58,7 +69,19 @@ def test_views_of_views_are_indexed_as_numpy_indexes(seed: int) -> None:
         assert view[index].dtype == plain[index].dtype
 
 
-@pytest.mark.parametrize("key", [..., (..., 0), (0, ...), (slice(None), ..., slice(1, 2)), 1, [0, 2], (slice(None), [1, 3]), -1])
+@pytest.mark.parametrize(
+    "key",
+    [
+        ...,
+        (..., 0),
+        (0, ...),
+        (slice(None), ..., slice(1, 2)),
+        1,
+        [0, 2],
+        (slice(None), [1, 3]),
+        -1,
+    ],
+)
 def test_ellipses_lists_and_integers_are_indexed_as_numpy_indexes(key: Any) -> None:
     assert np.array_equal(LazyView(Stored())[key], PIXELS[key])
     assert np.array_equal(np.asarray(LazyView(Stored()).transpose())[key], PIXELS.T[key])
@@ -74,7 +97,9 @@ def test_only_what_is_asked_for_is_read() -> None:
     assert stored.read == 6
 
 
-@pytest.mark.parametrize(("key", "message"), [(9, "outside an axis of 3"), ((0,) * 5, "5 indices for 4 dimensions")])
+@pytest.mark.parametrize(
+    ("key", "message"), [(9, "outside an axis of 3"), ((0,) * 5, "5 indices for 4 dimensions")]
+)
 def test_an_index_that_is_not_there_is_refused(key: Any, message: str) -> None:
     with pytest.raises(IndexError, match=message):
         LazyView(Stored())[key]
@@ -98,7 +123,9 @@ def test_arrays_that_give_views_themselves_stay_what_they_are() -> None:
 
 def test_channel_crop_and_axes_of_a_stack_in_a_file_read_nothing() -> None:
     stored = Stored()
-    stack = Stack.from_array(stored, "ZCYX").pick_channel(1).crop({"Z": slice(1, 3), "Y": slice(2, 4)})
+    stack = (
+        Stack.from_array(stored, "ZCYX").pick_channel(1).crop({"Z": slice(1, 3), "Y": slice(2, 4)})
+    )
     assert stack.shape == (2, 2, 6)
     assert stored.read == 0
     assert np.array_equal(stack.read(), PIXELS[1:3, 1, 2:4])
@@ -108,9 +135,13 @@ def test_channel_crop_and_axes_of_a_stack_in_a_file_read_nothing() -> None:
 def test_a_part_of_a_zarr_array_is_read_through_the_view(tmp_path: Any) -> None:
     import zarr
 
-    array = zarr.create_array(store=str(tmp_path / "a.zarr"), shape=PIXELS.shape, chunks=(1, 4, 5, 6), dtype="uint16")
+    array = zarr.create_array(
+        store=str(tmp_path / "a.zarr"), shape=PIXELS.shape, chunks=(1, 4, 5, 6), dtype="uint16"
+    )
     array[...] = PIXELS
-    stack = Stack.from_array(array, "CZYX").pick_channel(2).crop({"X": slice(1, 4)}).relabelled("YZX")
+    stack = (
+        Stack.from_array(array, "CZYX").pick_channel(2).crop({"X": slice(1, 4)}).relabelled("YZX")
+    )
     assert isinstance(stack.data, LazyView)
     assert np.array_equal(stack.read(), PIXELS[2, :, :, 1:4].transpose(1, 0, 2))
 
@@ -119,7 +150,9 @@ def test_a_plan_with_channel_crop_and_axes_reads_no_pixels() -> None:
     from zenhance.enhance import EnhanceRequest, plan_run
 
     stored = Stored(np.zeros((4, 3, 30, 31), np.uint16))
-    request = EnhanceRequest(psf="sigma_um=0.6,0.25,0.25", axes="ZCYX", channel=1, crop=((1, 4), (2, 20), (None, None)))
+    request = EnhanceRequest(
+        psf="sigma_um=0.6,0.25,0.25", axes="ZCYX", channel=1, crop=((1, 4), (2, 20), (None, None))
+    )
     plan = plan_run(Stack.from_array(stored, "CZYX", (0.5, 0.2, 0.2)), request)
     assert plan.stack.shape == (3, 18, 31)
     assert stored.read == 0

@@ -12,7 +12,13 @@ from zenhance.provenance import METADATA_KEY, ArrayHash, Provenance, hash_array
 
 
 def test_a_record_reads_back_as_it_was_written() -> None:
-    record = Provenance(version="1", request={"method": "identity"}, curves={"chi2": [2.0, 1.1]}, seed=3, warnings=("dim",))
+    record = Provenance(
+        version="1",
+        request={"method": "identity"},
+        curves={"chi2": [2.0, 1.1]},
+        seed=3,
+        warnings=("dim",),
+    )
     assert Provenance.from_json(record.to_json()) == record
     for kept in (record, record.to_json(), json.loads(record.to_json())):
         assert Provenance.find({METADATA_KEY: kept}) == record

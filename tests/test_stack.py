@@ -21,7 +21,9 @@ def test_every_order_of_axes_gives_the_same_stack() -> None:
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((7, 9), "YX"), ((7, 8, 9), "ZYX")])
-def test_axes_are_guessed_where_only_one_reading_makes_sense(shape: tuple[int, ...], axes: str) -> None:
+def test_axes_are_guessed_where_only_one_reading_makes_sense(
+    shape: tuple[int, ...], axes: str
+) -> None:
     assert guess_axes(shape) == axes
 
 
@@ -94,7 +96,10 @@ def test_a_plain_image_is_a_volume_of_one_plane() -> None:
 
 def test_a_crop_outside_the_stack_is_refused_and_one_inside_is_taken() -> None:
     stack = Stack.from_array(np.arange(5 * 6 * 7).reshape(5, 6, 7))
-    assert np.array_equal(np.asarray(stack.crop({"Z": slice(1, 3), "X": slice(2, 7)}).data), np.asarray(stack.data)[1:3, :, 2:7])
+    assert np.array_equal(
+        np.asarray(stack.crop({"Z": slice(1, 3), "X": slice(2, 7)}).data),
+        np.asarray(stack.data)[1:3, :, 2:7],
+    )
     with pytest.raises(StackError, match=r"crop z0:9 is outside the stack, which has 5 along z"):
         stack.crop({"Z": slice(0, 9)})
     with pytest.raises(StackError, match="is outside the stack"):
@@ -102,7 +107,9 @@ def test_a_crop_outside_the_stack_is_refused_and_one_inside_is_taken() -> None:
 
 
 def test_a_channel_is_picked_by_number() -> None:
-    stack = Stack.from_array(np.arange(2 * 5 * 6 * 7).reshape(2, 5, 6, 7), "CZYX", channel_names=("walls", "nuclei"))
+    stack = Stack.from_array(
+        np.arange(2 * 5 * 6 * 7).reshape(2, 5, 6, 7), "CZYX", channel_names=("walls", "nuclei")
+    )
     one = stack.pick_channel(1)
     assert one.axes == "ZYX"
     assert one.channel_names == ("nuclei",)
@@ -120,9 +127,17 @@ def test_the_line_for_the_user_tells_axes_shape_and_voxel_size() -> None:
 
 
 def test_a_crop_keeps_its_place_in_space() -> None:
-    stack = Stack.from_array(np.zeros((5, 6, 7)), "ZYX", (1.0, 0.5, 0.25), metadata={"origin_um": (10.0, 20.0, 30.0)})
-    assert stack.crop({"Z": slice(2, 4), "X": slice(4, 7)}).metadata["origin_um"] == (12.0, 20.0, 31.0)
-    assert "origin_um" not in Stack.from_array(np.zeros((5, 6, 7))).crop({"Z": slice(1, 2)}).metadata
+    stack = Stack.from_array(
+        np.zeros((5, 6, 7)), "ZYX", (1.0, 0.5, 0.25), metadata={"origin_um": (10.0, 20.0, 30.0)}
+    )
+    assert stack.crop({"Z": slice(2, 4), "X": slice(4, 7)}).metadata["origin_um"] == (
+        12.0,
+        20.0,
+        31.0,
+    )
+    assert (
+        "origin_um" not in Stack.from_array(np.zeros((5, 6, 7))).crop({"Z": slice(1, 2)}).metadata
+    )
 
 
 def test_relabelling_names_the_dimensions_in_their_present_order() -> None:
@@ -138,11 +153,23 @@ def test_a_crop_that_cuts_nothing_off_is_the_stack_itself() -> None:
 
 
 def test_what_a_file_says_once_a_channel_follows_the_channels_kept() -> None:
-    light = {"emission_nm": [520.0, 615.0, None], "na": 1.2, "modality": ("confocal", "widefield", "confocal"), "sha256": ("a", "b", "c")}
+    light = {
+        "emission_nm": [520.0, 615.0, None],
+        "na": 1.2,
+        "modality": ("confocal", "widefield", "confocal"),
+        "sha256": ("a", "b", "c"),
+    }
     stack = Stack.from_array(np.zeros((3, 5, 6, 7)), "CZYX", metadata=light)
-    assert stack.pick_channel(1).metadata == {"emission_nm": 615.0, "na": 1.2, "modality": "widefield", "sha256": ("a", "b", "c")}
+    assert stack.pick_channel(1).metadata == {
+        "emission_nm": 615.0,
+        "na": 1.2,
+        "modality": "widefield",
+        "sha256": ("a", "b", "c"),
+    }
     assert "emission_nm" not in stack.pick_channel(2).metadata
     assert stack.crop({"C": slice(1, 3)}).metadata["emission_nm"] == [615.0, None]
     assert stack.crop({"Z": slice(1, 3)}).metadata["emission_nm"] == [520.0, 615.0, None]
-    two = Stack.from_array(np.zeros((2, 5, 6, 7)), "CZYX", metadata={"emission_nm": [520.0, 615.0, 700.0]})
+    two = Stack.from_array(
+        np.zeros((2, 5, 6, 7)), "CZYX", metadata={"emission_nm": [520.0, 615.0, 700.0]}
+    )
     assert two.pick_channel(1).metadata["emission_nm"] == [520.0, 615.0, 700.0]

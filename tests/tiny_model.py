@@ -16,12 +16,20 @@ ARCHITECTURE: dict[str, Any] = {
     "window": 1, "features": 8, "inner": 4, "blocks": 1, "hidden": 4,
     "words": 16, "dimensions": 4, "levels": 1, "predicted": 1, "planes": 3,
 }  # fmt: skip
-NUMBERS: dict[str, Any] = {"patch_px": 16, "batch": 2, "validate_every": 2, "validation_patches": 2, "warmup_steps": 1}
+NUMBERS: dict[str, Any] = {
+    "patch_px": 16,
+    "batch": 2,
+    "validate_every": 2,
+    "validation_patches": 2,
+    "warmup_steps": 1,
+}
 # Six seconds, of which the start-up takes less than one.
 MINUTES = 0.1
 
 
-def walls(seed: int = 0, shape: tuple[int, int, int] = (5, 40, 44)) -> tuple[np.ndarray, np.ndarray]:
+def walls(
+    seed: int = 0, shape: tuple[int, int, int] = (5, 40, 44)
+) -> tuple[np.ndarray, np.ndarray]:
     """Thin random walls blurred, with noise on an offset of 50, and the walls themselves."""
     rng = np.random.default_rng(seed)
     field = gaussian_filter(rng.normal(size=shape), (2, 4, 4))
@@ -42,5 +50,12 @@ def tiny_model(folder: Path, name: str = "tiny", steps: int = 4) -> Path:
 
     measured, truth = (Stack.from_array(data, "ZYX", SIZE_UM) for data in walls(9))
     volumes = list(of_stacks("pair", measured, truth))
-    recipe = Recipe(method="dqlr", name=name, architecture=ARCHITECTURE, data={"stacks": ["pair"]}, steps=steps, **NUMBERS)
+    recipe = Recipe(
+        method="dqlr",
+        name=name,
+        architecture=ARCHITECTURE,
+        data={"stacks": ["pair"]},
+        steps=steps,
+        **NUMBERS,
+    )
     return train(recipe, folder, device="cpu", volumes=(volumes, volumes)).path

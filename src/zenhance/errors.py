@@ -154,11 +154,20 @@ _DEVICE_OOM = re.compile(
     r"|cuFFT.{0,60}ALLOC_FAILED|cufftalloc",
     re.IGNORECASE | re.DOTALL,
 )
-_HOST_OOM = re.compile(r"DefaultCPUAllocator|can't allocate memory|not enough memory|Unable to allocate|bad_alloc", re.IGNORECASE)
+_HOST_OOM = re.compile(
+    r"DefaultCPUAllocator|can't allocate memory|not enough memory|Unable to allocate|bad_alloc",
+    re.IGNORECASE,
+)
 # ERROR_COMMITMENT_LIMIT: memory-mapping and loading libraries fail with it on Windows.
 _WIN_PAGING_FILE_TOO_SMALL = 1455
-_DEVICE_LOST = re.compile(r"CUDA error:|device-side assert|unspecified launch failure|MPS backend.*(lost|abort)", re.IGNORECASE)
-_DISK_FULL = re.compile(r"No space left|disk (is )?full|requested and \d+ written|unexpected pos \d+ vs \d+|File too large", re.IGNORECASE)
+_DEVICE_LOST = re.compile(
+    r"CUDA error:|device-side assert|unspecified launch failure|MPS backend.*(lost|abort)",
+    re.IGNORECASE,
+)
+_DISK_FULL = re.compile(
+    r"No space left|disk (is )?full|requested and \d+ written|unexpected pos \d+ vs \d+|File too large",
+    re.IGNORECASE,
+)
 
 
 def classify(error: BaseException) -> FailureKind:
@@ -186,15 +195,30 @@ def classify(error: BaseException) -> FailureKind:
     text = str(error)
     if "OutOfMemoryError" in names or _DEVICE_OOM.search(text):
         return FailureKind.OOM_DEVICE
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _HOST_OOM.search(text)):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _HOST_OOM.search(text)
+    ):
         return FailureKind.OOM_HOST
-    if getattr(error, "errno", None) == errno.ENOMEM or getattr(error, "winerror", None) == _WIN_PAGING_FILE_TOO_SMALL:
+    if (
+        getattr(error, "errno", None) == errno.ENOMEM
+        or getattr(error, "winerror", None) == _WIN_PAGING_FILE_TOO_SMALL
+    ):
         return FailureKind.OOM_HOST
-    if "AcceleratorError" in names or (isinstance(error, RuntimeError) and _DEVICE_LOST.search(text)):
+    if "AcceleratorError" in names or (
+        isinstance(error, RuntimeError) and _DEVICE_LOST.search(text)
+    ):
         return FailureKind.DEVICE_LOST
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT) or _DISK_FULL.search(text):
+    if getattr(error, "errno", None) in (
+        errno.ENOSPC,
+        errno.EFBIG,
+        errno.EDQUOT,
+    ) or _DISK_FULL.search(text):
         return FailureKind.DISK_FULL
-    if isinstance(error, PermissionError) or getattr(error, "errno", None) in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if isinstance(error, PermissionError) or getattr(error, "errno", None) in (
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+    ):
         return FailureKind.PERMISSION
     return FailureKind.BUG
 

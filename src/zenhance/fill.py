@@ -61,7 +61,9 @@ class Fill:
         region : tuple of slice
             Where in the volume it lies.
         """
-        (z, _, _), (top, bottom, _), (left, right, _) = (r.indices(n) for r, n in zip(region, self._shape, strict=True))
+        (z, _, _), (top, bottom, _), (left, right, _) = (
+            r.indices(n) for r, n in zip(region, self._shape, strict=True)
+        )
         for row in np.flatnonzero(bad.any(axis=(1, 2))):
             places, values = self._of_plane(z + int(row))
             y, x = np.divmod(places, self._shape[2])
@@ -78,7 +80,9 @@ class Fill:
             while len(self._planes) >= _KEPT_BLOCKS:
                 del self._planes[next(iter(self._planes))]
             last = min((number + 1) * step, self._shape[0])
-            self._planes[number] = self._read((slice(number * step, last), slice(0, self._shape[1]), slice(0, self._shape[2])))
+            self._planes[number] = self._read(
+                (slice(number * step, last), slice(0, self._shape[1]), slice(0, self._shape[2]))
+            )
         plane: Array = self._planes[number][z - number * step]
         return plane
 
@@ -86,7 +90,11 @@ class Fill:
         """Return the flat indices of a plane's voxels that are not finite, and their values."""
         if z not in self._fills:
             found = self._computed(z)
-            while self._fills and sum(places.nbytes + values.nbytes for places, values in self._fills.values()) > FILLS_BYTES:
+            while (
+                self._fills
+                and sum(places.nbytes + values.nbytes for places, values in self._fills.values())
+                > FILLS_BYTES
+            ):
                 del self._fills[next(iter(self._fills))]
             self._fills[z] = found
         return self._fills[z]
@@ -120,9 +128,15 @@ class Fill:
         """Return the median of the finite voxels around each place, NaN where there are none."""
         radius = FILL_RADIUS_PX
         around = []
-        padded = [np.pad(self._plane(i), radius, constant_values=np.nan) for i in self._near(z, radius)]
+        padded = [
+            np.pad(self._plane(i), radius, constant_values=np.nan) for i in self._near(z, radius)
+        ]
         for plane in padded:
-            rows = [plane[y + dy, x + dx] for dy in range(2 * radius + 1) for dx in range(2 * radius + 1)]
+            rows = [
+                plane[y + dy, x + dx]
+                for dy in range(2 * radius + 1)
+                for dx in range(2 * radius + 1)
+            ]
             around.append(np.stack(rows))
         values = np.concatenate(around).astype(np.float64)
         values[~np.isfinite(values)] = np.nan

@@ -37,10 +37,21 @@ class LazyView:
         Axis of the base that each axis of the view shows.
     """
 
-    def __init__(self, base: Readable, picks: tuple[Pick, ...] | None = None, order: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self,
+        base: Readable,
+        picks: tuple[Pick, ...] | None = None,
+        order: tuple[int, ...] | None = None,
+    ) -> None:
         self._base = base
-        self._picks: tuple[Pick, ...] = tuple(slice(0, int(n)) for n in base.shape) if picks is None else picks
-        self._order = tuple(i for i, p in enumerate(self._picks) if isinstance(p, slice)) if order is None else order
+        self._picks: tuple[Pick, ...] = (
+            tuple(slice(0, int(n)) for n in base.shape) if picks is None else picks
+        )
+        self._order = (
+            tuple(i for i, p in enumerate(self._picks) if isinstance(p, slice))
+            if order is None
+            else order
+        )
         self.dtype = np.dtype(base.dtype)
 
     @property
@@ -112,7 +123,9 @@ class LazyView:
                 back.append(slice(None, None, -1) if span.step < 0 else slice(None))
             else:
                 picks[axis] = span
-        kept = [axis for axis, span in zip(self._order, wanted, strict=True) if isinstance(span, range)]
+        kept = [
+            axis for axis, span in zip(self._order, wanted, strict=True) if isinstance(span, range)
+        ]
         block = np.asarray(self._base[tuple(picks)])
         stored = sorted(kept)
         return block.transpose([stored.index(axis) for axis in kept])[tuple(back)]
@@ -126,7 +139,9 @@ class LazyView:
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
-            raise ValueError("the pixels are in a file, so that an array cannot be had without a copy")
+            raise ValueError(
+                "the pixels are in a file, so that an array cannot be had without a copy"
+            )
         return np.asarray(self[...], dtype=dtype)
 
     @classmethod
@@ -144,7 +159,9 @@ def _counted(index: int, size: int) -> int:
 def _per_axis(key: Any, ndim: int) -> list[Pick] | None:
     """Turn an index into one integer or slice per axis; None for lists and masks."""
     parts = list(key) if isinstance(key, tuple) else [key]
-    if not all(part is Ellipsis or isinstance(part, slice | int | np.integer) for part in parts) or any(isinstance(p, bool) for p in parts):
+    if not all(
+        part is Ellipsis or isinstance(part, slice | int | np.integer) for part in parts
+    ) or any(isinstance(p, bool) for p in parts):
         return None
     at = next((i for i, part in enumerate(parts) if part is Ellipsis), len(parts))
     parts[at : at + 1] = [slice(None)] * (ndim - len(parts) + (at < len(parts)))

@@ -67,29 +67,56 @@ class Provenance(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: str = Field(description="version of zenhance")
-    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"), description="when, in UTC")
-    request: dict[str, Any] = Field(description="the request, as `zenhance enhance --request` reads it back")
+    created: str = Field(
+        default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"),
+        description="when, in UTC",
+    )
+    request: dict[str, Any] = Field(
+        description="the request, as `zenhance enhance --request` reads it back"
+    )
     input_name: str = Field(default="", description="file or layer the pixels came from")
-    input_sha256: str = Field(default="", description="sha256 over dtype, shape and pixels of the input")
+    input_sha256: str = Field(
+        default="", description="sha256 over dtype, shape and pixels of the input"
+    )
     input_axes: str = Field(default="", description="axes of the input")
     input_shape: tuple[int, ...] = Field(default=(), description="shape of the input")
     input_dtype: str = Field(default="", description="pixel type of the input")
-    voxel_size_um: tuple[float | None, float | None, float | None] = Field(default=(None, None, None), description="z, y, x in µm")
-    voxel_size_origins: tuple[str, str, str] = Field(default=("unknown",) * 3, description="file, user or unknown, for z, y, x")
-    psf: str = Field(default="", description="the point spread function, each value with its origin")
+    voxel_size_um: tuple[float | None, float | None, float | None] = Field(
+        default=(None, None, None), description="z, y, x in µm"
+    )
+    voxel_size_origins: tuple[str, str, str] = Field(
+        default=("unknown",) * 3, description="file, user or unknown, for z, y, x"
+    )
+    psf: str = Field(
+        default="", description="the point spread function, each value with its origin"
+    )
     noise: str = Field(default="", description="the noise model that was used or estimated")
-    statistics: tuple[dict[str, float], ...] = Field(default=(), description="intensity statistics, one a volume")
-    weights_sha256: str = Field(default="", description="sha256 of the learnt weights, empty where there are none")
+    statistics: tuple[dict[str, float], ...] = Field(
+        default=(), description="intensity statistics, one a volume"
+    )
+    weights_sha256: str = Field(
+        default="", description="sha256 of the learnt weights, empty where there are none"
+    )
     device: str = Field(default="", description="cpu, cuda or mps, with its name")
     device_reason: str = Field(default="", description="why this device")
     seed: int = Field(default=0, description="seed of every random draw")
     seconds: float = Field(default=0.0, description="run time")
-    tiles: dict[str, Any] = Field(default_factory=dict, description="how many tiles, their core and halo in pixels")
-    curves: dict[str, list[float]] = Field(default_factory=dict, description="figures per iteration, such as the stop rule's")
-    notes: dict[str, Any] = Field(default_factory=dict, description="what else the method has to say")
-    clipped_voxels: int = Field(default=0, description="voxels clipped by the cast to the output type")
+    tiles: dict[str, Any] = Field(
+        default_factory=dict, description="how many tiles, their core and halo in pixels"
+    )
+    curves: dict[str, list[float]] = Field(
+        default_factory=dict, description="figures per iteration, such as the stop rule's"
+    )
+    notes: dict[str, Any] = Field(
+        default_factory=dict, description="what else the method has to say"
+    )
+    clipped_voxels: int = Field(
+        default=0, description="voxels clipped by the cast to the output type"
+    )
     warnings: tuple[str, ...] = Field(default=(), description="what the user was warned of")
-    libraries: dict[str, str] = Field(default_factory=dict, description="versions of numpy, torch and the like")
+    libraries: dict[str, str] = Field(
+        default_factory=dict, description="versions of numpy, torch and the like"
+    )
 
     def of_output(self, name: str, samples: int = 0) -> Provenance:
         """Return the record of a further output of the run: which one it is, and along which axis its samples lie."""
@@ -115,7 +142,9 @@ class Provenance(BaseModel):
             return cls.model_validate_json(text)
         except ValueError as error:
             first = str(error).splitlines()[0]
-            raise StackError(f"the provenance record cannot be read ({first}); the image itself is not affected") from error
+            raise StackError(
+                f"the provenance record cannot be read ({first}); the image itself is not affected"
+            ) from error
 
     @classmethod
     def find(cls, metadata: Mapping[str, Any]) -> Provenance | None:

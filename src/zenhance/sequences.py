@@ -62,28 +62,46 @@ class DqlrArchitecture(BaseModel):
     inner: int = Field(32, ge=4, le=256, description="channels inside the residual blocks")
     blocks: int = Field(3, ge=1, le=8, description="residual blocks of encoder and of generator")
     stride: Literal[2, 4] = Field(2, description="pixels per latent along y and x")
-    recurrence: Literal["none", "forward", "both"] = Field("both", description="over z: none, from the first slice, from both ends")
+    recurrence: Literal["none", "forward", "both"] = Field(
+        "both", description="over z: none, from the first slice, from both ends"
+    )
     hidden: int = Field(32, ge=4, le=256, description="channels of the recurrence")
-    words: int = Field(128, ge=0, le=4096, description="words of a dictionary; 0 leaves quantisation out")
+    words: int = Field(
+        128, ge=0, le=4096, description="words of a dictionary; 0 leaves quantisation out"
+    )
     dimensions: int = Field(64, ge=4, le=256, description="size of a latent vector")
-    levels: int = Field(4, ge=1, le=16, description="dictionaries, each for what the one before leaves over")
+    levels: int = Field(
+        4, ge=1, le=16, description="dictionaries, each for what the one before leaves over"
+    )
     predicted: int = Field(2, ge=0, le=4, description="slices ahead that the recurrence predicts")
     planes: int = Field(8, ge=1, le=64, description="slices of a training sequence")
-    target: Literal["truth", "measured"] = Field("truth", description="what is compared with: the sharp specimen, or the measured slice")
+    target: Literal["truth", "measured"] = Field(
+        "truth", description="what is compared with: the sharp specimen, or the measured slice"
+    )
     absolute: float = Field(0.1, ge=0, description="weight of the mean absolute difference")
     ssim: float = Field(0.0, ge=0, description="weight of the structural dissimilarity")
-    commitment: float = Field(0.05, ge=0, description="weight of the distance between latents and their words")
+    commitment: float = Field(
+        0.05, ge=0, description="weight of the distance between latents and their words"
+    )
     prediction: float = Field(0.2, ge=0, description="weight of the slices ahead")
 
 
 def _checked(architecture: Mapping[str, Any]) -> DqlrArchitecture:
     checked = validate(DqlrArchitecture, architecture, "architecture key", RecipeError)
     if checked.window % 2 == 0:
-        raise RecipeError(f"the window is {checked.window} slices; it must be odd, so that there is a middle one")
+        raise RecipeError(
+            f"the window is {checked.window} slices; it must be odd, so that there is a middle one"
+        )
     if checked.predicted and checked.planes <= checked.predicted:
-        raise RecipeError(f"{checked.predicted} slices ahead cannot be learnt from sequences of {checked.planes}; give more planes")
-    if (reach := reach_px(checked.stride, checked.blocks, checked.recurrence != "none")) > MOST_REACH_PX:
-        raise RecipeError(f"this network would look {reach} pixels far; at most {MOST_REACH_PX} are allowed, give fewer blocks")
+        raise RecipeError(
+            f"{checked.predicted} slices ahead cannot be learnt from sequences of {checked.planes}; give more planes"
+        )
+    if (
+        reach := reach_px(checked.stride, checked.blocks, checked.recurrence != "none")
+    ) > MOST_REACH_PX:
+        raise RecipeError(
+            f"this network would look {reach} pixels far; at most {MOST_REACH_PX} are allowed, give fewer blocks"
+        )
     return checked
 
 
@@ -94,7 +112,9 @@ def structural_dissimilarity(image: Tensor, reference: Tensor) -> Tensor:
     -----
     Gaussian window of standard deviation 1.5 pixels, 11 × 11 pixels, only where it lies inside.
     """
-    offsets = torch.arange(-SSIM_RADIUS_PX, SSIM_RADIUS_PX + 1, device=image.device, dtype=torch.float32)
+    offsets = torch.arange(
+        -SSIM_RADIUS_PX, SSIM_RADIUS_PX + 1, device=image.device, dtype=torch.float32
+    )
     profile = torch.exp(-0.5 * (offsets / SSIM_SIGMA_PX) ** 2)
     profile = profile / profile.sum()
 
@@ -106,7 +126,11 @@ def structural_dissimilarity(image: Tensor, reference: Tensor) -> Tensor:
         mean_a, mean_b = smooth(a), smooth(b)
         var_a, var_b = smooth(a * a) - mean_a**2, smooth(b * b) - mean_b**2
         both = smooth(a * b) - mean_a * mean_b
-        similar = (2 * mean_a * mean_b + C1) * (2 * both + C2) / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))
+        similar = (
+            (2 * mean_a * mean_b + C1)
+            * (2 * both + C2)
+            / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))
+        )
     return 1 - similar.mean()
 
 
@@ -123,7 +147,17 @@ class SequenceLearner:
         """
         a = _checked(architecture)
         network = Dqlr(
-            a.window, a.features, a.inner, a.blocks, a.stride, a.recurrence, a.hidden, a.words, a.dimensions, a.levels, a.predicted
+            a.window,
+            a.features,
+            a.inner,
+            a.blocks,
+            a.stride,
+            a.recurrence,
+            a.hidden,
+            a.words,
+            a.dimensions,
+            a.levels,
+            a.predicted,
         )
         network.architecture = a
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
@@ -138,9 +172,13 @@ class SequenceLearner:
         """
         a = _checked(architecture)
         if size_px % a.stride:
-            raise RecipeError(f"patch_px is {size_px}; it must be a multiple of the stride, {a.stride}")
+            raise RecipeError(
+                f"patch_px is {size_px}; it must be a multiple of the stride, {a.stride}"
+            )
         if a.ssim and size_px <= 2 * SSIM_RADIUS_PX:
-            raise RecipeError(f"patch_px is {size_px}; with ssim in the loss it must be more than {2 * SSIM_RADIUS_PX}")
+            raise RecipeError(
+                f"patch_px is {size_px}; with ssim in the loss it must be more than {2 * SSIM_RADIUS_PX}"
+            )
         return (a.planes, size_px, size_px)
 
     def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
@@ -159,9 +197,13 @@ class SequenceLearner:
         a = cast(DqlrArchitecture, net.architecture)
         target = batch.measured if a.target == "measured" else batch.truth
         if target is None:
-            raise RecipeError("a training stack has no truth; give pairs or simulated, learn with target: measured, or learn from a stack")
+            raise RecipeError(
+                "a training stack has no truth; give pairs or simulated, learn with target: measured, or learn from a stack"
+            )
         if target.shape != batch.measured.shape:
-            raise RecipeError("the truth is finer than the measurement; this method does not enlarge, give truth on the same grid")
+            raise RecipeError(
+                "the truth is finer than the measurement; this method does not enlarge, give truth on the same grid"
+            )
         count = target.shape[1]
         last = int(torch.randint(count - net.predicted, (1,))) if net.predicted else None
         made = net(batch.measured, last)
@@ -169,10 +211,16 @@ class SequenceLearner:
         loss = difference.square().mean() + a.absolute * difference.abs().mean()
         logs = {"commitment": float(made.commitment.detach())}
         if a.ssim:
-            loss = loss + a.ssim * structural_dissimilarity(made.enhanced.flatten(0, 1)[:, None], target.flatten(0, 1)[:, None])
+            loss = loss + a.ssim * structural_dissimilarity(
+                made.enhanced.flatten(0, 1)[:, None], target.flatten(0, 1)[:, None]
+            )
         loss = loss + a.commitment * made.commitment
         if last is not None:
-            ahead = (made.predicted.float() - target[:, last + 1 : last + 1 + net.predicted]).square().mean()
+            ahead = (
+                (made.predicted.float() - target[:, last + 1 : last + 1 + net.predicted])
+                .square()
+                .mean()
+            )
             loss, logs["prediction"] = loss + a.prediction * ahead, float(ahead.detach())
         for level in range(made.index.shape[2]):
             logs[f"perplexity_{level + 1}"] = perplexity(made.index[:, :, level], a.words)
@@ -223,7 +271,9 @@ class SequenceRestorer:
 
     def __post_init__(self) -> None:
         _, height, width = self.shape_px
-        self._counted = np.zeros((-(-height // self.network.stride), -(-width // self.network.stride)), np.bool_)
+        self._counted = np.zeros(
+            (-(-height // self.network.stride), -(-width // self.network.stride)), np.bool_
+        )
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         """Enhance a tile (Z, Y, X)."""
@@ -233,7 +283,9 @@ class SequenceRestorer:
         found = {"enhanced": self.scaling.inverse(enhanced.cpu().numpy())}
         if self.agreement is not None:
             estimate = torch.from_numpy(found["enhanced"]).to(self.device)
-            found["enhanced"] = self.agreement(estimate, torch.from_numpy(tile).to(self.device)).cpu().numpy()
+            found["enhanced"] = (
+                self.agreement(estimate, torch.from_numpy(tile).to(self.device)).cpu().numpy()
+            )
         if self.with_codes:
             found["codes"] = self._labels(index)
         return found
@@ -241,12 +293,19 @@ class SequenceRestorer:
     def _labels(self, index: Tensor) -> FloatArray:
         """Return the first dictionary's words, from 1, for every pixel."""
         stride = self.network.stride
-        labels = (index[:, 0] + 1 if index.shape[1] else torch.zeros_like(index.sum(1))).cpu().numpy().astype(np.float32)
+        labels = (
+            (index[:, 0] + 1 if index.shape[1] else torch.zeros_like(index.sum(1)))
+            .cpu()
+            .numpy()
+            .astype(np.float32)
+        )
         return np.asarray(labels.repeat(stride, axis=1).repeat(stride, axis=2), np.float32)
 
     def _count(self, index: Tensor, origin_px: Triple) -> None:
         """Add up how often each word was used, for the record; of what several tiles read, each latent counts once, where it is whole."""
-        (first_y, rows), (first_x, columns) = (self._whole(axis, origin_px[axis], index.shape[axis + 1]) for axis in (1, 2))
+        (first_y, rows), (first_x, columns) = (
+            self._whole(axis, origin_px[axis], index.shape[axis + 1]) for axis in (1, 2)
+        )
         top, left = (origin_px[axis] // self.network.stride for axis in (1, 2))
         seen = self._counted[top + first_y : top + rows, left + first_x : left + columns]
         fresh = torch.from_numpy(~seen)
@@ -265,12 +324,17 @@ class SequenceRestorer:
     def _whole(self, axis: int, origin_px: int, latents: int) -> tuple[int, int]:
         """Return the first latent of a tile, and that behind the last, to which all that has a say was read."""
         stride = self.network.stride
-        rim, last = -(-self.halo_px[axis] // stride), -(-(self.shape_px[axis] - origin_px) // stride)
+        rim, last = (
+            -(-self.halo_px[axis] // stride),
+            -(-(self.shape_px[axis] - origin_px) // stride),
+        )
         first = rim if origin_px else 0
         return first, last if last <= latents else max(first, latents - rim)
 
 
-def prepare_sequences(method: str, wanted: SequenceSettings, context: MethodContext) -> Generator[float, None, SequenceRestorer]:
+def prepare_sequences(
+    method: str, wanted: SequenceSettings, context: MethodContext
+) -> Generator[float, None, SequenceRestorer]:
     """Load weights and make the network ready for a volume.
 
     Parameters
@@ -295,12 +359,22 @@ def prepare_sequences(method: str, wanted: SequenceSettings, context: MethodCont
     a = cast(DqlrArchitecture, network.architecture)
     reach = reach_px(a.stride, a.blocks, a.recurrence != "none")
     notes: dict[str, Any] = {"model": checkpoint.card.name, "weights_sha256": checkpoint.sha256}
-    notes["warnings"] = voxel_warnings(context, checkpoint, "let it learn from this stack first (--learn 10min)")
+    notes["warnings"] = voxel_warnings(
+        context, checkpoint, "let it learn from this stack first (--learn 10min)"
+    )
     notes["deblurs"] = a.target == "truth"
     # A network that repeats what was measured, blur and all, is not brought back to it.
     agreement = None if a.target == "measured" else agreement_of(context, wanted.agreement)
     around = (0, 0, 0) if agreement is None else agreement.radius_px
     halo = (context.shape_px[0], reach + around[1], reach + around[2])
     return SequenceRestorer(
-        network, Scaling.of(context.statistics), context.device, context.shape_px, halo, a.words, wanted.with_codes, agreement, notes
+        network,
+        Scaling.of(context.statistics),
+        context.device,
+        context.shape_px,
+        halo,
+        a.words,
+        wanted.with_codes,
+        agreement,
+        notes,
     )

@@ -73,7 +73,9 @@ class VoxelSize:
         if len(values) == 2:
             values = [None, *values]
         if len(values) != 3:
-            raise StackError(f"a voxel size has 2 or 3 numbers (z, y, x in µm), not {len(values)}: {tuple(sizes_um)}")
+            raise StackError(
+                f"a voxel size has 2 or 3 numbers (z, y, x in µm), not {len(values)}: {tuple(sizes_um)}"
+            )
         marks: list[Origin] = ["unknown" if v is None else origin for v in values]
         return cls(values[0], values[1], values[2], (marks[0], marks[1], marks[2]))
 
@@ -104,9 +106,13 @@ class VoxelSize:
         StackError
             A length that the named axes need is unknown.
         """
-        missing = [a.lower() for a, v in zip("ZYX", self.zyx_um, strict=True) if v is None and a in axes]
+        missing = [
+            a.lower() for a, v in zip("ZYX", self.zyx_um, strict=True) if v is None and a in axes
+        ]
         if missing:
-            raise StackError(f"voxel size in {', '.join(missing)} is unknown; give it with --voxel-size Z,Y,X or set the layer's scale")
+            raise StackError(
+                f"voxel size in {', '.join(missing)} is unknown; give it with --voxel-size Z,Y,X or set the layer's scale"
+            )
         z, y, x = (1.0 if v is None else v for v in self.zyx_um)
         return (z, y, x)
 
@@ -115,8 +121,13 @@ class VoxelSize:
         if sizes_um is None:
             return self
         given = VoxelSize.of(sizes_um, "user")
-        values = [g if g is not None else own for g, own in zip(given.zyx_um, self.zyx_um, strict=True)]
-        marks = [go if g is not None else oo for g, go, oo in zip(given.zyx_um, given.origins, self.origins, strict=True)]
+        values = [
+            g if g is not None else own for g, own in zip(given.zyx_um, self.zyx_um, strict=True)
+        ]
+        marks = [
+            go if g is not None else oo
+            for g, go, oo in zip(given.zyx_um, given.origins, self.origins, strict=True)
+        ]
         return VoxelSize(values[0], values[1], values[2], (marks[0], marks[1], marks[2]))
 
 
@@ -136,8 +147,12 @@ def guess_axes(shape: Sequence[int]) -> str:
     if len(shape) == 3 and shape[0] > 4 and shape[-1] > 4:
         return "ZYX"
     if len(shape) == 3:
-        raise StackError(f"an axis of at most 4 in shape {tuple(shape)} could be channels or slices; name the axes, for example --axes ZYX")
-    raise StackError(f"the axes of an array of shape {tuple(shape)} are not known; name them, for example --axes TCZYX")
+        raise StackError(
+            f"an axis of at most 4 in shape {tuple(shape)} could be channels or slices; name the axes, for example --axes ZYX"
+        )
+    raise StackError(
+        f"the axes of an array of shape {tuple(shape)} are not known; name them, for example --axes TCZYX"
+    )
 
 
 @dataclass(frozen=True)
@@ -177,12 +192,22 @@ class Stack:
 
     def __post_init__(self) -> None:
         axes, shape = self.axes, tuple(self.data.shape)
-        if len(set(axes)) != len(axes) or any(a not in AXES for a in axes) or not {"Y", "X"} <= set(axes):
-            raise StackError(f'axes "{axes}" are not usable; name each dimension once with letters of TCZYX, Y and X among them')
+        if (
+            len(set(axes)) != len(axes)
+            or any(a not in AXES for a in axes)
+            or not {"Y", "X"} <= set(axes)
+        ):
+            raise StackError(
+                f'axes "{axes}" are not usable; name each dimension once with letters of TCZYX, Y and X among them'
+            )
         if len(axes) != len(shape):
-            raise StackError(f'axes "{axes}" name {len(axes)} dimensions but the array has {len(shape)}: shape {shape}')
+            raise StackError(
+                f'axes "{axes}" name {len(axes)} dimensions but the array has {len(shape)}: shape {shape}'
+            )
         if "".join(a for a in AXES if a in axes) != axes:
-            raise StackError(f'axes "{axes}" are not in the order TCZYX; use Stack.from_array, which transposes')
+            raise StackError(
+                f'axes "{axes}" are not in the order TCZYX; use Stack.from_array, which transposes'
+            )
         for letter, size in zip(axes, shape, strict=True):
             if size == 0:
                 what = {"T": "time points", "C": "channels", "Z": "planes"}.get(letter, "pixels")
@@ -192,7 +217,9 @@ class Stack:
                 f"pixels of type {self.data.dtype} are not supported; convert to real numbers first, for example the magnitude"
             )
         if self.channel_names and len(self.channel_names) != self.size("C"):
-            raise StackError(f"{len(self.channel_names)} channel names for {self.size('C')} channels")
+            raise StackError(
+                f"{len(self.channel_names)} channel names for {self.size('C')} channels"
+            )
 
     @classmethod
     def from_array(
@@ -232,7 +259,9 @@ class Stack:
                 axes = ordered
         if not isinstance(voxel_size_um, VoxelSize):
             voxel_size_um = VoxelSize() if voxel_size_um is None else VoxelSize.of(voxel_size_um)
-        return cls(data, axes, voxel_size_um, tuple(channel_names), name, dict(metadata or {}), path)
+        return cls(
+            data, axes, voxel_size_um, tuple(channel_names), name, dict(metadata or {}), path
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -264,12 +293,16 @@ class Stack:
             for c in range(self.size("C")):
                 yield t, c
 
-    def index(self, t: int, c: int, region: tuple[slice, slice, slice] = (slice(None),) * 3) -> tuple[Any, ...]:
+    def index(
+        self, t: int, c: int, region: tuple[slice, slice, slice] = (slice(None),) * 3
+    ) -> tuple[Any, ...]:
         """Return the index into ``data`` of a (z, y, x) region of one volume."""
         picks: dict[str, Any] = {"T": t, "C": c, "Z": region[0], "Y": region[1], "X": region[2]}
         return tuple(picks[a] for a in self.axes)
 
-    def read(self, t: int = 0, c: int = 0, region: tuple[slice, slice, slice] = (slice(None),) * 3) -> npt.NDArray[Any]:
+    def read(
+        self, t: int = 0, c: int = 0, region: tuple[slice, slice, slice] = (slice(None),) * 3
+    ) -> npt.NDArray[Any]:
         """Read a region of one volume as a numpy array (Z, Y, X) of the stored dtype, in native byte order."""
         block = np.asarray(self.data[self.index(t, c, region)])
         if "Z" not in self.axes:
@@ -290,7 +323,13 @@ class Stack:
         """
         names = self.channel_names if "C" in axes and "C" in self.axes else ()
         return type(self).from_array(
-            self.data, axes, self.voxel_size, channel_names=names, name=self.name, metadata=self.metadata, path=self.path
+            self.data,
+            axes,
+            self.voxel_size,
+            channel_names=names,
+            name=self.name,
+            metadata=self.metadata,
+            path=self.path,
         )
 
     def pick_channel(self, channel: int) -> Self:
@@ -306,16 +345,26 @@ class Stack:
         if "C" not in self.axes:
             if channel == 0:
                 return self
-            raise StackError(f"channel {channel} asked for, but the stack has one channel; use --channel 0 or leave it out")
+            raise StackError(
+                f"channel {channel} asked for, but the stack has one channel; use --channel 0 or leave it out"
+            )
         count = self.size("C")
         if not 0 <= channel < count:
-            raise StackError(f"channel {channel} asked for, but the stack has channels 0 to {count - 1}")
+            raise StackError(
+                f"channel {channel} asked for, but the stack has channels 0 to {count - 1}"
+            )
         index = tuple(channel if a == "C" else slice(None) for a in self.axes)
         names = (self.channel_names[channel],) if self.channel_names else ()
         own = {key: entries[channel] for key, entries in self._per_channel().items()}
-        metadata = {key: value for key, value in {**self.metadata, **own}.items() if key not in own or value is not None}
+        metadata = {
+            key: value
+            for key, value in {**self.metadata, **own}.items()
+            if key not in own or value is not None
+        }
         axes = self.axes.replace("C", "")
-        return replace(self, data=select(self.data, index), axes=axes, channel_names=names, metadata=metadata)
+        return replace(
+            self, data=select(self.data, index), axes=axes, channel_names=names, metadata=metadata
+        )
 
     def crop(self, region: Mapping[str, slice]) -> Self:
         """Return a copy cropped along named axes, or the stack itself where nothing is cut off; pixels are not read.
@@ -333,7 +382,9 @@ class Stack:
             start, stop, _ = part.indices(size)
             if stop <= start or (part.stop is not None and part.stop > size):
                 low = letter.lower()
-                raise StackError(f"crop {low}{part.start}:{part.stop} is outside the stack, which has {size} along {low}")
+                raise StackError(
+                    f"crop {low}{part.start}:{part.stop} is outside the stack, which has {size} along {low}"
+                )
             index.append(slice(start, stop))
         if all(part == slice(0, size) for part, size in zip(index, self.shape, strict=True)):
             return self
@@ -342,13 +393,24 @@ class Stack:
         if "C" in self.axes:
             kept = index[self.axes.index("C")]
             names = names[kept]
-            metadata = {**metadata, **{key: entries[kept] for key, entries in self._per_channel().items()}}
-        return replace(self, data=select(self.data, tuple(index)), channel_names=names, metadata=metadata)
+            metadata = {
+                **metadata,
+                **{key: entries[kept] for key, entries in self._per_channel().items()},
+            }
+        return replace(
+            self, data=select(self.data, tuple(index)), channel_names=names, metadata=metadata
+        )
 
     def _per_channel(self) -> dict[str, list[Any]]:
         """Return the metadata that hold one entry a channel."""
-        found = {key: self.metadata[key] for key in _PER_CHANNEL if isinstance(self.metadata.get(key), list | tuple | np.ndarray)}
-        return {key: list(entries) for key, entries in found.items() if len(entries) == self.size("C")}
+        found = {
+            key: self.metadata[key]
+            for key in _PER_CHANNEL
+            if isinstance(self.metadata.get(key), list | tuple | np.ndarray)
+        }
+        return {
+            key: list(entries) for key, entries in found.items() if len(entries) == self.size("C")
+        }
 
     def _moved(self, first: Mapping[str, int]) -> Mapping[str, Any]:
         """Return the metadata with the position of the first voxel (``origin_um``: z, y, x) moved to the crop's."""
@@ -356,7 +418,12 @@ class Stack:
         if not origin or len(origin) != 3:
             return self.metadata
         steps = [first.get(a, 0) * (v or 0.0) for a, v in zip("ZYX", sizes, strict=True)]
-        return {**self.metadata, "origin_um": tuple(None if o is None else o + s for o, s in zip(origin, steps, strict=True))}
+        return {
+            **self.metadata,
+            "origin_um": tuple(
+                None if o is None else o + s for o, s in zip(origin, steps, strict=True)
+            ),
+        }
 
     def describe(self) -> str:
         """One line for the user: ``Z Y X — 61 × 512 × 512, 0.50 × 0.22 × 0.22 µm (file)``."""

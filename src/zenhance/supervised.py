@@ -66,7 +66,9 @@ class PairLearner:
         """
         checked = validate(self.architecture, architecture, "architecture key", RecipeError)
         if checked.window % 2 == 0 or checked.window < 1:
-            raise RecipeError(f"the window is {checked.window} planes; it must be odd, so that there is a middle one")
+            raise RecipeError(
+                f"the window is {checked.window} planes; it must be odd, so that there is a middle one"
+            )
         return self.network(checked)
 
     def patch_px(self, architecture: Mapping[str, Any], size_px: int) -> Triple:
@@ -86,7 +88,9 @@ class PairLearner:
             The batch has no truth, or one on another grid than the network's output.
         """
         if batch.truth is None:
-            raise RecipeError("this method learns from pairs, but a training stack has no truth; give pairs or simulated")
+            raise RecipeError(
+                "this method learns from pairs, but a training stack has no truth; give pairs or simulated"
+            )
         truth = batch.truth[:, batch.truth.shape[1] // 2][:, None]
         restored = network(batch.measured).float()
         if restored.shape != truth.shape:
@@ -116,7 +120,9 @@ def load_network(checkpoint: Checkpoint, learner: Learner, device: str) -> Modul
     try:
         network = learner.build(checkpoint.card.architecture)
     except RecipeError as error:
-        raise CheckpointError(f'the model "{checkpoint.path.name}" asks for a network that cannot be built: {error}') from error
+        raise CheckpointError(
+            f'the model "{checkpoint.path.name}" asks for a network that cannot be built: {error}'
+        ) from error
     checkpoint.load_into(network)
     checkpoint.verify(lambda measured: learner.predict(network, measured))
     return network.to(device)
@@ -142,7 +148,9 @@ class PlaneRestorer:
         return {"enhanced": self.scaling.inverse(restored.cpu().numpy())}
 
 
-def voxel_warnings(context: MethodContext, checkpoint: Checkpoint, remedy: str = "resample the stack to it") -> list[str]:
+def voxel_warnings(
+    context: MethodContext, checkpoint: Checkpoint, remedy: str = "resample the stack to it"
+) -> list[str]:
     """Say where the volume's voxels differ from those the model knows, and what to do."""
     trained = checkpoint.card.voxel_size_um
     if trained is None:
@@ -158,11 +166,17 @@ def voxel_warnings(context: MethodContext, checkpoint: Checkpoint, remedy: str =
         return []
     text = ", ".join(said)
     advice = f"{remedy}, or train a model on yours"
-    return [f'the model "{checkpoint.card.name}" was trained at another voxel size ({text}); {advice}']
+    return [
+        f'the model "{checkpoint.card.name}" was trained at another voxel size ({text}); {advice}'
+    ]
 
 
 def prepare_planes(
-    method: str, default_weights: str, learner: PairLearner, radius_px: Callable[[Any], int], context: MethodContext
+    method: str,
+    default_weights: str,
+    learner: PairLearner,
+    radius_px: Callable[[Any], int],
+    context: MethodContext,
 ) -> Generator[float, None, PlaneRestorer]:
     """Load weights and make a plane-wise network ready for a volume.
 
@@ -181,7 +195,9 @@ def prepare_planes(
     checkpoint = model_of(method, context.weights, default_weights)
     yield 0.5
     network = load_network(checkpoint, learner, context.device)
-    architecture = validate(learner.architecture, checkpoint.card.architecture, "architecture key", CheckpointError)
+    architecture = validate(
+        learner.architecture, checkpoint.card.architecture, "architecture key", CheckpointError
+    )
     radius = radius_px(architecture)
     wanted = int(getattr(context.parameters, "scale", architecture.scale))
     if wanted != architecture.scale:
@@ -194,4 +210,13 @@ def prepare_planes(
         "warnings": voxel_warnings(context, checkpoint),
     }
     halo = (architecture.window // 2, radius, radius)
-    return PlaneRestorer(network, Scaling.of(context.statistics), architecture.window, architecture.scale, context.device, halo, {}, notes)
+    return PlaneRestorer(
+        network,
+        Scaling.of(context.statistics),
+        architecture.window,
+        architecture.scale,
+        context.device,
+        halo,
+        {},
+        notes,
+    )

@@ -54,7 +54,9 @@ class VolumeReader:
 
     def __post_init__(self) -> None:
         # Not self.raw: a reference back to the reader would keep image and fill alive until the garbage collector comes by.
-        object.__setattr__(self, "_fill", Fill(partial(self.stack.read, self.t, self.c), self.stack.volume_shape))
+        object.__setattr__(
+            self, "_fill", Fill(partial(self.stack.read, self.t, self.c), self.stack.volume_shape)
+        )
 
     @property
     def all_finite(self) -> bool:
@@ -93,7 +95,9 @@ class VolumeReader:
     def planes(self, most_voxels: int | None = None) -> list[int]:
         """Return the indices of all planes, or of evenly spaced ones that hold at most so many voxels together."""
         depth, height, width = self.stack.volume_shape
-        count = depth if most_voxels is None else max(1, min(depth, most_voxels // (height * width)))
+        count = (
+            depth if most_voxels is None else max(1, min(depth, most_voxels // (height * width)))
+        )
         return sorted({round(i) for i in np.linspace(0, depth - 1, count)})
 
 
@@ -113,7 +117,11 @@ class PixelHash:
 
     def take(self, reader: VolumeReader) -> bool:
         """Tell whether this volume is the next in order; if so, all of it has to be added."""
-        if not self._left or reader.stack is not self._stack or self._left[0] != (reader.t, reader.c):
+        if (
+            not self._left
+            or reader.stack is not self._stack
+            or self._left[0] != (reader.t, reader.c)
+        ):
             return False
         del self._left[0]
         return True
@@ -185,7 +193,10 @@ class _Tally:
         self.not_finite += grey.size - finite.size
         if not finite.size:
             return 0
-        self._low, self._high = min(self._low, float(finite.min())), max(self._high, float(finite.max()))
+        self._low, self._high = (
+            min(self._low, float(finite.min())),
+            max(self._high, float(finite.max())),
+        )
         self._first += float(finite.sum())
         self._second += float(np.square(finite).sum())
         self._saturated += 0 if self._top is None else int(np.count_nonzero(plane == self._top))
@@ -224,7 +235,9 @@ class _Tally:
         said = []
         low, high = self._low, self._high
         if self.not_finite:
-            said.append(f"{self.not_finite} voxels are NaN or infinite; they were filled in for the run and are NaN in the result")
+            said.append(
+                f"{self.not_finite} voxels are NaN or infinite; they were filled in for the run and are NaN in the result"
+            )
         if low == high:
             said.append(f"the volume has no contrast: every voxel is {low:g}")
         elif self._saturated > 0.01 * self.total:
@@ -232,7 +245,9 @@ class _Tally:
                 f"{100 * self._saturated / self.total:.1f} % of the voxels are saturated; bright structures cannot be restored there"
             )
         if self._dtype.kind in "iu" and max(abs(low), abs(high)) > 2**24:
-            said.append(f"intensities reach {max(abs(low), abs(high)):.3g}; above 16777216 single counts are rounded")
+            said.append(
+                f"intensities reach {max(abs(low), abs(high)):.3g}; above 16777216 single counts are rounded"
+            )
         if self._dtype.kind == "b":
             said.append("the stack holds only true and false; it is treated as 0 and 1")
         return tuple(said)
@@ -240,7 +255,9 @@ class _Tally:
 
 def _sampled(reader: VolumeReader, z: int, plane: npt.NDArray[Any]) -> FloatArray:
     """Return a plane (Y, X) for the sample: dead pixels filled, regions without data left so that the estimates pass them over."""
-    missing = plane.size - int(np.count_nonzero(np.isfinite(plane))) if plane.dtype.kind == "f" else 0
+    missing = (
+        plane.size - int(np.count_nonzero(np.isfinite(plane))) if plane.dtype.kind == "f" else 0
+    )
     if 0 < missing <= MOST_ISOLATED:
         filled: FloatArray = reader.read((slice(z, z + 1), slice(None), slice(None)))[0]
         return filled
@@ -272,7 +289,9 @@ def _pass(
 
 
 def survey(
-    readers: Sequence[VolumeReader], background: float | None = None, pixels: PixelHash | None = None
+    readers: Sequence[VolumeReader],
+    background: float | None = None,
+    pixels: PixelHash | None = None,
 ) -> Generator[float, None, Survey]:
     """Measure what one or several volumes share, in a single pass over their voxels.
 
@@ -301,10 +320,14 @@ def survey(
     """
     tally, counted = yield from _pass(readers, pixels)
     statistics = tally.statistics(background)
-    return Survey(statistics, estimate(tally.sample(), offset=statistics.background), tally.remarks(), counted)
+    return Survey(
+        statistics, estimate(tally.sample(), offset=statistics.background), tally.remarks(), counted
+    )
 
 
-def measure(readers: Sequence[VolumeReader], background: float | None = None) -> tuple[VolumeStatistics, tuple[str, ...]]:
+def measure(
+    readers: Sequence[VolumeReader], background: float | None = None
+) -> tuple[VolumeStatistics, tuple[str, ...]]:
     """Measure the statistics that one or several volumes share; :func:`survey` does it in steps.
 
     Parameters

@@ -27,7 +27,9 @@ class Ideal:
 
 
 def blurred(x):
-    return Blur.from_psf(PSF, VOXEL_UM, x.shape)(torch.from_numpy(np.ascontiguousarray(x, np.float32))).numpy()
+    return Blur.from_psf(PSF, VOXEL_UM, x.shape)(
+        torch.from_numpy(np.ascontiguousarray(x, np.float32))
+    ).numpy()
 
 
 def specimen(shape, rng):
@@ -45,7 +47,9 @@ def specimen(shape, rng):
                 x[tuple(np.rint(p).astype(int))] += 0.8
     grid = np.indices(shape).astype(np.float32)
     centre = np.array([n / 2 for n in shape])
-    radius = np.sqrt(sum(((g - c) / (0.38 * n)) ** 2 for g, c, n in zip(grid, centre, shape, strict=True)))
+    radius = np.sqrt(
+        sum(((g - c) / (0.38 * n)) ** 2 for g, c, n in zip(grid, centre, shape, strict=True))
+    )
     x[np.abs(radius - 1) < 0.03] += 2.0
     return ndimage.gaussian_filter(x, 0.6), spots
 
@@ -83,9 +87,12 @@ def bead_adder(x, peak, rng, contrast=0.1):
     out = x.copy()
     count = max(4, round(20 * x.size / 524288))
     for _ in range(count):
-        out[tuple(rng.integers(int(3 * s) + 2, n - int(3 * s) - 2) for s, n in zip(SIGMA_PX, x.shape, strict=True))] += _point(
-            contrast * peak
-        )
+        out[
+            tuple(
+                rng.integers(int(3 * s) + 2, n - int(3 * s) - 2)
+                for s, n in zip(SIGMA_PX, x.shape, strict=True)
+            )
+        ] += _point(contrast * peak)
     return out
 
 
@@ -93,7 +100,11 @@ def eraser(x, spots):
     """Eight real spots replaced by what is around them."""
     out = x.copy()
     for z, r, c in spots[:8]:
-        box = (slice(max(z - 4, 0), z + 5), slice(max(r - 4, 0), r + 5), slice(max(c - 4, 0), c + 5))
+        box = (
+            slice(max(z - 4, 0), z + 5),
+            slice(max(r - 4, 0), r + 5),
+            slice(max(c - 4, 0), c + 5),
+        )
         out[box] = np.minimum(out[box], np.median(out[box]))
     return out
 
@@ -101,7 +112,9 @@ def eraser(x, spots):
 def filament_prior(x):
     """A restoration that believes in lines: whatever resembles one along y or x is made one."""
     smooth = ndimage.gaussian_filter(x, 1.0)
-    lines = np.maximum(ndimage.uniform_filter1d(smooth, 11, axis=1), ndimage.uniform_filter1d(smooth, 11, axis=2))
+    lines = np.maximum(
+        ndimage.uniform_filter1d(smooth, 11, axis=1), ndimage.uniform_filter1d(smooth, 11, axis=2)
+    )
     sharp = np.maximum(lines - ndimage.gaussian_filter(x, 3.0), 0)
     return (sharp * x.sum() / sharp.sum()).astype(np.float32)
 

@@ -32,21 +32,40 @@ def stacks():
     restored = planted.richardson_lucy(measured, (30,))[30]
     return tuple(
         Stack.from_array(a, "ZYX", VOXEL_UM, name=n)
-        for a, n in ((measured, "raw"), (restored, "restored <30>"), (truth.astype(np.float32), "truth"))
+        for a, n in (
+            (measured, "raw"),
+            (restored, "restored <30>"),
+            (truth.astype(np.float32), "truth"),
+        )
     )
 
 
 @pytest.fixture(scope="module")
 def honest(stacks):
     raw, result, truth = stacks
-    return assess(raw, result, psf=PSF, noise=Ideal(), truth=truth, labels=truth.with_data(np.ones(SHAPE, np.uint16)))
+    return assess(
+        raw,
+        result,
+        psf=PSF,
+        noise=Ideal(),
+        truth=truth,
+        labels=truth.with_data(np.ones(SHAPE, np.uint16)),
+    )
 
 
 def test_an_honest_result_is_green_with_every_figure(honest):
     assert honest.verdict == "green", honest.sentences
     assert honest.reblur.flagged_share < 1e-4
-    assert set(honest.truth) == set(honest.depth) == set(honest.decorrelation) == set(honest.structures) == {"measurement", "result"}
-    assert honest.truth["result"].figures.psnr_fit_db > honest.truth["measurement"].figures.psnr_fit_db
+    assert (
+        set(honest.truth)
+        == set(honest.depth)
+        == set(honest.decorrelation)
+        == set(honest.structures)
+        == {"measurement", "result"}
+    )
+    assert (
+        honest.truth["result"].figures.psnr_fit_db > honest.truth["measurement"].figures.psnr_fit_db
+    )
     assert honest.truth["result"].micro_ssim > honest.truth["measurement"].micro_ssim
     assert {"lateral", "axial"} == set(honest.correlation)
     assert honest.z_map.shape == SHAPE
@@ -55,7 +74,9 @@ def test_an_honest_result_is_green_with_every_figure(honest):
 
 def test_a_planted_liar_is_red_and_the_sentence_says_so(stacks):
     raw, result, _ = stacks
-    liar = result.with_data(planted.bead_adder(np.asarray(result.data), 100, np.random.default_rng(1)))
+    liar = result.with_data(
+        planted.bead_adder(np.asarray(result.data), 100, np.random.default_rng(1))
+    )
     found = assess(raw, liar, psf=PSF, noise=Ideal(), quick=True)
     assert found.verdict == "red"
     assert "structure that was not measured" in found.headline
@@ -97,7 +118,14 @@ def test_the_noise_is_estimated_where_it_is_not_given(stacks):
 
 def test_a_given_method_is_run_for_the_held_out_photons(stacks):
     raw, result, _ = stacks
-    found = assess(raw, result, psf=PSF, noise=Ideal(), quick=True, method=lambda g: planted.richardson_lucy(g, (30,))[30])
+    found = assess(
+        raw,
+        result,
+        psf=PSF,
+        noise=Ideal(),
+        quick=True,
+        method=lambda g: planted.richardson_lucy(g, (30,))[30],
+    )
     assert found.held_out.grade == "pass"
 
 
@@ -112,11 +140,16 @@ def test_a_volume_of_many_is_judged_alone(stacks):
 def test_a_plane_and_a_finer_result_are_assessed(stacks):
     raw, _, truth = stacks
     plane = assess(
-        Stack.from_array(raw.data[12], "YX", (1.0, 1.0)), Stack.from_array(raw.data[12], "YX", (1.0, 1.0)), psf=PSF, noise=Ideal()
+        Stack.from_array(raw.data[12], "YX", (1.0, 1.0)),
+        Stack.from_array(raw.data[12], "YX", (1.0, 1.0)),
+        psf=PSF,
+        noise=Ideal(),
     )
     assert plane.shape_px == (1, 96, 96)
     assert plane.z_map.axes == "YX"
-    fine = Stack.from_array(np.repeat(np.repeat(truth.data, 2, 1), 2, 2), "ZYX", (1.0, 0.5, 0.5), name="fine")
+    fine = Stack.from_array(
+        np.repeat(np.repeat(truth.data, 2, 1), 2, 2), "ZYX", (1.0, 0.5, 0.5), name="fine"
+    )
     found = assess(raw, fine, psf=PSF, noise=Ideal())
     assert found.reblur is not None
     assert not found.depth
@@ -132,15 +165,23 @@ def report(honest, stacks):
 
 def test_the_report_shows_how_often_words_of_a_dictionary_were_used(honest, stacks):
     raw, result, _ = stacks
-    curves = {"codes used, level 1": [4.0, 0.0, 4.0, 8.0], "codes used, level 2": [0.0] * 4, "alpha": [1.0, 2.0]}
-    shown = render_report(honest, raw, result, provenance=Provenance(version="0", request={}, curves=curves))
+    curves = {
+        "codes used, level 1": [4.0, 0.0, 4.0, 8.0],
+        "codes used, level 2": [0.0] * 4,
+        "alpha": [1.0, 2.0],
+    }
+    shown = render_report(
+        honest, raw, result, provenance=Provenance(version="0", request={}, curves=curves)
+    )
     assert "Level 1: as if 2.8 of 4 words were used" in shown
     assert "Level 2" not in shown
     bars = [float(h) for h in re.findall(r'<rect [^>]*height="([\d.]+)" class="bar"/>', shown)]
     assert bars == sorted(bars, reverse=True)
     assert len(bars) == 4
     assert [round(b / bars[0], 2) for b in bars] == [1.0, 0.5, 0.5, 0.0]
-    assert "Words of the dictionaries" not in render_report(honest, raw, result, provenance=Provenance(version="0", request={}))
+    assert "Words of the dictionaries" not in render_report(
+        honest, raw, result, provenance=Provenance(version="0", request={})
+    )
 
 
 def test_the_report_holds_verdict_pictures_and_curves(report, honest):
@@ -172,7 +213,13 @@ def test_the_report_is_well_formed(report):
 
 
 def test_a_chart_leaves_gaps_where_there_is_no_number():
-    chart = line_chart("a & b", "x", "y", [Line("<one>", (0, 1, 2, 3, 4), (0.0, 1.0, float("nan"), 1.0, 2.0))], {"level": 1.0})
+    chart = line_chart(
+        "a & b",
+        "x",
+        "y",
+        [Line("<one>", (0, 1, 2, 3, 4), (0.0, 1.0, float("nan"), 1.0, 2.0))],
+        {"level": 1.0},
+    )
     assert chart.count("<polyline") == 2
     assert "a &amp; b" in chart
     assert "&lt;one&gt;" in chart

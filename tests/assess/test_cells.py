@@ -35,7 +35,9 @@ def test_all_walled_boxes_are_found() -> None:
 def test_without_the_wall_between_them_two_equal_cells_are_both_lost() -> None:
     image, labels = _boxes()
     plain, _ = _boxes((1, 1, 1))
-    image[1:9, 1:19, 18:22] = plain[5, 10, 10]  # the wall between cells 1 and 2: each has half the merged basin, IoU 0.5
+    image[1:9, 1:19, 18:22] = plain[
+        5, 10, 10
+    ]  # the wall between cells 1 and 2: each has half the merged basin, IoU 0.5
     assert cells_found(image, labels, VOXEL).found == 16
 
 
@@ -54,7 +56,9 @@ def test_dim_cells_count_as_much_as_bright_ones() -> None:
 
 def test_the_count_is_split_by_depth() -> None:
     image, labels = _boxes()
-    depth = np.broadcast_to((np.arange(20) * 0.5 + 0.25)[:, None, None], labels.shape).astype(np.float32)
+    depth = np.broadcast_to((np.arange(20) * 0.5 + 0.25)[:, None, None], labels.shape).astype(
+        np.float32
+    )
     image[11:19] = 100.0  # nothing to see in the lower layer
     report = cells_found(image, labels, VOXEL, depth, (0.0, 5.0))
     upper, lower = report.by_depth
@@ -78,5 +82,7 @@ def test_an_image_without_structure_has_no_cells() -> None:
 
 def test_labels_of_another_shape_are_refused() -> None:
     image, labels = _boxes()
-    with pytest.raises(StackError, match=r"image \(20, 60, 60\) and labels \(19, 60, 60\) must be volumes"):
+    with pytest.raises(
+        StackError, match=r"image \(20, 60, 60\) and labels \(19, 60, 60\) must be volumes"
+    ):
         cells_found(image, labels[1:], VOXEL)

@@ -17,7 +17,9 @@ PIXEL_UM = 0.1
 def band_limited(shape, cut, rng, voxel=None):
     """White noise without any frequency beyond the cut-off (cycles per µm)."""
     voxel = voxel or (PIXEL_UM,) * len(shape)
-    grids = np.meshgrid(*(np.fft.fftfreq(n, v) for n, v in zip(shape, voxel, strict=True)), indexing="ij")
+    grids = np.meshgrid(
+        *(np.fft.fftfreq(n, v) for n, v in zip(shape, voxel, strict=True)), indexing="ij"
+    )
     keep = np.sqrt(sum(g**2 for g in grids)) <= cut
     x = np.fft.ifftn(np.fft.fftn(rng.standard_normal(shape)) * keep).real
     return x / x.std()
@@ -27,7 +29,9 @@ def band_limited(shape, cut, rng, voxel=None):
 def test_ring_correlation_falls_at_the_band_limit(cut):
     rng = np.random.default_rng(1)
     light = np.stack([200.0 * (1 + 0.2 * band_limited((256, 256), cut, rng)) for _ in range(2)])
-    curve = correlation_of_raw(rng.poisson(light).astype(np.uint16), CAMERA, (1.0, PIXEL_UM, PIXEL_UM))
+    curve = correlation_of_raw(
+        rng.poisson(light).astype(np.uint16), CAMERA, (1.0, PIXEL_UM, PIXEL_UM)
+    )
     assert 1 / curve.resolution_seventh_um == pytest.approx(cut, abs=3 / (256 * PIXEL_UM))
     assert curve.resolution_half_bit_um == pytest.approx(curve.resolution_seventh_um, rel=0.1)
     assert curve.resolution_143_um == pytest.approx(curve.resolution_seventh_um, rel=0.01)
@@ -38,13 +42,19 @@ def test_shell_correlation_falls_at_the_band_limit_on_anisotropic_voxels():
     voxel = (0.2, 0.1, 0.1)
     light = 300.0 * (1 + 0.2 * band_limited((48, 96, 96), 1.5, rng, voxel))
     raw = rng.poisson(light).astype(np.uint16)
-    assert 1 / correlation_of_raw(raw, CAMERA, voxel, mode="shell").resolution_143_um == pytest.approx(1.5, abs=3 / 9.6)
-    assert 1 / correlation_of_raw(raw, CAMERA, voxel, mode="axial").resolution_143_um == pytest.approx(1.5, abs=3 / 9.6)
+    assert 1 / correlation_of_raw(
+        raw, CAMERA, voxel, mode="shell"
+    ).resolution_143_um == pytest.approx(1.5, abs=3 / 9.6)
+    assert 1 / correlation_of_raw(
+        raw, CAMERA, voxel, mode="axial"
+    ).resolution_143_um == pytest.approx(1.5, abs=3 / 9.6)
 
 
 def test_pure_noise_resolves_nothing():
     rng = np.random.default_rng(3)
-    curve = correlation_of_raw(rng.poisson(20.0, (1, 256, 256)).astype(np.uint16), CAMERA, (1.0, PIXEL_UM, PIXEL_UM))
+    curve = correlation_of_raw(
+        rng.poisson(20.0, (1, 256, 256)).astype(np.uint16), CAMERA, (1.0, PIXEL_UM, PIXEL_UM)
+    )
     assert np.abs(curve.correlation[60:]).max() < 0.15
     assert abs(np.mean(curve.correlation)) < 0.02
     assert curve.resolution_seventh_um > 2.0
@@ -109,12 +119,17 @@ def test_blur_lowers_the_decorrelation_cutoff():
     points = np.zeros((256, 256))
     points[rng.integers(0, 256, 200), rng.integers(0, 256, 200)] = 100.0
     cutoffs = [
-        decorrelation_resolution(gaussian_filter(points, s) + 0.02 * rng.standard_normal(points.shape), PIXEL_UM).cutoff for s in (1, 2, 4)
+        decorrelation_resolution(
+            gaussian_filter(points, s) + 0.02 * rng.standard_normal(points.shape), PIXEL_UM
+        ).cutoff
+        for s in (1, 2, 4)
     ]
     assert cutoffs[0] > cutoffs[1] > cutoffs[2] > 0
 
 
-@pytest.mark.parametrize(("image", "match"), [(np.zeros((16, 64)), "at least 32"), (np.full((64, 64), np.nan), "finite")])
+@pytest.mark.parametrize(
+    ("image", "match"), [(np.zeros((16, 64)), "at least 32"), (np.full((64, 64), np.nan), "finite")]
+)
 def test_planes_that_cannot_be_analysed_are_refused(image, match):
     with pytest.raises(ValueError, match=match):
         decorrelation_resolution(image, PIXEL_UM)

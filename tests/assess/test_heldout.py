@@ -39,7 +39,9 @@ def test_the_truth_and_richardson_lucy_pass(measured):
 def test_large_lies_fail(measured):
     assert judge(measured, lambda g: planted.filament_prior(restored(g))).grade == "fail"
     assert judge(measured, lambda g: planted.shift(restored(g))).grade == "fail"
-    beads = judge(measured, lambda g: planted.bead_adder(restored(g), 100, np.random.default_rng(0), 0.6))
+    beads = judge(
+        measured, lambda g: planted.bead_adder(restored(g), 100, np.random.default_rng(0), 0.6)
+    )
     assert beads.grade == "fail"
 
 
@@ -52,7 +54,9 @@ def test_keeping_the_noise_fails_however_faithful_it_looks(measured):
 def test_the_split_does_not_depend_on_gain_and_offset(measured):
     plain = judge(measured, restored)
     grey = (2 * measured[0] + 50).astype(np.uint16)
-    scaled = held_out_photons(grey, lambda g: restored((g - 50) / 2), PSF, VOXEL_UM, Ideal(gain=2.0, offset=50.0))
+    scaled = held_out_photons(
+        grey, lambda g: restored((g - 50) / 2), PSF, VOXEL_UM, Ideal(gain=2.0, offset=50.0)
+    )
     assert scaled.method == pytest.approx(plain.method, rel=0.05)
     assert scaled.grade == "pass"
 

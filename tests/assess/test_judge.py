@@ -28,7 +28,9 @@ def verdicts(request):
     restored = planted.richardson_lucy(measured, (25, 50))
     results = {"truth": truth, "RL25": restored[25], "RL50": restored[50]}
     results |= planted.liars(restored[25], request.param, spots, np.random.default_rng(0))
-    return {name: reblur_check(measured, x, PSF, VOXEL_UM, Ideal())[0] for name, x in results.items()}
+    return {
+        name: reblur_check(measured, x, PSF, VOXEL_UM, Ideal())[0] for name, x in results.items()
+    }
 
 
 @pytest.mark.parametrize("name", LIARS)
@@ -50,7 +52,9 @@ def test_false_beads_are_found_where_they_were_put_and_erased_spots_where_they_w
     assert np.max(np.abs(np.subtract(np.unravel_index(np.argmin(z_map), z_map.shape), place))) <= 1
     erased = planted.eraser(truth, spots[8:9])
     _, z_map = reblur_check(measured, erased, PSF, VOXEL_UM, Ideal())
-    assert np.max(np.abs(np.subtract(np.unravel_index(np.argmax(z_map), z_map.shape), spots[8]))) <= 2
+    assert (
+        np.max(np.abs(np.subtract(np.unravel_index(np.argmax(z_map), z_map.shape), spots[8]))) <= 2
+    )
 
 
 @pytest.mark.parametrize("peak", [3, 30])
@@ -110,7 +114,9 @@ def test_a_measurement_passed_off_as_its_own_restoration_is_not_green():
     measured, _, _ = planted.phantom(200, SHAPE, seed=2)
     blurred_twice, _ = reblur_check(measured, measured.astype(np.float32), PSF, VOXEL_UM, Ideal())
     assert blurred_twice.grade == "fail"
-    unblurred, _ = reblur_check(measured, measured.astype(np.float32), PSF, VOXEL_UM, Ideal(), deblurred=False)
+    unblurred, _ = reblur_check(
+        measured, measured.astype(np.float32), PSF, VOXEL_UM, Ideal(), deblurred=False
+    )
     assert unblurred.discrepancy < 0.1
     assert unblurred.discrepancy_grade == "fail"
 

@@ -23,7 +23,9 @@ from zenhance.assess.smoothness import MatchedFilter, peak_threshold
 def test_residuals_of_poisson_counts_are_standard_normal(mean):
     rng = np.random.default_rng(1)
     counts = rng.poisson(mean, 100_000)
-    r = quantile_residuals(counts, np.full(counts.shape, mean), 1.0, counter_uniform(3, 0, counts.size))
+    r = quantile_residuals(
+        counts, np.full(counts.shape, mean), 1.0, counter_uniform(3, 0, counts.size)
+    )
     assert r.mean() == pytest.approx(0.0, abs=0.012)
     assert r.std() == pytest.approx(1.0, abs=0.012)
     assert stats.kstest(r, "norm").statistic < 0.01
@@ -34,14 +36,19 @@ def test_residuals_of_wide_grey_steps_and_of_read_noise_are_standard_normal():
     camera = SimpleNamespace(gain=0.2, offset=10.0, read_noise=0.0)
     grey = np.rint(camera.gain * rng.poisson(60.0, 100_000) + camera.offset).astype(np.uint8)
     quantum = quantum_photons(camera, grey.dtype)
-    r = quantile_residuals((grey - 10.0) / 0.2, np.full(grey.shape, 60.0), quantum, counter_uniform(0, 0, grey.size))
+    r = quantile_residuals(
+        (grey - 10.0) / 0.2, np.full(grey.shape, 60.0), quantum, counter_uniform(0, 0, grey.size)
+    )
     assert quantum == 5.0
     assert r.std() == pytest.approx(1.0, abs=0.03)
     camera = SimpleNamespace(gain=2.0, offset=0.0, read_noise=3.0)
     noisy = 2.0 * rng.poisson(8.0, 100_000) + rng.normal(0, 3.0, 100_000)
     extra = 1.5**2
     r = quantile_residuals(
-        noisy / 2 + extra, np.full(noisy.shape, 8.0 + extra), quantum_photons(camera, noisy.dtype), np.full(noisy.shape, 0.5)
+        noisy / 2 + extra,
+        np.full(noisy.shape, 8.0 + extra),
+        quantum_photons(camera, noisy.dtype),
+        np.full(noisy.shape, 0.5),
     )
     assert r.mean() == pytest.approx(0.0, abs=0.03)
     assert r.std() == pytest.approx(1.0, abs=0.03)
@@ -68,14 +75,18 @@ def test_the_deviance_has_the_tabulated_expectation(mean):
 def test_the_deviance_is_zero_only_for_the_counts_themselves():
     n = np.array([0.0, 1.0, 9.0])
     np.testing.assert_allclose(poisson_deviance(n, n), 0.0, atol=1e-5)
-    assert poisson_deviance(np.array([9.0]), np.array([4.0]))[0] == pytest.approx(2 * (9 * np.log(9 / 4) - 5))
+    assert poisson_deviance(np.array([9.0]), np.array([4.0]))[0] == pytest.approx(
+        2 * (9 * np.log(9 / 4) - 5)
+    )
 
 
 @pytest.mark.parametrize(("gain", "read_noise"), [(1.0, 0.0), (0.5, 0.0), (4.0, 6.0)])
 def test_split_photons_are_uncorrelated_and_sum_to_the_measurement(gain, read_noise):
     rng = np.random.default_rng(3)
     camera = SimpleNamespace(gain=gain, offset=20.0, read_noise=read_noise)
-    raw = np.rint(gain * rng.poisson(30.0, (4, 200, 200)) + 20.0 + rng.normal(0, read_noise, (4, 200, 200))).astype(np.uint16)
+    raw = np.rint(
+        gain * rng.poisson(30.0, (4, 200, 200)) + 20.0 + rng.normal(0, read_noise, (4, 200, 200))
+    ).astype(np.uint16)
     for share in (0.5, 0.9):
         a, b = split_photons(raw, camera, share, seed=5)
         np.testing.assert_allclose(a + b, (raw - 20.0) / gain, rtol=1e-5)
@@ -103,10 +114,17 @@ def test_pure_noise_reaches_the_threshold_as_rarely_as_asked():
     rng = np.random.default_rng(5)
     matched = MatchedFilter((0.0, 1.5, 1.5))
     threshold = peak_threshold((1, 100, 100), matched.fwhm_px(), false_peaks=0.1)
-    highest = [matched.apply(rng.standard_normal((1, 116, 116)).astype(np.float32))[:, 8:-8, 8:-8].max() for _ in range(300)]
+    highest = [
+        matched.apply(rng.standard_normal((1, 116, 116)).astype(np.float32))[:, 8:-8, 8:-8].max()
+        for _ in range(300)
+    ]
     assert 0.06 <= np.mean(np.array(highest) > threshold) <= 0.16
 
 
 def test_more_voxels_ask_for_a_higher_threshold():
-    assert peak_threshold((30, 100, 100), (4.0, 3.0, 3.0)) < peak_threshold((60, 400, 400), (4.0, 3.0, 3.0))
-    assert peak_threshold((1, 1, 1), (0.0, 0.0, 0.0)) == pytest.approx(stats.norm.isf(0.005), abs=1e-6)
+    assert peak_threshold((30, 100, 100), (4.0, 3.0, 3.0)) < peak_threshold(
+        (60, 400, 400), (4.0, 3.0, 3.0)
+    )
+    assert peak_threshold((1, 1, 1), (0.0, 0.0, 0.0)) == pytest.approx(
+        stats.norm.isf(0.005), abs=1e-6
+    )

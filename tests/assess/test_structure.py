@@ -77,7 +77,12 @@ def test_ms_ssim_of_one_scale_is_the_ssim_of_scikit_image():
     truth = ndimage.gaussian_filter(rng.random((1, 20, 20)), (0, 1, 1))
     image = truth + 0.02 * rng.standard_normal(truth.shape)
     base = truth.min()
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 0.3}
+    options = {
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+        "data_range": 0.3,
+    }
     expected = structural_similarity(image[0] - base, truth[0] - base, **options)
     assert ms_ssim(image, truth, 0.3) == pytest.approx(expected, abs=1e-9)
 
@@ -85,7 +90,9 @@ def test_ms_ssim_of_one_scale_is_the_ssim_of_scikit_image():
 def test_ms_ssim_is_one_for_equal_images_and_falls_with_noise():
     rng = np.random.default_rng(1)
     truth = ndimage.gaussian_filter(rng.random((2, 200, 200)), (0, 2, 2))
-    values = [ms_ssim(truth + s * rng.standard_normal(truth.shape), truth) for s in (0.0, 0.01, 0.05)]
+    values = [
+        ms_ssim(truth + s * rng.standard_normal(truth.shape), truth) for s in (0.0, 0.01, 0.05)
+    ]
     assert values[0] == pytest.approx(1.0)
     assert values[0] > values[1] > values[2] > 0
     assert ms_ssim(2 * truth.mean() - truth, truth) < 0.2
@@ -125,8 +132,14 @@ def dome(rng=None):
     inside = (radius < 14.0) & (zz <= 4.0)
     depth = np.where(inside, 14.0 - radius, -1.0)
     walls = (np.arange(140)[None, None, :] % 8 < 2) | (np.arange(140)[None, :, None] % 8 < 2)
-    light = np.where(inside, (60.0 * walls + 20.0) * np.exp(-np.maximum(depth, 0) / 12.0), 0.0) + 5.0
-    return light.astype(np.float32) if rng is None else rng.poisson(light).astype(np.float32), depth, voxel
+    light = (
+        np.where(inside, (60.0 * walls + 20.0) * np.exp(-np.maximum(depth, 0) / 12.0), 0.0) + 5.0
+    )
+    return (
+        light.astype(np.float32) if rng is None else rng.poisson(light).astype(np.float32),
+        depth,
+        voxel,
+    )
 
 
 def test_the_surface_of_a_dome_is_found_within_a_micrometre():

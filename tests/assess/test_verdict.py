@@ -44,10 +44,23 @@ def test_a_clean_result_is_green_and_says_what_could_not_be_seen():
 
 @pytest.mark.parametrize(
     ("added", "missing", "words"),
-    [(0.02, 0.001, "was not measured"), (0.001, 0.02, "missing from the result"), (0.01, 0.01, "in others")],
+    [
+        (0.02, 0.001, "was not measured"),
+        (0.001, 0.02, "missing from the result"),
+        (0.01, 0.01, "in others"),
+    ],
 )
 def test_a_flagged_result_is_red_and_says_which_way(added, missing, words):
-    verdict = decide(replace(CLEAN, grade="fail", flagged_share=added + missing, added_share=added, missing_share=missing), None)
+    verdict = decide(
+        replace(
+            CLEAN,
+            grade="fail",
+            flagged_share=added + missing,
+            added_share=added,
+            missing_share=missing,
+        ),
+        None,
+    )
     assert verdict.light == "red"
     assert words in verdict.headline
 
@@ -71,7 +84,9 @@ def test_each_doubt_makes_it_amber_and_is_named(change, words):
 
 
 def test_without_a_check_it_is_amber_with_the_reason():
-    assert decide(None, None, "the voxel size is unknown").headline.endswith("could not be judged: the voxel size is unknown.")
+    assert decide(None, None, "the voxel size is unknown").headline.endswith(
+        "could not be judged: the voxel size is unknown."
+    )
     assert decide(None, None).light == "amber"
 
 
@@ -82,7 +97,13 @@ def test_held_out_photons_can_turn_it_red_or_amber():
 
 def test_red_is_never_hidden_behind_a_doubt():
     bad = replace(
-        CLEAN, grade="fail", flagged_share=0.05, added_share=0.05, smallest_visible=0.7, discrepancy=0.2, discrepancy_grade="fail"
+        CLEAN,
+        grade="fail",
+        flagged_share=0.05,
+        added_share=0.05,
+        smallest_visible=0.7,
+        discrepancy=0.2,
+        discrepancy_grade="fail",
     )
     verdict = decide(bad, replace(HELD, grade="warn"))
     assert verdict.light == "red"

@@ -10,7 +10,14 @@ import pytest
 
 from zenhance.assess.calibration import LEVELS, Calibration
 from zenhance.benchmark import calibration as bench
-from zenhance.benchmark.calibration import CalibrationReport, Drawer, StackRow, calibration_table, drawers, measure_calibration
+from zenhance.benchmark.calibration import (
+    CalibrationReport,
+    Drawer,
+    StackRow,
+    calibration_table,
+    drawers,
+    measure_calibration,
+)
 from zenhance.benchmark.machine import describe_machine
 from zenhance.benchmark.scenes import Plan
 from zenhance.contract.weights import list_weights
@@ -20,7 +27,9 @@ PLAN = Plan("small", "meristem", 907, (8, 48, 48), (0.5, 0.22, 0.22))
 
 
 def drawer(**settings: object) -> Drawer:
-    request = EnhanceRequest(method="divblurring", settings={"samples": 6, "keep_samples": 6, **settings})
+    request = EnhanceRequest(
+        method="divblurring", settings={"samples": 6, "keep_samples": 6, **settings}
+    )
     return Drawer("model", request, (PLAN,))
 
 
@@ -54,10 +63,25 @@ def test_every_model_that_draws_is_judged_on_stacks_it_was_not_trained_on() -> N
 def test_the_table_has_a_line_a_model_and_one_a_stack() -> None:
     one = Calibration(20, 0.8, {level: level for level in LEVELS}, 0.5, 0.1, 0.02)
     two = Calibration(20, 1.2, {level: level for level in LEVELS}, 0.7, 0.3, 0.04)
-    found = (StackRow("a", one, 0.2, (0.0, 0.02), 0.0, 1.0), StackRow("b", two, 0.4, (0.0, 0.02), 0.01, 1.0))
+    found = (
+        StackRow("a", one, 0.2, (0.0, 0.02), 0.0, 1.0),
+        StackRow("b", two, 0.4, (0.0, 0.02), 0.01, 1.0),
+    )
     table = calibration_table(CalibrationReport((("model", found),), describe_machine()))
     assert [line[0] for line in table.rows] == ["model", "· a", "· b"]
-    assert table.rows[0][1:] == ("1.00", "50%", "68%", "90%", "95%", "0.60", "0.20", "0.03", "30%", "1.000%", "0.500%")
+    assert table.rows[0][1:] == (
+        "1.00",
+        "50%",
+        "68%",
+        "90%",
+        "95%",
+        "0.60",
+        "0.20",
+        "0.03",
+        "30%",
+        "1.000%",
+        "0.500%",
+    )
     assert all(len(line) == len(table.header) for line in table.rows)
 
 
@@ -65,7 +89,9 @@ def test_the_command_writes_table_and_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reports: dict[float, CalibrationReport]
 ) -> None:
     page = tmp_path / "benchmark.md"
-    page.write_text("<!-- begin calibration -->\nworn\n<!-- end calibration -->\n", encoding="utf-8")
+    page.write_text(
+        "<!-- begin calibration -->\nworn\n<!-- end calibration -->\n", encoding="utf-8"
+    )
     monkeypatch.setattr(bench, "DOCS_PAGE", page)
     monkeypatch.setattr(bench, "measure_calibration", lambda *_: reports[1.0])
     files = bench.run_calibration_benchmark(tmp_path / "out", write_docs=True, json_line=True)

@@ -12,13 +12,21 @@ import pytest
 
 from zenhance.assess.truth import TruthReport
 from zenhance.benchmark import judging
-from zenhance.benchmark.domains import DomainReport, DomainScore, domain_contenders, domains_table, measure_domains
+from zenhance.benchmark.domains import (
+    DomainReport,
+    DomainScore,
+    domain_contenders,
+    domains_table,
+    measure_domains,
+)
 from zenhance.benchmark.machine import Machine
 from zenhance.benchmark.scenes import Plan, domain_plans
 
 PLANS = {
     "meristem": (Plan("m", "meristem", 2, (8, 24, 24), (0.5, 0.22, 0.22)),),
-    "filaments": (Plan("f", "filaments", 2, (1, 96, 96), (0.1, 0.025, 0.025), {"preset": "filaments_set1"}),),
+    "filaments": (
+        Plan("f", "filaments", 2, (1, 96, 96), (0.1, 0.025, 0.025), {"preset": "filaments_set1"}),
+    ),
 }
 MACHINE = Machine("Some CPU", 2, 2, "", "3.12", "2.13")
 
@@ -71,7 +79,9 @@ def test_rmse_is_per_pixel_and_the_sum_grows_with_the_pixels(identity_only: Doma
         low, high = np.percentile(scene.truth, [0.1, 99.9])
         assert found.quality is not None
         assert found.quality.rmse == pytest.approx(math.sqrt(np.mean(error**2)), rel=1e-5)
-        assert found.sum_rmse == pytest.approx(math.sqrt(np.sum(error**2)) * 255 / (high - low), rel=1e-5)
+        assert found.sum_rmse == pytest.approx(
+            math.sqrt(np.sum(error**2)) * 255 / (high - low), rel=1e-5
+        )
 
 
 def test_missing_weights_are_shown_and_nothing_is_concluded(identity_only: DomainReport) -> None:
@@ -87,7 +97,10 @@ def test_who_is_better_at_home_and_away_is_said_in_words() -> None:
     table = domains_table(made_up(rdn_meristem=(21.5, 18.0), srcnn_meristem=(20.5, 19.0)))
     meristem, filaments, third = (line for line in table.foot if line.startswith("On "))
     assert "both trained on them, RDN against SRCNN +1.00 dB (better on 2 of 2 stacks)" in meristem
-    assert "RDN trained on meristem against doing nothing -2.00 dB (better on 0 of 2 stacks)" in filaments
+    assert (
+        "RDN trained on meristem against doing nothing -2.00 dB (better on 0 of 2 stacks)"
+        in filaments
+    )
     assert "SRCNN trained on filaments against doing nothing +0.00 dB" in meristem
     assert "diffusion, N = 5, against RDN -1.50 dB" in meristem
     assert "RDN trained on meristem and filaments against doing nothing +0.00 dB" in third
@@ -95,10 +108,17 @@ def test_who_is_better_at_home_and_away_is_said_in_words() -> None:
 
 
 def test_narrow_it_keeps_the_rmse_of_both_domains() -> None:
-    assert domains_table(made_up()).narrow().header == ("trained", "meristem: RMSE %", "filaments: RMSE %", "structures: RMSE %")
+    assert domains_table(made_up()).narrow().header == (
+        "trained",
+        "meristem: RMSE %",
+        "filaments: RMSE %",
+        "structures: RMSE %",
+    )
 
 
-def test_the_command_writes_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = tmp_path / "benchmark.md"
     page.write_text("<!-- begin domains -->\n<!-- end domains -->\n", encoding="utf-8")
     monkeypatch.setattr(judging, "DOCS_PAGE", page)
@@ -106,5 +126,10 @@ def test_the_command_writes_the_table(tmp_path: Path, monkeypatch: pytest.Monkey
     files = judging.run_domains_benchmark(tmp_path, write_docs=True)
     assert {f.name for f in files} == {"domains.json", "benchmark.md"}
     assert "| RDN on both |" in page.read_text(encoding="utf-8")
-    assert json.loads((tmp_path / "domains.json").read_text(encoding="utf-8"))["scores"]["identity"]["meristem"][0]["sum_rmse"] == 100.0
+    assert (
+        json.loads((tmp_path / "domains.json").read_text(encoding="utf-8"))["scores"]["identity"][
+            "meristem"
+        ][0]["sum_rmse"]
+        == 100.0
+    )
     assert "none (identity)" in capsys.readouterr().out

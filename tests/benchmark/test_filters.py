@@ -12,10 +12,16 @@ from zenhance.physics.noise import PoissonGauss
 
 
 @pytest.mark.parametrize("photons", [5.0, 20.0, 200.0])
-def test_the_transformed_noise_has_a_standard_deviation_of_one_and_returns_to_its_mean(photons: float) -> None:
+def test_the_transformed_noise_has_a_standard_deviation_of_one_and_returns_to_its_mean(
+    photons: float,
+) -> None:
     camera = PoissonGauss(12.0, 100.0, 4.0)
     rng = np.random.default_rng(0)
-    grey = (camera.gain * rng.poisson(photons, 60_000) + camera.offset + rng.normal(0, camera.read_noise, 60_000)).astype(np.float32)
+    grey = (
+        camera.gain * rng.poisson(photons, 60_000)
+        + camera.offset
+        + rng.normal(0, camera.read_noise, 60_000)
+    ).astype(np.float32)
     even = anscombe(grey, camera)
     assert even.std() == pytest.approx(1.0, abs=0.05)
     back = inverse_anscombe(np.full(1, even.mean(), np.float32), camera)
@@ -24,7 +30,9 @@ def test_the_transformed_noise_has_a_standard_deviation_of_one_and_returns_to_it
 
 
 @pytest.mark.parametrize("name", ["gaussian_smoothing", "total_variation", "non_local_means"])
-def test_a_filter_at_its_best_strength_is_closer_to_the_truth_than_a_dim_measurement(name: str) -> None:
+def test_a_filter_at_its_best_strength_is_closer_to_the_truth_than_a_dim_measurement(
+    name: str,
+) -> None:
     scene = Plan("dim", "meristem", 5, (12, 40, 40), (0.5, 0.22, 0.22), {"preset": "dim"}).make()
     image, seconds, note = FILTERS[name](scene)
 
@@ -37,7 +45,9 @@ def test_a_filter_at_its_best_strength_is_closer_to_the_truth_than_a_dim_measure
 
 
 def test_larger_pixels_enlarged_again_keep_a_smooth_image() -> None:
-    scene = Plan("t", "meristem", 5, (4, 40, 40), (0.5, 0.22, 0.22), {"photons": 1e4, "gain": 1.0}).make()
+    scene = Plan(
+        "t", "meristem", 5, (4, 40, 40), (0.5, 0.22, 0.22), {"photons": 1e4, "gain": 1.0}
+    ).make()
     image, _, _ = FILTERS["cubic_x2"](scene)
     assert image.shape == scene.truth.shape
     coarse = scene.binned(2).measured.read()

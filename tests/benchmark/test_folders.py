@@ -24,7 +24,9 @@ def make(folder: Path, count: int, *, colour: bool, start: int = 0) -> Path:
         rng = np.random.default_rng(start + number)
         image = np.zeros((72, 80, 3), np.uint8)
         for _ in range(12):
-            inside = (y - rng.integers(72)) ** 2 + (x - rng.integers(80)) ** 2 < rng.integers(4, 12) ** 2
+            inside = (y - rng.integers(72)) ** 2 + (x - rng.integers(80)) ** 2 < rng.integers(
+                4, 12
+            ) ** 2
             image[inside] = rng.integers(40, 255, 3)
         Image.fromarray(image if colour else image[..., 0]).save(folder / f"{number}.png")
     return folder
@@ -32,7 +34,10 @@ def make(folder: Path, count: int, *, colour: bool, start: int = 0) -> Path:
 
 @pytest.fixture
 def three(tmp_path: Path) -> list[Path]:
-    first, second = make(tmp_path / "faces", 10, colour=True), make(tmp_path / "guts", 6, colour=False, start=100)
+    first, second = (
+        make(tmp_path / "faces", 10, colour=True),
+        make(tmp_path / "guts", 6, colour=False, start=100),
+    )
     (first / "notes.txt").write_text("no picture")
     (first / "broken.png").write_bytes(b"\x89PNG nothing")
     return [first, second, make(tmp_path / "third", 5, colour=False, start=200)]
@@ -43,7 +48,9 @@ def learnt(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Replace learning by the models that ship, and note how many pictures each network would have learnt from."""
     seen: dict[str, int] = {}
 
-    def trained(method: str, pictures: list[folders.Picture], folder: Path, minutes: float, device: str) -> str:
+    def trained(
+        method: str, pictures: list[folders.Picture], folder: Path, minutes: float, device: str
+    ) -> str:
         seen[folder.name] = len(pictures)
         return f"{method}_meristem"
 
@@ -52,16 +59,24 @@ def learnt(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return seen
 
 
-def test_every_network_learns_each_folder_and_both_and_is_tested_on_all(three: list[Path], learnt: dict[str, int]) -> None:
+def test_every_network_learns_each_folder_and_both_and_is_tested_on_all(
+    three: list[Path], learnt: dict[str, int]
+) -> None:
     report = measure_folders(three)
     assert report.counts == {"faces": (8, 2), "guts": (5, 1), "third": (0, 5)}
-    assert [learnt[f"{m}_{k}"] for m in ("srcnn", "rdn", "diffusion") for k in range(3)] == [8, 5, 13] * 3
+    assert [learnt[f"{m}_{k}"] for m in ("srcnn", "rdn", "diffusion") for k in range(3)] == [
+        8,
+        5,
+        13,
+    ] * 3
     assert len(report.scores) == 1 + 2 * 3 + 2 * 3
     for by in report.scores.values():
         assert [len(found) for found in by.values()] == [2, 1, 5]
 
 
-def test_the_identity_has_the_error_of_the_damage(three: list[Path], learnt: dict[str, int]) -> None:
+def test_the_identity_has_the_error_of_the_damage(
+    three: list[Path], learnt: dict[str, int]
+) -> None:
     score = measure_folders(three).scores["none (identity)"]["third"][0]
     (seen, sharp) = folders._pictures(three[2], 0)[0]
     error = np.asarray(seen.data, np.float64) - np.asarray(sharp.data)
@@ -69,7 +84,9 @@ def test_the_identity_has_the_error_of_the_damage(three: list[Path], learnt: dic
     assert score.sharp < 0.6
 
 
-def test_colours_are_planes_of_their_own_and_damaged_by_the_forward_process(three: list[Path]) -> None:
+def test_colours_are_planes_of_their_own_and_damaged_by_the_forward_process(
+    three: list[Path],
+) -> None:
     import torch
 
     seen, sharp = folders._pictures(three[0], 0)[0]
@@ -110,7 +127,10 @@ def test_the_command_prints_a_row_a_network_and_training(
     monkeypatch.setattr(folders, "measure_folders", lambda *_, **__: report)
     files = judging.run_folders_benchmark(["a", "b"], tmp_path)
     assert [f.name for f in files] == ["folders.json"]
-    assert json.loads(files[0].read_text(encoding="utf-8"))["pictures"] == {"a": [4, 1], "b": [4, 1]}
+    assert json.loads(files[0].read_text(encoding="utf-8"))["pictures"] == {
+        "a": [4, 1],
+        "b": [4, 1],
+    }
     assert "RDN on both" in capsys.readouterr().out
     assert len(folders_table(report).header) == 9
 

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from zenhance.benchmark import judging, levels
-from zenhance.benchmark.levels import LevelsReport, NoiseRow, StartRow, noise_table, start_picture, start_table
+from zenhance.benchmark.levels import (
+    LevelsReport,
+    NoiseRow,
+    StartRow,
+    noise_table,
+    start_picture,
+    start_table,
+)
 from zenhance.benchmark.machine import Machine
 from zenhance.benchmark.scenes import held_out_seeds
 from zenhance.enhance import EnhanceRequest
@@ -22,7 +29,12 @@ def report() -> LevelsReport:
     def row(start: float | None, *rmse: float) -> StartRow:
         return StartRow(start, {"meristem": rmse, "filaments": rmse})
 
-    starts = (row(None, 5.0, 4.0, 4.5), row(0.3, 7.0, 6.0, 6.0), row(0.5, 5.1, 4.2, 4.4), row(0.9, 9.0, 9.5, 9.9))
+    starts = (
+        row(None, 5.0, 4.0, 4.5),
+        row(0.3, 7.0, 6.0, 6.0),
+        row(0.5, 5.1, 4.2, 4.4),
+        row(0.9, 9.0, 9.5, 9.9),
+    )
     noise = (NoiseRow("RL 3-D, stop rule", (0.0, 3.0), (0.0, 0.001), (0.001, 0.002), (5.0, 6.0)),)
     return LevelsReport({"meristem": 0.45, "filaments": 0.84}, starts, noise, MACHINE)
 
@@ -52,7 +64,9 @@ def fake(monkeypatch: pytest.MonkeyPatch, does: str) -> NoiseRow:
     return levels._noise_row("fake", EnhanceRequest(method="identity"), "cpu", True)
 
 
-def test_noise_kept_counts_as_false_structure_and_does_not_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_kept_counts_as_false_structure_and_does_not_repeat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     row = fake(monkeypatch, "nothing")
     assert row.false[1] > 1000
     assert max(row.repeated) < 0.05
@@ -66,7 +80,9 @@ def test_a_pattern_of_the_methods_own_is_found_out(monkeypatch: pytest.MonkeyPat
     assert min(row.false) > 1000
 
 
-def test_whoever_draws_nothing_at_all_has_no_structures_and_no_bead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_draws_nothing_at_all_has_no_structures_and_no_bead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     row = fake(monkeypatch, "flat")
     assert row.false == (0.0, 0.0)
     assert max(row.bead) < 1e-3
@@ -78,9 +94,18 @@ def test_the_command_writes_tables_and_pictures(
     from PIL import Image
 
     monkeypatch.setattr(levels, "measure_levels", lambda **_: report())
-    monkeypatch.setattr("zenhance.benchmark.way_back.way_back_picture", lambda *_, **__: Image.new("L", (8, 8)))
+    monkeypatch.setattr(
+        "zenhance.benchmark.way_back.way_back_picture", lambda *_, **__: Image.new("L", (8, 8))
+    )
     files = judging.run_levels_benchmark(tmp_path, quick=True)
-    assert {f.name for f in files} == {"levels.json", "diffusion_start.png", "diffusion_way_back.png"}
-    assert json.loads((tmp_path / "levels.json").read_text(encoding="utf-8"))["levels"] == {"meristem": 0.45, "filaments": 0.84}
+    assert {f.name for f in files} == {
+        "levels.json",
+        "diffusion_start.png",
+        "diffusion_way_back.png",
+    }
+    assert json.loads((tmp_path / "levels.json").read_text(encoding="utf-8"))["levels"] == {
+        "meristem": 0.45,
+        "filaments": 0.84,
+    }
     assert "Light without structure" in capsys.readouterr().out
     assert len(noise_table(report()).rows[0]) == len(noise_table(report()).header) == 9

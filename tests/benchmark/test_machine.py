@@ -8,7 +8,9 @@ import torch
 
 from zenhance.benchmark.machine import Machine, describe_machine
 
-IDLE = Machine(cpu="Some CPU", cores=4, threads=4, gpu="", python="3.12.1", torch="2.13.0", load=0.3)
+IDLE = Machine(
+    cpu="Some CPU", cores=4, threads=4, gpu="", python="3.12.1", torch="2.13.0", load=0.3
+)
 
 
 def test_a_busy_machine_is_named_as_such() -> None:

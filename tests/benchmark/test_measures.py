@@ -42,22 +42,32 @@ def test_against_the_blurred_specimen_truth_and_ideal_denoiser_win(scene: Scene)
     assert blurred_psnr_db(scene.blurred, scene, deblurred=False) == math.inf
     assert blurred_psnr_db(scene.truth, scene, deblurred=True) > measured + 25
     # A result that claims to be sharp and is not is blurred twice.
-    assert blurred_psnr_db(scene.blurred, scene, deblurred=True) < blurred_psnr_db(scene.truth, scene, deblurred=True) - 15
+    assert (
+        blurred_psnr_db(scene.blurred, scene, deblurred=True)
+        < blurred_psnr_db(scene.truth, scene, deblurred=True) - 15
+    )
 
 
 def test_it_is_the_psnr_of_the_differences_with_the_offset_left_free(scene: Scene) -> None:
     rng = np.random.default_rng(0)
     low, high = np.percentile(scene.blurred, [0.1, 99.9])
-    noisy = scene.blurred + rng.normal(0, 0.1 * (high - low), scene.blurred.shape).astype(np.float32)
+    noisy = scene.blurred + rng.normal(0, 0.1 * (high - low), scene.blurred.shape).astype(
+        np.float32
+    )
     assert blurred_psnr_db(noisy, scene, deblurred=False) == pytest.approx(20.0, abs=0.1)
-    assert blurred_psnr_db(noisy + 50, scene, deblurred=False) == pytest.approx(blurred_psnr_db(noisy, scene, deblurred=False), abs=1e-3)
+    assert blurred_psnr_db(noisy + 50, scene, deblurred=False) == pytest.approx(
+        blurred_psnr_db(noisy, scene, deblurred=False), abs=1e-3
+    )
 
 
 def test_an_invented_wall_costs(scene: Scene) -> None:
     invented = scene.truth.copy()
     z, y, x = (n // 2 for n in invented.shape)
     invented[z - 2 : z + 3, y - 10 : y + 10, x] += 0.5 * float(np.ptp(scene.truth))
-    assert blurred_psnr_db(invented, scene, deblurred=True) < blurred_psnr_db(scene.truth, scene, deblurred=True) - 10
+    assert (
+        blurred_psnr_db(invented, scene, deblurred=True)
+        < blurred_psnr_db(scene.truth, scene, deblurred=True) - 10
+    )
 
 
 def test_by_depth_only_the_layer_that_is_wrong_loses(scene: Scene) -> None:
@@ -65,7 +75,11 @@ def test_by_depth_only_the_layer_that_is_wrong_loses(scene: Scene) -> None:
     assert deep.any()
     wrong = scene.truth.copy()
     wrong[deep] += 0.1 * np.float32(np.subtract(*np.percentile(scene.truth[deep], [99.9, 0.1])))
-    assert psnr_by_depth_db(wrong, scene, EDGES) == (math.inf, math.inf, pytest.approx(20.0, abs=1e-3))
+    assert psnr_by_depth_db(wrong, scene, EDGES) == (
+        math.inf,
+        math.inf,
+        pytest.approx(20.0, abs=1e-3),
+    )
 
 
 def test_outside_the_specimen_nothing_counts(scene: Scene) -> None:
@@ -102,4 +116,6 @@ def test_sharpness_knows_blur_from_noise_and_from_too_much(scene: Scene) -> None
     assert sharpness(scene.blurred, scene) < 0.7
     assert sharpness(noisy, scene) == pytest.approx(1.0, abs=0.05)
     assert sharpness(1.5 * scene.truth + 7, scene) == pytest.approx(1.5, rel=1e-4)
-    assert sharpness(rng.normal(0, span, scene.truth.shape).astype(np.float32), scene) == pytest.approx(0.0, abs=0.1)
+    assert sharpness(
+        rng.normal(0, span, scene.truth.shape).astype(np.float32), scene
+    ) == pytest.approx(0.0, abs=0.1)

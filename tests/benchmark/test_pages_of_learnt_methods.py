@@ -30,10 +30,17 @@ def count(network: torch.nn.Module) -> int:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_page_lists_every_setting_with_its_default_unit_and_description(method: str) -> None:
-    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) ?\| ([^|]*) \|$", page(method), flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) ?\| ([^|]*) \|$", page(method), flags=re.MULTILINE
+    )
     fields = registry.load(method).spec.parameters.model_fields
     expected = [
-        (name, str(field.default), str((field.json_schema_extra or {}).get("unit", "")).strip(), field.description)
+        (
+            name,
+            str(field.default),
+            str((field.json_schema_extra or {}).get("unit", "")).strip(),
+            field.description,
+        )
         for name, field in fields.items()
     ]
     assert [(a, b, c.strip(), d) for a, b, c, d in rows] == expected
@@ -51,7 +58,11 @@ def test_the_numbers_of_weights_on_the_page_are_those_of_the_networks() -> None:
     assert len(rows) == 3
     for middle, window, weights in rows:
         assert count(SRCNN(int(window), (9, int(middle), 5))) == int(weights)
-    found = re.findall(r"^\| [\w ,]+ \| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d) \| (\d) \| (\d+) \|$", page("rdn"), flags=re.MULTILINE)
+    found = re.findall(
+        r"^\| [\w ,]+ \| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d) \| (\d) \| (\d+) \|$",
+        page("rdn"),
+        flags=re.MULTILINE,
+    )
     assert len(found) == 4
     for row in found:
         blocks, layers, growth, features, scale, window, weights = (int(n) for n in row)
@@ -63,7 +74,9 @@ def test_the_numbers_of_weights_on_the_page_are_those_of_the_networks() -> None:
 def test_the_models_on_the_page_are_those_that_ship(method: str) -> None:
     _, _, rest = page(method).partition("<!-- begin models -->")
     shown = rest.partition("<!-- end models -->")[0].strip()
-    assert shown == models_table(method, shipped_cards(method)).markdown().strip(), "run zenhance benchmark models --write-docs"
+    assert shown == models_table(method, shipped_cards(method)).markdown().strip(), (
+        "run zenhance benchmark models --write-docs"
+    )
 
 
 def test_a_models_row_says_what_its_card_says() -> None:
@@ -80,17 +93,32 @@ def test_a_models_row_says_what_its_card_says() -> None:
         metrics={"psnr_db": 25.123, "psnr_identity_db": 20.0},
     )
     table = models_table("rdn", [card, card.model_copy(update={"name": "other", "metrics": {}})])
-    row = ("**`rdn_stack`**", "For trying.", "5", "2 ×", "117889", "0.5 × 0.22 × 0.22", "250", "10", "25.12", "20.00")
+    row = (
+        "**`rdn_stack`**",
+        "For trying.",
+        "5",
+        "2 ×",
+        "117889",
+        "0.5 × 0.22 × 0.22",
+        "250",
+        "10",
+        "25.12",
+        "20.00",
+    )
     assert table.rows == (row, ("`other`", *row[1:8], "-", "-"))
     assert "zenhance 0.1.0" in table.foot[-1]
     assert len(table.header) == len(row)
 
 
-def test_the_command_writes_each_methods_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_each_methods_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "methods"
     folder.mkdir()
     for method in METHODS:
-        (folder / f"{method}.md").write_text("<!-- begin models -->\nworn text\n<!-- end models -->\n", encoding="utf-8")
+        (folder / f"{method}.md").write_text(
+            "<!-- begin models -->\nworn text\n<!-- end models -->\n", encoding="utf-8"
+        )
     monkeypatch.setattr(judging, "DOCS_PAGE", tmp_path / "benchmark.md")
     files = judging.run_models_table(write_docs=True)
     assert {f.stem for f in files} == set(METHODS)
@@ -117,5 +145,7 @@ def test_links_of_the_page_lead_somewhere(method: str) -> None:
         if not anchor:
             continue
         headings = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        anchors = {
+            re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+        }
         assert anchor in anchors

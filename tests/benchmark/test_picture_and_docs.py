@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from zenhance.benchmark.docs import write_between_markers
-from zenhance.benchmark.picture import GAP_PX, MARGIN_PX, TITLE_PX, WIDTH_PX, Cut, before_after, standard_cuts
+from zenhance.benchmark.picture import (
+    GAP_PX,
+    MARGIN_PX,
+    TITLE_PX,
+    WIDTH_PX,
+    Cut,
+    before_after,
+    standard_cuts,
+)
 from zenhance.benchmark.tables import TextTable
 from zenhance.errors import StackError, WriteError
 
@@ -21,7 +29,9 @@ def _column(picture: np.ndarray, number: int, height: int) -> np.ndarray:
 def test_all_columns_of_a_row_share_one_contrast() -> None:
     volume = np.random.default_rng(0).uniform(100, 200, (6, 40, 40)).astype(np.float32)
     volume[:, :, 39] = 900.0
-    picture = np.asarray(before_after({"a": volume, "b": volume - 50, "truth": volume}, (1, 1, 1), (Cut("z", 0, 2),)))
+    picture = np.asarray(
+        before_after({"a": volume, "b": volume - 50, "truth": volume}, (1, 1, 1), (Cut("z", 0, 2),))
+    )
     first, second, third = (_column(picture, n, WIDTH_PX).astype(int) for n in range(3))
     middle = (slice(60, 300), slice(100, 300))  # clear of the scale bar
     assert np.array_equal(first[middle], third[middle])
@@ -37,7 +47,9 @@ def test_an_xz_cut_is_drawn_to_scale() -> None:
 
 
 def test_the_scale_bar_has_the_length_it_says() -> None:
-    picture = np.asarray(before_after({"a": np.zeros((1, 40, 40), np.float32)}, (1, 1, 1), (Cut("z", 0, 0),)))
+    picture = np.asarray(
+        before_after({"a": np.zeros((1, 40, 40), np.float32)}, (1, 1, 1), (Cut("z", 0, 0),))
+    )
     bar = _column(picture, 0, WIDTH_PX)[WIDTH_PX - 12]
     assert (bar == 255).sum() == pytest.approx(10 / 40 * WIDTH_PX, abs=1.5)
 
@@ -48,7 +60,10 @@ def test_many_columns_go_below_each_other_at_one_contrast() -> None:
     picture = np.asarray(before_after(volumes, (1, 1, 1), (Cut("z", 0, 0),)))
     height = TITLE_PX + WIDTH_PX + GAP_PX
     assert picture.shape == (2 * height, MARGIN_PX + 3 * (WIDTH_PX + GAP_PX))
-    first, fourth = _column(picture, 0, WIDTH_PX).astype(int), _column(picture[height:], 0, WIDTH_PX).astype(int)
+    first, fourth = (
+        _column(picture, 0, WIDTH_PX).astype(int),
+        _column(picture[height:], 0, WIDTH_PX).astype(int),
+    )
     middle = (slice(60, 300), slice(100, 300))
     assert (first[middle] - fourth[middle]).mean() == pytest.approx(60 / (200 - 20) * 255, rel=0.1)
 
@@ -62,12 +77,17 @@ def test_standard_cuts_lie_inside_and_say_where() -> None:
 
 def test_volumes_of_different_shapes_are_refused() -> None:
     with pytest.raises(StackError, match="needs volumes of one shape and at least one cut"):
-        before_after({"a": np.zeros((2, 3, 3)), "b": np.zeros((2, 3, 4))}, (1, 1, 1), (Cut("z", 0, 0),))
+        before_after(
+            {"a": np.zeros((2, 3, 3)), "b": np.zeros((2, 3, 4))}, (1, 1, 1), (Cut("z", 0, 0),)
+        )
 
 
 def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- begin a -->\nold\n<!-- end a -->\nafter <!-- begin b --><!-- end b -->\n", encoding="utf-8")
+    page.write_text(
+        "before\n<!-- begin a -->\nold\n<!-- end a -->\nafter <!-- begin b --><!-- end b -->\n",
+        encoding="utf-8",
+    )
     write_between_markers(page, "a", "| new |\n")
     write_between_markers(page, "a", "| newer |\n")
     assert page.read_text(encoding="utf-8") == (
@@ -77,7 +97,9 @@ def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> Non
 
 def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    with pytest.raises(WriteError, match="does not exist; run the command at the top of a checkout"):
+    with pytest.raises(
+        WriteError, match="does not exist; run the command at the top of a checkout"
+    ):
         write_between_markers(page, "a", "x")
     page.write_text("<!-- end a --> <!-- begin a -->", encoding="utf-8")
     with pytest.raises(WriteError, match='lacks the lines "<!-- begin a -->"'):

@@ -18,7 +18,15 @@ from zenhance.benchmark.credits import credit_of
 from zenhance.benchmark.machine import describe_machine
 from zenhance.benchmark.pictures import PicturesReport, measure_pictures
 from zenhance.benchmark.pictures_command import run_pictures_benchmark
-from zenhance.benchmark.pictures_sheet import GAP_PX, MARGIN_PX, TILE_PX, TITLE_PX, SheetRow, draw_sheet, save_small
+from zenhance.benchmark.pictures_sheet import (
+    GAP_PX,
+    MARGIN_PX,
+    TILE_PX,
+    TITLE_PX,
+    SheetRow,
+    draw_sheet,
+    save_small,
+)
 from zenhance.benchmark.pictures_tables import pictures_table
 from zenhance.benchmark.told_psf import PsfRule, read_rules, told_psf
 from zenhance.enhance import EnhanceRequest
@@ -41,9 +49,13 @@ README = """# Data
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("set")
     write_stack(folder / DEEP, simulate("meristem", seed=3, shape_px=(24, 48, 48)).measured)
-    plane = ndimage.gaussian_filter(np.random.default_rng(0).poisson(30.0, (50, 60)).astype(np.float32), 1.0)
+    plane = ndimage.gaussian_filter(
+        np.random.default_rng(0).poisson(30.0, (50, 60)).astype(np.float32), 1.0
+    )
     write_stack(folder / FLAT, Stack(plane, "YX", VoxelSize.of((0.1, 0.1), "file")))
-    write_stack(folder / SERIES, Stack(np.stack([plane] * 5), "TYX", VoxelSize.of((0.1, 0.1), "file")))
+    write_stack(
+        folder / SERIES, Stack(np.stack([plane] * 5), "TYX", VoxelSize.of((0.1, 0.1), "file"))
+    )
     write_stack(folder / UNKNOWN, Stack(plane, "YX"))
     (folder / "README.md").write_text(README, encoding="utf-8")
     return folder
@@ -51,7 +63,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(folder: Path) -> PicturesReport:
-    return measure_pictures(folder, ["identity", "gaussian_deconvolution"], read_rules("sigma_um=0.1,0.1@flat*"))
+    return measure_pictures(
+        folder, ["identity", "gaussian_deconvolution"], read_rules("sigma_um=0.1,0.1@flat*")
+    )
 
 
 def test_a_folder_is_measured_and_what_cannot_be_is_named(report: PicturesReport) -> None:
@@ -71,7 +85,9 @@ def test_the_reason_is_raised_where_nothing_is_left(folder: Path) -> None:
         measure_pictures(folder / FLAT, ["dsp"])
 
 
-def test_a_deep_stack_has_three_depths_and_its_thirds_and_a_plane_has_one(report: PicturesReport) -> None:
+def test_a_deep_stack_has_three_depths_and_its_thirds_and_a_plane_has_one(
+    report: PicturesReport,
+) -> None:
     deep, flat = report.files
     assert [cut.index for cut in deep.cuts] == [3, 12, 20]
     assert deep.cuts[0].title == "z = 1.8 um"
@@ -95,7 +111,9 @@ def test_an_invention_is_flagged(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     def invented(stack: Stack, request: EnhanceRequest) -> SimpleNamespace:
         image = stack.read().astype(np.float32)
         image[12, 20:26, 20:26] = 6 * image.max()
-        return SimpleNamespace(stack=stack.with_data(image), provenance=SimpleNamespace(warnings=["it is invented"]))
+        return SimpleNamespace(
+            stack=stack.with_data(image), provenance=SimpleNamespace(warnings=["it is invented"])
+        )
 
     monkeypatch.setattr(pictures, "enhance", invented)
     report = measure_pictures(folder / DEEP, ["gaussian_deconvolution"])
@@ -105,7 +123,9 @@ def test_an_invention_is_flagged(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert f"`{DEEP}`: it is invented." in table.foot
 
 
-def test_a_plane_by_plane_method_is_blurred_again_in_the_plane_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plane_by_plane_method_is_blurred_again_in_the_plane_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: dict[str, tuple[float, ...]] = {}
 
     def noted(raw: Any, image: Any, psf: Any, *words: Any, **options: Any) -> Any:
@@ -127,7 +147,9 @@ def test_a_plane_by_plane_method_is_blurred_again_in_the_plane_alone(folder: Pat
     assert "blurred again in the plane alone" not in table.foot[0]
 
 
-def test_only_the_middle_is_taken_but_depth_is_measured_from_the_surface(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_middle_is_taken_but_depth_is_measured_from_the_surface(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = measure_pictures(folder / DEEP, ["identity"]).files[0]
     monkeypatch.setattr(pictures, "QUICK_PX", (13, 40))
     part = measure_pictures(folder / DEEP, ["identity"], quick=True).files[0]
@@ -136,7 +158,9 @@ def test_only_the_middle_is_taken_but_depth_is_measured_from_the_surface(folder:
     # A stack whose upper third was cut away is not taken to begin at a surface.
     assert part.thirds_um[0] > 0.5 * whole.thirds_um[0]
     assert part.planes[0].shape == (40, 40)
-    assert "the middle 13 × 40 × 40 of 24 × 48 × 48 voxels" in " ".join(pictures_table(_report(part), "identity").foot)
+    assert "the middle 13 × 40 × 40 of 24 × 48 × 48 voxels" in " ".join(
+        pictures_table(_report(part), "identity").foot
+    )
 
 
 def _report(file: pictures.PictureFile) -> PicturesReport:
@@ -169,7 +193,11 @@ def test_beads_tell_their_own_width(tmp_path: Path) -> None:
     spots[1, 30, 30] = spots[1, 60, 60] = 1000.0
     beads = write_stack(
         tmp_path / "beads.ome.tif",
-        Stack(ndimage.gaussian_filter(spots, (0.5, 3.0, 3.0)), "ZYX", VoxelSize.of((0.1, 0.03, 0.03), "file")),
+        Stack(
+            ndimage.gaussian_filter(spots, (0.5, 3.0, 3.0)),
+            "ZYX",
+            VoxelSize.of((0.1, 0.03, 0.03), "file"),
+        ),
     )
     spec, origin = told_psf(Path("grid.tif"), read_rules(f"beads:{beads}@grid*"))
     z, y, x = (float(v) for v in str(spec).removeprefix("fwhm_um=").split(","))
@@ -185,7 +213,9 @@ def _tile(sheet: FloatArray, column: int, wide: int = TILE_PX) -> FloatArray:
 
 def test_both_columns_have_the_grey_scale_of_the_measurement() -> None:
     plane = np.tile(np.linspace(100, 200, TILE_PX, dtype=np.float32), (TILE_PX, 1))
-    sheet = np.asarray(draw_sheet([SheetRow("a", plane, plane + 20, 0.1)], ("before", "after"))).astype(float)
+    sheet = np.asarray(
+        draw_sheet([SheetRow("a", plane, plane + 20, 0.1)], ("before", "after"))
+    ).astype(float)
     before, after = _tile(sheet, 0)[50:200], _tile(sheet, 1)[50:200]
     assert (before.min(), before.max()) == (0, 255)
     assert (after - before)[:, :200].mean() == pytest.approx(20 / 99.3 * 255, abs=3)
@@ -210,20 +240,29 @@ def test_a_picture_of_noise_is_saved_small_and_keeps_its_shape_and_range(tmp_pat
     saved = np.asarray(Image.open(path)).astype(int)
     assert (saved.shape, saved.min(), saved.max()) == ((400, 500), 0, 255)
     assert np.abs(saved - noise).max() <= 32
-    assert np.array_equal(np.asarray(Image.open(save_small(Image.fromarray(noise), tmp_path / "all.png"))), noise)
+    assert np.array_equal(
+        np.asarray(Image.open(save_small(Image.fromarray(noise), tmp_path / "all.png"))), noise
+    )
 
 
 def test_tables_and_pictures_go_into_each_methods_page(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pages = tmp_path / "methods"
     pages.mkdir()
     methods = ["identity", "gaussian_deconvolution"]
     for name in methods:
-        (pages / f"{name}.md").write_text("<!-- begin pictures -->\nworn\n<!-- end pictures -->\n", encoding="utf-8")
+        (pages / f"{name}.md").write_text(
+            "<!-- begin pictures -->\nworn\n<!-- end pictures -->\n", encoding="utf-8"
+        )
     monkeypatch.setattr(pictures_command, "DOCS_PAGE", tmp_path / "benchmark.md")
     place = f"{folder / DEEP},{folder / FLAT}"
-    files = run_pictures_benchmark(place, tmp_path / "out", methods=methods, quick=True, write_docs=True, json_line=True)
+    files = run_pictures_benchmark(
+        place, tmp_path / "out", methods=methods, quick=True, write_docs=True, json_line=True
+    )
     for name in methods:
         text = (pages / f"{name}.md").read_text(encoding="utf-8")
         assert "worn" not in text
@@ -247,15 +286,23 @@ def test_what_failed_has_a_row_but_no_picture(report: PicturesReport, tmp_path: 
     broken = replace(flat, rows={"identity": pictures.PictureRow(failure="it broke")})
     saved = pictures_command._save_sheets(replace(report, files=(broken,)), "identity", tmp_path)
     assert saved == {}
-    both = pictures_command._save_sheets(replace(report, files=(deep, broken)), "identity", tmp_path)
+    both = pictures_command._save_sheets(
+        replace(report, files=(deep, broken)), "identity", tmp_path
+    )
     with Image.open(both[deep.path.parent.name]) as drawn:
         assert drawn.height == TITLE_PX + 3 * (288 + GAP_PX)
 
 
 def test_the_real_files_are_taken_as_their_readme_says(shared_data: Path) -> None:
     files = shared_data / "fluorescence"
-    report = measure_pictures(f"{files / 'celegans_2d.tif'},{files / 'membrane_2d_timelapse.tif'}", ["identity"], quick=True)
+    report = measure_pictures(
+        f"{files / 'celegans_2d.tif'},{files / 'membrane_2d_timelapse.tif'}",
+        ["identity"],
+        quick=True,
+    )
     (file,) = report.files
     assert (file.shape_px, file.whole_shape_px) == ((1, 230, 230), (1, 316, 316))
     assert "BSD-3-Clause" in " ".join(pictures_table(report, "identity").foot)
-    assert report.left_out == ('"membrane_2d_timelapse.tif" does not say its voxel size; choose a file that does',)
+    assert report.left_out == (
+        '"membrane_2d_timelapse.tif" does not say its voxel size; choose a file that does',
+    )

@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from zenhance.benchmark.machine import Machine
-from zenhance.benchmark.prediction import PredictionReport, PredictionRow, measure_prediction, predict_slices, prediction_table
+from zenhance.benchmark.prediction import (
+    PredictionReport,
+    PredictionRow,
+    measure_prediction,
+    predict_slices,
+    prediction_table,
+)
 from zenhance.benchmark.scenes import Plan
 from zenhance.errors import MethodError
 from zenhance.nets.dqlr import Dqlr
@@ -48,12 +54,18 @@ def test_every_model_that_foresees_has_its_rows_beside_the_copy() -> None:
     titles = [row.title for row in report.rows]
     assert titles[0] == "copy of the measured slice"
     assert "dqlr_stack foresees" in titles
-    assert all(np.isfinite(row.sharp_db).all() and np.isfinite(row.blurred_db).all() for row in report.rows)
-    assert all(len(row) == len(prediction_table(report).header) for row in prediction_table(report).rows)
+    assert all(
+        np.isfinite(row.sharp_db).all() and np.isfinite(row.blurred_db).all() for row in report.rows
+    )
+    assert all(
+        len(row) == len(prediction_table(report).header) for row in prediction_table(report).rows
+    )
 
 
 def test_the_foot_says_whether_a_copy_is_beaten() -> None:
-    copy = PredictionRow("copy of the measured slice", ((20.0, 18.0), (21.0, 19.0)), ((20.0, 18.0), (21.0, 19.0)))
+    copy = PredictionRow(
+        "copy of the measured slice", ((20.0, 18.0), (21.0, 19.0)), ((20.0, 18.0), (21.0, 19.0))
+    )
     model = PredictionRow("m foresees", ((22.0, 18.0), (20.0, 19.0)), ((23.0, 18.0), (20.0, 19.0)))
     foot = prediction_table(PredictionReport((copy, model), (), MACHINE)).foot
     said = "m foresees the next slice, against a copy of the measured one: sharp +0.50 dB (better on 1 of 2 stacks); "
@@ -66,4 +78,7 @@ def test_the_words_in_use_are_told_for_each_dictionary_and_left_out_without_one(
     assert len(report.words["dqlr_paper"]) == 1
     assert all(1 <= n <= 128 for levels in report.words.values() for n in levels)
     assert "dqlr_paper_unquantised" not in report.words
-    assert any(line.startswith("dqlr_stack: ") and "effectively used" in line for line in prediction_table(report).foot)
+    assert any(
+        line.startswith("dqlr_stack: ") and "effectively used" in line
+        for line in prediction_table(report).foot
+    )

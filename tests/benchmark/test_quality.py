@@ -30,7 +30,9 @@ PLANS = tuple(
 )
 
 
-def save_model(folder: Path, name: str, scale: int = 1, recipe: dict[str, object] | None = None) -> None:
+def save_model(
+    folder: Path, name: str, scale: int = 1, recipe: dict[str, object] | None = None
+) -> None:
     """Write a tiny untrained SRCNN."""
     architecture = {"kernels": (3, 1, 3), "widths": (4, 4), "scale": scale}
     torch.manual_seed(0)
@@ -39,8 +41,12 @@ def save_model(folder: Path, name: str, scale: int = 1, recipe: dict[str, object
     measured = torch.rand(1, 1, 16, 16)
     with torch.inference_mode():
         restored = learner.predict(network, measured)
-    card = Card(method="srcnn", name=name, version="0", architecture=architecture, recipe=recipe or {})
-    (folder / f"{name}.safetensors").write_bytes(dump_checkpoint(card, network.state_dict(), measured, restored))
+    card = Card(
+        method="srcnn", name=name, version="0", architecture=architecture, recipe=recipe or {}
+    )
+    (folder / f"{name}.safetensors").write_bytes(
+        dump_checkpoint(card, network.state_dict(), measured, restored)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,11 @@ def own_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     save_model(folder, "mine")
     save_model(folder, "mine_x2", scale=2)
     specimen, seed = min(held_out_seeds())
-    save_model(folder, "cheat", recipe={"data": {"simulated": [{"specimen": specimen, "seed": seed, "count": 1}]}})
+    save_model(
+        folder,
+        "cheat",
+        recipe={"data": {"simulated": [{"specimen": specimen, "seed": seed, "count": 1}]}},
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZENHANCE_WEIGHTS", str(folder))
         yield folder
@@ -57,8 +67,13 @@ def own_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def report(own_models: Path) -> QualityReport:
-    wanted = select(list_contenders(), ["truth", "ideal_denoiser", "gaussian_smoothing", "rl", "mine", "mine_x2", "cubic_x2"])
-    return measure_quality((*wanted, Contender("broken", "broken model", "srcnn", weights="nowhere")), PLANS)
+    wanted = select(
+        list_contenders(),
+        ["truth", "ideal_denoiser", "gaussian_smoothing", "rl", "mine", "mine_x2", "cubic_x2"],
+    )
+    return measure_quality(
+        (*wanted, Contender("broken", "broken model", "srcnn", weights="nowhere")), PLANS
+    )
 
 
 def psnr(report: QualityReport, name: str, stack: int) -> float:
@@ -86,7 +101,9 @@ def test_a_model_trained_on_the_test_is_called_out(own_models: Path) -> None:
 
 
 def test_rows_are_chosen_by_method_or_name_and_the_measurement_stays(own_models: Path) -> None:
-    assert {"identity", "mine", "mine_x2", "cheat"} <= {row.name for row in select(list_contenders(), ["srcnn"])}
+    assert {"identity", "mine", "mine_x2", "cheat"} <= {
+        row.name for row in select(list_contenders(), ["srcnn"])
+    }
     assert [row.name for row in select(list_contenders(), ["rl"])] == ["identity", "rl"]
     with pytest.raises(MethodError, match='has no row "wienr"; did you mean "wiener"'):
         select(list_contenders(), ["wienr"])
@@ -104,10 +121,14 @@ def test_the_identity_row_is_the_measurement(report: QualityReport) -> None:
     scene = PLANS[0].make()
     low, high = np.percentile(scene.truth, [0.1, 99.9])
     rmse = np.sqrt(np.mean((scene.measured.read().astype(np.float64) - scene.truth) ** 2))
-    assert psnr(report, "identity", 0) == pytest.approx(20 * math.log10((high - low) / rmse), abs=1e-4)
+    assert psnr(report, "identity", 0) == pytest.approx(
+        20 * math.log10((high - low) / rmse), abs=1e-4
+    )
 
 
-def test_a_model_that_enlarges_gets_larger_pixels_and_is_judged_on_the_fine_truth(report: QualityReport) -> None:
+def test_a_model_that_enlarges_gets_larger_pixels_and_is_judged_on_the_fine_truth(
+    report: QualityReport,
+) -> None:
     for name in ("mine_x2", "cubic_x2"):
         figures = report.outcomes[name][0].figures
         assert figures is not None
@@ -115,39 +136,57 @@ def test_a_model_that_enlarges_gets_larger_pixels_and_is_judged_on_the_fine_trut
     assert report.crops["mine_x2"].shape == report.crops["truth"].shape
 
 
-def test_each_row_has_its_psnr_against_the_blurred_specimen_and_by_depth(report: QualityReport) -> None:
+def test_each_row_has_its_psnr_against_the_blurred_specimen_and_by_depth(
+    report: QualityReport,
+) -> None:
     scene = PLANS[0].make()
-    rl, raw, ideal = (report.outcomes[name][0].figures for name in ("rl", "identity", "ideal_denoiser"))
+    rl, raw, ideal = (
+        report.outcomes[name][0].figures for name in ("rl", "identity", "ideal_denoiser")
+    )
     assert rl is not None
     assert raw is not None
     assert ideal is not None
-    assert raw.blurred_psnr_db == pytest.approx(blurred_psnr_db(scene.measured.read().astype(np.float32), scene, deblurred=False))
+    assert raw.blurred_psnr_db == pytest.approx(
+        blurred_psnr_db(scene.measured.read().astype(np.float32), scene, deblurred=False)
+    )
     assert raw.blurred_psnr_db + 3 < rl.blurred_psnr_db < ideal.blurred_psnr_db == math.inf
-    assert raw.depth_psnr_db == psnr_by_depth_db(scene.measured.read().astype(np.float32), scene, DEPTH_EDGES_UM)
+    assert raw.depth_psnr_db == psnr_by_depth_db(
+        scene.measured.read().astype(np.float32), scene, DEPTH_EDGES_UM
+    )
 
 
 def test_the_depth_table_has_gain_and_psnr_of_each_layer(report: QualityReport) -> None:
     table = by_depth_table(report)
-    assert table.header[1::2] == tuple(f"{layer}: gain dB" for layer in ("0-5 µm", "5-10 µm", "> 10 µm"))
+    assert table.header[1::2] == tuple(
+        f"{layer}: gain dB" for layer in ("0-5 µm", "5-10 µm", "> 10 µm")
+    )
     rows = {row[0]: row[1:] for row in table.rows}
     assert all(len(row) == len(table.header) for row in table.rows)
     assert rows["broken model"][0] == "failed"
     assert rows["measured (identity)"][0] == "0.00 ± 0.00"
     assert rows["measured (identity)"][-2:] == ("-", "-")  # these stacks are not as deep
-    figures = {name: [o.figures for o in report.outcomes[name] if o.figures] for name in ("identity", "rl")}
-    raw, rl = ([f.depth_psnr_db[0] or math.nan for f in figures[name]] for name in ("identity", "rl"))
+    figures = {
+        name: [o.figures for o in report.outcomes[name] if o.figures] for name in ("identity", "rl")
+    }
+    raw, rl = (
+        [f.depth_psnr_db[0] or math.nan for f in figures[name]] for name in ("identity", "rl")
+    )
     assert rows["RL 3-D, stop rule"][0] == mean_sd([a - b for a, b in zip(rl, raw, strict=True)], 2)
     assert rows["RL 3-D, stop rule"][1] == mean_sd(rl, 2)
 
 
-def test_the_gain_against_the_blurred_specimen_stands_beside_that_against_the_truth(report: QualityReport) -> None:
+def test_the_gain_against_the_blurred_specimen_stands_beside_that_against_the_truth(
+    report: QualityReport,
+) -> None:
     table = quality_table(report)
     place = table.header.index("gain re-blurred")
     rows = {row[0]: row[place] for row in table.rows}
     assert rows["measured (identity)"] == "0.00 ± 0.00"
     assert rows["ideal denoiser"] == "∞"
     assert "gain re-blurred" not in table.narrow().header
-    assert any(line.startswith("Gain re-blurred, dB: the result blurred again") for line in table.foot)
+    assert any(
+        line.startswith("Gain re-blurred, dB: the result blurred again") for line in table.foot
+    )
 
 
 def test_a_failure_keeps_its_row_and_says_why(report: QualityReport) -> None:
@@ -156,7 +195,10 @@ def test_a_failure_keeps_its_row_and_says_why(report: QualityReport) -> None:
     assert row[1] == "failed"
     assert "failed" in table.narrow().rows[-1]
     assert len(row) == len(table.header)
-    assert any(line.startswith('broken model: failed, there are no weights "nowhere" for srcnn') for line in table.foot)
+    assert any(
+        line.startswith('broken model: failed, there are no weights "nowhere" for srcnn')
+        for line in table.foot
+    )
     assert any("failed" in row for row in by_stack_table(report).rows)
 
 
@@ -189,7 +231,9 @@ def test_mean_and_deviation_are_those_of_a_sample() -> None:
 
 def test_the_sheet_shows_all_crops_at_one_contrast() -> None:
     ramp = np.tile(np.linspace(0, 100, 40, dtype=np.float32), (2, 40, 1))
-    sheet = np.asarray(picture_sheet({"truth": ramp * 5, "a": ramp, "b": ramp / 2}, (1.0, 2.0), 0.2)).astype(int)
+    sheet = np.asarray(
+        picture_sheet({"truth": ramp * 5, "a": ramp, "b": ramp / 2}, (1.0, 2.0), 0.2)
+    ).astype(int)
     top = 2 * TITLE_PX + GAP_PX
 
     def tile(number: int) -> np.ndarray:
@@ -204,12 +248,19 @@ def test_the_sheet_shows_all_crops_at_one_contrast() -> None:
 
 
 def test_the_command_writes_tables_picture_and_figures(
-    report: QualityReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    report: QualityReport,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = tmp_path / "docs" / "benchmark.md"
     page.parent.mkdir()
     page.write_text(
-        "".join(f"<!-- begin {m} -->\nworn text\n<!-- end {m} -->\n" for m in ("quality", "depths", "microscopes")), encoding="utf-8"
+        "".join(
+            f"<!-- begin {m} -->\nworn text\n<!-- end {m} -->\n"
+            for m in ("quality", "depths", "microscopes")
+        ),
+        encoding="utf-8",
     )
     monkeypatch.setattr(judging, "DOCS_PAGE", page)
     monkeypatch.setattr("zenhance.benchmark.quality.measure_quality", lambda *_, **__: report)

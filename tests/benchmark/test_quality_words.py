@@ -33,10 +33,24 @@ ROWS = (
 
 def outcome(psnr_db: float, note: str = "") -> Outcome:
     quality = TruthReport(psnr_db, 0.5, 1.0, psnr_db, 0.5, 1.0, 10.0, 1.0, 0.0)
-    return Outcome(Figures(quality, psnr_db, (psnr_db, psnr_db, None), 0.9, CellReport(1, 2, 0.5, 0.6, ()), CHECK, 1.0, None, note))
+    return Outcome(
+        Figures(
+            quality,
+            psnr_db,
+            (psnr_db, psnr_db, None),
+            0.9,
+            CellReport(1, 2, 0.5, 0.6, ()),
+            CHECK,
+            1.0,
+            None,
+            note,
+        )
+    )
 
 
-def report(notes: dict[str, tuple[str, str]] | None = None, **psnr_db: tuple[float, float]) -> QualityReport:
+def report(
+    notes: dict[str, tuple[str, str]] | None = None, **psnr_db: tuple[float, float]
+) -> QualityReport:
     """A report on two stacks; every contender reaches 20 dB but for those that are named."""
     outcomes = {}
     for row in ROWS:
@@ -51,10 +65,14 @@ def test_gains_are_means_with_the_number_of_stacks_that_are_better() -> None:
 
 def test_each_default_model_is_held_against_the_rivals_and_the_models_before_it() -> None:
     first, second = verdicts(report(**{SRCNN: (22.0, 23.0), RDN: (24.0, 19.0), "rl": (21.0, 22.5)}))
-    assert first.startswith("SRCNN, PSNR against measured +2.50 dB (better on 2 of 2 stacks); Gaussian smoothing +2.50 dB")
+    assert first.startswith(
+        "SRCNN, PSNR against measured +2.50 dB (better on 2 of 2 stacks); Gaussian smoothing +2.50 dB"
+    )
     assert "RL +0.75 dB (better on 2 of 2 stacks)" in first
     assert "RDN" not in first
-    assert second.endswith("RL -0.25 dB (better on 1 of 2 stacks); SRCNN -1.00 dB (better on 1 of 2 stacks).")
+    assert second.endswith(
+        "RL -0.25 dB (better on 1 of 2 stacks); SRCNN -1.00 dB (better on 1 of 2 stacks)."
+    )
 
 
 def test_nothing_is_concluded_from_a_model_that_failed() -> None:
@@ -65,7 +83,9 @@ def test_nothing_is_concluded_from_a_model_that_failed() -> None:
 
 
 def test_what_every_method_says_is_said_once_with_its_stacks() -> None:
-    everybody = {row.name: ("too dark", "too dark") for row in ROWS if row.method and row.scale == 1}
+    everybody = {
+        row.name: ("too dark", "too dark") for row in ROWS if row.method and row.scale == 1
+    }
     lines = remarks(report(everybody | {SRCNN: ("too dark\nsmall; and odd", "too dark")}))
     assert "Every method that got these pixels: too dark." in lines
     assert "SRCNN: small; and odd (default)." in lines

@@ -23,13 +23,18 @@ from zenhance.physics.psf import parse_psf
 from zenhance.simulate.samples import simulate
 from zenhance.stack import Stack, VoxelSize
 
-ROWS = (*real_contenders()[:2], Contender("rdn", "RDN, default weights", "rdn", weights="nowhere_at_all"))
+ROWS = (
+    *real_contenders()[:2],
+    Contender("rdn", "RDN, default weights", "rdn", weights="nowhere_at_all"),
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
-    write_stack(folder / "tissue.ome.tif", simulate("meristem", seed=3, shape_px=(20, 48, 48)).measured)
+    write_stack(
+        folder / "tissue.ome.tif", simulate("meristem", seed=3, shape_px=(20, 48, 48)).measured
+    )
     plane = np.zeros((4, 16, 16), np.uint8)
     write_stack(folder / "few.ome.tif", Stack(plane, "ZYX", VoxelSize.of((1.0, 0.2, 0.2), "file")))
     return folder
@@ -41,7 +46,11 @@ def report(folder: Path) -> RealReport:
 
 
 def test_what_works_plane_by_plane_is_blurred_again_in_the_plane_alone() -> None:
-    for method, settings, flat in (("dps", {}, True), ("gaussian_deconvolution", {"dimensions": 2}, True), ("rdn", {}, False)):
+    for method, settings, flat in (
+        ("dps", {}, True),
+        ("gaussian_deconvolution", {"dimensions": 2}, True),
+        ("rdn", {}, False),
+    ):
         assert real._is_plane_by_plane(Contender(method, method, method, settings)) == flat
     assert not real._is_plane_by_plane(Contender("gaussian_smoothing", "Gaussian smoothing"))
     told = psf_in_the_plane(parse_psf("sigma_um=0.6,0.3,0.2"))
@@ -67,7 +76,9 @@ def test_every_model_that_ships_and_does_not_enlarge_has_a_row() -> None:
 def test_what_several_methods_warn_of_is_said_once(report: RealReport) -> None:
     rows = tuple(replace(row, warnings=("it is dim",)) for row in report.rows[:2])
     foot = real_table((replace(report, rows=rows),)).foot
-    assert [line for line in foot if "it is dim" in line] == ["measured, Gaussian smoothing: it is dim."]
+    assert [line for line in foot if "it is dim" in line] == [
+        "measured, Gaussian smoothing: it is dim."
+    ]
 
 
 def test_smoothing_raises_the_signal_to_noise_of_every_third(report: RealReport) -> None:
@@ -79,8 +90,12 @@ def test_smoothing_raises_the_signal_to_noise_of_every_third(report: RealReport)
     assert max(counts) < 1.4 * min(counts)
 
 
-def test_a_result_that_hides_the_deep_part_is_flagged_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def emptied(contender: Contender, scene: real._Scene, device: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def test_a_result_that_hides_the_deep_part_is_flagged_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def emptied(
+        contender: Contender, scene: real._Scene, device: str
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
         image = scene.raw.astype(np.float32).copy()
         deep = scene.depth_um >= scene.edges_um[2]
         image[deep] = np.median(image[deep])
@@ -103,14 +118,26 @@ def test_a_model_that_fails_keeps_its_row(report: RealReport) -> None:
 def test_what_a_model_did_to_the_deepest_third_is_said(report: RealReport) -> None:
     smooth = report.rows[1]
     good = replace(smooth, name="rdn", title="RDN", deep_grade="pass", deep_share=0.0, learnt=True)
-    bad = replace(report.rows[0], name="srcnn", title="SRCNN", deep_grade="fail", deep_share=0.02, learnt=True)
+    bad = replace(
+        report.rows[0], name="srcnn", title="SRCNN", deep_grade="fail", deep_share=0.02, learnt=True
+    )
     foot = real_table((replace(report, rows=(report.rows[0], smooth, good, bad)),)).foot
     assert not any(line.startswith(("Gaussian smoothing: raises", "measured:")) for line in foot)
-    assert any(line.startswith("RDN: raises the SNR of the deepest third") and "passes the re-blur check there" in line for line in foot)
-    assert any(line.startswith("SRCNN: does not raise the SNR") and "fails the re-blur check there (2 % flagged)" in line for line in foot)
+    assert any(
+        line.startswith("RDN: raises the SNR of the deepest third")
+        and "passes the re-blur check there" in line
+        for line in foot
+    )
+    assert any(
+        line.startswith("SRCNN: does not raise the SNR")
+        and "fails the re-blur check there (2 % flagged)" in line
+        for line in foot
+    )
 
 
-def test_only_the_middle_of_a_large_stack_is_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_middle_of_a_large_stack_is_measured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(real, "MOST_VOXELS", 20 * 24 * 24)
     small = measure_real(folder / "tissue.ome.tif", ROWS[:1])
     assert small.shape_px == (20, 24, 24)
@@ -126,9 +153,15 @@ def test_a_file_or_a_folder_may_be_given(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_stack_of_few_planes_is_refused_or_named_as_left_out(
-    folder: Path, report: RealReport, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    folder: Path,
+    report: RealReport,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    with pytest.raises(StackError, match='"few.ome.tif" is no single z-stack of at least 12 planes'):
+    with pytest.raises(
+        StackError, match='"few.ome.tif" is no single z-stack of at least 12 planes'
+    ):
         judging.run_real_benchmark(folder / "few.ome.tif")
     monkeypatch.setattr(real, "real_contenders", lambda *_: ROWS[:2])
     page = tmp_path / "benchmark.md"
@@ -136,11 +169,16 @@ def test_a_stack_of_few_planes_is_refused_or_named_as_left_out(
     monkeypatch.setattr(judging, "DOCS_PAGE", page)
     judging.run_real_benchmark(folder, tmp_path, write_docs=True)
     assert 'Left out: "few.ome.tif" is no single z-stack' in page.read_text(encoding="utf-8")
-    assert json.loads((tmp_path / "real.json").read_text(encoding="utf-8"))["stacks"][0]["file"] == "tissue.ome.tif"
+    assert (
+        json.loads((tmp_path / "real.json").read_text(encoding="utf-8"))["stacks"][0]["file"]
+        == "tissue.ome.tif"
+    )
     assert "Left out" in capsys.readouterr().out
 
 
-def test_a_picture_of_each_stack_is_drawn_beside_the_figures(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_of_each_stack_is_drawn_beside_the_figures(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(real, "real_contenders", lambda *_: ROWS[:2])
     files = judging.run_real_benchmark(folder / "tissue.ome.tif", tmp_path / "out", json_line=True)
     picture = tmp_path / "out" / "real_tissue.png"
@@ -153,7 +191,9 @@ def test_a_picture_of_each_stack_is_drawn_beside_the_figures(folder: Path, tmp_p
 
 def test_only_the_rows_that_are_wanted_are_measured_and_drawn(folder: Path, tmp_path: Path) -> None:
     stack = folder / "tissue.ome.tif"
-    judging.run_real_benchmark(stack, tmp_path, methods=["gaussian_smoothing", "rl"], json_line=True)
+    judging.run_real_benchmark(
+        stack, tmp_path, methods=["gaussian_smoothing", "rl"], json_line=True
+    )
     (found,) = json.loads((tmp_path / "real.json").read_text(encoding="utf-8"))["stacks"]
     assert [row["name"] for row in found["rows"]] == ["identity", "gaussian_smoothing", "rl"]
     with pytest.raises(MethodError, match='no row "difusion"; did you mean "diffusion"'):
@@ -165,7 +205,14 @@ def test_a_picture_has_a_column_for_each_method_that_learnt_and_heeds_the_psf() 
     assert as_they_ship[:2] == ["identity", "rl"]
     assert {"diffusion", "dqlr", "divblurring", "dps"} == set(as_they_ship[2:])
     learnt = {row.name: row for row in real._shown(real_contenders(3))}
-    assert set(learnt) == {"identity", "rl", "diffusion", "dqlr_alone", "divblurring_alone", "dps_alone"}
+    assert set(learnt) == {
+        "identity",
+        "rl",
+        "diffusion",
+        "dqlr_alone",
+        "divblurring_alone",
+        "dps_alone",
+    }
     assert learnt["dps_alone"].weights == "none"
 
 
@@ -181,4 +228,8 @@ def test_several_places_may_be_given_at_once(folder: Path, tmp_path: Path) -> No
 
 def test_rows_that_learn_from_the_stack_come_only_when_a_time_is_given() -> None:
     assert not [row for row in real_contenders() if row.learn_minutes is not None]
-    assert {row.name for row in real_contenders(3) if row.learn_minutes == 3} >= {"dqlr_alone", "dqlr_adapted", "divblurring_alone"}
+    assert {row.name for row in real_contenders(3) if row.learn_minutes == 3} >= {
+        "dqlr_alone",
+        "dqlr_adapted",
+        "divblurring_alone",
+    }

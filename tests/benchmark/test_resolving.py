@@ -11,7 +11,13 @@ from scipy import ndimage
 
 from zenhance.benchmark.honesty import judge_honesty, noise_structures
 from zenhance.benchmark.machine import describe_machine
-from zenhance.benchmark.photographs import METHODS, PhotographReport, Setting, aligned_psnr_db, read_photographs
+from zenhance.benchmark.photographs import (
+    METHODS,
+    PhotographReport,
+    Setting,
+    aligned_psnr_db,
+    read_photographs,
+)
 from zenhance.benchmark.resolving import (
     Sharpness,
     filaments,
@@ -23,7 +29,12 @@ from zenhance.benchmark.resolving import (
 )
 from zenhance.benchmark.resolving_beads import bead_widths_um, find_beads
 from zenhance.benchmark.resolving_report import ResolutionReport
-from zenhance.benchmark.resolving_tables import factor_table, honesty_table, photographs_table, universality_table
+from zenhance.benchmark.resolving_tables import (
+    factor_table,
+    honesty_table,
+    photographs_table,
+    universality_table,
+)
 from zenhance.benchmark.rivals import FineMicroscope, enlarged
 from zenhance.benchmark.sweeping import FACTORS, SweepReport, SweepRow, measured_row, sweep_table
 from zenhance.errors import ReadError
@@ -64,7 +75,9 @@ def test_richardson_lucy_sharpens_and_explains_what_was_measured() -> None:
     found = dict(SCOPE.richardson_lucy(y, 0.02))
     distances = [smallest_distance_px(found[n], chart, SCOPE) for n in (10, 45)]
     assert distances[1] < distances[0] < smallest_distance_px(enlarged(y, 2), chart, SCOPE)
-    assert float(np.abs(SCOPE.expected(found[45]) - y).mean()) < float(np.abs(SCOPE.expected(found[4]) - y).mean())
+    assert float(np.abs(SCOPE.expected(found[45]) - y).mean()) < float(
+        np.abs(SCOPE.expected(found[4]) - y).mean()
+    )
     assert float(found[45].mean()) == pytest.approx(float(y.mean()), rel=0.1)
 
 
@@ -85,7 +98,9 @@ def _erasing(y: FloatArray) -> FloatArray:
 
 
 def test_an_inventor_is_found_out_by_noise_alone() -> None:
-    honest, _ = noise_structures(lambda y: enlarged(ndimage.gaussian_filter(y, 2.0), 2), SCOPE, 10.0)
+    honest, _ = noise_structures(
+        lambda y: enlarged(ndimage.gaussian_filter(y, 2.0), 2), SCOPE, 10.0
+    )
     lied, _ = noise_structures(_inventing, SCOPE, 10.0)
     assert lied > 2 * honest
 
@@ -103,13 +118,22 @@ def test_an_eraser_loses_beads() -> None:
 
 
 def test_tables_say_whether_the_goal_is_reached() -> None:
-    sharp = {"measurement": {100.0: Sharpness(3.6, 3.0, 3.3)}, "DPS": {100.0: Sharpness(1.8, 2.0, 1.65)}}
+    sharp = {
+        "measurement": {100.0: Sharpness(3.6, 3.0, 3.3)},
+        "DPS": {100.0: Sharpness(1.8, 2.0, 1.65)},
+    }
     honest = {"DPS": judge_honesty(_plain, SCOPE)}
     report = ResolutionReport((100.0,), sharp, honest, describe_machine(), "w")
     text = factor_table(report).markdown()
-    assert "2.00 for line pairs (reached), 1.50 for thin lines (0.17 short), 2.00 for rings (reached)" in text
+    assert (
+        "2.00 for line pairs (reached), 1.50 for thin lines (0.17 short), 2.00 for rings (reached)"
+        in text
+    )
     assert "| DPS |" in honesty_table(report).markdown()
-    psnr = {kind: dict.fromkeys(("filaments", "membranes", "dots", "rings"), 20.0) for kind in ("filaments", "membranes", "dots", "rings")}
+    psnr = {
+        kind: dict.fromkeys(("filaments", "membranes", "dots", "rings"), 20.0)
+        for kind in ("filaments", "membranes", "dots", "rings")
+    }
     psnr["dots"]["rings"] = 18.5
     words = universality_table(psnr, {k: k for k in psnr}).markdown()
     assert "largest loss is 1.50 dB, of the one trained on dots on rings" in words
@@ -148,7 +172,9 @@ def test_widths_of_beads_are_those_they_were_made_with() -> None:
     blurred = ndimage.gaussian_filter(volume, (0.8, 4.0, 4.0)) + 3
     places = find_beads(blurred, (0.05, 0.05))
     assert [(y, x) for _, y, x in sorted(places)] == [(30, 30), (60, 55)]
-    assert bead_widths_um(blurred, places, (0.05, 0.05), 0.8) == pytest.approx((0.471, 0.471), rel=0.04)
+    assert bead_widths_um(blurred, places, (0.05, 0.05), 0.8) == pytest.approx(
+        (0.471, 0.471), rel=0.04
+    )
 
 
 def test_a_sweep_says_which_term_was_changed_and_what_came_of_it() -> None:
@@ -168,6 +194,9 @@ def test_a_sweep_says_which_term_was_changed_and_what_came_of_it() -> None:
 
 def test_the_sweep_begins_with_the_measurement_itself() -> None:
     row = measured_row()
-    assert (row.term, sweep_table(SweepReport(1, (row,))).rows[0][:2]) == ("measurement", ("measurement", "-"))
+    assert (row.term, sweep_table(SweepReport(1, (row,))).rows[0][:2]) == (
+        "measurement",
+        ("measurement", "-"),
+    )
     assert row.sharpness.pairs_px == pytest.approx(RAYLEIGH_PX, rel=0.12)
     assert row.deviance > 1.1

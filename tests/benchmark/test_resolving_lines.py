@@ -12,7 +12,14 @@ import pytest
 from scipy import ndimage
 
 from zenhance.benchmark import resolving_beads, resolving_command, resolving_lines
-from zenhance.benchmark.resolving_lines import STEP_PX, find_lines, grid_table, line_figures, lines_alone, measure_lines
+from zenhance.benchmark.resolving_lines import (
+    STEP_PX,
+    find_lines,
+    grid_table,
+    line_figures,
+    lines_alone,
+    measure_lines,
+)
 from zenhance.enhance import EnhanceRequest
 from zenhance.errors import StackError
 from zenhance.io import open_stack, write_stack
@@ -65,7 +72,9 @@ def test_lines_are_found_in_few_photons() -> None:
     found = find_lines(noisy, FWHM_PX)
     assert len(found.places) == 4
     assert found.angle_deg == pytest.approx(1.5, abs=0.4)
-    assert line_figures(found.profile(noisy), found.places, 1.0, (0, 3)).width_um == pytest.approx(FWHM_PX, rel=0.15)
+    assert line_figures(found.profile(noisy), found.places, 1.0, (0, 3)).width_um == pytest.approx(
+        FWHM_PX, rel=0.15
+    )
 
 
 def test_spots_noise_and_light_without_structure_are_no_lines() -> None:
@@ -73,7 +82,11 @@ def test_spots_noise_and_light_without_structure_are_no_lines() -> None:
     spots = np.zeros((3, 120, 120), np.float32)
     for y, x in ((20, 30), (35, 90), (80, 55), (100, 15)):
         spots[1, y - 3 : y + 4, x - 3 : x + 4] = 50.0
-    for volume in (spots, rng.poisson(5.0, (3, 120, 120)).astype(np.float32), np.ones((3, 120, 120), np.float32)):
+    for volume in (
+        spots,
+        rng.poisson(5.0, (3, 120, 120)).astype(np.float32),
+        np.ones((3, 120, 120), np.float32),
+    ):
         with pytest.raises(StackError, match="no straight, parallel lines stand out"):
             find_lines(volume, FWHM_PX)
 
@@ -84,12 +97,16 @@ def file(tmp_path: Path) -> Path:
     return write_stack(tmp_path / "grid.ome.tif", stack)
 
 
-def test_each_method_is_measured_at_the_same_lines_with_the_psf_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_method_is_measured_at_the_same_lines_with_the_psf_told(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[EnhanceRequest] = []
 
     def sharpened(stack: Stack, request: EnhanceRequest) -> SimpleNamespace:
         asked.append(request)
-        return SimpleNamespace(stack=stack.with_data(lines(2.0, fwhm_px=4.0 if request.method == "dps" else 5.0)))
+        return SimpleNamespace(
+            stack=stack.with_data(lines(2.0, fwhm_px=4.0 if request.method == "dps" else 5.0))
+        )
 
     monkeypatch.setattr(resolving_lines, "enhance", sharpened)
     report = measure_lines(file, "fwhm_um=0.3,0.21,0.21", weights="mine")
@@ -114,7 +131,9 @@ def test_beads_and_lines_go_to_the_page_with_the_beads_width_told(
     spots = np.zeros((3, 90, 90), np.float32)
     spots[1, 30, 30] = spots[1, 60, 60] = 1000.0
     spots = ndimage.gaussian_filter(spots, (0.5, 3.0, 3.0))
-    beads = write_stack(tmp_path / "beads.ome.tif", Stack(spots, "ZYX", VoxelSize.of((0.1, 0.03, 0.03), "file")))
+    beads = write_stack(
+        tmp_path / "beads.ome.tif", Stack(spots, "ZYX", VoxelSize.of((0.1, 0.03, 0.03), "file"))
+    )
     asked: list[str | None] = []
 
     def unchanged(stack: Stack, request: EnhanceRequest) -> SimpleNamespace:
@@ -124,9 +143,14 @@ def test_beads_and_lines_go_to_the_page_with_the_beads_width_told(
     for module in (resolving_lines, resolving_beads):
         monkeypatch.setattr(module, "enhance", unchanged)
     page = tmp_path / "dps.md"
-    page.write_text("".join(f"<!-- begin {m} -->\nworn\n<!-- end {m} -->\n" for m in ("beads", "grid")), encoding="utf-8")
+    page.write_text(
+        "".join(f"<!-- begin {m} -->\nworn\n<!-- end {m} -->\n" for m in ("beads", "grid")),
+        encoding="utf-8",
+    )
     monkeypatch.setattr(resolving_command, "PAGE", page)
-    resolving_command.run_beads_benchmark(f"{beads},{file}", tmp_path, write_docs=True, json_line=True)
+    resolving_command.run_beads_benchmark(
+        f"{beads},{file}", tmp_path, write_docs=True, json_line=True
+    )
     width = float(str(asked[0]).rpartition(",")[2])
     assert width == pytest.approx(0.03 * 3 * 2.3548, rel=0.06)
     assert len(asked) == 4
@@ -143,8 +167,14 @@ def test_beads_and_lines_go_to_the_page_with_the_beads_width_told(
 
 
 def test_a_stack_without_lines_is_named(tmp_path: Path) -> None:
-    flat = write_stack(tmp_path / "flat.ome.tif", Stack(np.ones((2, 60, 60), np.float32), "ZYX", VoxelSize.of((0.1, 0.03, 0.03), "file")))
-    with pytest.raises(StackError, match=r'"flat.ome.tif": no straight, parallel lines stand out .* give a stack of a line pattern'):
+    flat = write_stack(
+        tmp_path / "flat.ome.tif",
+        Stack(np.ones((2, 60, 60), np.float32), "ZYX", VoxelSize.of((0.1, 0.03, 0.03), "file")),
+    )
+    with pytest.raises(
+        StackError,
+        match=r'"flat.ome.tif": no straight, parallel lines stand out .* give a stack of a line pattern',
+    ):
         measure_lines(flat, "fwhm_um=0.3,0.2,0.2")
 
 
@@ -158,4 +188,10 @@ def test_the_real_grid_has_four_lines_of_which_two_are_close(shared_data: Path) 
     figures = line_figures(profile, found.places, 0.022, (0, 3))
     assert figures.closest < 0.3 < figures.mean
     with pytest.raises(StackError):
-        find_lines(np.asarray(open_stack(shared_data / "fluorescence" / "confocal_beads_mpicbg.tif").read(), np.float32), 9.0)
+        find_lines(
+            np.asarray(
+                open_stack(shared_data / "fluorescence" / "confocal_beads_mpicbg.tif").read(),
+                np.float32,
+            ),
+            9.0,
+        )

@@ -20,7 +20,11 @@ from zenhance.io import open_sample, open_stack
 def report() -> SampleReport:
     with pytest.MonkeyPatch.context() as patch:
         # The demo's rows; imagej's other forms are slower and asked for nowhere below.
-        patch.setattr(sample, "CANDIDATES", tuple(c for c in CANDIDATES if c.name in {"raw", "gaussian", "imagej", "rl_tv"}))
+        patch.setattr(
+            sample,
+            "CANDIDATES",
+            tuple(c for c in CANDIDATES if c.name in {"raw", "gaussian", "imagej", "rl_tv"}),
+        )
         return measure_sample()
 
 
@@ -51,11 +55,16 @@ def test_deep_cells_are_harder_than_shallow_ones(report: SampleReport) -> None:
 
 
 def test_the_command_writes_stack_picture_figures_and_docs(
-    report: SampleReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    report: SampleReport,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = tmp_path / "docs" / "benchmark.md"
     page.parent.mkdir()
-    page.write_text("# Page\n<!-- begin sample -->\nold\n<!-- end sample -->\nrest\n", encoding="utf-8")
+    page.write_text(
+        "# Page\n<!-- begin sample -->\nold\n<!-- end sample -->\nrest\n", encoding="utf-8"
+    )
     monkeypatch.setattr(command, "DOCS_PAGE", page)
     monkeypatch.setattr(sample, "measure_sample", lambda *_, **__: report)
     files = command.run_sample_benchmark(tmp_path / "demo", write_docs=True)

@@ -6,14 +6,25 @@ import numpy as np
 import pytest
 
 from zenhance.benchmark.models import learning_methods, shipped_cards
-from zenhance.benchmark.scenes import Plan, domain_plans, held_out_seeds, quality_plans, trained_on_test
+from zenhance.benchmark.scenes import (
+    Plan,
+    domain_plans,
+    held_out_seeds,
+    quality_plans,
+    trained_on_test,
+)
 from zenhance.contract.card import Card
 from zenhance.training.recipe import load_recipe, recipe_names
 
 
 def test_no_recipe_that_ships_has_seen_a_test_seed() -> None:
     recipes = [load_recipe(name) for name in recipe_names()]
-    used = {seed for r in recipes for s in r.data.simulated for seed in range(s.seed, s.seed + s.count + s.validation)}
+    used = {
+        seed
+        for r in recipes
+        for s in r.data.simulated
+        for seed in range(s.seed, s.seed + s.count + s.validation)
+    }
     ours = {seed for _, seed in held_out_seeds()}
     assert len(used) > 50
     assert len(ours) >= 15
@@ -32,9 +43,17 @@ def test_a_model_that_has_seen_a_test_stack_is_told_from_one_that_has_not() -> N
     def card(plan: dict[str, object]) -> Card:
         return Card(method="srcnn", name="m", version="0", recipe={"data": {"simulated": [plan]}})
 
-    assert trained_on_test(card({"specimen": specimen, "seed": seed - 2, "count": 2, "validation": 1})) == (f"{specimen} {seed}",)
-    assert trained_on_test(card({"specimen": specimen, "seed": seed - 3, "count": 2, "validation": 1})) == ()
-    assert trained_on_test(card({"specimen": "charts", "seed": seed, "count": 1, "validation": 1})) == ()
+    assert trained_on_test(
+        card({"specimen": specimen, "seed": seed - 2, "count": 2, "validation": 1})
+    ) == (f"{specimen} {seed}",)
+    assert (
+        trained_on_test(card({"specimen": specimen, "seed": seed - 3, "count": 2, "validation": 1}))
+        == ()
+    )
+    assert (
+        trained_on_test(card({"specimen": "charts", "seed": seed, "count": 1, "validation": 1}))
+        == ()
+    )
 
 
 def test_quality_stacks_are_at_least_five_meristems_with_a_seed_each() -> None:
@@ -53,7 +72,9 @@ def test_all_test_stacks_of_a_domain_have_one_size() -> None:
 
 
 def test_larger_pixels_average_photons_and_noise() -> None:
-    scene = Plan("t", "empty", 3, (6, 80, 80), (0.5, 0.22, 0.22), {"background_photons": 5.0}).make()
+    scene = Plan(
+        "t", "empty", 3, (6, 80, 80), (0.5, 0.22, 0.22), {"background_photons": 5.0}
+    ).make()
     coarse = scene.binned(2)
     fine = scene.measured.read().astype(np.float64)
     assert coarse.measured.volume_shape == (6, 40, 40)

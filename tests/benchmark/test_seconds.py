@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from zenhance.benchmark import seconds
-from zenhance.benchmark.seconds import RUNS, Run, measure_seconds, run_seconds_benchmark, seconds_table
+from zenhance.benchmark.seconds import (
+    RUNS,
+    Run,
+    measure_seconds,
+    run_seconds_benchmark,
+    seconds_table,
+)
 from zenhance.contract import registry
 from zenhance.enhance import EnhanceRequest
 from zenhance.errors import MethodError
@@ -20,8 +26,12 @@ def test_every_method_that_changes_an_image_is_timed() -> None:
 
 def test_a_run_asks_for_what_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[tuple[int, ...], EnhanceRequest]] = []
-    monkeypatch.setattr(seconds, "enhance", lambda stack, request: asked.append((stack.shape, request)))
-    report = measure_seconds((Run("diffusion", {"steps": 10}), Run("dps", {}, "sigma_um=1,1,1")), quick=True)
+    monkeypatch.setattr(
+        seconds, "enhance", lambda stack, request: asked.append((stack.shape, request))
+    )
+    report = measure_seconds(
+        (Run("diffusion", {"steps": 10}), Run("dps", {}, "sigma_um=1,1,1")), quick=True
+    )
     assert [(shape, r.method, dict(r.settings), r.psf) for shape, r in asked] == [
         ((6, 128, 128), "diffusion", {"steps": 10}, seconds.PSF),
         ((6, 128, 128), "dps", {}, "sigma_um=1,1,1"),
@@ -32,7 +42,9 @@ def test_a_run_asks_for_what_the_table_says(monkeypatch: pytest.MonkeyPatch) -> 
     assert "6 × 128 × 128 voxels" in table.markdown()
 
 
-def test_a_real_run_is_timed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_real_run_is_timed_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (file,) = run_seconds_benchmark(tmp_path, methods=["srcnn"], quick=True, json_line=True)
     record = json.loads(file.read_text(encoding="utf-8"))
     assert [row["method"] for row in record["rows"]] == ["srcnn"]

@@ -21,7 +21,9 @@ def report() -> SpeedReport:
     return measure_speed(shape_px=SHAPE, iterations=3, repeats=2)
 
 
-def test_scikit_image_and_plain_fft_agree_with_ours_away_from_the_borders(report: SpeedReport) -> None:
+def test_scikit_image_and_plain_fft_agree_with_ours_away_from_the_borders(
+    report: SpeedReport,
+) -> None:
     rows = {row.program: row for row in report.rows if row.device == "cpu"}
     for program in ("scikit-image", "plain torch.fft"):
         assert rows[program].difference is not None
@@ -33,7 +35,9 @@ def test_the_borders_are_where_programs_differ() -> None:
     problem, _ = speed._make_problem(SHAPE, 3)
     ours = speed._ours(problem, speed._flat_start(problem))
     theirs = speed._scikit_image(problem)
-    assert speed._difference(theirs, ours, (0, 0, 0)) > 10 * speed._difference(theirs, ours, problem.border_px)
+    assert speed._difference(theirs, ours, (0, 0, 0)) > 10 * speed._difference(
+        theirs, ours, problem.border_px
+    )
 
 
 def test_redlionfish_is_reproduced_only_with_its_psf_one_voxel_off_centre() -> None:
@@ -68,7 +72,9 @@ def test_every_row_says_how_it_was_measured(report: SpeedReport) -> None:
 
 def test_a_program_that_is_not_installed_gets_an_empty_row(monkeypatch: pytest.MonkeyPatch) -> None:
     programs = speed._programs()
-    missing = speed._Program("elsewhere", speed._flat_start, speed._scikit_image, "no_such_module_anywhere")
+    missing = speed._Program(
+        "elsewhere", speed._flat_start, speed._scikit_image, "no_such_module_anywhere"
+    )
     monkeypatch.setattr(speed, "_programs", lambda: (programs[0], missing))
     report = measure_speed(shape_px=SHAPE, iterations=1, repeats=1)
     assert report.rows[1].best_s is None

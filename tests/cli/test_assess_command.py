@@ -21,7 +21,18 @@ from zenhance.stack import Stack
 
 VOXEL_UM = (0.5, 0.25, 0.25)
 PSF = "sigma_um=0.6,0.3,0.3"
-QUICK = ("--psf", PSF, "--device", "cpu", "--set", "variant=richardson_lucy", "--set", "iterations=15", "--set", "stop=fixed")
+QUICK = (
+    "--psf",
+    PSF,
+    "--device",
+    "cpu",
+    "--set",
+    "variant=richardson_lucy",
+    "--set",
+    "iterations=15",
+    "--set",
+    "stop=fixed",
+)
 
 
 def run(*words: str | Path) -> Any:
@@ -37,7 +48,11 @@ def walls(seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.nda
     wall = np.abs(field) < 0.2 * field.std()
     sharp = np.where(wall, 60.0, 2.0)
     blurred = gaussian_filter(sharp, (1.2, 1.2, 1.2), mode="reflect")
-    return (5.0 * rng.poisson(blurred) + 100).astype(np.uint16), (5 * sharp + 100).astype(np.float32), label(~wall)[0].astype(np.uint16)
+    return (
+        (5.0 * rng.poisson(blurred) + 100).astype(np.uint16),
+        (5 * sharp + 100).astype(np.float32),
+        label(~wall)[0].astype(np.uint16),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +60,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A measurement with truth and labels, a second measurement, an enhanced one, and a planted liar."""
     place = tmp_path_factory.mktemp("assess")
     measured, truth, labels = walls(0)
-    for name, data in (("raw", measured), ("truth", truth), ("labels", labels), ("second", walls(1)[0])):
+    for name, data in (
+        ("raw", measured),
+        ("truth", truth),
+        ("labels", labels),
+        ("second", walls(1)[0]),
+    ):
         write_stack(place / f"{name}.ome.tif", Stack.from_array(data, "ZYX", VOXEL_UM))
     assert run("enhance", place / "raw.ome.tif", place / "better.ome.tif", *QUICK).exit_code == 0
     better = open_stack(place / "better.ome.tif")
@@ -60,7 +80,12 @@ def test_the_verdict_its_reasons_and_figures_are_told_in_words(folder: Path) -> 
     result = run("assess", folder / "raw.ome.tif", folder / "better.ome.tif", *words)
     assert result.exit_code == 0, result.output
     assert re.match(r"(green|amber): [A-Z].+\.\n", result.stdout)
-    for text in ("flagged voxels", "discrepancy", "sigma_um 0.6 x 0.3 x 0.3 µm (user)", "(estimated, as in the run)"):
+    for text in (
+        "flagged voxels",
+        "discrepancy",
+        "sigma_um 0.6 x 0.3 x 0.3 µm (user)",
+        "(estimated, as in the run)",
+    ):
         assert text in result.stdout
     assert re.search(r"truth, result +PSNR [\d.]+ dB, SSIM 0\.\d+", result.stdout)
     assert re.search(r"cells, result +\d+ of \d+", result.stdout)
@@ -72,9 +97,18 @@ def test_a_liar_is_red_and_the_exit_code_is_still_0(folder: Path) -> None:
     assert result.stdout.startswith("red: ")
 
 
-def test_the_record_is_one_line_of_json_and_the_report_one_file(folder: Path, tmp_path: Path) -> None:
+def test_the_record_is_one_line_of_json_and_the_report_one_file(
+    folder: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "report.html"
-    words = ("assess", folder / "raw.ome.tif", folder / "better.ome.tif", "--report", target, "--json")
+    words = (
+        "assess",
+        folder / "raw.ome.tif",
+        folder / "better.ome.tif",
+        "--report",
+        target,
+        "--json",
+    )
     result = run(*words)
     assert result.exit_code == 0, result.output
     assert result.stdout.count("\n") == 1
@@ -91,7 +125,9 @@ def test_the_record_is_one_line_of_json_and_the_report_one_file(folder: Path, tm
     assert run(*words, "--overwrite").exit_code == 0
 
 
-def test_results_of_other_programs_are_judged_with_what_is_typed(folder: Path, tmp_path: Path) -> None:
+def test_results_of_other_programs_are_judged_with_what_is_typed(
+    folder: Path, tmp_path: Path
+) -> None:
     bare = Stack.from_array(np.asarray(open_stack(folder / "better.ome.tif").data[...]), "ZYX")
     write_stack(tmp_path / "bare.ome.tif", bare)
     write_stack(tmp_path / "raw.ome.tif", Stack.from_array(walls(0)[0], "ZYX"))
@@ -99,11 +135,17 @@ def test_results_of_other_programs_are_judged_with_what_is_typed(folder: Path, t
     unknown = json.loads(run(*files).stdout)
     assert unknown["verdict"] == "amber"
     assert "the voxel size is unknown" in unknown["headline"]
-    known = json.loads(run(*files, "--voxel-size", "0.5,0.25,0.25", "--psf", PSF, "--axes", "ZYX").stdout)
+    known = json.loads(
+        run(*files, "--voxel-size", "0.5,0.25,0.25", "--psf", PSF, "--axes", "ZYX").stdout
+    )
     assert known["voxel_size_um"] == [0.5, 0.25, 0.25]
-    own = json.loads(run("assess", folder / "raw.ome.tif", folder / "better.ome.tif", "--json").stdout)
+    own = json.loads(
+        run("assess", folder / "raw.ome.tif", folder / "better.ome.tif", "--json").stdout
+    )
     assert known["reblur"] == own["reblur"]
-    kept = json.loads(run(*files, "--voxel-size", "0.5,0.25,0.25", "--psf", PSF, "--denoised").stdout)
+    kept = json.loads(
+        run(*files, "--voxel-size", "0.5,0.25,0.25", "--psf", PSF, "--denoised").stdout
+    )
     assert kept["reblur"]["discrepancy"] != known["reblur"]["discrepancy"]
 
 
@@ -111,8 +153,16 @@ def test_results_of_other_programs_are_judged_with_what_is_typed(folder: Path, t
     ("words", "code", "pattern"),
     [
         (("raw.ome.tif", "gone.tif"), 3, r'cannot read "gone\.tif"'),
-        (("raw.ome.tif", "better.ome.tif", "--report", "report.txt"), 2, r'the report "report\.txt" cannot be written; its name must end'),
-        (("raw.ome.tif", "better.ome.tif", "--report", "gone/report.html"), 6, r'the folder "gone" does not exist'),
+        (
+            ("raw.ome.tif", "better.ome.tif", "--report", "report.txt"),
+            2,
+            r'the report "report\.txt" cannot be written; its name must end',
+        ),
+        (
+            ("raw.ome.tif", "better.ome.tif", "--report", "gone/report.html"),
+            6,
+            r'the folder "gone" does not exist',
+        ),
         (("raw.ome.tif", "better.ome.tif", "--psf", "nonsense"), 2, r'"nonsense" is not a PSF'),
         (("raw.ome.tif", "better.ome.tif", "--voxel-size", "0,0,0"), 2, r'--voxel-size is "0,0,0"'),
     ],
@@ -130,7 +180,9 @@ def test_what_cannot_be_judged_is_refused_in_one_sentence(
 # ---------------------------------------------------------------------- enhance --assess
 
 
-def test_a_run_judges_its_own_result_and_keeps_the_figures_in_its_account(folder: Path, tmp_path: Path) -> None:
+def test_a_run_judges_its_own_result_and_keeps_the_figures_in_its_account(
+    folder: Path, tmp_path: Path
+) -> None:
     result = run("enhance", folder / "raw.ome.tif", tmp_path / "b.ome.tif", *QUICK, "--assess")
     assert result.exit_code == 0, result.output
     assert re.search(r"^(green|amber): [A-Z].+\.$", result.stdout, re.MULTILINE)
@@ -138,14 +190,26 @@ def test_a_run_judges_its_own_result_and_keeps_the_figures_in_its_account(folder
     record = Provenance.find(open_stack(tmp_path / "b.ome.tif").metadata)
     assert record is not None
     kept = record.notes["assessment"]
-    later = json.loads(run("assess", folder / "raw.ome.tif", tmp_path / "b.ome.tif", "--json").stdout)
+    later = json.loads(
+        run("assess", folder / "raw.ome.tif", tmp_path / "b.ome.tif", "--json").stdout
+    )
     assert kept["verdict"] == later["verdict"]
     assert kept["reblur"] == later["reblur"]
     assert [path.name for path in tmp_path.iterdir()] == ["b.ome.tif"]
 
 
-def test_a_report_is_written_beside_one_result_and_into_a_folder_for_several(folder: Path, tmp_path: Path) -> None:
-    one = run("enhance", folder / "raw.ome.tif", tmp_path / "b.ome.tif", *QUICK, "--report", tmp_path / "b.html", "--json")
+def test_a_report_is_written_beside_one_result_and_into_a_folder_for_several(
+    folder: Path, tmp_path: Path
+) -> None:
+    one = run(
+        "enhance",
+        folder / "raw.ome.tif",
+        tmp_path / "b.ome.tif",
+        *QUICK,
+        "--report",
+        tmp_path / "b.html",
+        "--json",
+    )
     record = json.loads(one.stdout)
     assert record["report"] == str(tmp_path / "b.html")
     assert record["assessment"]["verdict"] in ("green", "amber")
@@ -157,20 +221,35 @@ def test_a_report_is_written_beside_one_result_and_into_a_folder_for_several(fol
         "raw_gaussian_deconvolution.html", "second_gaussian_deconvolution.html",
     ]  # fmt: skip
     assert len(re.findall(r"(?:green|amber): [A-Z]", many.stdout)) == 2
-    again = run("enhance", files[0], tmp_path / "c.ome.tif", *QUICK, "--report", tmp_path / "b.html")
+    again = run(
+        "enhance", files[0], tmp_path / "c.ome.tif", *QUICK, "--report", tmp_path / "b.html"
+    )
     assert again.exit_code == 9
     assert not (tmp_path / "c.ome.tif").exists()
 
 
-def test_a_result_that_cannot_be_judged_is_written_with_a_warning(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_cannot_be_judged_is_written_with_a_warning(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from zenhance.enhance import assessing
 
     def refuse(*_: Any) -> Any:
         raise StackError("there is nothing to judge")
 
     monkeypatch.setattr(assessing, "assess_result", refuse)
-    result = run("enhance", folder / "raw.ome.tif", tmp_path / "b.ome.tif", "--method", "identity", "--report", tmp_path / "b.html")
+    result = run(
+        "enhance",
+        folder / "raw.ome.tif",
+        tmp_path / "b.ome.tif",
+        "--method",
+        "identity",
+        "--report",
+        tmp_path / "b.html",
+    )
     assert result.exit_code == 0, result.output
-    assert "zenhance: warning: the result could not be assessed: there is nothing to judge" in result.stderr
+    assert (
+        "zenhance: warning: the result could not be assessed: there is nothing to judge"
+        in result.stderr
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["b.ome.tif"]
     assert running.RunOptions().assess is False

@@ -26,30 +26,64 @@ def run(*words: str | Path) -> Any:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     kept: list[tuple[Any, ...]] = []
     for name in FORWARDED:
-        monkeypatch.setattr(judging, name, lambda *words, name=name, **options: kept.append((name, words, options)))
+        monkeypatch.setattr(
+            judging, name, lambda *words, name=name, **options: kept.append((name, words, options))
+        )
     return kept
 
 
-def test_quality_gets_methods_size_and_real_stacks(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:
-    assert run("quality", "--methods", "rdn,rl", "--quick", "--real", tmp_path, "--out", tmp_path).exit_code == 0
+def test_quality_gets_methods_size_and_real_stacks(
+    calls: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    assert (
+        run(
+            "quality", "--methods", "rdn,rl", "--quick", "--real", tmp_path, "--out", tmp_path
+        ).exit_code
+        == 0
+    )
     assert run("quality", "--write-docs", "--json").exit_code == 0
     common = {"device": "cpu"}
-    first = {"methods": ["rdn", "rl"], "quick": True, "real": tmp_path, "write_docs": False, "json_line": False, **common}
-    second = {"methods": [], "quick": False, "real": None, "write_docs": True, "json_line": True, **common}
-    assert calls == [("run_quality_benchmark", (tmp_path,), first), ("run_quality_benchmark", (None,), second)]
+    first = {
+        "methods": ["rdn", "rl"],
+        "quick": True,
+        "real": tmp_path,
+        "write_docs": False,
+        "json_line": False,
+        **common,
+    }
+    second = {
+        "methods": [],
+        "quick": False,
+        "real": None,
+        "write_docs": True,
+        "json_line": True,
+        **common,
+    }
+    assert calls == [
+        ("run_quality_benchmark", (tmp_path,), first),
+        ("run_quality_benchmark", (None,), second),
+    ]
 
 
-def test_domains_real_and_models_get_what_is_theirs(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:
+def test_domains_real_and_models_get_what_is_theirs(
+    calls: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
     assert run("domains", "--quick").exit_code == 0
     assert run("real", "--real", tmp_path, "--write-docs").exit_code == 0
     assert run("models", "--write-docs").exit_code == 0
-    assert [name for name, _, _ in calls] == ["run_domains_benchmark", "run_real_benchmark", "run_models_table"]
+    assert [name for name, _, _ in calls] == [
+        "run_domains_benchmark",
+        "run_real_benchmark",
+        "run_models_table",
+    ]
     assert calls[0][2]["quick"]
     assert calls[1][1] == (tmp_path, None)
     assert calls[2][2] == {"write_docs": True, "json_line": False}
 
 
-def test_how_long_is_learnt_is_ten_minutes_for_alone_and_not_at_all_for_real(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:
+def test_how_long_is_learnt_is_ten_minutes_for_alone_and_not_at_all_for_real(
+    calls: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
     for words in (
         ("alone", "--quick"),
         ("alone", "--minutes", "90s"),

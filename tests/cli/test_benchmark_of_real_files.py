@@ -24,24 +24,47 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         (resolving_command, "run_beads_benchmark"),
         (judging, "run_real_benchmark"),
     ):
-        monkeypatch.setattr(module, name, lambda *words, name=name, **options: kept.append((name, words, options)))
+        monkeypatch.setattr(
+            module, name, lambda *words, name=name, **options: kept.append((name, words, options))
+        )
     return kept
 
 
 def test_options_reach_the_benchmark(calls: list[tuple[Any, ...]], tmp_path: Path) -> None:
-    assert run("pictures", "--real", "a.tif,b.tif", "--methods", "dps,diffusion", "--psf", "beads:a.tif@a*", "--quick").exit_code == 0
+    assert (
+        run(
+            "pictures",
+            "--real",
+            "a.tif,b.tif",
+            "--methods",
+            "dps,diffusion",
+            "--psf",
+            "beads:a.tif@a*",
+            "--quick",
+        ).exit_code
+        == 0
+    )
     assert run("beads", "--real", "a.tif,b.tif", "--out", tmp_path, "--write-docs").exit_code == 0
     assert run("real", "--real", tmp_path, "--methods", "diffusion").exit_code == 0
     (name, words, options), beads, real = calls
     assert (name, words) == ("run_pictures_benchmark", (Path("a.tif,b.tif"), None))
-    assert (options["methods"], options["psf"], options["quick"]) == (["dps", "diffusion"], "beads:a.tif@a*", True)
+    assert (options["methods"], options["psf"], options["quick"]) == (
+        ["dps", "diffusion"],
+        "beads:a.tif@a*",
+        True,
+    )
     assert beads[:2] == ("run_beads_benchmark", (Path("a.tif,b.tif"), tmp_path))
     assert beads[2]["write_docs"]
     assert real[2]["methods"] == ["diffusion"]
 
 
-@pytest.mark.parametrize(("which", "hint"), [("pictures", "--real FILE, or a folder"), ("beads", "--real BEADS, or BEADS,LINES")])
-def test_without_a_file_it_says_what_is_missing(calls: list[tuple[Any, ...]], which: str, hint: str) -> None:
+@pytest.mark.parametrize(
+    ("which", "hint"),
+    [("pictures", "--real FILE, or a folder"), ("beads", "--real BEADS, or BEADS,LINES")],
+)
+def test_without_a_file_it_says_what_is_missing(
+    calls: list[tuple[Any, ...]], which: str, hint: str
+) -> None:
     result = run(which)
     assert result.exit_code == 2
     assert f"the benchmark {which} needs a stack; give one with {hint}" in result.stderr

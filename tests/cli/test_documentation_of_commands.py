@@ -31,7 +31,11 @@ def test_each_command_and_option_stands_in_the_page_with_its_line_of_help(name: 
         if "--help" in parameter.opts:
             continue
         is_argument = parameter.param_type_name == "argument"
-        label = parameter.metavar if is_argument else " ".join(filter(None, (parameter.opts[0], parameter.metavar)))
+        label = (
+            parameter.metavar
+            if is_argument
+            else " ".join(filter(None, (parameter.opts[0], parameter.metavar)))
+        )
         expected.add((label.replace("|", "\\|"), parameter.help))
     assert rows == expected
 
@@ -58,14 +62,18 @@ def test_links_between_the_pages_lead_to_headings() -> None:
     for name in ("command_line.md", "troubleshooting.md"):
         for file, anchor in re.findall(r"\]\((?!http)([\w.]*)#([\w-]+)\)", page(name)):
             headings = re.findall(r"^#+ (.+)$", page(file or name), re.MULTILINE)
-            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            anchors = {
+                re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+            }
             assert anchor in anchors, (name, file, anchor)
 
 
 def test_the_point_spread_functions_of_the_page_can_be_read() -> None:
     from zenhance.physics.psf import parse_psf
 
-    specs = re.findall(r"^\| `((?:sigma|fwhm|confocal|widefield).+?)` \|", page("command_line.md"), re.MULTILINE)
+    specs = re.findall(
+        r"^\| `((?:sigma|fwhm|confocal|widefield).+?)` \|", page("command_line.md"), re.MULTILINE
+    )
     assert len(specs) == 4
     for spec in specs:
         parse_psf(spec.replace("Z,Y,X", "0.6,0.2,0.2"), 3)
@@ -78,14 +86,27 @@ def test_the_suffixes_of_the_page_are_those_that_can_be_written() -> None:
 
 
 def test_the_sentences_of_the_page_are_those_of_the_program() -> None:
-    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted((DOCS.parent / "src").rglob("*.py")))
+    source = "\n".join(
+        path.read_text(encoding="utf-8") for path in sorted((DOCS.parent / "src").rglob("*.py"))
+    )
     source = re.sub(r"[\"']\s*\n\s*f?[\"']", "", source)
     text = page("troubleshooting.md")
-    sections = [s for s in re.split(r"^## ", text, flags=re.MULTILINE) if "| the sentence says |" in s or "| the reason |" in s]
+    sections = [
+        s
+        for s in re.split(r"^## ", text, flags=re.MULTILINE)
+        if "| the sentence says |" in s or "| the reason |" in s
+    ]
     assert len(sections) == 6
-    phrases = [p for s in sections for row in re.findall(r"^\| (.+?) \|", s, re.MULTILINE) for p in re.findall(r"`([^`]+)`", row)]
+    phrases = [
+        p
+        for s in sections
+        for row in re.findall(r"^\| (.+?) \|", s, re.MULTILINE)
+        for p in re.findall(r"`([^`]+)`", row)
+    ]
     assert len(phrases) > 50
     for phrase in phrases:
         fragments = [part.strip() for part in re.split(r"…|\"|\d+|\bN\b", phrase)]
         for fragment in fragments:
-            assert fragment in source, f"docs/troubleshooting.md quotes {phrase!r}, but the program never says {fragment!r}"
+            assert fragment in source, (
+                f"docs/troubleshooting.md quotes {phrase!r}, but the program never says {fragment!r}"
+            )

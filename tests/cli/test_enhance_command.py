@@ -25,14 +25,31 @@ from zenhance.stack import Stack
 
 VOXEL_UM = (0.5, 0.25, 0.2)
 PSF = "sigma_um=0.5,0.25,0.2"
-QUICK = ("--method", "gaussian_deconvolution", "--set", "variant=richardson_lucy", "--set", "iterations=2", "--psf", PSF, "--device", "cpu")
+QUICK = (
+    "--method",
+    "gaussian_deconvolution",
+    "--set",
+    "variant=richardson_lucy",
+    "--set",
+    "iterations=2",
+    "--psf",
+    PSF,
+    "--device",
+    "cpu",
+)
 
 
 def run(*words: str | Path) -> Any:
     return CliRunner().invoke(app, ["enhance", *(str(word) for word in words)])
 
 
-def write_image(path: Path, axes: str = "ZYX", seed: int = 0, voxel_um: tuple[float, ...] | None = VOXEL_UM, **sizes: int) -> Path:
+def write_image(
+    path: Path,
+    axes: str = "ZYX",
+    seed: int = 0,
+    voxel_um: tuple[float, ...] | None = VOXEL_UM,
+    **sizes: int,
+) -> Path:
     """Write speckles of known sizes; ``uint16``, so that the identity method has to be exact."""
     lengths = {"T": 2, "C": 2, "Z": 6, "Y": 20, "X": 24, **sizes}
     pixels = np.random.default_rng(seed).poisson(50, [lengths[a] for a in axes]).astype(np.uint16)
@@ -45,7 +62,18 @@ def pixels_of(path: Path) -> np.ndarray[Any, Any]:
 
 
 OPTIONS = [
-    *("--method", "--set", "--voxel-size", "--axes", "--channel", "--crop", "--series", "--psf", "--background", "--statistics"),
+    *(
+        "--method",
+        "--set",
+        "--voxel-size",
+        "--axes",
+        "--channel",
+        "--crop",
+        "--series",
+        "--psf",
+        "--background",
+        "--statistics",
+    ),
     *(
         "--device",
         "--tile",
@@ -65,7 +93,13 @@ OPTIONS = [
 
 def test_the_options_are_those_that_are_documented_and_no_others() -> None:
     parameters = command().commands["enhance"].params
-    assert [name for p in parameters if p.param_type_name == "option" for name in p.opts if name != "--help"] == OPTIONS
+    assert [
+        name
+        for p in parameters
+        if p.param_type_name == "option"
+        for name in p.opts
+        if name != "--help"
+    ] == OPTIONS
 
 
 def test_every_field_of_the_request_can_be_given_on_the_command_line() -> None:
@@ -96,7 +130,9 @@ def test_a_run_on_a_pipe_tells_voxel_size_device_and_reason_in_plain_lines(tmp_p
     assert "\x1b[" not in result.stderr
 
 
-def test_json_is_one_line_with_result_seconds_device_warnings_and_provenance(tmp_path: Path) -> None:
+def test_json_is_one_line_with_result_seconds_device_warnings_and_provenance(
+    tmp_path: Path,
+) -> None:
     source = write_image(tmp_path / "a.ome.tif")
     result = run(source, tmp_path / "b.ome.tif", *QUICK, "--json")
     assert result.exit_code == 0, result.output
@@ -116,18 +152,49 @@ def test_json_is_one_line_with_result_seconds_device_warnings_and_provenance(tmp
 def test_the_command_line_and_python_give_identical_pixels(tmp_path: Path) -> None:
     source = write_image(tmp_path / "a.ome.tif")
     assert run(source, tmp_path / "b.ome.tif", *QUICK).exit_code == 0
-    here = enhance(open_stack(source), settings={"variant": "richardson_lucy", "iterations": 2}, psf=PSF, device="cpu")
+    here = enhance(
+        open_stack(source),
+        settings={"variant": "richardson_lucy", "iterations": 2},
+        psf=PSF,
+        device="cpu",
+    )
     assert np.asarray(here.stack.data).tobytes() == pixels_of(tmp_path / "b.ome.tif").tobytes()
 
 
-def test_a_saved_request_replays_to_identical_pixels_and_options_win_over_it(tmp_path: Path) -> None:
+def test_a_saved_request_replays_to_identical_pixels_and_options_win_over_it(
+    tmp_path: Path,
+) -> None:
     source, saved = write_image(tmp_path / "a.ome.tif"), tmp_path / "settings.yaml"
-    first = run(source, tmp_path / "1.ome.tif", *QUICK, "--crop", "1:5,:,2:20", "--seed", "7", "--save-request", saved)
+    first = run(
+        source,
+        tmp_path / "1.ome.tif",
+        *QUICK,
+        "--crop",
+        "1:5,:,2:20",
+        "--seed",
+        "7",
+        "--save-request",
+        saved,
+    )
     assert first.exit_code == 0, first.output
     assert run(source, tmp_path / "2.ome.tif", "--request", saved).exit_code == 0
-    assert pixels_of(tmp_path / "1.ome.tif").tobytes() == pixels_of(tmp_path / "2.ome.tif").tobytes()
+    assert (
+        pixels_of(tmp_path / "1.ome.tif").tobytes() == pixels_of(tmp_path / "2.ome.tif").tobytes()
+    )
     assert pixels_of(tmp_path / "1.ome.tif").shape == (4, 20, 18)
-    assert run(source, tmp_path / "3.ome.tif", "--request", saved, "--set", "iterations=5", "--crop", ":,:,:").exit_code == 0
+    assert (
+        run(
+            source,
+            tmp_path / "3.ome.tif",
+            "--request",
+            saved,
+            "--set",
+            "iterations=5",
+            "--crop",
+            ":,:,:",
+        ).exit_code
+        == 0
+    )
     record = Provenance.find(open_stack(tmp_path / "3.ome.tif").metadata)
     assert record is not None
     assert record.request["settings"] == {"variant": "richardson_lucy", "iterations": 5}
@@ -140,7 +207,9 @@ def test_an_earlier_result_can_be_repeated_from_its_own_account(tmp_path: Path) 
     assert run(source, tmp_path / "1.ome.tif", *QUICK, "--crop", "1:5,:,:").exit_code == 0
     again = run(source, tmp_path / "2.ome.tif", "--request", tmp_path / "1.ome.tif")
     assert again.exit_code == 0, again.output
-    assert pixels_of(tmp_path / "1.ome.tif").tobytes() == pixels_of(tmp_path / "2.ome.tif").tobytes()
+    assert (
+        pixels_of(tmp_path / "1.ome.tif").tobytes() == pixels_of(tmp_path / "2.ome.tif").tobytes()
+    )
     foreign = run(source, tmp_path / "3.ome.tif", "--request", source)
     assert foreign.exit_code == 3
     assert "no account of a run is inside, as zenhance did not write it" in foreign.stderr
@@ -154,7 +223,9 @@ def test_an_output_that_another_run_is_writing_exits_8(tmp_path: Path) -> None:
     assert '"b.ome.tif" is being written by' in result.stderr
 
 
-def test_a_batch_that_is_stopped_begins_no_further_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_is_stopped_begins_no_further_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in "abc":
         write_image(tmp_path / "in" / f"{name}.ome.tif")
     begun: list[str] = []
@@ -173,8 +244,12 @@ def test_a_batch_that_is_stopped_begins_no_further_file(tmp_path: Path, monkeypa
 
 def test_settings_of_one_method_are_not_given_to_another(tmp_path: Path) -> None:
     source, saved = write_image(tmp_path / "a.ome.tif"), tmp_path / "settings.yaml"
-    saved.write_text("method: gaussian_deconvolution\nsettings:\n  iterations: 2\nseed: 3\n", encoding="utf-8")
-    result = run(source, tmp_path / "b.ome.tif", "--request", saved, "--method", "identity", "--json")
+    saved.write_text(
+        "method: gaussian_deconvolution\nsettings:\n  iterations: 2\nseed: 3\n", encoding="utf-8"
+    )
+    result = run(
+        source, tmp_path / "b.ome.tif", "--request", saved, "--method", "identity", "--json"
+    )
     assert result.exit_code == 0, result.output
     request = json.loads(result.stdout)["provenance"]["request"]
     assert (request["settings"], request["seed"]) == ({}, 3)
@@ -184,23 +259,44 @@ def test_a_glob_with_one_broken_file_does_the_rest_and_exits_10(tmp_path: Path) 
     for seed, name in enumerate(("a", "b", "ç d")):
         write_image(tmp_path / "in" / f"{name}.ome.tif", seed=seed)
     (tmp_path / "in" / "broken.ome.tif").write_bytes(b"II*\0 this is no image")
-    result = run(tmp_path / "in" / "*.tif", tmp_path / "out", "--method", "identity", "--dtype", "input")
+    result = run(
+        tmp_path / "in" / "*.tif", tmp_path / "out", "--method", "identity", "--dtype", "input"
+    )
     assert result.exit_code == 10, result.output
     done = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert done == ["a_identity.ome.tif", "b_identity.ome.tif", "ç d_identity.ome.tif"]
     assert "zenhance: broken.ome.tif: cannot read" in result.stderr
     assert "failed" in result.stdout
-    assert np.array_equal(pixels_of(tmp_path / "out" / "b_identity.ome.tif"), pixels_of(tmp_path / "in" / "b.ome.tif"))
+    assert np.array_equal(
+        pixels_of(tmp_path / "out" / "b_identity.ome.tif"), pixels_of(tmp_path / "in" / "b.ome.tif")
+    )
 
 
 def test_a_batch_with_json_is_one_line_that_tells_each_file(tmp_path: Path) -> None:
     write_image(tmp_path / "a.ome.tif")
     (tmp_path / "empty.tif").write_bytes(b"")
-    result = run(tmp_path / "a.ome.tif", tmp_path / "empty.tif", tmp_path / "gone.tif", tmp_path / "out", "--method", "identity", "--json")
+    result = run(
+        tmp_path / "a.ome.tif",
+        tmp_path / "empty.tif",
+        tmp_path / "gone.tif",
+        tmp_path / "out",
+        "--method",
+        "identity",
+        "--json",
+    )
     record = json.loads(result.stdout)
     assert result.stdout.count("\n") == 1
-    assert (record["done"], record["failed"], record["exit_code"], result.exit_code) == (1, 2, 10, 10)
-    assert [r.get("kind") for r in record["results"]] == [None, "unreadable input", "unreadable input"]
+    assert (record["done"], record["failed"], record["exit_code"], result.exit_code) == (
+        1,
+        2,
+        10,
+        10,
+    )
+    assert [r.get("kind") for r in record["results"]] == [
+        None,
+        "unreadable input",
+        "unreadable input",
+    ]
 
 
 def test_a_batch_in_which_all_fail_exits_with_the_first_code(tmp_path: Path) -> None:
@@ -221,9 +317,15 @@ def test_a_rerun_of_a_batch_refuses_what_exists_and_overwrites_when_asked(tmp_pa
     assert run(*words, "--overwrite").exit_code == 0
 
 
-@pytest.mark.parametrize(("axes", "shape"), [("TCZYX", (2, 2, 6, 20, 24)), ("CZYX", (2, 6, 20, 24)), ("YX", (20, 24))])
-def test_channels_times_and_flat_images_come_out_as_they_went_in(tmp_path: Path, axes: str, shape: tuple[int, ...]) -> None:
-    source = write_image(tmp_path / "a.ome.tif", axes, voxel_um=VOXEL_UM if "Z" in axes else VOXEL_UM[1:])
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("TCZYX", (2, 2, 6, 20, 24)), ("CZYX", (2, 6, 20, 24)), ("YX", (20, 24))]
+)
+def test_channels_times_and_flat_images_come_out_as_they_went_in(
+    tmp_path: Path, axes: str, shape: tuple[int, ...]
+) -> None:
+    source = write_image(
+        tmp_path / "a.ome.tif", axes, voxel_um=VOXEL_UM if "Z" in axes else VOXEL_UM[1:]
+    )
     assert run(source, tmp_path / "b.ome.tif", "--method", "identity").exit_code == 0
     assert pixels_of(tmp_path / "b.ome.tif").shape == shape
     assert np.array_equal(pixels_of(tmp_path / "b.ome.tif"), pixels_of(source))
@@ -238,23 +340,44 @@ def test_channel_crop_and_axes_pick_what_they_say(tmp_path: Path) -> None:
 
 def test_axes_in_another_order_are_transposed_once(tmp_path: Path) -> None:
     source = write_image(tmp_path / "a.ome.tif")
-    result = run(source, tmp_path / "b.ome.tif", "--method", "identity", "--axes", "YZX", "--voxel-size", "1,1,1", "--json")
+    result = run(
+        source,
+        tmp_path / "b.ome.tif",
+        "--method",
+        "identity",
+        "--axes",
+        "YZX",
+        "--voxel-size",
+        "1,1,1",
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     assert np.array_equal(pixels_of(tmp_path / "b.ome.tif"), pixels_of(source).transpose(1, 0, 2))
     assert json.loads(result.stdout)["provenance"]["request"]["axes"] == "YZX"
 
 
-def test_a_missing_voxel_size_is_asked_for_by_name_and_taken_from_the_option(tmp_path: Path) -> None:
+def test_a_missing_voxel_size_is_asked_for_by_name_and_taken_from_the_option(
+    tmp_path: Path,
+) -> None:
     source = write_image(tmp_path / "a.ome.tif", voxel_um=None)
     result = run(source, tmp_path / "b.ome.tif", *QUICK)
     assert result.exit_code == 2
-    assert re.search(r'"a.ome.tif" cannot be enhanced: voxel size in z, y, x is unknown; give it with --voxel-size', result.stderr)
-    assert run(source, tmp_path / "b.ome.tif", *QUICK, "--voxel-size", "0.5,0.25,0.2").exit_code == 0
+    assert re.search(
+        r'"a.ome.tif" cannot be enhanced: voxel size in z, y, x is unknown; give it with --voxel-size',
+        result.stderr,
+    )
+    assert (
+        run(source, tmp_path / "b.ome.tif", *QUICK, "--voxel-size", "0.5,0.25,0.2").exit_code == 0
+    )
     assert open_stack(tmp_path / "b.ome.tif").voxel_size.zyx_um == pytest.approx(VOXEL_UM)
 
 
 REFUSALS: list[tuple[list[str], int, str]] = [
-    (["--method", "gaussian_deconvolutoin"], 2, r'there is no method "gaussian_deconvolutoin"; did you mean "gaussian_deconvolution"\?'),
+    (
+        ["--method", "gaussian_deconvolutoin"],
+        2,
+        r'there is no method "gaussian_deconvolutoin"; did you mean "gaussian_deconvolution"\?',
+    ),
     (["--set", "iteratoins=5"], 2, r'called "iteratoins"; did you mean "iterations"\?'),
     (["--set", "iterations=0"], 2, r"iterations is 0: it should be greater than or equal to 1"),
     (["--set", "iterations=-1"], 2, r"iterations is -1"),
@@ -281,12 +404,18 @@ REFUSALS: list[tuple[list[str], int, str]] = [
     (["--psf", "sigma_um=0,0,0"], 2, r"sigma_um is 0 µm"),
     (["--psf", "magic:na=1"], 2, r"magic"),
     (["--background", "inf"], 2, r'--background is "inf"'),
-    (["--request", "nowhere.yaml"], 3, r'cannot read "nowhere.yaml": there is no such file; check the path after --request'),
+    (
+        ["--request", "nowhere.yaml"],
+        3,
+        r'cannot read "nowhere.yaml": there is no such file; check the path after --request',
+    ),
 ]
 
 
 @pytest.mark.parametrize(("words", "status", "pattern"), REFUSALS)
-def test_what_cannot_be_done_is_refused_in_one_sentence(tmp_path: Path, words: list[str], status: int, pattern: str) -> None:
+def test_what_cannot_be_done_is_refused_in_one_sentence(
+    tmp_path: Path, words: list[str], status: int, pattern: str
+) -> None:
     source = write_image(tmp_path / "a.ome.tif")
     result = run(source, tmp_path / "b.ome.tif", *words, "--json")
     record = json.loads(result.stdout)
@@ -309,7 +438,9 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(tmp_path: Path, words: l
         ("\udcff", 3, r"it is no text"),
     ],
 )
-def test_a_settings_file_that_is_wrong_is_refused(tmp_path: Path, text: str, status: int, pattern: str) -> None:
+def test_a_settings_file_that_is_wrong_is_refused(
+    tmp_path: Path, text: str, status: int, pattern: str
+) -> None:
     source, settings = write_image(tmp_path / "a.ome.tif"), tmp_path / "settings.yaml"
     settings.write_bytes(text.encode("utf-8", "surrogateescape"))
     result = run(source, tmp_path / "b.ome.tif", "--request", settings)
@@ -328,7 +459,9 @@ def test_a_settings_file_that_is_wrong_is_refused(tmp_path: Path, text: str, sta
         ("b.ome.tif/", 2, "is a file; name a folder"),
     ],
 )
-def test_an_output_that_cannot_be_is_refused_within_a_second(tmp_path: Path, target: str, status: int, pattern: str) -> None:
+def test_an_output_that_cannot_be_is_refused_within_a_second(
+    tmp_path: Path, target: str, status: int, pattern: str
+) -> None:
     source = write_image(tmp_path / "a.ome.tif", Z=40, Y=400, X=400)
     other = write_image(tmp_path / "b.ome.tif")
     before = source.read_bytes(), other.read_bytes()
@@ -342,21 +475,40 @@ def test_an_output_that_cannot_be_is_refused_within_a_second(tmp_path: Path, tar
 
 
 @pytest.mark.parametrize(("dtype", "name"), [(np.int32, "b.tif"), (np.int64, "b.ome.tif")])
-def test_a_format_that_could_not_hold_the_pixels_is_refused_before_the_run(tmp_path: Path, dtype: type, name: str) -> None:
-    source = write_stack(tmp_path / "a.ome.zarr", Stack.from_array(np.ones((6, 8, 9), dtype), "ZYX", VOXEL_UM))
+def test_a_format_that_could_not_hold_the_pixels_is_refused_before_the_run(
+    tmp_path: Path, dtype: type, name: str
+) -> None:
+    source = write_stack(
+        tmp_path / "a.ome.zarr", Stack.from_array(np.ones((6, 8, 9), dtype), "ZYX", VOXEL_UM)
+    )
     result = run(source, tmp_path / name, "--method", "identity", "--dtype", "input")
     assert result.exit_code == 2
     assert f"has no {np.dtype(dtype).name} pixels" in result.stderr
     assert "working" not in result.stderr
 
 
-def test_a_settings_file_that_exists_is_kept_unless_overwriting_was_asked_for(tmp_path: Path) -> None:
+def test_a_settings_file_that_exists_is_kept_unless_overwriting_was_asked_for(
+    tmp_path: Path,
+) -> None:
     source, saved = write_image(tmp_path / "a.ome.tif"), tmp_path / "settings.yaml"
     saved.write_text("mine", encoding="utf-8")
     result = run(source, tmp_path / "b.ome.tif", "--method", "identity", "--save-request", saved)
     assert (result.exit_code, saved.read_text(encoding="utf-8")) == (9, "mine")
-    assert run(source, tmp_path / "b.ome.tif", "--method", "identity", "--save-request", saved, "--overwrite").exit_code == 0
-    assert EnhanceRequest.from_yaml(saved.read_text(encoding="utf-8")) == EnhanceRequest(method="identity")
+    assert (
+        run(
+            source,
+            tmp_path / "b.ome.tif",
+            "--method",
+            "identity",
+            "--save-request",
+            saved,
+            "--overwrite",
+        ).exit_code
+        == 0
+    )
+    assert EnhanceRequest.from_yaml(saved.read_text(encoding="utf-8")) == EnhanceRequest(
+        method="identity"
+    )
 
 
 def test_two_lengths_for_a_stack_with_planes_are_refused(tmp_path: Path) -> None:
@@ -369,7 +521,16 @@ def test_two_lengths_for_a_stack_with_planes_are_refused(tmp_path: Path) -> None
 
 def test_labels_can_be_written_in_every_format_that_the_image_can(tmp_path: Path) -> None:
     source = write_image(tmp_path / "a.ome.tif")
-    done = run(source, tmp_path / "b.tif", "--method", "dqlr", "--set", "codes=true", "--psf", "sigma_um=0.6,0.2,0.2")
+    done = run(
+        source,
+        tmp_path / "b.tif",
+        "--method",
+        "dqlr",
+        "--set",
+        "codes=true",
+        "--psf",
+        "sigma_um=0.6,0.2,0.2",
+    )
     assert done.exit_code == 0, done.output
     codes = open_stack(tmp_path / "b_codes.tif")
     assert codes.dtype == np.uint16

@@ -36,9 +36,18 @@ def run(*words: str) -> Any:
 @pytest.mark.parametrize(
     ("words", "pattern"),
     [
-        (["enhance", "--voxelsize", "1,1,1", "a", "b"], r'there is no option "--voxelsize"; did you mean "--voxel-size"\?'),
-        (["enhance", "--ovewrite", "a", "b"], r'there is no option "--ovewrite"; did you mean "--overwrite"\?'),
-        (["enhance", "-stack.tif", "b"], r'there is no option "-s"; "zenhance enhance --help" explains; .* begins with - write \./-name'),
+        (
+            ["enhance", "--voxelsize", "1,1,1", "a", "b"],
+            r'there is no option "--voxelsize"; did you mean "--voxel-size"\?',
+        ),
+        (
+            ["enhance", "--ovewrite", "a", "b"],
+            r'there is no option "--ovewrite"; did you mean "--overwrite"\?',
+        ),
+        (
+            ["enhance", "-stack.tif", "b"],
+            r'there is no option "-s"; "zenhance enhance --help" explains; .* begins with - write \./-name',
+        ),
         (["enhnace", "a", "b"], r'there is no command "enhnace"; did you mean "enhance"\?'),
         (["qqqq"], r'there is no command "qqqq"; known are enhance, methods, info'),
         (["enhance"], r'zenhance enhance needs INPUT OUTPUT; "zenhance enhance --help" explains'),
@@ -47,7 +56,9 @@ def run(*words: str) -> Any:
         (["enhance", "a", "b", "--psf"], r"option '--psf' requires an argument"),
     ],
 )
-def test_a_misspelt_call_exits_2_with_one_sentence_that_names_the_nearest_word(words: list[str], pattern: str) -> None:
+def test_a_misspelt_call_exits_2_with_one_sentence_that_names_the_nearest_word(
+    words: list[str], pattern: str
+) -> None:
     import re
 
     result = run(*words)
@@ -68,7 +79,9 @@ def test_a_misspelt_call_with_json_is_one_json_line_on_stdout() -> None:
     assert result.stdout.count("\n") == 1
 
 
-def test_words_after_two_dashes_are_files_even_if_they_look_like_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_after_two_dashes_are_files_even_if_they_look_like_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = run("info", "--", "--json")
     assert result.exit_code == 3
@@ -76,7 +89,9 @@ def test_words_after_two_dashes_are_files_even_if_they_look_like_options(tmp_pat
     assert result.stdout == ""
 
 
-def test_an_existing_file_may_begin_with_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_file_may_begin_with_a_dash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("-odd.tif").write_bytes(b"")
     result = run("info", "-odd.tif")
@@ -98,7 +113,12 @@ def test_version_is_that_of_the_package() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--debug", "info", "missing.tif"], ["info", "missing.tif", "--debug"], ["info", "--debug", "missing.tif"]]
+    "words",
+    [
+        ["--debug", "info", "missing.tif"],
+        ["info", "missing.tif", "--debug"],
+        ["info", "--debug", "missing.tif"],
+    ],
 )
 def test_debug_may_stand_anywhere_and_shows_the_traceback(words: list[str]) -> None:
     result = run(*words)
@@ -134,13 +154,19 @@ FAILURES: list[tuple[BaseException, int, str]] = [
     (BusyError("another run"), 8, "another run"),
     (OutputExistsError("it exists"), 9, "it exists"),
     (KeyError("x"), 1, "unexpected KeyError.*--debug"),
-    (RuntimeError("very long " * 100), 1, "unexpected RuntimeError: very long.*; run again with --debug and report the traceback$"),
+    (
+        RuntimeError("very long " * 100),
+        1,
+        "unexpected RuntimeError: very long.*; run again with --debug and report the traceback$",
+    ),
     (RunCancelled("stopped"), 130, "stopped"),
 ]
 
 
 @pytest.mark.parametrize(("error", "status", "pattern"), FAILURES)
-def test_every_kind_of_failure_has_its_exit_code_and_a_short_sentence(error: BaseException, status: int, pattern: str) -> None:
+def test_every_kind_of_failure_has_its_exit_code_and_a_short_sentence(
+    error: BaseException, status: int, pattern: str
+) -> None:
     import re
 
     broken = typer.Typer(cls=Gate, add_completion=False, pretty_exceptions_enable=False)
@@ -160,7 +186,9 @@ def test_every_kind_of_failure_has_its_exit_code_and_a_short_sentence(error: Bas
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_first_signal_only_sets_the_event_while_a_run_looks_at_it(number: signal.Signals, status: int) -> None:
+def test_the_first_signal_only_sets_the_event_while_a_run_looks_at_it(
+    number: signal.Signals, status: int
+) -> None:
     stop = StopRequest()
     with stop.watched() as event:
         stop.handle(number)
@@ -191,7 +219,10 @@ def test_whatever_a_library_makes_of_an_interrupt_is_a_cancelled_run() -> None:
             raise ImportError("half imported") from None
 
     result = CliRunner().invoke(broken, ["fail"])
-    assert (result.exit_code, result.stderr) == (143, "zenhance: the run was cancelled; nothing was written\n")
+    assert (result.exit_code, result.stderr) == (
+        143,
+        "zenhance: the run was cancelled; nothing was written\n",
+    )
 
 
 def test_handlers_of_before_are_back_after_a_call() -> None:

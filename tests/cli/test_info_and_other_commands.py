@@ -32,7 +32,9 @@ def make_stack(axes: str = "CZYX", **metadata: Any) -> Stack:
     return Stack.from_array(pixels, axes, VOXEL_UM, channel_names=names, metadata=metadata)
 
 
-def test_info_tells_axes_voxel_size_channels_and_the_default_psf_with_its_marks(tmp_path: Path) -> None:
+def test_info_tells_axes_voxel_size_channels_and_the_default_psf_with_its_marks(
+    tmp_path: Path,
+) -> None:
     path = write_stack(tmp_path / "a b µ.ome.tif", make_stack())
     result = run("info", path)
     assert result.exit_code == 0, result.output
@@ -53,7 +55,11 @@ def test_info_as_json_is_one_line_with_every_origin(tmp_path: Path) -> None:
     record = json.loads(result.stdout)
     assert result.stdout.count("\n") == 1
     assert record["voxel_size_um"]["x"] == {"value": pytest.approx(0.2), "origin": "file"}
-    assert (record["axes"], record["shape"], record["channels"]) == ("CZYX", [2, 6, 20, 24], ["wall", "nuclei"])
+    assert (record["axes"], record["shape"], record["channels"]) == (
+        "CZYX",
+        [2, 6, 20, 24],
+        ["wall", "nuclei"],
+    )
     assert record["decoded_bytes"] == 2 * 6 * 20 * 24 * 2
     assert {value["origin"] for value in record["psf"]["values"].values()} == {"default"}
     assert len(record["psf"]["per_channel"]) == 2
@@ -61,7 +67,13 @@ def test_info_as_json_is_one_line_with_every_origin(tmp_path: Path) -> None:
 
 
 def test_info_of_a_result_holds_its_account_and_a_paragraph_for_the_paper(tmp_path: Path) -> None:
-    made = Provenance(version="9.9.9", request={"method": "identity"}, input_name="raw.lsm", voxel_size_um=VOXEL_UM, device="cpu (CPU)")
+    made = Provenance(
+        version="9.9.9",
+        request={"method": "identity"},
+        input_name="raw.lsm",
+        voxel_size_um=VOXEL_UM,
+        device="cpu (CPU)",
+    )
     path = write_stack(tmp_path / "a.ome.tif", make_stack("ZYX"), provenance=made)
     table = run("info", path)
     assert "zenhance 9.9.9" in table.stdout
@@ -71,9 +83,13 @@ def test_info_of_a_result_holds_its_account_and_a_paragraph_for_the_paper(tmp_pa
     assert record["provenance"]["record"] == made.model_dump(mode="json")
 
 
-def test_info_opens_every_real_file_that_can_be_opened_and_tells_one_sentence_of_the_rest(shared_data: Path) -> None:
+def test_info_opens_every_real_file_that_can_be_opened_and_tells_one_sentence_of_the_rest(
+    shared_data: Path,
+) -> None:
     small = [
-        p for p in sorted((shared_data / "formats").iterdir()) if p.suffix in (".lsm", ".stk", ".czi", ".tif") and p.stat().st_size < 3e6
+        p
+        for p in sorted((shared_data / "formats").iterdir())
+        if p.suffix in (".lsm", ".stk", ".czi", ".tif") and p.stat().st_size < 3e6
     ]
     assert len(small) >= 5
     for path in small:
@@ -86,11 +102,17 @@ def test_info_opens_every_real_file_that_can_be_opened_and_tells_one_sentence_of
             assert path.name in record["error"]
 
 
-def test_verify_accepts_a_file_as_written_and_refuses_it_with_one_byte_changed(tmp_path: Path) -> None:
+def test_verify_accepts_a_file_as_written_and_refuses_it_with_one_byte_changed(
+    tmp_path: Path,
+) -> None:
     path = write_stack(tmp_path / "a.ome.tif", make_stack("ZYX"), compression="none")
     good = run("verify", path)
     assert (good.exit_code, good.stdout) == (0, f"{path}: all 6 planes are as they were written\n")
-    assert json.loads(run("verify", path, "--json").stdout) == {"path": str(path), "planes": 6, "sound": True}
+    assert json.loads(run("verify", path, "--json").stdout) == {
+        "path": str(path),
+        "planes": 6,
+        "sound": True,
+    }
     pixels = np.asarray(open_stack(path).data[3]).tobytes()
     raw = bytearray(path.read_bytes())
     raw[raw.index(pixels) + 7] ^= 1
@@ -104,12 +126,21 @@ def test_a_sample_is_written_with_its_truth_and_labels(tmp_path: Path) -> None:
     name = sample_names()[0]
     result = run("sample", name, tmp_path / "s.ome.tif", "--truth")
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.ome.tif", "s_labels.ome.tif", "s_truth.ome.tif"]
-    assert np.array_equal(np.asarray(open_stack(tmp_path / "s.ome.tif").data[...]), np.asarray(open_sample(name).data[...]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "s.ome.tif",
+        "s_labels.ome.tif",
+        "s_truth.ome.tif",
+    ]
+    assert np.array_equal(
+        np.asarray(open_stack(tmp_path / "s.ome.tif").data[...]),
+        np.asarray(open_sample(name).data[...]),
+    )
     again = run("sample", name, tmp_path / "s.ome.tif")
     assert again.exit_code == 9
     assert run("sample", name, tmp_path / "s.ome.tif", "--overwrite").exit_code == 0
-    assert json.loads(run("sample", name, tmp_path, "--json").stdout) == {"files": [str(tmp_path / f"{name}.ome.tif")]}
+    assert json.loads(run("sample", name, tmp_path, "--json").stdout) == {
+        "files": [str(tmp_path / f"{name}.ome.tif")]
+    }
 
 
 def test_an_unknown_sample_is_told_with_those_there_are(tmp_path: Path) -> None:
@@ -122,7 +153,11 @@ def test_simulated_stacks_differ_by_seed_and_repeat_with_it(tmp_path: Path) -> N
     words = ("--seed", "5", "--shape", "8,24,24", "--voxel-size", "1,0.5,0.5")
     result = run("simulate", "meristem", tmp_path / "one", *words, "--count", "2", "--json")
     assert result.exit_code == 0, result.output
-    stacks = [path for path in json.loads(result.stdout)["files"] if re.search(r"meristem_\d+\.ome\.tif", path)]
+    stacks = [
+        path
+        for path in json.loads(result.stdout)["files"]
+        if re.search(r"meristem_\d+\.ome\.tif", path)
+    ]
     assert [Path(path).name for path in stacks] == ["meristem_5.ome.tif", "meristem_6.ome.tif"]
     assert run("simulate", "meristem", tmp_path / "two", *words).exit_code == 0
     first, second = (np.asarray(open_stack(path).data[...]) for path in stacks)
@@ -134,11 +169,21 @@ def test_simulated_stacks_differ_by_seed_and_repeat_with_it(tmp_path: Path) -> N
 
 def test_a_simulation_takes_settings_of_specimen_and_microscope(tmp_path: Path) -> None:
     words = ("--seed", "2", "--shape", "1,32,40", "--preset", "filaments_set2", "--blurred")
-    more = ("--set", "width_um=0.05", "--set", "microscope.photons=500", "--set", "microscope.hot_pixels=0.01")
+    more = (
+        "--set",
+        "width_um=0.05",
+        "--set",
+        "microscope.photons=500",
+        "--set",
+        "microscope.hot_pixels=0.01",
+    )
     for folder in ("one", "two"):
         assert run("simulate", "filaments", tmp_path / folder, *words, *more).exit_code == 0
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert names == [f"filaments_2{end}" for end in (".json", ".ome.tif", "_blurred.ome.tif", "_labels.ome.tif", "_truth.ome.tif")]
+    assert names == [
+        f"filaments_2{end}"
+        for end in (".json", ".ome.tif", "_blurred.ome.tif", "_labels.ome.tif", "_truth.ome.tif")
+    ]
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     record = json.loads((tmp_path / "one" / "filaments_2.json").read_text(encoding="utf-8"))
@@ -151,17 +196,34 @@ def test_a_simulation_takes_settings_of_specimen_and_microscope(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "pattern"),
     [
-        (["meristem", "out", "--set", "wal_um=1"], r'no setting of meristem called "wal_um"; did you mean "wall_um"\?'),
-        (["meristem", "out", "--set", "microscope.photon=1"], r'no microscope setting called "photon"; did you mean "photons"\?'),
-        (["meristem", "out", "--set", "microscope.bits=13"], r"microscope setting bits is 13: it should be 8, 12 or 16"),
-        (["meristem", "out", "--preset", "tyical"], r'no microscope "tyical"; did you mean "typical"\?'),
+        (
+            ["meristem", "out", "--set", "wal_um=1"],
+            r'no setting of meristem called "wal_um"; did you mean "wall_um"\?',
+        ),
+        (
+            ["meristem", "out", "--set", "microscope.photon=1"],
+            r'no microscope setting called "photon"; did you mean "photons"\?',
+        ),
+        (
+            ["meristem", "out", "--set", "microscope.bits=13"],
+            r"microscope setting bits is 13: it should be 8, 12 or 16",
+        ),
+        (
+            ["meristem", "out", "--preset", "tyical"],
+            r'no microscope "tyical"; did you mean "typical"\?',
+        ),
         (["meristm", "out"], r'there is no specimen "meristm"; did you mean "meristem"\?'),
-        (["meristem", "out", "--count", "99999"], r'--count is "99999", allowed are whole numbers from 1 to 10000'),
+        (
+            ["meristem", "out", "--count", "99999"],
+            r'--count is "99999", allowed are whole numbers from 1 to 10000',
+        ),
         (["meristem", "out", "--shape", "0,1,1"], r'--shape is "0,1,1"'),
         (["meristem", "out", "--voxel-size", "1,1"], r"voxel size in z is unknown"),
     ],
 )
-def test_a_simulation_that_cannot_be_is_refused(words: list[str], pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_simulation_that_cannot_be_is_refused(
+    words: list[str], pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     result = run("simulate", *words)
     assert result.exit_code == 2
@@ -174,7 +236,17 @@ def test_the_doctor_finds_this_installation_healthy() -> None:
     report = json.loads(result.stdout)
     assert result.exit_code == 0, report
     found = {check["name"]: check for check in report["checks"]}
-    assert {"zenhance", "libraries", "device", "memory", "threads", "methods", "samples", "file formats", "napari"} <= set(found)
+    assert {
+        "zenhance",
+        "libraries",
+        "device",
+        "memory",
+        "threads",
+        "methods",
+        "samples",
+        "file formats",
+        "napari",
+    } <= set(found)
     assert "torch" in found["libraries"]["detail"]
     assert re.search(r"learnt models: srcnn has \d+, rdn has \d+", found["methods"]["detail"])
     assert re.search(r"^(cpu|cuda|mps) \(.+\): .+", found["device"]["detail"])
@@ -182,14 +254,20 @@ def test_the_doctor_finds_this_installation_healthy() -> None:
     assert run("doctor").stdout.count("\n") == len(report["checks"])
 
 
-def test_the_doctor_exits_1_when_something_needed_is_broken_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_exits_1_when_something_needed_is_broken_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def _check_broken_thing() -> Check:
         raise RuntimeError("no such luck")
 
-    monkeypatch.setattr(doctor, "_CHECKS", (_check_broken_thing, lambda: Check("next", "note", "optional")))
+    monkeypatch.setattr(
+        doctor, "_CHECKS", (_check_broken_thing, lambda: Check("next", "note", "optional"))
+    )
     result = run("doctor")
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[0].startswith("fail  broken thing: unexpected RuntimeError: no such luck")
+    assert result.stdout.splitlines()[0].startswith(
+        "fail  broken thing: unexpected RuntimeError: no such luck"
+    )
     assert result.stdout.splitlines()[1] == "note  next: optional"
 
 
@@ -199,22 +277,51 @@ def test_the_doctor_says_how_to_install_what_is_missing(monkeypatch: pytest.Monk
     assert checks["libraries"].state == "fail"
     assert "python -m pip install numpy scipy" in checks["libraries"].detail
     assert checks["napari"] == Check(
-        "napari", "note", 'napari is not installed; only the plugin needs it: python -m pip install "zenhance[all]"'
+        "napari",
+        "note",
+        'napari is not installed; only the plugin needs it: python -m pip install "zenhance[all]"',
     )
     assert 'python -m pip install "zenhance[io]"' in checks["file formats"].detail
 
 
-def test_the_benchmarks_are_called_with_what_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_benchmarks_are_called_with_what_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from zenhance.benchmark import command as benchmark
 
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(benchmark, "run_sample_benchmark", lambda *words, **options: calls.append(("sample", words, options)))
-    monkeypatch.setattr(benchmark, "run_speed_benchmark", lambda **options: calls.append(("speed", options)))
+    monkeypatch.setattr(
+        benchmark,
+        "run_sample_benchmark",
+        lambda *words, **options: calls.append(("sample", words, options)),
+    )
+    monkeypatch.setattr(
+        benchmark, "run_speed_benchmark", lambda **options: calls.append(("speed", options))
+    )
     assert run("benchmark", "sample", "--out", tmp_path, "--all").exit_code == 0
-    assert run("benchmark", "speed", "--out", tmp_path / "new", "--iterations", "3", "--repeats", "2", "--json").exit_code == 0
+    assert (
+        run(
+            "benchmark",
+            "speed",
+            "--out",
+            tmp_path / "new",
+            "--iterations",
+            "3",
+            "--repeats",
+            "2",
+            "--json",
+        ).exit_code
+        == 0
+    )
     options = {"everything": True, "write_docs": False, "json_line": False, "device": "cpu"}
     assert calls[0] == ("sample", (tmp_path,), options)
-    speed = {"iterations": 3, "repeats": 2, "write_docs": False, "json_line": True, "out": tmp_path / "new" / "speed.json"}
+    speed = {
+        "iterations": 3,
+        "repeats": 2,
+        "write_docs": False,
+        "json_line": True,
+        "out": tmp_path / "new" / "speed.json",
+    }
     assert calls[1] == ("speed", speed)
     assert (tmp_path / "new").is_dir()
 
@@ -233,14 +340,21 @@ def test_a_benchmark_that_cannot_be_is_refused(words: list[str], pattern: str) -
     assert re.search(pattern, result.stderr)
 
 
-def test_info_tells_the_psf_of_each_channel_where_the_file_says_different_colours(tmp_path: Path) -> None:
+def test_info_tells_the_psf_of_each_channel_where_the_file_says_different_colours(
+    tmp_path: Path,
+) -> None:
     from zenhance.cli.info import info_record, info_table
 
     path = write_stack(
-        tmp_path / "a.ome.tif", make_stack(excitation_nm=[405.0, 561.0], emission_nm=[450.0, 610.0], na=1.1, modality="confocal")
+        tmp_path / "a.ome.tif",
+        make_stack(
+            excitation_nm=[405.0, 561.0], emission_nm=[450.0, 610.0], na=1.1, modality="confocal"
+        ),
     )
     record = info_record(path)
-    assert [re.findall(r"(?:ex|em)_nm (\d+) nm \(file\)", text) for text in record["psf"]["per_channel"]] == [
+    assert [
+        re.findall(r"(?:ex|em)_nm (\d+) nm \(file\)", text) for text in record["psf"]["per_channel"]
+    ] == [
         ["405", "450"],
         ["561", "610"],
     ]

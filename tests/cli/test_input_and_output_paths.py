@@ -54,14 +54,20 @@ def test_a_further_output_goes_beside_the_first() -> None:
 def test_one_input_and_a_file_are_one_job(tmp_path: Path) -> None:
     touch(tmp_path / "a.tif")
     plan = plan_jobs([str(tmp_path / "a.tif")], str(tmp_path / "b.ome.tif"), "identity")
-    assert plan == JobPlan([Job(tmp_path / "a.tif", tmp_path / "b.ome.tif")], batch=False, folder=None)
+    assert plan == JobPlan(
+        [Job(tmp_path / "a.tif", tmp_path / "b.ome.tif")], batch=False, folder=None
+    )
 
 
 def test_one_input_and_an_existing_folder_name_the_result_after_the_method(tmp_path: Path) -> None:
     touch(tmp_path / "a.ome.tif")
     (tmp_path / "out").mkdir()
     plan = plan_jobs([str(tmp_path / "a.ome.tif")], str(tmp_path / "out"), "identity")
-    assert plan == JobPlan([Job(tmp_path / "a.ome.tif", tmp_path / "out" / "a_identity.ome.tif")], batch=False, folder=tmp_path / "out")
+    assert plan == JobPlan(
+        [Job(tmp_path / "a.ome.tif", tmp_path / "out" / "a_identity.ome.tif")],
+        batch=False,
+        folder=tmp_path / "out",
+    )
 
 
 def test_a_quoted_glob_is_expanded_in_order_into_a_folder(tmp_path: Path) -> None:
@@ -75,7 +81,12 @@ def test_a_quoted_glob_is_expanded_in_order_into_a_folder(tmp_path: Path) -> Non
 
 
 def test_a_folder_stands_for_the_images_in_it(tmp_path: Path) -> None:
-    touch(tmp_path / "in" / "a.TIF", tmp_path / "in" / "b.czi", tmp_path / "in" / "notes.txt", tmp_path / "in" / ".hidden.tif")
+    touch(
+        tmp_path / "in" / "a.TIF",
+        tmp_path / "in" / "b.czi",
+        tmp_path / "in" / "notes.txt",
+        tmp_path / "in" / ".hidden.tif",
+    )
     plan = plan_jobs([str(tmp_path / "in")], str(tmp_path / "out"), "identity")
     assert plan.batch
     assert [job.source.name for job in plan.jobs] == ["a.TIF", "b.czi"]
@@ -95,10 +106,20 @@ def test_brackets_in_a_file_name_are_no_pattern(tmp_path: Path) -> None:
 
 
 def test_results_of_inputs_with_the_same_stem_keep_apart(tmp_path: Path) -> None:
-    touch(tmp_path / "a.tif", tmp_path / "a.lsm", tmp_path / "one" / "b.tif", tmp_path / "two" / "b.tif")
+    touch(
+        tmp_path / "a.tif",
+        tmp_path / "a.lsm",
+        tmp_path / "one" / "b.tif",
+        tmp_path / "two" / "b.tif",
+    )
     words = [str(tmp_path / name) for name in ("a.tif", "a.lsm", "one/b.tif", "two/b.tif")]
     plan = plan_jobs(words, str(tmp_path / "out"), "m")
-    assert [job.target.name for job in plan.jobs] == ["a_tif_m.ome.tif", "a_lsm_m.ome.tif", "one_b_tif_m.ome.tif", "two_b_tif_m.ome.tif"]
+    assert [job.target.name for job in plan.jobs] == [
+        "a_tif_m.ome.tif",
+        "a_lsm_m.ome.tif",
+        "one_b_tif_m.ome.tif",
+        "two_b_tif_m.ome.tif",
+    ]
 
 
 def test_a_file_named_twice_is_enhanced_once(tmp_path: Path) -> None:
@@ -116,7 +137,9 @@ def test_a_file_named_twice_is_enhanced_once(tmp_path: Path) -> None:
         ("x" * 5000, r"there is no such file; check the path", 3),
     ],
 )
-def test_inputs_that_are_not_there_are_told(tmp_path: Path, word: str, pattern: str, status: int) -> None:
+def test_inputs_that_are_not_there_are_told(
+    tmp_path: Path, word: str, pattern: str, status: int
+) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ReadError, match=pattern) as caught:
         plan_jobs([str(tmp_path / word)], str(tmp_path / "b.tif"), "identity")
@@ -126,13 +149,18 @@ def test_inputs_that_are_not_there_are_told(tmp_path: Path, word: str, pattern: 
 
 def test_one_missing_file_among_several_is_left_to_fail_by_itself(tmp_path: Path) -> None:
     touch(tmp_path / "a.tif")
-    plan = plan_jobs([str(tmp_path / "a.tif"), str(tmp_path / "missing.tif")], str(tmp_path / "out"), "m")
+    plan = plan_jobs(
+        [str(tmp_path / "a.tif"), str(tmp_path / "missing.tif")], str(tmp_path / "out"), "m"
+    )
     assert (len(plan.jobs), plan.batch) == (2, True)
 
 
 def test_a_file_cannot_be_the_folder_of_a_batch(tmp_path: Path) -> None:
     touch(tmp_path / "out.tif")
-    with pytest.raises(WriteError, match=r'several inputs need a folder to go to, but the output ".*out.tif" is a file') as caught:
+    with pytest.raises(
+        WriteError,
+        match=r'several inputs need a folder to go to, but the output ".*out.tif" is a file',
+    ) as caught:
         make_folder(tmp_path / "out.tif")
     assert exit_code(caught.value) == 2
 
@@ -141,7 +169,9 @@ def test_only_the_last_folder_is_made(tmp_path: Path) -> None:
     make_folder(tmp_path / "out")
     make_folder(tmp_path / "out")
     assert (tmp_path / "out").is_dir()
-    with pytest.raises(WriteError, match=r'the folder ".*typo" for the output does not exist') as caught:
+    with pytest.raises(
+        WriteError, match=r'the folder ".*typo" for the output does not exist'
+    ) as caught:
         make_folder(tmp_path / "typo" / "out")
     assert exit_code(caught.value) == 6
 
@@ -183,7 +213,9 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     assert status == 6
 
 
-def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_not_writable_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # root may write anywhere, so the system's answer is stood in for
     monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK))
     text, status = refusal(tmp_path / "a.tif", tmp_path / "b.tif")
@@ -199,7 +231,9 @@ def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
 
 def test_the_output_is_never_the_input_by_any_name(tmp_path: Path) -> None:
     source = tmp_path / "a.tif"
-    touch(source, tmp_path / "in.ome.zarr" / "zarr.json", tmp_path / "out.ome.zarr" / "raw" / "a.tif")
+    touch(
+        source, tmp_path / "in.ome.zarr" / "zarr.json", tmp_path / "out.ome.zarr" / "raw" / "a.tif"
+    )
     ways = [source, tmp_path / "sub" / ".." / "a.tif"]
     (tmp_path / "sub").mkdir()
     os.link(source, tmp_path / "hard.tif")
@@ -223,6 +257,10 @@ def test_a_full_disk_is_told_before_the_work(tmp_path: Path) -> None:
     check_free_space(tmp_path / "b.tif", 1)
 
 
-@pytest.mark.parametrize(("codes", "expected"), [([0, 0], 0), ([0, 3, 9], 10), ([3, 9], 3), ([9], 9), ([0], 0)])
-def test_the_status_of_a_batch_tells_whether_some_or_all_failed(codes: list[int], expected: int) -> None:
+@pytest.mark.parametrize(
+    ("codes", "expected"), [([0, 0], 0), ([0, 3, 9], 10), ([3, 9], 3), ([9], 9), ([0], 0)]
+)
+def test_the_status_of_a_batch_tells_whether_some_or_all_failed(
+    codes: list[int], expected: int
+) -> None:
     assert batch_status(codes) == expected

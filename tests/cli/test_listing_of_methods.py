@@ -17,7 +17,9 @@ from zenhance.provenance import Provenance
 
 class Parameters(MethodParameters):
     iterations: Annotated[int, Field(ge=1, le=1000, description="how often")] = 10
-    weight: Annotated[float, Field(gt=0, description="how strong", json_schema_extra={"unit": "µm"})] = 0.5
+    weight: Annotated[
+        float, Field(gt=0, description="how strong", json_schema_extra={"unit": "µm"})
+    ] = 0.5
     stop: Annotated[float | None, Field(ge=0, description="when to stop")] = None
     variant: Annotated[Literal["fast", "slow"], Field(description="which one")] = "fast"
     quick: Annotated[bool, Field(description="whether to hurry")] = True
@@ -25,7 +27,9 @@ class Parameters(MethodParameters):
     sizes: Annotated[tuple[int, int], Field(description="two sizes")] = (1, 2)
 
 
-SPEC = MethodSpec("toy", "Toy method", "For tests.", Parameters, stochastic=True, source="Doe 2020, eq. 3")
+SPEC = MethodSpec(
+    "toy", "Toy method", "For tests.", Parameters, stochastic=True, source="Doe 2020, eq. 3"
+)
 
 
 def test_each_setting_is_listed_with_default_unit_range_and_help() -> None:
@@ -70,7 +74,10 @@ def test_methods_as_json_are_one_line() -> None:
 def test_an_unknown_method_is_told_with_the_nearest_name() -> None:
     result = CliRunner().invoke(app, ["methods", "gausian_deconvolution"])
     assert result.exit_code == 2
-    assert result.stderr == 'zenhance: there is no method "gausian_deconvolution"; did you mean "gaussian_deconvolution"?\n'
+    assert (
+        result.stderr
+        == 'zenhance: there is no method "gausian_deconvolution"; did you mean "gaussian_deconvolution"?\n'
+    )
 
 
 def record(**changes: object) -> Provenance:
@@ -95,12 +102,18 @@ def test_the_paragraph_for_a_paper_says_what_was_done_with_what() -> None:
 
 
 def test_the_paragraph_of_a_method_that_is_not_installed_still_names_it() -> None:
-    text = methods_paragraph(record(request={"method": "elsewhere"}, voxel_size_um=(None, 0.2, 0.2), psf=""))
+    text = methods_paragraph(
+        record(request={"method": "elsewhere"}, voxel_size_um=(None, 0.2, 0.2), psf="")
+    )
     assert "by elsewhere, with default settings." in text
     assert "The voxel size was 0.2 × 0.2 µm (y, x)." in text
     assert "point spread" not in text
 
 
 def test_the_paragraph_names_the_weights_of_a_learnt_method() -> None:
-    text = methods_paragraph(record(request={"method": "srcnn"}, weights_sha256="0123456789abcdef", notes={"model": "mine"}))
+    text = methods_paragraph(
+        record(
+            request={"method": "srcnn"}, weights_sha256="0123456789abcdef", notes={"model": "mine"}
+        )
+    )
     assert "Its weights were mine, sha256 0123456789ab." in text

@@ -18,7 +18,18 @@ from zenhance.stack import Stack
 
 PROGRAM = (sys.executable, "-m", "zenhance.cli")
 QUIET = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-HEAVY = ("torch", "napari", "qtpy", "magicgui", "dask", "zarr", "tifffile", "numpy", "scipy", "skimage")
+HEAVY = (
+    "torch",
+    "napari",
+    "qtpy",
+    "magicgui",
+    "dask",
+    "zarr",
+    "tifffile",
+    "numpy",
+    "scipy",
+    "skimage",
+)
 
 
 def write_image(path: Path, shape: tuple[int, int, int] = (6, 20, 24)) -> Path:
@@ -36,7 +47,12 @@ def test_help_takes_less_than_half_a_second_and_loads_nothing_heavy() -> None:
         "print(time.process_time())\n"
     )
     # the processor's time, not the clock's: other tests may be running on the same cores
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=QUIET) for _ in range(3)]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=QUIET
+        )
+        for _ in range(3)
+    ]
     lines = runs[0].stdout.splitlines()
     assert any("--voxel-size" in line for line in lines)
     assert lines[-2] == "LOADED []"
@@ -52,21 +68,32 @@ def test_an_enhancement_loads_neither_napari_nor_qt(tmp_path: Path) -> None:
         "except SystemExit as left:\n    print('STATUS', left.code)\n"
         "print('LOADED', [name for name in ('napari', 'qtpy', 'magicgui', 'PyQt6') if name in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=QUIET)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=QUIET
+    )
     lines = done.stdout.splitlines()
     assert json.loads(lines[0])["method"] == "identity"
     assert lines[1:] == ["STATUS 0", "LOADED []"]
 
 
 def test_a_failure_of_the_process_is_its_exit_code_and_one_line_on_stderr(tmp_path: Path) -> None:
-    done = subprocess.run([*PROGRAM, "info", "gone.tif"], capture_output=True, text=True, check=False, cwd=tmp_path, env=QUIET)
+    done = subprocess.run(
+        [*PROGRAM, "info", "gone.tif"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=QUIET,
+    )
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith('zenhance: cannot read "gone.tif"')
     assert done.stderr.count("\n") == 1
 
 
 def test_a_reader_that_leaves_early_is_no_error_to_shout_about() -> None:
-    process = subprocess.Popen([*PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=QUIET)
+    process = subprocess.Popen(
+        [*PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=QUIET
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -78,13 +105,38 @@ def test_a_reader_that_leaves_early_is_no_error_to_shout_about() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT or SIGTERM to a child")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize(("stage", "variant"), [("measure", "richardson_lucy"), ("prepare", "richardson_lucy"), ("enhance", "imagej")])
-def test_a_signal_stops_the_run_and_leaves_no_file(tmp_path: Path, number: signal.Signals, status: int, stage: str, variant: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "variant"),
+    [("measure", "richardson_lucy"), ("prepare", "richardson_lucy"), ("enhance", "imagej")],
+)
+def test_a_signal_stops_the_run_and_leaves_no_file(
+    tmp_path: Path, number: signal.Signals, status: int, stage: str, variant: str
+) -> None:
     source = write_image(tmp_path / "a.ome.tif", (40, 256, 256))
     before = source.read_bytes()
-    words = [*PROGRAM, "enhance", str(source), str(tmp_path / "b.ome.tif"), "--device", "cpu", "--psf", "sigma_um=0.6,0.3,0.3"]
-    words += ["--set", f"variant={variant}", "--set", "iterations=500", "--set", "stop=fixed", "--tile", "10,256,256"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=QUIET)
+    words = [
+        *PROGRAM,
+        "enhance",
+        str(source),
+        str(tmp_path / "b.ome.tif"),
+        "--device",
+        "cpu",
+        "--psf",
+        "sigma_um=0.6,0.3,0.3",
+    ]
+    words += [
+        "--set",
+        f"variant={variant}",
+        "--set",
+        "iterations=500",
+        "--set",
+        "stop=fixed",
+        "--tile",
+        "10,256,256",
+    ]
+    process = subprocess.Popen(
+        words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=QUIET
+    )
     assert process.stderr is not None
     seen = []
     for line in process.stderr:
@@ -112,7 +164,13 @@ def test_a_signal_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path: Pat
     # a signal amid an import leaves Python's own open file to the garbage collector, which only a user of warnings gets to see
     environment = {**QUIET, "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
     for delay_s in (0.0, 0.1, 0.5, 1.0, 1.5):
-        process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         assert process.stdout is not None
         assert process.stdout.readline() == "READY\n"
         time.sleep(delay_s)

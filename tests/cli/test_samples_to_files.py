@@ -35,19 +35,40 @@ def run(*words: str | Path) -> Any:
 
 
 @pytest.mark.parametrize("suffix", [".ome.tif", ".tif", ".ome.zarr"])
-def test_each_output_is_a_file_of_its_own_that_says_what_it_holds(tmp_path: Path, suffix: str) -> None:
+def test_each_output_is_a_file_of_its_own_that_says_what_it_holds(
+    tmp_path: Path, suffix: str
+) -> None:
     path = source(tmp_path)
-    done = run("enhance", path, tmp_path / f"out{suffix}", "--method", "sampling", "--set", "samples=3", "--dtype", "input", "--json")
+    done = run(
+        "enhance",
+        path,
+        tmp_path / f"out{suffix}",
+        "--method",
+        "sampling",
+        "--set",
+        "samples=3",
+        "--dtype",
+        "input",
+        "--json",
+    )
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
-    assert record["extras"] == {name: str(tmp_path / f"out_{name}{suffix}") for name in ("std", "samples")}
+    assert record["extras"] == {
+        name: str(tmp_path / f"out_{name}{suffix}") for name in ("std", "samples")
+    }
     pixels = np.asarray(open_stack(path).data[...])
-    found = {name: open_stack(tmp_path / f"out{end}{suffix}") for name, end in (("", ""), ("std", "_std"), ("samples", "_samples"))}
+    found = {
+        name: open_stack(tmp_path / f"out{end}{suffix}")
+        for name, end in (("", ""), ("std", "_std"), ("samples", "_samples"))
+    }
     assert found[""].dtype == np.uint8
     assert np.array_equal(np.asarray(found["std"].data[...]), np.full((4, 12, 14), STD, np.float32))
     samples = found["samples"]
     assert (samples.axes, samples.shape, samples.dtype) == ("TZYX", (3, 4, 12, 14), np.float32)
-    assert np.array_equal(np.asarray(samples.data[...]), pixels.astype(np.float32) + np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1))
+    assert np.array_equal(
+        np.asarray(samples.data[...]),
+        pixels.astype(np.float32) + np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1),
+    )
     assert samples.voxel_size.zyx_um == pytest.approx((0.5, 0.25, 0.2))
     assert verify_image(tmp_path / f"out_samples{suffix}") == 12
     for name, count in (("", 0), ("std", 0), ("samples", 3)):
@@ -66,9 +87,16 @@ def test_several_time_points_are_refused_before_anything_is_written(tmp_path: Pa
     done = run("enhance", path, tmp_path / "out.ome.tif", "--method", "sampling", "--json")
     assert done.exit_code == 2
     error = json.loads(done.stdout)["error"]
-    assert error.startswith('"cells.ome.tif" cannot be enhanced: samples are kept for one time point and the stack has 2')
+    assert error.startswith(
+        '"cells.ome.tif" cannot be enhanced: samples are kept for one time point and the stack has 2'
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["cells.ome.tif"]
-    assert run("enhance", path, tmp_path / "out.ome.tif", "--method", "sampling", "--set", "samples=0").exit_code == 0
+    assert (
+        run(
+            "enhance", path, tmp_path / "out.ome.tif", "--method", "sampling", "--set", "samples=0"
+        ).exit_code
+        == 0
+    )
 
 
 def test_a_format_that_ends_before_the_samples_do_is_refused_before_they_are_computed(

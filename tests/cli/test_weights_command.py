@@ -33,9 +33,17 @@ def write_model(path: Path, method: str = "srcnn", honest: bool = True, **card: 
     test = torch.rand(1, 1, 16, 16)
     with torch.inference_mode():
         expected = network(test)
-    fields = {"name": "mine", "version": "1", "description": "for tests", "metrics": {"psnr_db": 31.25}, "voxel_size_um": (0.5, 0.2, 0.2)}
+    fields = {
+        "name": "mine",
+        "version": "1",
+        "description": "for tests",
+        "metrics": {"psnr_db": 31.25},
+        "voxel_size_um": (0.5, 0.2, 0.2),
+    }
     made = Card(**(fields | {"method": method, "architecture": ARCHITECTURE} | card))
-    path.write_bytes(dump_checkpoint(made, network.state_dict(), test, expected if honest else expected + 1))
+    path.write_bytes(
+        dump_checkpoint(made, network.state_dict(), test, expected if honest else expected + 1)
+    )
     return path
 
 
@@ -72,12 +80,17 @@ def test_the_list_names_method_origin_voxel_size_and_figures(tmp_path: Path, own
     assert {record["method"] for record in json.loads(run("rdn", "--json").stdout)} <= {"rdn"}
 
 
-def test_where_there_is_no_model_the_list_says_how_to_get_one(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_model_the_list_says_how_to_get_one(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from zenhance.contract import weights
 
     monkeypatch.setattr(weights, "list_weights", lambda method: ())
     result = run()
-    assert (result.exit_code, result.stdout) == (0, "there are no models yet; train one, see: zenhance train --help\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "there are no models yet; train one, see: zenhance train --help\n",
+    )
 
 
 def test_models_that_cannot_be_trusted_are_refused(tmp_path: Path, own: Path) -> None:
@@ -106,18 +119,25 @@ def test_models_that_cannot_be_trusted_are_refused(tmp_path: Path, own: Path) ->
         (("srcn",), 2, r'there is no method "srcn"; did you mean "srcnn"\?'),
     ],
 )
-def test_what_makes_no_sense_is_refused(words: tuple[str, ...], code: int, pattern: str, own: Path) -> None:
+def test_what_makes_no_sense_is_refused(
+    words: tuple[str, ...], code: int, pattern: str, own: Path
+) -> None:
     result = run(*words)
     assert result.exit_code == code
     assert re.search(pattern, result.stderr)
 
 
-def test_a_name_that_ships_or_is_no_name_is_refused(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_ships_or_is_no_name_is_refused(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shipped = tmp_path / "shipped"
     shipped.mkdir()
     write_model(shipped / "srcnn_stack.safetensors")
     monkeypatch.setattr(install, "files", lambda package: shipped)
-    with pytest.raises(CheckpointError, match='"srcnn_stack" ships with zenhance; give yours another name with --name'):
+    with pytest.raises(
+        CheckpointError,
+        match='"srcnn_stack" ships with zenhance; give yours another name with --name',
+    ):
         install.check_name("srcnn_stack")
     for name in ("../x", "", "a b", "x" * 101, ".hidden"):
         with pytest.raises(CheckpointError, match="is no name for a model"):

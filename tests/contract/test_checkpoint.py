@@ -18,12 +18,16 @@ from zenhance.contract.header import read_card
 from zenhance.contract.weights import find_weights, list_weights
 from zenhance.errors import CheckpointError
 
-CARD = Card(method="srcnn", name="tiny", version="0", architecture={"width": 4}, metrics={"psnr": 30.5})
+CARD = Card(
+    method="srcnn", name="tiny", version="0", architecture={"width": 4}, metrics={"psnr": 30.5}
+)
 
 
 def network(seed: int = 0) -> torch.nn.Module:
     torch.manual_seed(seed)
-    return torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 1, 3, padding=1)).eval()
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 1, 3, padding=1)
+    ).eval()
 
 
 @pytest.fixture
@@ -55,7 +59,9 @@ def test_tampered_weights_fail_the_models_own_test(file: Path, copy: int) -> Non
     if copy % 4 < 2:
         tensors[key] = tensors[key].flip(0 if key.startswith("network.0") else 1).contiguous()
     else:
-        tensors[key] = torch.from_numpy(rng.normal(size=tuple(tensors[key].shape)).astype(np.float32) * 0.3)
+        tensors[key] = torch.from_numpy(
+            rng.normal(size=tuple(tensors[key].shape)).astype(np.float32) * 0.3
+        )
     file.write_bytes(save(tensors, metadata={"zenhance": CARD.to_json()}))
     checkpoint = read_checkpoint(file)
     net = checkpoint.load_into(network(seed=5))
@@ -118,7 +124,9 @@ META = {"__metadata__": {"zenhance": CARD.to_json()}}
         (_with_header({**META, "network.a": ENTRY}, b"\x00\x00\x80\x3f"), "no test input"),
     ],
 )
-def test_a_hostile_or_broken_file_is_refused_in_one_sentence(tmp_path: Path, blob: bytes, message: str) -> None:
+def test_a_hostile_or_broken_file_is_refused_in_one_sentence(
+    tmp_path: Path, blob: bytes, message: str
+) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(blob)
     with pytest.raises(CheckpointError, match=message) as caught:
@@ -136,19 +144,29 @@ def test_a_truncated_file_is_refused(file: Path) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30, 0.0])
 def test_values_that_cannot_be_weights_are_refused(file: Path, value: float) -> None:
-    tensors = {k: torch.full_like(v, value) if k.startswith("network") else v for k, v in load(file.read_bytes()).items()}
+    tensors = {
+        k: torch.full_like(v, value) if k.startswith("network") else v
+        for k, v in load(file.read_bytes()).items()
+    }
     file.write_bytes(save(tensors, metadata={"zenhance": CARD.to_json()}))
     with pytest.raises(CheckpointError, match="not finite|all weights"):
         read_checkpoint(file)
 
 
 def test_weights_of_another_shape_are_refused_with_the_names(file: Path) -> None:
-    other = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 3), torch.nn.Conv2d(1, 1, 1))
+    other = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 8, 3),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 1, 3),
+        torch.nn.Conv2d(1, 1, 1),
+    )
     with pytest.raises(CheckpointError, match=r"3\.weight missing; 3\.bias missing; 0\.weight is"):
         read_checkpoint(file).load_into(other)
 
 
-def test_a_models_own_folder_is_searched_and_the_nearest_name_offered(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_models_own_folder_is_searched_and_the_nearest_name_offered(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ZENHANCE_WEIGHTS", str(tmp_path))
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
     entries = [entry for entry in list_weights("srcnn") if not entry.ships]

@@ -17,7 +17,11 @@ from zenhance.stack import Stack
 
 VOXEL_UM = (0.5, 0.25, 0.25)
 PSF = "sigma_um=0.6,0.3,0.3"
-REQUEST = EnhanceRequest(psf=PSF, device="cpu", settings={"variant": "richardson_lucy", "iterations": 15, "stop": "fixed"})
+REQUEST = EnhanceRequest(
+    psf=PSF,
+    device="cpu",
+    settings={"variant": "richardson_lucy", "iterations": 15, "stop": "fixed"},
+)
 
 
 def walls(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +30,9 @@ def walls(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     field = gaussian_filter(rng.normal(size=(12, 48, 48)), (2, 4, 4))
     sharp = np.where(np.abs(field) < 0.2 * field.std(), 60.0, 2.0)
     blurred = gaussian_filter(sharp, (1.2, 1.2, 1.2), mode="reflect")
-    return (5.0 * rng.poisson(blurred) + 100).astype(np.uint16), (5 * sharp + 100).astype(np.float32)
+    return (5.0 * rng.poisson(blurred) + 100).astype(np.uint16), (5 * sharp + 100).astype(
+        np.float32
+    )
 
 
 def stack(axes: str = "ZYX", seeds: tuple[int, ...] = (0,), **fields: Any) -> Stack:
@@ -40,7 +46,9 @@ def honest() -> tuple[Stack, Stack]:
     return raw, enhance(raw, REQUEST).stack
 
 
-def test_an_honest_result_is_judged_with_the_numbers_of_its_run(honest: tuple[Stack, Stack]) -> None:
+def test_an_honest_result_is_judged_with_the_numbers_of_its_run(
+    honest: tuple[Stack, Stack],
+) -> None:
     raw, result = honest
     found = assess_result(raw, result, REQUEST)
     assert found.verdict != "red", found.sentences
@@ -54,7 +62,9 @@ def test_an_honest_result_is_judged_with_the_numbers_of_its_run(honest: tuple[St
 
 def test_what_was_deblurred_plane_by_plane_is_blurred_again_in_the_plane_alone() -> None:
     raw = stack()
-    flat = REQUEST.model_copy(update={"settings": {"dimensions": 2, "iterations": 15, "stop": "fixed"}})
+    flat = REQUEST.model_copy(
+        update={"settings": {"dimensions": 2, "iterations": 15, "stop": "fixed"}}
+    )
     result = enhance(raw, flat).stack
     in_plane = assess_result(raw, result, flat)
     along_z_too = assess_result(raw, result, REQUEST)
@@ -93,14 +103,18 @@ def test_a_method_that_leaves_the_blur_is_compared_as_it_is() -> None:
     assert blurred.reblur.discrepancy > kept.reblur.discrepancy
 
 
-def test_crop_and_channel_of_the_request_are_applied_to_measurement_and_truth(honest: tuple[Stack, Stack]) -> None:
+def test_crop_and_channel_of_the_request_are_applied_to_measurement_and_truth(
+    honest: tuple[Stack, Stack],
+) -> None:
     raw = stack("CZYX", (5, 0))
     request = REQUEST.model_copy(update={"channel": 1, "crop": ((None, None), (0, 40), (None, 44))})
     result = enhance(raw, request).stack
     truth = Stack.from_array(walls(0)[1], "ZYX", VOXEL_UM)
     found = assess_result(raw, result, request, truth=truth)
     assert found.shape_px == (12, 40, 44)
-    assert found.truth["result"].figures.psnr_fit_db > found.truth["measurement"].figures.psnr_fit_db
+    assert (
+        found.truth["result"].figures.psnr_fit_db > found.truth["measurement"].figures.psnr_fit_db
+    )
     assert not any("other pixels" in words for words in found.sentences)
 
 
@@ -111,7 +125,9 @@ def test_of_several_volumes_the_worst_is_shown_and_all_are_named() -> None:
     pixels[1, 6, 20:28, 20:28] += 5 * np.ptp(pixels)
     found = assess_result(raw, result.with_data(pixels), REQUEST)
     assert (found.verdict, found.channel) == ("red", 1)
-    assert found.sentences[-1].startswith("Time point 0, channel 1 is shown, the worst of those judged (time point 0, channel 0: ")
+    assert found.sentences[-1].startswith(
+        "Time point 0, channel 1 is shown, the worst of those judged (time point 0, channel 0: "
+    )
 
 
 def test_of_a_long_series_three_time_points_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,7 +135,9 @@ def test_of_a_long_series_three_time_points_are_judged(monkeypatch: pytest.Monke
 
     seen: list[int] = []
     judge = assessing.assess
-    monkeypatch.setattr(assessing, "assess", lambda *a, **k: (seen.append(k["t"]), judge(*a, **k, quick=True))[1])
+    monkeypatch.setattr(
+        assessing, "assess", lambda *a, **k: (seen.append(k["t"]), judge(*a, **k, quick=True))[1]
+    )
     raw = stack("TZYX", (0, 1, 2, 3, 4, 5))
     assess_result(raw, raw, EnhanceRequest(method="identity", psf=PSF))
     assert seen == [0, 3, 5]
@@ -129,7 +147,9 @@ def test_a_result_of_another_measurement_is_named_as_such(honest: tuple[Stack, S
     _, result = honest
     found = assess_result(stack(seeds=(9,), name="other"), result)
     assert found.verdict == "red"
-    assert any("The result was made from other pixels than these" in words for words in found.sentences)
+    assert any(
+        "The result was made from other pixels than these" in words for words in found.sentences
+    )
 
 
 def test_cancel_is_looked_at_before_each_volume(honest: tuple[Stack, Stack]) -> None:

@@ -29,7 +29,9 @@ def sampling(monkeypatch: pytest.MonkeyPatch) -> None:
 def source(axes: str = "ZYX", dtype: str = "uint8", **sizes: int) -> Stack:
     lengths = {"T": 1, "C": 2, "Z": 5, "Y": 9, "X": 11, **sizes}
     pixels = np.random.default_rng(3).integers(0, 200, [lengths[a] for a in axes]).astype(dtype)
-    return Stack.from_array(pixels, axes, VOXEL_UM, name="cells", metadata={"time_step_s": 2.0, "na": 1.2})
+    return Stack.from_array(
+        pixels, axes, VOXEL_UM, name="cells", metadata={"time_step_s": 2.0, "na": 1.2}
+    )
 
 
 def sampled(stack: Stack, **fields: Any) -> EnhanceResult:
@@ -43,7 +45,9 @@ def test_samples_lie_along_t_in_front_of_the_axes_of_the_source(axes: str) -> No
     samples = result.extras["samples"]
     assert samples.axes == "T" + axes.replace("T", "")
     own = np.asarray(stack.data, np.float32).reshape(samples.shape[1:])
-    assert np.array_equal(samples.data, own + np.arange(4, dtype=np.float32).reshape(-1, *[1] * own.ndim))
+    assert np.array_equal(
+        samples.data, own + np.arange(4, dtype=np.float32).reshape(-1, *[1] * own.ndim)
+    )
     assert result.stack.axes == result.extras["std"].axes == axes
     assert samples.voxel_size == stack.voxel_size
     assert samples.metadata["na"] == 1.2
@@ -71,14 +75,20 @@ def test_voxels_that_are_not_finite_stay_so_in_each_sample() -> None:
     data = np.ones((5, 9, 11), np.float32)
     data[2, 4, 5] = np.nan
     samples = np.asarray(sampled(Stack.from_array(data, "ZYX")).extras["samples"].data)
-    assert [tuple(place) for place in np.argwhere(np.isnan(samples))] == [(k, 2, 4, 5) for k in range(4)]
+    assert [tuple(place) for place in np.argwhere(np.isnan(samples))] == [
+        (k, 2, 4, 5) for k in range(4)
+    ]
 
 
 def test_each_record_says_which_output_it_came_with_and_which_axis_holds_samples() -> None:
     result = sampled(source())
     told = {name: json.loads(stack.metadata[METADATA_KEY]) for name, stack in result.extras.items()}
     assert told["std"]["notes"]["output"] == {"name": "std"}
-    assert told["samples"]["notes"]["output"] == {"name": "samples", "samples": 4, "samples_axis": "T"}
+    assert told["samples"]["notes"]["output"] == {
+        "name": "samples",
+        "samples": 4,
+        "samples_axis": "T",
+    }
     assert (sample_count(told["std"]), sample_count(told["samples"])) == (0, 4)
     assert (result.samples("std"), result.samples("samples")) == (0, 4)
     assert "output" not in result.provenance.notes
@@ -88,14 +98,19 @@ def test_each_record_says_which_output_it_came_with_and_which_axis_holds_samples
     assert replayed.method == "sampling"
 
 
-@pytest.mark.parametrize("record", [None, "text", {"notes": 3}, {"notes": {"output": {"samples": "4", "samples_axis": "T"}}}])
+@pytest.mark.parametrize(
+    "record",
+    [None, "text", {"notes": 3}, {"notes": {"output": {"samples": "4", "samples_axis": "T"}}}],
+)
 def test_a_record_that_says_nothing_of_samples_counts_none(record: Any) -> None:
     assert sample_count(record) == 0
 
 
 def test_several_time_points_are_refused_before_anything_runs() -> None:
     stack = source("TZYX", T=3)
-    with pytest.raises(StackError, match="samples are kept for one time point and the stack has 3; switch them off"):
+    with pytest.raises(
+        StackError, match="samples are kept for one time point and the stack has 3; switch them off"
+    ):
         plan_run(stack, EnhanceRequest(method="sampling"))
     assert sampled(stack, settings={"samples": 0}).extras["std"].axes == "TZYX"
 
@@ -103,14 +118,23 @@ def test_several_time_points_are_refused_before_anything_runs() -> None:
 def test_the_plan_counts_the_samples() -> None:
     voxels, samples = 5 * 9 * 11, 10
     without = plan_run(source(), EnhanceRequest(method="sampling", settings={"samples": 0}))
-    plan = plan_run(source(), EnhanceRequest(method="sampling", dtype="input", settings={"samples": samples}))
+    plan = plan_run(
+        source(), EnhanceRequest(method="sampling", dtype="input", settings={"samples": samples})
+    )
     assert without.result_bytes == voxels * (4 + 4)
     assert plan.result_bytes == voxels * (1 + 4 + 4 * samples)
     assert plan.working_bytes - without.working_bytes == voxels * 4 * samples
-    assert {name: layout.shape for name, layout in plan.outputs.items()}["samples"] == (10, 5, 9, 11)
+    assert {name: layout.shape for name, layout in plan.outputs.items()}["samples"] == (
+        10,
+        5,
+        9,
+        11,
+    )
 
 
-def test_what_does_not_fit_beside_the_rest_is_mapped_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_beside_the_rest_is_mapped_to_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     one = 4 * 5 * 9 * 11
     # Room for four images: the enhanced one and the deviation, but not for four samples as well.
     monkeypatch.setattr("zenhance.enhance.output.free_bytes", lambda _device: 4 * one / 0.4)
@@ -118,14 +142,22 @@ def test_what_does_not_fit_beside_the_rest_is_mapped_to_a_file(monkeypatch: pyte
     assert not isinstance(result.stack.data, np.memmap)
     assert not isinstance(result.extras["std"].data, np.memmap)
     assert isinstance(result.extras["samples"].data, np.memmap)
-    assert np.array_equal(result.extras["samples"].data[2] - result.extras["samples"].data[0], np.full((5, 9, 11), 2, np.float32))
+    assert np.array_equal(
+        result.extras["samples"].data[2] - result.extras["samples"].data[0],
+        np.full((5, 9, 11), 2, np.float32),
+    )
 
 
 @pytest.mark.parametrize(
     ("trouble", "text"),
-    [("one too few", r'gave "samples" of shape \(3, .*expected \(4, '), ("not finite", r'voxels of "samples" that are not finite')],
+    [
+        ("one too few", r'gave "samples" of shape \(3, .*expected \(4, '),
+        ("not finite", r'voxels of "samples" that are not finite'),
+    ],
 )
-def test_samples_of_another_number_or_not_finite_are_refused_with_their_tile(trouble: str, text: str) -> None:
+def test_samples_of_another_number_or_not_finite_are_refused_with_their_tile(
+    trouble: str, text: str
+) -> None:
     with pytest.raises(MethodError, match=text):
         sampled(source(), settings={"trouble": trouble})
 
@@ -143,10 +175,14 @@ def test_a_preview_has_its_plane_of_each_sample() -> None:
 
 @pytest.mark.parametrize("suffix", [".ome.tif", ".tif", ".ome.zarr"])
 @pytest.mark.parametrize("axes", ["YX", "ZYX", "CZYX"])
-def test_samples_come_back_from_a_file_as_they_were_written(tmp_path: Path, suffix: str, axes: str) -> None:
+def test_samples_come_back_from_a_file_as_they_were_written(
+    tmp_path: Path, suffix: str, axes: str
+) -> None:
     result = sampled(source(axes))
     for name, stack in result.extras.items():
-        back = open_stack(write_stack(tmp_path / f"cells_{name}{suffix}", stack, provenance=result.account(name)))
+        back = open_stack(
+            write_stack(tmp_path / f"cells_{name}{suffix}", stack, provenance=result.account(name))
+        )
         assert (back.axes, back.shape, back.dtype) == (stack.axes, stack.shape, np.float32)
         assert np.array_equal(np.asarray(back.data[...]), stack.data)
         assert back.voxel_size.is_known("YX")

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 import zenhance
-from zenhance.enhance import EnhanceRequest, EnhanceResult, enhance, enhance_steps, estimate_steps, plan_run, preview_steps
+from zenhance.enhance import (
+    EnhanceRequest,
+    EnhanceResult,
+    enhance,
+    enhance_steps,
+    estimate_steps,
+    plan_run,
+    preview_steps,
+)
 from zenhance.errors import MemoryBudgetError, MethodError, RunCancelled, StackError
 from zenhance.provenance import Provenance
 from zenhance.stack import Stack, VoxelSize
@@ -38,12 +46,18 @@ def drain(steps: Any) -> Any:
             return done.value
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "float16", ">u2", ">f4", "<i2", "bool"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "uint16", "int16", "float16", ">u2", ">f4", "<i2", "bool"]
+)
 @pytest.mark.parametrize("axes", ["YX", "ZYX", "TZYX", "CYX", "TCZYX"])
 def test_the_identity_is_exact_for_every_kind_of_pixel_and_axes(dtype: str, axes: str) -> None:
     shape = tuple({"T": 2, "C": 2, "Z": 5, "Y": 9, "X": 11}[a] for a in axes)
     values = np.random.default_rng(1).integers(-120, 120, shape)
-    data = (values > 0) if dtype == "bool" else (np.abs(values) if "u" in dtype else values).astype(dtype)
+    data = (
+        (values > 0)
+        if dtype == "bool"
+        else (np.abs(values) if "u" in dtype else values).astype(dtype)
+    )
     result = enhance(Stack.from_array(data, axes), method="identity", tile_px=(3, 4, 5))
     assert result.stack.axes == axes
     assert result.stack.data.dtype == np.float32
@@ -73,14 +87,21 @@ def test_voxels_that_are_not_finite_stay_so_and_do_not_spread() -> None:
         near = broken[z - 2 : z + 3, y - 2 : y + 3, x - 2 : x + 3]
         filled[z, y, x] = np.median(near[np.isfinite(near)])
     settings = {"iterations": 5, "stop": "fixed"}
-    common: dict[str, Any] = {"voxel_size_um": VOXEL_UM, "psf": PSF, "settings": settings, "background": 110.0}
+    common: dict[str, Any] = {
+        "voxel_size_um": VOXEL_UM,
+        "psf": PSF,
+        "settings": settings,
+        "background": 110.0,
+    }
     with_holes = enhance(broken, **common)
     whole = enhance(filled, **common)
     bad = ~np.isfinite(broken)
     assert np.array_equal(np.isnan(with_holes.stack.data), bad)
     difference = np.abs(with_holes.stack.data - whole.stack.data)[~bad]
     assert difference.max() <= 1e-6 * np.ptp(whole.stack.data)
-    assert any("2 voxels are NaN or infinite" in warning for warning in with_holes.provenance.warnings)
+    assert any(
+        "2 voxels are NaN or infinite" in warning for warning in with_holes.provenance.warnings
+    )
 
 
 def test_a_stack_with_too_many_voxels_that_are_not_finite_is_refused() -> None:
@@ -100,13 +121,17 @@ def test_a_constant_stack_stays_constant_and_says_so(value: int) -> None:
 
 def test_a_cast_to_the_input_type_clips_rounds_and_counts() -> None:
     data = beads()
-    sharp = enhance(data, voxel_size_um=VOXEL_UM, psf=PSF, settings={"iterations": 10, "stop": "fixed"})
+    sharp = enhance(
+        data, voxel_size_um=VOXEL_UM, psf=PSF, settings={"iterations": 10, "stop": "fixed"}
+    )
     cast = enhance((data // 20).astype(np.uint8), voxel_size_um=VOXEL_UM, psf=PSF, dtype="input")
     assert cast.stack.data.dtype == np.uint8
     assert sharp.stack.data.max() > data.max()
     wide = enhance((data // 20).astype(np.uint8), voxel_size_um=VOXEL_UM, psf=PSF)
     assert cast.provenance.clipped_voxels == np.count_nonzero(np.rint(wide.stack.data) > 255)
-    assert np.array_equal(cast.stack.data, np.clip(np.rint(wide.stack.data), 0, 255).astype(np.uint8))
+    assert np.array_equal(
+        cast.stack.data, np.clip(np.rint(wide.stack.data), 0, 255).astype(np.uint8)
+    )
 
 
 def test_intensities_scale_with_the_input() -> None:
@@ -188,7 +213,13 @@ def test_a_cancelled_run_ends_at_the_next_step_and_leaves_the_input_alone() -> N
 
 def test_progress_only_grows_and_ends_at_one() -> None:
     seen: list[float] = []
-    enhance(beads(), voxel_size_um=VOXEL_UM, psf=PSF, on_progress=lambda p: seen.append(p.fraction), tile_px=(20, 24, 52))
+    enhance(
+        beads(),
+        voxel_size_um=VOXEL_UM,
+        psf=PSF,
+        on_progress=lambda p: seen.append(p.fraction),
+        tile_px=(20, 24, 52),
+    )
     assert seen == sorted(seen)
     assert seen[0] == 0
     assert 0.95 <= seen[-1] <= 1
@@ -212,13 +243,17 @@ def test_a_plan_reads_no_pixels_and_cuts_a_huge_volume_into_tiles() -> None:
     assert "tiles of" in plan.describe()
 
 
-def test_a_method_that_does_not_fit_is_refused_with_needed_and_available(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_does_not_fit_is_refused_with_needed_and_available(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("zenhance.enhance.plan.free_bytes", lambda _device: 1000)
     with pytest.raises(MemoryBudgetError):
         plan_run(Stack(_Untouchable(), "ZYX", VoxelSize.of(VOXEL_UM)), EnhanceRequest(psf=PSF))
 
 
-def test_a_result_that_would_fill_the_memory_goes_to_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_would_fill_the_memory_goes_to_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     data = beads()
     monkeypatch.setattr("zenhance.enhance.output.free_bytes", lambda _device: 1000)
     result = enhance(data, method="identity")
@@ -236,7 +271,8 @@ def test_cuda_is_refused_with_a_reason_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "axes", "warning"), [((1e-3 * 4, 0.2, 0.2), "ZYX", "unusual"), ((50.0, 0.2, 0.2), "ZYX", "check the unit")]
+    ("size", "axes", "warning"),
+    [((1e-3 * 4, 0.2, 0.2), "ZYX", "unusual"), ((50.0, 0.2, 0.2), "ZYX", "check the unit")],
 )
 def test_a_doubtful_voxel_size_is_said(size: tuple[float, ...], axes: str, warning: str) -> None:
     result = enhance(Stack.from_array(beads(), axes, size), method="identity")
@@ -245,7 +281,11 @@ def test_a_doubtful_voxel_size_is_said(size: tuple[float, ...], axes: str, warni
 
 def test_a_preview_is_one_plane_in_its_place_and_close_to_the_whole_run() -> None:
     stack = Stack.from_array(beads(), "ZYX", VOXEL_UM)
-    request = EnhanceRequest(psf=PSF, settings={"iterations": 6, "stop": "fixed", "acceleration": False}, background=110.0)
+    request = EnhanceRequest(
+        psf=PSF,
+        settings={"iterations": 6, "stop": "fixed", "acceleration": False},
+        background=110.0,
+    )
     whole = enhance(stack, request).stack.data
     result = drain(preview_steps(stack, request, 10, {"Y": slice(8, 40), "X": slice(0, 52)}))
     assert result.stack.shape == (1, 32, 52)
@@ -256,7 +296,9 @@ def test_a_preview_is_one_plane_in_its_place_and_close_to_the_whole_run() -> Non
 
 def test_a_preview_of_a_time_point_shows_that_time_point() -> None:
     series = np.stack([beads(seed=0), beads(seed=1)])
-    result = drain(preview_steps(Stack.from_array(series, "TZYX"), EnhanceRequest(method="identity"), 3, t=1))
+    result = drain(
+        preview_steps(Stack.from_array(series, "TZYX"), EnhanceRequest(method="identity"), 3, t=1)
+    )
     assert np.array_equal(np.asarray(result.stack.data)[0, 0], series[1, 3])
 
 
@@ -269,7 +311,9 @@ def test_the_run_time_is_told_beforehand_within_a_factor(settings: dict[str, Any
     assert took / 4 <= told <= took * 4
 
 
-def test_memory_that_runs_out_while_preparing_shrinks_what_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_runs_out_while_preparing_shrinks_what_is_prepared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from zenhance.methods.gaussian_deconvolution import GaussianDeconvolution
 
     honest, asked = GaussianDeconvolution.prepare, []
@@ -278,14 +322,28 @@ def test_memory_that_runs_out_while_preparing_shrinks_what_is_prepared(monkeypat
         asked.append(context.whole_voxels)
         if min(context.whole_voxels, 20 * 48 * 52) > 30_000:
             yield 0.0
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+            )
         return (yield from honest(self, context))
 
-    whole = enhance(beads(), voxel_size_um=VOXEL_UM, psf=PSF, settings={"iterations": 6, "stop": "fixed", "acceleration": False})
+    whole = enhance(
+        beads(),
+        voxel_size_um=VOXEL_UM,
+        psf=PSF,
+        settings={"iterations": 6, "stop": "fixed", "acceleration": False},
+    )
     monkeypatch.setattr(GaussianDeconvolution, "prepare", hungry)
-    result = enhance(beads(), voxel_size_um=VOXEL_UM, psf=PSF, settings={"iterations": 6, "stop": "fixed", "acceleration": False})
+    result = enhance(
+        beads(),
+        voxel_size_um=VOXEL_UM,
+        psf=PSF,
+        settings={"iterations": 6, "stop": "fixed", "acceleration": False},
+    )
     assert asked == [4_000_000, 24_960]
-    assert any("memory ran out while preparing" in warning for warning in result.provenance.warnings)
+    assert any(
+        "memory ran out while preparing" in warning for warning in result.provenance.warnings
+    )
     assert np.abs(result.stack.data - whole.stack.data).max() <= 0.01 * np.ptp(whole.stack.data)
     monkeypatch.setattr(GaussianDeconvolution, "prepare", lambda _self, _context: _never())
     with pytest.raises(MemoryBudgetError, match="not even a small part"):
@@ -297,7 +355,9 @@ def _never() -> Any:
     raise MemoryError
 
 
-def test_an_error_while_preparing_that_is_not_memory_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_preparing_that_is_not_memory_is_not_swallowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from zenhance.methods.gaussian_deconvolution import GaussianDeconvolution
 
     def broken(_self: Any, _context: Any) -> Any:
@@ -313,7 +373,9 @@ def test_the_length_along_z_is_not_asked_for_where_nothing_uses_it() -> None:
     flat = Stack.from_array(beads()[:1], "ZYX", (None, 0.2, 0.2))
     assert enhance(flat, psf="sigma_um=0.6,0.25,0.25").stack.shape == (1, 48, 52)
     stack = Stack.from_array(beads(), "ZYX", (None, 0.2, 0.2))
-    assert enhance(stack, psf="sigma_um=0.6,0.25,0.25", settings={"variant": "imagej", "iterations": 3}).stack.shape == (20, 48, 52)
+    assert enhance(
+        stack, psf="sigma_um=0.6,0.25,0.25", settings={"variant": "imagej", "iterations": 3}
+    ).stack.shape == (20, 48, 52)
     with pytest.raises(StackError, match="voxel size in z is unknown"):
         enhance(stack, psf="sigma_um=0.6,0.25,0.25")
 

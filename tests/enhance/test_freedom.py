@@ -17,9 +17,13 @@ def test_the_discrepancy_of_a_deconvolution_counts_the_freedom_it_spent() -> Non
     result = enhance(seen.measured, request)
     freedom = result.provenance.notes["freedom"]
     assert 0.0 < freedom < 0.9
-    assert freedom == pytest.approx(result.provenance.curves["freedom"][result.provenance.notes["iterations"]], abs=1e-4)
+    assert freedom == pytest.approx(
+        result.provenance.curves["freedom"][result.provenance.notes["iterations"]], abs=1e-4
+    )
     judged = assess_result(seen.measured, result.stack, request).reblur
-    plain = assess_result(seen.measured, result.stack.with_data(result.stack.data, metadata={}), request).reblur
+    plain = assess_result(
+        seen.measured, result.stack.with_data(result.stack.data, metadata={}), request
+    ).reblur
     assert judged is not None
     assert plain is not None
     assert judged.freedom == freedom

@@ -16,8 +16,24 @@ import pytest
 from tiny_model import ARCHITECTURE, MINUTES, NUMBERS, PSF, small_stack, tiny_model, walls
 from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.contract.weights import WeightsEntry, list_weights
-from zenhance.enhance import EnhanceRequest, LearningProgress, enhance, enhance_steps, estimate_steps, learning, plan_run, preview_steps
-from zenhance.errors import CheckpointError, MethodError, RecipeError, RunCancelled, StackError, WriteError
+from zenhance.enhance import (
+    EnhanceRequest,
+    LearningProgress,
+    enhance,
+    enhance_steps,
+    estimate_steps,
+    learning,
+    plan_run,
+    preview_steps,
+)
+from zenhance.errors import (
+    CheckpointError,
+    MethodError,
+    RecipeError,
+    RunCancelled,
+    StackError,
+    WriteError,
+)
 from zenhance.io import write_stack
 from zenhance.provenance import Provenance
 from zenhance.stack import Stack
@@ -39,7 +55,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def request_of(start: Path | str, **changes: Any) -> EnhanceRequest:
-    return EnhanceRequest(**({"method": "dqlr", "weights": str(start), "learn_minutes": MINUTES, "psf": PSF, "device": "cpu"} | changes))
+    return EnhanceRequest(
+        **(
+            {
+                "method": "dqlr",
+                "weights": str(start),
+                "learn_minutes": MINUTES,
+                "psf": PSF,
+                "device": "cpu",
+            }
+            | changes
+        )
+    )
 
 
 def drain(steps: Any) -> tuple[list[Any], Any]:
@@ -55,7 +82,9 @@ def own_models() -> list[str]:
     return [entry.name for entry in list_weights("dqlr") if not entry.ships]
 
 
-def test_it_learns_within_its_time_and_enhances_with_what_it_learnt(start: Path, home: Path) -> None:
+def test_it_learns_within_its_time_and_enhances_with_what_it_learnt(
+    start: Path, home: Path
+) -> None:
     stack, request = small_stack(), request_of(start)
     seen, result = drain(enhance_steps(stack, request))
     learning = [p for p in seen if isinstance(p, LearningProgress)]
@@ -70,8 +99,16 @@ def test_it_learns_within_its_time_and_enhances_with_what_it_learnt(start: Path,
     record = result.provenance
     learnt = record.notes["learnt"]
     path = home / "weights" / "dqlr_my_cells.safetensors"
-    assert (learnt["model"], learnt["from"], learnt["minutes"]) == ("dqlr_my_cells", "my cells", MINUTES)
-    assert record.weights_sha256 == learnt["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (learnt["model"], learnt["from"], learnt["minutes"]) == (
+        "dqlr_my_cells",
+        "my cells",
+        MINUTES,
+    )
+    assert (
+        record.weights_sha256
+        == learnt["weights_sha256"]
+        == hashlib.sha256(path.read_bytes()).hexdigest()
+    )
     assert learnt["began_from_sha256"] == hashlib.sha256(start.read_bytes()).hexdigest()
     assert learnt["figures"]["psnr_db"] > 0
     assert learnt["steps"] >= 4
@@ -84,7 +121,10 @@ def test_it_learns_within_its_time_and_enhances_with_what_it_learnt(start: Path,
     kept = read_checkpoint(path)
     assert kept.card.architecture == ARCHITECTURE
     assert kept.card.voxel_size_um == pytest.approx((0.5, 0.2, 0.2))
-    assert kept.card.description == f'Learnt from "my cells" alone in {MINUTES:g} min, beginning from {start}.'
+    assert (
+        kept.card.description
+        == f'Learnt from "my cells" alone in {MINUTES:g} min, beginning from {start}.'
+    )
     before = read_checkpoint(start).state
     assert any(not np.array_equal(kept.state[name], before[name]) for name in before)
 
@@ -94,7 +134,9 @@ def test_it_learns_within_its_time_and_enhances_with_what_it_learnt(start: Path,
     assert not np.array_equal(untaught.stack.data, result.stack.data)
 
 
-def test_a_second_model_of_the_same_stack_gets_a_number_and_a_replay_learns_again(start: Path, home: Path) -> None:
+def test_a_second_model_of_the_same_stack_gets_a_number_and_a_replay_learns_again(
+    start: Path, home: Path
+) -> None:
     stack, request = small_stack(name="plant 3/µ.tif"), request_of(start, learn_minutes=0.03)
     first = enhance(stack, request)
     replayed = EnhanceRequest.from_yaml(first.provenance.to_json())
@@ -102,7 +144,10 @@ def test_a_second_model_of_the_same_stack_gets_a_number_and_a_replay_learns_agai
     second = enhance(stack, replayed)
     assert set(own_models()) == {"dqlr_plant_3_.tif", "dqlr_plant_3_.tif-2"}
     assert second.provenance.notes["learnt"]["model"] == "dqlr_plant_3_.tif-2"
-    assert read_checkpoint(home / "weights" / "dqlr_plant_3_.tif-2.safetensors").card.name == "dqlr_plant_3_.tif-2"
+    assert (
+        read_checkpoint(home / "weights" / "dqlr_plant_3_.tif-2.safetensors").card.name
+        == "dqlr_plant_3_.tif-2"
+    )
 
 
 def test_random_weights_take_the_recipe_that_ships(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +155,11 @@ def test_random_weights_take_the_recipe_that_ships(monkeypatch: pytest.MonkeyPat
 
     shipped = recipes.load_recipe("dqlr")
     small = shipped.model_copy(update={"architecture": ARCHITECTURE, **NUMBERS})
-    monkeypatch.setattr(recipes, "load_recipe", lambda wanted: small if wanted.startswith("dqlr") else pytest.fail(wanted))
+    monkeypatch.setattr(
+        recipes,
+        "load_recipe",
+        lambda wanted: small if wanted.startswith("dqlr") else pytest.fail(wanted),
+    )
     result = enhance(small_stack(), request_of("none", learn_minutes=0.05))
     learnt = result.provenance.notes["learnt"]
     card = next(entry.card for entry in list_weights("dqlr") if entry.name == learnt["model"])
@@ -144,7 +193,9 @@ def test_a_run_whose_window_is_closed_leaves_nothing_behind(start: Path, home: P
     assert list((home / "temporary").iterdir()) == []
 
 
-def test_all_time_points_of_the_cropped_stack_and_the_picked_channel_are_learnt_from(start: Path) -> None:
+def test_all_time_points_of_the_cropped_stack_and_the_picked_channel_are_learnt_from(
+    start: Path,
+) -> None:
     data = np.stack([np.stack([walls(seed)[0], np.zeros_like(walls(0)[0])]) for seed in range(2)])
     stack = Stack.from_array(data, "TCZYX", (0.5, 0.2, 0.2), name="series")
     crop = ((None, None), (4, 40), (0, 40))
@@ -167,8 +218,13 @@ def test_a_flat_image_smaller_than_a_patch_can_be_learnt_from(start: Path) -> No
 
 def test_beads_serve_as_the_point_spread_function(start: Path, tmp_path: Path) -> None:
     z, y, x = np.meshgrid(*(np.arange(-n, n + 1) for n in (3, 8, 8)), indexing="ij")
-    bead = 1000 * np.exp(-0.5 * ((z * 0.5 / 0.5) ** 2 + (y * 0.2 / 0.25) ** 2 + (x * 0.2 / 0.25) ** 2))
-    beads = write_stack(tmp_path / "beads.ome.tif", Stack.from_array(bead.astype(np.float32), "ZYX", (0.5, 0.2, 0.2)))
+    bead = 1000 * np.exp(
+        -0.5 * ((z * 0.5 / 0.5) ** 2 + (y * 0.2 / 0.25) ** 2 + (x * 0.2 / 0.25) ** 2)
+    )
+    beads = write_stack(
+        tmp_path / "beads.ome.tif",
+        Stack.from_array(bead.astype(np.float32), "ZYX", (0.5, 0.2, 0.2)),
+    )
     result = enhance(small_stack(), request_of(start, psf=f"measured:{beads}", learn_minutes=0.03))
     assert result.provenance.psf.startswith("measured")
     assert result.provenance.notes["psf_sha256"] == hashlib.sha256(beads.read_bytes()).hexdigest()
@@ -201,14 +257,32 @@ def test_previews_and_estimates_never_learn(start: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
-        ({"method": "rdn"}, RecipeError, r"rdn cannot learn from the stack itself; choose one that can \([a-z, ]*dqlr[a-z, ]*\), or drop"),
-        ({"method": "gaussian_deconvolution"}, RecipeError, "the method gaussian_deconvolution cannot learn"),
+        (
+            {"method": "rdn"},
+            RecipeError,
+            r"rdn cannot learn from the stack itself; choose one that can \([a-z, ]*dqlr[a-z, ]*\), or drop",
+        ),
+        (
+            {"method": "gaussian_deconvolution"},
+            RecipeError,
+            "the method gaussian_deconvolution cannot learn",
+        ),
         ({"learn_minutes": 0}, RecipeError, "learn_minutes is 0: it should be greater than 0"),
-        ({"learn_minutes": 1441}, RecipeError, "learn_minutes is 1441: it should be less than or equal to 1440"),
-        ({"learn_minutes": None, "weights": "none"}, RecipeError, 'weights "none" are random ones, good only to learn from'),
+        (
+            {"learn_minutes": 1441},
+            RecipeError,
+            "learn_minutes is 1441: it should be less than or equal to 1440",
+        ),
+        (
+            {"learn_minutes": None, "weights": "none"},
+            RecipeError,
+            'weights "none" are random ones, good only to learn from',
+        ),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused_in_one_sentence(fields: dict[str, Any], error: type[Exception], message: str) -> None:
+def test_what_cannot_be_asked_for_is_refused_in_one_sentence(
+    fields: dict[str, Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message) as caught:
         request_of("none", **fields)
     assert len(str(caught.value)) <= 240
@@ -216,7 +290,9 @@ def test_what_cannot_be_asked_for_is_refused_in_one_sentence(fields: dict[str, A
         EnhanceRequest(method="dqrl", learn_minutes=1).parameters()
 
 
-def test_what_cannot_be_learnt_from_is_refused_before_it_begins(start: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_learnt_from_is_refused_before_it_begins(
+    start: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = walls(0)[0]
     with pytest.raises(StackError, match="voxel size"):
         enhance(Stack.from_array(data, "ZYX"), request_of(start))
@@ -238,10 +314,20 @@ def test_what_cannot_be_learnt_from_is_refused_before_it_begins(start: Path, hom
 
 
 @pytest.mark.parametrize(("psnr_db", "warned"), [(19.0, True), (20.0, True), (21.0, False)])
-def test_a_model_that_comes_no_closer_to_its_estimate_is_warned_of(start: Path, psnr_db: float, warned: bool) -> None:
-    card = read_checkpoint(start).card.model_copy(update={"metrics": {"psnr_db": psnr_db, "psnr_identity_db": 20.0}})
+def test_a_model_that_comes_no_closer_to_its_estimate_is_warned_of(
+    start: Path, psnr_db: float, warned: bool
+) -> None:
+    card = read_checkpoint(start).card.model_copy(
+        update={"metrics": {"psnr_db": psnr_db, "psnr_identity_db": 20.0}}
+    )
     entry = WeightsEntry("mine", start, card, False)
-    learnt = learning._account(small_stack(), entry, card, learning._Start(), learning._Clock("my cells", 2.0, threading.Event()))
+    learnt = learning._account(
+        small_stack(),
+        entry,
+        card,
+        learning._Start(),
+        learning._Clock("my cells", 2.0, threading.Event()),
+    )
     said = 'what was learnt in 2 min, "mine", comes no closer to its own estimate of the specimen than the measurement does; learn longer'
     assert learnt.warnings == ((said,) if warned else ())
 

@@ -23,7 +23,9 @@ REGION = (slice(0, 1), slice(0, 2), slice(0, 3))
 def written(values: list[float], dtype: Any) -> Output:
     block = np.array(values, np.float32).reshape(1, 2, 3)
     output = Output(np.zeros((1, 2, 3), dtype), (1, 1, 1))
-    output.write(VolumeReader(Stack.from_array(np.ones((1, 2, 3), np.float32), "ZYX")), REGION, block)
+    output.write(
+        VolumeReader(Stack.from_array(np.ones((1, 2, 3), np.float32), "ZYX")), REGION, block
+    )
     return output
 
 
@@ -41,14 +43,21 @@ def written(values: list[float], dtype: Any) -> Output:
     ],
 )
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_values_beyond_a_type_are_clipped_and_counted(dtype: str, lowest: int, highest: int, order: str) -> None:
-    output = written([-1e20, 1e20, 2.4, 7.0, 70000 if dtype == "float16" else 1e25, 0], np.dtype(dtype).newbyteorder(order))
+def test_values_beyond_a_type_are_clipped_and_counted(
+    dtype: str, lowest: int, highest: int, order: str
+) -> None:
+    output = written(
+        [-1e20, 1e20, 2.4, 7.0, 70000 if dtype == "float16" else 1e25, 0],
+        np.dtype(dtype).newbyteorder(order),
+    )
     found = [value.item() for value in output.array.ravel()]
     assert found[:2] == [lowest, highest]
     assert found[2] == (pytest.approx(2.4, rel=1e-3) if dtype == "float16" else 2)
     assert found[3:] == [7, highest, 0]
     assert output.clipped == 3
-    assert output.warnings() == [f"3 voxels were clipped to {output.array.dtype}; choose dtype float32 to keep them"]
+    assert output.warnings() == [
+        f"3 voxels were clipped to {output.array.dtype}; choose dtype float32 to keep them"
+    ]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -71,28 +80,39 @@ def file_backed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zenhance.enhance.output.free_bytes", lambda _device: 1000)
 
 
-def test_a_result_that_the_temporary_folder_has_no_room_for_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_result_that_the_temporary_folder_has_no_room_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     file_backed(monkeypatch)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     data = np.ones((10, 500, 500), np.uint16)
     usage = shutil.disk_usage(tmp_path)
     for free, fits in ((10_999_999, False), (11_000_001, True)):
-        monkeypatch.setattr(shutil, "disk_usage", lambda _folder, free=free: usage._replace(free=free))
+        monkeypatch.setattr(
+            shutil, "disk_usage", lambda _folder, free=free: usage._replace(free=free)
+        )
         if fits:
             assert isinstance(enhance(data, method="identity").stack.data, np.memmap)
             continue
-        with pytest.raises(WriteError, match=r"needs 0\.011 GB in .* where 0\.011 GB are free; .* set TMPDIR") as raised:
+        with pytest.raises(
+            WriteError, match=r"needs 0\.011 GB in .* where 0\.011 GB are free; .* set TMPDIR"
+        ) as raised:
             enhance(data, method="identity")
         assert classify(raised.value) is FailureKind.DISK_FULL
         assert len(str(raised.value)) <= 240
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="space cannot be reserved on this system")
-@pytest.mark.parametrize(
-    ("code", "refused"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EOPNOTSUPP, False), (errno.EINVAL, False)]
+@pytest.mark.skipif(
+    not hasattr(os, "posix_fallocate"), reason="space cannot be reserved on this system"
 )
-def test_space_is_reserved_before_the_run_where_the_system_can(monkeypatch: pytest.MonkeyPatch, code: int, refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("code", "refused"),
+    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EOPNOTSUPP, False), (errno.EINVAL, False)],
+)
+def test_space_is_reserved_before_the_run_where_the_system_can(
+    monkeypatch: pytest.MonkeyPatch, code: int, refused: bool
+) -> None:
     file_backed(monkeypatch)
     asked = []
 
@@ -110,7 +130,9 @@ def test_space_is_reserved_before_the_run_where_the_system_can(monkeypatch: pyte
     assert asked == [(0, 4 * 3 * 20 * 20)]
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="space cannot be reserved on this system")
+@pytest.mark.skipif(
+    not hasattr(os, "posix_fallocate"), reason="space cannot be reserved on this system"
+)
 def test_a_reserved_file_is_not_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
     file_backed(monkeypatch)
     blocks = []

@@ -64,11 +64,20 @@ def test_a_wrong_method_or_setting_is_refused_in_one_sentence() -> None:
 @given(
     st.dictionaries(
         st.sampled_from(sorted(EnhanceRequest.model_fields)),
-        st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=4), st.lists(st.integers(), max_size=3), st.booleans()),
+        st.one_of(
+            st.none(),
+            st.integers(),
+            st.floats(),
+            st.text(max_size=4),
+            st.lists(st.integers(), max_size=3),
+            st.booleans(),
+        ),
         max_size=3,
     )
 )
-def test_random_requests_never_end_in_anything_but_a_request_or_a_sentence(fields: dict[str, object]) -> None:
+def test_random_requests_never_end_in_anything_but_a_request_or_a_sentence(
+    fields: dict[str, object],
+) -> None:
     try:
         request = EnhanceRequest(**fields)
         request.parameters()
@@ -88,7 +97,9 @@ def test_random_requests_never_end_in_anything_but_a_request_or_a_sentence(field
         max_size=3,
     )
 )
-def test_random_settings_never_end_in_anything_but_settings_or_a_sentence(values: dict[str, object]) -> None:
+def test_random_settings_never_end_in_anything_but_settings_or_a_sentence(
+    values: dict[str, object],
+) -> None:
     try:
         filled = EnhanceRequest(settings=values).parameters().model_dump()
     except ZenhanceError as error:
@@ -100,7 +111,9 @@ def test_random_settings_never_end_in_anything_but_settings_or_a_sentence(values
 def test_axes_voxel_size_channel_and_crop_are_applied_in_that_order() -> None:
     data = np.arange(3 * 2 * 6 * 7).reshape(3, 2, 6, 7)
     stack = Stack.from_array(data, "ZCYX")
-    request = EnhanceRequest(voxel_size_um=(1.0, 0.5, 0.5), channel=1, crop=((1, 3), (None, None), (2, 5)))
+    request = EnhanceRequest(
+        voxel_size_um=(1.0, 0.5, 0.5), channel=1, crop=((1, 3), (None, None), (2, 5))
+    )
     applied = request.apply_to(stack)
     assert applied.axes == "ZYX"
     assert np.array_equal(np.asarray(applied.data), data[1:3, 1, :, 2:5])
@@ -110,6 +123,9 @@ def test_axes_voxel_size_channel_and_crop_are_applied_in_that_order() -> None:
 
 
 def test_weights_for_a_method_that_has_none_are_refused_and_those_that_have_some_named() -> None:
-    with pytest.raises(RecipeError, match="gaussian_deconvolution uses no learnt weights; name the method that these belong to .*dqlr"):
+    with pytest.raises(
+        RecipeError,
+        match="gaussian_deconvolution uses no learnt weights; name the method that these belong to .*dqlr",
+    ):
         EnhanceRequest(weights="dqlr_stack")
     assert EnhanceRequest(method="rdn", weights="anything").weights == "anything"

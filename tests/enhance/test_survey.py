@@ -63,16 +63,24 @@ def test_one_pass_reads_each_voxel_once_and_tells_all(monkeypatch: pytest.Monkey
     assert digest == hash_array(stored.pixels)
     assert found.statistics.mean == pytest.approx(stored.pixels.mean(dtype=np.float64))
     assert found.statistics.std == pytest.approx(stored.pixels.std(dtype=np.float64))
-    assert (found.statistics.minimum, found.statistics.maximum) == (stored.pixels.min(), stored.pixels.max())
+    assert (found.statistics.minimum, found.statistics.maximum) == (
+        stored.pixels.min(),
+        stored.pixels.max(),
+    )
     assert found.statistics.percentile_high == pytest.approx(np.percentile(stored.pixels, 99.9))
     assert found.noise == estimate(stored.pixels, offset=found.statistics.background)
-    assert (measure([reader]), measure_noise([reader], found.statistics)) == ((found.statistics, found.warnings), found.noise)
+    assert (measure([reader]), measure_noise([reader], found.statistics)) == (
+        (found.statistics, found.warnings),
+        found.noise,
+    )
 
 
 @pytest.mark.parametrize("axes", ["TCZYX", "TZYX", "CZYX", "CYX", "YX"])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("dtype", ["uint16", ">f4"])
-def test_the_hash_of_the_volumes_is_that_of_the_whole_array(axes: str, shared: bool, dtype: str) -> None:
+def test_the_hash_of_the_volumes_is_that_of_the_whole_array(
+    axes: str, shared: bool, dtype: str
+) -> None:
     shape = tuple({"T": 3, "C": 2, "Z": 4, "Y": 9, "X": 11}[a] for a in axes)
     stored = Counted(np.random.default_rng(3).integers(0, 60000, shape).astype(dtype))
     stack = Stack.from_array(stored, axes)
@@ -81,7 +89,9 @@ def test_the_hash_of_the_volumes_is_that_of_the_whole_array(axes: str, shared: b
         if not shared:
             drain(survey([VolumeReader(stack, t, c)], pixels=pixels))
         elif t == 0:
-            drain(survey([VolumeReader(stack, i, c) for i in range(stack.size("T"))], pixels=pixels))
+            drain(
+                survey([VolumeReader(stack, i, c) for i in range(stack.size("T"))], pixels=pixels)
+            )
     digest, fractions = drain(pixels.finish())
     assert digest == hash_array(stored.pixels)
     assert fractions == sorted(fractions)
@@ -120,7 +130,9 @@ def test_a_volume_known_to_be_finite_is_not_read_for_its_mask() -> None:
 
 
 @pytest.mark.parametrize("empty", [0, 11, (0, 1), (5, 6)])
-def test_planes_without_data_are_left_out_of_the_sample_and_copied_from_the_nearest(empty: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planes_without_data_are_left_out_of_the_sample_and_copied_from_the_nearest(
+    empty: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("zenhance.volumes.SAMPLE_VOXELS", 64 * 64)
     monkeypatch.setattr("zenhance.volumes.MAX_NON_FINITE", 0.2)
     pixels = light()
@@ -186,7 +198,11 @@ def test_tiles_agree_on_what_is_filled_in(border: int) -> None:
     for z in range(0, 10, 3):
         for y in range(0, 70, 16):
             for x in range(0, 80, 27):
-                region = (slice(z, min(z + 3, 10)), slice(y, min(y + 16, 70)), slice(x, min(x + 27, 80)))
+                region = (
+                    slice(z, min(z + 3, 10)),
+                    slice(y, min(y + 16, 70)),
+                    slice(x, min(x + 27, 80)),
+                )
                 assert np.array_equal(reader.read(region), whole[region])
 
 
@@ -201,7 +217,11 @@ def test_many_voxels_without_data_are_filled_from_few_reads() -> None:
 @pytest.mark.parametrize("scene", ["flat", "ramp"])
 def test_columns_beside_a_border_without_data_come_out_as_if_there_were_data(scene: str) -> None:
     flat = light()
-    whole = flat if scene == "flat" else (flat * np.linspace(0.7, 1.3, 64, dtype=np.float32)[:, None]).astype(np.float32)
+    whole = (
+        flat
+        if scene == "flat"
+        else (flat * np.linspace(0.7, 1.3, 64, dtype=np.float32)[:, None]).astype(np.float32)
+    )
     padded = whole.copy()
     padded[:, :, :6] = np.nan
     run: dict[str, Any] = {

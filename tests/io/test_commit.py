@@ -42,7 +42,9 @@ def leftovers(folder: Path) -> list[str]:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("replaces", [False, True])
-def test_a_kill_at_any_point_leaves_the_old_image_or_the_new_one(tmp_path: Path, ending: str, replaces: bool) -> None:
+def test_a_kill_at_any_point_leaves_the_old_image_or_the_new_one(
+    tmp_path: Path, ending: str, replaces: bool
+) -> None:
     """One process imports the libraries and forks a victim for every point."""
     code = f"""
     import os, signal, sys
@@ -113,7 +115,9 @@ def test_a_failure_keeps_the_old_image_and_cleans_up(
     assert leftovers(tmp_path) == []
 
 
-def test_a_full_disk_is_seen_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_seen_before_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(WriteError, match=r"too full: .* needed, 1.0 kB free") as caught:
@@ -122,17 +126,25 @@ def test_a_full_disk_is_seen_before_writing(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_fsync_before_the_rename_and_the_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_fsync_before_the_rename_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[str] = []
     real = gate.fsync_path
-    monkeypatch.setattr(gate, "fsync_path", lambda p: (calls.append("folder" if p == tmp_path else "file"), real(p)))
-    monkeypatch.setattr(gate, "place_file", lambda *a: (calls.append("rename"), swap.place_file(*a))[1])
+    monkeypatch.setattr(
+        gate, "fsync_path", lambda p: (calls.append("folder" if p == tmp_path else "file"), real(p))
+    )
+    monkeypatch.setattr(
+        gate, "place_file", lambda *a: (calls.append("rename"), swap.place_file(*a))[1]
+    )
     write_stack(tmp_path / "a.ome.tif", NEW)
     assert calls == ["file", "rename", "folder"]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_result_that_reads_back_differently_is_thrown_away(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_reads_back_differently_is_thrown_away(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_stack(tmp_path / f"a.{ending}", OLD)
     monkeypatch.setattr(write, "hash_planes", lambda *_, **__: ["0" * 64] * 7)
     with pytest.raises(WriteError, match="did not read back as written"):
@@ -158,7 +170,12 @@ def test_the_output_may_not_be_the_input_in_any_disguise(tmp_path: Path) -> None
     (tmp_path / "sub").mkdir()
     os.link(path, tmp_path / "hard.ome.tif")
     (tmp_path / "soft.ome.tif").symlink_to(path)
-    for output in (path, tmp_path / "sub" / ".." / "a.ome.tif", tmp_path / "hard.ome.tif", tmp_path / "soft.ome.tif"):
+    for output in (
+        path,
+        tmp_path / "sub" / ".." / "a.ome.tif",
+        tmp_path / "hard.ome.tif",
+        tmp_path / "soft.ome.tif",
+    ):
         with pytest.raises(WriteError, match="is the input or lies within it") as caught:
             write_stack(output, NEW, overwrite=True, source=path)
         assert exit_code(caught.value) == 2
@@ -201,7 +218,9 @@ def test_a_file_is_never_replaced_by_a_folder(tmp_path: Path) -> None:
     assert (tmp_path / "a.ome.zarr").read_text() == "x"
 
 
-def test_a_missing_folder_and_a_closed_one_are_said_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_folder_and_a_closed_one_are_said_so_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(WriteError, match="does not exist; make it first"):
         write_stack(tmp_path / "absent" / "a.ome.tif", NEW)
     monkeypatch.setattr(os, "access", lambda *_: False)
@@ -221,10 +240,14 @@ with locked(Path(sys.argv[1])):
     print('locked', flush=True)
     time.sleep(60)
 """
-    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "locked\n"
-        with pytest.raises(BusyError, match=f"being written by process {child.pid} on .* since") as caught:
+        with pytest.raises(
+            BusyError, match=f"being written by process {child.pid} on .* since"
+        ) as caught:
             write_stack(path, NEW)
         assert exit_code(caught.value) == 8
         child.kill()
@@ -239,7 +262,9 @@ def test_a_lock_is_released_after_an_error(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == []
 
 
-def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tries = []
 
     def samestat(*_: Any) -> bool:
@@ -250,7 +275,10 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew_but_not_for_ever(
     with locked(tmp_path / "a"):
         assert len(tries) == 3
     monkeypatch.setattr("zenhance.io.lock.os.path.samestat", lambda *_: False)
-    with pytest.raises(BusyError, match=r'the lock of "b" was taken away 100 times'), locked(tmp_path / "b"):
+    with (
+        pytest.raises(BusyError, match=r'the lock of "b" was taken away 100 times'),
+        locked(tmp_path / "b"),
+    ):
         pass
 
 
@@ -278,8 +306,12 @@ def test_orphans_of_dead_processes_are_removed(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("changes", [{"pid": os.getpid()}, {"host": "elsewhere"}, {"run": "other"}, {"pid": "12"}])
-def test_partial_folders_of_living_or_unknown_owners_are_left_alone(tmp_path: Path, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"pid": os.getpid()}, {"host": "elsewhere"}, {"run": "other"}, {"pid": "12"}]
+)
+def test_partial_folders_of_living_or_unknown_owners_are_left_alone(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
     path = tmp_path / "a.ome.tif"
     folder = orphan(path, **changes)
     write_stack(path, NEW)
@@ -322,7 +354,9 @@ def test_writing_works_where_links_and_swaps_are_refused(
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_name_taken_while_writing_is_not_clobbered(tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_taken_while_writing_is_not_clobbered(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.ome.tif"
 
     def appear(name: str) -> None:
@@ -347,7 +381,10 @@ def test_the_process_table_is_read_right() -> None:
     assert not process_is_alive(child.pid)
 
 
-@pytest.mark.parametrize("name", ["a b.ome.tif", "日本.ome.tif", "-a.ome.tif", "é" * 100 + ".ome.tif", "a" * 247 + ".ome.tif"])
+@pytest.mark.parametrize(
+    "name",
+    ["a b.ome.tif", "日本.ome.tif", "-a.ome.tif", "é" * 100 + ".ome.tif", "a" * 247 + ".ome.tif"],
+)
 def test_odd_names_are_written(tmp_path: Path, name: str) -> None:
     assert value_of(write_stack(tmp_path / name, NEW)) == 2
 
@@ -362,5 +399,7 @@ def test_flipped_bits_in_tiff_pixels_are_found(tmp_path: Path) -> None:
             data = bytearray(good)
             data[at + rng.integers(600 * 7)] ^= 1 << rng.integers(8)
             path.write_bytes(data)
-            with pytest.raises(OSError, match="planes changed after it was written, the first is plane"):
+            with pytest.raises(
+                OSError, match="planes changed after it was written, the first is plane"
+            ):
                 verify_image(path)

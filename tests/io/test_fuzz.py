@@ -23,9 +23,15 @@ from zenhance.io.ome_xml import parse_ome
 from zenhance.io.source import LazyArray
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-QUICK = settings(max_examples=150, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+QUICK = settings(
+    max_examples=150,
+    deadline=5000,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 PIXELS = np.arange(5 * 9 * 8, dtype=np.uint16).reshape(5, 9, 8)
-Changes = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6)
+Changes = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6
+)
 
 
 @cache
@@ -45,9 +51,12 @@ def sample(kind: str) -> bytes:
     if kind == "inr":
         head = b"#INRIMAGE-4#{\nXDIM=8\nYDIM=9\nZDIM=5\nVDIM=1\nTYPE=unsigned fixed\nPIXSIZE=16 bits\nCPU=decm\nVX=0.1\nVY=0.1\nVZ=0.5\n"
         return head.ljust(252, b"\n") + b"##}\n" + PIXELS.tobytes()
-    name = {"czi": "ndev_T3_C4_Z3_zstd.czi", "lsm": "zeiss_single_plane.lsm", "dv": "deltavision_toxo_c2_z17.dv", "stk": "metamorph.stk"}[
-        kind
-    ]
+    name = {
+        "czi": "ndev_T3_C4_Z3_zstd.czi",
+        "lsm": "zeiss_single_plane.lsm",
+        "dv": "deltavision_toxo_c2_z17.dv",
+        "stk": "metamorph.stk",
+    }[kind]
     path = DATA / "formats" / name
     if not path.is_file():
         pytest.skip("real microscope files are not on this machine")
@@ -96,8 +105,14 @@ def test_mutated_vendor_files_give_data_or_a_sentence(
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**40), 2**40)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 ARRAY = {
@@ -114,7 +129,11 @@ ARRAY = {
 }
 AXES = [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"]
 LEVEL = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [0.5, 0.1, 0.1]}]}
-OME = {"version": "0.5", "multiscales": [{"axes": AXES, "datasets": [LEVEL]}], "omero": {"channels": [{"label": "a"}]}}
+OME = {
+    "version": "0.5",
+    "multiscales": [{"axes": AXES, "datasets": [LEVEL]}],
+    "omero": {"channels": [{"label": "a"}]},
+}
 
 
 @given(
@@ -123,7 +142,9 @@ OME = {"version": "0.5", "multiscales": [{"axes": AXES, "datasets": [LEVEL]}], "
     value=JSON,
 )
 @QUICK
-def test_mutated_zarr_metadata_give_data_or_a_sentence(tmp_path: Path, array_key: str | None, image_key: str | None, value: Any) -> None:
+def test_mutated_zarr_metadata_give_data_or_a_sentence(
+    tmp_path: Path, array_key: str | None, image_key: str | None, value: Any
+) -> None:
     root = tmp_path / "a.ome.zarr"
     (root / "0").mkdir(parents=True, exist_ok=True)
     array, ome = dict(ARRAY), json.loads(json.dumps(OME))
@@ -134,7 +155,9 @@ def test_mutated_zarr_metadata_give_data_or_a_sentence(tmp_path: Path, array_key
     elif image_key:
         ome[image_key] = value
     (root / "0" / "zarr.json").write_text(json.dumps(array))
-    (root / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}))
+    (root / "zarr.json").write_text(
+        json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}})
+    )
     read_all(root)
 
 
@@ -149,11 +172,16 @@ def test_any_text_as_ome_xml_parses_or_is_refused(text: str) -> None:
 indices = st.integers(-4, 3) | st.slices(4)
 
 
-@given(key=st.lists(indices, max_size=4).map(tuple) | indices | st.just(...) | st.just((..., 1)), order=st.permutations(range(4)))
+@given(
+    key=st.lists(indices, max_size=4).map(tuple) | indices | st.just(...) | st.just((..., 1)),
+    order=st.permutations(range(4)),
+)
 @settings(QUICK, max_examples=300)
 def test_a_lazy_array_indexes_as_numpy_does(key: Any, order: list[int]) -> None:
     whole = np.arange(4**4).reshape(4, 4, 4, 4)
-    lazy = LazyArray(Path("a"), (4, 4), (4, 4), whole.dtype, lambda i: whole.reshape(16, 4, 4)[i]).transpose(*order)
+    lazy = LazyArray(
+        Path("a"), (4, 4), (4, 4), whole.dtype, lambda i: whole.reshape(16, 4, 4)[i]
+    ).transpose(*order)
     np.testing.assert_array_equal(lazy[key], whole.transpose(order)[key])
     assert lazy.shape == (4, 4, 4, 4)
 

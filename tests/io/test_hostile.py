@@ -75,14 +75,32 @@ def test_a_stack_whose_writer_was_killed_is_not_a_shorter_one(tmp_path: Path, na
 
 
 def ome_file(path: Path, extra: str = "", data: str = '<TiffData IFD="0" PlaneCount="6"/>') -> Path:
-    tifffile.imwrite(path, PIXELS, photometric="minisblack", metadata=None, ome=False, description=XML.format(extra=extra, data=data))
+    tifffile.imwrite(
+        path,
+        PIXELS,
+        photometric="minisblack",
+        metadata=None,
+        ome=False,
+        description=XML.format(extra=extra, data=data),
+    )
     return path
 
 
 @pytest.mark.parametrize(
-    "name", ["../secret.tif", "/etc/passwd", "sub/secret.tif", "..\\secret.tif", "C:\\secret.tif", "\\\\host\\share\\a.tif", ""]
+    "name",
+    [
+        "../secret.tif",
+        "/etc/passwd",
+        "sub/secret.tif",
+        "..\\secret.tif",
+        "C:\\secret.tif",
+        "\\\\host\\share\\a.tif",
+        "",
+    ],
 )
-def test_ome_parts_outside_the_folder_are_refused_and_never_opened(tmp_path: Path, name: str, opened_files: list[str]) -> None:
+def test_ome_parts_outside_the_folder_are_refused_and_never_opened(
+    tmp_path: Path, name: str, opened_files: list[str]
+) -> None:
     (tmp_path / "inner" / "sub").mkdir(parents=True)
     for place in (tmp_path / "secret.tif", tmp_path / "inner" / "sub" / "secret.tif"):
         tifffile.imwrite(place, PIXELS[0])
@@ -123,7 +141,9 @@ def opened_files() -> Any:
         ('<!doctype x><!entity % y SYSTEM "http://127.0.0.1/">', "DOCTYPE"),
     ],
 )
-def test_xml_that_could_expand_or_fetch_is_refused(tmp_path: Path, extra: str, words: str, opened_files: list[str]) -> None:
+def test_xml_that_could_expand_or_fetch_is_refused(
+    tmp_path: Path, extra: str, words: str, opened_files: list[str]
+) -> None:
     path = ome_file(tmp_path / "a.ome.tif", extra=extra)
     opened_files.clear()
     with pytest.raises(ReadError, match=words):
@@ -147,9 +167,19 @@ def ifd(entries: list[tuple[int, int, int, int]], *, big: bool = False) -> bytes
     """Compose a TIFF of one directory and no pixels."""
     if big:
         head = b"II+\0" + struct.pack("<HHQ", 8, 0, 16)
-        return head + struct.pack("<Q", len(entries)) + b"".join(struct.pack("<HHQQ", *e) for e in entries) + struct.pack("<Q", 0)
+        return (
+            head
+            + struct.pack("<Q", len(entries))
+            + b"".join(struct.pack("<HHQQ", *e) for e in entries)
+            + struct.pack("<Q", 0)
+        )
     head = b"II*\0" + struct.pack("<I", 8)
-    return head + struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *e) for e in entries) + struct.pack("<I", 0)
+    return (
+        head
+        + struct.pack("<H", len(entries))
+        + b"".join(struct.pack("<HHII", *e) for e in entries)
+        + struct.pack("<I", 0)
+    )
 
 
 def claim(width: int, height: int, count: int) -> list[tuple[int, int, int, int]]:
@@ -167,7 +197,9 @@ def claim(width: int, height: int, count: int) -> list[tuple[int, int, int, int]
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_a_tiny_file_that_claims_a_terapixel_is_refused_from_its_header(tmp_path: Path, big: bool) -> None:
+def test_a_tiny_file_that_claims_a_terapixel_is_refused_from_its_header(
+    tmp_path: Path, big: bool
+) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(ifd(claim(10**6, 10**6, 100), big=big))
     start = time.perf_counter()
@@ -205,15 +237,25 @@ def test_directories_that_form_a_loop_are_refused(tmp_path: Path) -> None:
         ("a.czi", b"ZISRAWFILE" + b"\0" * 200, "ZISRAWDIRECTORY|no ZISRAW|cut short"),
         ("a.lif", b"p\0\0\0" + b"\0" * 200, "damaged or of an unknown kind"),
         ("a.nd2", b"\xda\xce\xbe\x0a" + b"\0" * 200, "damaged or of an unknown kind"),
-        ("a.oib", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 200, "damaged or of an unknown kind"),
+        (
+            "a.oib",
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 200,
+            "damaged or of an unknown kind",
+        ),
         ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 60, "damaged or of an unknown kind"),
         ("a.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * 60, "damaged or of an unknown kind"),
         ("a.gz", b"\x1f\x8b\x08\0" + b"\0" * 60, "damaged or of an unknown kind|no INRIMAGE"),
         ("a.inr", b"#INRIMAGE-4#{\nXDIM=3\n##}", "gives no sizes"),
-        ("a.inr", b"#INRIMAGE-4#{\nXDIM=99999\nYDIM=99999\nZDIM=999\nVDIM=1\nTYPE=float\nPIXSIZE=32 bits\n##}", "more than its"),
+        (
+            "a.inr",
+            b"#INRIMAGE-4#{\nXDIM=99999\nYDIM=99999\nZDIM=999\nVDIM=1\nTYPE=float\nPIXSIZE=32 bits\n##}",
+            "more than its",
+        ),
     ],
 )
-def test_files_that_are_not_what_they_seem_give_one_sentence(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+def test_files_that_are_not_what_they_seem_give_one_sentence(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ReadError, match=words) as caught:
@@ -242,7 +284,18 @@ def test_a_missing_file_a_plain_folder_and_a_device_are_refused(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "name", ["a b.tif", "é.tif", "日本.tif", "😀.tif", "-a.tif", "a" * 240 + ".tif", "a.b.c.tif", "new\nline.tif", "a'\".tif"]
+    "name",
+    [
+        "a b.tif",
+        "é.tif",
+        "日本.tif",
+        "😀.tif",
+        "-a.tif",
+        "a" * 240 + ".tif",
+        "a.b.c.tif",
+        "new\nline.tif",
+        "a'\".tif",
+    ],
 )
 def test_odd_names_work(tmp_path: Path, name: str) -> None:
     path = tmp_path / name

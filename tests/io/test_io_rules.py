@@ -19,7 +19,17 @@ from zenhance.stack import Stack
 PACKAGE = Path(zenhance.__file__).parent
 # The modules of the gate out; nothing else may open a path for writing or remove anything.
 WRITERS = {"commit.py", "lock.py", "partial.py", "swap.py", "write_tiff.py", "write_zarr.py"}
-FORBIDDEN_CALLS = {"imwrite", "rmtree", "unlink", "rmdir", "removedirs", "imsave", "write_bytes", "save_array", "memmap_write"}
+FORBIDDEN_CALLS = {
+    "imwrite",
+    "rmtree",
+    "unlink",
+    "rmdir",
+    "removedirs",
+    "imsave",
+    "write_bytes",
+    "save_array",
+    "memmap_write",
+}
 REMOVERS = {"partial.py", "lock.py"}
 
 
@@ -41,7 +51,10 @@ def test_nothing_in_the_room_writes_or_removes_outside_the_gate_out() -> None:
     for path in sorted((PACKAGE / "io").glob("*.py")):
         for call in calls(ast.parse(path.read_text(encoding="utf-8"))):
             name, keywords = name_of(call), {k.arg: k.value for k in call.keywords}
-            overwrites = isinstance(keywords.get("overwrite"), ast.Constant) and keywords["overwrite"].value is True  # type: ignore[union-attr]
+            overwrites = (
+                isinstance(keywords.get("overwrite"), ast.Constant)
+                and keywords["overwrite"].value is True
+            )  # type: ignore[union-attr]
             opens = name in ("open", "open_group", "open_array", "group", "TiffWriter") and any(
                 set(m) & set("wax+") for m in modes(call) if len(m) < 4
             )
@@ -49,7 +62,9 @@ def test_nothing_in_the_room_writes_or_removes_outside_the_gate_out() -> None:
                 found.append((path.name, call.lineno, name))
             if overwrites or (name in ("rmtree", "unlink") and path.name not in REMOVERS):
                 found.append((path.name, call.lineno, name))
-            if name in ("open_group", "create_group", "open_array", "create_array") and any("w" in m for m in modes(call) if len(m) < 3):
+            if name in ("open_group", "create_group", "open_array", "create_array") and any(
+                "w" in m for m in modes(call) if len(m) < 3
+            ):
                 found.append((path.name, call.lineno, name))
     assert found == []
 
@@ -88,7 +103,10 @@ def test_the_public_names_are_all_there() -> None:
 def sample_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two samples in a folder of their own, the first with its truth."""
     for name, value in (("beads", 1), ("beads_truth", 2), ("beads_labels", 3), ("cells", 4)):
-        write_stack(tmp_path / f"{name}.ome.tif", Stack.from_array(np.full((5, 6, 7), value, np.uint8), "ZYX", (0.5, 0.1, 0.1)))
+        write_stack(
+            tmp_path / f"{name}.ome.tif",
+            Stack.from_array(np.full((5, 6, 7), value, np.uint8), "ZYX", (0.5, 0.1, 0.1)),
+        )
     monkeypatch.setattr(samples, "_folders", lambda: iter([tmp_path / "absent", tmp_path]))
     return tmp_path
 

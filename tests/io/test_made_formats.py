@@ -31,13 +31,29 @@ def segment(name: bytes, content: bytes) -> bytes:
     return struct.pack("<16sqq", name, len(content), len(content)) + content
 
 
-def make_czi(path: Path, blocks: list[Block], *, pixel_type: int = 1, compression: int = 0, pyramid: int = 0, xml: str = XML) -> Path:
+def make_czi(
+    path: Path,
+    blocks: list[Block],
+    *,
+    pixel_type: int = 1,
+    compression: int = 0,
+    pyramid: int = 0,
+    xml: str = XML,
+) -> Path:
     """Write a CZI: header, sub-blocks, directory, metadata; dims are name -> (start, size)."""
     out = bytearray(segment(b"ZISRAWFILE", b"\0" * 512))
     entries = []
     for dims, data in blocks:
-        packed = b"".join(struct.pack("<4siifi", a.encode(), start, size, 0.0, size) for a, (start, size) in dims.items())
-        entry = struct.pack("<2siqiib5xi", b"DV", pixel_type, len(out), 0, compression, pyramid, len(dims)) + packed
+        packed = b"".join(
+            struct.pack("<4siifi", a.encode(), start, size, 0.0, size)
+            for a, (start, size) in dims.items()
+        )
+        entry = (
+            struct.pack(
+                "<2siqiib5xi", b"DV", pixel_type, len(out), 0, compression, pyramid, len(dims)
+            )
+            + packed
+        )
         entries.append(entry)
         head = (struct.pack("<iiq", 0, 0, len(data)) + entry).ljust(256, b"\0")
         out += segment(b"ZISRAWSUBBLOCK", head + data)
@@ -50,9 +66,14 @@ def make_czi(path: Path, blocks: list[Block], *, pixel_type: int = 1, compressio
     return path
 
 
-def plane_blocks(pixels: np.ndarray[Any, np.dtype[Any]] = PIXELS, **more: tuple[int, int]) -> list[Block]:
+def plane_blocks(
+    pixels: np.ndarray[Any, np.dtype[Any]] = PIXELS, **more: tuple[int, int]
+) -> list[Block]:
     return [
-        ({"C": (c, 1), "Z": (z, 1), "Y": (-5, 6), "X": (7, 8), **more}, np.ascontiguousarray(pixels[c, z]).tobytes())
+        (
+            {"C": (c, 1), "Z": (z, 1), "Y": (-5, 6), "X": (7, 8), **more},
+            np.ascontiguousarray(pixels[c, z]).tobytes(),
+        )
         for c in range(pixels.shape[0])
         for z in range(pixels.shape[1])
     ]
@@ -75,7 +96,9 @@ def test_czi_zstd_with_and_without_split_bytes(tmp_path: Path, split: bool) -> N
         return (b"\x03\x01" + bytes([split])) + imagecodecs.zstd_encode(plain)
 
     blocks = [(dims, pack(raw)) for dims, raw in plane_blocks()]
-    np.testing.assert_array_equal(np.asarray(open_stack(make_czi(tmp_path / "a.czi", blocks, compression=6)).data), PIXELS)
+    np.testing.assert_array_equal(
+        np.asarray(open_stack(make_czi(tmp_path / "a.czi", blocks, compression=6)).data), PIXELS
+    )
 
 
 def test_czi_tiles_are_put_in_their_places(tmp_path: Path) -> None:
@@ -106,7 +129,10 @@ def test_czi_scenes_are_series(tmp_path: Path) -> None:
     ("change", "words"),
     [
         (lambda b: b[1:], "1 of its 6 planes are missing"),
-        (lambda b: [({**b[0][0], "H": (0, 1)}, b[0][1]), ({**b[0][0], "H": (1, 1)}, b[0][1])], 'several values along the axis "H"'),
+        (
+            lambda b: [({**b[0][0], "H": (0, 1)}, b[0][1]), ({**b[0][0], "H": (1, 1)}, b[0][1])],
+            'several values along the axis "H"',
+        ),
         (lambda b: [({**b[0][0], "Z": (0, 3)}, b[0][1])], "several planes each"),
         (lambda b: [({"C": (0, 1)}, b[0][1])], "no image blocks"),
         (lambda _: [], "lists 0 blocks"),
@@ -119,8 +145,13 @@ def test_czi_files_that_cannot_be_a_stack_say_why(tmp_path: Path, change: Any, w
         open_stack(path)
 
 
-@pytest.mark.parametrize(("options", "words"), [({"pixel_type": 10}, "only one type of real numbers"), ({"compression": 99}, "method 99")])
-def test_czi_pixels_of_unknown_kinds_are_refused(tmp_path: Path, options: dict[str, int], words: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"pixel_type": 10}, "only one type of real numbers"), ({"compression": 99}, "method 99")],
+)
+def test_czi_pixels_of_unknown_kinds_are_refused(
+    tmp_path: Path, options: dict[str, int], words: str
+) -> None:
     with pytest.raises(ReadError, match=words):
         open_stack(make_czi(tmp_path / "a.czi", plane_blocks(), **options))  # type: ignore[arg-type]
 
@@ -171,7 +202,9 @@ def test_a_damaged_or_cut_deltavision_file_is_refused(tmp_path: Path) -> None:
             open_stack(tmp_path / "a.dv")
 
 
-def make_inr(path: Path, pixels: np.ndarray[Any, np.dtype[Any]], kind: str, cpu: str, waves: int = 1) -> Path:
+def make_inr(
+    path: Path, pixels: np.ndarray[Any, np.dtype[Any]], kind: str, cpu: str, waves: int = 1
+) -> Path:
     z, y, x = pixels.shape[:3]
     lines = [
         f"XDIM={x}",
@@ -183,15 +216,24 @@ def make_inr(path: Path, pixels: np.ndarray[Any, np.dtype[Any]], kind: str, cpu:
         f"CPU={cpu}",
     ]
     text = ("#INRIMAGE-4#{\n" + "\n".join([*lines, "VX=0.1", "VY=0.2", "VZ=0.5"]) + "\n").encode()
-    data = text.ljust(252, b"\n") + b"##}\n" + pixels.astype(pixels.dtype.newbyteorder(">" if cpu == "sun" else "<")).tobytes()
+    data = (
+        text.ljust(252, b"\n")
+        + b"##}\n"
+        + pixels.astype(pixels.dtype.newbyteorder(">" if cpu == "sun" else "<")).tobytes()
+    )
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
 
 @pytest.mark.parametrize("name", ["a.inr", "a.inr.gz"])
 @pytest.mark.parametrize("cpu", ["decm", "sun"])
-@pytest.mark.parametrize(("dtype", "kind"), [("uint8", "unsigned fixed"), ("int16", "signed fixed"), ("float32", "float")])
-def test_inrimages_of_every_kind_open(tmp_path: Path, name: str, cpu: str, dtype: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [("uint8", "unsigned fixed"), ("int16", "signed fixed"), ("float32", "float")],
+)
+def test_inrimages_of_every_kind_open(
+    tmp_path: Path, name: str, cpu: str, dtype: str, kind: str
+) -> None:
     stack = open_stack(make_inr(tmp_path / name, PIXELS[0].astype(dtype), kind, cpu))
     assert (stack.axes, stack.dtype, stack.name) == ("ZYX", np.dtype(dtype), "a")
     assert stack.voxel_size.zyx_um == (0.5, 0.2, 0.1)
@@ -231,7 +273,9 @@ def test_hdf5_datasets_are_chosen_by_name_and_links_are_not_followed(tmp_path: P
         file["outside"] = h5py.ExternalLink("secret.h5", "/raw")
         file["soft"] = h5py.SoftLink("/raw")
     assert inspect_image(tmp_path / "a.h5").series == 3
-    assert [int(np.asarray(open_stack(tmp_path / "a.h5", series=i).data).max()) for i in range(3)] == [1, 2, 0]
+    assert [
+        int(np.asarray(open_stack(tmp_path / "a.h5", series=i).data).max()) for i in range(3)
+    ] == [1, 2, 0]
     assert open_stack(tmp_path / "a.h5").voxel_size.zyx_um == (0.5, 0.2, 0.1)
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file.create_dataset("raw", (3, 8, 9), "u1", external=[("/etc/passwd", 0, 216)])
@@ -243,10 +287,15 @@ def test_hdf5_datasets_are_chosen_by_name_and_links_are_not_followed(tmp_path: P
         open_stack(tmp_path / "c.h5")
 
 
-def test_hdf5_without_its_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hdf5_without_its_library_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 100)
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ReadError, match=r'reading HDF5 needs the package h5py; install it with: pip install "zenhance\[io\]"'):
+    with pytest.raises(
+        ReadError,
+        match=r'reading HDF5 needs the package h5py; install it with: pip install "zenhance\[io\]"',
+    ):
         open_stack(tmp_path / "a.h5")
 
 
@@ -261,16 +310,28 @@ def test_hdf5_without_its_library_names_the_extra(tmp_path: Path, monkeypatch: p
         ("P", "CYX", ("red", "green", "blue")),
     ],
 )
-def test_pictures_of_every_mode_open_in_two_dimensions(tmp_path: Path, mode: str, axes: str, names: tuple[str, ...]) -> None:
+def test_pictures_of_every_mode_open_in_two_dimensions(
+    tmp_path: Path, mode: str, axes: str, names: tuple[str, ...]
+) -> None:
     from PIL import Image
 
     base = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8))
-    picture = Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000) if mode == "I;16" else base.convert(mode)
+    picture = (
+        Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000)
+        if mode == "I;16"
+        else base.convert(mode)
+    )
     picture.save(tmp_path / "a.png")
     stack = open_stack(tmp_path / "a.png")
     meant = np.asarray(picture if mode != "P" else picture.convert("RGB"))
-    assert (stack.axes, stack.channel_names, stack.voxel_size.zyx_um) == (axes, names, (None, None, None))
-    np.testing.assert_array_equal(np.asarray(stack.data), meant if axes == "YX" else meant.transpose(2, 0, 1))
+    assert (stack.axes, stack.channel_names, stack.voxel_size.zyx_um) == (
+        axes,
+        names,
+        (None, None, None),
+    )
+    np.testing.assert_array_equal(
+        np.asarray(stack.data), meant if axes == "YX" else meant.transpose(2, 0, 1)
+    )
 
 
 def test_a_jpeg_opens_and_colours_of_16_bits_are_not_cut_to_8(tmp_path: Path) -> None:
@@ -282,10 +343,14 @@ def test_a_jpeg_opens_and_colours_of_16_bits_are_not_cut_to_8(tmp_path: Path) ->
     assert int(np.asarray(open_stack(tmp_path / "a.jpg").data).max()) == 77
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     head = struct.pack(">IIBBBBB", 8, 6, 16, 2, 0, 0, 0)
     body = zlib.compress(b"".join(b"\0" + b"\x12\x34" * 24 for _ in range(6)))
-    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b""))
+    (tmp_path / "b.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    )
     with pytest.raises(ReadError, match="16-bit colours"):
         open_stack(tmp_path / "b.png")

@@ -24,28 +24,66 @@ LAYOUTS = [
     ("TCZYX", (2, 3, 4, 9, 8)),
 ]
 DTYPES = {
-    "ome.tif": ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64", "bool"],
+    "ome.tif": [
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "uint32",
+        "int32",
+        "float32",
+        "float64",
+        "bool",
+    ],
     "tif": ["uint8", "uint16", "float32"],
-    "ome.zarr": ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64", "bool"],
+    "ome.zarr": [
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "uint32",
+        "int32",
+        "uint64",
+        "int64",
+        "float16",
+        "float32",
+        "float64",
+        "bool",
+    ],
 }
-LIGHT = {"na": 1.2, "refractive_index": 1.33, "excitation_nm": 488.0, "emission_nm": 520.0, "pinhole_au": 1.1, "modality": "confocal"}
+LIGHT = {
+    "na": 1.2,
+    "refractive_index": 1.33,
+    "excitation_nm": 488.0,
+    "emission_nm": 520.0,
+    "pinhole_au": 1.1,
+    "modality": "confocal",
+}
 
 
 def assert_same_lengths(found: tuple[float | None, ...], meant: tuple[float | None, ...]) -> None:
     """Compare voxel sizes to 1e-6; unknown only equals unknown."""
     assert [v is None for v in found] == [v is None for v in meant]
-    assert [v for v in found if v is not None] == pytest.approx([v for v in meant if v is not None], rel=1e-6)
+    assert [v for v in found if v is not None] == pytest.approx(
+        [v for v in meant if v is not None], rel=1e-6
+    )
 
 
-def make_stack(axes: str, shape: tuple[int, ...], dtype: str = "uint16", **changes: object) -> Stack:
-    pixels = (np.random.default_rng(7).random(shape) * 200 - (60 if np.dtype(dtype).kind in "if" else 0)).astype(dtype)
+def make_stack(
+    axes: str, shape: tuple[int, ...], dtype: str = "uint16", **changes: object
+) -> Stack:
+    pixels = (
+        np.random.default_rng(7).random(shape) * 200 - (60 if np.dtype(dtype).kind in "if" else 0)
+    ).astype(dtype)
     voxel_um = (0.37, 0.1234567, 0.0712345) if "Z" in axes else (0.1234567, 0.0712345)
     names = tuple(f"channel {i} µ" for i in range(shape[axes.index("C")])) if "C" in axes else ()
     given = {"voxel_size_um": voxel_um, "channel_names": names, "metadata": dict(LIGHT), **changes}
     return Stack.from_array(pixels, axes, **given)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("ending", "dtype"), [(e, d) for e, names in DTYPES.items() for d in names])
+@pytest.mark.parametrize(
+    ("ending", "dtype"), [(e, d) for e, names in DTYPES.items() for d in names]
+)
 def test_each_pixel_type_comes_back_equal(tmp_path: Path, ending: str, dtype: str) -> None:
     stack = make_stack("CZYX", (2, 3, 7, 5), dtype)
     back = open_stack(write_stack(tmp_path / f"a.{ending}", stack))
@@ -55,7 +93,9 @@ def test_each_pixel_type_comes_back_equal(tmp_path: Path, ending: str, dtype: st
 
 @pytest.mark.parametrize("ending", list(DTYPES))
 @pytest.mark.parametrize(("axes", "shape"), LAYOUTS)
-def test_axes_voxel_size_names_and_provenance_come_back(tmp_path: Path, ending: str, axes: str, shape: tuple[int, ...]) -> None:
+def test_axes_voxel_size_names_and_provenance_come_back(
+    tmp_path: Path, ending: str, axes: str, shape: tuple[int, ...]
+) -> None:
     stack = make_stack(axes, shape)
     record = Provenance(version="0.1", request={"method": "identity", "note": "µ < & >"})
     back = open_stack(write_stack(tmp_path / f"a.{ending}", stack, provenance=record))
@@ -75,30 +115,45 @@ def test_the_light_and_the_objective_come_back(tmp_path: Path, ending: str) -> N
 @pytest.mark.parametrize("ending", ["ome.tif", "ome.zarr"])
 def test_wavelengths_come_back_per_channel(tmp_path: Path, ending: str) -> None:
     stack = make_stack("CYX", (2, 3, 4), metadata={"excitation_nm": [405.0, 561.0]})
-    assert open_stack(write_stack(tmp_path / f"a.{ending}", stack)).metadata["excitation_nm"] == [405.0, 561.0]
+    assert open_stack(write_stack(tmp_path / f"a.{ending}", stack)).metadata["excitation_nm"] == [
+        405.0,
+        561.0,
+    ]
 
 
 @pytest.mark.parametrize("ending", list(DTYPES))
 def test_unknown_voxel_sizes_stay_unknown(tmp_path: Path, ending: str) -> None:
-    back = open_stack(write_stack(tmp_path / f"a.{ending}", make_stack("ZYX", (5, 6, 7), voxel_size_um=None)))
+    back = open_stack(
+        write_stack(tmp_path / f"a.{ending}", make_stack("ZYX", (5, 6, 7), voxel_size_um=None))
+    )
     assert back.voxel_size.zyx_um == (None, None, None)
 
 
 @pytest.mark.parametrize("ending", list(DTYPES))
 def test_a_depth_alone_unknown_stays_alone_unknown(tmp_path: Path, ending: str) -> None:
-    back = open_stack(write_stack(tmp_path / f"a.{ending}", make_stack("ZYX", (5, 6, 7), voxel_size_um=(None, 0.2, 0.1))))
+    back = open_stack(
+        write_stack(
+            tmp_path / f"a.{ending}", make_stack("ZYX", (5, 6, 7), voxel_size_um=(None, 0.2, 0.1))
+        )
+    )
     assert_same_lengths(back.voxel_size.zyx_um, (None, 0.2, 0.1))
 
 
 def test_an_imagej_file_that_cannot_say_y_without_x_says_neither(tmp_path: Path) -> None:
-    back = open_stack(write_stack(tmp_path / "a.tif", make_stack("ZYX", (5, 6, 7), voxel_size_um=(0.5, None, 0.1))))
+    back = open_stack(
+        write_stack(
+            tmp_path / "a.tif", make_stack("ZYX", (5, 6, 7), voxel_size_um=(0.5, None, 0.1))
+        )
+    )
     assert back.voxel_size.zyx_um == (0.5, None, None)
 
 
 @pytest.mark.parametrize("ending", list(DTYPES))
 @pytest.mark.parametrize("length_um", [0.001, 0.0333333333333333, 1.0, 7.77777777777, 999.9])
 def test_voxel_sizes_keep_six_digits(tmp_path: Path, ending: str, length_um: float) -> None:
-    stack = make_stack("ZYX", (5, 6, 7), voxel_size_um=(length_um, length_um * 1.0000001, length_um))
+    stack = make_stack(
+        "ZYX", (5, 6, 7), voxel_size_um=(length_um, length_um * 1.0000001, length_um)
+    )
     back = open_stack(write_stack(tmp_path / f"a.{ending}", stack))
     assert_same_lengths(back.voxel_size.zyx_um, stack.voxel_size.zyx_um)
 
@@ -120,8 +175,13 @@ def test_compression_changes_no_pixel(tmp_path: Path, compression: str) -> None:
     np.testing.assert_array_equal(np.asarray(back.data[...]), stack.data)
 
 
-@pytest.mark.parametrize(("ending", "dtype", "words"), [("ome.tif", "float16", "no float16 pixels"), ("tif", "int16", "no int16 pixels")])
-def test_a_format_without_the_pixel_type_is_refused(tmp_path: Path, ending: str, dtype: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("ending", "dtype", "words"),
+    [("ome.tif", "float16", "no float16 pixels"), ("tif", "int16", "no int16 pixels")],
+)
+def test_a_format_without_the_pixel_type_is_refused(
+    tmp_path: Path, ending: str, dtype: str, words: str
+) -> None:
     with pytest.raises(WriteError, match=words):
         write_stack(tmp_path / f"a.{ending}", make_stack("YX", (3, 4), dtype))
     assert list(tmp_path.iterdir()) == []
@@ -135,11 +195,17 @@ def test_an_unknown_ending_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("ending", list(DTYPES))
 def test_every_plane_is_verified(tmp_path: Path, ending: str) -> None:
-    assert verify_image(write_stack(tmp_path / f"a.{ending}", make_stack("TCZYX", (2, 3, 4, 5, 6)))) == 24
+    assert (
+        verify_image(write_stack(tmp_path / f"a.{ending}", make_stack("TCZYX", (2, 3, 4, 5, 6))))
+        == 24
+    )
 
 
 @pytest.mark.parametrize("ending", list(DTYPES))
-@pytest.mark.parametrize("kind", ["fortran", "negative", "readonly", "big-endian", "dask", "zarr", "memmap", "transposed"])
+@pytest.mark.parametrize(
+    "kind",
+    ["fortran", "negative", "readonly", "big-endian", "dask", "zarr", "memmap", "transposed"],
+)
 def test_arrays_of_every_make_are_written_alike(tmp_path: Path, ending: str, kind: str) -> None:
     import dask.array
     import zarr
@@ -155,7 +221,9 @@ def test_arrays_of_every_make_are_written_alike(tmp_path: Path, ending: str, kin
         "readonly": lambda: np.frombuffer(meant.tobytes(), meant.dtype).reshape(meant.shape),
         "big-endian": lambda: meant.astype(">u2"),
         "dask": lambda: dask.array.from_array(meant, chunks=(2, 8, 8)),
-        "zarr": lambda: zarr.create_array(store=str(tmp_path / "b.zarr"), data=meant, chunks=(2, 8, 8)),
+        "zarr": lambda: zarr.create_array(
+            store=str(tmp_path / "b.zarr"), data=meant, chunks=(2, 8, 8)
+        ),
         "memmap": lambda: mapped,
         "transposed": lambda: np.ascontiguousarray(meant.transpose(2, 1, 0)),
     }[kind]()
@@ -180,7 +248,9 @@ def test_not_a_number_and_infinity_are_kept(tmp_path: Path, ending: str) -> None
 
 def test_the_record_of_the_input_travels_on_and_must_be_json(tmp_path: Path) -> None:
     record = Provenance(version="0.1", request={"seed": 3})
-    first = open_stack(write_stack(tmp_path / "1.ome.tif", make_stack("YX", (4, 5)), provenance=record))
+    first = open_stack(
+        write_stack(tmp_path / "1.ome.tif", make_stack("YX", (4, 5)), provenance=record)
+    )
     assert Provenance.find(open_stack(write_stack(tmp_path / "2.tif", first)).metadata) == record
     with pytest.raises(WriteError, match="provenance is no JSON"):
         write_stack(tmp_path / "3.ome.tif", first, provenance="{")
@@ -190,21 +260,31 @@ def test_a_record_of_a_later_version_travels_on_whole(tmp_path: Path) -> None:
     record = {"version": "9.0", "request": {}, "mood": {"of": "the microscope"}}
     for place in ("1.ome.tif", "2.ome.zarr", "3.tif"):
         stack = make_stack("YX", (4, 5))
-        back = open_stack(write_stack(tmp_path / place, stack.with_data(stack.data, metadata={"zenhance": record})))
+        back = open_stack(
+            write_stack(
+                tmp_path / place, stack.with_data(stack.data, metadata={"zenhance": record})
+            )
+        )
         assert json.loads(back.metadata["zenhance"]) == record
         found = Provenance.find(back.metadata)
         assert found is not None
         assert found.version == "9.0"
 
 
-def test_a_damaged_record_of_the_input_does_not_keep_a_result_from_being_written(tmp_path: Path) -> None:
+def test_a_damaged_record_of_the_input_does_not_keep_a_result_from_being_written(
+    tmp_path: Path,
+) -> None:
     stack = make_stack("YX", (4, 5))
     with pytest.warns(UserWarning, match="provenance record cannot be read"):
-        path = write_stack(tmp_path / "a.ome.tif", stack.with_data(stack.data, metadata={"zenhance": "{"}))
+        path = write_stack(
+            tmp_path / "a.ome.tif", stack.with_data(stack.data, metadata={"zenhance": "{"})
+        )
     assert "zenhance" not in open_stack(path).metadata
 
 
-def test_large_images_become_bigtiff_and_no_imagej_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_become_bigtiff_and_no_imagej_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("zenhance.io.write_tiff.BIG_BYTES", 1000)
     stack = make_stack("ZYX", (5, 17, 23))
     path = write_stack(tmp_path / "a.ome.tif", stack)
@@ -214,7 +294,9 @@ def test_large_images_become_bigtiff_and_no_imagej_file(tmp_path: Path, monkeypa
         write_stack(tmp_path / "a.tif", stack)
 
 
-def test_stacks_are_written_and_verified_in_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stacks_are_written_and_verified_in_slabs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A lazy array that counts what is asked for at once: never more than the slab allows."""
     monkeypatch.setattr("zenhance.io.planes.SLAB_BYTES", 2 * 17 * 23 * 2)
     monkeypatch.setattr("zenhance.io.write_zarr.SLAB_BYTES", 2 * 17 * 23 * 2)
@@ -257,7 +339,11 @@ def test_ome_libraries_read_our_metadata(tmp_path: Path) -> None:
     path = write_stack(tmp_path / "a.ome.tif", make_stack("TCZYX", (2, 3, 4, 9, 8)))
     ome = ome_types.from_tiff(path)
     pixels = ome.images[0].pixels
-    assert (pixels.physical_size_z, pixels.physical_size_x, pixels.physical_size_x_unit.value) == (0.37, 0.0712345, "µm")
+    assert (pixels.physical_size_z, pixels.physical_size_x, pixels.physical_size_x_unit.value) == (
+        0.37,
+        0.0712345,
+        "µm",
+    )
     assert [c.name for c in pixels.channels] == ["channel 0 µ", "channel 1 µ", "channel 2 µ"]
     assert ome.instruments[0].objectives[0].lens_na == 1.2
     with tifffile.TiffFile(path) as tif:

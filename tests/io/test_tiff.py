@@ -50,7 +50,9 @@ def ramp(*shape: int, dtype: str = "uint16") -> np.ndarray[Any, np.dtype[Any]]:
         ("um", "0.2", 0.2),
     ],
 )
-def test_lengths_become_micrometres_or_unknown(unit: str | None, value: object, um: float | None) -> None:
+def test_lengths_become_micrometres_or_unknown(
+    unit: str | None, value: object, um: float | None
+) -> None:
     assert to_um(value, unit) == (None if um is None else pytest.approx(um, rel=1e-12))
 
 
@@ -80,7 +82,9 @@ def test_resolutions_become_pixel_sizes_unless_they_are_for_printing(
 def test_imagej_units_and_spacing_give_the_voxel_size(tmp_path: Path, unit: str) -> None:
     pixels = ramp(5, 6, 7)
     metadata = {"axes": "ZYX", "spacing": 0.5, "unit": unit}
-    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, resolution=(10.0, 5.0), metadata=metadata)
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels, imagej=True, resolution=(10.0, 5.0), metadata=metadata
+    )
     stack = open_stack(tmp_path / "a.tif")
     assert stack.voxel_size.zyx_um == pytest.approx((0.5, 0.2, 0.1), rel=1e-6)
     assert stack.voxel_size.origins == ("file", "file", "file")
@@ -99,16 +103,34 @@ def test_a_real_micro_sign_is_understood_in_either_encoding(tmp_path: Path, enco
         description=description,
         metadata=None,
     )
-    assert open_stack(tmp_path / "a.tif").voxel_size.zyx_um == pytest.approx((0.5, 0.2, 0.1), rel=1e-6)
+    assert open_stack(tmp_path / "a.tif").voxel_size.zyx_um == pytest.approx(
+        (0.5, 0.2, 0.1), rel=1e-6
+    )
 
 
 def test_an_imagej_depth_that_is_not_written_is_unknown_and_not_one(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", ramp(5, 6, 7), imagej=True, resolution=(10.0, 10.0), metadata={"axes": "ZYX", "unit": "um"})
-    assert open_stack(tmp_path / "a.tif").voxel_size.zyx_um == (None, pytest.approx(0.1), pytest.approx(0.1))
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        ramp(5, 6, 7),
+        imagej=True,
+        resolution=(10.0, 10.0),
+        metadata={"axes": "ZYX", "unit": "um"},
+    )
+    assert open_stack(tmp_path / "a.tif").voxel_size.zyx_um == (
+        None,
+        pytest.approx(0.1),
+        pytest.approx(0.1),
+    )
 
 
 def test_the_users_voxel_size_takes_the_place_of_the_files(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", ramp(5, 6, 7), imagej=True, resolution=(10.0, 10.0), metadata={"axes": "ZYX", "unit": "um"})
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        ramp(5, 6, 7),
+        imagej=True,
+        resolution=(10.0, 10.0),
+        metadata={"axes": "ZYX", "unit": "um"},
+    )
     size = open_stack(tmp_path / "a.tif", voxel_size_um=(0.3, None, None)).voxel_size
     assert size.zyx_um == (0.3, pytest.approx(0.1), pytest.approx(0.1))
     assert size.origins == ("user", "file", "file")
@@ -118,7 +140,9 @@ def test_the_users_voxel_size_takes_the_place_of_the_files(tmp_path: Path) -> No
 def test_ome_axes_in_any_order_give_the_same_stack(tmp_path: Path, order: str) -> None:
     meant = ramp(2, 3, 4, 5, 6)
     stored = meant.transpose(["TCZ".index(a) for a in order] + [3, 4])
-    tifffile.imwrite(tmp_path / "a.ome.tif", stored, photometric="minisblack", metadata={"axes": order + "YX"})
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", stored, photometric="minisblack", metadata={"axes": order + "YX"}
+    )
     stack = open_stack(tmp_path / "a.ome.tif")
     assert stack.axes == "TCZYX"
     np.testing.assert_array_equal(np.asarray(stack.data), meant)
@@ -128,10 +152,17 @@ def test_ome_axes_in_any_order_give_the_same_stack(tmp_path: Path, order: str) -
 def test_axes_named_by_the_user_are_put_in_order(tmp_path: Path, given: str) -> None:
     meant = ramp(5, 6, 7, 8)
     stored = meant.transpose(["CZYX".index(a) for a in given])
-    tifffile.imwrite(tmp_path / "a.tif", np.ascontiguousarray(stored), photometric="minisblack", metadata=None)
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.ascontiguousarray(stored), photometric="minisblack", metadata=None
+    )
     pages = open_stack(tmp_path / "a.tif", axes="ZYX")
     assert pages.shape[1:] == stored.shape[2:]
-    tifffile.imwrite(tmp_path / "a.ome.tif", np.ascontiguousarray(stored), photometric="minisblack", metadata={"axes": "CZYX"})
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif",
+        np.ascontiguousarray(stored),
+        photometric="minisblack",
+        metadata={"axes": "CZYX"},
+    )
     stack = open_stack(tmp_path / "a.ome.tif", axes=given)
     assert stack.axes == "CZYX"
     np.testing.assert_array_equal(np.asarray(stack.data), meant)
@@ -157,7 +188,9 @@ def test_few_pages_without_axes_are_asked_about(tmp_path: Path, pages: int) -> N
 def test_colour_samples_become_named_channels_and_never_slices(tmp_path: Path, planar: str) -> None:
     pixels = ramp(6, 7, 3, dtype="uint8")
     stored = pixels if planar == "contig" else pixels.transpose(2, 0, 1)
-    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar, metadata=None)
+    tifffile.imwrite(
+        tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar, metadata=None
+    )
     stack = open_stack(tmp_path / "a.tif")
     assert (stack.axes, stack.channel_names) == ("CYX", ("red", "green", "blue"))
     np.testing.assert_array_equal(np.asarray(stack.data), pixels.transpose(2, 0, 1))
@@ -172,16 +205,37 @@ def test_complex_pixels_are_refused(tmp_path: Path, dtype: str) -> None:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
-@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"tile": (16, 16)}, {"compression": "lzw"}, {"compression": "zstd"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zlib"},
+        {"tile": (16, 16)},
+        {"compression": "lzw"},
+        {"compression": "zstd"},
+    ],
+)
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
-def test_every_storage_gives_the_same_native_pixels(tmp_path: Path, order: str, big: bool, options: dict[str, Any], dtype: str) -> None:
+def test_every_storage_gives_the_same_native_pixels(
+    tmp_path: Path, order: str, big: bool, options: dict[str, Any], dtype: str
+) -> None:
     pixels = ramp(5, 33, 31, dtype=dtype)
-    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", byteorder=order, bigtiff=big, metadata=None, **options)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        pixels,
+        photometric="minisblack",
+        byteorder=order,
+        bigtiff=big,
+        metadata=None,
+        **options,
+    )
     stack = open_stack(tmp_path / "a.tif")
     assert stack.dtype.isnative
     assert stack.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(np.asarray(stack.data[...]), pixels)
-    np.testing.assert_array_equal(stack.read(region=(slice(1, 3), slice(4, 20), slice(7, 8))), pixels[1:3, 4:20, 7:8])
+    np.testing.assert_array_equal(
+        stack.read(region=(slice(1, 3), slice(4, 20), slice(7, 8))), pixels[1:3, 4:20, 7:8]
+    )
 
 
 def test_uncompressed_stacks_in_one_piece_are_mapped_and_not_read(tmp_path: Path) -> None:
@@ -192,7 +246,8 @@ def test_uncompressed_stacks_in_one_piece_are_mapped_and_not_read(tmp_path: Path
 def write_parts(folder: Path) -> None:
     """Write an OME-TIFF of two planes, one in each file, by hand."""
     parts = "".join(
-        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1"><UUID FileName="p{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>' for z in range(2)
+        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1"><UUID FileName="p{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
+        for z in range(2)
     )
     for z in range(2):
         xml = (
@@ -200,7 +255,13 @@ def write_parts(folder: Path) -> None:
             f'DimensionOrder="XYZCT" Type="uint16" SizeX="7" SizeY="6" SizeZ="2" SizeC="1" SizeT="1" PhysicalSizeX="100" '
             f'PhysicalSizeXUnit="nm">{parts}</Pixels></Image></OME>'
         )
-        tifffile.imwrite(folder / f"p{z}.ome.tif", ramp(6, 7) + 1000 * z, description=xml, metadata=None, ome=False)
+        tifffile.imwrite(
+            folder / f"p{z}.ome.tif",
+            ramp(6, 7) + 1000 * z,
+            description=xml,
+            metadata=None,
+            ome=False,
+        )
 
 
 def test_an_ome_image_in_two_files_opens_whole_from_either(tmp_path: Path) -> None:
@@ -209,7 +270,9 @@ def test_an_ome_image_in_two_files_opens_whole_from_either(tmp_path: Path) -> No
         stack = open_stack(tmp_path / f"p{z}.ome.tif")
         assert (stack.axes, stack.shape) == ("ZYX", (2, 6, 7))
         assert stack.voxel_size.x_um == pytest.approx(0.1)
-        np.testing.assert_array_equal(np.asarray(stack.data), np.stack([ramp(6, 7), ramp(6, 7) + 1000]))
+        np.testing.assert_array_equal(
+            np.asarray(stack.data), np.stack([ramp(6, 7), ramp(6, 7) + 1000])
+        )
 
 
 def test_no_part_of_an_input_is_ever_overwritten(tmp_path: Path) -> None:
@@ -228,7 +291,9 @@ def test_an_ome_image_with_a_part_missing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_codec_names_the_extra() -> None:
-    error = wrap_errors(Path("a.tif"), ValueError("<COMPRESSION.ZSTD: 50000> requires the 'imagecodecs' package"))
+    error = wrap_errors(
+        Path("a.tif"), ValueError("<COMPRESSION.ZSTD: 50000> requires the 'imagecodecs' package")
+    )
     assert 'pip install "zenhance[io]"' in str(error)
 
 

@@ -18,14 +18,21 @@ from zenhance.io import inspect_image, open_stack, verify_image, write_stack
 from zenhance.stack import Stack
 
 PIXELS = (np.random.default_rng(5).random((2, 20, 300, 290)) * 4000).astype(np.uint16)
-AXES = [{"name": "c", "type": "channel"}, *({"name": a, "type": "space", "unit": "micrometer"} for a in "zyx")]
+AXES = [
+    {"name": "c", "type": "channel"},
+    *({"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"),
+]
 
 
-def ngff(version: str, scale: list[float], path: Any = "0", axes: Any = None, **more: Any) -> dict[str, Any]:
+def ngff(
+    version: str, scale: list[float], path: Any = "0", axes: Any = None, **more: Any
+) -> dict[str, Any]:
     dataset = {"path": path, "coordinateTransformations": [{"type": "scale", "scale": scale}]}
     return {
         "version": version,
-        "multiscales": [{"version": version, "axes": AXES if axes is None else axes, "datasets": [dataset]}],
+        "multiscales": [
+            {"version": version, "axes": AXES if axes is None else axes, "datasets": [dataset]}
+        ],
         **more,
     }
 
@@ -44,7 +51,9 @@ def store_v3(root: Path, pixels: np.ndarray[Any, np.dtype[Any]] = PIXELS, **more
     root.mkdir()
     zarr.create_array(store=str(root / "0"), data=pixels, chunks=(1, 10, 128, 128))
     attributes = {"ome": ngff("0.5", [1.0, 0.5, 0.2, 0.1], **more)}
-    (root / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}))
+    (root / "zarr.json").write_text(
+        json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+    )
     return root
 
 
@@ -62,12 +71,30 @@ def test_foreign_images_of_both_versions_open_lazily(tmp_path: Path, make: Any) 
     assert (stack.axes, stack.shape, stack.channel_names) == ("CZYX", PIXELS.shape, ("DAPI", "GFP"))
     assert stack.voxel_size.zyx_um == (0.5, 0.2, 0.1)
     assert not isinstance(stack.data, np.ndarray)
-    np.testing.assert_array_equal(stack.read(c=1, region=(slice(3, 5), slice(0, 7), slice(280, 290))), PIXELS[1, 3:5, :7, 280:])
+    np.testing.assert_array_equal(
+        stack.read(c=1, region=(slice(3, 5), slice(0, 7), slice(280, 290))),
+        PIXELS[1, 3:5, :7, 280:],
+    )
 
 
-@pytest.mark.parametrize(("unit", "um"), [("micrometer", 0.5), ("nanometer", None), ("millimeter", 500.0), (None, None), ("pixel", None)])
-def test_units_scale_the_voxel_and_none_means_unknown(tmp_path: Path, unit: str | None, um: float | None) -> None:
-    axes = [{"name": "c", "type": "channel"}, {"name": "z", "type": "space", **({"unit": unit} if unit else {})}, *AXES[2:]]
+@pytest.mark.parametrize(
+    ("unit", "um"),
+    [
+        ("micrometer", 0.5),
+        ("nanometer", None),
+        ("millimeter", 500.0),
+        (None, None),
+        ("pixel", None),
+    ],
+)
+def test_units_scale_the_voxel_and_none_means_unknown(
+    tmp_path: Path, unit: str | None, um: float | None
+) -> None:
+    axes = [
+        {"name": "c", "type": "channel"},
+        {"name": "z", "type": "space", **({"unit": unit} if unit else {})},
+        *AXES[2:],
+    ]
     assert open_stack(store_v3(tmp_path / "a.ome.zarr", axes=axes)).voxel_size.z_um == um
 
 
@@ -85,9 +112,13 @@ def test_the_highest_level_that_is_there_is_taken_with_its_own_scale(ours: Path)
 
 
 def test_the_pyramid_averages_and_moves_by_half_a_voxel(ours: Path) -> None:
-    levels = json.loads((ours / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]["datasets"]
+    levels = json.loads((ours / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0][
+        "datasets"
+    ]
     assert [d["path"] for d in levels] == ["0", "1"]
-    assert levels[0]["coordinateTransformations"] == [{"type": "scale", "scale": [1.0, 0.2, 0.2, 0.2]}]
+    assert levels[0]["coordinateTransformations"] == [
+        {"type": "scale", "scale": [1.0, 0.2, 0.2, 0.2]}
+    ]
     scale, shift = (t[t["type"]] for t in levels[1]["coordinateTransformations"])
     assert scale == pytest.approx([1.0, 0.4, 0.4, 0.4])
     assert shift == pytest.approx([0.0, 0.1, 0.1, 0.1])
@@ -129,13 +160,18 @@ def test_every_flipped_bit_in_our_chunks_is_found(ours: Path) -> None:
 
 
 def test_our_chunks_carry_a_checksum_and_empty_ones_are_written(tmp_path: Path) -> None:
-    root = write_stack(tmp_path / "a.ome.zarr", Stack.from_array(np.zeros((40, 300, 300), np.uint8), "ZYX", (1, 1, 1)))
+    root = write_stack(
+        tmp_path / "a.ome.zarr",
+        Stack.from_array(np.zeros((40, 300, 300), np.uint8), "ZYX", (1, 1, 1)),
+    )
     meta = json.loads((root / "0" / "zarr.json").read_text())
     assert {"name": "zstd", "configuration": {"level": 3, "checksum": True}} in meta["codecs"]
     assert sum(1 for p in (root / "0" / "c").rglob("*") if p.is_file()) == 3 * 2 * 2
 
 
-@pytest.mark.parametrize("path", ["../secret", "/etc", "0/../../secret", "..\\secret", "C:/x", "link"])
+@pytest.mark.parametrize(
+    "path", ["../secret", "/etc", "0/../../secret", "..\\secret", "C:/x", "link"]
+)
 def test_levels_outside_the_store_are_refused(tmp_path: Path, path: Any) -> None:
     zarr.create_array(store=str(tmp_path / "secret"), data=PIXELS)
     root = store_v3(tmp_path / "a.ome.zarr", path=path)
@@ -167,12 +203,22 @@ def test_links_inside_a_store_are_warned_of(tmp_path: Path) -> None:
         ("data_type", "string", "not real numbers"),
         ("node_type", "group", "no array"),
         ("chunk_grid", {"name": "rectilinear"}, "only regular grids"),
-        ("chunk_grid", {"name": "regular", "configuration": {"chunk_shape": [0, 1, 1, 1]}}, "damaged"),
-        ("chunk_grid", {"name": "regular", "configuration": {"chunk_shape": [2, 10**5, 10**3, 10**3]}}, "one of its chunks would take"),
+        (
+            "chunk_grid",
+            {"name": "regular", "configuration": {"chunk_shape": [0, 1, 1, 1]}},
+            "damaged",
+        ),
+        (
+            "chunk_grid",
+            {"name": "regular", "configuration": {"chunk_shape": [2, 10**5, 10**3, 10**3]}},
+            "one of its chunks would take",
+        ),
         ("codecs", [{"name": "nonsense"}], "damaged or of an unknown kind"),
     ],
 )
-def test_absurd_array_metadata_are_refused_from_the_header(tmp_path: Path, key: str, value: Any, words: str) -> None:
+def test_absurd_array_metadata_are_refused_from_the_header(
+    tmp_path: Path, key: str, value: Any, words: str
+) -> None:
     root = store_v3(tmp_path / "a.ome.zarr")
     content = json.loads((root / "0" / "zarr.json").read_text())
     content[key] = value
@@ -189,9 +235,18 @@ def test_absurd_array_metadata_are_refused_from_the_header(tmp_path: Path, key: 
         ("{}", "without image metadata"),
         ('{"attributes": {"ome": []}}', "hold no record"),
         ('{"attributes": {"ome": {"multiscales": []}}}', "name no image level"),
-        ('{"attributes": {"ome": {"multiscales": [{"datasets": [{"path": null}, {"path": 3}, 5]}]}}}', "none of its 3 resolution levels"),
-        ('{"attributes": {"ome": {"multiscales": [{"datasets": [{"path": "9"}]}]}}}', "none of its 1 resolution levels"),
-        ('{"attributes": {"ome": {"multiscales": [{"datasets": [{"path": "0"}], "axes": ["y", "x"]}]}}}', "2 axes for 4 dimensions"),
+        (
+            '{"attributes": {"ome": {"multiscales": [{"datasets": [{"path": null}, {"path": 3}, 5]}]}}}',
+            "none of its 3 resolution levels",
+        ),
+        (
+            '{"attributes": {"ome": {"multiscales": [{"datasets": [{"path": "9"}]}]}}}',
+            "none of its 1 resolution levels",
+        ),
+        (
+            '{"attributes": {"ome": {"multiscales": [{"datasets": [{"path": "0"}], "axes": ["y", "x"]}]}}}',
+            "2 axes for 4 dimensions",
+        ),
         ('{"attributes": {"ome": {"plate": {}}}}', "plate of many images"),
         ("[" * 100_000, "no JSON"),
     ],
@@ -219,7 +274,9 @@ def test_chunks_that_would_explode_are_refused_before_decoding(tmp_path: Path, c
 
     compressor = {"zstd": ZstdCodec(), "blosc": BloscCodec(), "gzip": GzipCodec()}[codec]
     root = store_v3(tmp_path / "a.ome.zarr")
-    array = zarr.create_array(store=str(root / "1"), data=PIXELS[0], chunks=(10, 128, 128), compressors=compressor)
+    array = zarr.create_array(
+        store=str(root / "1"), data=PIXELS[0], chunks=(10, 128, 128), compressors=compressor
+    )
     assert array.shape == PIXELS[0].shape
     content = json.loads((root / "zarr.json").read_text())
     content["attributes"]["ome"] = ngff("0.5", [0.5, 0.2, 0.1], path="1", axes=AXES[1:])
@@ -232,7 +289,12 @@ def test_chunks_that_would_explode_are_refused_before_decoding(tmp_path: Path, c
 
 def test_a_chunk_that_was_refused_is_refused_again(tmp_path: Path) -> None:
     root = store_v3(tmp_path / "a.ome.zarr")
-    array = zarr.create_array(store=str(root / "1"), data=PIXELS[0], chunks=(10, 128, 128), compressors=zarr.codecs.ZstdCodec())
+    array = zarr.create_array(
+        store=str(root / "1"),
+        data=PIXELS[0],
+        chunks=(10, 128, 128),
+        compressors=zarr.codecs.ZstdCodec(),
+    )
     assert array.shape == PIXELS[0].shape
     content = json.loads((root / "zarr.json").read_text())
     content["attributes"]["ome"] = ngff("0.5", [0.5, 0.2, 0.1], path="1", axes=AXES[1:])
@@ -245,7 +307,9 @@ def test_a_chunk_that_was_refused_is_refused_again(tmp_path: Path) -> None:
 
 
 def test_an_array_without_image_metadata_opens_with_named_axes(tmp_path: Path) -> None:
-    zarr.create_array(store=str(tmp_path / "a.zarr"), data=PIXELS, dimension_names=["c", "z", "y", "x"])
+    zarr.create_array(
+        store=str(tmp_path / "a.zarr"), data=PIXELS, dimension_names=["c", "z", "y", "x"]
+    )
     assert open_stack(tmp_path / "a.zarr").axes == "CZYX"
     zarr.create_array(store=str(tmp_path / "b.zarr"), data=PIXELS)
     with pytest.raises(ReadError, match="name the axes"):
@@ -266,7 +330,9 @@ def test_a_collection_of_images_is_read_by_series(tmp_path: Path) -> None:
         open_stack(root, series=2)
 
 
-def test_only_an_image_folder_of_ours_without_foreign_files_is_replaced(ours: Path, tmp_path: Path) -> None:
+def test_only_an_image_folder_of_ours_without_foreign_files_is_replaced(
+    ours: Path, tmp_path: Path
+) -> None:
     stack = Stack.from_array(PIXELS[0], "ZYX", (1, 1, 1))
     with pytest.raises(OutputExistsError, match="exists already"):
         write_stack(ours, stack)

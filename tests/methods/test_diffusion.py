@@ -45,7 +45,9 @@ def walls(shape: tuple[int, int, int], seed: int = 0) -> tuple[np.ndarray, np.nd
     return sharp, np.float32(rng.poisson(30 * blurred) / 30)
 
 
-def batch(shape: tuple[int, int, int] = (4, 24, 24), *, truth: bool = True, optics: bool = True) -> Batch:
+def batch(
+    shape: tuple[int, int, int] = (4, 24, 24), *, truth: bool = True, optics: bool = True
+) -> Batch:
     pairs = [walls(shape, seed) for seed in range(4)]
     sharp, measured = (torch.from_numpy(np.stack(images)) for images in zip(*pairs, strict=True))
     psf = gaussian(tuple(s * v for s, v in zip(SIGMA_PX, SIZE_UM, strict=True)))
@@ -53,7 +55,9 @@ def batch(shape: tuple[int, int, int] = (4, 24, 24), *, truth: bool = True, opti
     return Batch(measured, sharp if truth else None, torch.zeros(4), (told,) * 4 if optics else ())
 
 
-def learnt(architecture: Mapping[str, Any], pairs: Batch, steps: int) -> tuple[LevelNetwork, list[float], dict[str, float]]:
+def learnt(
+    architecture: Mapping[str, Any], pairs: Batch, steps: int
+) -> tuple[LevelNetwork, list[float], dict[str, float]]:
     torch.manual_seed(0)
     network: Any = LEARNER.build(architecture).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
@@ -79,13 +83,23 @@ def loss_of(network: LevelNetwork, pairs: Batch) -> float:
     return float(np.mean(losses))
 
 
-def save(folder: Path, architecture: Mapping[str, Any], name: str = "tiny", method: str = "diffusion") -> str:
-    network, _, _ = learnt(architecture, batch((1, 24, 24) if "window" not in architecture else (4, 24, 24)), 60)
+def save(
+    folder: Path, architecture: Mapping[str, Any], name: str = "tiny", method: str = "diffusion"
+) -> str:
+    network, _, _ = learnt(
+        architecture, batch((1, 24, 24) if "window" not in architecture else (4, 24, 24)), 60
+    )
     network.eval()
     sample = batch().measured[:1, : architecture.get("planes", 1)]
     with torch.inference_mode():
         blob = dump_checkpoint(
-            Card(method=method, name=name, version="0", architecture=dict(architecture), voxel_size_um=SIZE_UM),
+            Card(
+                method=method,
+                name=name,
+                version="0",
+                architecture=dict(architecture),
+                voxel_size_um=SIZE_UM,
+            ),
             network.state_dict(),
             sample,
             LEARNER.predict(network, sample),
@@ -106,10 +120,25 @@ def measured() -> Stack:
     return Stack.from_array(np.float32(100 * seen + 20), "ZYX", SIZE_UM)
 
 
-def run(stack: Stack, model: str, tile_px: tuple[int, int, int] | None = None, seed: int = 0, **settings: Any) -> Any:
+def run(
+    stack: Stack,
+    model: str,
+    tile_px: tuple[int, int, int] | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Any:
     settings = {"steps": 3, **settings}
     return enhance(
-        stack, EnhanceRequest(method="diffusion", settings=settings, weights=model, psf=PSF, seed=seed, device="cpu", tile_px=tile_px)
+        stack,
+        EnhanceRequest(
+            method="diffusion",
+            settings=settings,
+            weights=model,
+            psf=PSF,
+            seed=seed,
+            device="cpu",
+            tile_px=tile_px,
+        ),
     )
 
 
@@ -139,7 +168,10 @@ def test_what_it_cannot_learn_from_is_refused() -> None:
     finer = batch()
     assert finer.truth is not None
     with pytest.raises(RecipeError, match="finer"):
-        LEARNER.loss(network, Batch(finer.measured, finer.truth.repeat(1, 1, 2, 2), finer.depth, finer.optics))
+        LEARNER.loss(
+            network,
+            Batch(finer.measured, finer.truth.repeat(1, 1, 2, 2), finer.depth, finer.optics),
+        )
 
 
 def test_it_comes_closer_to_the_truth_than_the_measurement(tmp_path: Path) -> None:
@@ -159,7 +191,9 @@ def test_a_validation_tells_the_network_the_level_of_the_optics() -> None:
     with torch.inference_mode():
         told = LEARNER.predict_batch(network, pairs)
         guessed = LEARNER.predict(network, pairs.measured)
-        torch.testing.assert_close(LEARNER.predict_batch(network, replace(pairs, optics=())), guessed)
+        torch.testing.assert_close(
+            LEARNER.predict_batch(network, replace(pairs, optics=())), guessed
+        )
         found = validate(LEARNER, network, [pairs], "cpu")
     assert pairs.truth is not None
     assert float((told - guessed).abs().max()) > 1e-5
@@ -167,11 +201,17 @@ def test_a_validation_tells_the_network_the_level_of_the_optics() -> None:
     assert found.metrics["psnr_db"] == pytest.approx(wanted, abs=1e-3)
 
 
-def test_the_start_is_the_level_of_blur_and_noise_and_can_be_chosen(measured: Stack, model: str) -> None:
+def test_the_start_is_the_level_of_blur_and_noise_and_can_be_chosen(
+    measured: Stack, model: str
+) -> None:
     notes = run(measured, model).provenance.notes
     sigma = (0.5 / 0.5, 0.2 / 0.2, 0.2 / 0.2)
     assert notes["blur at that level, px (z, y, x)"] == pytest.approx(sigma, abs=0.02)
-    assert notes["level"] == notes["level of the image"] == pytest.approx(match_level(sigma, 0.1).t, abs=0.05)
+    assert (
+        notes["level"]
+        == notes["level of the image"]
+        == pytest.approx(match_level(sigma, 0.1).t, abs=0.05)
+    )
     chosen = run(measured, model, start=0.8).provenance.notes
     assert chosen["level"] == 0.8
     assert chosen["level of the image"] == notes["level of the image"]
@@ -179,13 +219,22 @@ def test_the_start_is_the_level_of_blur_and_noise_and_can_be_chosen(measured: St
 
 def test_steps_start_sampler_and_agreement_all_matter(measured: Stack, model: str) -> None:
     usual = run(measured, model).stack.read()
-    for other in ({"steps": 1}, {"steps": 20}, {"start": 0.9}, {"sampler": "indi"}, {"sampler": "stochastic"}, {"agreement": 0.0}):
+    for other in (
+        {"steps": 1},
+        {"steps": 20},
+        {"start": 0.9},
+        {"sampler": "indi"},
+        {"sampler": "stochastic"},
+        {"agreement": 0.0},
+    ):
         found = run(measured, model, **other).stack.read()
         assert np.isfinite(found).all()
         assert np.abs(found - usual).max() > 0.5, other
 
 
-@pytest.mark.parametrize("settings", [{"agreement": 0.0}, {"steps": 8}, {"sampler": "stochastic", "steps": 4}])
+@pytest.mark.parametrize(
+    "settings", [{"agreement": 0.0}, {"steps": 8}, {"sampler": "stochastic", "steps": 4}]
+)
 def test_tiles_and_whole_agree(model: str, settings: dict[str, Any]) -> None:
     _, seen = walls((3, 280, 60), 3)
     stack = Stack.from_array(np.float32(100 * seen + 20), "ZYX", SIZE_UM)
@@ -196,10 +245,14 @@ def test_tiles_and_whole_agree(model: str, settings: dict[str, Any]) -> None:
 
 
 def _request(model: str) -> EnhanceRequest:
-    return EnhanceRequest(method="diffusion", weights=model, psf=PSF, device="cpu", tile_px=(3, 140, 60))
+    return EnhanceRequest(
+        method="diffusion", weights=model, psf=PSF, device="cpu", tile_px=(3, 140, 60)
+    )
 
 
-def test_samples_differ_and_their_mean_and_standard_deviation_are_given(measured: Stack, model: str) -> None:
+def test_samples_differ_and_their_mean_and_standard_deviation_are_given(
+    measured: Stack, model: str
+) -> None:
     result = run(measured, model, sampler="stochastic", samples=3)
     samples = np.asarray(result.extras["samples"].data)
     assert samples.shape[0] == 3
@@ -215,7 +268,11 @@ def test_the_same_seed_gives_the_same_and_another_one_does_not(measured: Stack, 
 
 
 def test_samples_of_a_way_without_chance_are_refused() -> None:
-    for wrong in ({"samples": 4}, {"samples": 1, "sampler": "stochastic"}, {"samples": 3, "sampler": "indi"}):
+    for wrong in (
+        {"samples": 4},
+        {"samples": 1, "sampler": "stochastic"},
+        {"samples": 3, "sampler": "indi"},
+    ):
         with pytest.raises(MethodError, match="stochastic"):
             EnhanceRequest(method="diffusion", settings=wrong).parameters()
 
@@ -230,7 +287,9 @@ def test_cancel_is_answered_within_a_step(model: str) -> None:
     _, seen = walls((8, 64, 64), 3)
     stack = Stack.from_array(np.float32(100 * seen + 20), "ZYX", SIZE_UM)
     cancel = threading.Event()
-    request = EnhanceRequest(method="diffusion", settings={"steps": 100}, weights=model, psf=PSF, device="cpu")
+    request = EnhanceRequest(
+        method="diffusion", settings={"steps": 100}, weights=model, psf=PSF, device="cpu"
+    )
     fractions = []
 
     def until_it_stops() -> None:
@@ -246,7 +305,9 @@ def test_cancel_is_answered_within_a_step(model: str) -> None:
 
 def test_a_single_plane_is_enhanced_in_the_plane(model: str) -> None:
     _, seen = walls((1, 60, 52), 3)
-    notes = run(Stack.from_array(np.float32(100 * seen[0] + 20), "YX", (0.2, 0.2)), model).provenance.notes
+    notes = run(
+        Stack.from_array(np.float32(100 * seen[0] + 20), "YX", (0.2, 0.2)), model
+    ).provenance.notes
     assert notes["blur at that level, px (z, y, x)"][0] == 0.0
 
 

@@ -24,7 +24,15 @@ from zenhance.nets.vgg import VggFeatures
 from zenhance.resolution import running
 from zenhance.resolution.features import feature_difference, load_features
 from zenhance.resolution.learning import DpsLearner
-from zenhance.resolution.optics import INVERSION_REACH_PX, Inversion, checked, closer, measured_from, network_psf, zoom_between
+from zenhance.resolution.optics import (
+    INVERSION_REACH_PX,
+    Inversion,
+    checked,
+    closer,
+    measured_from,
+    network_psf,
+    zoom_between,
+)
 from zenhance.resolution.pairs import make_pairs, on_network_grid
 from zenhance.simulate.presets import as_microscope
 from zenhance.simulate.samples import simulate
@@ -61,7 +69,13 @@ class Camera:
 
 def _specimen(seed: int, size: int = 96) -> tuple[FloatArray, FloatArray]:
     scope = as_microscope({"preset": "filaments_set1", "psf": PSF, "photons": 4000.0, "gain": 0.5})
-    seen = simulate("structures", seed=seed, shape_px=(1, size, size), settings={"kind": "rings"}, microscope=scope)
+    seen = simulate(
+        "structures",
+        seed=seed,
+        shape_px=(1, size, size),
+        settings={"kind": "rings"},
+        microscope=scope,
+    )
     measured, truth = (np.asarray(s.data, np.float32)[0] - 110 for s in (seen.measured, seen.truth))
     top = np.percentile(measured, 99.9)
     return measured / top, truth / top
@@ -88,13 +102,21 @@ def learnt(architecture: Mapping[str, Any], steps: int) -> tuple[Any, list[float
     return network.eval(), losses
 
 
-def save(folder: Path, module: str = "extend", name: str = "tiny", method: str = "dps", **more: Any) -> str:
+def save(
+    folder: Path, module: str = "extend", name: str = "tiny", method: str = "dps", **more: Any
+) -> str:
     architecture = {**TINY, "module": module, **more}
     network, _ = learnt(architecture, 4)
     sample = batch(32).measured[:1]
     with torch.inference_mode():
         expected = LEARNER.predict(network, sample)
-    card = Card(method=method, name=name, version="0", architecture=architecture, voxel_size_um=(0.1, PIXEL_UM, PIXEL_UM))
+    card = Card(
+        method=method,
+        name=name,
+        version="0",
+        architecture=architecture,
+        voxel_size_um=(0.1, PIXEL_UM, PIXEL_UM),
+    )
     path = folder / f"{name}.safetensors"
     path.write_bytes(dump_checkpoint(card, network.state_dict(), sample, expected))
     return str(path)
@@ -105,12 +127,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save(tmp_path_factory.mktemp("model"))
 
 
-def context(array: FloatArray, weights: str, psf: str = PSF, pixel_um: float = PIXEL_UM, **settings: Any) -> MethodContext:
+def context(
+    array: FloatArray, weights: str, psf: str = PSF, pixel_um: float = PIXEL_UM, **settings: Any
+) -> MethodContext:
     from zenhance.physics.psf import parse_psf
 
     levels = np.percentile(array, (0.1, 99.9))
     known = VolumeStatistics(
-        float(array.min()), float(array.max()), float(array.mean()), float(array.std()), float(levels[0]), float(levels[1]), 100.0
+        float(array.min()),
+        float(array.max()),
+        float(array.mean()),
+        float(array.std()),
+        float(levels[0]),
+        float(levels[1]),
+        100.0,
     )
     return MethodContext(
         parameters=DpsParameters(**settings), shape_px=array.shape, voxel_size_um=(0.1, pixel_um, pixel_um), statistics=known,
@@ -134,20 +164,27 @@ def run(array: FloatArray, weights: str, **fields: Any) -> tuple[FloatArray, Any
 def picture(size: int = 96, planes: int = 1, seed: int = 5) -> FloatArray:
     one, _ = _specimen(seed, size)
     rng = np.random.default_rng(seed)
-    return np.asarray([100 + rng.poisson(np.clip(one, 0, None) * 60 + 2) * 3.0 for _ in range(planes)], np.float32)
+    return np.asarray(
+        [100 + rng.poisson(np.clip(one, 0, None) * 60 + 2) * 3.0 for _ in range(planes)], np.float32
+    )
 
 
 @pytest.mark.parametrize("module", ["extend", "denoise", "reconstruct", "artefacts"])
 def test_every_module_learns_from_measurements_alone(module: str) -> None:
     steps = 60 if module == "extend" else 24
-    _, losses = learnt({**TINY, "module": module, "spectrum": 0.05 if module == "denoise" else 0.0}, steps)
+    _, losses = learnt(
+        {**TINY, "module": module, "spectrum": 0.05 if module == "denoise" else 0.0}, steps
+    )
     assert np.mean(losses[-5:]) < 0.97 * np.mean(losses[:5])
 
 
 def test_what_is_seen_shares_no_noise_with_what_is_wanted() -> None:
     """Of an even field the two differ from it by noises that do not correlate."""
     flat = torch.full((4, 1, 64, 64), 0.5)
-    noisy = flat + torch.randn(flat.shape, generator=torch.Generator().manual_seed(0)) * (0.5 / 200) ** 0.5
+    noisy = (
+        flat
+        + torch.randn(flat.shape, generator=torch.Generator().manual_seed(0)) * (0.5 / 200) ** 0.5
+    )
     patches = Batch(noisy, None, torch.zeros(4), (Camera(200.0),) * 4)
     a = checked({**TINY, "module": "denoise", "photons": (1e6, 1e7)})
     pairs = make_pairs(patches, a, torch.Generator().manual_seed(1))
@@ -158,15 +195,25 @@ def test_what_is_seen_shares_no_noise_with_what_is_wanted() -> None:
 
 def test_patches_of_another_psf_are_learnt_from_on_the_networks_grid() -> None:
     patches = batch(80)
-    wide = Batch(patches.measured, None, patches.depth, (Camera(800.0, (1.0, 2 * KNOWN_PX, 1.25 * KNOWN_PX)),) * 3)
+    wide = Batch(
+        patches.measured,
+        None,
+        patches.depth,
+        (Camera(800.0, (1.0, 2 * KNOWN_PX, 1.25 * KNOWN_PX)),) * 3,
+    )
     resampled = on_network_grid(wide, checked(TINY))
     assert resampled.measured.shape == (3, 1, 40, 64)
-    assert float(resampled.measured.mean()) == pytest.approx(float(patches.measured.mean()), rel=0.02)
+    assert float(resampled.measured.mean()) == pytest.approx(
+        float(patches.measured.mean()), rel=0.02
+    )
     loss, _ = LEARNER.loss(LEARNER.build(TINY), wide)
     assert bool(torch.isfinite(loss))
     assert on_network_grid(patches, checked(TINY)) is patches
     with pytest.raises(RecipeError, match="larger patch_px"):
-        LEARNER.loss(LEARNER.build(TINY), Batch(patches.measured, None, patches.depth, (Camera(800.0, (1.0, 9.0, 9.0)),) * 3))
+        LEARNER.loss(
+            LEARNER.build(TINY),
+            Batch(patches.measured, None, patches.depth, (Camera(800.0, (1.0, 9.0, 9.0)),) * 3),
+        )
 
 
 def test_steps_towards_the_measurement_explain_it_better_and_keep_light() -> None:
@@ -202,7 +249,9 @@ def test_sharper_and_in_the_units_of_the_measurement(model: str) -> None:
     assert "none: the PSF is" in prepared.notes["resampling"]
 
 
-def test_images_of_larger_pixels_take_the_weights_that_know_them(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+def test_images_of_larger_pixels_take_the_weights_that_know_them(
+    monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
     asked: list[tuple[str | None, str]] = []
 
     def note(_method: str, weights: str | None, default: str, _device: str) -> None:
@@ -211,11 +260,21 @@ def test_images_of_larger_pixels_take_the_weights_that_know_them(monkeypatch: py
 
     monkeypatch.setattr(running, "_loaded", note)
     array = picture()
-    for weights, pixel_um in ((None, PIXEL_UM), (None, 1.5 * PIXEL_UM), (None, 0.6 * PIXEL_UM), (model, 1.5 * PIXEL_UM)):
+    for weights, pixel_um in (
+        (None, PIXEL_UM),
+        (None, 1.5 * PIXEL_UM),
+        (None, 0.6 * PIXEL_UM),
+        (model, 1.5 * PIXEL_UM),
+    ):
         told = replace(context(array, model, pixel_um=pixel_um), weights=weights)
         with pytest.raises(CheckpointError, match="enough"):
             drained(METHOD.prepare(told))
-    assert asked == [(None, "dps_stack"), (None, "dps_coarse"), (None, "dps_stack"), (model, "dps_stack")]
+    assert asked == [
+        (None, "dps_stack"),
+        (None, "dps_coarse"),
+        (None, "dps_stack"),
+        (model, "dps_stack"),
+    ]
 
 
 def test_twice_the_light_gives_twice_the_result(model: str) -> None:
@@ -235,11 +294,16 @@ def test_on_a_grid_twice_as_fine_pixels_are_the_parts_of_those_of_the_input(mode
     assert float(binned.mean()) == pytest.approx(float(coarse.mean()), rel=1e-3)
 
 
-@pytest.mark.parametrize(("psf", "settings"), [(PSF, {"scale": 2}), ("srpsf:fwhm_um=0.15", {}), ("sigma_um=0.3,0.025,0.025", {})])
+@pytest.mark.parametrize(
+    ("psf", "settings"),
+    [(PSF, {"scale": 2}), ("srpsf:fwhm_um=0.15", {}), ("sigma_um=0.3,0.025,0.025", {})],
+)
 def test_tiled_equals_whole(model: str, psf: str, settings: dict[str, Any]) -> None:
     rng = np.random.default_rng(3)
     tile = picture(96, 2)
-    array = np.tile(tile, (1, 4, 3))[:, :360, :270] * rng.uniform(0.8, 1.2, (2, 1, 1)).astype(np.float32)
+    array = np.tile(tile, (1, 4, 3))[:, :360, :270] * rng.uniform(0.8, 1.2, (2, 1, 1)).astype(
+        np.float32
+    )
     stack = Stack.from_array(array, "ZYX", (0.1, PIXEL_UM, PIXEL_UM))
     request = EnhanceRequest(method="dps", weights=model, psf=psf, settings=settings, device="cpu")
     whole = enhance(stack, request).stack.read()
@@ -279,17 +343,30 @@ def test_continuity_averages_neighbouring_planes(model: str) -> None:
 
 def test_the_plan_allows_for_the_halo(model: str) -> None:
     array = picture()
-    for psf, settings in ((PSF, {}), ("srpsf:fwhm_um=0.2", {"background_um": 0.5}), ("sigma_um=0.3,0.01,0.01", {"continuity": 0.5})):
+    for psf, settings in (
+        (PSF, {}),
+        ("srpsf:fwhm_um=0.2", {"background_um": 0.5}),
+        ("sigma_um=0.3,0.01,0.01", {"continuity": 0.5}),
+    ):
         given = context(array, model, psf=psf, **settings)
         planned = METHOD.plan_halo_px(given.parameters, given.psf, given.voxel_size_um, array.shape)
         prepared = drained(METHOD.prepare(given))
         assert all(has <= may for has, may in zip(prepared.halo_px, planned, strict=True))
 
 
-def test_it_learns_from_the_stack_itself_whatever_its_psf(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_learns_from_the_stack_itself_whatever_its_psf(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ZENHANCE_WEIGHTS", str(tmp_path))
     stack = Stack.from_array(picture(72, 2), "ZYX", (0.1, PIXEL_UM, PIXEL_UM), name="mine")
-    result = enhance(stack, method="dps", weights=model, psf="srpsf:fwhm_um=0.13", learn_minutes=0.1, device="cpu")
+    result = enhance(
+        stack,
+        method="dps",
+        weights=model,
+        psf="srpsf:fwhm_um=0.13",
+        learn_minutes=0.1,
+        device="cpu",
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["dps_mine.safetensors"]
     assert result.stack.volume_shape == stack.volume_shape
     assert bool(np.isfinite(result.stack.read()).all())

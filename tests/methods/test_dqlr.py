@@ -24,7 +24,16 @@ from zenhance.sequences import SequenceLearner, structural_dissimilarity
 from zenhance.stack import Stack
 
 LEARNER = SequenceLearner()
-TINY: dict[str, Any] = {"features": 16, "inner": 8, "blocks": 1, "hidden": 8, "words": 16, "dimensions": 16, "levels": 2, "planes": 4}
+TINY: dict[str, Any] = {
+    "features": 16,
+    "inner": 8,
+    "blocks": 1,
+    "hidden": 8,
+    "words": 16,
+    "dimensions": 16,
+    "levels": 2,
+    "planes": 4,
+}
 PSF = "sigma_um=0.5,0.2,0.2"
 SIZE_UM = (0.5, 0.2, 0.2)
 
@@ -44,7 +53,9 @@ def batch(shape: tuple[int, int, int] = (4, 24, 24), *, truth: bool = True) -> B
     return Batch(measured, sharp if truth else None, torch.zeros(4))
 
 
-def learnt(architecture: Mapping[str, Any], pairs: Batch, steps: int) -> tuple[Dqlr, list[float], dict[str, float]]:
+def learnt(
+    architecture: Mapping[str, Any], pairs: Batch, steps: int
+) -> tuple[Dqlr, list[float], dict[str, float]]:
     torch.manual_seed(0)
     network: Any = LEARNER.build(architecture).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
@@ -60,13 +71,21 @@ def learnt(architecture: Mapping[str, Any], pairs: Batch, steps: int) -> tuple[D
     return network, losses, logs
 
 
-def save(folder: Path, architecture: Mapping[str, Any], name: str = "tiny", method: str = "dqlr") -> str:
+def save(
+    folder: Path, architecture: Mapping[str, Any], name: str = "tiny", method: str = "dqlr"
+) -> str:
     network, _, _ = learnt(architecture, batch(), 40)
     network.eval()
     sample = batch().measured[:1]
     with torch.inference_mode():
         blob = dump_checkpoint(
-            Card(method=method, name=name, version="0", architecture=dict(architecture), voxel_size_um=SIZE_UM),
+            Card(
+                method=method,
+                name=name,
+                version="0",
+                architecture=dict(architecture),
+                voxel_size_um=SIZE_UM,
+            ),
             network.state_dict(),
             sample,
             LEARNER.predict(network, sample),
@@ -97,7 +116,9 @@ def run(image: Stack, weights: str, **fields: Any) -> Any:
     return enhance(image, method="dqlr", weights=weights, psf=PSF, device="cpu", **fields)
 
 
-@pytest.mark.parametrize("change", [{}, {"ssim": 0.1}, {"words": 0}, {"recurrence": "none"}, {"stride": 4}])
+@pytest.mark.parametrize(
+    "change", [{}, {"ssim": 0.1}, {"words": 0}, {"recurrence": "none"}, {"stride": 4}]
+)
 def test_the_loss_falls_in_sixty_steps(change: dict[str, Any]) -> None:
     _, losses, logs = learnt({**TINY, **change}, batch(), 60)
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
@@ -116,7 +137,9 @@ def test_what_is_learnt_is_closer_to_the_truth_than_the_measurement() -> None:
     middle = pairs.measured.shape[1] // 2
     assert pairs.truth is not None
     truth = pairs.truth[:, middle][:, None]
-    assert float((restored - truth).square().mean()) < 0.8 * float((pairs.measured[:, middle][:, None] - truth).square().mean())
+    assert float((restored - truth).square().mean()) < 0.8 * float(
+        (pairs.measured[:, middle][:, None] - truth).square().mean()
+    )
 
 
 def test_measured_slices_are_target_enough_for_the_published_form() -> None:
@@ -151,13 +174,18 @@ def test_each_part_of_the_loss_weighs_as_the_recipe_says() -> None:
     [
         ({"window": 2}, "the window is 2 slices; it must be odd"),
         ({"planes": 2}, "2 slices ahead cannot be learnt from sequences of 2; give more planes"),
-        ({"stride": 4, "blocks": 8}, r"would look \d+ pixels far; at most \d+ are allowed, give fewer blocks"),
+        (
+            {"stride": 4, "blocks": 8},
+            r"would look \d+ pixels far; at most \d+ are allowed, give fewer blocks",
+        ),
         ({"stride": 3}, "stride is 3"),
         ({"word": 64}, 'called "word"; did you mean "words"'),
         ({"recurrence": "sideways"}, "recurrence is 'sideways'"),
     ],
 )
-def test_an_architecture_that_makes_no_sense_is_refused_in_one_sentence(change: dict[str, Any], message: str) -> None:
+def test_an_architecture_that_makes_no_sense_is_refused_in_one_sentence(
+    change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(RecipeError, match=message) as caught:
         LEARNER.build({**TINY, **change})
     assert "\n" not in str(caught.value)
@@ -168,22 +196,37 @@ def test_patches_fit_the_stride_and_the_truth_the_grid() -> None:
     with pytest.raises(RecipeError, match="patch_px is 50; it must be a multiple of the stride, 4"):
         LEARNER.patch_px({**TINY, "stride": 4}, 50)
     assert LEARNER.patch_px({**TINY, "ssim": 0.1}, 12) == (4, 12, 12)
-    with pytest.raises(RecipeError, match="patch_px is 10; with ssim in the loss it must be more than 10"):
+    with pytest.raises(
+        RecipeError, match="patch_px is 10; with ssim in the loss it must be more than 10"
+    ):
         LEARNER.patch_px({**TINY, "ssim": 0.1}, 10)
     pairs = batch()
     assert pairs.truth is not None
-    fine = Batch(pairs.measured, pairs.truth.repeat_interleave(2, 2).repeat_interleave(2, 3), pairs.depth)
-    with pytest.raises(RecipeError, match="the truth is finer than the measurement; this method does not enlarge"):
+    fine = Batch(
+        pairs.measured, pairs.truth.repeat_interleave(2, 2).repeat_interleave(2, 3), pairs.depth
+    )
+    with pytest.raises(
+        RecipeError, match="the truth is finer than the measurement; this method does not enlarge"
+    ):
         LEARNER.loss(LEARNER.build(TINY), fine)
 
 
 def test_structural_similarity_is_the_standard_one() -> None:
     sharp, measured = walls((2, 40, 50))
-    found = 1 - structural_dissimilarity(torch.from_numpy(measured)[:, None], torch.from_numpy(sharp)[:, None])
+    found = 1 - structural_dissimilarity(
+        torch.from_numpy(measured)[:, None], torch.from_numpy(sharp)[:, None]
+    )
     maps = [
-        structural_similarity(m, s, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True, win_size=11)[
-            1
-        ][5:-5, 5:-5]
+        structural_similarity(
+            m,
+            s,
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            full=True,
+            win_size=11,
+        )[1][5:-5, 5:-5]
         for m, s in zip(measured.astype(np.float64), sharp.astype(np.float64), strict=True)
     ]
     assert float(found) == pytest.approx(float(np.mean(maps)), abs=1e-4)
@@ -193,19 +236,25 @@ def test_structural_similarity_is_the_standard_one() -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"agreement": 0.0}])
 @pytest.mark.parametrize("kind", ["model", "published"])
-def test_tiled_equals_whole(kind: str, settings: dict[str, Any], request: pytest.FixtureRequest) -> None:
+def test_tiled_equals_whole(
+    kind: str, settings: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
     weights = request.getfixturevalue(kind)
     image = stack()
     whole = run(image, weights, settings={**settings, "codes": True})
     again = run(image, weights, settings={**settings, "codes": True})
-    assert np.array_equal(whole.stack.data, again.stack.data), "the same input gives the same output"
+    assert np.array_equal(whole.stack.data, again.stack.data), (
+        "the same input gives the same output"
+    )
     span = np.percentile(whole.stack.data, 99.9) - np.percentile(whole.stack.data, 0.1)
     for tile_px in ((5, 24, 36), (3, 52, 101)):
         tiled = run(image, weights, settings={**settings, "codes": True}, tile_px=tile_px)
         assert tiled.provenance.tiles["count"] >= 4
         assert np.abs(tiled.stack.data - whole.stack.data).max() <= 1e-5 * span
         assert np.array_equal(tiled.extras["codes"].data, whole.extras["codes"].data)
-        assert tiled.provenance.curves == whole.provenance.curves, "what several tiles read is counted once"
+        assert tiled.provenance.curves == whole.provenance.curves, (
+            "what several tiles read is counted once"
+        )
         assert tiled.provenance.notes["perplexity"] == whole.provenance.notes["perplexity"]
 
 
@@ -216,10 +265,18 @@ def test_the_result_keeps_grid_voxel_size_and_units(model: str) -> None:
     assert result.voxel_size.zyx_um == image.voxel_size.zyx_um
     assert result.data.dtype == np.float32
     assert np.isfinite(result.data).all()
-    assert np.median(result.data) == pytest.approx(np.median(image.data), abs=float(0.2 * np.ptp(image.data)))
-    plain, other = (run(i, model, settings={"agreement": 0.0}).stack.data for i in (image, image.with_data(10 * image.data + 50)))
+    assert np.median(result.data) == pytest.approx(
+        np.median(image.data), abs=float(0.2 * np.ptp(image.data))
+    )
+    plain, other = (
+        run(i, model, settings={"agreement": 0.0}).stack.data
+        for i in (image, image.with_data(10 * image.data + 50))
+    )
     assert np.abs((other - 50) / 10 - plain).max() <= 5e-3 * np.ptp(plain)
-    away, near = (np.abs(run(image, model, settings={"agreement": s}).stack.data - plain).mean() for s in (1.0, 0.1))
+    away, near = (
+        np.abs(run(image, model, settings={"agreement": s}).stack.data - plain).mean()
+        for s in (1.0, 0.1)
+    )
     assert away > 2 * near > 0
 
 
@@ -228,7 +285,9 @@ def test_an_image_of_one_plane_is_enhanced(model: str) -> None:
     assert flat.stack.shape == flat.extras["codes"].shape == (61, 70)
     assert np.isfinite(flat.stack.data).all()
     assert flat.stack.data.std() > 0
-    assert flat.stack.data.mean() == pytest.approx(stack((61, 70)).data.mean(), rel=0.2), "however little light the noise leaves"
+    assert flat.stack.data.mean() == pytest.approx(stack((61, 70)).data.mean(), rel=0.2), (
+        "however little light the noise leaves"
+    )
     tiled = run(stack((61, 70)), model, tile_px=(1, 32, 32))
     assert np.abs(tiled.stack.data - flat.stack.data).max() <= 1e-5 * np.ptp(flat.stack.data)
 
@@ -244,12 +303,16 @@ def test_codes_are_labels_and_their_use_is_recorded(model: str) -> None:
     assert used.min() >= 1
     assert used.max() <= TINY["words"]
     blocks = codes.data[:, :90:2, :100:2]
-    assert np.array_equal(blocks, codes.data[:, 1:90:2, 1:101:2]), "a word fills the pixels of its latent"
+    assert np.array_equal(blocks, codes.data[:, 1:90:2, 1:101:2]), (
+        "a word fills the pixels of its latent"
+    )
     curves, notes = result.provenance.curves, result.provenance.notes
     assert [len(curves[f"codes used, level {n}"]) for n in (1, 2)] == [16, 16]
     assert {i + 1 for i, n in enumerate(curves["codes used, level 1"]) if n} >= set(used.tolist())
     assert len(notes["perplexity"]) == 2
-    assert all(sum(counts) == 5 * 45 * 51 for counts in curves.values()), "each latent of the image counts once"
+    assert all(sum(counts) == 5 * 45 * 51 for counts in curves.values()), (
+        "each latent of the image counts once"
+    )
     share = np.array(curves["codes used, level 1"]) / sum(curves["codes used, level 1"])
     expected = np.exp(-sum(p * np.log(p) for p in share if p > 0))
     assert notes["perplexity"][0] == pytest.approx(expected, abs=0.06)
@@ -278,7 +341,9 @@ def test_settings_out_of_bounds_are_refused(settings: dict[str, Any], model: str
 
 
 @pytest.mark.parametrize(("free_gb", "most_work"), [(16, 2.0), (6, 3.5)])
-def test_a_deep_stack_is_cut_along_y_and_x_only(free_gb: int, most_work: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deep_stack_is_cut_along_y_and_x_only(
+    free_gb: int, most_work: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The recurrence goes through all planes, so a tile that is cut along z would read them all again."""
     monkeypatch.setattr("zenhance.enhance.plan.free_bytes", lambda device: free_gb * 10**9)
     shape = (200, 2048, 2048)
@@ -288,7 +353,9 @@ def test_a_deep_stack_is_cut_along_y_and_x_only(free_gb: int, most_work: float, 
     used = plan_volume(METHOD, request, shape, (200, 24, 24), "cpu")
     for plan, limit in ((planned.tiles, most_work), (used, 1.5)):
         assert all(tile.core[0] == slice(0, 200) for tile in plan.tiles)
-        read = sum(np.prod([s.stop - s.start for s in tile.read], dtype=np.int64) for tile in plan.tiles)
+        read = sum(
+            np.prod([s.stop - s.start for s in tile.read], dtype=np.int64) for tile in plan.tiles
+        )
         assert read < limit * np.prod(shape, dtype=np.int64)
     assert planned.working_bytes <= free_gb * 10**9 / 2
 

@@ -70,7 +70,11 @@ def _specimen(shape):
     """Walls two to three voxels thick in two directions, brighter towards one side, under a dark rim."""
     z, y, x = np.indices(shape)
     walls = ((y + z) % 17 < 3) | ((x - z) % 19 < 2)
-    rim = (y > 5) & (y < shape[1] - 6) & (x > 5) & (x < shape[2] - 6) if min(shape[1:]) > 20 else np.ones(shape, bool)
+    rim = (
+        (y > 5) & (y < shape[1] - 6) & (x > 5) & (x < shape[2] - 6)
+        if min(shape[1:]) > 20
+        else np.ones(shape, bool)
+    )
     return (walls & rim).astype(np.float32) * (0.5 + 0.5 * x / shape[2]).astype(np.float32)
 
 
@@ -96,7 +100,16 @@ def _context(y, settings, *, noise=True, psf=PSF, background=None, given=False):
     camera = SimpleNamespace(gain=2.0, offset=100.0, read_noise=2.0) if noise else None
     parameters = GaussianDeconvolutionParameters(**settings)
     limits = {"whole_voxels": whole_voxels, "background_given": given}
-    return MethodContext(parameters, y.shape, VOXEL_UM, statistics, lambda region: y[region].copy(), psf=psf, noise=camera, **limits)
+    return MethodContext(
+        parameters,
+        y.shape,
+        VOXEL_UM,
+        statistics,
+        lambda region: y[region].copy(),
+        psf=psf,
+        noise=camera,
+        **limits,
+    )
 
 
 def _run(y, settings, **options):
@@ -109,7 +122,15 @@ def _psnr(a, truth):
 
 
 @pytest.mark.parametrize(
-    "name", ["richardson_lucy", "richardson_lucy 2-D", "richardson_lucy with total variation", "wiener", "wiener 2-D", "rl10"]
+    "name",
+    [
+        "richardson_lucy",
+        "richardson_lucy 2-D",
+        "richardson_lucy with total variation",
+        "wiener",
+        "wiener 2-D",
+        "rl10",
+    ],
 )
 def test_the_result_is_closer_to_the_truth_than_the_measurement(name):
     truth, y = _image()
@@ -120,7 +141,10 @@ def test_the_result_is_closer_to_the_truth_than_the_measurement(name):
 def test_richardson_lucy_in_3_d_beats_the_plane_by_plane_forms():
     truth, y = _image()
     best = _psnr(_run(y, {})[0], truth)
-    assert all(best > _psnr(_run(y, VARIANTS[name])[0], truth) + 0.5 for name in ("id3d", "rl10", "wpl5", "wiener", "richardson_lucy 2-D"))
+    assert all(
+        best > _psnr(_run(y, VARIANTS[name])[0], truth) + 0.5
+        for name in ("id3d", "rl10", "wpl5", "wiener", "richardson_lucy 2-D")
+    )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -173,11 +197,16 @@ def test_a_large_volume_is_enhanced_as_well_from_probe_blocks(large):
     result, prepared = _run(y, {})
     assert "4 blocks" in prepared.notes["measured_on"]
     assert _psnr(result, truth) > _psnr(y, truth) + 2.0
-    assert float((result - 106.0).mean(dtype=np.float64)) == pytest.approx(float((y - 106.0).mean(dtype=np.float64)), rel=1e-3)
+    assert float((result - 106.0).mean(dtype=np.float64)) == pytest.approx(
+        float((y - 106.0).mean(dtype=np.float64)), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize(("background", "read_noise"), [(0.0, 0.0), (0.0, 1.5), (100.0, 1.5)])
-@pytest.mark.parametrize("name", ["richardson_lucy", "richardson_lucy 2-D", "richardson_lucy with total variation", "wiener"])
+@pytest.mark.parametrize(
+    "name",
+    ["richardson_lucy", "richardson_lucy 2-D", "richardson_lucy with total variation", "wiener"],
+)
 def test_the_flux_of_a_sparse_volume_in_tiles_is_kept(name, background, read_noise, large):
     """A few spots in a corner: probe blocks cannot tell how much light there is."""
     rng = np.random.default_rng(4)
@@ -185,9 +214,14 @@ def test_the_flux_of_a_sparse_volume_in_tiles_is_kept(name, background, read_noi
     for z, y, x in rng.integers((1, 5, 5), (7, 80, 60), (60, 3)):
         light[z, y : y + 3, x : x + 3] += 60.0
     mean = Blur.from_psf(PSF, VOXEL_UM, light.shape)(torch.from_numpy(light)).numpy()
-    y = (rng.poisson(mean + 0.5) + rng.normal(background, read_noise, light.shape)).clip(min=0).astype(np.float32)
+    y = (
+        (rng.poisson(mean + 0.5) + rng.normal(background, read_noise, light.shape))
+        .clip(min=0)
+        .astype(np.float32)
+    )
     context = replace(
-        _context(y, VARIANTS[name], background=background), noise=SimpleNamespace(gain=1.0, offset=background, read_noise=read_noise)
+        _context(y, VARIANTS[name], background=background),
+        noise=SimpleNamespace(gain=1.0, offset=background, read_noise=read_noise),
     )
     prepared = _finish(METHOD.prepare(context))
     tiled = np.full_like(y, np.nan)
@@ -196,7 +230,14 @@ def test_the_flux_of_a_sparse_volume_in_tiles_is_kept(name, background, read_noi
         tiled[region] = array
 
     assert max(prepared.halo_px) > 0
-    _finish(run_tiles(plan_tiles(y.shape, (8, 60, 70), prepared.halo_px), lambda region: y[region].copy(), prepared, write))
+    _finish(
+        run_tiles(
+            plan_tiles(y.shape, (8, 60, 70), prepared.halo_px),
+            lambda region: y[region].copy(),
+            prepared,
+            write,
+        )
+    )
     measured = float((y - background).sum(dtype=np.float64))
     assert float((tiled - background).sum(dtype=np.float64)) == pytest.approx(measured, rel=1e-3)
 
@@ -218,7 +259,9 @@ def test_the_planned_halo_covers_the_one_that_is_used(name, large):
     _, y = _image((6, 60, 80))
     context = _context(y, VARIANTS[name])
     planned = METHOD.plan_halo_px(context.parameters, PSF, VOXEL_UM, y.shape)
-    assert all(p >= h for p, h in zip(planned, _finish(METHOD.prepare(context)).halo_px, strict=True))
+    assert all(
+        p >= h for p, h in zip(planned, _finish(METHOD.prepare(context)).halo_px, strict=True)
+    )
 
 
 def test_two_dimensions_need_no_neighbouring_plane(large):
@@ -229,7 +272,12 @@ def test_two_dimensions_need_no_neighbouring_plane(large):
 
 def test_settings_that_solve_plane_by_plane_are_known_as_two_dimensional():
     settings = [{}, {"dimensions": 2}, {"variant": "imagej"}, {"variant": "wiener"}]
-    assert [METHOD.spec.dimensions(GaussianDeconvolutionParameters(**s)) for s in settings] == [3, 2, 2, 3]
+    assert [METHOD.spec.dimensions(GaussianDeconvolutionParameters(**s)) for s in settings] == [
+        3,
+        2,
+        2,
+        3,
+    ]
     assert registry.load("identity").spec.dimensions(None) == 3
 
 
@@ -271,7 +319,14 @@ def test_gain_and_offset_of_the_camera_pass_through():
     context = _context(10 * y + 50, {"stop": "fixed"}, background=1110.0, given=True)
     scaled_noise = SimpleNamespace(gain=20.0, offset=1050.0, read_noise=20.0)
     prepared = _finish(
-        METHOD.prepare(MethodContext(**{**{f: getattr(context, f) for f in context.__dataclass_fields__}, "noise": scaled_noise}))
+        METHOD.prepare(
+            MethodContext(
+                **{
+                    **{f: getattr(context, f) for f in context.__dataclass_fields__},
+                    "noise": scaled_noise,
+                }
+            )
+        )
     )
     scaled = _finish(prepared(10 * y + 50, (0, 0, 0)))["enhanced"]
     assert np.abs((scaled - 50) / 10 - plain).max() < 5e-3 * np.ptp(plain)
@@ -337,13 +392,19 @@ def test_imagej_records_each_planes_iterations_and_the_middle_planes_curve():
     _finish(prepared(y, (0, 0, 0)))
     assert min(counts) > 1
     assert len(prepared.curves["mean_change_percent"]) == counts[2]
-    assert _run(y, {"variant": "imagej", "imagej_form": "rl10"})[1].notes["iterations_per_plane"] == [10] * 5
+    assert (
+        _run(y, {"variant": "imagej", "imagej_form": "rl10"})[1].notes["iterations_per_plane"]
+        == [10] * 5
+    )
 
 
 def test_imagej_refuses_parts_of_planes():
     _, y = _image((2, 40, 40))
     prepared = _finish(METHOD.prepare(_context(y, {"variant": "imagej"})))
-    with pytest.raises(MethodError, match=r"need whole planes, and this tile of \(20, 40\) px is a part of \(40, 40\) px"):
+    with pytest.raises(
+        MethodError,
+        match=r"need whole planes, and this tile of \(20, 40\) px is a part of \(40, 40\) px",
+    ):
         _finish(prepared(y[:, :20], (0, 0, 0)))
 
 
@@ -358,7 +419,11 @@ def test_standard_iterations_belong_to_the_variant():
         return GaussianDeconvolutionParameters(**settings).most_iterations
 
     assert (most(), most(stop="fixed"), most(iterations=7)) == (100, 10, 7)
-    assert [most(variant="imagej", imagej_form=form) for form in ("id3d", "rl10", "wpl5")] == [100, 10, 5]
+    assert [most(variant="imagej", imagej_form=form) for form in ("id3d", "rl10", "wpl5")] == [
+        100,
+        10,
+        5,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -398,7 +463,13 @@ def test_a_cancelled_run_writes_nothing_of_the_tile(large):
     prepared = _finish(METHOD.prepare(_context(y, {"stop": "fixed"})))
     cancel = threading.Event()
     written = []
-    steps = run_tiles(plan_tiles(y.shape, y.shape, prepared.halo_px), lambda r: y[r], prepared, lambda *a: written.append(a), cancel=cancel)
+    steps = run_tiles(
+        plan_tiles(y.shape, y.shape, prepared.halo_px),
+        lambda r: y[r],
+        prepared,
+        lambda *a: written.append(a),
+        cancel=cancel,
+    )
     next(steps)
     cancel.set()
     with pytest.raises(RunCancelled):
@@ -435,12 +506,18 @@ def test_every_setting_has_a_unit_and_a_description():
 
 
 def test_the_page_lists_every_setting_with_its_default_unit_and_description():
-    page = (Path(__file__).resolve().parents[2] / "docs" / "methods" / "gaussian_deconvolution.md").read_text(encoding="utf-8")
+    page = (
+        Path(__file__).resolve().parents[2] / "docs" / "methods" / "gaussian_deconvolution.md"
+    ).read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \|$", page, flags=re.MULTILINE)
     expected = [
         (
             name,
-            "empty" if f.default is None else str(f.default).lower() if isinstance(f.default, bool) else str(f.default),
+            "empty"
+            if f.default is None
+            else str(f.default).lower()
+            if isinstance(f.default, bool)
+            else str(f.default),
             f.json_schema_extra["unit"],
             f.description,
         )

@@ -25,21 +25,40 @@ def test_all_values_of_16_bit_images_come_back_exactly_through_tiles(dtype):
     info = np.iinfo(dtype)
     values = np.linspace(info.min, info.max, 3 * 40 * 50).astype(dtype).reshape(3, 40, 50)
     volume = values.astype(np.float32)
-    context = MethodContext(IdentityParameters(), volume.shape, (1.0, 1.0, 1.0), VolumeStatistics(*[0.0] * 7), lambda r: volume[r].copy())
+    context = MethodContext(
+        IdentityParameters(),
+        volume.shape,
+        (1.0, 1.0, 1.0),
+        VolumeStatistics(*[0.0] * 7),
+        lambda r: volume[r].copy(),
+    )
     prepared = _finish(METHOD.prepare(context))
     result = np.zeros_like(volume)
 
     def write(_, region, array):
         result[region] = array
 
-    _finish(run_tiles(plan_tiles(volume.shape, (2, 16, 16), prepared.halo_px), lambda r: volume[r].copy(), prepared, write))
+    _finish(
+        run_tiles(
+            plan_tiles(volume.shape, (2, 16, 16), prepared.halo_px),
+            lambda r: volume[r].copy(),
+            prepared,
+            write,
+        )
+    )
     assert np.array_equal(result.astype(dtype), values)
     assert np.array_equal(result, volume)
 
 
 def test_the_result_is_not_the_inputs_memory():
     volume = np.ones((1, 4, 4), np.float32)
-    context = MethodContext(IdentityParameters(), volume.shape, (1.0, 1.0, 1.0), VolumeStatistics(*[0.0] * 7), lambda r: volume[r])
+    context = MethodContext(
+        IdentityParameters(),
+        volume.shape,
+        (1.0, 1.0, 1.0),
+        VolumeStatistics(*[0.0] * 7),
+        lambda r: volume[r],
+    )
     result = _finish(_finish(METHOD.prepare(context))(volume, (0, 0, 0)))["enhanced"]
     assert not np.shares_memory(result, volume)
 

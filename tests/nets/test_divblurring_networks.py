@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from zenhance.nets.divblurring import Encoded, FlatVae, Gaussian, LadderVae, Vae, divergence, reach_px
+from zenhance.nets.divblurring import (
+    Encoded,
+    FlatVae,
+    Gaussian,
+    LadderVae,
+    Vae,
+    divergence,
+    reach_px,
+)
 
 FEATURES, LATENTS = (6, 8, 10), (1, 2, 3)
 BOTH = ["flat", "ladder"]
@@ -26,7 +34,11 @@ def made(kind: str, **sizes: Any) -> Vae:
         net = LadderVae(**{"features": FEATURES, "latents": LATENTS, **sizes})
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            torch.nn.init.normal_(module.weight, std=1.2 / (module.weight[0].numel() if isinstance(module, nn.Conv2d) else 12) ** 0.5)
+            torch.nn.init.normal_(
+                module.weight,
+                std=1.2
+                / (module.weight[0].numel() if isinstance(module, nn.Conv2d) else 12) ** 0.5,
+            )
             torch.nn.init.normal_(module.bias, std=0.1)
     return net.eval()
 
@@ -34,12 +46,17 @@ def made(kind: str, **sizes: Any) -> Vae:
 def numbers(net: Vae, height: int, width: int, images: int = 1, seed: int = 5) -> list[Tensor]:
     """Standard normal numbers for each level of images of a size."""
     rng = torch.Generator().manual_seed(seed)
-    return [torch.randn((images, channels, height // stride, width // stride), generator=rng) for stride, channels in net.levels]
+    return [
+        torch.randn((images, channels, height // stride, width // stride), generator=rng)
+        for stride, channels in net.levels
+    ]
 
 
 def light_of(net: Vae, image: Tensor, noise: list[Tensor] | None = None, **options: Any) -> Tensor:
     with torch.inference_mode():
-        return net.decode(net.encode(image), None if noise is None else lambda level, _: noise[level], **options)[0]
+        return net.decode(
+            net.encode(image), None if noise is None else lambda level, _: noise[level], **options
+        )[0]
 
 
 def test_the_flat_network_is_the_reports() -> None:
@@ -50,7 +67,9 @@ def test_the_flat_network_is_the_reports() -> None:
     assert sum(p.numel() for p in net.mean.parameters()) == 36_928
     pools = [m for m in net.encoder if isinstance(m, nn.MaxPool2d)]
     assert len(pools) == 2
-    assert not any(isinstance(m, nn.BatchNorm2d | nn.GroupNorm | nn.InstanceNorm2d) for m in net.modules())
+    assert not any(
+        isinstance(m, nn.BatchNorm2d | nn.GroupNorm | nn.InstanceNorm2d) for m in net.modules()
+    )
     light, latents = net.decode(net.encode(torch.zeros(2, 1, 32, 48)), None)
     assert light.shape == (2, 1, 32, 48)
     assert latents.posterior[0].mean.shape == (2, 64, 8, 12)
@@ -61,7 +80,11 @@ def test_the_ladders_latents_lie_on_three_grids() -> None:
     net = made("ladder", window=3, planes=3)
     light, latents = net.decode(net.encode(torch.zeros(2, 3, 32, 48)), None)
     assert light.shape == (2, 3, 32, 48)
-    assert [tuple(q.mean.shape[1:]) for q in latents.posterior] == [(3, 8, 12), (2, 16, 24), (1, 32, 48)]
+    assert [tuple(q.mean.shape[1:]) for q in latents.posterior] == [
+        (3, 8, 12),
+        (2, 16, 24),
+        (1, 32, 48),
+    ]
     assert net.levels == ((4, 3), (2, 2), (1, 1))
     assert latents.prior[0] is None
     assert [d.shape for d in latents.divergences()] == [(2,)] * 3
@@ -74,7 +97,9 @@ def test_all_that_is_known_of_an_image_passes_through_the_latents(kind: str) -> 
     noise = [n.expand(2, -1, -1, -1) for n in numbers(net, 32, 32)]
     one, two = light_of(net, images, noise)
     assert float((one - two).abs().max()) > 1e-2
-    blind = [net.mean, net.log_variance] if isinstance(net, FlatVae) else [net.first, *net.posteriors]
+    blind = (
+        [net.mean, net.log_variance] if isinstance(net, FlatVae) else [net.first, *net.posteriors]
+    )
     for layer in blind:
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
@@ -108,7 +133,9 @@ def test_light_is_never_negative_and_unchanged_where_it_is_bright(kind: str) -> 
     bright = ends[0] > 1
     assert torch.allclose(light[bright], ends[0][bright], atol=1e-4)
     if kind == "flat":
-        assert float(light_of(made(kind), image, noise).min()) < 0, "the report's network may go below"
+        assert float(light_of(made(kind), image, noise).min()) < 0, (
+            "the report's network may go below"
+        )
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -149,18 +176,27 @@ def test_what_lies_one_stride_further_comes_out_one_stride_further(kind: str) ->
     stride, size = net.stride, 2 * -(-reach // 8) * 8 + 48
     image, noise = torch.randn(1, 1, 16, size), numbers(net, 16, size)
     usual = light_of(net, image, noise)
-    moved = light_of(net, image[..., stride:], [n[..., stride // s :] for n, (s, _) in zip(noise, net.levels, strict=True)])
+    moved = light_of(
+        net,
+        image[..., stride:],
+        [n[..., stride // s :] for n, (s, _) in zip(noise, net.levels, strict=True)],
+    )
     inside = slice(reach, size - stride - reach)
     assert torch.allclose(moved[..., inside], usual[..., stride:][..., inside], atol=1e-5)
     bright = image.clone()
     bright[..., : size // 2 - reach] += 100.0
-    assert torch.allclose(light_of(net, bright, noise)[..., size // 2 :], usual[..., size // 2 :], atol=1e-5), "no layer knows the tile"
+    assert torch.allclose(
+        light_of(net, bright, noise)[..., size // 2 :], usual[..., size // 2 :], atol=1e-5
+    ), "no layer knows the tile"
 
 
 @pytest.mark.parametrize(("kind", "blocks"), [("flat", 1), ("ladder", 1), ("ladder", 2)])
 @pytest.mark.parametrize("scale", [1, 2])
 def test_the_reach_is_enough_and_not_much_too_much(kind: str, blocks: int, scale: int) -> None:
-    net, reach = made(kind, scale=scale, **({"blocks": blocks} if kind == "ladder" else {})), reach_px(kind, blocks)
+    net, reach = (
+        made(kind, scale=scale, **({"blocks": blocks} if kind == "ladder" else {})),
+        reach_px(kind, blocks),
+    )
     size = 2 * (reach // 8 + 2) * 8
     furthest = 0
     for place in range(size // 2, size // 2 + net.stride):
@@ -176,8 +212,13 @@ def test_the_reach_is_enough_and_not_much_too_much(kind: str, blocks: int, scale
 
 def test_divergence_is_that_of_two_normal_distributions() -> None:
     rng = torch.Generator().manual_seed(1)
-    q, p = (Gaussian(torch.randn(2, 3, 4, 5, generator=rng), torch.randn(2, 3, 4, 5, generator=rng)) for _ in range(2))
-    known = kl_divergence(Normal(q.mean, (0.5 * q.log_variance).exp()), Normal(p.mean, (0.5 * p.log_variance).exp()))
+    q, p = (
+        Gaussian(torch.randn(2, 3, 4, 5, generator=rng), torch.randn(2, 3, 4, 5, generator=rng))
+        for _ in range(2)
+    )
+    known = kl_divergence(
+        Normal(q.mean, (0.5 * q.log_variance).exp()), Normal(p.mean, (0.5 * p.log_variance).exp())
+    )
     assert torch.allclose(divergence(q, p), known, atol=1e-5)
     standard = kl_divergence(Normal(q.mean, (0.5 * q.log_variance).exp()), Normal(0.0, 1.0))
     assert torch.allclose(divergence(q, None), standard, atol=1e-5)
@@ -211,6 +252,8 @@ def test_a_shortcut_adds_the_middle_planes_of_the_window() -> None:
     image = torch.rand(1, 10, 32, 32)
     with torch.inference_mode():
         encoded = network.encode(image)
-        whole, middle = (network.decode(encoded, None, only_middle=only)[0] for only in (False, True))
+        whole, middle = (
+            network.decode(encoded, None, only_middle=only)[0] for only in (False, True)
+        )
     assert torch.allclose(whole, image[:, 6:9].clamp_min(0.01), atol=1e-5)
     assert torch.allclose(middle[:, 0], whole[:, 1], atol=1e-6)

@@ -17,7 +17,9 @@ LEVELS = torch.tensor([[0.4, 0.2]])
 def network(**sizes: int) -> LevelNetwork:
     """A network whose every layer has a say."""
     torch.manual_seed(0)
-    made = LevelNetwork(**{"features": 8, "deep_features": 8, "blocks": 2, "deep_blocks": 1, **sizes})
+    made = LevelNetwork(
+        **{"features": 8, "deep_features": 8, "blocks": 2, "deep_blocks": 1, **sizes}
+    )
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     return made.eval()

@@ -28,5 +28,7 @@ def test_numbers_are_standard_normal_and_neighbours_independent() -> None:
     assert float(field.std()) == pytest.approx(1, abs=0.005)
     assert float(np.mean(np.abs(field) < 1.645)) == pytest.approx(0.9, abs=0.003)
     for axis, step in [(0, 1), (1, 1), (2, 1), (3, 1), (2, BLOCK_PX), (3, BLOCK_PX)]:
-        one, two = (np.take(field, np.arange(s, field.shape[axis] - step + s), axis) for s in (0, step))
+        one, two = (
+            np.take(field, np.arange(s, field.shape[axis] - step + s), axis) for s in (0, step)
+        )
         assert abs(float(np.corrcoef(one.ravel(), two.ravel())[0, 1])) < 0.01

@@ -24,7 +24,9 @@ def disturbed(seed: int) -> MixtureNoise:
 def test_it_is_a_density_whose_mean_is_the_signal(signal: float, seed: int) -> None:
     values = torch.linspace(signal - 8, signal + 8, 160_001)
     with torch.no_grad():
-        density = disturbed(seed)(values, torch.full_like(values, signal), torch.full_like(values, 0.2**2)).exp()
+        density = disturbed(seed)(
+            values, torch.full_like(values, signal), torch.full_like(values, 0.2**2)
+        ).exp()
     assert float(torch.trapezoid(density, values)) == pytest.approx(1, abs=1e-3)
     assert float(torch.trapezoid(density * values, values)) == pytest.approx(signal, abs=2e-3)
 
@@ -32,7 +34,9 @@ def test_it_is_a_density_whose_mean_is_the_signal(signal: float, seed: int) -> N
 def test_untrained_it_is_about_the_first_guess_of_the_noise() -> None:
     values = torch.linspace(-3, 4, 70_001)
     with torch.no_grad():
-        density = MixtureNoise()(values, torch.full_like(values, 0.5), torch.full_like(values, 0.3**2)).exp()
+        density = MixtureNoise()(
+            values, torch.full_like(values, 0.5), torch.full_like(values, 0.3**2)
+        ).exp()
     width = float(torch.trapezoid(density * (values - 0.5).square(), values)) ** 0.5
     assert width == pytest.approx(0.3, rel=0.1)
 
@@ -76,5 +80,8 @@ def test_gradients_reach_the_signal_but_not_by_the_noises_form() -> None:
     assert expected.grad is not None
     with torch.no_grad():
         # To raise the signal with the noise's form kept is to lower the values.
-        lower, higher = (float(noise(values + step, torch.full((1000,), 0.5), guess).sum()) for step in (-1e-2, 1e-2))
+        lower, higher = (
+            float(noise(values + step, torch.full((1000,), 0.5), guess).sum())
+            for step in (-1e-2, 1e-2)
+        )
     assert float(expected.grad.sum()) == pytest.approx((lower - higher) / 2e-2, rel=1e-2)

@@ -16,7 +16,9 @@ def count(network: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize(("kernels", "weights"), [((9, 5, 5), 57_281), ((9, 1, 5), 8_129)])
-def test_srcnn_has_the_published_number_of_weights(kernels: tuple[int, int, int], weights: int) -> None:
+def test_srcnn_has_the_published_number_of_weights(
+    kernels: tuple[int, int, int], weights: int
+) -> None:
     assert count(SRCNN(kernels=kernels)) == weights
 
 
@@ -38,10 +40,21 @@ def test_rdn_has_the_published_number_of_weights(sizes: dict[str, int], millions
 def test_a_pixel_has_no_say_beyond_the_declared_halo(kind: str, scale: int) -> None:
     torch.manual_seed(0)
     if kind == "srcnn":
-        learner, radius_px, architecture = srcnn.METHOD.learner(), srcnn._radius_px, {"scale": scale, "window": 3}
+        learner, radius_px, architecture = (
+            srcnn.METHOD.learner(),
+            srcnn._radius_px,
+            {"scale": scale, "window": 3},
+        )
     else:
         learner, radius_px = rdn.METHOD.learner(), rdn._radius_px
-        architecture = {"scale": scale, "window": 3, "features": 8, "growth": 8, "blocks": 2, "layers": 2}
+        architecture = {
+            "scale": scale,
+            "window": 3,
+            "features": 8,
+            "growth": 8,
+            "blocks": 2,
+            "layers": 2,
+        }
     network = learner.build(architecture).double().eval()
     radius = radius_px(learner.architecture(**architecture))
     image = torch.rand(1, 3, 61, 61, dtype=torch.float64, requires_grad=True)

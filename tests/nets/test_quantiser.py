@@ -13,11 +13,15 @@ from zenhance.nets import quantiser as module
 from zenhance.nets.quantiser import MIXING_SHARE, Codebook, Quantiser, perplexity
 
 
-def blobs(words: int = 8, each: int = 50, spread: float = 0.05, seed: int = 0) -> tuple[Tensor, Tensor]:
+def blobs(
+    words: int = 8, each: int = 50, spread: float = 0.05, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     """Latents in well separated clusters, and the clusters' centres (words, 5)."""
     torch.manual_seed(seed)
     centres = 4 * torch.eye(words)[:, :5] + 10 * torch.arange(words)[:, None].float()
-    return (centres[:, None] + spread * torch.randn(words, each, 5)).reshape(-1, 5)[torch.randperm(words * each)], centres
+    return (centres[:, None] + spread * torch.randn(words, each, 5)).reshape(-1, 5)[
+        torch.randperm(words * each)
+    ], centres
 
 
 def trained(latents: Tensor, words: int = 16, levels: int = 3, rounds: int = 30) -> Quantiser:
@@ -31,7 +35,11 @@ def trained(latents: Tensor, words: int = 16, levels: int = 3, rounds: int = 30)
 def by_hand(latents: Tensor, book: Codebook) -> tuple[Tensor, Tensor]:
     """Two nearest words in double precision, mixed as the module says; the mixture and the nearest word's number."""
     words, latents = book.words.double(), latents.double()
-    two = torch.cdist(latents, words, compute_mode="donot_use_mm_for_euclid_dist").square().topk(2, dim=1, largest=False)
+    two = (
+        torch.cdist(latents, words, compute_mode="donot_use_mm_for_euclid_dist")
+        .square()
+        .topk(2, dim=1, largest=False)
+    )
     first, second = words[two.indices[:, 0]], words[two.indices[:, 1]]
     margin = (two.values[:, 1] - two.values[:, 0]) / (first - second).square().sum(1)
     share = 0.5 * (1 - margin / MIXING_SHARE).clamp(0, 1)
@@ -71,7 +79,9 @@ def test_words_move_to_the_mean_of_the_latents_that_chose_them() -> None:
     moved = latents + 1.0
     quantiser.train()(moved)
     once = book.words.clone()
-    assert torch.allclose(once - centres, torch.full_like(once, 0.01), atol=2e-3), "one batch moves them by a hundredth"
+    assert torch.allclose(once - centres, torch.full_like(once, 0.01), atol=2e-3), (
+        "one batch moves them by a hundredth"
+    )
     for _ in range(600):
         quantiser(moved)
     assert torch.allclose(book.words, centres + 1.0, atol=0.05)
@@ -96,7 +106,10 @@ def test_words_of_no_use_are_put_where_latents_are() -> None:
     done = quantiser.eval()(latents)
     assert float(book.words.max()) < 100
     assert perplexity(done.index, 8) > 4
-    assert float((done.vectors - latents).square().sum(1).mean()) < float((latents - latents.mean(0)).square().sum(1).mean()) / 10
+    assert (
+        float((done.vectors - latents).square().sum(1).mean())
+        < float((latents - latents.mean(0)).square().sum(1).mean()) / 10
+    )
 
 
 def test_perplexity_counts_the_words_that_are_effectively_used() -> None:
@@ -104,7 +117,9 @@ def test_perplexity_counts_the_words_that_are_effectively_used() -> None:
     assert perplexity(torch.zeros(40, dtype=torch.int64), 128) == pytest.approx(1)
     shares = torch.tensor([3, 1])
     expected = math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
-    assert perplexity(torch.repeat_interleave(torch.arange(2), shares), 2) == pytest.approx(expected)
+    assert perplexity(torch.repeat_interleave(torch.arange(2), shares), 2) == pytest.approx(
+        expected
+    )
 
 
 def test_gradients_pass_straight_through_and_pull_latents_to_their_words() -> None:
@@ -125,7 +140,10 @@ def test_gradients_pass_straight_through_and_pull_latents_to_their_words() -> No
 def test_each_level_takes_away_some_of_what_the_one_before_left_over() -> None:
     torch.manual_seed(1)
     latents = torch.randn(4000, 6)
-    errors = [float((trained(latents, levels=n)(latents).vectors - latents).square().mean()) for n in (1, 2, 3, 4)]
+    errors = [
+        float((trained(latents, levels=n)(latents).vectors - latents).square().mean())
+        for n in (1, 2, 3, 4)
+    ]
     assert all(after < 0.75 * before for before, after in itertools.pairwise(errors)), errors
 
 
@@ -137,12 +155,17 @@ def test_in_training_the_vectors_are_sums_of_words() -> None:
     before = [book.words.clone() for book in quantiser._books]
     done = quantiser(latents)
     words = sum(words[done.index[:, level]] for level, words in enumerate(before))
-    moved = [float((book.words - old).abs().max()) for book, old in zip(quantiser._books, before, strict=True)]
+    moved = [
+        float((book.words - old).abs().max())
+        for book, old in zip(quantiser._books, before, strict=True)
+    ]
     assert torch.allclose(done.vectors, words, atol=3 * max(moved) + 1e-5)
 
 
 @pytest.mark.parametrize("at_once", [2**20, 16 * 7])
-def test_in_use_the_two_nearest_words_are_mixed_half_way_between_them(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_use_the_two_nearest_words_are_mixed_half_way_between_them(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The shortcuts (second word only where it can matter, few latents at a time) change nothing."""
     monkeypatch.setattr(module, "DISTANCES_AT_ONCE", at_once)
     torch.manual_seed(2)
@@ -155,7 +178,9 @@ def test_in_use_the_two_nearest_words_are_mixed_half_way_between_them(at_once: i
     mixed = ((done.vectors - plain).abs().amax(1) > 1e-3).sum()
     assert 10 < int(mixed) < 200, "some latents lie nearly half-way between words"
     assert float((done.index[:, 0] == nearest).float().mean()) > 0.999
-    assert float(done.commitment) == pytest.approx(float((latents - done.vectors).square().mean()), rel=1e-5)
+    assert float(done.commitment) == pytest.approx(
+        float((latents - done.vectors).square().mean()), rel=1e-5
+    )
 
 
 def test_in_use_the_vectors_follow_the_latents_without_a_jump() -> None:

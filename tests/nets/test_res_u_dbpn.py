@@ -28,7 +28,9 @@ def test_the_result_is_light_on_a_grid_twice_as_fine(network: ResUDbpn) -> None:
 
 @pytest.mark.parametrize("factor", [1e-2, 2.0, 300.0])
 @torch.inference_mode()
-def test_so_many_times_the_light_gives_so_many_times_the_result(network: ResUDbpn, factor: float) -> None:
+def test_so_many_times_the_light_gives_so_many_times_the_result(
+    network: ResUDbpn, factor: float
+) -> None:
     once, more = network(_image()), network(factor * _image())
     assert float((more / factor - once).abs().max()) < 1e-3 * float(once.max())
 
@@ -39,7 +41,9 @@ def test_light_is_kept_place_by_place(network: ResUDbpn) -> None:
     spot[..., 30:33, 20:23] = 1.0
     light = network(spot + 0.05)
     near = (slice(None), slice(None), slice(18, 46), slice(8, 36))
-    assert float(pooled(light)[near].sum()) == pytest.approx(float((spot + 0.05)[near].sum()), rel=0.1)
+    assert float(pooled(light)[near].sum()) == pytest.approx(
+        float((spot + 0.05)[near].sum()), rel=0.1
+    )
 
 
 @torch.inference_mode()

@@ -13,7 +13,14 @@ from zenhance.methods import dqlr as method
 from zenhance.nets.dqlr import Dqlr, reach_px, restore_sequence
 from zenhance.sequences import MOST_REACH_PX, SequenceLearner
 
-TINY: dict[str, Any] = {"features": 8, "inner": 4, "blocks": 1, "hidden": 4, "words": 8, "dimensions": 4}
+TINY: dict[str, Any] = {
+    "features": 8,
+    "inner": 4,
+    "blocks": 1,
+    "hidden": 4,
+    "words": 8,
+    "dimensions": 4,
+}
 PAPER: dict[str, Any] = {
     "window": 1, "features": 128, "inner": 32, "blocks": 2, "stride": 4, "recurrence": "forward", "hidden": 64, "levels": 1,
 }  # fmt: skip
@@ -49,7 +56,9 @@ def restored(network: Dqlr, stack: Tensor, **options: Any) -> tuple[Tensor, Tens
         ({**PAPER, "recurrence": "none"}, 748_417, 2 * 128 * 64 + 128 + 1),
     ],
 )
-def test_preset_and_published_form_have_their_numbers_of_weights(architecture: dict[str, Any], weights: int, buffers: int) -> None:
+def test_preset_and_published_form_have_their_numbers_of_weights(
+    architecture: dict[str, Any], weights: int, buffers: int
+) -> None:
     network = SequenceLearner().build(architecture)
     assert sum(p.numel() for p in network.parameters()) == weights
     assert sum(b.numel() for b in network.buffers()) == buffers
@@ -58,7 +67,9 @@ def test_preset_and_published_form_have_their_numbers_of_weights(architecture: d
 @pytest.mark.parametrize("stride", [2, 4])
 @pytest.mark.parametrize("recurrence", ["none", "forward", "both"])
 @pytest.mark.parametrize("words", [0, 8])
-def test_shapes_for_every_recurrence_with_and_without_quantisation(stride: int, recurrence: str, words: int) -> None:
+def test_shapes_for_every_recurrence_with_and_without_quantisation(
+    stride: int, recurrence: str, words: int
+) -> None:
     network = build(stride=stride, recurrence=recurrence, words=words, levels=3, window=3)
     sequence = torch.rand(2, 5, 16, 24)
     made = network.train()(sequence, 2)
@@ -68,7 +79,9 @@ def test_shapes_for_every_recurrence_with_and_without_quantisation(stride: int, 
     assert made.index.shape == (2, 5, 3 if words else 0, 16 // stride, 24 // stride)
     assert (float(made.commitment.detach()) > 0) == bool(words)
     (made.enhanced.sum() + made.predicted.sum() + made.commitment).backward()
-    idle = [name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    idle = [
+        name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.any())
+    ]
     assert not idle, "every weight has a say"
     assert network(sequence).predicted.shape == (2, 0, 16, 24)
 
@@ -99,9 +112,13 @@ def test_without_both_ways_no_slice_knows_of_later_ones() -> None:
 
 @pytest.mark.parametrize("recurrence", ["none", "forward", "both"])
 @pytest.mark.parametrize(("stride", "window", "words"), [(2, 3, 8), (4, 1, 8), (2, 1, 0)])
-def test_a_stack_slice_by_slice_equals_the_sequence(recurrence: str, stride: int, window: int, words: int) -> None:
+def test_a_stack_slice_by_slice_equals_the_sequence(
+    recurrence: str, stride: int, window: int, words: int
+) -> None:
     sequence = torch.rand(1, 9, 24, 16)
-    network = used(build(recurrence=recurrence, stride=stride, window=window, words=words, levels=2), sequence)
+    network = used(
+        build(recurrence=recurrence, stride=stride, window=window, words=words, levels=2), sequence
+    )
     with torch.inference_mode():
         whole = network(sequence)
     for at_once in (1, 2 * 24 * 16, 2**20):
@@ -124,10 +141,24 @@ def test_stacks_of_one_or_two_slices_are_enhanced(depth: int) -> None:
 
 @pytest.mark.parametrize("recurrence", ["none", "both"])
 @pytest.mark.parametrize(("stride", "blocks"), [(2, 1), (2, 3), (4, 1), (4, 2)])
-def test_a_pixel_has_no_say_beyond_the_declared_reach(stride: int, blocks: int, recurrence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pixel_has_no_say_beyond_the_declared_reach(
+    stride: int, blocks: int, recurrence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Measured by gradients in double precision, without the dictionary, through which none would pass."""
-    monkeypatch.setattr(Dqlr, "begin", lambda self, latents, hidden: latents.new_zeros((1, hidden, *latents.shape[-2:])))
-    network = build(stride=stride, blocks=blocks, recurrence=recurrence, words=0, window=3, features=24, inner=12)
+    monkeypatch.setattr(
+        Dqlr,
+        "begin",
+        lambda self, latents, hidden: latents.new_zeros((1, hidden, *latents.shape[-2:])),
+    )
+    network = build(
+        stride=stride,
+        blocks=blocks,
+        recurrence=recurrence,
+        words=0,
+        window=3,
+        features=24,
+        inner=12,
+    )
     network = network.double().eval()
     reach = reach_px(stride, blocks, recurrence != "none")
     assert reach % stride == 0
@@ -145,7 +176,9 @@ def test_a_pixel_has_no_say_beyond_the_declared_reach(stride: int, blocks: int, 
 
 
 @pytest.mark.parametrize("stride", [2, 4])
-def test_a_change_beyond_the_reach_changes_nothing_behind_the_dictionary_either(stride: int) -> None:
+def test_a_change_beyond_the_reach_changes_nothing_behind_the_dictionary_either(
+    stride: int,
+) -> None:
     network = used(build(stride=stride, recurrence="both"), torch.rand(1, 4, 32, 32))
     reach = reach_px(stride, 1, recurrent=True)
     stack = torch.rand(4, 16, 2 * reach + 32)
@@ -170,5 +203,7 @@ def test_flat_codes_make_a_flat_image_without_checkerboard(stride: int) -> None:
 
 def test_tiles_are_planned_with_the_reach_that_networks_are_held_to() -> None:
     assert method.MOST_REACH_PX == MOST_REACH_PX
-    wanted = method.METHOD.plan_halo_px(method.DqlrParameters(), None, (1.0, 1.0, 1.0), (7, 100, 100))
+    wanted = method.METHOD.plan_halo_px(
+        method.DqlrParameters(), None, (1.0, 1.0, 1.0), (7, 100, 100)
+    )
     assert wanted == (7, MOST_REACH_PX, MOST_REACH_PX)

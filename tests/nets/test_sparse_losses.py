@@ -7,11 +7,18 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from zenhance.nets.sparse_losses import fourier_difference, hessian, light_concentration, structural_difference
+from zenhance.nets.sparse_losses import (
+    fourier_difference,
+    hessian,
+    light_concentration,
+    structural_difference,
+)
 
 
 def _ramp(*slopes: float) -> torch.Tensor:
-    z, y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in (5, 12, 14)), indexing="ij")
+    z, y, x = torch.meshgrid(
+        *(torch.arange(n, dtype=torch.float32) for n in (5, 12, 14)), indexing="ij"
+    )
     return (slopes[0] * z + slopes[1] * y + slopes[2] * x)[None]
 
 
@@ -46,8 +53,18 @@ def test_similarity_is_that_of_scikit_image() -> None:
     rng = np.random.default_rng(0)
     a = rng.random((40, 44)).astype(np.float32)
     b = np.clip(a + 0.2 * rng.normal(size=a.shape), 0, 1).astype(np.float32)
-    mine = 1 - float(structural_difference(torch.from_numpy(a)[None, None], torch.from_numpy(b)[None, None]))
-    _, map_ = structural_similarity(a, b, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True)
+    mine = 1 - float(
+        structural_difference(torch.from_numpy(a)[None, None], torch.from_numpy(b)[None, None])
+    )
+    _, map_ = structural_similarity(
+        a,
+        b,
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
     assert mine == pytest.approx(float(map_[5:-5, 5:-5].mean()), abs=2e-3)
 
 
@@ -55,4 +72,6 @@ def test_spectra_differ_by_what_images_differ_by() -> None:
     a = torch.rand(1, 1, 16, 16)
     assert float(fourier_difference(a, a)) == 0.0
     noise = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert float(fourier_difference(noise, 0 * noise)) == pytest.approx(np.sqrt(np.pi) / 2, rel=0.05)
+    assert float(fourier_difference(noise, 0 * noise)) == pytest.approx(
+        np.sqrt(np.pi) / 2, rel=0.05
+    )

@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "system_libraries.sh"
 
 
-with_make = pytest.mark.skipif(sys.platform == "win32" or shutil.which("make") is None, reason="make is not on this machine")
+with_make = pytest.mark.skipif(
+    sys.platform == "win32" or shutil.which("make") is None, reason="make is not on this machine"
+)
 
 
 def pins() -> dict[str, str]:
@@ -31,19 +33,36 @@ def pins() -> dict[str, str]:
 
 def direct_requirements() -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    lists = [project["build-system"]["requires"], project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
-    return [requirement for entry in lists for text in entry if (requirement := Requirement(text)).name != "zenhance"]
+    lists = [
+        project["build-system"]["requires"],
+        project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"].values(),
+    ]
+    return [
+        requirement
+        for entry in lists
+        for text in entry
+        if (requirement := Requirement(text)).name != "zenhance"
+    ]
 
 
 def test_every_direct_dependency_is_pinned_within_its_range():
     pinned = pins()
     for requirement in direct_requirements():
-        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), (
+            requirement
+        )
 
 
 def test_every_direct_dependency_has_a_floor_for_the_lowest_resolution():
-    without = [r.name for r in direct_requirements() if not any(s.operator in (">=", "==") for s in r.specifier)]
-    assert set(without) <= {"types-PyYAML"}  # only in the extra dev, which is not resolved to its floors
+    without = [
+        r.name
+        for r in direct_requirements()
+        if not any(s.operator in (">=", "==") for s in r.specifier)
+    ]
+    assert set(without) <= {
+        "types-PyYAML"
+    }  # only in the extra dev, which is not resolved to its floors
 
 
 def test_torch_is_pinned_without_a_build_tag():
@@ -51,9 +70,17 @@ def test_torch_is_pinned_without_a_build_tag():
 
 
 @with_make
-@pytest.mark.parametrize("target", ["help", "demo", "test", "napari", "samples", "lint", "docs", "constraints"])
+@pytest.mark.parametrize(
+    "target", ["help", "demo", "test", "napari", "samples", "lint", "docs", "constraints"]
+)
 def test_every_make_target_can_be_planned(target, tmp_path):
-    done = subprocess.run(["make", "--dry-run", target, f"VENV={tmp_path / 'venv'}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "--dry-run", target, f"VENV={tmp_path / 'venv'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     if target != "help":
         assert f"-m venv {tmp_path / 'venv'}" in done.stdout
@@ -64,28 +91,58 @@ def test_every_make_target_can_be_planned(target, tmp_path):
 def test_the_index_of_torch_is_passed_on_only_when_it_is_set(tmp_path):
     command = ["make", "--dry-run", "demo", f"VENV={tmp_path / 'venv'}"]
     environment = {k: v for k, v in os.environ.items() if k != "TORCH_INDEX"}
-    plain = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
-    indexed = subprocess.run([*command, "TORCH_INDEX=https://example.org/cpu"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    plain = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    indexed = subprocess.run(
+        [*command, "TORCH_INDEX=https://example.org/cpu"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert "index-url" not in plain
     assert "--extra-index-url https://example.org/cpu" in indexed
 
 
 def test_workflow_and_hooks_are_valid_yaml_that_name_existing_things():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text()) if (ROOT / ".github").is_dir() else None
+    workflow = (
+        yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+        if (ROOT / ".github").is_dir()
+        else None
+    )
     if workflow is not None:
         assert set(workflow["jobs"]) == {"test", "make", "lint", "lowest", "build"}
-        assert workflow["jobs"]["test"]["strategy"]["matrix"]["os"] == ["ubuntu-latest", "macos-latest", "windows-latest"]
+        assert workflow["jobs"]["test"]["strategy"]["matrix"]["os"] == [
+            "ubuntu-latest",
+            "macos-latest",
+            "windows-latest",
+        ]
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert [hook["id"] for hook in hooks] == ["ruff", "ruff-format", "mypy", "import-linter"]
 
 
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="system libraries are looked for on Linux")
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="system libraries are looked for on Linux"
+)
 
 
 @pytest.fixture
 def bare_machine(tmp_path):
     """A folder that serves as the whole PATH: the plain tools, no Xvfb; more commands can be added as scripts."""
-    for tool in ("sh", "uname", "ldconfig", "grep", "ls", "mktemp", "rm", "tail", "basename", "readlink", "cat"):
+    for tool in (
+        "sh",
+        "uname",
+        "ldconfig",
+        "grep",
+        "ls",
+        "mktemp",
+        "rm",
+        "tail",
+        "basename",
+        "readlink",
+        "cat",
+    ):
         found = shutil.which(tool, path=os.environ["PATH"] + ":/sbin:/usr/sbin")
         (tmp_path / tool).symlink_to(found)
 
@@ -96,7 +153,14 @@ def bare_machine(tmp_path):
 
     def call(*arguments):
         command = [str(tmp_path / "sh"), str(SCRIPT), *arguments]
-        return subprocess.run(command, env={"PATH": str(tmp_path)}, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command,
+            env={"PATH": str(tmp_path)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     return tmp_path, add, call
 
@@ -138,7 +202,9 @@ def test_a_failing_installation_is_said_in_one_line_and_does_not_stop_the_tests(
     assert done.returncode == 0
     first, second = done.stdout.splitlines()
     assert first.startswith("installing missing")
-    assert second.startswith("could not install system libraries (E: Could not resolve deb.debian.org); still missing: xvfb xauth")
+    assert second.startswith(
+        "could not install system libraries (E: Could not resolve deb.debian.org); still missing: xvfb xauth"
+    )
 
 
 @linux_only
@@ -155,7 +221,9 @@ def test_a_python_without_venv_gets_the_package_of_its_version(bare_machine):
     add("python3.11", "exit 1")
     (folder / "python3").symlink_to(folder / "python3.11")
     add("id", "echo 1000")
-    assert call("python", "python3").stdout.startswith("missing system libraries: python3.11-venv; on Debian")
+    assert call("python", "python3").stdout.startswith(
+        "missing system libraries: python3.11-venv; on Debian"
+    )
 
 
 @linux_only

@@ -41,8 +41,20 @@ print(json.dumps({
 
 def quiet(*command: str | Path, folder: Path = ROOT, path: tuple[Path, ...] = ()) -> str:
     """Run a command, return what it printed; its errors are shown when it fails."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    done = subprocess.run([str(part) for part in command], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, path)),
+        "PIP_NO_INDEX": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout
 
@@ -51,7 +63,17 @@ def quiet(*command: str | Path, folder: Path = ROOT, path: tuple[Path, ...] = ()
 def checkout(tmp_path_factory) -> Path:
     """A copy of the checkout, without what git ignores."""
     copy = tmp_path_factory.mktemp("checkout") / "zenhance"
-    ignored = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "dist", "build", "demo", "*.partial")
+    ignored = shutil.ignore_patterns(
+        ".git",
+        ".venv",
+        "__pycache__",
+        ".*_cache",
+        ".hypothesis",
+        "dist",
+        "build",
+        "demo",
+        "*.partial",
+    )
     shutil.copytree(ROOT, copy, ignore=ignored, symlinks=True)
     for name in ("napari.yaml", "sample_data"):
         inner = copy / "src" / "zenhance" / name
@@ -76,7 +98,19 @@ def built(checkout, tmp_path_factory) -> dict[str, Path]:
 
 
 def install(source: Path, target: Path, *options: str) -> None:
-    quiet(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", target, *options, source)
+    quiet(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--target",
+        target,
+        *options,
+        source,
+    )
 
 
 def check(report: str, inside: Path) -> None:
@@ -92,21 +126,39 @@ def check(report: str, inside: Path) -> None:
 @pytest.mark.parametrize("kind", ["wheel", "sdist_wheel"])
 def test_a_wheel_holds_manifest_and_samples_and_finds_them(built, kind, tmp_path):
     install(built[kind], tmp_path / "site")
-    check(quiet(sys.executable, "-c", REPORT, folder=tmp_path, path=(tmp_path / "site",)), tmp_path / "site")
+    check(
+        quiet(sys.executable, "-c", REPORT, folder=tmp_path, path=(tmp_path / "site",)),
+        tmp_path / "site",
+    )
 
 
 def test_both_wheels_hold_the_same_files_and_no_tests(built):
     names = [set(zipfile.ZipFile(built[kind]).namelist()) for kind in ("wheel", "sdist_wheel")]
     assert names[0] == names[1]
     assert {name.split("/")[0] for name in names[0]} == {"zenhance", "zenhance-0.1.0.dist-info"}
-    assert {"zenhance/napari.yaml", "zenhance/py.typed", "zenhance-0.1.0.dist-info/licenses/LICENSE"} <= names[0]
+    assert {
+        "zenhance/napari.yaml",
+        "zenhance/py.typed",
+        "zenhance-0.1.0.dist-info/licenses/LICENSE",
+    } <= names[0]
 
 
 def test_the_sdist_holds_what_is_needed_to_build_and_test(built):
     with tarfile.open(built["sdist"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"hatch_build.py", "napari.yaml", "pyproject.toml", "constraints.txt", "Makefile", "tests/conftest.py", "LICENSE"} <= names
-    assert not any(name.startswith(("src/zenhance/sample_data", "src/zenhance/napari.yaml", ".venv")) for name in names)
+    assert {
+        "hatch_build.py",
+        "napari.yaml",
+        "pyproject.toml",
+        "constraints.txt",
+        "Makefile",
+        "tests/conftest.py",
+        "LICENSE",
+    } <= names
+    assert not any(
+        name.startswith(("src/zenhance/sample_data", "src/zenhance/napari.yaml", ".venv"))
+        for name in names
+    )
 
 
 def test_an_editable_install_finds_manifest_and_samples(checkout, tmp_path):
@@ -115,7 +167,10 @@ def test_an_editable_install_finds_manifest_and_samples(checkout, tmp_path):
     (hook,) = (tmp_path / "site").glob("*.pth")
     source = Path(hook.read_text().strip())
     assert source == checkout / "src"
-    check(quiet(sys.executable, "-c", REPORT, folder=tmp_path, path=(tmp_path / "site", source)), source)
+    check(
+        quiet(sys.executable, "-c", REPORT, folder=tmp_path, path=(tmp_path / "site", source)),
+        source,
+    )
 
 
 @pytest.fixture
@@ -142,4 +197,6 @@ def test_files_are_copied_where_links_are_refused(place, links, tmp_path, monkey
         for name in ("file", "folder"):
             place(tmp_path / name, package / name)
             assert (package / name).is_symlink() is links
-        assert (package / "file").read_text() == (package / "folder" / "inner").read_text() == round_
+        assert (
+            (package / "file").read_text() == (package / "folder" / "inner").read_text() == round_
+        )

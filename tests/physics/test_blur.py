@@ -35,7 +35,17 @@ OPERATORS = {
     "no blur": lambda: Blur.from_kernel(np.ones((1, 1, 1))),
     "no blur by axes": lambda: Blur.from_axis_kernels([1.0], [1.0], [1.0]),
 }
-SHAPES = [(12, 40, 70), (1, 33, 65), (1, 1, 1), (2, 3, 1), (9, 4, 6), (1, 7, 5), (3, 2, 8), (2, 5, 40, 33), (2, 3, 4, 9, 7)]
+SHAPES = [
+    (12, 40, 70),
+    (1, 33, 65),
+    (1, 1, 1),
+    (2, 3, 1),
+    (9, 4, 6),
+    (1, 7, 5),
+    (3, 2, 8),
+    (2, 5, 40, 33),
+    (2, 3, 4, 9, 7),
+]
 
 
 def _random(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -48,18 +58,28 @@ def blur(request: pytest.FixtureRequest) -> Blur:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=["float64", "float32"])
-def test_the_adjoint_is_exact(blur: Blur, shape: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-5)],
+    ids=["float64", "float32"],
+)
+def test_the_adjoint_is_exact(
+    blur: Blur, shape: tuple[int, ...], dtype: torch.dtype, tolerance: float
+) -> None:
     x, y = _random(shape, 1, dtype), _random(shape, 2, dtype)
     forward = (blur(x).double() * y.double()).sum()
     backward = (x.double() * blur.adjoint(y).double()).sum()
-    assert abs(float(forward - backward)) <= tolerance * float(x.double().norm() * y.double().norm())
+    assert abs(float(forward - backward)) <= tolerance * float(
+        x.double().norm() * y.double().norm()
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_is_linear(blur: Blur, shape: tuple[int, ...]) -> None:
     x, y = _random(shape, 3), _random(shape, 4)
-    torch.testing.assert_close(blur(2.5 * x - 0.5 * y), 2.5 * blur(x) - 0.5 * blur(y), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        blur(2.5 * x - 0.5 * y), 2.5 * blur(x) - 0.5 * blur(y), rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -69,7 +89,9 @@ def test_a_constant_stays_constant_to_the_last_voxel(blur: Blur, shape: tuple[in
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_symmetric_psf_keeps_the_photons_and_is_its_own_adjoint(blur: Blur, shape: tuple[int, ...]) -> None:
+def test_a_symmetric_psf_keeps_the_photons_and_is_its_own_adjoint(
+    blur: Blur, shape: tuple[int, ...]
+) -> None:
     x = _random(shape, 5, torch.float32).abs()
     if not blur.is_symmetric:
         # Light that a lopsided PSF pushes over the edge is not all pushed back; the adjoint shows it.
@@ -81,7 +103,11 @@ def test_a_symmetric_psf_keeps_the_photons_and_is_its_own_adjoint(blur: Blur, sh
 
 @pytest.mark.parametrize(
     ("name", "kernel"),
-    [("gauss by axes", GAUSS.kernel(UNIT)), ("gauss by spectrum", GAUSS.kernel(UNIT)), ("lopsided", LOPSIDED / LOPSIDED.sum())],
+    [
+        ("gauss by axes", GAUSS.kernel(UNIT)),
+        ("gauss by spectrum", GAUSS.kernel(UNIT)),
+        ("lopsided", LOPSIDED / LOPSIDED.sum()),
+    ],
 )
 def test_a_point_becomes_the_psf(name: str, kernel: np.ndarray) -> None:
     shape = tuple(n + 6 for n in kernel.shape)
@@ -105,10 +131,14 @@ def test_axes_agree_with_scipys_gaussian_filter(shape: tuple[int, int, int]) -> 
 
 
 @pytest.mark.parametrize("shape", [(12, 20, 17), (4, 3, 5), (1, 8, 8), (2, 2, 1)], ids=str)
-def test_spectra_agree_with_scipys_convolution_also_where_the_kernel_is_larger_than_the_image(shape: tuple[int, int, int]) -> None:
+def test_spectra_agree_with_scipys_convolution_also_where_the_kernel_is_larger_than_the_image(
+    shape: tuple[int, int, int],
+) -> None:
     x = np.random.default_rng(8).random(shape)
     expected = ndimage.convolve(x, LOPSIDED / LOPSIDED.sum(), mode="reflect")
-    assert Blur.from_kernel(LOPSIDED)(torch.from_numpy(x)).numpy() == pytest.approx(expected, abs=1e-12)
+    assert Blur.from_kernel(LOPSIDED)(torch.from_numpy(x)).numpy() == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -117,7 +147,9 @@ def test_spectra_and_axes_agree(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(_gauss_by_spectrum()(x), _gauss_by_axes()(x), rtol=1e-5, atol=2e-6)
     product = np.einsum("i,j,k->ijk", *LOPSIDED_AXES)
     by_axes = Blur.from_axis_kernels(*LOPSIDED_AXES)
-    torch.testing.assert_close(Blur.from_kernel(product).adjoint(x), by_axes.adjoint(x), rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(
+        Blur.from_kernel(product).adjoint(x), by_axes.adjoint(x), rtol=1e-5, atol=2e-6
+    )
 
 
 def test_the_same_specimen_on_finer_voxels_looks_the_same_in_micrometres() -> None:
@@ -200,33 +232,45 @@ def test_a_single_plane_meets_the_plane_in_focus() -> None:
 
 def test_a_psf_that_is_no_gaussian_is_not_separable() -> None:
     assert not Blur.from_psf(airy(0.8, 1.33, 520.0), (0.8, 0.2, 0.2), (4, 30, 30)).is_separable
-    assert Blur.from_psf(Psf("gaussian", (), GaussianShape((0.1, 0.2, 0.3))), UNIT, (4, 30, 30)).is_separable
+    assert Blur.from_psf(
+        Psf("gaussian", (), GaussianShape((0.1, 0.2, 0.3))), UNIT, (4, 30, 30)
+    ).is_separable
 
 
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
-        (np.ones((3, 4, 3)), r"a kernel of shape \(3, 4, 3\) cannot be used; it needs 3 axes and an odd, centred size"),
+        (
+            np.ones((3, 4, 3)),
+            r"a kernel of shape \(3, 4, 3\) cannot be used; it needs 3 axes and an odd, centred size",
+        ),
         (np.ones(3), r"a kernel of shape \(3,\) cannot be used"),
         (-np.ones((3, 3, 3)), r"a kernel has values that are negative, not finite, or all zero"),
         (np.full((3, 3), np.nan), r"a kernel has values that are negative, not finite"),
         (np.zeros((1, 1, 1)), r"all zero"),
     ],
 )
-def test_kernels_that_are_no_distribution_of_light_are_refused(kernel: np.ndarray, message: str) -> None:
+def test_kernels_that_are_no_distribution_of_light_are_refused(
+    kernel: np.ndarray, message: str
+) -> None:
     with pytest.raises(MethodError, match=message):
         Blur.from_kernel(kernel)
 
 
 def test_an_even_axis_kernel_is_refused() -> None:
-    with pytest.raises(MethodError, match=r"an axis kernel of shape \(2,\) cannot be used; it needs 1 axes"):
+    with pytest.raises(
+        MethodError, match=r"an axis kernel of shape \(2,\) cannot be used; it needs 1 axes"
+    ):
         Blur.from_axis_kernels([1.0], [0.5, 0.5], [1.0])
 
 
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (torch.zeros(4, 4), r"at least the axes Z, Y, X, none of them empty; its shape is \(4, 4\)"),
+        (
+            torch.zeros(4, 4),
+            r"at least the axes Z, Y, X, none of them empty; its shape is \(4, 4\)",
+        ),
         (torch.zeros(1, 0, 4), r"none of them empty"),
         (torch.zeros(1, 4, 4, dtype=torch.float16), r"float32 or float64, not torch.float16"),
     ],

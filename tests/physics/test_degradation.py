@@ -12,7 +12,14 @@ import torch
 from zenhance.errors import MethodError
 from zenhance.physics.blur import Blur
 from zenhance.physics.degradation import blurred, degraded, moved, noise_of, noise_sd
-from zenhance.physics.levels import LEAST_NOISE_RATIO, MOST_SIGMA_PX, Level, level_of_sigma, match_level, sigma_of_level
+from zenhance.physics.levels import (
+    LEAST_NOISE_RATIO,
+    MOST_SIGMA_PX,
+    Level,
+    level_of_sigma,
+    match_level,
+    sigma_of_level,
+)
 from zenhance.physics.psf_base import gaussian_kernel_1d
 from zenhance.simulate.presets import PRESETS
 
@@ -39,7 +46,10 @@ def test_level_zero_is_the_specimen_to_the_last_bit() -> None:
 def test_blur_and_noise_grow_with_the_level_to_beyond_the_worst_stack() -> None:
     sigmas = [sigma_of_level(t) for t in np.linspace(0, 1, 101)]
     assert all(b > a for a, b in itertools.pairwise(sigmas))
-    worst = max(PRESETS["throw_away"]["sigma_deep_um"][1] / 0.22, PRESETS["filaments_set1"]["sigma_deep_um"][1] / 0.025)
+    worst = max(
+        PRESETS["throw_away"]["sigma_deep_um"][1] / 0.22,
+        PRESETS["filaments_set1"]["sigma_deep_um"][1] / 0.025,
+    )
     assert sigmas[-1] == pytest.approx(MOST_SIGMA_PX)
     assert sigmas[-1] > 1.5 * worst
     assert [WAY.at(t).noise for t in (0.0, 0.5, 1.0)] == pytest.approx([0.0, 0.15, 0.3])
@@ -54,7 +64,9 @@ def test_level_of_a_blur_is_the_inverse_of_the_blur_of_a_level() -> None:
 def test_the_blur_is_that_of_the_package_with_the_width_of_the_level() -> None:
     x = specimen()
     z, y, x_ = WAY.sigma_px
-    assert (z, y, x_) == pytest.approx((1.5 * sigma_of_level(0.5), sigma_of_level(0.5), sigma_of_level(0.5)))
+    assert (z, y, x_) == pytest.approx(
+        (1.5 * sigma_of_level(0.5), sigma_of_level(0.5), sigma_of_level(0.5))
+    )
     expected = Blur.from_axis_kernels(*(gaussian_kernel_1d(round(s, 3)) for s in (z, y, x_)))(x)
     assert torch.allclose(blurred(x, WAY), expected, atol=1e-7)
 
@@ -74,10 +86,14 @@ def test_the_noise_of_a_state_is_what_it_was_made_with() -> None:
     assert torch.allclose(noise_of(degraded(x, WAY, n), x, WAY), n, atol=1e-4)
 
 
-def test_moving_with_the_true_specimen_gives_the_state_of_the_other_level_with_the_same_noise() -> None:
+def test_moving_with_the_true_specimen_gives_the_state_of_the_other_level_with_the_same_noise() -> (
+    None
+):
     x = specimen()
     n = normal(x)
-    assert torch.allclose(moved(degraded(x, WAY, n), x, WAY, 0.2), degraded(x, WAY.at(0.2), n), atol=1e-5)
+    assert torch.allclose(
+        moved(degraded(x, WAY, n), x, WAY, 0.2), degraded(x, WAY.at(0.2), n), atol=1e-5
+    )
 
 
 def test_noise_drawn_anew_replaces_its_share_of_the_variance() -> None:
@@ -118,6 +134,8 @@ def test_a_start_chosen_by_hand_keeps_the_noise_of_the_image() -> None:
 
 
 @pytest.mark.parametrize("wrong", [((0.0, -1.0, 1.0), 0.1), ((0.0, 1.0, 1.0), math.nan)])
-def test_a_blur_or_noise_that_is_no_number_has_no_level(wrong: tuple[tuple[float, float, float], float]) -> None:
+def test_a_blur_or_noise_that_is_no_number_has_no_level(
+    wrong: tuple[tuple[float, float, float], float],
+) -> None:
     with pytest.raises(MethodError, match="has no level"):
         match_level(*wrong)

@@ -32,7 +32,12 @@ def _spots(sigma_px: float, seed: int = 2) -> np.ndarray:
     return image / image.max()
 
 
-CAMERAS = [(30.0, 2.0, 10.0, 1.0), (200.0, 1.0, 100.0, 2.0), (8.0, 4.0, 10.0, 0.0), (100.0, 20.0, 200.0, 10.0)]
+CAMERAS = [
+    (30.0, 2.0, 10.0, 1.0),
+    (200.0, 1.0, 100.0, 2.0),
+    (8.0, 4.0, 10.0, 0.0),
+    (100.0, 20.0, 200.0, 10.0),
+]
 
 
 def test_samples_have_the_mean_and_variance_of_the_formula() -> None:
@@ -48,45 +53,70 @@ def test_samples_have_the_mean_and_variance_of_the_formula() -> None:
 def test_a_seed_gives_the_same_picture_and_another_seed_another() -> None:
     noise, photons = PoissonGauss(1.0, 10.0, 1.0), np.linspace(0.0, 50.0, 1000).reshape(10, 10, 10)
     assert np.array_equal(noise.sample(photons, 7), noise.sample(photons, 7))
-    assert np.array_equal(noise.sample(photons, 7), noise.sample(photons, np.random.Generator(np.random.Philox(7))))
+    assert np.array_equal(
+        noise.sample(photons, 7), noise.sample(photons, np.random.Generator(np.random.Philox(7)))
+    )
     assert not np.array_equal(noise.sample(photons, 7), noise.sample(photons, 8))
     assert noise.sample(photons, 7).dtype == np.float32
 
 
 def test_without_light_and_read_noise_the_offset_is_seen() -> None:
-    assert np.array_equal(PoissonGauss(3.0, 12.0).sample(np.zeros((2, 3, 4)), 0), np.full((2, 3, 4), 12.0, dtype=np.float32))
+    assert np.array_equal(
+        PoissonGauss(3.0, 12.0).sample(np.zeros((2, 3, 4)), 0),
+        np.full((2, 3, 4), 12.0, dtype=np.float32),
+    )
 
 
 @pytest.mark.parametrize("photons", [-1.0, float("nan"), float("inf")])
 def test_photons_that_cannot_be_are_refused(photons: float) -> None:
-    with pytest.raises(StackError, match=r"expected photons must be finite and 0 or more everywhere"):
+    with pytest.raises(
+        StackError, match=r"expected photons must be finite and 0 or more everywhere"
+    ):
         PoissonGauss(1.0).sample(np.array([1.0, photons]), 0)
 
 
 def test_the_likelihood_is_exact_without_read_noise() -> None:
     noise, counts = PoissonGauss(gain=2.0, offset=5.0), np.arange(0, 30)
     expected = stats.poisson.logpmf(counts, 11.0) - math.log(2.0)
-    assert noise.log_likelihood(5.0 + 2.0 * counts, 5.0 + 2.0 * 11.0) == pytest.approx(expected, abs=1e-10)
+    assert noise.log_likelihood(5.0 + 2.0 * counts, 5.0 + 2.0 * 11.0) == pytest.approx(
+        expected, abs=1e-10
+    )
 
 
-@pytest.mark.parametrize(("mean_photons", "read_noise"), [(50.0, 4.0), (200.0, 2.0), (20.0, 6.0), (5.0, 8.0)])
-def test_the_likelihood_follows_the_convolution_of_poisson_and_gauss(mean_photons: float, read_noise: float) -> None:
+@pytest.mark.parametrize(
+    ("mean_photons", "read_noise"), [(50.0, 4.0), (200.0, 2.0), (20.0, 6.0), (5.0, 8.0)]
+)
+def test_the_likelihood_follows_the_convolution_of_poisson_and_gauss(
+    mean_photons: float, read_noise: float
+) -> None:
     noise = PoissonGauss(gain=2.0, offset=10.0, read_noise=read_noise)
-    mean, width = 10.0 + 2.0 * mean_photons, math.sqrt(float(noise.variance(10.0 + 2.0 * mean_photons)))
+    mean, width = (
+        10.0 + 2.0 * mean_photons,
+        math.sqrt(float(noise.variance(10.0 + 2.0 * mean_photons))),
+    )
     y = np.linspace(mean - 2.0 * width, mean + 2.0 * width, 41)
     counts = np.arange(0, 800)
-    density = (stats.poisson.pmf(counts, mean_photons) * stats.norm.pdf(y[:, None], 10.0 + 2.0 * counts, read_noise)).sum(axis=1)
+    density = (
+        stats.poisson.pmf(counts, mean_photons)
+        * stats.norm.pdf(y[:, None], 10.0 + 2.0 * counts, read_noise)
+    ).sum(axis=1)
     assert noise.log_likelihood(y, mean) == pytest.approx(np.log(density), abs=0.1)
 
 
 def test_the_likelihood_of_very_much_light_is_normal_and_finite() -> None:
     noise = PoissonGauss(gain=1e-6, offset=0.0, read_noise=0.5)
-    assert noise.log_likelihood([0.7, 0.2], [0.5, 0.5]) == pytest.approx(stats.norm.logpdf([0.7, 0.2], 0.5, 0.5), abs=1e-3)
+    assert noise.log_likelihood([0.7, 0.2], [0.5, 0.5]) == pytest.approx(
+        stats.norm.logpdf([0.7, 0.2], 0.5, 0.5), abs=1e-3
+    )
 
 
 def test_what_cannot_be_seen_has_no_likelihood() -> None:
     noise = PoissonGauss(gain=1.0, offset=10.0)
-    assert noise.log_likelihood([10.0, 11.0, 9.0], [10.0, 10.0, 20.0]).tolist() == [0.0, -math.inf, -math.inf]
+    assert noise.log_likelihood([10.0, 11.0, 9.0], [10.0, 10.0, 20.0]).tolist() == [
+        0.0,
+        -math.inf,
+        -math.inf,
+    ]
 
 
 def test_the_likelihood_is_highest_at_the_truth() -> None:
@@ -105,7 +135,9 @@ def test_the_likelihood_is_highest_at_the_truth() -> None:
         ((1.0, 0.0, -1.0), r"the read noise is -1 grey values, allowed is 0 or more"),
     ],
 )
-def test_impossible_detectors_are_refused(numbers: tuple[float, float, float], message: str) -> None:
+def test_impossible_detectors_are_refused(
+    numbers: tuple[float, float, float], message: str
+) -> None:
     with pytest.raises(MethodError, match=message):
         PoissonGauss(*numbers)
 
@@ -120,12 +152,18 @@ def test_the_detector_is_found_on_membranes(
     found = estimate(np.clip(np.rint(y), 0, 65535).astype(np.uint16) if rounded else y)
     assert found.gain == pytest.approx(gain, rel=0.15)
     # What the background is made of: the offset, and the little light that is everywhere.
-    assert found.offset == pytest.approx(offset + 0.2 * gain, abs=0.3 * math.sqrt(read_noise**2 + 0.2 * gain**2) + 0.1)
-    assert found.read_noise == pytest.approx(math.sqrt(read_noise**2 + 0.2 * gain**2), rel=0.15, abs=0.3)
+    assert found.offset == pytest.approx(
+        offset + 0.2 * gain, abs=0.3 * math.sqrt(read_noise**2 + 0.2 * gain**2) + 0.1
+    )
+    assert found.read_noise == pytest.approx(
+        math.sqrt(read_noise**2 + 0.2 * gain**2), rel=0.15, abs=0.3
+    )
 
 
 @pytest.mark.parametrize(("photons", "gain", "offset", "read_noise"), CAMERAS)
-def test_the_detector_is_found_on_spots(photons: float, gain: float, offset: float, read_noise: float) -> None:
+def test_the_detector_is_found_on_spots(
+    photons: float, gain: float, offset: float, read_noise: float
+) -> None:
     y = PoissonGauss(gain, offset, read_noise).sample(_spots(1.5) * photons + 0.5, 4)
     assert estimate(y).gain == pytest.approx(gain, rel=0.2)
 
@@ -139,7 +177,9 @@ def test_saturated_voxels_do_not_lower_the_gain() -> None:
 def test_black_that_is_cut_off_does_not_spoil_the_gain() -> None:
     y = PoissonGauss(4.0, 1.0, 3.0).sample(_membranes(1.5) * 60.0, 6)
     assert (y < 0).mean() > 0.1
-    assert estimate(np.clip(np.rint(y), 0, 255).astype(np.uint8)).gain == pytest.approx(4.0, rel=0.2)
+    assert estimate(np.clip(np.rint(y), 0, 255).astype(np.uint8)).gain == pytest.approx(
+        4.0, rel=0.2
+    )
 
 
 def test_a_padded_border_without_data_does_not_spoil_the_gain() -> None:
@@ -197,12 +237,18 @@ def test_steps_of_structure_are_not_noise() -> None:
 def test_any_image_gives_a_finite_detector(image: np.ndarray) -> None:
     found = estimate(image)
     assert found.gain > 0.0
-    assert all(math.isfinite(v) for v in (found.gain, found.offset, found.read_noise, estimate_background(image)))
+    assert all(
+        math.isfinite(v)
+        for v in (found.gain, found.offset, found.read_noise, estimate_background(image))
+    )
 
 
 @pytest.mark.parametrize("image", [np.zeros((0, 4, 4)), np.zeros(5), np.zeros((2, 2, 3, 3))])
 def test_what_is_no_image_is_refused(image: np.ndarray) -> None:
-    with pytest.raises(StackError, match=r"noise is measured on an image \(Y, X\) or a stack \(Z, Y, X\), not on an array of shape"):
+    with pytest.raises(
+        StackError,
+        match=r"noise is measured on an image \(Y, X\) or a stack \(Z, Y, X\), not on an array of shape",
+    ):
         estimate(image)
 
 

@@ -22,7 +22,9 @@ def test_along_the_axis_a_slow_objective_shows_a_squared_sinc() -> None:
     z_um = 5.0 * (np.arange(kernel.shape[0]) - kernel.shape[0] // 2)
     profile = kernel[:, kernel.shape[1] // 2, kernel.shape[2] // 2]
     # Born & Wolf 8.8: sin^2(u/4) / (u/4)^2 with u = k z NA^2 / n; numpy's sinc has pi in it.
-    assert profile / profile.max() == pytest.approx(np.sinc(z_um * 0.01 / (2.0 * 0.52)) ** 2, abs=3e-3)
+    assert profile / profile.max() == pytest.approx(
+        np.sinc(z_um * 0.01 / (2.0 * 0.52)) ** 2, abs=3e-3
+    )
 
 
 def test_a_fast_objective_follows_the_integral_done_anew() -> None:
@@ -32,13 +34,20 @@ def test_a_fast_objective_follows_the_integral_done_anew() -> None:
     k = 2.0 * np.pi * n / wavelength_um
 
     def intensity(r_um: float, z_um: float) -> float:
-        integrand = np.sqrt(np.cos(angle)) * np.exp(1j * k * z_um * np.cos(angle)) * j0(k * r_um * np.sin(angle)) * np.sin(angle)
+        integrand = (
+            np.sqrt(np.cos(angle))
+            * np.exp(1j * k * z_um * np.cos(angle))
+            * j0(k * r_um * np.sin(angle))
+            * np.sin(angle)
+        )
         return float(np.abs(np.trapezoid(integrand, angle)) ** 2)
 
     middle = tuple(s // 2 for s in kernel.shape)
     for dz, dy, dx in ((0, 0, 3), (2, 0, 0), (1, 2, 2), (4, 0, 5), (3, 6, 1)):
         seen = kernel[middle[0] + dz, middle[1] + dy, middle[2] + dx] / kernel[middle]
-        assert seen == pytest.approx(intensity(0.1 * np.hypot(dy, dx), 0.25 * dz) / intensity(0.0, 0.0), abs=2e-4)
+        assert seen == pytest.approx(
+            intensity(0.1 * np.hypot(dy, dx), 0.25 * dz) / intensity(0.0, 0.0), abs=2e-4
+        )
 
 
 def test_it_is_symmetric_with_unit_sum_and_its_peak_in_the_middle() -> None:
@@ -52,7 +61,9 @@ def test_it_is_symmetric_with_unit_sum_and_its_peak_in_the_middle() -> None:
 def test_its_central_peak_is_as_wide_as_the_gaussian_that_the_paper_fits() -> None:
     # Zhang 2007: fitted over the peak instead of matched at its tip, sigma is 0.21 wavelength / NA.
     assert airy(0.2, 1.0, 520.0).sigma_um[2] == pytest.approx(0.21 * 0.52 / 0.2, rel=0.03)
-    assert airy(1.2, 1.33, 520.0).sigma_um == pytest.approx(widefield_sigma_um(1.2, 1.33, 520.0), rel=0.1)
+    assert airy(1.2, 1.33, 520.0).sigma_um == pytest.approx(
+        widefield_sigma_um(1.2, 1.33, 520.0), rel=0.1
+    )
 
 
 def test_pixels_that_are_not_square_are_read_off_at_their_centres() -> None:
@@ -74,7 +85,15 @@ def test_mismatch_broadens_with_depth_and_breaks_the_symmetry_along_z() -> None:
     shallow, deep = (gibson_lanni(1.2, 1.33, 520.0, 1.38, depth) for depth in (2.0, 30.0))
     assert deep.sigma_um[0] > 1.15 * shallow.sigma_um[0]
     kernel = deep.kernel((0.25, 0.1, 0.1))
-    assert abs(int(kernel.sum(axis=(1, 2)).size // 2 - kernel[:, kernel.shape[1] // 2, kernel.shape[2] // 2].argmax())) <= 1
+    assert (
+        abs(
+            int(
+                kernel.sum(axis=(1, 2)).size // 2
+                - kernel[:, kernel.shape[1] // 2, kernel.shape[2] // 2].argmax()
+            )
+        )
+        <= 1
+    )
     assert abs(kernel - kernel[::-1]).max() > 0.05 * kernel.max()
 
 
@@ -82,7 +101,9 @@ def test_it_can_be_asked_for_by_name() -> None:
     psf = parse_psf("gibson_lanni:na=1.2,n=1.33,em_nm=520,n_sample=1.36,depth_um=5", 3)
     assert psf.kind == "gibson_lanni"
     assert psf.axis_kernels((0.25, 0.1, 0.1)) is None
-    assert psf.radius_px((0.25, 0.1, 0.1)) == tuple(n // 2 for n in psf.kernel((0.25, 0.1, 0.1)).shape)
+    assert psf.radius_px((0.25, 0.1, 0.1)) == tuple(
+        n // 2 for n in psf.kernel((0.25, 0.1, 0.1)).shape
+    )
 
 
 def test_an_impossible_specimen_is_refused() -> None:

@@ -9,7 +9,13 @@ import pytest
 from scipy.special import erfc
 
 from zenhance.errors import MethodError
-from zenhance.physics.psf import FWHM_PER_SIGMA, Psf, gaussian, gaussian_from_fwhm, gaussian_kernel_1d
+from zenhance.physics.psf import (
+    FWHM_PER_SIGMA,
+    Psf,
+    gaussian,
+    gaussian_from_fwhm,
+    gaussian_kernel_1d,
+)
 
 VOXEL = (0.3, 0.1, 0.1)
 
@@ -18,7 +24,11 @@ def _moments(profile: np.ndarray) -> tuple[float, float, float]:
     offsets = np.arange(profile.size) - profile.size // 2
     weights = profile.astype(np.float64)
     mean = float((weights * offsets).sum() / weights.sum())
-    return float(weights.sum()), mean, math.sqrt(float((weights * (offsets - mean) ** 2).sum() / weights.sum()))
+    return (
+        float(weights.sum()),
+        mean,
+        math.sqrt(float((weights * (offsets - mean) ** 2).sum() / weights.sum())),
+    )
 
 
 @pytest.mark.parametrize("sigma_px", [0.1, 0.25, 0.4, 0.6, 0.75, 1.0, 1.5, 2.0, 3.7, 10.0, 31.4])
@@ -30,14 +40,20 @@ def test_a_sampled_gaussian_has_unit_sum_no_shift_and_the_width_asked_for(sigma_
 
 
 @pytest.mark.parametrize("sigma_px", [1.0, 1.3, 2.0, 6.5])
-def test_from_one_pixel_on_the_kernel_is_the_curve_itself_at_the_voxel_centres(sigma_px: float) -> None:
+def test_from_one_pixel_on_the_kernel_is_the_curve_itself_at_the_voxel_centres(
+    sigma_px: float,
+) -> None:
     kernel = gaussian_kernel_1d(sigma_px).astype(np.float64)
     offsets = np.arange(kernel.size) - kernel.size // 2
-    assert kernel / kernel.max() == pytest.approx(np.exp(-0.5 * (offsets / sigma_px) ** 2), abs=1e-6)
+    assert kernel / kernel.max() == pytest.approx(
+        np.exp(-0.5 * (offsets / sigma_px) ** 2), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("sigma_px", [0.6, 1.0, 1.5, 2.0, 3.3, 7.9, 20.0])
-def test_the_cut_is_at_four_sigma_or_more_and_not_two_voxels_further_than_needed(sigma_px: float) -> None:
+def test_the_cut_is_at_four_sigma_or_more_and_not_two_voxels_further_than_needed(
+    sigma_px: float,
+) -> None:
     radius = gaussian_kernel_1d(sigma_px).size // 2
     assert radius >= 4.0 * sigma_px
     assert 3.0 * erfc((radius + 0.5) / sigma_px / math.sqrt(2.0)) < 1e-4
@@ -96,7 +112,10 @@ def test_the_width_in_micrometres_does_not_depend_on_the_voxel() -> None:
 
 def test_the_description_names_each_number_with_its_origin() -> None:
     text = gaussian((0.5, 0.2, 0.2), "default").describe()
-    assert text == "gaussian: sigma_um 0.5 x 0.2 x 0.2 µm (default); standard deviation 0.5 x 0.2 x 0.2 µm (z, y, x)"
+    assert (
+        text
+        == "gaussian: sigma_um 0.5 x 0.2 x 0.2 µm (default); standard deviation 0.5 x 0.2 x 0.2 µm (z, y, x)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,5 +160,7 @@ def test_a_psf_cannot_be_changed() -> None:
 
 
 def test_point_spread_functions_and_noise_are_imported_without_torch() -> None:
-    code = "import sys, zenhance.physics.psf, zenhance.physics.noise; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, zenhance.physics.psf, zenhance.physics.noise; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

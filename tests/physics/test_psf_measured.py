@@ -12,18 +12,29 @@ SIGMA_UM = (0.5, 0.16, 0.2)
 CENTRES = [(15.3, 20.4, 22.0), (16.0, 71.5, 30.2), (14.6, 40.1, 78.7)]
 
 
-def _beads(centres: list[tuple[float, float, float]], shape: tuple[int, int, int] = (31, 96, 104), peak: float = 400.0) -> np.ndarray:
+def _beads(
+    centres: list[tuple[float, float, float]],
+    shape: tuple[int, int, int] = (31, 96, 104),
+    peak: float = 400.0,
+) -> np.ndarray:
     grid = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij")
     light = np.zeros(shape)
     for centre in centres:
-        exponent = sum(((g - c) * v / s) ** 2 for g, c, v, s in zip(grid, centre, VOXEL, SIGMA_UM, strict=True))
+        exponent = sum(
+            ((g - c) * v / s) ** 2 for g, c, v, s in zip(grid, centre, VOXEL, SIGMA_UM, strict=True)
+        )
         light += peak * np.exp(-0.5 * exponent)
     return np.random.default_rng(0).poisson(light + 20.0) + 100.0
 
 
 def _centroid(kernel: np.ndarray) -> list[float]:
     return [
-        float((kernel.sum(axis=tuple(b for b in range(3) if b != a)) * (np.arange(kernel.shape[a]) - kernel.shape[a] // 2)).sum())
+        float(
+            (
+                kernel.sum(axis=tuple(b for b in range(3) if b != a))
+                * (np.arange(kernel.shape[a]) - kernel.shape[a] // 2)
+            ).sum()
+        )
         for a in range(3)
     ]
 
@@ -41,7 +52,9 @@ def test_beads_between_the_voxels_are_centred_averaged_and_measured() -> None:
 
 
 @pytest.mark.parametrize("voxel", [(0.2, 0.08, 0.08), (0.1, 0.04, 0.04), (0.3, 0.12, 0.12)])
-def test_resampled_to_other_voxels_it_keeps_its_width_in_micrometres(voxel: tuple[float, float, float]) -> None:
+def test_resampled_to_other_voxels_it_keeps_its_width_in_micrometres(
+    voxel: tuple[float, float, float],
+) -> None:
     kernel = measured(_beads(CENTRES), VOXEL).kernel(voxel).astype(float)
     for axis, sigma in enumerate(SIGMA_UM):
         profile = kernel.sum(axis=tuple(b for b in range(3) if b != axis))
@@ -78,7 +91,9 @@ def test_the_plane_in_focus_serves_a_two_dimensional_image() -> None:
 
 
 def test_beads_cut_by_the_border_are_refused() -> None:
-    with pytest.raises(StackError, match=r"no bead is wholly in view and alone: .* crop around one bead"):
+    with pytest.raises(
+        StackError, match=r"no bead is wholly in view and alone: .* crop around one bead"
+    ):
         measured(_beads([(1.0, 2.0, 3.0)], (31, 41, 45)), VOXEL)
 
 
@@ -99,7 +114,10 @@ def test_noise_alone_is_refused() -> None:
     ("beads", "message"),
     [
         (np.zeros((5, 5)), r"the bead image is constant or has values that are not finite"),
-        (np.full((5, 9, 9), np.nan), r"the bead image is constant or has values that are not finite"),
+        (
+            np.full((5, 9, 9), np.nan),
+            r"the bead image is constant or has values that are not finite",
+        ),
         (np.zeros((2, 2, 5, 5)), r"a bead image of shape \(2, 2, 5, 5\) cannot be used"),
         (np.ones((3, 3)), r"of 5 pixels or more"),
     ],
@@ -136,12 +154,17 @@ def test_real_beads_become_a_psf(shared_data, name: str) -> None:
 
 def test_a_grid_is_not_taken_for_beads(shared_data) -> None:
     stack = imread(shared_data / "fluorescence" / "confocal_vertical_grid_1AU_mpicbg.tif")
-    with pytest.raises(StackError, match=r"no bead is wholly in view and alone|times above the noise") as caught:
+    with pytest.raises(
+        StackError, match=r"no bead is wholly in view and alone|times above the noise"
+    ) as caught:
         measured(stack, (0.125, 0.022, 0.022), "grid.tif")
     assert len(str(caught.value)) <= 240
 
 
 def test_voxels_far_too_fine_for_the_beads_are_refused() -> None:
     psf = measured(_beads(CENTRES[:1], (31, 41, 45)), VOXEL)
-    with pytest.raises(MethodError, match=r"voxels does not fit into memory; check the voxel size \[0\.001, 0\.001, 0\.001\] µm"):
+    with pytest.raises(
+        MethodError,
+        match=r"voxels does not fit into memory; check the voxel size \[0\.001, 0\.001, 0\.001\] µm",
+    ):
         psf.kernel((0.001, 0.001, 0.001))

@@ -21,11 +21,16 @@ def test_optics_are_read_as_written() -> None:
     psf = parse_psf("confocal:na=1.1,n=1.34,ex_nm=561,em_nm=600,pinhole_au=0.8", 3)
     assert psf.sigma_um == confocal(1.1, 1.34, 561.0, 600.0, 0.8).sigma_um
     assert {v.origin for v in psf.values} == {"user"}
-    assert parse_psf("widefield:na=0.8,n=1.0,em_nm=600", 3).sigma_um == widefield(0.8, 1.0, 600.0).sigma_um
+    assert (
+        parse_psf("widefield:na=0.8,n=1.0,em_nm=600", 3).sigma_um
+        == widefield(0.8, 1.0, 600.0).sigma_um
+    )
 
 
 def test_numbers_left_out_come_from_the_file_then_from_the_default() -> None:
-    psf = resolve_psf("confocal:na=1.1", {"emission_nm": [520, 600], "pinhole_au": 2.0}, 3, channel=1)
+    psf = resolve_psf(
+        "confocal:na=1.1", {"emission_nm": [520, 600], "pinhole_au": 2.0}, 3, channel=1
+    )
     said = _origins(psf)
     assert said["na"] == (1.1, "user")
     assert said["em_nm"] == (600.0, "file")
@@ -79,7 +84,9 @@ def test_an_index_without_an_aperture_keeps_the_aperture_possible() -> None:
 
 @pytest.mark.parametrize("nonsense", [0, -1.0, "many", None, float("nan"), [], 1e9])
 def test_numbers_no_microscope_has_are_passed_over_in_files(nonsense: object) -> None:
-    assert resolve_psf(None, {"na": nonsense, "emission_nm": nonsense, "pinhole_au": nonsense}, 3) == resolve_psf(None, {}, 3)
+    assert resolve_psf(
+        None, {"na": nonsense, "emission_nm": nonsense, "pinhole_au": nonsense}, 3
+    ) == resolve_psf(None, {}, 3)
 
 
 def test_a_file_whose_index_contradicts_its_aperture_loses_the_index() -> None:
@@ -90,7 +97,9 @@ def test_a_file_whose_index_contradicts_its_aperture_loses_the_index() -> None:
 
 def test_a_measured_psf_is_read_by_the_reader_given() -> None:
     z, y, x = np.meshgrid(*(np.arange(-8.0, 9.0),) * 3, indexing="ij")
-    bead = 1000.0 * np.exp(-(z**2 / 8.0 + (y**2 + x**2) / 4.5)) + np.random.default_rng(0).normal(100.0, 1.0, z.shape)
+    bead = 1000.0 * np.exp(-(z**2 / 8.0 + (y**2 + x**2) / 4.5)) + np.random.default_rng(0).normal(
+        100.0, 1.0, z.shape
+    )
     asked = []
 
     def read(path: str) -> tuple[np.ndarray, tuple[float, float, float]]:
@@ -110,8 +119,16 @@ def test_a_measured_psf_is_read_by_the_reader_given() -> None:
         ("sigma_um=0.2,0.2", 3, r"sigma_um has 2 numbers, a stack needs three"),
         ("fwhm_um=0.2", 2, r"fwhm_um has 1 numbers, a 2-D image needs two"),
         ("confocal:nan=1.2", 3, r'the confocal PSF has no number "nan"; did you mean "na"\?'),
-        ("widefield:pinhole_au=1", 3, r'the widefield PSF has no number "pinhole_au"; allowed are na, n, em_nm'),
-        ("confocal:na=big", 3, r'na of the confocal PSF is "big", not a number; write for example na=0\.8'),
+        (
+            "widefield:pinhole_au=1",
+            3,
+            r'the widefield PSF has no number "pinhole_au"; allowed are na, n, em_nm',
+        ),
+        (
+            "confocal:na=big",
+            3,
+            r'na of the confocal PSF is "big", not a number; write for example na=0\.8',
+        ),
         ("confocal:na", 3, r'na of the confocal PSF is "", not a number'),
         ("confocal:na=1,na=1.1", 3, r'the confocal PSF gives "na" twice'),
         ("measured:", 3, r"measured: names no file"),

@@ -22,7 +22,11 @@ os.environ["NAPARI_STRICT_QT"] = "1"
 
 
 def _display_missing() -> str:
-    if not sys.platform.startswith("linux") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+    if (
+        not sys.platform.startswith("linux")
+        or os.environ.get("DISPLAY")
+        or os.environ.get("WAYLAND_DISPLAY")
+    ):
         return ""
     if shutil.which("Xvfb"):
         return ""
@@ -46,7 +50,9 @@ def patience() -> float:
     """By how much a limit of time is stretched because others use this machine's cores; 1 on a machine of one's own."""
     if not hasattr(os, "getloadavg"):
         return 4.0 if os.environ.get("CI") else 1.0
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) * (2.0 if os.environ.get("CI") else 1.0)
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) * (
+        2.0 if os.environ.get("CI") else 1.0
+    )
 
 
 @pytest.fixture
@@ -66,7 +72,11 @@ def said(monkeypatch):
 
     told: list[tuple[str, str]] = []
     for severity in ("error", "warning", "info"):
-        monkeypatch.setattr(enhance_dock, f"show_{severity}", lambda text, severity=severity: told.append((severity, text)))
+        monkeypatch.setattr(
+            enhance_dock,
+            f"show_{severity}",
+            lambda text, severity=severity: told.append((severity, text)),
+        )
     return told
 
 
@@ -83,7 +93,10 @@ class Bench:
         self.viewer, self.dock, self.qtbot = viewer, dock, qtbot
 
     def add(self, data, **keywords):
-        keywords = {"scale": (0.5, 0.2, 0.2)[3 - data.ndim :] if data.ndim <= 3 else None, "name": "cells"} | keywords
+        keywords = {
+            "scale": (0.5, 0.2, 0.2)[3 - data.ndim :] if data.ndim <= 3 else None,
+            "name": "cells",
+        } | keywords
         if keywords["scale"] is not None and "units" not in keywords:
             keywords["units"] = ("micrometer",) * len(keywords["scale"])
         layer = self.viewer.add_image(data, **{k: v for k, v in keywords.items() if v is not None})
@@ -130,7 +143,9 @@ def make_bench(make_napari_viewer, qtbot, slow_methods, monkeypatch):
     for bench in made:
         for task in list(bench.dock._tasks):
             task.cancel()
-        qtbot.waitUntil(lambda bench=bench: not any(task.running for task in bench.dock._tasks), timeout=10_000)
+        qtbot.waitUntil(
+            lambda bench=bench: not any(task.running for task in bench.dock._tasks), timeout=10_000
+        )
         # pytest keeps a test's arguments until all is torn down; napari checks before that nothing keeps its viewer.
         bench.viewer = bench.dock = None
 

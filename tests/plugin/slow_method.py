@@ -14,10 +14,26 @@ from zenhance.contract.spec import MethodParameters, MethodSpec, OutputSpec
 
 
 class SlowParameters(MethodParameters):
-    steps: int = Field(2, ge=1, le=1000, description="how many steps a tile takes", json_schema_extra={"unit": "steps"})
-    step_s: float = Field(0.0, ge=0.0, le=10.0, description="how long each step takes", json_schema_extra={"unit": "s"})
-    trouble: Literal["none", "raise", "warn"] = Field("none", description="what goes wrong", json_schema_extra={"advanced": True})
-    weight: float | None = Field(None, gt=0.0, le=1.0, description="a number that may be left to the method")
+    steps: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        description="how many steps a tile takes",
+        json_schema_extra={"unit": "steps"},
+    )
+    step_s: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        description="how long each step takes",
+        json_schema_extra={"unit": "s"},
+    )
+    trouble: Literal["none", "raise", "warn"] = Field(
+        "none", description="what goes wrong", json_schema_extra={"advanced": True}
+    )
+    weight: float | None = Field(
+        None, gt=0.0, le=1.0, description="a number that may be left to the method"
+    )
     tidy: bool = Field(True, description="a switch")
 
 
@@ -60,7 +76,16 @@ class _Method:
 
 
 SLOW = _Method(MethodSpec("slow", "slow", "adds one, slowly", SlowParameters, bytes_per_voxel=8))
-NEEDS_PSF = _Method(MethodSpec("blurred", "blurred", "adds one, and needs a PSF", SlowParameters, bytes_per_voxel=8, needs_psf=True))
+NEEDS_PSF = _Method(
+    MethodSpec(
+        "blurred",
+        "blurred",
+        "adds one, and needs a PSF",
+        SlowParameters,
+        bytes_per_voxel=8,
+        needs_psf=True,
+    )
+)
 FINER = _Method(
     MethodSpec(
         "finer",

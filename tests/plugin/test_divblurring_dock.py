@@ -30,7 +30,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         measured, truth = (Stack.from_array(data, "ZYX", SIZE_UM) for data in walls(9))
         volumes = list(of_stacks("pair", measured, truth))
         data = {"stacks": ["pair"], "psf": PSF}
-        recipe = Recipe(method="divblurring", name="tiny", architecture=ARCHITECTURE, data=data, steps=20, **NUMBERS)
+        recipe = Recipe(
+            method="divblurring",
+            name="tiny",
+            architecture=ARCHITECTURE,
+            data=data,
+            steps=20,
+            **NUMBERS,
+        )
         folder = tmp_path_factory.mktemp("models") / "run"
         return train(recipe, folder, device="cpu", volumes=(volumes, volumes)).path
 

@@ -47,7 +47,12 @@ def test_painting_during_a_run_does_not_change_the_result(bench, cells, qtbot, s
     layer.data[3:] = 0
     bench.wait()
     np.testing.assert_array_equal(bench.viewer.layers[-1].data, cells.astype(np.float32) + 1)
-    assert said == [("warning", 'layer "cells" was changed while it was being enhanced; the result shows it as it was at the start')]
+    assert said == [
+        (
+            "warning",
+            'layer "cells" was changed while it was being enhanced; the result shows it as it was at the start',
+        )
+    ]
 
 
 def test_other_data_during_a_run_do_not_change_the_result(bench, cells, qtbot, said):
@@ -105,7 +110,12 @@ def test_the_result_of_a_deleted_layer_arrives_with_a_notice(bench, cells, qtbot
     (result,) = bench.viewer.layers
     np.testing.assert_array_equal(result.data, cells.astype(np.float32) + 1)
     np.testing.assert_allclose(result.scale, (0.5, 0.2, 0.2))
-    assert said == [("warning", 'layer "cells" was removed while it was being enhanced; the result shows it as it was at the start')]
+    assert said == [
+        (
+            "warning",
+            'layer "cells" was removed while it was being enhanced; the result shows it as it was at the start',
+        )
+    ]
 
 
 def test_a_renamed_layer_is_still_the_same_layer(bench, cells, qtbot, said):
@@ -135,7 +145,9 @@ def test_each_viewer_gets_its_own_result_and_runs_take_turns(make_bench, cells, 
     assert [float(layer.data.flat[0]) for layer in second.viewer.layers] == [20, 21]
 
 
-def test_closing_the_viewer_ends_the_run_quickly_and_quietly(make_bench, cells, qtbot, said, patience):
+def test_closing_the_viewer_ends_the_run_quickly_and_quietly(
+    make_bench, cells, qtbot, said, patience
+):
     bench = make_bench()
     bench.choose("slow", steps=1000, step_s=0.02)
     bench.add(cells)
@@ -167,7 +179,9 @@ def test_the_window_answers_during_a_run(bench, qtbot, patience):
 
 
 @pytest.mark.timeout(180)
-def test_the_window_answers_while_a_real_deconvolution_is_typed_estimated_and_run(make_bench, qtbot, patience):
+def test_the_window_answers_while_a_real_deconvolution_is_typed_estimated_and_run(
+    make_bench, qtbot, patience
+):
     bench = make_bench(outlook=True)
     volume = np.random.default_rng(0).poisson(20, (24, 256, 256)).astype(np.uint16)
     bench.choose("gaussian_deconvolution", iterations=6, stop="fixed")
@@ -202,7 +216,12 @@ def test_after_a_run_nothing_keeps_the_layers_and_their_data(bench, cells, qtbot
     for _ in range(2):
         layer = bench.add(cells.copy())
         (result,) = bench.run()
-        alive += [weakref.ref(layer), weakref.ref(result), weakref.ref(layer.data), weakref.ref(result.data)]
+        alive += [
+            weakref.ref(layer),
+            weakref.ref(result),
+            weakref.ref(layer.data),
+            weakref.ref(result.data),
+        ]
         bench.viewer.layers.clear()
         del layer, result
         qtbot.wait(50)
@@ -263,7 +282,9 @@ def test_napari_can_be_quit_during_a_run(make_napari_viewer, patience):
     from pathlib import Path
 
     code = textwrap.dedent(CLOSING).format(tests=str(Path(__file__).parent))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     assert "running True" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0, done.stderr
     closed = float(done.stdout.split("closed at")[1].split()[0])

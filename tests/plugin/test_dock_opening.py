@@ -31,7 +31,9 @@ viewer.close()
 
 def test_opening_the_dock_takes_under_a_second_and_does_not_import_torch(make_napari_viewer):
     # The fixture is not used: it stands for the display that the child process needs. Processor time, because others share this machine.
-    done = subprocess.run([sys.executable, "-c", OPENING], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", OPENING], capture_output=True, text=True, timeout=120, check=True
+    )
     assert "torch False" in done.stdout
     assert float(done.stdout.split("seconds")[1].split()[0]) < 1.0
 
@@ -40,7 +42,9 @@ def test_napari_opens_the_dock_from_its_manifest(make_napari_viewer, slow_method
     from zenhance.plugin.enhance_dock import EnhanceDock
 
     viewer = make_napari_viewer()
-    viewer.add_image(np.zeros((6, 20, 24), dtype=np.uint8), scale=(0.5, 0.2, 0.2), units=("um",) * 3)
+    viewer.add_image(
+        np.zeros((6, 20, 24), dtype=np.uint8), scale=(0.5, 0.2, 0.2), units=("um",) * 3
+    )
     _, dock = viewer.window.add_plugin_dock_widget("zenhance", "Enhance")
     try:
         assert isinstance(dock, EnhanceDock)
@@ -100,7 +104,10 @@ def test_the_estimated_background_is_shown_before_the_run(make_bench, qtbot):
     bench.choose("slow")
     bench.add(volume)
     form = bench.dock.form
-    qtbot.waitUntil(lambda: "background about" in form.plan_line.text() and "; about" in form.plan_line.text(), timeout=20_000)
+    qtbot.waitUntil(
+        lambda: "background about" in form.plan_line.text() and "; about" in form.plan_line.text(),
+        timeout=20_000,
+    )
     said = float(form.plan_line.text().split("background about")[1].split(";")[0])
     assert abs(said - 130) < 3
     assert form.options.background.value == pytest.approx(said, abs=0.1)
@@ -109,12 +116,21 @@ def test_the_estimated_background_is_shown_before_the_run(make_bench, qtbot):
     form.options.background.line.setText("120")
     form.options.background.line.editingFinished.emit()
     assert bench.dock.request().background == 120
-    qtbot.waitUntil(lambda: "measuring" not in form.plan_line.text() and "background" not in form.plan_line.text(), timeout=20_000)
+    qtbot.waitUntil(
+        lambda: (
+            "measuring" not in form.plan_line.text() and "background" not in form.plan_line.text()
+        ),
+        timeout=20_000,
+    )
 
 
 def test_the_dock_asks_for_the_background_in_one_place(bench):
     bench.choose("gaussian_deconvolution")
-    labels = [label.text() for label in bench.dock.form.findChildren(QLabel) if label.text().startswith("background")]
+    labels = [
+        label.text()
+        for label in bench.dock.form.findChildren(QLabel)
+        if label.text().startswith("background")
+    ]
     assert labels == ["background"]
 
 
@@ -132,7 +148,9 @@ def test_edits_that_follow_one_another_are_planned_once(make_bench, cells, qtbot
     qtbot.waitUntil(lambda: len(plans) == 1, timeout=20_000)
 
 
-def test_nothing_is_measured_while_a_run_is_on_in_another_window(make_bench, cells, qtbot, monkeypatch):
+def test_nothing_is_measured_while_a_run_is_on_in_another_window(
+    make_bench, cells, qtbot, monkeypatch
+):
     monkeypatch.setattr("zenhance.plugin.outlook.QUIET_MS", 50)
     other, bench = make_bench(), make_bench(outlook=True)
     other.choose("slow", steps=1000, step_s=0.02)
@@ -157,7 +175,9 @@ def test_a_crop_from_a_settings_file_is_shown_and_goes_with_its_layer(bench, cel
     from zenhance.enhance import EnhanceRequest
 
     bench.add(cells)
-    bench.dock.show_request(EnhanceRequest(method="slow", crop=((1, 4), (2, 12), (0, 8)), tile_px=(4, 4, 4)))
+    bench.dock.show_request(
+        EnhanceRequest(method="slow", crop=((1, 4), (2, 12), (0, 8)), tile_px=(4, 4, 4))
+    )
     assert bench.dock.form.more.isExpanded()
     assert bench.dock.request().crop is not None
     bench.add(cells, name="other")
@@ -165,7 +185,9 @@ def test_a_crop_from_a_settings_file_is_shown_and_goes_with_its_layer(bench, cel
     assert bench.dock.request().tile_px == (4, 4, 4)
 
 
-def test_settings_with_a_psf_that_is_none_are_refused_before_anything_is_filled_in(bench, cells, tmp_path):
+def test_settings_with_a_psf_that_is_none_are_refused_before_anything_is_filled_in(
+    bench, cells, tmp_path
+):
     bench.choose("slow", steps=7)
     bench.add(cells)
     (tmp_path / "bad.yaml").write_text("method: blurred\npsf: sigma_um=abc\n")

@@ -16,7 +16,13 @@ from zenhance.stack import Stack
 
 def test_clicking_enhance_adds_the_result_beside_the_original(bench, cells):
     bench.choose("slow")
-    layer = bench.add(cells, translate=(3, 4, 5), contrast_limits=(10, 500), colormap="magenta", axis_labels=("z", "y", "x"))
+    layer = bench.add(
+        cells,
+        translate=(3, 4, 5),
+        contrast_limits=(10, 500),
+        colormap="magenta",
+        axis_labels=("z", "y", "x"),
+    )
     (result,) = bench.run()
     np.testing.assert_array_equal(result.data, cells.astype(np.float32) + 1)
     assert result.name == "cells enhanced"
@@ -35,7 +41,9 @@ def test_turned_and_sheared_layers_get_their_result_in_the_same_place(bench, cel
     layer = bench.add(cells, rotate=20.0, shear=(0.1, 0.0, 0.0), affine=turn, translate=(1, 2, 3))
     (result,) = bench.run()
     for index in [(0, 0, 0), (5, 19, 23)]:
-        np.testing.assert_allclose(result.data_to_world(index), layer.data_to_world(index), atol=1e-9)
+        np.testing.assert_allclose(
+            result.data_to_world(index), layer.data_to_world(index), atol=1e-9
+        )
 
 
 def test_a_finer_result_covers_the_same_field_and_its_extras_come_along(bench, cells):
@@ -76,7 +84,10 @@ def test_progress_is_shown_and_the_buttons_come_back(bench, cells, qtbot):
     bench.add(cells)
     seen = []
     show = bench.dock.panel.show_progress
-    bench.dock.panel.show_progress = lambda progress: (seen.append(progress.fraction), show(progress))
+    bench.dock.panel.show_progress = lambda progress: (
+        seen.append(progress.fraction),
+        show(progress),
+    )
     bench.dock.panel.enhance.click()
     assert not bench.dock.panel.enhance.isEnabled()
     assert not bench.dock.panel.preview.isEnabled()
@@ -103,7 +114,9 @@ def test_cancel_is_answered_within_a_second_and_leaves_no_layer(bench, cells, qt
     assert len(bench.run()) == 1
 
 
-def test_an_error_becomes_one_sentence_and_the_traceback_goes_to_the_log(bench, cells, said, caplog):
+def test_an_error_becomes_one_sentence_and_the_traceback_goes_to_the_log(
+    bench, cells, said, caplog
+):
     bench.choose("slow", trouble="raise")
     layer = bench.add(cells)
     bench.run()
@@ -119,7 +132,11 @@ def test_warnings_of_the_worker_reach_the_user_through_a_signal(bench, cells, mo
     from napari.utils.notifications import notification_manager
 
     threads = []
-    monkeypatch.setattr(notification_manager, "receive_warning", lambda *_: threads.append(threading.current_thread()))
+    monkeypatch.setattr(
+        notification_manager,
+        "receive_warning",
+        lambda *_: threads.append(threading.current_thread()),
+    )
     bench.choose("slow", trouble="warn")
     bench.add(cells)
     assert len(bench.run()) == 1
@@ -168,7 +185,12 @@ def test_the_line_says_how_the_layer_is_read(bench, cells):
 def test_time_series_run_every_time_point(bench, cells):
     series = np.stack([cells, cells + 7, cells + 9])
     bench.choose("slow")
-    bench.add(series, scale=(1, 0.5, 0.2, 0.2), units=("pixel", "um", "um", "um"), axis_labels=("t", "z", "y", "x"))
+    bench.add(
+        series,
+        scale=(1, 0.5, 0.2, 0.2),
+        units=("pixel", "um", "um", "um"),
+        axis_labels=("t", "z", "y", "x"),
+    )
     (result,) = bench.run()
     np.testing.assert_array_equal(result.data, series.astype(np.float32) + 1)
     assert len(result.metadata["zenhance"]["statistics"]) == 3
@@ -178,7 +200,13 @@ def test_time_series_run_every_time_point(bench, cells):
 def test_one_channel_of_a_layer_with_a_channel_axis(bench, cells):
     both = np.stack([cells, cells + 1000])
     bench.choose("slow")
-    bench.add(both, scale=(1, 0.5, 0.2, 0.2), units=("pixel", "um", "um", "um"), axis_labels=("c", "z", "y", "x"), translate=(0, 1, 2, 3))
+    bench.add(
+        both,
+        scale=(1, 0.5, 0.2, 0.2),
+        units=("pixel", "um", "um", "um"),
+        axis_labels=("c", "z", "y", "x"),
+        translate=(0, 1, 2, 3),
+    )
     options = bench.dock.form.options
     assert not options.channel.isHidden()
     (all_channels,) = bench.run()
@@ -214,7 +242,9 @@ def test_axes_that_do_not_fit_are_explained(bench, cells, said):
 def test_layers_in_another_axis_order_get_their_result_in_that_order(bench, cells):
     turned = np.ascontiguousarray(cells.transpose(2, 1, 0))
     bench.choose("slow")
-    layer = bench.add(turned, scale=(0.2, 0.2, 0.5), axis_labels=("x", "y", "z"), translate=(1, 2, 3))
+    layer = bench.add(
+        turned, scale=(0.2, 0.2, 0.5), axis_labels=("x", "y", "z"), translate=(1, 2, 3)
+    )
     (result,) = bench.run()
     np.testing.assert_array_equal(result.data, turned.astype(np.float32) + 1)
     np.testing.assert_allclose(result.translate, layer.translate)
@@ -278,7 +308,9 @@ def test_settings_are_saved_and_loaded(bench, cells, tmp_path):
     assert bench.dock.request() == request
 
 
-def test_fields_of_a_settings_file_that_have_no_widget_are_kept_listed_and_can_be_dropped(bench, cells, tmp_path):
+def test_fields_of_a_settings_file_that_have_no_widget_are_kept_listed_and_can_be_dropped(
+    bench, cells, tmp_path
+):
     (tmp_path / "cut.yaml").write_text("method: slow\ncrop: [[1, 4], [2, 12], [0, 8]]\n")
     layer = bench.add(cells)
     bench.dock.load_settings(tmp_path / "cut.yaml")
@@ -292,7 +324,12 @@ def test_fields_of_a_settings_file_that_have_no_widget_are_kept_listed_and_can_b
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("method: nothing\n", "no method"), ("metod: slow\n", "did you mean"), ("- a\n", "not a list of key"), ("a: [\n", "not valid YAML")],
+    [
+        ("method: nothing\n", "no method"),
+        ("metod: slow\n", "did you mean"),
+        ("- a\n", "not a list of key"),
+        ("a: [\n", "not valid YAML"),
+    ],
 )
 def test_settings_files_that_cannot_be_used_are_explained(bench, tmp_path, text, says):
     from zenhance.errors import ZenhanceError

@@ -20,7 +20,13 @@ def form(qtbot):
 
 def test_each_field_gets_the_widget_of_its_type(form):
     kinds = {name: type(widget) for name, widget in form.fields.items()}
-    assert kinds == {"steps": SpinBox, "step_s": FloatSpinBox, "trouble": ComboBox, "weight": OptionalNumber, "tidy": CheckBox}
+    assert kinds == {
+        "steps": SpinBox,
+        "step_s": FloatSpinBox,
+        "trouble": ComboBox,
+        "weight": OptionalNumber,
+        "tidy": CheckBox,
+    }
 
 
 def test_bounds_tooltip_and_unit_come_from_the_field(form):

@@ -18,7 +18,9 @@ def test_the_launcher_explains_itself(capsys):
 
 
 @pytest.mark.timeout(200)
-def test_the_screenshot_command_clicks_enhance_and_makes_both_pictures(make_napari_viewer, tmp_path):
+def test_the_screenshot_command_clicks_enhance_and_makes_both_pictures(
+    make_napari_viewer, tmp_path
+):
     # The fixture is not used: it stands for the display that the child process needs.
     command = [sys.executable, "-m", "zenhance.plugin.screenshots", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)

@@ -9,7 +9,14 @@ import pytest
 from napari.layers import Image
 
 from zenhance.errors import StackError
-from zenhance.plugin.layer_bridge import FILE_KEY, Luminance, pixels, plain_json, read_facts, set_voxel_size
+from zenhance.plugin.layer_bridge import (
+    FILE_KEY,
+    Luminance,
+    pixels,
+    plain_json,
+    read_facts,
+    set_voxel_size,
+)
 
 
 def test_axis_labels_name_the_axes():
@@ -23,7 +30,14 @@ def test_layers_without_labels_get_the_usual_axes(ndim, axes):
 
 
 def test_axes_in_another_order_are_kept_for_the_request_to_transpose():
-    facts = read_facts(Image(np.zeros((3, 4, 5)), axis_labels=("x", "y", "z"), scale=(0.1, 0.2, 0.7), units=("um",) * 3))
+    facts = read_facts(
+        Image(
+            np.zeros((3, 4, 5)),
+            axis_labels=("x", "y", "z"),
+            scale=(0.1, 0.2, 0.7),
+            units=("um",) * 3,
+        )
+    )
     assert facts.axes == "XYZ"
     assert facts.base_axes == "ZYX"
     assert facts.voxel_size.zyx_um == pytest.approx((0.7, 0.2, 0.1))
@@ -36,7 +50,9 @@ def test_scale_in_nanometres_is_told_in_micrometres():
 
 
 def test_a_scale_without_units_is_taken_as_micrometres():
-    assert read_facts(Image(np.zeros((3, 4, 5)), scale=(0.5, 0.2, 0.2))).voxel_size.zyx_um == pytest.approx((0.5, 0.2, 0.2))
+    assert read_facts(
+        Image(np.zeros((3, 4, 5)), scale=(0.5, 0.2, 0.2))
+    ).voxel_size.zyx_um == pytest.approx((0.5, 0.2, 0.2))
 
 
 def test_the_default_scale_means_that_the_voxel_size_is_unknown():
@@ -45,13 +61,17 @@ def test_the_default_scale_means_that_the_voxel_size_is_unknown():
 
 def test_an_affine_that_stretches_counts():
     stretch = np.diag([2.0, 1.0, 1.0, 1.0])
-    facts = read_facts(Image(np.zeros((3, 4, 5)), scale=(0.5, 0.2, 0.2), units=("um",) * 3, affine=stretch))
+    facts = read_facts(
+        Image(np.zeros((3, 4, 5)), scale=(0.5, 0.2, 0.2), units=("um",) * 3, affine=stretch)
+    )
     assert facts.voxel_size.z_um == pytest.approx(1.0)
 
 
 def test_lengths_of_the_file_keep_their_origin_until_the_scale_is_changed():
     record = {"voxel_size_um": [None, 0.2, 0.2], "voxel_size_origins": ["unknown", "file", "file"]}
-    layer = Image(np.zeros((3, 4, 5)), scale=(1.0, 0.2, 0.2), units=("um",) * 3, metadata={FILE_KEY: record})
+    layer = Image(
+        np.zeros((3, 4, 5)), scale=(1.0, 0.2, 0.2), units=("um",) * 3, metadata={FILE_KEY: record}
+    )
     facts = read_facts(layer)
     assert facts.voxel_size.zyx_um == (None, 0.2, 0.2)
     assert facts.voxel_size.origins == ("unknown", "file", "file")
@@ -95,7 +115,12 @@ def test_metadata_become_plain_json():
 
 
 def test_a_typed_length_is_the_length_in_the_world_whatever_the_affine_does():
-    layer = Image(np.zeros((3, 4, 5)), scale=(0.5, 0.2, 0.2), units=("um",) * 3, affine=np.diag([2.0, 1.0, 1.0, 1.0]))
+    layer = Image(
+        np.zeros((3, 4, 5)),
+        scale=(0.5, 0.2, 0.2),
+        units=("um",) * 3,
+        affine=np.diag([2.0, 1.0, 1.0, 1.0]),
+    )
     assert set_voxel_size(layer, "ZYX", {"Z": 1.5})
     assert read_facts(layer).voxel_size.zyx_um == pytest.approx((1.5, 0.2, 0.2))
     np.testing.assert_allclose(layer.scale, (0.75, 0.2, 0.2))
@@ -104,7 +129,13 @@ def test_a_typed_length_is_the_length_in_the_world_whatever_the_affine_does():
 def test_a_layer_in_nanometres_stays_where_it_is_when_its_lengths_are_typed_in_micrometres():
     shift = np.eye(4)
     shift[:3, 3] = (500, 0, 0)
-    layer = Image(np.zeros((3, 4, 5)), scale=(500, 200, 200), translate=(1000, 0, 3000), units=("nm",) * 3, affine=shift)
+    layer = Image(
+        np.zeros((3, 4, 5)),
+        scale=(500, 200, 200),
+        translate=(1000, 0, 3000),
+        units=("nm",) * 3,
+        affine=shift,
+    )
     assert set_voxel_size(layer, "ZYX", {"Z": 0.7})
     np.testing.assert_allclose(layer.scale, (0.7, 0.2, 0.2))
     np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), (1.5, 0, 3.0))

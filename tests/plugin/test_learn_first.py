@@ -66,7 +66,11 @@ def test_only_a_method_that_can_learn_from_the_layer_offers_it(learning):
     tick(learning, 2.5)
     assert not form.psf.isHidden()
     request = learning.dock.request()
-    assert (request.learn_minutes, request.weights, request.psf) == (2.5, "tiny", "sigma_um=0.3,0.25,0.25")
+    assert (request.learn_minutes, request.weights, request.psf) == (
+        2.5,
+        "tiny",
+        "sigma_um=0.3,0.25,0.25",
+    )
     learning.choose("rdn")
     assert form.learn.isHidden()
     assert learning.dock.request().learn_minutes is None
@@ -132,14 +136,20 @@ def test_tick_enhance_and_the_result_and_the_model_are_there(learning, home, qtb
     (result,) = learning.run()
     assert result.name == "cells enhanced"
     assert result.data.shape == walls()[0].shape
-    learnt = [entry for entry in seen if isinstance(entry[0], LearningProgress) and np.isfinite(entry[0].loss)]
+    learnt = [
+        entry
+        for entry in seen
+        if isinstance(entry[0], LearningProgress) and np.isfinite(entry[0].loss)
+    ]
     assert len(learnt) >= 3
     _, bar, note = learnt[-1]
     assert bar.startswith("learning, ")
     assert " left, loss 0." in bar
     assert note.startswith('learning from "cells": ')
     # 40 x 44 pixels allow no patch of the recipe's 48; three pictures of 40, two dark columns between
-    assert set(shown) == {("cells learning preview: measured | predicted | estimate", (40, 3 * 40 + 2 * 2))}
+    assert set(shown) == {
+        ("cells learning preview: measured | predicted | estimate", (40, 3 * 40 + 2 * 2))
+    }
     assert names(learning) == ["cells", "cells enhanced"]
 
     record = result.metadata["zenhance"]
@@ -157,7 +167,9 @@ def test_tick_enhance_and_the_result_and_the_model_are_there(learning, home, qtb
     np.testing.assert_array_equal(again.data, result.data)
 
 
-def test_cancel_while_it_learns_is_answered_soon_and_leaves_nothing(learning, home, qtbot, patience):
+def test_cancel_while_it_learns_is_answered_soon_and_leaves_nothing(
+    learning, home, qtbot, patience
+):
     panel = learning.dock.panel
     tick(learning, 5)
     panel.enhance.click()
@@ -207,7 +219,9 @@ def test_a_layer_of_unknown_voxel_size_is_refused_in_one_sentence(learning, said
     assert "voxel size" in text
 
 
-def test_the_train_dock_learns_from_a_layer_without_truth(home, make_napari_viewer, qtbot, monkeypatch):
+def test_the_train_dock_learns_from_a_layer_without_truth(
+    home, make_napari_viewer, qtbot, monkeypatch
+):
     from zenhance.plugin import train_dock
 
     told = []
@@ -216,7 +230,13 @@ def test_the_train_dock_learns_from_a_layer_without_truth(home, make_napari_view
     viewer = make_napari_viewer()
     dock = train_dock.TrainDock(viewer)
     viewer.window.add_dock_widget(dock, name="Train", area="right")
-    viewer.add_image(walls()[0], name="cells", scale=(0.5, 0.2, 0.2), units=("um",) * 3, metadata={"zenhance_file": {"na": 1.1}})
+    viewer.add_image(
+        walls()[0],
+        name="cells",
+        scale=(0.5, 0.2, 0.2),
+        units=("um",) * 3,
+        metadata={"zenhance_file": {"na": 1.1}},
+    )
     form = dock.form
     form.method.setCurrentIndex(form.method.findData("dqlr"))
     assert not form.data.psf_line.isHidden()
@@ -224,7 +244,16 @@ def test_the_train_dock_learns_from_a_layer_without_truth(home, make_napari_view
     assert "na 1.1 (file)" in form.data.psf_line.text()
     form.initial.setCurrentIndex(form.initial.findData("tiny"))
     form.device.setCurrentIndex(form.device.findData("cpu"))
-    form.numbers.show_settings({"patch_px": 16, "batch": 2, "steps": 8, "validate_every": 2, "validation_patches": 2, "warmup_steps": 1})
+    form.numbers.show_settings(
+        {
+            "patch_px": 16,
+            "batch": 2,
+            "steps": 8,
+            "validate_every": 2,
+            "validation_patches": 2,
+            "warmup_steps": 1,
+        }
+    )
     dock.panel.start.click()
     qtbot.waitUntil(lambda: not dock.running, timeout=60_000)
     assert told == []

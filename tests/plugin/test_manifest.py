@@ -19,7 +19,11 @@ def manifest():
 
 def test_npe2_validates_the_manifest():
     done = subprocess.run(
-        [sys.executable, "-m", "npe2", "validate", str(MANIFEST)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "npe2", "validate", str(MANIFEST)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -31,7 +35,9 @@ def test_every_command_can_be_imported(manifest):
 def test_names_follow_the_distribution(manifest):
     assert manifest.name == "zenhance"
     assert all(command.id.startswith("zenhance.") for command in manifest.contributions.commands)
-    assert [str(category) for category in manifest.categories] == ["Image Processing"] or "Image Processing" in str(manifest.categories)
+    assert [str(category) for category in manifest.categories] == [
+        "Image Processing"
+    ] or "Image Processing" in str(manifest.categories)
 
 
 def test_the_samples_are_those_that_ship(manifest):
@@ -41,8 +47,14 @@ def test_the_samples_are_those_that_ship(manifest):
 
 
 def test_both_docks_are_in_the_filter_menu(manifest):
-    assert [item.command for item in manifest.contributions.menus["napari/layers/filter"]] == ["zenhance.enhance", "zenhance.train"]
-    assert {widget.display_name for widget in manifest.contributions.widgets} == {"Enhance", "Train"}
+    assert [item.command for item in manifest.contributions.menus["napari/layers/filter"]] == [
+        "zenhance.enhance",
+        "zenhance.train",
+    ]
+    assert {widget.display_name for widget in manifest.contributions.widgets} == {
+        "Enhance",
+        "Train",
+    }
 
 
 def test_filename_patterns_and_the_reader_agree(manifest):
@@ -58,5 +70,7 @@ def test_reader_and_writer_commands_import_nothing_heavy():
         "import sys, zenhance.plugin.readers, zenhance.plugin.writers, zenhance.plugin.sample_data;"
         "print([m for m in ('torch', 'napari', 'dask', 'zarr', 'tifffile', 'magicgui') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "[]"

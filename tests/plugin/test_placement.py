@@ -38,17 +38,27 @@ def test_keywords_put_a_second_layer_on_the_first():
 
 def test_a_crop_lies_where_it_was_cut_out():
     layer = turned_layer()
-    part = Image(np.zeros((2, 3, 4)), **Placement.of_layer(layer, "ZYX").cropped({"Z": 1, "Y": 2, "X": 3}).keywords())
+    part = Image(
+        np.zeros((2, 3, 4)),
+        **Placement.of_layer(layer, "ZYX").cropped({"Z": 1, "Y": 2, "X": 3}).keywords(),
+    )
     np.testing.assert_allclose(world(part, (0, 0, 0)), world(layer, (1, 2, 3)), atol=1e-9)
     np.testing.assert_allclose(world(part, (1, 2, 3)), world(layer, (2, 4, 6)), atol=1e-9)
 
 
 def test_a_finer_grid_covers_the_same_field():
     layer = turned_layer()
-    fine = Image(np.zeros((8, 12, 24)), **Placement.of_layer(layer, "ZYX").resized({"Z": 2, "Y": 2, "X": 3}).keywords())
+    fine = Image(
+        np.zeros((8, 12, 24)),
+        **Placement.of_layer(layer, "ZYX").resized({"Z": 2, "Y": 2, "X": 3}).keywords(),
+    )
     # Edges of voxels lie half a voxel before their centres, on either grid.
-    np.testing.assert_allclose(world(fine, (-0.5, -0.5, -0.5)), world(layer, (-0.5, -0.5, -0.5)), atol=1e-9)
-    np.testing.assert_allclose(world(fine, (7.5, 11.5, 23.5)), world(layer, (3.5, 5.5, 7.5)), atol=1e-9)
+    np.testing.assert_allclose(
+        world(fine, (-0.5, -0.5, -0.5)), world(layer, (-0.5, -0.5, -0.5)), atol=1e-9
+    )
+    np.testing.assert_allclose(
+        world(fine, (7.5, 11.5, 23.5)), world(layer, (3.5, 5.5, 7.5)), atol=1e-9
+    )
 
 
 def test_translate_moves_by_half_the_difference_of_the_voxel_sizes():
@@ -59,7 +69,12 @@ def test_translate_moves_by_half_the_difference_of_the_voxel_sizes():
 
 
 def test_an_axis_can_be_taken_away():
-    layer = Image(np.zeros((2, 4, 6, 8)), scale=(1.0, 2.0, 0.5, 0.4), translate=(9.0, 1.0, 2.0, 3.0), axis_labels=("c", "z", "y", "x"))
+    layer = Image(
+        np.zeros((2, 4, 6, 8)),
+        scale=(1.0, 2.0, 0.5, 0.4),
+        translate=(9.0, 1.0, 2.0, 3.0),
+        axis_labels=("c", "z", "y", "x"),
+    )
     rest = Placement.of_layer(layer, "CZYX").without("C")
     assert rest.axes == "ZYX"
     assert rest.axis_labels == ("z", "y", "x")
@@ -68,7 +83,10 @@ def test_an_axis_can_be_taken_away():
     assert rest.affine.shape == (4, 4)
 
 
-@pytest.mark.parametrize(("unit", "um"), [("micrometer", 1.0), ("nm", 1e-3), ("mm", 1e3), ("pixel", None), ("second", None)])
+@pytest.mark.parametrize(
+    ("unit", "um"),
+    [("micrometer", 1.0), ("nm", 1e-3), ("mm", 1e3), ("pixel", None), ("second", None)],
+)
 def test_units_of_length_are_told_in_micrometres(unit, um):
     from zenhance.plugin.lengths import micrometres
 

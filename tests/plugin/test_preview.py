@@ -71,7 +71,9 @@ def test_a_finer_preview_lies_right_too(bench, cells):
     bench.viewer.dims.set_point(0, 2 * 0.5)
     shown = preview(bench)
     assert shown.data.shape == (2, 40, 48)
-    np.testing.assert_allclose(shown.data_to_world((-0.5, -0.5, -0.5)), layer.data_to_world((1.5, -0.5, -0.5)), atol=1e-9)
+    np.testing.assert_allclose(
+        shown.data_to_world((-0.5, -0.5, -0.5)), layer.data_to_world((1.5, -0.5, -0.5)), atol=1e-9
+    )
 
 
 def test_a_two_dimensional_image_is_previewed(bench):

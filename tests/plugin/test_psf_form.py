@@ -27,7 +27,13 @@ def type_into(field, text):
 
 def test_each_number_is_marked_with_its_origin(form):
     marks = {name: form.optics[name].origin for name in ("na", "n", "em_nm", "ex_nm", "pinhole_au")}
-    assert marks == {"na": "file", "n": "file", "em_nm": "file", "ex_nm": "default", "pinhole_au": "default"}
+    assert marks == {
+        "na": "file",
+        "n": "file",
+        "em_nm": "file",
+        "ex_nm": "default",
+        "pinhole_au": "default",
+    }
     assert form.optics["na"].mark.text() == "file"
     assert form.optics["pinhole_au"].mark.text() == "default"
 
@@ -111,7 +117,10 @@ def test_a_number_field_takes_numbers_only(qtbot, nonsense):
     assert field.line.text() == "0.5"
 
 
-@pytest.mark.parametrize("spec", ["sigma_um=abc", "confocal:na=x", "confocal:nn=1", "fwhm_um=1", "blob", "widefield:na=99"])
+@pytest.mark.parametrize(
+    "spec",
+    ["sigma_um=abc", "confocal:na=x", "confocal:nn=1", "fwhm_um=1", "blob", "widefield:na=99"],
+)
 def test_a_text_that_is_no_psf_is_refused_and_the_form_stays_as_it_was(form, spec):
     form.show_spec("widefield:na=0.9")
     with pytest.raises(MethodError):

@@ -23,7 +23,10 @@ def test_several_files_at_once_are_left_to_others():
     assert get_reader(["a.tif", "b.tif"]) is None
 
 
-@pytest.mark.parametrize("name", ["A.TIF", "b.ome.tiff", "c.ome.zarr/", "d.czi", "e.lif", "f.nd2", "g.oib", "h.dv", "i.lsm"])
+@pytest.mark.parametrize(
+    "name",
+    ["A.TIF", "b.ome.tiff", "c.ome.zarr/", "d.czi", "e.lif", "f.nd2", "g.oib", "h.dv", "i.lsm"],
+)
 def test_known_files_are_taken_by_name(name):
     assert get_reader(name) is not None
 
@@ -44,7 +47,10 @@ def test_channels_become_layers_with_names_and_their_own_optics(cells):
     )
     layers = stack_layers(stack)
     assert [keywords["name"] for _, keywords, _ in layers] == ["plant wall", "plant nuclei"]
-    assert [keywords["metadata"][FILE_KEY]["emission_nm"] for _, keywords, _ in layers] == [520.0, 610.0]
+    assert [keywords["metadata"][FILE_KEY]["emission_nm"] for _, keywords, _ in layers] == [
+        520.0,
+        610.0,
+    ]
     assert [keywords["metadata"][FILE_KEY]["na"] for _, keywords, _ in layers] == [1.2, 1.2]
     assert all(keywords["blending"] == "additive" for _, keywords, _ in layers)
     np.testing.assert_array_equal(layers[1][0], cells + 1)
@@ -66,7 +72,9 @@ def test_stacks_too_large_for_memory_are_read_plane_by_plane(monkeypatch, tmp_pa
 def test_voxel_size_round_trips_through_ome_tiff_and_ome_zarr(make_napari_viewer, tmp_path, cells):
     voxel_um = (0.4567891, 0.1234567, 0.0987654)
     viewer = make_napari_viewer()
-    layer = viewer.add_image(cells, scale=voxel_um, units=("micrometer",) * 3, name="cells", axis_labels=("z", "y", "x"))
+    layer = viewer.add_image(
+        cells, scale=voxel_um, units=("micrometer",) * 3, name="cells", axis_labels=("z", "y", "x")
+    )
     for name in ("one.ome.tif", "two.ome.zarr", "three.ome.tif"):
         path = tmp_path / name
         assert layer.save(str(path), plugin="zenhance") == [str(path)]
@@ -94,7 +102,10 @@ def test_an_unknown_voxel_size_stays_unknown(tmp_path, cells):
 
 def test_several_layers_become_channels(tmp_path, cells):
     keywords = {"scale": (0.5, 0.2, 0.2), "units": ("um",) * 3}
-    layers = [(cells, {"name": "wall"} | keywords, "image"), (cells + 1, {"name": "nuclei"} | keywords, "image")]
+    layers = [
+        (cells, {"name": "wall"} | keywords, "image"),
+        (cells + 1, {"name": "nuclei"} | keywords, "image"),
+    ]
     write_images(str(tmp_path / "both.ome.tif"), layers)
     read = read_layers(str(tmp_path / "both.ome.tif"))
     assert [entry[1]["name"] for entry in read] == ["both wall", "both nuclei"]
@@ -115,7 +126,10 @@ def test_provenance_travels_through_the_file(bench, cells, tmp_path):
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        ((np.zeros((6, 20, 25), np.uint16), {"scale": (0.5, 0.2, 0.2)}), "do not fit into one file"),
+        (
+            (np.zeros((6, 20, 25), np.uint16), {"scale": (0.5, 0.2, 0.2)}),
+            "do not fit into one file",
+        ),
         ((np.zeros((6, 20, 24), np.uint16), {"scale": (0.6, 0.2, 0.2)}), "different voxel sizes"),
         ((np.zeros((6, 20, 24), np.float32), {"scale": (0.5, 0.2, 0.2)}), "different pixel types"),
         ((np.zeros((6, 20, 24, 3), np.uint8), {"rgb": True}), "is a colour image"),
@@ -123,7 +137,9 @@ def test_provenance_travels_through_the_file(bench, cells, tmp_path):
 )
 def test_layers_that_do_not_belong_together_are_refused(cells, other, says):
     with pytest.raises(WriteError, match=says):
-        stack_of_layers([(cells, {"scale": (0.5, 0.2, 0.2), "name": "a"}, "image"), (*other, "image")])
+        stack_of_layers(
+            [(cells, {"scale": (0.5, 0.2, 0.2), "name": "a"}, "image"), (*other, "image")]
+        )
 
 
 def test_the_file_a_layer_came_from_is_never_overwritten(tmp_path, cells):
@@ -149,7 +165,10 @@ def test_the_samples_open_with_their_voxel_size(make_napari_viewer):
 
 def test_real_files_open_in_napari_with_their_voxel_size(make_napari_viewer, shared_data):
     viewer = make_napari_viewer()
-    (layer,) = viewer.open(str(shared_data / "plant_tissue" / "p60_floral_meristem_membrane_raw.tif"), plugin="zenhance")
+    (layer,) = viewer.open(
+        str(shared_data / "plant_tissue" / "p60_floral_meristem_membrane_raw.tif"),
+        plugin="zenhance",
+    )
     assert layer.ndim == 3
     assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
     layers = viewer.open(str(shared_data / "formats" / "olympus_3channel.oib"), plugin="zenhance")
@@ -161,7 +180,9 @@ def test_the_place_of_a_layer_comes_back(make_napari_viewer, tmp_path, cells, en
     viewer = make_napari_viewer()
     stretch = np.diag([2.0, 1.0, 1.0, 1.0])
     stretch[:3, 3] = (1.0, 0.0, -4.0)
-    layer = viewer.add_image(cells, scale=(250, 200, 200), translate=(1500, 4000, 5000), units=("nm",) * 3, name="cells")
+    layer = viewer.add_image(
+        cells, scale=(250, 200, 200), translate=(1500, 4000, 5000), units=("nm",) * 3, name="cells"
+    )
     layer.affine = stretch
     # Worked out by hand: 2 x 1500 + 1, 4000, 5000 - 4, in nm.
     layer.save(str(tmp_path / f"a.{ending}"), plugin="zenhance")
@@ -170,12 +191,16 @@ def test_the_place_of_a_layer_comes_back(make_napari_viewer, tmp_path, cells, en
     np.testing.assert_allclose(again.scale, (0.5, 0.2, 0.2))
 
 
-def test_of_a_turned_layer_the_user_is_told_that_its_place_is_not_kept(make_napari_viewer, tmp_path, cells, monkeypatch):
+def test_of_a_turned_layer_the_user_is_told_that_its_place_is_not_kept(
+    make_napari_viewer, tmp_path, cells, monkeypatch
+):
     from zenhance.plugin import writers
 
     told = []
     monkeypatch.setattr(writers, "show_warning", told.append)
-    layer = make_napari_viewer().add_image(cells, scale=(0.5, 0.2, 0.2), rotate=20.0, translate=(1, 2, 3), name="cells")
+    layer = make_napari_viewer().add_image(
+        cells, scale=(0.5, 0.2, 0.2), rotate=20.0, translate=(1, 2, 3), name="cells"
+    )
     layer.save(str(tmp_path / "a.ome.tif"), plugin="zenhance")
     assert "turned or sheared" in told[0]
     assert read_layers(str(tmp_path / "a.ome.tif"))[0][1]["translate"] == [0.0, 0.0, 0.0]
@@ -184,7 +209,11 @@ def test_of_a_turned_layer_the_user_is_told_that_its_place_is_not_kept(make_napa
 def test_a_result_of_a_part_lies_where_the_part_lies_also_on_disk(bench, cells, tmp_path):
     from zenhance.enhance import EnhanceRequest
 
-    write_image(str(tmp_path / "raw.ome.tif"), cells, {"scale": (0.5, 0.2, 0.2), "translate": (10, 20, 30), "name": "raw"})
+    write_image(
+        str(tmp_path / "raw.ome.tif"),
+        cells,
+        {"scale": (0.5, 0.2, 0.2), "translate": (10, 20, 30), "name": "raw"},
+    )
     (layer,) = bench.viewer.open(str(tmp_path / "raw.ome.tif"), plugin="zenhance")
     bench.dock.form.source.choose(layer)
     bench.dock.show_request(EnhanceRequest(method="identity", crop=((1, 4), (2, 12), (5, 20))))
@@ -224,12 +253,22 @@ def two_files(folder, cells):
         for z in range(len(cells))
     )
     for number, name in enumerate("ab"):
-        text = xml.format(data).replace("<OME ", f'<OME UUID="urn:uuid:0000000{number}-0000-4000-8000-000000000000" ')
+        text = xml.format(data).replace(
+            "<OME ", f'<OME UUID="urn:uuid:0000000{number}-0000-4000-8000-000000000000" '
+        )
         planes = cells[number * half : (number + 1) * half]
-        tifffile.imwrite(folder / f"{name}.ome.tif", planes, description=text.encode(), metadata=None, photometric="minisblack")
+        tifffile.imwrite(
+            folder / f"{name}.ome.tif",
+            planes,
+            description=text.encode(),
+            metadata=None,
+            photometric="minisblack",
+        )
 
 
-def test_a_result_of_an_image_in_two_files_is_saved_and_neither_file_is_overwritten(bench, tmp_path, cells):
+def test_a_result_of_an_image_in_two_files_is_saved_and_neither_file_is_overwritten(
+    bench, tmp_path, cells
+):
     two_files(tmp_path, cells)
     (layer,) = bench.viewer.open(str(tmp_path / "a.ome.tif"), plugin="zenhance")
     np.testing.assert_array_equal(np.asarray(layer.data), cells)

@@ -42,7 +42,15 @@ def test_the_replay_of_a_result_of_one_channel_gives_the_same_pixels(bench, two_
     assert result.metadata["zenhance"]["request"]["channel"] == 1
     result.save(str(tmp_path / "res.ome.tif"), plugin="zenhance")
     with pytest.raises(SystemExit) as ended:
-        main(["enhance", str(two_channels), str(tmp_path / "again.ome.tif"), "--request", str(tmp_path / "res.ome.tif")])
+        main(
+            [
+                "enhance",
+                str(two_channels),
+                str(tmp_path / "again.ome.tif"),
+                "--request",
+                str(tmp_path / "res.ome.tif"),
+            ]
+        )
     assert ended.value.code == 0
     ours, again = open_stack(tmp_path / "res.ome.tif"), open_stack(tmp_path / "again.ome.tif")
     assert hash_array(ours.read()) == hash_array(again.read())
@@ -51,7 +59,9 @@ def test_the_replay_of_a_result_of_one_channel_gives_the_same_pixels(bench, two_
     assert records[0].psf == records[1].psf
 
 
-def test_saved_settings_name_the_channel_and_run_on_the_layer_all_the_same(bench, two_channels, tmp_path):
+def test_saved_settings_name_the_channel_and_run_on_the_layer_all_the_same(
+    bench, two_channels, tmp_path
+):
     bench.choose("slow")
     _, second = bench.viewer.open(str(two_channels), plugin="zenhance")
     bench.dock.form.source.choose(second)
@@ -72,7 +82,12 @@ def test_axes_told_of_the_file_are_shown_for_its_channel(bench, two_channels):
 
 
 def facts(letters="ZYX", origins=("file",) * 3, **told):
-    return LayerFacts(letters, (3,) * len(letters), VoxelSize(0.5, 0.2, 0.2, origins), {"path": "two.ome.tif"} | told)
+    return LayerFacts(
+        letters,
+        (3,) * len(letters),
+        VoxelSize(0.5, 0.2, 0.2, origins),
+        {"path": "two.ome.tif"} | told,
+    )
 
 
 def test_axes_that_were_named_get_the_channel_axis_of_the_file():
@@ -90,7 +105,12 @@ def test_a_voxel_size_that_was_set_on_the_layer_is_recorded():
 
 
 @pytest.mark.parametrize(
-    "told", [{"channels": 1, "channel": 0}, {"channels": 2, "channel": 1, "derived": True}, {"path": None, "channels": 2}]
+    "told",
+    [
+        {"channels": 1, "channel": 0},
+        {"channels": 2, "channel": 1, "derived": True},
+        {"path": None, "channels": 2},
+    ],
 )
 def test_layers_that_are_the_whole_file_or_none_are_recorded_as_they_ran(told):
     request = EnhanceRequest(seed=4)
@@ -108,4 +128,6 @@ def test_a_result_is_not_taken_for_the_file_it_was_made_from(bench, two_channels
     (twice,) = bench.run()
     assert twice.metadata["zenhance"]["input_name"] == result.name
     assert twice.metadata["zenhance"]["request"]["channel"] is None
-    assert Snapshot(twice, bench.dock.form.facts_now(), "ZYX").facts.metadata["path"] == str(two_channels)
+    assert Snapshot(twice, bench.dock.form.facts_now(), "ZYX").facts.metadata["path"] == str(
+        two_channels
+    )

@@ -20,7 +20,12 @@ def folder(tmp_path, monkeypatch):
 
 
 def entry(value, name="cells enhanced"):
-    keywords = {"name": name, "scale": (0.5, 0.2, 0.2), "units": ("um",) * 3, "metadata": {"zenhance": {"version": "1", "request": {}}}}
+    keywords = {
+        "name": name,
+        "scale": (0.5, 0.2, 0.2),
+        "units": ("um",) * 3,
+        "metadata": {"zenhance": {"version": "1", "request": {}}},
+    }
     return np.full((3, 8, 9), value, np.float32), keywords, "image"
 
 
@@ -106,7 +111,9 @@ def test_a_result_that_is_done_when_its_window_closes_is_kept(folder, bench, cel
             break
     steps.close()
     (path,) = folder.glob("*.recovered.ome.tif")
-    np.testing.assert_array_equal(np.asarray(read_layers(str(path))[0][0]), cells.astype(np.float32) + 1)
+    np.testing.assert_array_equal(
+        np.asarray(read_layers(str(path))[0][0]), cells.astype(np.float32) + 1
+    )
 
 
 def test_a_cancelled_run_keeps_nothing(folder, bench, cells, qtbot):

@@ -32,7 +32,12 @@ def quick(bench):
 
 
 def test_samples_become_a_layer_with_a_slider_in_the_place_of_the_original(bench, cells):
-    keywords = {"translate": (3, 4, 5), "contrast_limits": (10, 500), "colormap": "magenta", "axis_labels": ("z", "y", "x")}
+    keywords = {
+        "translate": (3, 4, 5),
+        "contrast_limits": (10, 500),
+        "colormap": "magenta",
+        "axis_labels": ("z", "y", "x"),
+    }
     layer, enhanced, _, samples = sampled(bench, cells, **keywords)
     assert samples.name == "cells samples"
     assert samples.data.shape == (4, 6, 20, 24)
@@ -67,7 +72,9 @@ def test_a_deviation_of_nothing_has_limits_all_the_same(bench, cells, monkeypatc
 
 def test_turned_and_sheared_layers_get_each_sample_in_the_same_place(bench, cells):
     turn = np.array([[1, 0, 0, 5], [0, 0, -1, 6], [0, 1, 0, 7], [0, 0, 0, 1]], dtype=float)
-    layer, _, _, samples = sampled(bench, cells, rotate=20.0, shear=(0.1, 0.0, 0.0), affine=turn, translate=(1, 2, 3))
+    layer, _, _, samples = sampled(
+        bench, cells, rotate=20.0, shear=(0.1, 0.0, 0.0), affine=turn, translate=(1, 2, 3)
+    )
     for number in (0, 3):
         for index in [(0, 0, 0), (5, 19, 23)]:
             place = samples.data_to_world((number, *index))
@@ -81,16 +88,25 @@ def test_a_finer_grid_covers_the_same_field(bench, cells):
     samples = bench.run()[-1]
     assert samples.data.shape == (3, 12, 40, 48)
     np.testing.assert_allclose(samples.scale[1:], np.array(layer.scale) / 2)
-    np.testing.assert_allclose(samples.translate[1:], np.array((3, 4, 5)) - np.array(layer.scale) / 4)
+    np.testing.assert_allclose(
+        samples.translate[1:], np.array((3, 4, 5)) - np.array(layer.scale) / 4
+    )
 
 
 @pytest.mark.parametrize(
     ("shape", "axes", "sampled_axes"),
-    [((20, 24), None, "TYX"), ((1, 6, 20, 24), None, "TZYX"), ((2, 6, 20, 24), "czyx", "TCZYX"), ((2, 1, 20, 24), "ctyx", "CTYX")],
+    [
+        ((20, 24), None, "TYX"),
+        ((1, 6, 20, 24), None, "TZYX"),
+        ((2, 6, 20, 24), "czyx", "TCZYX"),
+        ((2, 1, 20, 24), "ctyx", "CTYX"),
+    ],
 )
 def test_the_samples_take_the_place_of_time_or_come_first(bench, shape, axes, sampled_axes):
     data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    layer, *_, samples = sampled(bench, data, axis_labels=None if axes is None else tuple(axes), scale=None)
+    layer, *_, samples = sampled(
+        bench, data, axis_labels=None if axes is None else tuple(axes), scale=None
+    )
     assert read_facts(samples).axes == sampled_axes
     at = sampled_axes.index("T")
     assert sample_axis(samples) == at
@@ -101,7 +117,9 @@ def test_the_samples_take_the_place_of_time_or_come_first(bench, shape, axes, sa
 
 def test_a_colour_image_has_its_samples_in_the_contrast_of_its_result(bench):
     colours = np.random.default_rng(0).integers(0, 255, (20, 24, 3)).astype(np.uint8)
-    _, enhanced, _, samples = sampled(bench, colours, rgb=True, scale=(0.2, 0.2), units=("um", "um"))
+    _, enhanced, _, samples = sampled(
+        bench, colours, rgb=True, scale=(0.2, 0.2), units=("um", "um")
+    )
     assert tuple(samples.contrast_limits) == tuple(enhanced.contrast_limits)
 
 
@@ -214,7 +232,9 @@ def test_the_animation_ends_with_the_viewer(make_bench, cells, qtbot):
         assert ended
 
 
-def test_a_dock_in_a_window_of_its_own_ends_the_animation_with_the_viewer(make_napari_viewer, qtbot, slow_methods, cells, monkeypatch):
+def test_a_dock_in_a_window_of_its_own_ends_the_animation_with_the_viewer(
+    make_napari_viewer, qtbot, slow_methods, cells, monkeypatch
+):
     from zenhance.plugin import enhance_dock
 
     monkeypatch.setattr(enhance_dock, "import_torch_later", lambda then: None)
@@ -222,7 +242,9 @@ def test_a_dock_in_a_window_of_its_own_ends_the_animation_with_the_viewer(make_n
     dock = EnhanceDock(viewer)
     dock.outlook.hold(True)
     record = {"notes": {"output": {"name": "samples", "samples": 3, "samples_axis": "T"}}}
-    viewer.add_image(np.zeros((3, 6, 8)), axis_labels=("sample", "y", "x"), metadata={"zenhance": record})
+    viewer.add_image(
+        np.zeros((3, 6, 8)), axis_labels=("sample", "y", "x"), metadata={"zenhance": record}
+    )
     dock.samples.start()
     assert dock.samples.playing
     viewer.close()
@@ -232,12 +254,18 @@ def test_a_dock_in_a_window_of_its_own_ends_the_animation_with_the_viewer(make_n
 
 
 def test_a_layer_without_a_record_or_of_too_many_dimensions_has_no_samples(bench):
-    record = {"zenhance": {"notes": {"output": {"name": "samples", "samples": 2, "samples_axis": "T"}}}}
+    record = {
+        "zenhance": {"notes": {"output": {"name": "samples", "samples": 2, "samples_axis": "T"}}}
+    }
     assert sample_axis(bench.viewer.add_image(np.zeros((2, 5, 6, 7)))) is None
     assert sample_axis(bench.viewer.add_image(np.zeros((2, 5, 6, 7)), metadata=record)) == 0
     assert sample_axis(bench.viewer.add_image(np.zeros((5, 6, 7)), metadata=record)) is None
-    assert sample_axis(bench.viewer.add_image(np.zeros((2, 1, 2, 5, 6, 7)), metadata=record)) is None
-    assert sample_axis(bench.viewer.add_labels(np.zeros((2, 5, 6, 7), int), metadata=record)) is None
+    assert (
+        sample_axis(bench.viewer.add_image(np.zeros((2, 1, 2, 5, 6, 7)), metadata=record)) is None
+    )
+    assert (
+        sample_axis(bench.viewer.add_labels(np.zeros((2, 5, 6, 7), int), metadata=record)) is None
+    )
 
 
 @pytest.mark.parametrize("shape", [(20, 24), (6, 20, 24)])
@@ -246,7 +274,9 @@ def test_saved_and_opened_again_they_are_samples_still(bench, tmp_path, shape):
     scale = (0.5, 0.2, 0.25)[-len(shape) :]
     *_, samples = sampled(bench, data, scale=scale, units=("um",) * len(shape))
     for suffix in (".ome.tif", ".tif", ".ome.zarr"):
-        (path,) = write_image(str(tmp_path / f"samples{suffix}"), *samples.as_layer_data_tuple()[:2])
+        (path,) = write_image(
+            str(tmp_path / f"samples{suffix}"), *samples.as_layer_data_tuple()[:2]
+        )
         ((again, keywords, _),) = read_layers(path)
         np.testing.assert_array_equal(np.asarray(again), samples.data)
         assert keywords["scale"] == pytest.approx((1, *scale))

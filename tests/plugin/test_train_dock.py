@@ -16,7 +16,15 @@ from zenhance.contract.header import read_card
 from zenhance.contract.weights import list_weights
 
 # Long enough to be stopped by the user, quick enough to validate at once.
-WATCHED = {"patch_px": 16, "batch": 2, "steps": 100_000, "validate_every": 2, "validation_patches": 2, "warmup_steps": 1, "ema": 0.5}
+WATCHED = {
+    "patch_px": 16,
+    "batch": 2,
+    "steps": 100_000,
+    "validate_every": 2,
+    "validation_patches": 2,
+    "warmup_steps": 1,
+    "ema": 0.5,
+}
 BRIEF = WATCHED | {"steps": 4}
 
 
@@ -39,7 +47,10 @@ class TrainBench:
         return self.viewer.add_image(data, name=name, scale=(0.5, 0.2, 0.2), units=("um",) * 3)
 
     def add_pair(self, seed=0):
-        return [self.add(data, name) for data, name in zip(pair(seed), ("cells", "cells truth"), strict=True)]
+        return [
+            self.add(data, name)
+            for data, name in zip(pair(seed), ("cells", "cells truth"), strict=True)
+        ]
 
     def choose(self, **numbers):
         self.dock.form.numbers.show_settings(numbers)
@@ -70,7 +81,11 @@ def make_train_bench(make_napari_viewer, qtbot, monkeypatch, folders):
 
     told = []
     for severity in ("error", "info"):
-        monkeypatch.setattr(train_dock, f"show_{severity}", lambda text, severity=severity: told.append((severity, text)))
+        monkeypatch.setattr(
+            train_dock,
+            f"show_{severity}",
+            lambda text, severity=severity: told.append((severity, text)),
+        )
     made = []
 
     def make():
@@ -84,7 +99,9 @@ def make_train_bench(make_napari_viewer, qtbot, monkeypatch, folders):
     for bench in made:
         for task in list(bench.dock._tasks):
             task.forget()
-        qtbot.waitUntil(lambda bench=bench: not any(task.running for task in bench.dock._tasks), timeout=20_000)
+        qtbot.waitUntil(
+            lambda bench=bench: not any(task.running for task in bench.dock._tasks), timeout=20_000
+        )
         # pytest keeps a test's arguments until all is torn down; napari checks before that nothing keeps its viewer.
         bench.viewer = bench.dock = None
 
@@ -94,18 +111,25 @@ def train_bench(make_train_bench):
     return make_train_bench()
 
 
-def test_a_training_is_watched_stopped_saved_and_its_model_enhances(train_bench, make_bench, folders, qtbot):
+def test_a_training_is_watched_stopped_saved_and_its_model_enhances(
+    train_bench, make_bench, folders, qtbot
+):
     measured, _ = train_bench.add_pair()
     dock, panel = train_bench.dock, train_bench.dock.panel
     train_bench.choose(**WATCHED)
     panel.start.click()
     assert not panel.start.isEnabled()
-    qtbot.waitUntil(lambda: len(panel.plot.psnr) >= 1 and dock.preview.layer is not None, timeout=40_000)
+    qtbot.waitUntil(
+        lambda: len(panel.plot.psnr) >= 1 and dock.preview.layer is not None, timeout=40_000
+    )
     layer, first, points = dock.preview.layer, dock.preview.layer.data, len(panel.plot.losses)
     # measured | predicted | truth of 16 pixels each, two dark columns between
     assert layer.data.shape == (16, 3 * 16 + 2 * 2)
     assert layer.name == "training srcnn: measured | predicted | truth"
-    qtbot.waitUntil(lambda: len(panel.plot.losses) >= points + 4 and dock.preview.layer.data is not first, timeout=20_000)
+    qtbot.waitUntil(
+        lambda: len(panel.plot.losses) >= points + 4 and dock.preview.layer.data is not first,
+        timeout=20_000,
+    )
     assert dock.preview.layer is layer
     np.testing.assert_array_equal(layer.data[:, :16], first[:, :16])
     assert not np.array_equal(layer.data[:, 18:34], first[:, 18:34])
@@ -117,7 +141,10 @@ def test_a_training_is_watched_stopped_saved_and_its_model_enhances(train_bench,
     assert "stopped by the user" in panel.note.text()
     assert panel.start.isEnabled()
     assert list((folders / "temporary").glob("zenhance*")) == []
-    assert {entry["name"] for entry in dock.trained.card.data} == {"cells, x 0:40", "cells, x 40:56"}
+    assert {entry["name"] for entry in dock.trained.card.data} == {
+        "cells, x 0:40",
+        "cells, x 40:56",
+    }
 
     panel.name.setText("mine")
     panel.save.click()
@@ -165,7 +192,9 @@ def test_a_pair_of_different_shape_gives_one_sentence(train_bench):
     assert train_bench.train(**BRIEF) is None
     ((severity, text),) = train_bench.told
     assert severity == "error"
-    assert text.startswith('the truth of "cells" has shape (5, 30, 56); it must have the measurement\'s (5, 40, 56)')
+    assert text.startswith(
+        'the truth of "cells" has shape (5, 30, 56); it must have the measurement\'s (5, 40, 56)'
+    )
     assert train_bench.dock.panel.note.text() == text
     assert train_bench.dock.panel.start.isEnabled()
 
@@ -228,11 +257,17 @@ def test_the_files_of_a_folder_are_paired_by_name(train_bench, tmp_path):
     assert "holds no image" in data.folder.found.text()
     for seed in range(2):
         for ending, pixels in zip(("", "_truth"), pair(seed), strict=True):
-            write_stack(folder / f"plant_{seed}{ending}.ome.tif", Stack.from_array(pixels, "ZYX", (0.5, 0.2, 0.2)))
+            write_stack(
+                folder / f"plant_{seed}{ending}.ome.tif",
+                Stack.from_array(pixels, "ZYX", (0.5, 0.2, 0.2)),
+            )
     data.folder.look()
     assert data.folder.found.text() == "2 pairs found"
     card = train_bench.train(**BRIEF).card
-    assert {entry["role"]: entry["name"] for entry in card.data} == {"validation": "plant_0.ome.tif", "train": "plant_1.ome.tif"}
+    assert {entry["role"]: entry["name"] for entry in card.data} == {
+        "validation": "plant_0.ome.tif",
+        "train": "plant_1.ome.tif",
+    }
 
 
 def test_stop_while_the_data_are_prepared_leaves_no_model_and_says_so(train_bench, folders, qtbot):
@@ -247,7 +282,9 @@ def test_stop_while_the_data_are_prepared_leaves_no_model_and_says_so(train_benc
     assert list((folders / "temporary").glob("zenhance*")) == []
 
 
-def test_closing_the_viewer_ends_the_training_quickly_and_leaves_nothing(make_train_bench, folders, qtbot):
+def test_closing_the_viewer_ends_the_training_quickly_and_leaves_nothing(
+    make_train_bench, folders, qtbot
+):
     bench = make_train_bench()
     bench.add_pair()
     bench.choose(**WATCHED)
@@ -304,6 +341,8 @@ viewer.close()
 
 def test_opening_the_train_dock_does_not_import_torch(make_napari_viewer):
     # The fixture is not used: it stands for the display that the child process needs. Processor time, because others share this machine.
-    done = subprocess.run([sys.executable, "-c", OPENING], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", OPENING], capture_output=True, text=True, timeout=120, check=True
+    )
     assert "torch False" in done.stdout
     assert float(done.stdout.split("seconds")[1].split()[0]) < 1.5

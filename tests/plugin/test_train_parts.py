@@ -43,14 +43,21 @@ def checkpoint():
 def test_the_thick_line_is_the_running_mean_without_its_start_up_bias():
     # memory 1/2: the mean is (1/4 · 4 + 1/2 · 1), the weights 3/4
     assert smoothed([(1, 4.0)], 0.5) == [(1, 4.0)]
-    assert smoothed([(1, 4.0), (2, 1.0)], 0.5) == [(1, 4.0), (2, pytest.approx((0.25 * 4 + 0.5 * 1) / 0.75))]
+    assert smoothed([(1, 4.0), (2, 1.0)], 0.5) == [
+        (1, 4.0),
+        (2, pytest.approx((0.25 * 4 + 0.5 * 1) / 0.75)),
+    ]
     assert [y for _, y in smoothed([(i, 7.0) for i in range(50)])] == pytest.approx([7.0] * 50)
 
 
 def painted(plot, colour):
     """Count pixels of about this colour."""
     picture = plot.grab().toImage()
-    pixels = [picture.pixelColor(x, y) for x in range(45, picture.width() - 45) for y in range(22, picture.height() - 20)]
+    pixels = [
+        picture.pixelColor(x, y)
+        for x in range(45, picture.width() - 45)
+        for y in range(22, picture.height() - 20)
+    ]
     wanted = np.array([colour.red(), colour.green(), colour.blue()])
     found = np.array([[p.red(), p.green(), p.blue()] for p in pixels])
     return int((np.abs(found - wanted).max(axis=1) < 25).sum())
@@ -67,7 +74,13 @@ def test_the_plot_draws_loss_and_validation_and_stays_empty_before(qtbot):
     plot.show_curves(losses, ())
     assert painted(plot, LOSS) > 100
     assert painted(plot, PSNR) == 0
-    plot.show_curves(losses, ((20, {"psnr_db": 20.0, "psnr_identity_db": 18.0}), (40, {"psnr_db": 22.0, "psnr_identity_db": 18.0})))
+    plot.show_curves(
+        losses,
+        (
+            (20, {"psnr_db": 20.0, "psnr_identity_db": 18.0}),
+            (40, {"psnr_db": 22.0, "psnr_identity_db": 18.0}),
+        ),
+    )
     assert painted(plot, PSNR) > 100
     assert plot.untreated_db == 18.0
     plot.show_curves(losses, ((20, {"loss": 0.3}), (40, {"loss": 0.1})))
@@ -85,10 +98,16 @@ def test_a_single_or_constant_point_can_be_drawn(qtbot, value):
 
 
 def test_pictures_stand_side_by_side_the_coarse_one_enlarged():
-    preview = {"truth": np.full((4, 4), 3.0), "measured": np.array([[1.0, 2.0], [3.0, 4.0]]), "predicted": np.full((4, 4), 2.0)}
+    preview = {
+        "truth": np.full((4, 4), 3.0),
+        "measured": np.array([[1.0, 2.0], [3.0, 4.0]]),
+        "predicted": np.full((4, 4), 2.0),
+    }
     row = side_by_side(preview)
     assert row.shape == (4, 4 + 2 + 4 + 2 + 4)
-    np.testing.assert_array_equal(row[:, :4], [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]])
+    np.testing.assert_array_equal(
+        row[:, :4], [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    )
     np.testing.assert_array_equal(row[0, 4:], [0, 0, 2, 2, 2, 2, 0, 0, 3, 3, 3, 3])
 
 
@@ -127,8 +146,14 @@ def test_the_numbers_of_the_form_are_those_of_the_recipe(make_napari_viewer):
     assert made.minutes == 10.0
     assert made.validate_every <= 100
     assert made.patience * made.validate_every >= shipped.patience * shipped.validate_every
-    form.numbers.show_settings({"patch_px": 24, "batch": 3, "learning_rate": 0.0025, "precision": "float32"})
-    assert (form.recipe("mine").patch_px, form.recipe("mine").batch, form.recipe("mine").learning_rate) == (24, 3, 0.0025)
+    form.numbers.show_settings(
+        {"patch_px": 24, "batch": 3, "learning_rate": 0.0025, "precision": "float32"}
+    )
+    assert (
+        form.recipe("mine").patch_px,
+        form.recipe("mine").batch,
+        form.recipe("mine").learning_rate,
+    ) == (24, 3, 0.0025)
     form.method.setCurrentIndex(form.method.findData("rdn"))
     assert form.start.currentData() == "rdn_stack"
     assert form.recipe("mine").architecture == load_recipe("rdn_stack").architecture
@@ -154,7 +179,9 @@ def test_a_method_that_learns_from_measurements_alone_asks_for_no_truth(make_nap
     ((measured, truth),) = [(pair.measured, pair.truth) for pair in data.layers.snapshots()]
     assert (measured.stack().shape, truth) == ((3, 20, 20), None)
     data.kind.setCurrentIndex(data.kind.findData("simulated"))
-    with pytest.raises(RecipeError, match="the recipe to start from simulates nothing; choose another one"):
+    with pytest.raises(
+        RecipeError, match="the recipe to start from simulates nothing; choose another one"
+    ):
         data.data(None)
     data.kind.setCurrentIndex(data.kind.findData("folder"))
     with pytest.raises(RecipeError, match=r"no folder is chosen; choose one with files NAME.tif$"):
@@ -176,7 +203,10 @@ def test_a_renamed_model_keeps_every_weight(home):
 
 @pytest.mark.parametrize("name", ["", "../up", "a b", "-dash", "x" * 101, "a\nb"])
 def test_a_name_that_is_no_file_name_is_refused(home, name):
-    with pytest.raises(RecipeError, match="(?s)the model's name is .*; use at most 100 letters, digits, dots, dashes and underscores"):
+    with pytest.raises(
+        RecipeError,
+        match="(?s)the model's name is .*; use at most 100 letters, digits, dots, dashes and underscores",
+    ):
         check_name(name, "srcnn")
 
 
@@ -184,14 +214,24 @@ def test_a_model_that_ships_cannot_be_taken_over(home, monkeypatch):
     from zenhance.contract.weights import WeightsEntry
     from zenhance.plugin import model_store
 
-    monkeypatch.setattr(model_store, "list_weights", lambda method: (WeightsEntry("srcnn_stack", home, CARD, True),))
-    with pytest.raises(RecipeError, match='the name "srcnn_stack" belongs to a model that comes with zenhance; choose another one'):
+    monkeypatch.setattr(
+        model_store, "list_weights", lambda method: (WeightsEntry("srcnn_stack", home, CARD, True),)
+    )
+    with pytest.raises(
+        RecipeError,
+        match='the name "srcnn_stack" belongs to a model that comes with zenhance; choose another one',
+    ):
         check_name("srcnn_stack", "srcnn")
 
 
 def test_the_card_is_told_in_words_and_a_stranger_cannot_put_markup_into_it():
-    assert card_line(CARD) == "validation PSNR 24.2 dB (untreated 20.0 dB), SSIM 0.800; voxels 0.5 × 0.2 × 0.2 µm (z y x)"
-    html = card_html(CARD.model_copy(update={"description": '<img src="http://evil">', "name": "<b>x"}))
+    assert (
+        card_line(CARD)
+        == "validation PSNR 24.2 dB (untreated 20.0 dB), SSIM 0.800; voxels 0.5 × 0.2 × 0.2 µm (z y x)"
+    )
+    html = card_html(
+        CARD.model_copy(update={"description": '<img src="http://evil">', "name": "<b>x"})
+    )
     assert "<img" not in html
     assert html.startswith("<b>&lt;b&gt;x</b> (srcnn)<br>&lt;img")
     assert "trained on 1 volume (a); validated on the same" in html
@@ -232,7 +272,8 @@ def test_docks_of_the_package_share_one_place(make_napari_viewer, qtbot):
     viewer = make_napari_viewer()
     first, second, foreign = QWidget(), QWidget(), QWidget()
     docks = [
-        viewer.window.add_dock_widget(widget, name=name, area="right") for widget, name in ((foreign, "f"), (first, "1"), (second, "2"))
+        viewer.window.add_dock_widget(widget, name=name, area="right")
+        for widget, name in ((foreign, "f"), (first, "1"), (second, "2"))
     ]
     join_tabs(first)
     join_tabs(second)

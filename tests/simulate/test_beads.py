@@ -19,7 +19,9 @@ def test_a_ball_has_its_dye_its_place_and_its_size(diameter_um: float) -> None:
     density, labels = deposit([Ball(centre, diameter_um, 50.0, 3)], grid)
     assert density.sum() == pytest.approx(50.0, rel=1e-5)
     assert np.unique(labels).tolist() == [0, 3]
-    for axis, (place, expected, step) in enumerate(zip(grid.margins, centre, grid.voxel_size_um, strict=True)):
+    for axis, (place, expected, step) in enumerate(
+        zip(grid.margins, centre, grid.voxel_size_um, strict=True)
+    ):
         profile = density.sum(axis=tuple(a for a in range(3) if a != axis)) / 50.0
         mean = (profile * place).sum()
         assert mean == pytest.approx(expected, abs=1e-4)
@@ -29,13 +31,33 @@ def test_a_ball_has_its_dye_its_place_and_its_size(diameter_um: float) -> None:
 
 
 def test_the_image_of_a_bead_is_the_microscopes_psf() -> None:
-    scope = Microscope(sigma_shallow_um=(0.6, 0.2, 0.25), sigma_deep_um=(0.6, 0.2, 0.25), background_photons=0.0, offset=0.0)
-    settings = {"count": 1, "diameter_um": 0.0, "on_voxels": True, "distance_um": 2.0, "in_plane": True}
-    seen = simulate("beads", seed=1, shape_px=(31, 61, 61), voxel_size_um=VOXEL, settings=settings, microscope=scope)
+    scope = Microscope(
+        sigma_shallow_um=(0.6, 0.2, 0.25),
+        sigma_deep_um=(0.6, 0.2, 0.25),
+        background_photons=0.0,
+        offset=0.0,
+    )
+    settings = {
+        "count": 1,
+        "diameter_um": 0.0,
+        "on_voxels": True,
+        "distance_um": 2.0,
+        "in_plane": True,
+    }
+    seen = simulate(
+        "beads",
+        seed=1,
+        shape_px=(31, 61, 61),
+        voxel_size_um=VOXEL,
+        settings=settings,
+        microscope=scope,
+    )
     light = seen.blurred.read().astype(np.float64) / scope.gain
     assert light.sum() == pytest.approx(100 * scope.photons, rel=1e-3)
     (centre,) = seen.facts["centres_um"]
-    z, y, x = ((np.arange(n) + 0.5) * v - c for n, v, c in zip(light.shape, VOXEL, centre, strict=True))
+    z, y, x = (
+        (np.arange(n) + 0.5) * v - c for n, v, c in zip(light.shape, VOXEL, centre, strict=True)
+    )
     gauss = np.exp(-((z[:, None, None] / 0.6) ** 2 + (y[:, None] / 0.2) ** 2 + (x / 0.25) ** 2) / 2)
     expected = gauss / gauss.sum() * 100 * scope.photons
     assert np.abs(light - expected).max() < 0.01 * expected.max()

@@ -31,7 +31,10 @@ def test_line_pairs_lie_as_far_apart_as_they_say(along: str, seed: int) -> None:
         profile = _rows(picture, pair["span_um"]).mean(axis=0)
         middle = sum(pair["centres_um"]) / 2
         measured = []
-        for side in (position < middle) & (position > middle - 1), (position > middle) & (position < middle + 1):
+        for side in (
+            (position < middle) & (position > middle - 1),
+            (position > middle) & (position < middle + 1),
+        ):
             measured.append(float((profile * position)[side].sum() / profile[side].sum()))
             # Each line holds its width of dye.
             assert profile[side].sum() * 0.05 == pytest.approx(0.1, rel=1e-3)
@@ -46,7 +49,10 @@ def test_pairs_upright_in_a_stack_measure_depth() -> None:
     (pair,) = dye.facts["pairs"]
     position = (np.arange(80) + 0.5) * 0.1
     middle = sum(pair["centres_um"]) / 2
-    upper, lower = ((profile * position)[s].sum() / profile[s].sum() for s in (position < middle, position > middle))
+    upper, lower = (
+        (profile * position)[s].sum() / profile[s].sum()
+        for s in (position < middle, position > middle)
+    )
     assert lower - upper == pytest.approx(1.0, abs=0.01)
 
 
@@ -61,7 +67,9 @@ def test_a_star_has_its_spokes_and_half_of_its_disc_is_bright() -> None:
     assert picture.sum() * 0.05**2 == pytest.approx(np.pi * radius**2 / 2, rel=0.005)
     angles = np.linspace(0, 2 * np.pi, 4000, endpoint=False)
     r = 0.7 * radius
-    around = picture[((y + r * np.sin(angles)) / 0.05).astype(int), ((x + r * np.cos(angles)) / 0.05).astype(int)]
+    around = picture[
+        ((y + r * np.sin(angles)) / 0.05).astype(int), ((x + r * np.cos(angles)) / 0.05).astype(int)
+    ]
     spectrum = np.abs(np.fft.rfft(around - around.mean()))
     assert spectrum.argmax() == 16
 
@@ -85,7 +93,9 @@ def test_a_grid_has_its_period() -> None:
     position = (np.arange(240) + 0.5) * 0.05
     for centre in dye.facts["centres_um"][1][1:-1]:
         near = np.abs(position - centre) < 0.3
-        assert (profile * position)[near].sum() / profile[near].sum() == pytest.approx(centre, abs=0.005)
+        assert (profile * position)[near].sum() / profile[near].sum() == pytest.approx(
+            centre, abs=0.005
+        )
     assert np.diff(dye.facts["centres_um"][1]) == pytest.approx(1.0)
 
 
@@ -100,7 +110,13 @@ def test_a_chart_stands_through_the_stack_or_fills_the_height_that_was_asked_for
 
 
 def test_facts_hold_in_the_picture_that_a_microscope_takes() -> None:
-    seen = simulate("charts", seed=7, shape_px=(1, 120, 200), voxel_size_um=(0.3, 0.05, 0.05), settings={"steps": 2, "largest_um": 2.0})
+    seen = simulate(
+        "charts",
+        seed=7,
+        shape_px=(1, 120, 200),
+        voxel_size_um=(0.3, 0.05, 0.05),
+        settings={"steps": 2, "largest_um": 2.0},
+    )
     position = (np.arange(200) + 0.5) * 0.05
     pair = seen.facts["pairs"][0]
     first, last = (int(s / 0.05) for s in pair["span_um"])
@@ -108,7 +124,9 @@ def test_facts_hold_in_the_picture_that_a_microscope_takes() -> None:
         profile = stack.read()[0, first + 20 : last - 20].astype(np.float64).mean(axis=0)
         profile -= profile.min()
         near = np.abs(position - pair["centres_um"][0]) < 0.6
-        assert (profile * position)[near].sum() / profile[near].sum() == pytest.approx(pair["centres_um"][0], abs=0.02)
+        assert (profile * position)[near].sum() / profile[near].sum() == pytest.approx(
+            pair["centres_um"][0], abs=0.02
+        )
 
 
 def test_a_chart_that_does_not_fit_is_refused() -> None:

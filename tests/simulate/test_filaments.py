@@ -17,7 +17,13 @@ EVEN = {"brightness_spread": 0.0, "unevenness": 0.0}
 
 def _one_filament(width_um: float, seed: int = 0) -> np.ndarray:
     """A stiff filament that crosses the field alone."""
-    settings = {"width_um": width_um, "length_um": 40.0, "persistence_um": 1e5, "density_per_um": 0.02, **EVEN}
+    settings = {
+        "width_um": width_um,
+        "length_um": 40.0,
+        "persistence_um": 1e5,
+        "density_per_um": 0.02,
+        **EVEN,
+    }
     for attempt in range(seed, seed + 200):
         dye = Filaments(**settings).render(PLANE, attempt)
         if dye.labels.max() == 1 and (dye.density[0, 0].sum(axis=1) > 0).all():
@@ -78,7 +84,13 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not() -> None:
 
 
 def test_a_flat_field_is_blurred_within_its_plane_only() -> None:
-    seen = simulate("filaments", seed=1, shape_px=(1, 96, 96), voxel_size_um=(0.1, 0.025, 0.025), microscope=microscope("filaments_set1"))
+    seen = simulate(
+        "filaments",
+        seed=1,
+        shape_px=(1, 96, 96),
+        voxel_size_um=(0.1, 0.025, 0.025),
+        microscope=microscope("filaments_set1"),
+    )
     for stack in (seen.truth, seen.blurred, seen.measured):
         assert stack.shape == (1, 96, 96)
     scope = seen.microscope
@@ -99,14 +111,26 @@ def test_the_published_sets_have_their_blur_in_pixels_of_25_nm(name: str, sigma_
 def test_the_second_set_is_the_noisier_one() -> None:
     ratio = []
     for name in ("filaments_set1", "filaments_set2"):
-        seen = simulate("filaments", seed=2, shape_px=(1, 96, 96), voxel_size_um=(0.1, 0.025, 0.025), microscope=microscope(name))
+        seen = simulate(
+            "filaments",
+            seed=2,
+            shape_px=(1, 96, 96),
+            voxel_size_um=(0.1, 0.025, 0.025),
+            microscope=microscope(name),
+        )
         measured, clean = (s.read().astype(np.float64) for s in (seen.measured, seen.blurred))
         ratio.append(clean.std() / (measured - clean).std())
     assert ratio[0] > 2 * ratio[1]
 
 
 def test_a_stack_of_filaments_is_blurred_along_z_too() -> None:
-    seen = simulate("filaments", seed=1, shape_px=(6, 64, 64), voxel_size_um=(0.15, 0.025, 0.025), microscope=microscope("filaments_set2"))
+    seen = simulate(
+        "filaments",
+        seed=1,
+        shape_px=(6, 64, 64),
+        voxel_size_um=(0.15, 0.025, 0.025),
+        microscope=microscope("filaments_set2"),
+    )
     assert seen.measured.shape == (6, 64, 64)
     truth, blurred = (s.read().astype(np.float64) for s in (seen.truth, seen.blurred))
     assert np.abs(np.diff(blurred, axis=0)).mean() < 0.5 * np.abs(np.diff(truth, axis=0)).mean()
@@ -114,7 +138,9 @@ def test_a_stack_of_filaments_is_blurred_along_z_too() -> None:
 
 def test_an_unknown_microscope_is_refused_with_the_nearest_name() -> None:
     assert "filaments_set1" in preset_names()
-    with pytest.raises(StackError, match='there is no microscope "filaments_set3"; did you mean "filaments_set'):
+    with pytest.raises(
+        StackError, match='there is no microscope "filaments_set3"; did you mean "filaments_set'
+    ):
         microscope("filaments_set3")
     with pytest.raises(StackError, match='there is no microscope "zzz"; choose one of'):
         microscope("zzz")

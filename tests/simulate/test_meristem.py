@@ -9,7 +9,14 @@ from scipy import ndimage
 from zenhance.errors import StackError
 from zenhance.simulate.cells import coverage, relaxed_seeds
 from zenhance.simulate.meristem import Meristem
-from zenhance.simulate.specimen import Dye, Grid, load_specimen, renumbered, specimen_names, tissue_above_um
+from zenhance.simulate.specimen import (
+    Dye,
+    Grid,
+    load_specimen,
+    renumbered,
+    specimen_names,
+    tissue_above_um,
+)
 from zenhance.simulate.tissue import Tissue, Waves
 
 GRID = Grid((24, 96, 96), (0.5, 0.25, 0.25))
@@ -44,7 +51,11 @@ def test_labels_count_from_one_without_gaps(dye: Dye) -> None:
 def test_whole_cells_have_the_size_that_was_asked_for() -> None:
     grid = Grid((48, 128, 128), (0.5, 0.25, 0.25))
     labels = Meristem(cell_um=4.0, layer_um=4.0, flower=False).render(grid, 1).labels
-    cut = np.unique(np.concatenate([labels[-1].ravel(), labels[:, [0, -1]].ravel(), labels[:, :, [0, -1]].ravel()]))
+    cut = np.unique(
+        np.concatenate(
+            [labels[-1].ravel(), labels[:, [0, -1]].ravel(), labels[:, :, [0, -1]].ravel()]
+        )
+    )
     whole = np.setdiff1d(np.unique(labels), np.append(cut, 0))
     volume_um3 = np.bincount(labels.ravel())[whole] * 0.5 * 0.25 * 0.25
     assert len(whole) > 10
@@ -62,7 +73,12 @@ def test_walls_are_bright_where_two_cells_meet_and_faint_inside(dye: Dye) -> Non
     labels, membrane = dye.labels, dye.density[0]
     boundary = np.zeros(labels.shape, bool)
     boundary[:, :, 1:] |= labels[:, :, 1:] != labels[:, :, :-1]
-    inner = ndimage.distance_transform_edt(ndimage.minimum_filter(labels, 3) == ndimage.maximum_filter(labels, 3)) > 3
+    inner = (
+        ndimage.distance_transform_edt(
+            ndimage.minimum_filter(labels, 3) == ndimage.maximum_filter(labels, 3)
+        )
+        > 3
+    )
     inner &= labels > 0
     assert membrane[boundary].mean() > 5 * membrane[inner].mean() > 0
 
@@ -78,8 +94,16 @@ def test_the_epidermis_is_one_cell_thick() -> None:
 def test_folded_layers_keep_the_skin_and_stray_from_their_depth_by_what_was_asked_for() -> None:
     rng = np.random.default_rng(0)
     flat = Waves.random(rng, 10, 0.0)
-    dome = Tissue(np.array([[50.0, 0, 0]], np.float32), np.array([40.0], np.float32), 0.8, flat, Waves.random(rng, 8, 0.6))
-    points = rng.uniform(-40, 40, size=(20000, 3)).astype(np.float32) + np.array([50, 0, 0], np.float32)
+    dome = Tissue(
+        np.array([[50.0, 0, 0]], np.float32),
+        np.array([40.0], np.float32),
+        0.8,
+        flat,
+        Waves.random(rng, 8, 0.6),
+    )
+    points = rng.uniform(-40, 40, size=(20000, 3)).astype(np.float32) + np.array(
+        [50, 0, 0], np.float32
+    )
     inward = dome.inward_um(points)
     stray = dome.layered_um(points, inward) - inward
     assert stray[inward > 3].std() == pytest.approx(0.6, rel=0.1)
@@ -103,11 +127,15 @@ def test_a_second_channel_has_one_nucleus_per_cell() -> None:
 
 
 def test_a_specimen_without_cytoplasm_has_finite_nuclei() -> None:
-    assert np.isfinite(Meristem(nuclei=True, cytoplasm=0.0).render(Grid((6, 24, 24), (1, 0.5, 0.5)), 0).density).all()
+    assert np.isfinite(
+        Meristem(nuclei=True, cytoplasm=0.0).render(Grid((6, 24, 24), (1, 0.5, 0.5)), 0).density
+    ).all()
 
 
 @pytest.mark.parametrize(("thickness", "width"), [(0.3, 0.22), (0.2, 0.5), (1.0, 0.22)])
-def test_coverage_summed_over_voxels_gives_the_walls_thickness(thickness: float, width: float) -> None:
+def test_coverage_summed_over_voxels_gives_the_walls_thickness(
+    thickness: float, width: float
+) -> None:
     for shift in (0.0, 0.3, 0.5):
         centres = ((np.arange(-20, 21) + shift) * width).astype(np.float32)
         share = coverage(centres, np.full(41, width, np.float32), thickness)
@@ -138,7 +166,9 @@ def test_the_distance_below_a_lone_smooth_dome_is_that_below_a_sphere() -> None:
 
 def test_waves_have_the_amplitude_that_was_asked_for() -> None:
     points = np.random.default_rng(0).uniform(0, 500, size=(50000, 3)).astype(np.float32)
-    assert Waves.random(np.random.default_rng(1), 7, 0.4)(points).std() == pytest.approx(0.4, rel=0.05)
+    assert Waves.random(np.random.default_rng(1), 7, 0.4)(points).std() == pytest.approx(
+        0.4, rel=0.05
+    )
 
 
 def test_depth_counts_the_tissue_above_and_skips_gaps() -> None:

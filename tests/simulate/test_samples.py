@@ -46,7 +46,9 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
 def test_existing_files_are_not_overwritten_unasked(tmp_path: Path) -> None:
     record = tmp_path / "mine.json"
     record.write_text("precious", encoding="utf-8")
-    with pytest.raises(OutputExistsError, match="exists; choose another folder or name, or allow overwriting"):
+    with pytest.raises(
+        OutputExistsError, match="exists; choose another folder or name, or allow overwriting"
+    ):
         simulate_to_folder("meristem", tmp_path, name="mine", **SMALL)
     assert record.read_text(encoding="utf-8") == "precious"
     assert [f.name for f in tmp_path.iterdir()] == ["mine.json"]
@@ -72,7 +74,11 @@ def test_several_stacks_with_settings_repeat_byte_for_byte(tmp_path: Path) -> No
     assert len(first) == 10
     assert [f.read_bytes() for f in first] == [f.read_bytes() for f in second]
     record = json.loads(first[9].read_text(encoding="utf-8"))
-    assert (record["seed"], record["specimen_settings"]["width_um"], record["microscope_settings"]["photons"]) == (4, 0.05, 500.0)
+    assert (
+        record["seed"],
+        record["specimen_settings"]["width_um"],
+        record["microscope_settings"]["photons"],
+    ) == (4, 0.05, 500.0)
     assert record["microscope_settings"]["read_noise"] == 10.0
     assert record["sha256"]["filaments_4_blurred"] == hash_array(open_stack(first[8]).read())
 
@@ -94,15 +100,26 @@ def test_one_file_in_the_way_of_the_second_stack_stops_both(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ({"settings": {"with_um": 1}}, 'there is no setting of filaments called "with_um"; did you mean "width_um"'),
-        ({"settings": {"width_um": -1}}, "setting of filaments width_um is -1: it should be greater than 0"),
-        ({"microscope": {"gian": 2}}, 'there is no microscope setting called "gian"; did you mean "gain"'),
+        (
+            {"settings": {"with_um": 1}},
+            'there is no setting of filaments called "with_um"; did you mean "width_um"',
+        ),
+        (
+            {"settings": {"width_um": -1}},
+            "setting of filaments width_um is -1: it should be greater than 0",
+        ),
+        (
+            {"microscope": {"gian": 2}},
+            'there is no microscope setting called "gian"; did you mean "gain"',
+        ),
         ({"microscope": {"gain": 0}}, "microscope setting gain is 0: it should be greater than 0"),
         ({"microscope": "goood"}, 'there is no microscope "goood"; did you mean "good"'),
         ({"count": 0}, "the number of stacks is 0, allowed is 1 or more"),
     ],
 )
-def test_what_cannot_be_simulated_is_refused_before_anything_is_written(tmp_path: Path, words: dict[str, object], sentence: str) -> None:
+def test_what_cannot_be_simulated_is_refused_before_anything_is_written(
+    tmp_path: Path, words: dict[str, object], sentence: str
+) -> None:
     with pytest.raises(StackError, match=re.escape(sentence)):
         simulate_to_folder("filaments", tmp_path / "out", **words, **SMALL)
     assert not (tmp_path / "out").exists()
@@ -119,8 +136,12 @@ def test_a_truth_brighter_than_the_pixel_type_is_not_clipped(tmp_path: Path) -> 
 
 def test_the_bundled_measurements_are_those_of_their_records() -> None:
     sample = SAMPLES["meristem_deep"]
-    record = json.loads(sample_path("meristem_deep").with_name("meristem_deep.json").read_text(encoding="utf-8"))
-    assert sample.microscope.model_dump(mode="json").items() >= record["microscope_settings"].items()
+    record = json.loads(
+        sample_path("meristem_deep").with_name("meristem_deep.json").read_text(encoding="utf-8")
+    )
+    assert (
+        sample.microscope.model_dump(mode="json").items() >= record["microscope_settings"].items()
+    )
 
 
 def test_an_unknown_sample_is_refused(tmp_path: Path) -> None:
@@ -152,7 +173,10 @@ def _made_again(folder: Path, name: str) -> tuple[Path, Path, Path]:
 
 
 def test_the_bundled_series_bleaches_and_drifts() -> None:
-    stack, labels = open_sample("meristem_two_channel"), open_sample_truth("meristem_two_channel")["labels"].data[...]
+    stack, labels = (
+        open_sample("meristem_two_channel"),
+        open_sample_truth("meristem_two_channel")["labels"].data[...],
+    )
     assert stack.axes == "TCZYX"
     assert stack.channel_names == ("membrane", "nuclei")
     signal = stack.data[...].astype(np.float64).mean(axis=(1, 2, 3, 4)) - 100

@@ -15,7 +15,11 @@ FINE = Grid((1, 192, 192), (0.1, 0.03, 0.03))
 
 
 def _dye(kind: str, seed: int = 3, grid: Grid = FINE, **settings: float) -> FloatArray:
-    density: FloatArray = Structures.model_validate({"kind": kind, "haze": 0.0, **settings}).render(grid, seed).density[0, 0]
+    density: FloatArray = (
+        Structures.model_validate({"kind": kind, "haze": 0.0, **settings})
+        .render(grid, seed)
+        .density[0, 0]
+    )
     return density
 
 
@@ -26,7 +30,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_another_picture(kind
 
 
 def test_dots_are_sparse_lines_are_connected_and_areas_fill_the_field() -> None:
-    dots, lines, areas = (float((_dye(kind) > 0.05).mean()) for kind in ("dots", "filaments", "areas"))
+    dots, lines, areas = (
+        float((_dye(kind) > 0.05).mean()) for kind in ("dots", "filaments", "areas")
+    )
     assert dots < 0.02 < lines < 0.3
     assert areas > 0.9
     assert float(np.unique(_dye("areas")).size) < 0.6 * FINE.shape_px[1] * FINE.shape_px[2]
@@ -49,7 +55,12 @@ def test_every_plane_of_a_stack_is_the_same() -> None:
 
 
 def test_a_microscope_may_have_a_psf_of_its_own() -> None:
-    seen = simulate("structures", seed=2, shape_px=(1, 96, 96), microscope=Microscope(psf="srpsf:fwhm_um=0.12", attenuation_um=1e6))
+    seen = simulate(
+        "structures",
+        seed=2,
+        shape_px=(1, 96, 96),
+        microscope=Microscope(psf="srpsf:fwhm_um=0.12", attenuation_um=1e6),
+    )
     assert seen.psf_mean.kind == "srpsf"
     blurred, truth = (np.asarray(s.data, np.float64) for s in (seen.blurred, seen.truth))
     assert blurred.std() < 0.8 * truth.std()

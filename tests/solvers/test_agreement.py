@@ -21,7 +21,9 @@ def scene() -> tuple[Tensor, Tensor, Blur]:
     """Walls above a shift of 90, and what is measured of them without noise."""
     rng = np.random.default_rng(0)
     field = gaussian_filter(rng.normal(size=(8, 48, 56)), (2, 4, 4))
-    truth = torch.from_numpy(np.where(np.abs(field) < 0.2 * field.std(), 200.0, 5.0).astype(np.float32))
+    truth = torch.from_numpy(
+        np.where(np.abs(field) < 0.2 * field.std(), 200.0, 5.0).astype(np.float32)
+    )
     blur = Blur.from_psf(PSF, VOXEL_UM, (8, 48, 56))
     return truth + 90, blur(truth) + 90, blur
 
@@ -34,7 +36,10 @@ def test_the_step_brings_a_wrong_estimate_nearer_the_further_it_goes() -> None:
     truth, measured, blur = scene()
     wrong = (truth - 90) * 0.7 + 90
     wrong[:, 10:20, 10:20] += 40
-    fits = [misfit(agreed(wrong.clone(), measured, blur, 90.0, LEAST, s), measured, blur) for s in (0.0, 0.3, 0.6, 1.0)]
+    fits = [
+        misfit(agreed(wrong.clone(), measured, blur, 90.0, LEAST, s), measured, blur)
+        for s in (0.0, 0.3, 0.6, 1.0)
+    ]
     assert fits[0] == pytest.approx(misfit(wrong, measured, blur), rel=1e-4)
     assert fits[0] > 1.5 * fits[1] > 2 * fits[2]
     assert fits[3] < 0.3 * fits[0]
@@ -42,7 +47,9 @@ def test_the_step_brings_a_wrong_estimate_nearer_the_further_it_goes() -> None:
 
 def test_an_estimate_that_agrees_already_stays() -> None:
     truth, measured, blur = scene()
-    assert float((agreed(truth.clone(), measured, blur, 90.0, LEAST, 1.0) - truth).abs().max()) < 1e-2
+    assert (
+        float((agreed(truth.clone(), measured, blur, 90.0, LEAST, 1.0) - truth).abs().max()) < 1e-2
+    )
 
 
 def test_what_was_left_out_begins_to_come_back_and_nothing_falls_below_the_shift() -> None:
@@ -68,9 +75,18 @@ def test_a_part_is_treated_as_in_the_whole() -> None:
     whole = agreed(estimate, measured, blur, 90.0, LEAST, 0.75)
     halo = 2 * PSF.radius_px(VOXEL_UM)[2]
     cut = 56 - 16
-    part = agreed(estimate[:, :, cut - halo :].contiguous(), measured[:, :, cut - halo :].contiguous(), blur, 90.0, LEAST, 0.75)
+    part = agreed(
+        estimate[:, :, cut - halo :].contiguous(),
+        measured[:, :, cut - halo :].contiguous(),
+        blur,
+        90.0,
+        LEAST,
+        0.75,
+    )
     assert cut - halo > 0
-    assert float((part[:, :, halo:] - whole[:, :, cut:]).abs().max()) <= 1e-5 * float(whole.max() - whole.min())
+    assert float((part[:, :, halo:] - whole[:, :, cut:]).abs().max()) <= 1e-5 * float(
+        whole.max() - whole.min()
+    )
 
 
 def test_with_a_known_background_dark_stays_dark_and_what_agrees_stays() -> None:

@@ -15,7 +15,12 @@ from zenhance.contract.spec import VolumeStatistics
 from zenhance.physics.blur import Blur
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf, gaussian
-from zenhance.solvers.deconvolved import LARGEST_ALPHA, deconvolved_reach_px, deconvolved_steps, fixed_schedule
+from zenhance.solvers.deconvolved import (
+    LARGEST_ALPHA,
+    deconvolved_reach_px,
+    deconvolved_steps,
+    fixed_schedule,
+)
 from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import CameraModel
 from zenhance.stack import Stack
@@ -34,7 +39,9 @@ def _one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def scene(shape: tuple[int, int, int] = (6, 64, 64), noisy: bool = True) -> tuple[Tensor, Tensor, VolumeStatistics]:
+def scene(
+    shape: tuple[int, int, int] = (6, 64, 64), noisy: bool = True
+) -> tuple[Tensor, Tensor, VolumeStatistics]:
     """Walls above a background of 100, what is measured of them, and its statistics."""
     rng = np.random.default_rng(0)
     field = gaussian_filter(rng.normal(size=shape), (min(2, shape[0] - 1), 4, 4))
@@ -43,11 +50,19 @@ def scene(shape: tuple[int, int, int] = (6, 64, 64), noisy: bool = True) -> tupl
     seen = NOISE.sample((expected - NOISE.offset) / NOISE.gain, 1) if noisy else expected
     stack = Stack.from_array(np.float32(seen), "ZYX", VOXEL_UM)
     statistics, _ = measure([VolumeReader(stack, 0, 0)])
-    return torch.from_numpy(light), torch.from_numpy(np.float32(seen)), replace(statistics, background=100.0)
+    return (
+        torch.from_numpy(light),
+        torch.from_numpy(np.float32(seen)),
+        replace(statistics, background=100.0),
+    )
 
 
 def estimates(
-    measured: Tensor, statistics: VolumeStatistics, *iterations: int, psf: Psf = PSF, noise: PoissonGauss = NOISE
+    measured: Tensor,
+    statistics: VolumeStatistics,
+    *iterations: int,
+    psf: Psf = PSF,
+    noise: PoissonGauss = NOISE,
 ) -> list[Tensor]:
     steps = deconvolved_steps(measured, psf, VOXEL_UM, noise, statistics, iterations)
     fractions = []
@@ -55,7 +70,9 @@ def estimates(
         try:
             fractions.append(next(steps))
         except StopIteration as end:
-            assert fractions == pytest.approx([(k + 1) / max(iterations) for k in range(max(iterations))])
+            assert fractions == pytest.approx(
+                [(k + 1) / max(iterations) for k in range(max(iterations))]
+            )
             found: list[Tensor] = end.value
             return found
 
@@ -65,7 +82,10 @@ def test_the_first_two_steps_are_plain_richardson_lucy() -> None:
     one, two = estimates(measured, statistics, 1, 2)
     camera = CameraModel(statistics.background, NOISE.gain, NOISE.offset, NOISE.read_noise)
     problem = RichardsonLucy(
-        Blur.from_psf(PSF, VOXEL_UM, (6, 64, 64)), measured, camera, max(statistics.percentile_high, statistics.mean) - camera.background
+        Blur.from_psf(PSF, VOXEL_UM, (6, 64, 64)),
+        measured,
+        camera,
+        max(statistics.percentile_high, statistics.mean) - camera.background,
     )
     for found, iterations in ((one, 1), (two, 2)):
         steps = problem.measure(iterations, accelerate=False)
@@ -98,7 +118,9 @@ def test_extrapolated_steps_are_worth_many_plain_ones() -> None:
     light, measured, statistics = scene(noisy=False)
     found = estimates(measured, statistics, 16, noise=PoissonGauss(1.0, 100.0, 0.0))[0]
     camera = CameraModel(statistics.background, 1.0, 100.0, 0.0)
-    steps = RichardsonLucy(Blur.from_psf(PSF, VOXEL_UM, (6, 64, 64)), measured, camera, 500.0).measure(32, accelerate=False)
+    steps = RichardsonLucy(
+        Blur.from_psf(PSF, VOXEL_UM, (6, 64, 64)), measured, camera, 500.0
+    ).measure(32, accelerate=False)
     try:
         while True:
             next(steps)
@@ -109,7 +131,10 @@ def test_extrapolated_steps_are_worth_many_plain_ones() -> None:
 
 def test_an_estimate_is_kept_as_it_was_while_the_next_ones_are_made() -> None:
     _, measured, statistics = scene()
-    together, alone = estimates(measured, statistics, 3, 8), [estimates(measured, statistics, n)[0] for n in (3, 8)]
+    together, alone = (
+        estimates(measured, statistics, 3, 8),
+        [estimates(measured, statistics, n)[0] for n in (3, 8)],
+    )
     for a, b in zip(together, alone, strict=True):
         assert torch.equal(a, b)
     assert not torch.equal(together[0], together[1])
@@ -117,9 +142,15 @@ def test_an_estimate_is_kept_as_it_was_while_the_next_ones_are_made() -> None:
 
 @pytest.mark.parametrize(
     ("psf", "iterations", "depth"),
-    [(gaussian((0.5, 0.2, 0.2)), (4, 8), 3), (gaussian((0.5, 0.2, 0.2)), (30,), 1), (gaussian((0.5, 0.4, 0.3)), (10,), 1)],
+    [
+        (gaussian((0.5, 0.2, 0.2)), (4, 8), 3),
+        (gaussian((0.5, 0.2, 0.2)), (30,), 1),
+        (gaussian((0.5, 0.4, 0.3)), (10,), 1),
+    ],
 )
-def test_a_tile_with_its_reach_agrees_with_the_whole(psf: Psf, iterations: tuple[int, ...], depth: int) -> None:
+def test_a_tile_with_its_reach_agrees_with_the_whole(
+    psf: Psf, iterations: tuple[int, ...], depth: int
+) -> None:
     z, _, x = deconvolved_reach_px(psf, VOXEL_UM, iterations, depth)
     assert (z > 0) == (depth > 1)
     shape = (depth, 40, 2 * x + 40)
@@ -136,7 +167,10 @@ def test_a_tile_with_its_reach_agrees_with_the_whole(psf: Psf, iterations: tuple
         span = float(a.max() - a.min())
         assert float((a[..., middle:] - b[..., x:]).abs().max()) <= 1e-5 * span
     near = estimates(seen[..., middle - 2 :].contiguous(), statistics, *iterations, psf=psf)
-    off = max(float((a[..., middle:] - b[..., 2:]).abs().max() / (a.max() - a.min())) for a, b in zip(whole, near, strict=True))
+    off = max(
+        float((a[..., middle:] - b[..., 2:]).abs().max() / (a.max() - a.min()))
+        for a, b in zip(whole, near, strict=True)
+    )
     assert off > 1e-3, "without the context it would not"
 
 

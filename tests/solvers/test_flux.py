@@ -26,7 +26,9 @@ def _random(seed, shape=(5, 20, 24)):
 def test_the_sum_becomes_that_of_the_target():
     image, target = _random(0) * 3, _random(1)
     kept = keep_flux(image, target.clone(), _blur())
-    assert float(kept.sum(dtype=torch.float64)) == pytest.approx(float(target.sum(dtype=torch.float64)), rel=1e-6)
+    assert float(kept.sum(dtype=torch.float64)) == pytest.approx(
+        float(target.sum(dtype=torch.float64)), rel=1e-6
+    )
     assert float(kept.min()) >= 0.0
 
 
@@ -60,7 +62,9 @@ def test_light_where_the_image_is_black_does_not_blow_up():
     ],
 )
 def test_nothing_falls_below_the_ground(camera, ground):
-    y = torch.from_numpy(np.random.default_rng(0).normal(camera.background, 3.0, (4, 30, 30)).astype(np.float32))
+    y = torch.from_numpy(
+        np.random.default_rng(0).normal(camera.background, 3.0, (4, 30, 30)).astype(np.float32)
+    )
     image = RichardsonLucy(_blur(), y, camera, 5.0).image(torch.zeros_like(y), Schedule(()))
     assert camera.ground == ground
     assert float(image.min()) >= ground

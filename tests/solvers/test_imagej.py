@@ -34,12 +34,16 @@ def _image(shape=(48, 40), sigma=2.0, peak=200.0, noise=True, background=10.0):
     radius = kernel.shape[0] // 2
     padded = np.pad(truth, radius, mode="symmetric")
     mean = background + sum(
-        kernel[a, b] * padded[a : a + shape[0], b : b + shape[1]] for a in range(kernel.shape[0]) for b in range(kernel.shape[1])
+        kernel[a, b] * padded[a : a + shape[0], b : b + shape[1]]
+        for a in range(kernel.shape[0])
+        for b in range(kernel.shape[1])
     )
     return (rng.poisson(mean) if noise else mean).astype(np.float32), kernel
 
 
-def _transcription(image, kernel, most, gamma=0.0, low_pass=1.0, terminate=0.01, anti_ringing=True, padded=None):
+def _transcription(
+    image, kernel, most, gamma=0.0, low_pass=1.0, terminate=0.01, anti_ringing=True, padded=None
+):
     """The steps of Iterative Deconvolve 3D in double precision with whole complex spectra, loops where the text has loops."""
     height, width = image.shape
 
@@ -49,14 +53,23 @@ def _transcription(image, kernel, most, gamma=0.0, low_pass=1.0, terminate=0.01,
             size *= 2
         return size
 
-    h, w = padded or (max(grown(height), grown(kernel.shape[0])), max(grown(width), grown(kernel.shape[1])))
+    h, w = padded or (
+        max(grown(height), grown(kernel.shape[0])),
+        max(grown(width), grown(kernel.shape[1])),
+    )
     top, left = (h - height + 1) // 2, (w - width + 1) // 2
 
     def mirrored(i, n):
         i %= 2 * n
         return i if i < n else 2 * n - 1 - i
 
-    y = np.array([[image[mirrored(i - top, height), mirrored(j - left, width)] for j in range(w)] for i in range(h)], dtype=float)
+    y = np.array(
+        [
+            [image[mirrored(i - top, height), mirrored(j - left, width)] for j in range(w)]
+            for i in range(h)
+        ],
+        dtype=float,
+    )
     psf = np.zeros((h, w))
     a_top, a_left = (h - kernel.shape[0] + 1) // 2, (w - kernel.shape[1] + 1) // 2
     psf[a_top : a_top + kernel.shape[0], a_left : a_left + kernel.shape[1]] = kernel
@@ -101,9 +114,17 @@ def _transcription(image, kernel, most, gamma=0.0, low_pass=1.0, terminate=0.01,
 @pytest.mark.parametrize("shape", [(48, 40), (33, 64), (21, 22), (5, 3)])
 @pytest.mark.parametrize("gamma", [0.0, 0.05])
 def test_iterative_deconvolve_follows_the_published_steps(shape, gamma):
-    image, kernel = _image(shape) if min(shape) > 20 else (np.random.default_rng(1).uniform(5, 50, shape).astype(np.float32), _kernel(1.0))
+    image, kernel = (
+        _image(shape)
+        if min(shape) > 20
+        else (np.random.default_rng(1).uniform(5, 50, shape).astype(np.float32), _kernel(1.0))
+    )
     expected, curve = _transcription(image, kernel, 12, gamma=gamma, terminate=0.0)
-    result = _finish(iterative_deconvolve(torch.from_numpy(image), kernel, Id3dSettings(12, gamma=gamma, terminate_percent=0.0)))
+    result = _finish(
+        iterative_deconvolve(
+            torch.from_numpy(image), kernel, Id3dSettings(12, gamma=gamma, terminate_percent=0.0)
+        )
+    )
     assert result.iterations == len(curve)
     assert result.percent == pytest.approx(curve, rel=1e-3)
     assert np.abs(result.plane.numpy() - expected).max() < 2e-4 * np.ptp(expected)
@@ -120,7 +141,9 @@ def test_switches_of_low_pass_and_anti_ringing_follow_the_published_steps():
 def test_wpl_pads_to_image_plus_kernel_as_a_power_of_two_unless_that_is_far_more():
     image, kernel = _image((48, 40))  # 17 px kernel: 65 -> 65 (128 is far more), 57 -> 64
     expected, curve = _transcription(image, kernel, 5, padded=(65, 64))
-    result = _finish(iterative_deconvolve(torch.from_numpy(image), kernel, Id3dSettings(5, padding="wpl")))
+    result = _finish(
+        iterative_deconvolve(torch.from_numpy(image), kernel, Id3dSettings(5, padding="wpl"))
+    )
     assert result.iterations == len(curve) <= 5
     inside = (slice(10, -10), slice(10, -10))
     assert np.abs(result.plane.numpy() - expected)[inside].max() < 1e-3 * np.ptp(expected)
@@ -143,15 +166,26 @@ def test_the_mean_of_a_noiseless_image_is_kept():
 
 def test_the_low_pass_lets_0_7788_of_the_nyquist_frequency_through():
     stripes = np.tile(np.array([1.0, -1.0], np.float32), (4, 512)) + 10
-    result = _finish(iterative_deconvolve(torch.from_numpy(stripes), np.ones((1, 1), np.float32), Id3dSettings(0, anti_ringing=False)))
+    result = _finish(
+        iterative_deconvolve(
+            torch.from_numpy(stripes),
+            np.ones((1, 1), np.float32),
+            Id3dSettings(0, anti_ringing=False),
+        )
+    )
     # Mirroring repeats the edge pixel and so breaks the stripes there: look far from it.
     inside = result.plane[:, 500:524]
-    assert float((inside[:, ::2] - inside[:, 1::2]).abs().mean()) / 2 == pytest.approx(0.7788, abs=5e-4)
+    assert float((inside[:, ::2] - inside[:, 1::2]).abs().mean()) / 2 == pytest.approx(
+        0.7788, abs=5e-4
+    )
 
 
 def test_a_constant_plane_stays_constant():
     plane = torch.full((31, 44), 100.0)
-    for result in (_finish(iterative_deconvolve(plane, _kernel(2.0))), _finish(richardson_lucy_circular(plane, _kernel(2.0)))):
+    for result in (
+        _finish(iterative_deconvolve(plane, _kernel(2.0))),
+        _finish(richardson_lucy_circular(plane, _kernel(2.0))),
+    ):
         assert float((result.plane - 100.0).abs().max()) < 1e-2
 
 
@@ -182,7 +216,9 @@ def test_circular_richardson_lucy_is_ten_plain_wrapped_iterations_from_the_image
     psf = np.zeros(shape)
     for a in range(kernel.shape[0]):
         for b in range(kernel.shape[1]):
-            psf[(a - kernel.shape[0] // 2) % shape[0], (b - kernel.shape[1] // 2) % shape[1]] += kernel[a, b]
+            psf[(a - kernel.shape[0] // 2) % shape[0], (b - kernel.shape[1] // 2) % shape[1]] += (
+                kernel[a, b]
+            )
     transfer = np.fft.fft2(psf)
     x = image.astype(float)
     for _ in range(10):
@@ -195,5 +231,17 @@ def test_circular_richardson_lucy_is_ten_plain_wrapped_iterations_from_the_image
 
 def test_each_iteration_yields_the_fraction_done():
     image, kernel = _image()
-    assert list(richardson_lucy_circular(torch.from_numpy(image), kernel, 4)) == [0.25, 0.5, 0.75, 1.0]
-    assert list(iterative_deconvolve(torch.from_numpy(image), kernel, Id3dSettings(4, terminate_percent=0.0)))[-1] == 1.0
+    assert list(richardson_lucy_circular(torch.from_numpy(image), kernel, 4)) == [
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+    ]
+    assert (
+        list(
+            iterative_deconvolve(
+                torch.from_numpy(image), kernel, Id3dSettings(4, terminate_percent=0.0)
+            )
+        )[-1]
+        == 1.0
+    )

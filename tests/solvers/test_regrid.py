@@ -35,7 +35,17 @@ def test_a_tile_gets_the_samples_of_the_whole(pitch: float) -> None:
     tile = regrid(image[:, 20:70, 20:70], (Samples(20, 50, 1.0),) * 2, (part, part))
     low, high = (int(np.ceil(v / pitch)) for v in (28, 60))
     same = full[:, low:high, low:high]
-    assert float((tile[:, low - part.first : high - part.first, low - part.first : high - part.first] - same).abs().max()) < 1e-6
+    assert (
+        float(
+            (
+                tile[:, low - part.first : high - part.first, low - part.first : high - part.first]
+                - same
+            )
+            .abs()
+            .max()
+        )
+        < 1e-6
+    )
 
 
 def test_constants_stay_and_means_are_averages() -> None:

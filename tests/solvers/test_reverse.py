@@ -38,7 +38,15 @@ class Predictor:
 
 
 def walk(predictor: Predictor, steps: int, sampler: Sampler, **more: object) -> torch.Tensor:
-    work = reverse(predictor, degraded(specimen(), LEVEL, normal(1)), LEVEL, steps, sampler, fresh=normal, **more)  # type: ignore[arg-type]
+    work = reverse(
+        predictor,
+        degraded(specimen(), LEVEL, normal(1)),
+        LEVEL,
+        steps,
+        sampler,
+        fresh=normal,
+        **more,
+    )  # type: ignore[arg-type]
     fractions = []
     while True:
         try:
@@ -82,7 +90,9 @@ def test_the_stochastic_way_is_random_in_its_states_and_repeats_with_its_numbers
 def test_a_predictor_that_does_nothing_leaves_blur_behind() -> None:
     """The sampler alone sharpens nothing: what comes out is what the predictor says."""
     out = walk(Predictor(None), 5, "cold")
-    assert float((out - specimen()).square().mean()) > 0.1 * float((blurred(specimen(), LEVEL) - specimen()).square().mean())
+    assert float((out - specimen()).square().mean()) > 0.1 * float(
+        (blurred(specimen(), LEVEL) - specimen()).square().mean()
+    )
 
 
 def test_every_estimate_is_drawn_towards_the_measurement() -> None:

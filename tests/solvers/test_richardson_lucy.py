@@ -58,7 +58,11 @@ def _image(peak=100.0, background=5.0, seed=1, sigmas=(1.5, 1.5, 1.5)):
     truth = _specimen() * peak
     blur = _blur(*sigmas)
     mean = blur(torch.from_numpy(truth)).numpy() + background
-    return truth, torch.from_numpy(np.random.default_rng(seed).poisson(mean).astype(np.float32)), blur
+    return (
+        truth,
+        torch.from_numpy(np.random.default_rng(seed).poisson(mean).astype(np.float32)),
+        blur,
+    )
 
 
 def _psnr(a, truth):
@@ -99,7 +103,9 @@ def test_it_agrees_with_redlionfish_once_its_offset_of_one_voxel_is_allowed_for(
 
     y = blur(torch.from_numpy(truth))
     reference = deconvolution.doRLDeconvolution12(y.numpy(), kernel, niter=3)
-    mine, _ = _finish(RichardsonLucy(OffCentre(), y, CameraModel(0.0), 1.0).measure(3, accelerate=False, start=y))
+    mine, _ = _finish(
+        RichardsonLucy(OffCentre(), y, CameraModel(0.0), 1.0).measure(3, accelerate=False, start=y)
+    )
     inside = (slice(15, 25), slice(22, 42), slice(22, 42))
     assert np.abs(mine.numpy() - reference)[inside].max() < 1e-3 * np.ptp(reference)
 
@@ -117,7 +123,10 @@ def test_the_data_are_shifted_so_that_their_variance_is_gain_times_mean():
     assert camera.shift == 92.0
     assert camera.pedestal == 18.0
     mean = 150.0
-    assert camera.gain * (mean - camera.shift) == camera.gain * (mean - camera.offset) + camera.read_noise**2
+    assert (
+        camera.gain * (mean - camera.shift)
+        == camera.gain * (mean - camera.offset) + camera.read_noise**2
+    )
     assert CameraModel(background=50.0, offset=100.0).pedestal == 0.0
 
 
@@ -135,13 +144,17 @@ def test_the_flux_of_the_image_is_kept(background, tv_weight):
 def test_without_background_each_iteration_keeps_the_sum():
     _, y, blur = _image(background=0.0)
     x, _ = _finish(RichardsonLucy(blur, y, CameraModel(0.0), 100.0).measure(9, accelerate=True))
-    assert float(x.sum(dtype=torch.float64)) == pytest.approx(float(y.sum(dtype=torch.float64)), rel=1e-5)
+    assert float(x.sum(dtype=torch.float64)) == pytest.approx(
+        float(y.sum(dtype=torch.float64)), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("background", [0.0, 20.0, 100.0])
 def test_a_constant_image_stays_constant_to_the_last_voxel(background):
     y = torch.full((7, 21, 30), 100.0)
-    problem = RichardsonLucy(_blur(2.0, 1.5, 1.5), y, CameraModel(background), 100.0 - background, 0.01)
+    problem = RichardsonLucy(
+        _blur(2.0, 1.5, 1.5), y, CameraModel(background), 100.0 - background, 0.01
+    )
     x, schedule = _finish(problem.measure(30))
     assert float((problem.image(x, schedule) - 100.0).abs().max()) < 1e-2
 
@@ -155,7 +168,10 @@ def test_the_estimate_is_never_negative():
 def test_a_black_image_stays_black():
     y = torch.zeros((1, 9, 9))
     problem = RichardsonLucy(_blur(0, 1.0, 1.0), y, CameraModel(0.0), 0.0)
-    assert float(problem.image(*_finish(problem.measure(10, rule=DiscrepancyRule()))).abs().max()) < 1e-12
+    assert (
+        float(problem.image(*_finish(problem.measure(10, rule=DiscrepancyRule()))).abs().max())
+        < 1e-12
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (2, 3, 5), (9, 1, 2), (4, 4, 4)])
@@ -204,7 +220,10 @@ def test_the_stop_rule_comes_close_to_the_best_iteration(sigma, peak):
     problem = RichardsonLucy(blur, y, CameraModel(3.0), peak)
     x, _ = _finish(problem.measure(100, rule=DiscrepancyRule()))
     reached = _psnr(x.numpy(), truth)
-    best = max(_psnr(_finish(problem.measure(n))[0].numpy(), truth) for n in (2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 50, 70, 100))
+    best = max(
+        _psnr(_finish(problem.measure(n))[0].numpy(), truth)
+        for n in (2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 50, 70, 100)
+    )
     assert reached > _psnr(y.numpy() - 3.0, truth) + 1.0
     assert reached > best - 0.5
 
@@ -212,7 +231,11 @@ def test_the_stop_rule_comes_close_to_the_best_iteration(sigma, peak):
 def test_the_stop_rule_does_not_depend_on_the_gain():
     _, y, blur = _image(peak=60.0)
     counts = [
-        _finish(RichardsonLucy(blur, y, CameraModel(5.0, gain=g), 60.0).measure(60, rule=DiscrepancyRule()))[1].iterations
+        _finish(
+            RichardsonLucy(blur, y, CameraModel(5.0, gain=g), 60.0).measure(
+                60, rule=DiscrepancyRule()
+            )
+        )[1].iterations
         for g in (0.9, 1, 1.1)
     ]
     assert max(counts) - min(counts) <= 1
@@ -226,7 +249,10 @@ def test_the_stop_rules_curve_falls_until_it_stops():
     assert len(schedule.chi2) == schedule.iterations + rule.patience + 1
     scores = [rule.score(k) for k in range(schedule.iterations + 1)]
     assert all(later < earlier for earlier, later in itertools.pairwise(scores))
-    assert all(later < earlier for earlier, later in itertools.pairwise(schedule.chi2[: schedule.iterations]))
+    assert all(
+        later < earlier
+        for earlier, later in itertools.pairwise(schedule.chi2[: schedule.iterations])
+    )
     assert 0.0 < schedule.freedom[schedule.iterations] < 0.3
 
 
@@ -242,7 +268,12 @@ def test_a_rule_that_never_improves_stops_after_its_patience():
     assert [rule.reached(chi2, 0.1) for chi2 in (1.0, 1.1, 1.2)] == [False, False, True]
     assert rule.best == 0
     flat = DiscrepancyRule(patience=2, tolerance=1e-3)
-    assert [flat.reached(chi2, 0.0) for chi2 in (1.0, 0.9, 0.8, 0.7999)] == [False, False, False, True]
+    assert [flat.reached(chi2, 0.0) for chi2 in (1.0, 0.9, 0.8, 0.7999)] == [
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_the_freedom_of_a_fit_that_is_the_data_is_one():
@@ -252,7 +283,8 @@ def test_the_freedom_of_a_fit_that_is_the_data_is_one():
 
 
 @pytest.mark.parametrize(
-    ("sigma", "count", "accelerate", "tv_weight"), [(1.0, 20, True, 0.0), (2.0, 12, True, 0.01), (1.5, 25, False, 0.0)]
+    ("sigma", "count", "accelerate", "tv_weight"),
+    [(1.0, 20, True, 0.0), (2.0, 12, True, 0.01), (1.5, 25, False, 0.0)],
 )
 def test_a_tile_with_its_halo_agrees_with_the_whole(sigma, count, accelerate, tv_weight):
     rng = np.random.default_rng(5)
@@ -261,12 +293,18 @@ def test_a_tile_with_its_halo_agrees_with_the_whole(sigma, count, accelerate, tv
     blur = _blur(0, sigma, sigma)
     y = torch.from_numpy(rng.poisson(blur(torch.from_numpy(truth)).numpy() + 2).astype(np.float32))
     settings = (CameraModel(2.0), 50.0, tv_weight, (0.0, 1.0, 1.0))
-    whole, schedule = _finish(RichardsonLucy(blur, y, *settings).measure(count, accelerate=accelerate))
+    whole, schedule = _finish(
+        RichardsonLucy(blur, y, *settings).measure(count, accelerate=accelerate)
+    )
     middle, halo = wide // 2, iteration_reach_px(blur.radius_px, count, accelerate)[2]
     tile = _finish(RichardsonLucy(blur, y[..., : middle + halo], *settings).replay(schedule))
-    assert float((tile[..., :middle] - whole[..., :middle]).abs().max()) <= 1e-5 * float(whole.max() - whole.min())
+    assert float((tile[..., :middle] - whole[..., :middle]).abs().max()) <= 1e-5 * float(
+        whole.max() - whole.min()
+    )
     short = _finish(RichardsonLucy(blur, y[..., : middle + 1], *settings).replay(schedule))
-    assert float((short[..., :middle] - whole[..., :middle]).abs().max()) > 1e-3 * float(whole.max() - whole.min())
+    assert float((short[..., :middle] - whole[..., :middle]).abs().max()) > 1e-3 * float(
+        whole.max() - whole.min()
+    )
 
 
 def test_a_replay_without_iterations_is_the_start():
@@ -288,7 +326,9 @@ def test_total_variation_leaves_out_an_axis_of_weight_zero():
     x = torch.rand((4, 5, 6), generator=torch.Generator().manual_seed(3))
     together = variation_factor_(torch.ones_like(x), x, 0.05, 0.01, (0.0, 1.0, 1.0))
     for z in range(4):
-        alone = variation_factor_(torch.ones_like(x[z : z + 1]), x[z : z + 1], 0.05, 0.01, (0.0, 1.0, 1.0))
+        alone = variation_factor_(
+            torch.ones_like(x[z : z + 1]), x[z : z + 1], 0.05, 0.01, (0.0, 1.0, 1.0)
+        )
         assert torch.equal(together[z : z + 1], alone)
 
 
@@ -296,22 +336,32 @@ def test_total_variation_makes_a_noisy_plateau_flatter():
     rng = np.random.default_rng(0)
     y = torch.from_numpy(rng.poisson(30.0, (1, 48, 48)).astype(np.float32))
     blur = _blur(0, 1.0, 1.0)
-    rough, _ = _finish(RichardsonLucy(blur, y, CameraModel(0.0), 30.0, 0.0, (0.0, 1.0, 1.0)).measure(30))
-    calm, _ = _finish(RichardsonLucy(blur, y, CameraModel(0.0), 30.0, 0.02, (0.0, 1.0, 1.0)).measure(30))
+    rough, _ = _finish(
+        RichardsonLucy(blur, y, CameraModel(0.0), 30.0, 0.0, (0.0, 1.0, 1.0)).measure(30)
+    )
+    calm, _ = _finish(
+        RichardsonLucy(blur, y, CameraModel(0.0), 30.0, 0.02, (0.0, 1.0, 1.0)).measure(30)
+    )
     assert float(calm.std()) < 0.5 * float(rough.std())
 
 
 def test_a_hot_voxel_does_not_keep_the_solver_going():
     _, y, blur = _image(peak=60.0)
-    plain = _finish(RichardsonLucy(blur, y, CameraModel(5.0), 60.0).measure(60, rule=DiscrepancyRule()))[1].iterations
+    plain = _finish(
+        RichardsonLucy(blur, y, CameraModel(5.0), 60.0).measure(60, rule=DiscrepancyRule())
+    )[1].iterations
     hot = y.clone()
     hot[2, 3, 3] = 65535.0
-    spoilt = _finish(RichardsonLucy(blur, hot, CameraModel(5.0), 60.0).measure(60, rule=DiscrepancyRule()))[1].iterations
+    spoilt = _finish(
+        RichardsonLucy(blur, hot, CameraModel(5.0), 60.0).measure(60, rule=DiscrepancyRule())
+    )[1].iterations
     assert abs(plain - spoilt) <= 4
 
 
 def test_a_small_volume_is_probed_as_a_whole():
-    whole = _finish(probe_regions((4, 50, 60), lambda region: np.zeros((1, 1, 1), np.float32), 12_000))
+    whole = _finish(
+        probe_regions((4, 50, 60), lambda region: np.zeros((1, 1, 1), np.float32), 12_000)
+    )
     assert whole == ((slice(0, 4), slice(0, 50), slice(0, 60)),)
 
 
@@ -326,5 +376,7 @@ def test_a_large_volume_is_probed_in_four_blocks_of_one_shape(shape, limit):
     assert len(regions) == 4
     assert len(sizes) == 1
     assert 0.9 * limit < 4 * np.prod(sizes.pop()) <= limit
-    assert all(0 <= s.start < s.stop <= n for region in regions for s, n in zip(region, shape, strict=True))
+    assert all(
+        0 <= s.start < s.stop <= n for region in regions for s, n in zip(region, shape, strict=True)
+    )
     assert regions == _finish(probe_regions(shape, read, limit))

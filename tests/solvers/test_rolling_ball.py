@@ -42,4 +42,6 @@ def test_a_tile_finds_what_the_whole_finds(radius: float) -> None:
 
 def test_twice_the_light_has_twice_the_background() -> None:
     image, _ = _field()
-    assert np.allclose(rolled_background(2 * image, 20.0, 2.0), 2 * rolled_background(image, 20.0, 1.0), atol=1e-5)
+    assert np.allclose(
+        rolled_background(2 * image, 20.0, 2.0), 2 * rolled_background(image, 20.0, 1.0), atol=1e-5
+    )

@@ -38,7 +38,9 @@ def test_it_solves_the_regularised_normal_equations_of_the_blur(shape):
     y = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     epsilon = 0.02
     right = (1 + epsilon) * matrix.T @ y.double().flatten()
-    expected = torch.linalg.solve(matrix.T @ matrix + epsilon * torch.eye(voxels), right).reshape(shape)
+    expected = torch.linalg.solve(matrix.T @ matrix + epsilon * torch.eye(voxels), right).reshape(
+        shape
+    )
     result = _finish(Wiener(kernel, epsilon).apply(y))
     assert float((result - expected).abs().max()) < 1e-4
 
@@ -84,5 +86,9 @@ def test_beyond_its_reach_the_filter_sees_nothing():
     y = torch.rand((1, 20, 3 * reach[2]), generator=torch.Generator().manual_seed(4)) * 100
     whole = _finish(wiener.apply(y))
     tile = _finish(wiener.apply(y[..., : 2 * reach[2]]))
-    assert float((tile - whole[..., : 2 * reach[2]])[..., : reach[2]].abs().max()) < 1e-5 * float(whole.max() - whole.min())
-    assert float((tile - whole[..., : 2 * reach[2]])[..., -2:].abs().max()) > 1e-3 * float(whole.max() - whole.min())
+    assert float((tile - whole[..., : 2 * reach[2]])[..., : reach[2]].abs().max()) < 1e-5 * float(
+        whole.max() - whole.min()
+    )
+    assert float((tile - whole[..., : 2 * reach[2]])[..., -2:].abs().max()) > 1e-3 * float(
+        whole.max() - whole.min()
+    )

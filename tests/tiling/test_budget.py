@@ -35,13 +35,17 @@ def reads_along_an_axis(size, core, halo, multiple):
 
 
 def total_and_largest(shape, core, halo, multiple):
-    axes = [reads_along_an_axis(*numbers) for numbers in zip(shape, core, halo, multiple, strict=True)]
+    axes = [
+        reads_along_an_axis(*numbers) for numbers in zip(shape, core, halo, multiple, strict=True)
+    ]
     return math.prod(total for total, _ in axes), math.prod(largest for _, largest in axes)
 
 
 @SOME
 @given(triples(1, 25), triples(0, 12), triples(1, 5), st.integers(1, 200), st.integers(0, 10**6))
-def test_no_tile_exceeds_the_budget_or_the_error_says_needed_and_available(shape, halo, multiple, bytes_per_voxel, budget_bytes):
+def test_no_tile_exceeds_the_budget_or_the_error_says_needed_and_available(
+    shape, halo, multiple, bytes_per_voxel, budget_bytes
+):
     try:
         core = choose_core(shape, halo, multiple, bytes_per_voxel, budget_bytes)
     except MemoryBudgetError as error:
@@ -52,7 +56,10 @@ def test_no_tile_exceeds_the_budget_or_the_error_says_needed_and_available(shape
         return
     plan = plan_tiles(shape, core, halo, multiple)
     assert plan.core_shape_px == core
-    assert all(math.prod(padded_shape(t.read, multiple)) * bytes_per_voxel <= budget_bytes for t in plan.tiles)
+    assert all(
+        math.prod(padded_shape(t.read, multiple)) * bytes_per_voxel <= budget_bytes
+        for t in plan.tiles
+    )
 
 
 @SOME
@@ -64,14 +71,25 @@ def test_the_whole_volume_is_one_tile_where_it_fits(shape, halo, multiple, bytes
 
 @SOME
 @given(triples(1, 9), triples(0, 3), triples(1, 3), st.integers(1, 800))
-def test_the_choice_costs_at_most_a_tenth_more_than_the_best_of_all_cores(shape, halo, multiple, max_voxels):
-    axes = [[reads_along_an_axis(n, core, h, m) for core in range(m, n + m, m)] for n, h, m in zip(shape, halo, multiple, strict=True)]
-    possible = [z[0] * y[0] * x[0] for z, y, x in itertools.product(*axes) if z[1] * y[1] * x[1] <= max_voxels]
+def test_the_choice_costs_at_most_a_tenth_more_than_the_best_of_all_cores(
+    shape, halo, multiple, max_voxels
+):
+    axes = [
+        [reads_along_an_axis(n, core, h, m) for core in range(m, n + m, m)]
+        for n, h, m in zip(shape, halo, multiple, strict=True)
+    ]
+    possible = [
+        z[0] * y[0] * x[0]
+        for z, y, x in itertools.product(*axes)
+        if z[1] * y[1] * x[1] <= max_voxels
+    ]
     if not possible:
         with pytest.raises(MemoryBudgetError):
             choose_core(shape, halo, multiple, 1, max_voxels)
         return
-    total, _ = total_and_largest(shape, choose_core(shape, halo, multiple, 1, max_voxels), halo, multiple)
+    total, _ = total_and_largest(
+        shape, choose_core(shape, halo, multiple, 1, max_voxels), halo, multiple
+    )
     assert total <= budget.WHOLE_Z_EXTRA * min(possible)
 
 
@@ -114,7 +132,9 @@ def test_a_volume_beyond_any_memory_is_planned_without_allocating():
 
 def test_a_volume_ten_times_the_budget_runs_within_it():
     shape, budget_bytes, bytes_per_voxel = (40, 200, 200), 10_000_000, 64
-    plan = plan_tiles(shape, choose_core(shape, (2, 4, 4), (1, 1, 1), bytes_per_voxel, budget_bytes), (2, 4, 4))
+    plan = plan_tiles(
+        shape, choose_core(shape, (2, 4, 4), (1, 1, 1), bytes_per_voxel, budget_bytes), (2, 4, 4)
+    )
 
     def process(tile, origin_px):
         work = np.ones((bytes_per_voxel // 4 - 1, *tile.shape), np.float32)
@@ -122,7 +142,12 @@ def test_a_volume_ten_times_the_budget_runs_within_it():
         return {"enhanced": work[0] * tile}
 
     tracemalloc.start()
-    for _ in run_tiles(plan, lambda region: np.zeros([s.stop - s.start for s in region], np.float32), process, lambda *ignored: None):
+    for _ in run_tiles(
+        plan,
+        lambda region: np.zeros([s.stop - s.start for s in region], np.float32),
+        process,
+        lambda *ignored: None,
+    ):
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -132,7 +157,8 @@ def test_a_volume_ten_times_the_budget_runs_within_it():
 
 def test_the_smallest_tile_not_fitting_is_said_in_numbers():
     with pytest.raises(
-        MemoryBudgetError, match=r"smallest tile, \(9, 9, 9\) \(z, y, x\) px with its halo, needs 0\.0467 MB, 0\.001 MB are free"
+        MemoryBudgetError,
+        match=r"smallest tile, \(9, 9, 9\) \(z, y, x\) px with its halo, needs 0\.0467 MB, 0\.001 MB are free",
     ):
         choose_core((64, 64, 64), (4, 4, 4), (1, 1, 1), 64, 1000)
 
@@ -140,9 +166,17 @@ def test_the_smallest_tile_not_fitting_is_said_in_numbers():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (((0, 4, 4), (0, 0, 0), (1, 1, 1), 64, 100), StackError, r"shape \(0, 4, 4\) .* has no voxels"),
+        (
+            ((0, 4, 4), (0, 0, 0), (1, 1, 1), 64, 100),
+            StackError,
+            r"shape \(0, 4, 4\) .* has no voxels",
+        ),
         (((4, 4, 4), (0, 0, -1), (1, 1, 1), 64, 100), MethodError, r"halo is \(0, 0, -1\)"),
-        (((4, 4, 4), (0, 0, 0), (1, 1, 1), 0, 100), MethodError, "working memory is 0 bytes per voxel; it must be more than 0"),
+        (
+            ((4, 4, 4), (0, 0, 0), (1, 1, 1), 0, 100),
+            MethodError,
+            "working memory is 0 bytes per voxel; it must be more than 0",
+        ),
     ],
 )
 def test_numbers_out_of_range_are_refused_before_the_search(arguments, error, message):
@@ -155,7 +189,9 @@ def test_free_memory_of_the_host_is_positive_and_below_what_is_built_in():
 
 
 def test_available_memory_is_read_from_meminfo(tmp_path):
-    (tmp_path / "meminfo").write_text("MemTotal:       24000000 kB\nMemFree:  1 kB\nMemAvailable:   12345678 kB\n")
+    (tmp_path / "meminfo").write_text(
+        "MemTotal:       24000000 kB\nMemFree:  1 kB\nMemAvailable:   12345678 kB\n"
+    )
     assert budget._meminfo_bytes(tmp_path / "meminfo") == 12345678 * 1024
     assert budget._meminfo_bytes(tmp_path / "absent") is None
 
@@ -198,7 +234,9 @@ def test_an_address_space_limit_is_respected():
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31));"
         "from zenhance.tiling.budget import free_bytes; print(free_bytes('cpu'))"
     )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert 2**20 < int(printed) < 0.7 * 2**31
 
 
@@ -221,7 +259,9 @@ def test_a_mac_without_vm_stat_is_planned_with_half_of_its_memory(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(budget, "_cgroup_bytes", lambda: None)
     monkeypatch.setattr(budget, "_address_space_bytes", lambda: None)
-    monkeypatch.setattr(budget.os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.get, raising=False)
+    monkeypatch.setattr(
+        budget.os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.get, raising=False
+    )
     assert free_bytes("cpu") == int(0.7 * 2_048_000)
 
 
@@ -256,5 +296,7 @@ def test_free_memory_of_an_apple_gpu_is_bounded_by_the_host(monkeypatch):
 
 
 def test_an_unknown_device_is_refused():
-    with pytest.raises(MethodError, match='there is no device "tpu"; allowed are cpu, cuda, cuda:N and mps'):
+    with pytest.raises(
+        MethodError, match='there is no device "tpu"; allowed are cpu, cuda, cuda:N and mps'
+    ):
         free_bytes("tpu")

@@ -46,7 +46,11 @@ def machine(monkeypatch, *, cuda=(), mps=False, build="12.8", failure=None, plat
 def test_auto_takes_cuda_first_and_says_how_much_is_free(monkeypatch):
     machine(monkeypatch, cuda=("NVIDIA H200",), mps=True)
     chosen = choose_device()
-    assert (chosen.name, chosen.title, chosen.reason) == ("cuda", "NVIDIA H200", "CUDA: NVIDIA H200, 139 GB free")
+    assert (chosen.name, chosen.title, chosen.reason) == (
+        "cuda",
+        "NVIDIA H200",
+        "CUDA: NVIDIA H200, 139 GB free",
+    )
 
 
 def test_auto_takes_an_apple_gpu_next_with_a_note(monkeypatch):
@@ -72,14 +76,23 @@ def test_auto_falls_back_to_the_cpu_and_says_why(monkeypatch, build, platform, r
 
 
 def test_auto_passes_over_a_gpu_that_does_not_answer(monkeypatch):
-    machine(monkeypatch, cuda=("NVIDIA H200",), failure="CUDA error: all CUDA-capable devices are busy")
-    assert choose_device().reason == "CPU: the CUDA GPU does not answer (CUDA error: all CUDA-capable devices are busy)"
+    machine(
+        monkeypatch, cuda=("NVIDIA H200",), failure="CUDA error: all CUDA-capable devices are busy"
+    )
+    assert (
+        choose_device().reason
+        == "CPU: the CUDA GPU does not answer (CUDA error: all CUDA-capable devices are busy)"
+    )
 
 
 def test_a_gpu_can_be_asked_for_by_number(monkeypatch):
     machine(monkeypatch, cuda=("NVIDIA A40", "NVIDIA T4"))
     chosen = choose_device("cuda:1")
-    assert (chosen.name, chosen.title, chosen.reason) == ("cuda:1", "NVIDIA T4", "CUDA: NVIDIA T4, 138 GB free")
+    assert (chosen.name, chosen.title, chosen.reason) == (
+        "cuda:1",
+        "NVIDIA T4",
+        "CUDA: NVIDIA T4, 138 GB free",
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,8 +100,16 @@ def test_a_gpu_can_be_asked_for_by_number(monkeypatch):
     [
         ("cuda", {}, 'device "cuda" is not there: no CUDA GPU found; choose "auto" or "cpu"'),
         ("cuda:0", {"build": None}, 'device "cuda:0" is not there: PyTorch is a CPU build'),
-        ("cuda:2", {"cuda": ("a", "b")}, 'device "cuda:2" is not there: GPUs are numbered 0 to 1; choose one of them or "auto"'),
-        ("cuda", {"cuda": ("a",), "failure": "CUDA error: busy"}, r'device "cuda" does not answer \(CUDA error: busy\); choose "cpu"'),
+        (
+            "cuda:2",
+            {"cuda": ("a", "b")},
+            'device "cuda:2" is not there: GPUs are numbered 0 to 1; choose one of them or "auto"',
+        ),
+        (
+            "cuda",
+            {"cuda": ("a",), "failure": "CUDA error: busy"},
+            r'device "cuda" does not answer \(CUDA error: busy\); choose "cpu"',
+        ),
         ("mps", {}, 'device "mps" is not there: it needs a Mac with Apple silicon'),
         ("gpu", {}, 'there is no device "gpu"; allowed are auto, cpu, cuda, cuda:N and mps'),
         ("cuda:-1", {"cuda": ("a",)}, 'there is no device "cuda:-1"'),
@@ -96,7 +117,9 @@ def test_a_gpu_can_be_asked_for_by_number(monkeypatch):
         ("", {}, 'there is no device ""'),
     ],
 )
-def test_a_device_that_is_not_there_is_refused_with_what_to_choose(monkeypatch, wanted, there, message):
+def test_a_device_that_is_not_there_is_refused_with_what_to_choose(
+    monkeypatch, wanted, there, message
+):
     machine(monkeypatch, **there)
     with pytest.raises(MethodError, match=message):
         choose_device(wanted)
@@ -107,7 +130,9 @@ def test_the_cpu_can_be_chosen_and_its_memory_released_without_torch():
         "import sys; from zenhance.tiling.device import choose_device, release_memory; chosen = choose_device('cpu');"
         "release_memory('cpu'); print(chosen.reason, 'torch' in sys.modules)"
     )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert printed.strip() == "CPU: as asked False"
 
 
@@ -132,7 +157,12 @@ def test_releasing_the_gpus_memory_collects_cycles_and_the_cpus_costs_nothing(mo
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("cuda", ["empty_cache", "ipc_collect"]), ("cuda:1", ["empty_cache", "ipc_collect"]), ("mps", ["mps.empty_cache"]), ("cpu", [])],
+    [
+        ("cuda", ["empty_cache", "ipc_collect"]),
+        ("cuda:1", ["empty_cache", "ipc_collect"]),
+        ("mps", ["mps.empty_cache"]),
+        ("cpu", []),
+    ],
 )
 def test_releasing_memory_empties_the_cache_of_that_device_only(monkeypatch, name, expected):
     calls = machine(monkeypatch, cuda=("a", "b"))

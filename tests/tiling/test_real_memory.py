@@ -47,12 +47,22 @@ while True:
         break
 """
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="address-space limits are enforced on Linux")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="address-space limits are enforced on Linux"
+)
 
 
-@pytest.mark.parametrize(("library", "plan"), [("numpy", "whole"), ("torch", "whole"), ("torch", "planned")])
+@pytest.mark.parametrize(
+    ("library", "plan"), [("numpy", "whole"), ("torch", "whole"), ("torch", "planned")]
+)
 def test_a_run_ends_well_in_less_memory_than_the_volume_needs(library, plan):
-    done = subprocess.run([sys.executable, "-c", CHILD, library, plan], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, library, plan],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
     assert report["equal"]

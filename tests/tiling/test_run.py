@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
-from zenhance.errors import FailureKind, MemoryBudgetError, MethodError, RunCancelled, StackError, classify
+from zenhance.errors import (
+    FailureKind,
+    MemoryBudgetError,
+    MethodError,
+    RunCancelled,
+    StackError,
+    classify,
+)
 from zenhance.tiling.geometry import plan_tiles
 from zenhance.tiling.run import DeviceLostError, run_tiles
 
@@ -60,28 +67,61 @@ def identity(tile, origin_px):
     return tile
 
 
-def run(process, *, volume=VOLUME, core=(4, 8, 8), halo=(0, 0, 0), multiple=(1, 1, 1), scale=(1, 1, 1), **options):
+def run(
+    process,
+    *,
+    volume=VOLUME,
+    core=(4, 8, 8),
+    halo=(0, 0, 0),
+    multiple=(1, 1, 1),
+    scale=(1, 1, 1),
+    **options,
+):
     canvas = Canvas(volume.shape, scale)
     plan = plan_tiles(volume.shape, core, halo, multiple)
-    steps, report = drain(run_tiles(plan, lambda region: volume[region], process, canvas.write, output_scale=scale, **options))
+    steps, report = drain(
+        run_tiles(
+            plan,
+            lambda region: volume[region],
+            process,
+            canvas.write,
+            output_scale=scale,
+            **options,
+        )
+    )
     return canvas, steps, report
 
 
 @settings(deadline=None, max_examples=60)
-@given(*[st.tuples(*[st.integers(low, high)] * 3) for low, high in ((1, 13), (1, 14), (0, 5), (1, 4))])
+@given(
+    *[st.tuples(*[st.integers(low, high)] * 3) for low, high in ((1, 13), (1, 14), (0, 5), (1, 4))]
+)
 def test_identity_and_times_two_are_exact_for_every_geometry(shape, core, halo, multiple):
     volume = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     for factor in (1, 2):
-        canvas, _, _ = run(simple(lambda t, o, f=factor: t * f), volume=volume, core=core, halo=halo, multiple=multiple)
+        canvas, _, _ = run(
+            simple(lambda t, o, f=factor: t * f),
+            volume=volume,
+            core=core,
+            halo=halo,
+            multiple=multiple,
+        )
         assert np.array_equal(canvas.images["enhanced"], volume * factor)
         assert (canvas.counts["enhanced"] == 1).all()
 
 
 def test_a_constant_is_written_everywhere_once():
-    canvas, _, report = run(simple(lambda t, o: np.full_like(t, 3)), halo=(1, 2, 3), multiple=(2, 4, 4))
+    canvas, _, report = run(
+        simple(lambda t, o: np.full_like(t, 3)), halo=(1, 2, 3), multiple=(2, 4, 4)
+    )
     assert (canvas.images["enhanced"] == 3).all()
     assert (canvas.counts["enhanced"] == 1).all()
-    assert (report.tiles, report.shrunk, report.core_shape_px, report.halo_px) == (3 * 4 * 4, 0, (4, 8, 8), (1, 2, 3))
+    assert (report.tiles, report.shrunk, report.core_shape_px, report.halo_px) == (
+        3 * 4 * 4,
+        0,
+        (4, 8, 8),
+        (1, 2, 3),
+    )
 
 
 def test_each_tile_knows_where_it_lies_in_the_volume():
@@ -172,10 +212,14 @@ def numpy_memory_error():
 OUT_OF_MEMORY = [
     lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     lambda: RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
-    lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    lambda: RuntimeError(
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+    ),
     lambda: RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
     lambda: RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
-    lambda: RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    lambda: RuntimeError(
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+    ),
     numpy_memory_error,
     MemoryError,
 ]
@@ -203,8 +247,23 @@ def test_finished_tiles_are_not_computed_again_and_the_smaller_size_is_remembere
 
     plan = plan_tiles((4, 8, 32), (4, 8, 8), (0, 0, 0))
     image = np.zeros((4, 8, 32), np.float32)
-    drain(run_tiles(plan, lambda region: image[region], process, lambda name, region, array: written.append(region)))
-    assert [origin for origin, _ in calls] == [(0, 0, 0), (0, 0, 8), (0, 0, 16), (0, 0, 16), (0, 4, 16), (0, 0, 24), (0, 4, 24)]
+    drain(
+        run_tiles(
+            plan,
+            lambda region: image[region],
+            process,
+            lambda name, region, array: written.append(region),
+        )
+    )
+    assert [origin for origin, _ in calls] == [
+        (0, 0, 0),
+        (0, 0, 8),
+        (0, 0, 16),
+        (0, 0, 16),
+        (0, 4, 16),
+        (0, 0, 24),
+        (0, 4, 24),
+    ]
     assert [shape for _, shape in calls[3:]] == [(4, 4, 8)] * 4
     assert len(written) == 6
 
@@ -220,21 +279,39 @@ def test_split_tiles_stay_on_the_grid_of_the_method():
         return {"enhanced": tile}
 
     run(process, core=(11, 26, 31), halo=(0, 1, 1), multiple=(2, 4, 4))
-    assert all(v % m == 0 for origin, shape in seen for at in (origin, shape) for v, m in zip(at, (2, 4, 4), strict=True))
+    assert all(
+        v % m == 0
+        for origin, shape in seen
+        for at in (origin, shape)
+        for v, m in zip(at, (2, 4, 4), strict=True)
+    )
 
 
 def test_memory_running_out_for_good_ends_after_eight_halvings():
     calls = []
     with pytest.raises(
-        MemoryBudgetError, match=r"ran out of memory.*still so after tiles were halved 8 times, to \(\d+, \d+, \d+\) px \(0 done\)"
+        MemoryBudgetError,
+        match=r"ran out of memory.*still so after tiles were halved 8 times, to \(\d+, \d+, \d+\) px \(0 done\)",
     ):
-        run(limited(numpy_memory_error, 0, calls), volume=np.zeros((64, 64, 64), np.float32), core=(64, 64, 64))
+        run(
+            limited(numpy_memory_error, 0, calls),
+            volume=np.zeros((64, 64, 64), np.float32),
+            core=(64, 64, 64),
+        )
     assert len(calls) == 9
 
 
 def test_tiles_that_cannot_be_halved_end_the_run_with_the_reason():
-    with pytest.raises(MemoryBudgetError, match=r"tiles of \(1, 1, 2\) px cannot be made smaller, and the computer ran out of memory"):
-        run(limited(numpy_memory_error, 0, []), volume=np.zeros((1, 1, 2), np.float32), core=(1, 1, 2), multiple=(1, 1, 2))
+    with pytest.raises(
+        MemoryBudgetError,
+        match=r"tiles of \(1, 1, 2\) px cannot be made smaller, and the computer ran out of memory",
+    ):
+        run(
+            limited(numpy_memory_error, 0, []),
+            volume=np.zeros((1, 1, 2), np.float32),
+            core=(1, 1, 2),
+            multiple=(1, 1, 2),
+        )
 
 
 def test_memory_is_free_again_before_the_retry():
@@ -263,7 +340,9 @@ def test_memory_is_free_again_before_the_retry():
 
 def test_release_is_called_once_per_shrink_and_not_without_one():
     released = []
-    _, _, report = run(limited(numpy_memory_error, 3000, []), core=VOLUME.shape, release=lambda: released.append(1))
+    _, _, report = run(
+        limited(numpy_memory_error, 3000, []), core=VOLUME.shape, release=lambda: released.append(1)
+    )
     assert len(released) == report.shrunk > 0
     released.clear()
     run(simple(identity), release=lambda: released.append(1))
@@ -283,7 +362,8 @@ def test_a_lost_device_is_reported_at_once_with_the_tiles_that_are_done():
     canvas = Canvas(VOLUME.shape)
     plan = plan_tiles(VOLUME.shape, (11, 26, 8), (0, 0, 0))
     with pytest.raises(
-        DeviceLostError, match=r"stopped answering in tile 3 of 4 \(z 0:11, y 0:26, x 16:24\); the 2 tiles before it are kept"
+        DeviceLostError,
+        match=r"stopped answering in tile 3 of 4 \(z 0:11, y 0:26, x 16:24\); the 2 tiles before it are kept",
     ) as caught:
         drain(run_tiles(plan, lambda region: VOLUME[region], process, canvas.write))
     assert len(calls) == 3
@@ -318,7 +398,9 @@ def test_a_device_lost_in_the_second_tile_keeps_the_first():
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return {"enhanced": tile}
 
-    with pytest.raises(DeviceLostError, match=r"tile 2 of 2 .*; the tile before it is kept; restart the program") as caught:
+    with pytest.raises(
+        DeviceLostError, match=r"tile 2 of 2 .*; the tile before it is kept; restart the program"
+    ) as caught:
         run(process, core=(11, 26, 16))
     assert len(caught.value.finished) == 1
 
@@ -333,7 +415,10 @@ def test_an_output_that_is_not_finite_names_the_tile_and_is_not_written(value):
 
     canvas = Canvas(VOLUME.shape)
     plan = plan_tiles(VOLUME.shape, (4, 8, 31), (0, 0, 0))
-    with pytest.raises(MethodError, match=r'1 voxels of "enhanced" that are not finite in tile 6 of 12 \(z 4:8, y 8:16, x 0:31\)'):
+    with pytest.raises(
+        MethodError,
+        match=r'1 voxels of "enhanced" that are not finite in tile 6 of 12 \(z 4:8, y 8:16, x 0:31\)',
+    ):
         drain(run_tiles(plan, lambda region: VOLUME[region], process, canvas.write))
     assert np.isnan(canvas.images["enhanced"][4:8, 8:16]).all()
 
@@ -350,7 +435,10 @@ def test_an_output_that_is_not_finite_in_the_halo_only_does_no_harm():
 
 
 def test_an_output_of_the_wrong_shape_is_refused():
-    with pytest.raises(MethodError, match=r'gave "enhanced" of shape \(4, 8, 7\) in tile 1 of .*expected \(4, 8, 8\)'):
+    with pytest.raises(
+        MethodError,
+        match=r'gave "enhanced" of shape \(4, 8, 7\) in tile 1 of .*expected \(4, 8, 8\)',
+    ):
         run(simple(lambda t, o: t[..., 1:]))
 
 
@@ -360,7 +448,9 @@ def test_outputs_that_change_from_tile_to_tile_are_refused(later):
         yield 0.0
         return dict.fromkeys({"enhanced"} if origin_px == (0, 0, 0) else later, tile)
 
-    with pytest.raises(MethodError, match=r"gave the outputs \[.*\] in tile 2 of .*expected \['enhanced'\]"):
+    with pytest.raises(
+        MethodError, match=r"gave the outputs \[.*\] in tile 2 of .*expected \['enhanced'\]"
+    ):
         run(process)
 
 
@@ -369,14 +459,26 @@ def test_a_method_without_outputs_is_refused():
         yield 0.0
         return {}
 
-    with pytest.raises(MethodError, match=r"gave the outputs \[\] in tile 1 of .*expected at least one"):
+    with pytest.raises(
+        MethodError, match=r"gave the outputs \[\] in tile 1 of .*expected at least one"
+    ):
         run(process)
 
 
 def test_a_reader_that_gives_another_shape_is_refused():
     plan = plan_tiles((4, 4, 4), (4, 4, 4), (0, 0, 0))
-    with pytest.raises(StackError, match=r"reading z 0:4, y 0:4, x 0:4 gave an array of shape \(3, 4, 4\), expected \(4, 4, 4\)"):
-        drain(run_tiles(plan, lambda region: np.zeros((3, 4, 4), np.float32), simple(identity), lambda *a: None))
+    with pytest.raises(
+        StackError,
+        match=r"reading z 0:4, y 0:4, x 0:4 gave an array of shape \(3, 4, 4\), expected \(4, 4, 4\)",
+    ):
+        drain(
+            run_tiles(
+                plan,
+                lambda region: np.zeros((3, 4, 4), np.float32),
+                simple(identity),
+                lambda *a: None,
+            )
+        )
 
 
 def test_an_unknown_error_goes_through_with_the_tile_in_its_notes():
@@ -435,7 +537,9 @@ def test_cancel_set_by_the_consumer_between_steps_stops_before_more_work():
         return {"enhanced": tile}
 
     plan = plan_tiles(VOLUME.shape, (11, 26, 8), (0, 0, 0))
-    steps = run_tiles(plan, lambda region: VOLUME[region], process, Canvas(VOLUME.shape).write, cancel=cancel)
+    steps = run_tiles(
+        plan, lambda region: VOLUME[region], process, Canvas(VOLUME.shape).write, cancel=cancel
+    )
     next(steps)
     cancel.set()
     with pytest.raises(RunCancelled, match="after 0 of 4"):
@@ -485,7 +589,9 @@ def test_seconds_left_follows_the_voxels_done(monkeypatch):
     image = np.zeros((1, 4, 40), np.float32)
     _, steps, report = run(process, volume=image, core=(1, 4, 10))
     # 12 s for each of four equal tiles
-    assert [s.seconds_left for s in steps] == pytest.approx([None, 45, 36, 36, 33, 24, 24, 21, 12, 12, 9, 0])
+    assert [s.seconds_left for s in steps] == pytest.approx(
+        [None, 45, 36, 36, 33, 24, 24, 21, 12, 12, 9, 0]
+    )
     assert report.seconds == 48
 
 

@@ -29,7 +29,15 @@ print(os.environ.get('GOMP_SPINCOUNT'))
         ("import torch", {}, "None"),
     ],
 )
-def test_threads_spin_briefly_unless_someone_chose_otherwise(first: str, chosen: dict[str, str], expected: str) -> None:
+def test_threads_spin_briefly_unless_someone_chose_otherwise(
+    first: str, chosen: dict[str, str], expected: str
+) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in NAMES} | chosen
-    done = subprocess.run([sys.executable, "-c", CODE.format(first=first)], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(first=first)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
     assert done.stdout.strip() == expected

@@ -26,14 +26,29 @@ from zenhance.training.recipe import Recipe
 
 SIZE_UM = (0.5, 0.2, 0.2)
 PSF = gaussian((0.6, 0.3, 0.3))
-TINY = {"features": 8, "inner": 4, "blocks": 1, "hidden": 4, "words": 8, "dimensions": 8, "levels": 1, "planes": 4}
+TINY = {
+    "features": 8,
+    "inner": 4,
+    "blocks": 1,
+    "hidden": 4,
+    "words": 8,
+    "dimensions": 8,
+    "levels": 1,
+    "planes": 4,
+}
 
 
-def stack(seed: int = 0, shape: tuple[int, int, int] = (6, 48, 48), size_um: tuple[float, float, float] | None = SIZE_UM) -> Stack:
+def stack(
+    seed: int = 0,
+    shape: tuple[int, int, int] = (6, 48, 48),
+    size_um: tuple[float, float, float] | None = SIZE_UM,
+) -> Stack:
     """Walls, blurred, on an offset of 50, four grey values a photon."""
     rng = np.random.default_rng(seed)
     field = gaussian_filter(rng.normal(size=shape), (2, 4, 4))
-    blurred = gaussian_filter(np.where(np.abs(field) < 0.15 * field.std(), 400.0, 0.0), (1.0, 1.2, 1.2))
+    blurred = gaussian_filter(
+        np.where(np.abs(field) < 0.15 * field.std(), 400.0, 0.0), (1.0, 1.2, 1.2)
+    )
     return Stack.from_array(np.float32(rng.poisson(blurred / 4 + 3) * 4.0 + 38), "ZYX", size_um)
 
 
@@ -80,10 +95,17 @@ def test_a_flat_specimen_measured_again_has_the_cameras_mean_and_variance() -> N
     for level in (100.0, 160.0, 400.0):
         again = measured_again(np.full((8, 64, 64), level, np.float32), PSF, noise, SIZE_UM, seed=1)
         assert again.dtype == np.float32
-        assert again.mean() == pytest.approx(level, abs=4 * np.sqrt(noise.variance(level) / again.size) + 1e-3)
+        assert again.mean() == pytest.approx(
+            level, abs=4 * np.sqrt(noise.variance(level) / again.size) + 1e-3
+        )
         assert again.var() == pytest.approx(float(noise.variance(level)), rel=0.05)
-    same, other = (measured_again(np.full((4, 8, 8), 300, np.float32), PSF, noise, SIZE_UM, seed=s) for s in (1, 2))
-    assert np.array_equal(same, measured_again(np.full((4, 8, 8), 300, np.float32), PSF, noise, SIZE_UM, seed=1))
+    same, other = (
+        measured_again(np.full((4, 8, 8), 300, np.float32), PSF, noise, SIZE_UM, seed=s)
+        for s in (1, 2)
+    )
+    assert np.array_equal(
+        same, measured_again(np.full((4, 8, 8), 300, np.float32), PSF, noise, SIZE_UM, seed=1)
+    )
     assert abs(np.corrcoef(same.ravel(), other.ravel())[0, 1]) < 0.3
 
 
@@ -98,7 +120,9 @@ def test_a_point_measured_again_is_as_wide_as_the_psf(depth: int) -> None:
         profile = again.sum(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
         place = (np.arange(profile.size) - profile.size // 2) * size
         # A pixel's own width is part of what it measures.
-        assert np.sqrt((profile * place**2).sum() / profile.sum()) == pytest.approx(sigma, abs=0.35 * size), "zyx"[axis]
+        assert np.sqrt((profile * place**2).sum() / profile.sum()) == pytest.approx(
+            sigma, abs=0.35 * size
+        ), "zyx"[axis]
 
 
 def columns_of(*stacks: Stack, **changes: Any) -> list[Column]:
@@ -115,14 +139,21 @@ def test_a_small_stack_is_learnt_from_whole() -> None:
     assert column.psf.sigma_px(SIZE_UM)[1] == pytest.approx(1.25, rel=0.01)
 
 
-def test_columns_lie_side_by_side_of_full_depth_the_brightest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_lie_side_by_side_of_full_depth_the_brightest_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "COLUMN_PX", 32)
     image = stack(shape=(4, 70, 90))
     found = columns_of(image)
     seen = np.zeros((70, 90), int)
     for column in found:
         assert column.measured.shape == (4, 32, 32)
-        corners = [(y, x) for y in range(39) for x in range(59) if np.array_equal(image.data[:, y : y + 32, x : x + 32], column.measured)]
+        corners = [
+            (y, x)
+            for y in range(39)
+            for x in range(59)
+            if np.array_equal(image.data[:, y : y + 32, x : x + 32], column.measured)
+        ]
         ((y, x),) = corners
         seen[y : y + 32, x : x + 32] += 1
     assert seen.min() == 1
@@ -130,7 +161,9 @@ def test_columns_lie_side_by_side_of_full_depth_the_brightest_first(monkeypatch:
     assert middle == sorted(middle, reverse=True)
 
 
-def test_no_more_is_learnt_from_than_time_allows_and_each_stack_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_learnt_from_than_time_allows_and_each_stack_has_its_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "COLUMN_PX", 32)
     monkeypatch.setattr(module, "MOST_VOXELS", 6 * 4 * 32 * 32)
     images = (stack(1, (4, 96, 96)), stack(2, (4, 96, 96)))
@@ -158,7 +191,9 @@ def test_pairs_differ_in_their_noise_alone_and_their_truth_is_the_estimate() -> 
 
 def test_each_round_starts_from_the_one_before_and_all_steps_are_counted(tmp_path: Path) -> None:
     seen: list[TrainProgress] = []
-    result = drain(train_steps(recipe(), tmp_path / "run", volumes=lists(), device="cpu"), seen.append)
+    result = drain(
+        train_steps(recipe(), tmp_path / "run", volumes=lists(), device="cpu"), seen.append
+    )
     assert result.path == tmp_path / "run" / "own.safetensors"
     assert result.card.method == "dqlr"
     steps = [p.step for p in seen if p.stage == "train"]
@@ -184,7 +219,10 @@ def test_the_progress_of_several_stacks_never_falls_also_when_it_goes_on(tmp_pat
             break
     steps.close()
     gone_on: list[TrainProgress] = []
-    drain(train_steps(wanted, tmp_path / "run", volumes=several, device="cpu", resume=True), gone_on.append)
+    drain(
+        train_steps(wanted, tmp_path / "run", volumes=several, device="cpu", resume=True),
+        gone_on.append,
+    )
     assert gone_on[1].fraction >= 0.5
     for sitting in (seen, gone_on):
         assert all(a.fraction <= b.fraction + 1e-9 for a, b in itertools.pairwise(sitting))
@@ -197,7 +235,10 @@ def test_stopping_keeps_the_model_of_the_round(tmp_path: Path) -> None:
         if progress.step == 4:
             stop.set()
 
-    result = drain(train_steps(recipe(steps=2000), tmp_path / "run", volumes=lists(), stop=stop, device="cpu"), watch)
+    result = drain(
+        train_steps(recipe(steps=2000), tmp_path / "run", volumes=lists(), stop=stop, device="cpu"),
+        watch,
+    )
     assert "stopped by the user after 4 steps" in result.ended
     assert result.path.is_file()
     assert not (tmp_path / "run" / "round_2").exists()
@@ -207,7 +248,9 @@ def test_stopping_keeps_the_model_of_the_round(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop_at", [5, 9])
-def test_a_training_stopped_in_any_round_and_resumed_equals_the_uninterrupted_one(tmp_path: Path, stop_at: int) -> None:
+def test_a_training_stopped_in_any_round_and_resumed_equals_the_uninterrupted_one(
+    tmp_path: Path, stop_at: int
+) -> None:
     wanted = recipe(patience=100, minutes=60.0)
     whole = train(recipe(patience=100), tmp_path / "whole", volumes=lists(), device="cpu")
 
@@ -225,7 +268,12 @@ def test_a_training_stopped_in_any_round_and_resumed_equals_the_uninterrupted_on
 
 def test_all_rounds_together_keep_the_time(tmp_path: Path) -> None:
     started = time.perf_counter()
-    result = train(recipe(steps=10**6, minutes=0.12, validate_every=10**5), tmp_path / "run", volumes=lists(), device="cpu")
+    result = train(
+        recipe(steps=10**6, minutes=0.12, validate_every=10**5),
+        tmp_path / "run",
+        volumes=lists(),
+        device="cpu",
+    )
     assert 4 < time.perf_counter() - started < 15
     assert (tmp_path / "run" / "round_2").is_dir()
     assert result.card.steps > 1
@@ -239,7 +287,9 @@ def test_what_cannot_be_learnt_from_is_refused_in_one_sentence(tmp_path: Path) -
         train(recipe(patch_px=64), tmp_path / "b", volumes=lists(), device="cpu")
 
 
-def test_the_card_says_that_the_truth_was_estimated_and_names_the_real_stack(tmp_path: Path) -> None:
+def test_the_card_says_that_the_truth_was_estimated_and_names_the_real_stack(
+    tmp_path: Path,
+) -> None:
     given = lists(stack())
     result = train(recipe(), tmp_path / "run", volumes=given)
     assert result.card.is_self_judged

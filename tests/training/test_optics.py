@@ -24,11 +24,24 @@ SCALING = Scaling(130.0, 400.0)
 
 @pytest.mark.parametrize("preset", ["filaments_set1", "filaments_set2"])
 def test_simulated_optics_expect_what_the_microscope_measures(preset: str) -> None:
-    specimen = simulate("filaments", seed=900, shape_px=(1, 96, 96), voxel_size_um=(0.1, 0.025, 0.025), microscope=microscope(preset))
+    specimen = simulate(
+        "filaments",
+        seed=900,
+        shape_px=(1, 96, 96),
+        voxel_size_um=(0.1, 0.025, 0.025),
+        microscope=microscope(preset),
+    )
     optics = optics_of_specimen(specimen, SCALING)(0)
     light = torch.from_numpy(SCALING.forward(np.asarray(specimen.truth.data))) - optics.dark
-    expected, blurred = optics.expected(light).numpy(), SCALING.forward(np.asarray(specimen.blurred.data))
-    inside = (slice(None), slice(20, -20), slice(20, -20))  # the field's edges also get light from beyond
+    expected, blurred = (
+        optics.expected(light).numpy(),
+        SCALING.forward(np.asarray(specimen.blurred.data)),
+    )
+    inside = (
+        slice(None),
+        slice(20, -20),
+        slice(20, -20),
+    )  # the field's edges also get light from beyond
     np.testing.assert_allclose(expected[inside], blurred[inside], atol=2e-3 * float(blurred.max()))
     residual = SCALING.forward(np.asarray(specimen.measured.data, np.float32)) - blurred
     normed = residual / np.sqrt(optics.variance(torch.from_numpy(blurred)).numpy())
@@ -46,9 +59,13 @@ def test_deep_planes_are_blurred_more_and_have_haze() -> None:
 
 
 def test_a_stack_is_taken_to_be_dark_at_its_background() -> None:
-    optics = optics_of_camera(gaussian((0.4, 0.2, 0.2)), PoissonGauss(2.0, 130.0, 6.0), (0.5, 0.2, 0.2), SCALING)(3)
+    optics = optics_of_camera(
+        gaussian((0.4, 0.2, 0.2)), PoissonGauss(2.0, 130.0, 6.0), (0.5, 0.2, 0.2), SCALING
+    )(3)
     assert optics.dark == optics.base == optics.no_photons == 0
-    assert float(optics.variance(torch.tensor(0.5))) == pytest.approx((2.0 / 400) * 0.5 + (6.0 / 400) ** 2)
+    assert float(optics.variance(torch.tensor(0.5))) == pytest.approx(
+        (2.0 / 400) * 0.5 + (6.0 / 400) ** 2
+    )
     light = torch.rand(2, 5, 32, 32, requires_grad=True)
     expected = optics.expected(light)
     expected.sum().backward()
@@ -93,6 +110,9 @@ def test_only_a_gaussian_psf_can_grow() -> None:
 
 def test_a_patch_is_turned_by_a_quarter_only_where_the_blur_allows_it() -> None:
     noise, size = PoissonGauss(1.0, 0.0, 1.0), (0.5, 0.2, 0.2)
-    round_, long = (optics_of_camera(gaussian(s), noise, size, SCALING)(0) for s in ((0.4, 0.2, 0.2), (0.4, 0.3, 0.2)))
+    round_, long = (
+        optics_of_camera(gaussian(s), noise, size, SCALING)(0)
+        for s in ((0.4, 0.2, 0.2), (0.4, 0.3, 0.2))
+    )
     assert round_.turns
     assert not long.turns

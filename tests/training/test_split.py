@@ -9,7 +9,13 @@ import pytest
 
 from zenhance.io import write_stack
 from zenhance.stack import Stack
-from zenhance.training.data import files_for_test, kept_for_test, kept_for_validation, load_volumes, of_stacks
+from zenhance.training.data import (
+    files_for_test,
+    kept_for_test,
+    kept_for_validation,
+    load_volumes,
+    of_stacks,
+)
 from zenhance.training.recipe import Data, Recipe
 from zenhance.training.split import strips_apart
 
@@ -19,7 +25,13 @@ ALL = slice(None)
 def volumes(height: int, width: int, scale: int = 1) -> list:
     measured = np.arange(3 * height * width, dtype=np.float32).reshape(3, height, width)
     truth = np.repeat(np.repeat(measured, scale, axis=1), scale, axis=2)
-    return list(of_stacks("cells", Stack.from_array(measured, "ZYX", (1, 1, 1)), Stack.from_array(truth, "ZYX", (1, 1, 1))))
+    return list(
+        of_stacks(
+            "cells",
+            Stack.from_array(measured, "ZYX", (1, 1, 1)),
+            Stack.from_array(truth, "ZYX", (1, 1, 1)),
+        )
+    )
 
 
 def test_the_parts_lie_side_by_side_and_make_up_the_whole() -> None:
@@ -62,9 +74,18 @@ def test_of_six_plants_one_is_left_untouched_and_named(tmp_path: Path) -> None:
     paths = []
     for plant in range(6):
         pixels = np.random.default_rng(plant).poisson(50, (4, 16, 16)).astype(np.uint16)
-        paths.append(str(write_stack(tmp_path / f"plant{plant}.ome.tif", Stack.from_array(pixels, "ZYX", (0.5, 0.2, 0.2)))))
+        paths.append(
+            str(
+                write_stack(
+                    tmp_path / f"plant{plant}.ome.tif",
+                    Stack.from_array(pixels, "ZYX", (0.5, 0.2, 0.2)),
+                )
+            )
+        )
     recipe = Recipe(method="dqlr", name="plants", data=Data(stacks=tuple(paths)))
     train, held = load_volumes(recipe)
     (apart,) = files_for_test(recipe)
     assert (len(train), len(held)) == (4, 1)
-    assert {volume.name for volume in train + held} == {Path(path).name for path in paths} - {Path(apart).name}
+    assert {volume.name for volume in train + held} == {Path(path).name for path in paths} - {
+        Path(apart).name
+    }

@@ -21,18 +21,33 @@ def plain(value: Any) -> Any:
 
 def says(cell: str, value: Any) -> bool:
     """Tell whether a cell of the column "default" says this value; None and empty texts, lists and mappings are "empty"."""
-    return cell == "empty" if value is None or value in ("", (), {}) else yaml.safe_load(cell.strip("`")) == plain(value)
+    return (
+        cell == "empty"
+        if value is None or value in ("", (), {})
+        else yaml.safe_load(cell.strip("`")) == plain(value)
+    )
 
 
 @pytest.mark.parametrize("model", [Recipe, Data, Pair, Simulated])
 def test_every_key_stands_in_its_table_with_default_and_meaning(model: type[BaseModel]) -> None:
-    section = PAGE.partition(f"<!-- begin {model.__name__} -->")[2].partition(f"<!-- end {model.__name__} -->")[0]
-    rows = {key: (default, meaning) for key, default, meaning in re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", section, re.MULTILINE)}
+    section = PAGE.partition(f"<!-- begin {model.__name__} -->")[2].partition(
+        f"<!-- end {model.__name__} -->"
+    )[0]
+    rows = {
+        key: (default, meaning)
+        for key, default, meaning in re.findall(
+            r"^\| `(\w+)` \| (.+?) \| (.+) \|$", section, re.MULTILINE
+        )
+    }
     assert list(rows) == list(model.model_fields)
     for name, info in model.model_fields.items():
         default, meaning = rows[name]
         assert meaning == info.description
-        assert default == "needed" if info.is_required() else says(default, info.get_default(call_default_factory=True))
+        assert (
+            default == "needed"
+            if info.is_required()
+            else says(default, info.get_default(call_default_factory=True))
+        )
 
 
 def test_the_example_on_the_page_is_a_recipe() -> None:

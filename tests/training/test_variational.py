@@ -34,14 +34,18 @@ def _one_thread() -> Any:
 
 def optics(photons: float = 200.0, read_noise: float = 0.02) -> PlaneOptics:
     """A PSF of 1.2 px, stray light, and an offset: nothing of it is 0."""
-    return PlaneOptics(((1.0, gaussian((0.5, 0.24, 0.24))),), SIZE_UM, -0.1, 0.05, -0.1, 1 / photons, read_noise)
+    return PlaneOptics(
+        ((1.0, gaussian((0.5, 0.24, 0.24))),), SIZE_UM, -0.1, 0.05, -0.1, 1 / photons, read_noise
+    )
 
 
 def specimen(planes: int = 1, size: int = 64, seed: int = 0) -> Tensor:
     """Thin random walls of light 1 on a faint ground, (planes, size, size)."""
     rng = np.random.default_rng(seed)
     field = gaussian_filter(rng.normal(size=(planes, size, size)), (min(2, planes - 1), 3, 3))
-    return torch.from_numpy(np.where(np.abs(field) < 0.25 * field.std(), 1.0, 0.1).astype(np.float32))
+    return torch.from_numpy(
+        np.where(np.abs(field) < 0.25 * field.std(), 1.0, 0.1).astype(np.float32)
+    )
 
 
 def measured(light: Tensor, through: PlaneOptics, finer: int = 1, seed: int = 0) -> Tensor:
@@ -51,7 +55,13 @@ def measured(light: Tensor, through: PlaneOptics, finer: int = 1, seed: int = 0)
 
 
 def batch(
-    window: int = 1, size: int = 32, *, count: int = 4, finer: int = 1, estimates: int = 0, through: PlaneOptics | None = None
+    window: int = 1,
+    size: int = 32,
+    *,
+    count: int = 4,
+    finer: int = 1,
+    estimates: int = 0,
+    through: PlaneOptics | None = None,
 ) -> Batch:
     told = through or optics()
     lights = torch.stack([specimen(window, finer * size, seed) for seed in range(count)])
@@ -68,23 +78,31 @@ class Given(Vae):
         self.light = light
         self.said = said
         self.stride, self.planes, self.levels = 4, light.shape[1], ((4, 2),)
-        self.architecture = VaeArchitecture(**{"kind": "flat", "features": (8,), "latents": (2,), "warmup_steps": 0, **architecture})
+        self.architecture = VaeArchitecture(
+            **{"kind": "flat", "features": (8,), "latents": (2,), "warmup_steps": 0, **architecture}
+        )
         self.scale = self.architecture.scale
 
     def encode(self, image: Tensor) -> Encoded:
         return Encoded((image,))
 
-    def decode(self, encoded: Encoded, noise: Any, only_middle: bool = False) -> tuple[Tensor, Latents]:
+    def decode(
+        self, encoded: Encoded, noise: Any, only_middle: bool = False
+    ) -> tuple[Tensor, Latents]:
         count, _, height, width = encoded.features[0].shape
         mean = torch.full((count, 2, height // 4, width // 4), self.said)
-        return self.light.expand(count, -1, -1, -1), Latents((Gaussian(mean, torch.zeros_like(mean)),), (None,))
+        return self.light.expand(count, -1, -1, -1), Latents(
+            (Gaussian(mean, torch.zeros_like(mean)),), (None,)
+        )
 
 
 def loss(light: Tensor, seen: Batch, **architecture: Any) -> float:
     return float(LEARNER.loss(Given(light, **architecture).eval(), seen)[0])
 
 
-def learnt(architecture: dict[str, Any], seen: Batch, steps: int) -> tuple[Any, list[float], dict[str, float]]:
+def learnt(
+    architecture: dict[str, Any], seen: Batch, steps: int
+) -> tuple[Any, list[float], dict[str, float]]:
     torch.manual_seed(0)
     network: Any = LEARNER.build(architecture).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3)
@@ -109,27 +127,47 @@ def learnt(architecture: dict[str, Any], seen: Batch, steps: int) -> tuple[Any, 
         {**FLAT, "blur": False},
         {**FLAT, "scale": 2},
         {**LADDER, "window": 3, "planes": 3},
-        {**LADDER, "window": 3, "deconvolved": [2, 8], "truth": 10.0, "kl_weight": 0.1, "measured": 0.1},
+        {
+            **LADDER,
+            "window": 3,
+            "deconvolved": [2, 8],
+            "truth": 10.0,
+            "kl_weight": 0.1,
+            "measured": 0.1,
+        },
         {**LADDER, "noise": "mixture"},
         {**LADDER, "scale": 2, "truth": 10.0},
     ],
 )
 def test_the_loss_falls(change: dict[str, Any]) -> None:
-    seen = batch(change.get("window", 1), finer=change.get("scale", 1), estimates=len(change.get("deconvolved", ())))
+    seen = batch(
+        change.get("window", 1),
+        finer=change.get("scale", 1),
+        estimates=len(change.get("deconvolved", ())),
+    )
     _, losses, logs = learnt(change, seen, 60)
-    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5]) or np.mean(losses[-10:]) < np.mean(losses[:5]) - 1
+    assert (
+        np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])
+        or np.mean(losses[-10:]) < np.mean(losses[:5]) - 1
+    )
     assert {"measured", "kl_1"} <= set(logs)
     assert ("kl_3" in logs) == (change.get("kind") != "flat")
     assert ("truth" in logs) == bool(change.get("truth"))
     assert all(isinstance(value, float) for value in logs.values())
 
 
-NOISES: list[dict[str, Any]] = [{"noise": "gaussian", "sigma": 0.06}, {"noise": "gaussian"}, {"noise": "poisson_gauss"}]
+NOISES: list[dict[str, Any]] = [
+    {"noise": "gaussian", "sigma": 0.06},
+    {"noise": "gaussian"},
+    {"noise": "poisson_gauss"},
+]
 
 
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize(("planes", "finer"), [(1, 1), (5, 1), (1, 2)])
-def test_the_true_light_explains_the_measurement_and_others_less(noise: dict[str, Any], planes: int, finer: int) -> None:
+def test_the_true_light_explains_the_measurement_and_others_less(
+    noise: dict[str, Any], planes: int, finer: int
+) -> None:
     told = optics()
     light = specimen(planes, 96 * finer)
     if noise.get("sigma"):
@@ -138,7 +176,13 @@ def test_the_true_light_explains_the_measurement_and_others_less(noise: dict[str
     how = {**noise, "window": planes, "planes": planes, "scale": finer}
     right = loss(light[None], seen, **how)
     assert right == pytest.approx(0.5, rel=0.06), "half of chi-squared per pixel"
-    others = [0.85 * light, 1.15 * light, light + 0.03, light.roll(finer, -1), torch.from_numpy(gaussian_filter(light.numpy(), (0, 1, 1)))]
+    others = [
+        0.85 * light,
+        1.15 * light,
+        light + 0.03,
+        light.roll(finer, -1),
+        torch.from_numpy(gaussian_filter(light.numpy(), (0, 1, 1))),
+    ]
     for other in others:
         assert loss(other[None], seen, **how) > 1.02 * right
 
@@ -220,29 +264,49 @@ def test_each_penalty_acts_as_its_weight_says_at_any_size(name: str) -> None:
         ("huber", (0.0, 0.0), 0.5, 0.5 - 0.025),
     ],
 )
-def test_penalties_are_what_they_are_called(name: str, levels: tuple[float, float], slope: float, cost: float) -> None:
-    light = torch.tensor(levels).repeat(1, 1, 32, 16) + slope * torch.arange(32)[:, None] - (0 if slope == 0 else 4)
+def test_penalties_are_what_they_are_called(
+    name: str, levels: tuple[float, float], slope: float, cost: float
+) -> None:
+    light = (
+        torch.tensor(levels).repeat(1, 1, 32, 16)
+        + slope * torch.arange(32)[:, None]
+        - (0 if slope == 0 else 4)
+    )
     seen = Batch(torch.zeros(1, 1, 32, 32), None, torch.zeros(1), (optics(),))
-    assert loss(light, seen, **{name: 1.0}) - loss(light, seen) == pytest.approx(cost, rel=1e-2, abs=2e-3 * loss(light, seen) + 1e-6)
+    assert loss(light, seen, **{name: 1.0}) - loss(light, seen) == pytest.approx(
+        cost, rel=1e-2, abs=2e-3 * loss(light, seen) + 1e-6
+    )
 
 
 @pytest.mark.parametrize("size", [32, 64])
 def test_the_latents_cost_their_nats_per_pixel_beyond_what_is_free(size: int) -> None:
-    light, seen = torch.ones(1, 1, size, size), Batch(torch.ones(1, 1, size, size), None, torch.zeros(1), (optics(),))
+    light, seen = (
+        torch.ones(1, 1, size, size),
+        Batch(torch.ones(1, 1, size, size), None, torch.zeros(1), (optics(),)),
+    )
     nats = 2 * 0.5 * 0.8**2 / 16  # two channels of mean 0.8 and width 1 on a grid of 4 pixels
 
     def cost(**how: Any) -> float:
-        return loss(light, seen, said=0.8, **how) - loss(light, seen, said=0.0, **{**how, "free_bits": 0.0})
+        return loss(light, seen, said=0.8, **how) - loss(
+            light, seen, said=0.0, **{**how, "free_bits": 0.0}
+        )
 
     assert cost() == pytest.approx(nats, rel=1e-3)
     assert cost(kl_weight=0.1) == pytest.approx(0.1 * nats, rel=1e-3)
     assert cost(free_bits=0.2) == pytest.approx(nats, rel=1e-3), "0.32 nats a latent are above 0.2"
-    assert cost(free_bits=0.5) == pytest.approx(0.5 * 2 / 16, rel=1e-3), "below, it costs the same whatever it is"
-    assert loss(light, seen, said=0.8, free_bits=0.5) == pytest.approx(loss(light, seen, said=0.1, free_bits=0.5), rel=1e-5)
+    assert cost(free_bits=0.5) == pytest.approx(0.5 * 2 / 16, rel=1e-3), (
+        "below, it costs the same whatever it is"
+    )
+    assert loss(light, seen, said=0.8, free_bits=0.5) == pytest.approx(
+        loss(light, seen, said=0.1, free_bits=0.5), rel=1e-5
+    )
 
 
 def test_the_weight_of_the_latents_rises_while_it_warms_up_and_is_whole_in_a_validation() -> None:
-    light, seen = torch.ones(1, 1, 32, 32), Batch(torch.ones(1, 1, 32, 32), None, torch.zeros(1), (optics(),))
+    light, seen = (
+        torch.ones(1, 1, 32, 32),
+        Batch(torch.ones(1, 1, 32, 32), None, torch.zeros(1), (optics(),)),
+    )
     network = Given(light, 0.8, warmup_steps=4).train()
     base = loss(light, seen)
     whole = loss(light, seen, said=0.8) - base
@@ -256,17 +320,26 @@ def test_the_weight_of_the_latents_rises_while_it_warms_up_and_is_whole_in_a_val
 def test_the_energy_score_is_least_for_draws_of_the_right_spread() -> None:
     rng = torch.Generator().manual_seed(0)
     truth, one, two = (torch.randn(16, 1, 64, 64, generator=rng) for _ in range(3))
-    scores = {width: float(energy(width * one, width * two, truth)) for width in (0.0, 0.5, 0.8, 1.0, 1.25, 2.0)}
+    scores = {
+        width: float(energy(width * one, width * two, truth))
+        for width in (0.0, 0.5, 0.8, 1.0, 1.25, 2.0)
+    }
     assert min(scores, key=lambda width: scores[width]) == 1.0
     assert scores[0.0] > scores[0.5] > scores[0.8] > scores[1.0] < scores[1.25] < scores[2.0]
-    assert float(energy(one + 0.5, two + 0.5, truth)) > 1.05 * scores[1.0], "nor may they lie elsewhere"
+    assert float(energy(one + 0.5, two + 0.5, truth)) > 1.05 * scores[1.0], (
+        "nor may they lie elsewhere"
+    )
 
 
 def test_blocks_of_pixels_tell_whether_draws_vary_together_as_the_truth_does() -> None:
     rng = torch.Generator().manual_seed(0)
 
     def coarse() -> Tensor:
-        return torch.randn(16, 1, 16, 16, generator=rng).repeat_interleave(4, -1).repeat_interleave(4, -2)
+        return (
+            torch.randn(16, 1, 16, 16, generator=rng)
+            .repeat_interleave(4, -1)
+            .repeat_interleave(4, -2)
+        )
 
     truth, one, two = (coarse() for _ in range(3))
     fine = [torch.randn(16, 1, 64, 64, generator=rng) for _ in range(2)]
@@ -288,7 +361,9 @@ def test_a_truth_judges_mean_and_spread_of_two_draws() -> None:
 
     right, mean = told(target + noise)
     assert abs(mean) < 2e-3, "the mean is judged without the draws' own spread"
-    assert right == pytest.approx(mean + float(energy(target + noise[:1], target + noise[1:], target)), rel=1e-4)
+    assert right == pytest.approx(
+        mean + float(energy(target + noise[:1], target + noise[1:], target)), rel=1e-4
+    )
     assert told(target + noise + 0.3)[1] == pytest.approx(0.09, abs=0.01)
     twice = float(LEARNER.loss(Given(target + noise, truth=2.0, measured=0.0).eval(), seen)[0])
     assert twice == pytest.approx(2 * right, rel=1e-4)
@@ -298,9 +373,13 @@ def test_a_truth_that_is_missing_or_on_another_grid_is_refused() -> None:
     seen = batch()
     assert LEARNER.needs_truth({**LADDER, "truth": 1.0})
     assert not LEARNER.needs_truth(LADDER)
-    with pytest.raises(RecipeError, match="no truth; give pairs or simulated, set architecture.truth to 0"):
+    with pytest.raises(
+        RecipeError, match="no truth; give pairs or simulated, set architecture.truth to 0"
+    ):
         LEARNER.loss(LEARNER.build({**LADDER, "truth": 1.0}), replace(seen, truth=None))
-    with pytest.raises(RecipeError, match="32 pixels where the network draws 64; set architecture.scale to fit"):
+    with pytest.raises(
+        RecipeError, match="32 pixels where the network draws 64; set architecture.scale to fit"
+    ):
         LEARNER.loss(LEARNER.build({**LADDER, "truth": 1.0, "scale": 2}), seen)
 
 
@@ -338,7 +417,9 @@ def test_patches_that_were_measured_otherwise_are_looked_at_otherwise() -> None:
         ({"noise": "shot"}, "noise is 'shot'"),
     ],
 )
-def test_an_architecture_that_makes_no_sense_is_refused_in_one_sentence(change: dict[str, Any], message: str) -> None:
+def test_an_architecture_that_makes_no_sense_is_refused_in_one_sentence(
+    change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(RecipeError, match=message) as caught:
         LEARNER.build({**LADDER, **change})
     assert "\n" not in str(caught.value)
@@ -350,4 +431,6 @@ def test_patches_fit_the_latents() -> None:
     with pytest.raises(RecipeError, match="patch_px is 36; it must be a multiple of 8"):
         LEARNER.patch_px(LADDER, 36)
     for architecture in (FLAT, LADDER):
-        assert np.isfinite(float(LEARNER.loss(LEARNER.build(architecture), batch(size=8))[0].detach())), "the smallest patch there is"
+        assert np.isfinite(
+            float(LEARNER.loss(LEARNER.build(architecture), batch(size=8))[0].detach())
+        ), "the smallest patch there is"

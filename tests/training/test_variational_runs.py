@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_variational import FLAT, LADDER, LEARNER, SIZE_UM, batch, learnt, measured, optics, specimen
+from test_variational import (
+    FLAT,
+    LADDER,
+    LEARNER,
+    SIZE_UM,
+    batch,
+    learnt,
+    measured,
+    optics,
+    specimen,
+)
 
 from zenhance.contract import registry
 from zenhance.contract.checkpoint import read_checkpoint
@@ -42,7 +52,11 @@ def stack(seed: int = 0, shape: tuple[int, int, int] = (4, 48, 48)) -> Stack:
 
 
 def lists(*stacks: Stack) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
-    found = [volume for number, s in enumerate(stacks or (stack(),)) for volume in of_stacks(f"stack {number}", s)]
+    found = [
+        volume
+        for number, s in enumerate(stacks or (stack(),))
+        for volume in of_stacks(f"stack {number}", s)
+    ]
     return found, found
 
 
@@ -64,9 +78,13 @@ def said(logs: dict[str, float]) -> float:
 
 
 def test_latents_that_fall_silent_are_refused_in_one_sentence() -> None:
-    with pytest.raises(RecipeError, match="no longer depend on the image .* posterior collapse") as caught:
+    with pytest.raises(
+        RecipeError, match="no longer depend on the image .* posterior collapse"
+    ) as caught:
         learnt(SILENCED, batch(), 250)
-    assert "set architecture.free_bits to 0.05, lower kl_weight, or lengthen warmup_steps" in str(caught.value)
+    assert "set architecture.free_bits to 0.05, lower kl_weight, or lengthen warmup_steps" in str(
+        caught.value
+    )
     assert "\n" not in str(caught.value)
 
 
@@ -104,7 +122,9 @@ def test_before_the_warm_up_is_well_over_nothing_is_refused() -> None:
     assert 1.9 < float(network.warm) < 2.0
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("divblurring")])
+@pytest.mark.parametrize(
+    "name", [name for name in recipe_names() if name.startswith("divblurring")]
+)
 def test_recipes_that_ship_can_be_built_and_fit_their_patches(name: str) -> None:
     found = load_recipe(name)
     assert found.method == "divblurring"
@@ -130,7 +150,9 @@ def test_it_asks_for_what_it_needs() -> None:
 
 def test_a_stack_alone_is_learnt_from_directly_where_no_truth_is_wanted(tmp_path: Path) -> None:
     given = lists()
-    wanted = recipe(architecture=FLAT, steps=150, validate_every=50, patch_px=32, batch=4, learning_rate=5e-3)
+    wanted = recipe(
+        architecture=FLAT, steps=150, validate_every=50, patch_px=32, batch=4, learning_rate=5e-3
+    )
     result = train(wanted, tmp_path / "run", volumes=given, device="cpu")
     assert result.log[-1]["loss"] < 0.9 * result.log[0]["loss"]
     assert not (tmp_path / "run" / "round_1").exists()
@@ -139,7 +161,11 @@ def test_a_stack_alone_is_learnt_from_directly_where_no_truth_is_wanted(tmp_path
 
 
 def test_where_a_truth_is_wanted_a_stack_alone_is_learnt_from_in_rounds(tmp_path: Path) -> None:
-    wanted = recipe(architecture={**LADDER, "window": 3, "planes": 3, "truth": 10.0, "deconvolved": [2, 4]}, steps=4, validate_every=2)
+    wanted = recipe(
+        architecture={**LADDER, "window": 3, "planes": 3, "truth": 10.0, "deconvolved": [2, 4]},
+        steps=4,
+        validate_every=2,
+    )
     result = train(wanted, tmp_path / "run", volumes=lists(), device="cpu")
     assert (tmp_path / "run" / "round_2.safetensors").is_file()
     assert result.path.name == "own.safetensors"
@@ -149,8 +175,16 @@ def test_where_a_truth_is_wanted_a_stack_alone_is_learnt_from_in_rounds(tmp_path
     assert float(state["warm"]) > 0
 
 
-@pytest.mark.parametrize("architecture", [{**LADDER, "window": 3, "deconvolved": [2, 4]}, {**FLAT, "noise": "mixture", "warmup_steps": 7}])
-def test_a_training_stopped_and_resumed_equals_the_uninterrupted_one(tmp_path: Path, architecture: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        {**LADDER, "window": 3, "deconvolved": [2, 4]},
+        {**FLAT, "noise": "mixture", "warmup_steps": 7},
+    ],
+)
+def test_a_training_stopped_and_resumed_equals_the_uninterrupted_one(
+    tmp_path: Path, architecture: dict[str, Any]
+) -> None:
     wanted = recipe(architecture=architecture)
     whole = train(wanted, tmp_path / "whole", volumes=lists(), device="cpu")
     steps = train_steps(wanted, tmp_path / "cut", volumes=lists(), device="cpu")

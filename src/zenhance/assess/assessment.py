@@ -59,25 +59,45 @@ class Assessment(BaseModel):
 
     verdict: Light = Field(description="green, amber or red")
     headline: str = Field(description="the verdict in one sentence")
-    sentences: tuple[str, ...] = Field(default=(), description="reasons, limits and figures in words")
+    sentences: tuple[str, ...] = Field(
+        default=(), description="reasons, limits and figures in words"
+    )
     raw_name: str = Field(default="", description="the measurement")
     result_name: str = Field(default="", description="the result")
     time_point: int = Field(default=0, description="which time point was judged")
     channel: int = Field(default=0, description="which channel was judged")
     shape_px: tuple[int, int, int] = Field(description="of the measurement, z, y, x")
-    voxel_size_um: tuple[float | None, float | None, float | None] = Field(description="z, y, x in µm")
-    psf: str = Field(default="", description="the point spread function, each value with its origin")
-    noise: str = Field(default="", description="gain, offset and read noise, and whether they were estimated")
+    voxel_size_um: tuple[float | None, float | None, float | None] = Field(
+        description="z, y, x in µm"
+    )
+    psf: str = Field(
+        default="", description="the point spread function, each value with its origin"
+    )
+    noise: str = Field(
+        default="", description="gain, offset and read noise, and whether they were estimated"
+    )
     reblur: ReblurReport | None = Field(default=None, description="the re-blur check")
-    held_out: HeldOutReport | None = Field(default=None, description="held-out photons, where a method was given")
-    truth: dict[str, TruthFigures] = Field(default_factory=dict, description="likeness to the truth")
-    cells: dict[str, CellReport] = Field(default_factory=dict, description="true cells that a plain watershed finds")
-    structures: dict[str, StructureReport] = Field(default_factory=dict, description="walls and junctions against the truth")
+    held_out: HeldOutReport | None = Field(
+        default=None, description="held-out photons, where a method was given"
+    )
+    truth: dict[str, TruthFigures] = Field(
+        default_factory=dict, description="likeness to the truth"
+    )
+    cells: dict[str, CellReport] = Field(
+        default_factory=dict, description="true cells that a plain watershed finds"
+    )
+    structures: dict[str, StructureReport] = Field(
+        default_factory=dict, description="walls and junctions against the truth"
+    )
     correlation: dict[str, CorrelationCurve] = Field(
         default_factory=dict, description="Fourier correlation of the measurement's split photons"
     )
-    decorrelation: dict[str, DecorrelationResult] = Field(default_factory=dict, description="decorrelation analysis of the middle plane")
-    depth: dict[str, tuple[DepthFigures, ...]] = Field(default_factory=dict, description="contrast and SNR by depth below the surface")
+    decorrelation: dict[str, DecorrelationResult] = Field(
+        default_factory=dict, description="decorrelation analysis of the middle plane"
+    )
+    depth: dict[str, tuple[DepthFigures, ...]] = Field(
+        default_factory=dict, description="contrast and SNR by depth below the surface"
+    )
     seconds: float = Field(default=0.0, description="how long the assessment took")
     _z_map: Stack | None = PrivateAttr(default=None)
 
@@ -102,7 +122,9 @@ class Assessment(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValueError as error:
-            raise StackError(f"the assessment cannot be read ({str(error).splitlines()[0]}); make it again with zenhance assess") from error
+            raise StackError(
+                f"the assessment cannot be read ({str(error).splitlines()[0]}); make it again with zenhance assess"
+            ) from error
 
 
 def assess(
@@ -164,7 +186,9 @@ def assess(
     before, after = raw.read(t, c), _pick(result, t, c)
     camera, noise_text = _camera(before, noise)
     notes: list[str] = []
-    parts, z_map, reason = _against_measurement(before, after, raw, psf, camera, method, deblurred, freedom, seed)
+    parts, z_map, reason = _against_measurement(
+        before, after, raw, psf, camera, method, deblurred, freedom, seed
+    )
     if truth is not None or labels is not None:
         sharp, cells = (None if s is None else _pick(s, t, c) for s in (truth, labels))
         parts |= _against_truth(before, after, sharp, cells, _result_voxel(raw, result), notes)
@@ -207,10 +231,14 @@ def _against_measurement(
     if not raw.voxel_size.is_known(raw.spatial_axes):
         return {}, None, "the voxel size is unknown"
     voxel, widths = raw.voxel_size.require(raw.spatial_axes), width_range_of(psf)
-    report, scores = reblur_check(before, after, psf, voxel, camera, deblurred=deblurred, width_range=widths, seed=seed)
+    report, scores = reblur_check(
+        before, after, psf, voxel, camera, deblurred=deblurred, width_range=widths, seed=seed
+    )
     parts: dict[str, Any] = {"reblur": report.counting(freedom)}
     if method is not None:
-        parts["held_out"] = held_out_photons(before, method, psf, voxel, camera, deblurred=deblurred, seed=seed)
+        parts["held_out"] = held_out_photons(
+            before, method, psf, voxel, camera, deblurred=deblurred, seed=seed
+        )
     return parts, _map_stack(raw, scores), ""
 
 
@@ -225,7 +253,10 @@ def _camera(raw: Volume, noise: Camera | None) -> tuple[Camera, str]:
         from zenhance.physics.noise import estimate
 
         noise, origin = estimate(raw), "estimated"
-    return noise, f"gain {noise.gain:.4g} per photon, offset {noise.offset:.4g}, read noise {noise.read_noise:.3g} ({origin})"
+    return (
+        noise,
+        f"gain {noise.gain:.4g} per photon, offset {noise.offset:.4g}, read noise {noise.read_noise:.3g} ({origin})",
+    )
 
 
 def _map_stack(raw: Stack, scores: FloatArray) -> Stack:
@@ -235,13 +266,21 @@ def _map_stack(raw: Stack, scores: FloatArray) -> Stack:
 
 def _result_voxel(raw: Stack, result: Stack) -> Triple | None:
     for stack in (result, raw):
-        if stack.voxel_size.is_known(stack.spatial_axes) and stack.volume_shape == result.volume_shape:
+        if (
+            stack.voxel_size.is_known(stack.spatial_axes)
+            and stack.volume_shape == result.volume_shape
+        ):
             return stack.voxel_size.require(stack.spatial_axes)
     return None
 
 
 def _against_truth(
-    before: Volume, after: Volume, truth: Volume | None, labels: Volume | None, voxel: Triple | None, notes: list[str]
+    before: Volume,
+    after: Volume,
+    truth: Volume | None,
+    labels: Volume | None,
+    voxel: Triple | None,
+    notes: list[str],
 ) -> dict[str, Any]:
     """Figures against truth and labels; the measurement's own beside the result's, where it lies on the same voxels."""
     volumes = {"result": np.nan_to_num(after.astype(np.float32))}
@@ -257,7 +296,10 @@ def _against_truth(
         whole = labels.astype(np.int64)
         depth = depth_below_surface(_label_surface(whole, voxel), whole.shape[0], voxel)
         parts["cells"] = {name: cells_found(v, whole, voxel, depth) for name, v in volumes.items()}
-    parts["structures"] = {name: compare_structures(v, voxel, truth=truth, labels=labels) for name, v in volumes.items()}
+    parts["structures"] = {
+        name: compare_structures(v, voxel, truth=truth, labels=labels)
+        for name, v in volumes.items()
+    }
     return parts
 
 
@@ -271,10 +313,17 @@ def _truth_figures(volume: Volume, truth: Volume) -> TruthFigures:
     figures = compare_with_truth(volume, truth)
     fitted = volume * figures.fit_slope + figures.fit_offset
     span = figures.data_range
-    return TruthFigures(figures, ms_ssim(fitted, truth, span), micro_ssim(volume, truth), frobenius_255(fitted, truth, span))
+    return TruthFigures(
+        figures,
+        ms_ssim(fitted, truth, span),
+        micro_ssim(volume, truth),
+        frobenius_255(fitted, truth, span),
+    )
 
 
-def _without_truth(before: Volume, after: Volume, camera: Camera, raw: Stack, notes: list[str], seed: int) -> dict[str, Any]:
+def _without_truth(
+    before: Volume, after: Volume, camera: Camera, raw: Stack, notes: list[str], seed: int
+) -> dict[str, Any]:
     parts: dict[str, Any] = {"correlation": {}, "decorrelation": {}, "depth": {}}
     if not raw.voxel_size.is_known(raw.spatial_axes):
         notes.append("Resolution and depth were not measured, because the voxel size is unknown.")
@@ -284,19 +333,25 @@ def _without_truth(before: Volume, after: Volume, camera: Camera, raw: Stack, no
     modes = {"lateral": "ring", "axial": "axial"} if before.shape[0] >= 16 else {"lateral": "ring"}
     for name, mode in modes.items():
         try:
-            parts["correlation"][name] = correlation_of_raw(finite, camera, voxel, mode=mode, seed=seed)
+            parts["correlation"][name] = correlation_of_raw(
+                finite, camera, voxel, mode=mode, seed=seed
+            )
         except StackError as error:
             notes.append(f"The {name} resolution of the measurement was not found: {error}.")
     for name, volume in (("measurement", finite), ("result", np.nan_to_num(after))):
         try:
             finer = volume.shape[2] // before.shape[2]
-            parts["decorrelation"][name] = decorrelation_resolution(volume[volume.shape[0] // 2], voxel[2] / finer)
+            parts["decorrelation"][name] = decorrelation_resolution(
+                volume[volume.shape[0] // 2], voxel[2] / finer
+            )
         except StackError as error:
             notes.append(f"The cut-off of the {name} was not found: {error}.")
     if before.shape == after.shape and before.shape[0] > 1:
         try:
             depth = depth_below_surface(find_surface(finite, voxel), before.shape[0], voxel)
-            parts["depth"] = contrast_by_depth(finite, {"measurement": finite, "result": np.nan_to_num(after)}, voxel, depth)
+            parts["depth"] = contrast_by_depth(
+                finite, {"measurement": finite, "result": np.nan_to_num(after)}, voxel, depth
+            )
         except StackError as error:
             notes.append(f"Contrast by depth was not measured: {error}.")
     return parts
@@ -310,7 +365,9 @@ def _in_words(parts: dict[str, Any]) -> list[str]:
         words.append(f"PSNR against the truth, best affine fit: {text} dB.")
     cells: dict[str, CellReport] = parts.get("cells", {})
     if cells:
-        words.append(f"True cells found: {' to '.join(str(r.found) for r in cells.values())} of {next(iter(cells.values())).total}.")
+        words.append(
+            f"True cells found: {' to '.join(str(r.found) for r in cells.values())} of {next(iter(cells.values())).total}."
+        )
     depth: dict[str, tuple[DepthFigures, ...]] = parts.get("depth", {})
     if depth and depth["measurement"]:
         old, new = depth["measurement"][-1], depth["result"][-1]

@@ -56,7 +56,9 @@ class Calibration:
 
 
 def calibration(
-    samples: npt.NDArray[np.floating], truth: npt.NDArray[np.floating], mask: npt.NDArray[np.bool_] | None = None
+    samples: npt.NDArray[np.floating],
+    truth: npt.NDArray[np.floating],
+    mask: npt.NDArray[np.bool_] | None = None,
 ) -> Calibration:
     """Compare draws with the truth.
 
@@ -75,14 +77,19 @@ def calibration(
         There are fewer than three draws, or shapes differ.
     """
     if len(samples) < 3 or samples.shape[1:] != truth.shape:
-        raise StackError(f"draws {samples.shape} cannot be compared with a truth {truth.shape}; give (K, ...) with K at least 3")
+        raise StackError(
+            f"draws {samples.shape} cannot be compared with a truth {truth.shape}; give (K, ...) with K at least 3"
+        )
     chosen = np.ones(truth.shape, bool) if mask is None else mask
     drawn, true = samples[:, chosen].astype(np.float64), truth[chosen].astype(np.float64)
     count = len(drawn)
     mean, spread = drawn.mean(0), drawn.std(0, ddof=1)
     off = np.abs(mean - true)
     widened = np.sqrt(1 + 1 / count)
-    covered = {level: float(np.mean(off <= t.ppf(0.5 + level / 2, count - 1) * spread * widened)) for level in LEVELS}
+    covered = {
+        level: float(np.mean(off <= t.ppf(0.5 + level / 2, count - 1) * spread * widened))
+        for level in LEVELS
+    }
     every = max(1, true.size // RANKED_VOXELS)
     return Calibration(
         count,
@@ -94,7 +101,9 @@ def calibration(
     )
 
 
-def calibration_error(spread: npt.NDArray[np.float64], off: npt.NDArray[np.float64], bins: int = BINS) -> float:
+def calibration_error(
+    spread: npt.NDArray[np.float64], off: npt.NDArray[np.float64], bins: int = BINS
+) -> float:
     """Return the mean over bins of voxels alike in spread of |root mean variance - root mean square error| / root mean variance."""
     order = np.argsort(spread, kind="stable")
     found = []
@@ -118,5 +127,9 @@ def rank_reliability(samples: npt.NDArray[np.float64], truth: npt.NDArray[np.flo
     count = len(samples)
     ranks = rankdata(np.concatenate([truth[None], samples]), axis=0, method="average")[0] - 1
     low, high = np.floor(ranks).astype(int), np.ceil(ranks).astype(int)
-    histogram = 0.5 * (np.bincount(low, minlength=count + 1) + np.bincount(high, minlength=count + 1)) / truth.size
+    histogram = (
+        0.5
+        * (np.bincount(low, minlength=count + 1) + np.bincount(high, minlength=count + 1))
+        / truth.size
+    )
     return float(np.abs(histogram - 1 / (count + 1)).sum())

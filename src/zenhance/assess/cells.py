@@ -79,7 +79,9 @@ def segment_cells(image: npt.NDArray[Any], voxel_size_um: tuple[float, float, fl
     volume = image.astype(np.float32)
     volume -= np.float32(np.percentile(volume, 1))
     smooth = ndimage.gaussian_filter(volume, [SMOOTH_UM / v for v in voxel_size_um])
-    local = ndimage.gaussian_filter(smooth, [LOCAL_MEAN_UM / v for v in voxel_size_um], truncate=2.5)
+    local = ndimage.gaussian_filter(
+        smooth, [LOCAL_MEAN_UM / v for v in voxel_size_um], truncate=2.5
+    )
     # Where there is no specimen the local mean is next to nothing: the floor keeps noise there from being amplified.
     floor = 0.1 * float(np.percentile(local, 95))
     walls = smooth / np.maximum(local, max(floor, 1e-6))
@@ -157,5 +159,7 @@ def _by_depth(
     bins = []
     for start, end in zip(edges_um, ends, strict=True):
         within = (depth >= start) & (depth < (np.inf if end is None else end))
-        bins.append(DepthBin(float(start), end, int((hit & within).sum()), int((asked & within).sum())))
+        bins.append(
+            DepthBin(float(start), end, int((hit & within).sum()), int((asked & within).sum()))
+        )
     return tuple(bins)

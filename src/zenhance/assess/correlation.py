@@ -53,7 +53,9 @@ class CorrelationCurve:
     resolution_143_um: float | None
 
 
-def correlate_halves(first: npt.NDArray[Any], second: npt.NDArray[Any], voxel_size_um: Triple, *, mode: str = "ring") -> CorrelationCurve:
+def correlate_halves(
+    first: npt.NDArray[Any], second: npt.NDArray[Any], voxel_size_um: Triple, *, mode: str = "ring"
+) -> CorrelationCurve:
     """Correlate two independent measurements of the same specimen.
 
     Use it for two exposures or for split photons, never for two results of a method.
@@ -80,7 +82,9 @@ def correlate_halves(first: npt.NDArray[Any], second: npt.NDArray[Any], voxel_si
     if mode == "axial":
         nyquist = 0.5 / voxel_size_um[0]
     rings = max(4, min(sides) // 2) if mode != "axial" else max(4, first.shape[0] // 2)
-    index = np.where(use, np.minimum(frequency / nyquist * rings, rings).astype(np.int64), rings).ravel()
+    index = np.where(
+        use, np.minimum(frequency / nyquist * rings, rings).astype(np.int64), rings
+    ).ravel()
     sums = np.zeros((4, rings + 1))
     window = _window(sides)
     for a, b in zip(*(((first, second)) if flat else ((first[None], second[None]))), strict=True):
@@ -97,7 +101,12 @@ def correlate_halves(first: npt.NDArray[Any], second: npt.NDArray[Any], voxel_si
 
 
 def correlation_of_raw(
-    raw: npt.NDArray[Any], camera: Camera, voxel_size_um: Triple, *, mode: str = "ring", seed: int = 0
+    raw: npt.NDArray[Any],
+    camera: Camera,
+    voxel_size_um: Triple,
+    *,
+    mode: str = "ring",
+    seed: int = 0,
 ) -> CorrelationCurve:
     """Split the photons of one measurement into two halves and correlate them; arguments as for :func:`correlate_halves`.
 
@@ -137,13 +146,19 @@ def _check(first: npt.NDArray[Any], second: npt.NDArray[Any], mode: str) -> None
     if mode not in ("ring", "shell", "axial"):
         raise StackError(f'correlation mode "{mode}" is unknown; choose ring, shell or axial')
     if first.ndim != 3 or first.shape != second.shape:
-        raise StackError(f"halves of shapes {first.shape} and {second.shape} cannot be correlated; give two volumes (z, y, x) of one shape")
+        raise StackError(
+            f"halves of shapes {first.shape} and {second.shape} cannot be correlated; give two volumes (z, y, x) of one shape"
+        )
     sides = first.shape[1:] if mode == "ring" else first.shape
     if min(sides) < 8:
-        raise StackError(f"a {mode} correlation needs at least 8 voxels along each side, not {min(sides)}; use a larger field")
+        raise StackError(
+            f"a {mode} correlation needs at least 8 voxels along each side, not {min(sides)}; use a larger field"
+        )
 
 
-def _frequency_grid(shape: tuple[int, ...], voxel_size_um: Triple, mode: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def _frequency_grid(
+    shape: tuple[int, ...], voxel_size_um: Triple, mode: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Frequency of each stored Fourier coefficient in cycles per µm, and which ones count."""
     nz, ny, nx = shape
     fy = np.fft.fftfreq(ny, voxel_size_um[1])[:, None]
@@ -174,7 +189,11 @@ def _half_bit(count: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.minimum((0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root), 1.0))
 
 
-def _curve(frequency: npt.NDArray[np.float64], correlation: npt.NDArray[np.float64], half_bit: npt.NDArray[np.float64]) -> CorrelationCurve:
+def _curve(
+    frequency: npt.NDArray[np.float64],
+    correlation: npt.NDArray[np.float64],
+    half_bit: npt.NDArray[np.float64],
+) -> CorrelationCurve:
     from scipy.ndimage import uniform_filter1d
 
     smooth = uniform_filter1d(correlation, 3, mode="nearest")
@@ -188,7 +207,9 @@ def _curve(frequency: npt.NDArray[np.float64], correlation: npt.NDArray[np.float
     )
 
 
-def _resolution(frequency: npt.NDArray[np.float64], excess: npt.NDArray[np.float64]) -> float | None:
+def _resolution(
+    frequency: npt.NDArray[np.float64], excess: npt.NDArray[np.float64]
+) -> float | None:
     """One over the frequency where the excess first turns negative for two rings, interpolated."""
     below = excess < 0
     for k in range(len(excess)):

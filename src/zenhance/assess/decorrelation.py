@@ -68,7 +68,9 @@ def decorrelation_resolution(image: npt.NDArray[Any], pixel_size_um: float) -> D
     over their whole range, then around the best.
     """
     if image.ndim != 2 or min(image.shape) < 32:
-        raise StackError(f"decorrelation analysis needs a plane of at least 32 × 32 pixels, not {image.shape}; use a larger field")
+        raise StackError(
+            f"decorrelation analysis needs a plane of at least 32 × 32 pixels, not {image.shape}; use a larger field"
+        )
     if not np.isfinite(image).all():
         raise StackError("decorrelation analysis needs finite pixels; replace those that are not")
     modulus, radius = _spectrum(image.astype(np.float64))
@@ -96,7 +98,10 @@ def _spectrum(image: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Modulus of the spectrum of the faded image and radius of each coefficient (1 at Nyquist), sorted by radius."""
     window = np.ones(())
     for size in image.shape:
-        ramp = np.minimum(1.0, (np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5) / min(EDGE_PX, size // 4))
+        ramp = np.minimum(
+            1.0,
+            (np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5) / min(EDGE_PX, size // 4),
+        )
         window = np.multiply.outer(window, np.sin(0.5 * np.pi * ramp) ** 2)
     transform = np.fft.fftn((image - image.mean()) * window)
     fy, fx = (2.0 * np.fft.fftfreq(n) for n in image.shape)
@@ -110,7 +115,11 @@ def _curve(modulus: Float64Array, radius: Float64Array, grid: Float64Array) -> F
     total = float(np.sqrt((modulus**2).sum()))
     reach = np.searchsorted(radius, grid, side="right")
     sums = np.concatenate([[0.0], np.cumsum(modulus)])[reach]
-    return np.asarray(sums / (total * np.sqrt(np.maximum(reach, 1)))) if total > 0 else np.zeros_like(grid)
+    return (
+        np.asarray(sums / (total * np.sqrt(np.maximum(reach, 1))))
+        if total > 0
+        else np.zeros_like(grid)
+    )
 
 
 def _peak(curve: Float64Array, grid: Float64Array) -> tuple[float, float]:

@@ -24,7 +24,13 @@ from scipy import ndimage
 from zenhance.errors import StackError
 from zenhance.stack import FloatArray
 
-__all__ = ["DEPTH_EDGES_UM", "DepthFigures", "contrast_by_depth", "depth_below_surface", "find_surface"]
+__all__ = [
+    "DEPTH_EDGES_UM",
+    "DepthFigures",
+    "contrast_by_depth",
+    "depth_below_surface",
+    "find_surface",
+]
 
 Triple = tuple[float, float, float]
 
@@ -85,11 +91,17 @@ def find_surface(volume: npt.NDArray[Any], voxel_size_um: Triple) -> FloatArray:
         The volume is not 3-D, or nothing stands out.
     """
     if volume.ndim != 3:
-        raise StackError(f"a volume of shape {volume.shape} has no surface to find; give one volume (z, y, x)")
-    smooth = ndimage.gaussian_filter(volume.astype(np.float32), [SURFACE_SMOOTH_UM / v for v in voxel_size_um], mode="nearest")
+        raise StackError(
+            f"a volume of shape {volume.shape} has no surface to find; give one volume (z, y, x)"
+        )
+    smooth = ndimage.gaussian_filter(
+        volume.astype(np.float32), [SURFACE_SMOOTH_UM / v for v in voxel_size_um], mode="nearest"
+    )
     low, high = np.percentile(smooth, [1.0, 99.5])
     if not high > low:
-        raise StackError("the volume is constant, so it has no surface; choose a channel with a specimen")
+        raise StackError(
+            "the volume is constant, so it has no surface; choose a channel with a specimen"
+        )
     top = smooth.max(axis=0)
     seen = top > low + LEAST_LEVEL * (high - low)
     # A blurred edge passes half of its height where the edge itself is.
@@ -152,9 +164,13 @@ def contrast_by_depth(
                 f"{name} {volume.shape} and the measurement {measured.shape} differ in shape; bring them to the same voxels first"
             )
     if depth_um is None:
-        depth_um = depth_below_surface(find_surface(measured, voxel_size_um), measured.shape[0], voxel_size_um)
+        depth_um = depth_below_surface(
+            find_surface(measured, voxel_size_um), measured.shape[0], voxel_size_um
+        )
     layers = _layers(_smooth(measured, STRUCTURE_UM, voxel_size_um), depth_um, edges_um)
-    return {name: _figures(volume, layers, depth_um, voxel_size_um) for name, volume in volumes.items()}
+    return {
+        name: _figures(volume, layers, depth_um, voxel_size_um) for name, volume in volumes.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,37 +183,63 @@ class _Layer:
     dark: npt.NDArray[np.int64]
 
 
-def _layers(structure: FloatArray, depth_um: FloatArray, edges_um: tuple[float, ...]) -> list[_Layer]:
+def _layers(
+    structure: FloatArray, depth_um: FloatArray, edges_um: tuple[float, ...]
+) -> list[_Layer]:
     layers = []
     for k, start in enumerate(edges_um):
         end = edges_um[k + 1] if k + 1 < len(edges_um) else None
-        within = np.flatnonzero((depth_um >= start) & (depth_um >= 0) & (depth_um < (np.inf if end is None else end)))
+        within = np.flatnonzero(
+            (depth_um >= start) & (depth_um >= 0) & (depth_um < (np.inf if end is None else end))
+        )
         if within.size < MIN_VOXELS:
             continue
         values = structure.ravel()[within]
         dark, bright = np.percentile(values, [30.0, 85.0])
         name = f"L{k + 1}" if end is not None else "deeper"
-        layers.append(_Layer(name, start, end, int(within.size), within[values >= bright], within[values <= dark]))
+        layers.append(
+            _Layer(
+                name, start, end, int(within.size), within[values >= bright], within[values <= dark]
+            )
+        )
     return layers
 
 
-def _figures(volume: npt.NDArray[Any], layers: list[_Layer], depth_um: FloatArray, voxel_size_um: Triple) -> tuple[DepthFigures, ...]:
+def _figures(
+    volume: npt.NDArray[Any], layers: list[_Layer], depth_um: FloatArray, voxel_size_um: Triple
+) -> tuple[DepthFigures, ...]:
     image = volume.astype(np.float32)
     outside = image[depth_um < 0]
-    background = float(np.median(outside)) if outside.size >= MIN_VOXELS else float(np.percentile(image, 1.0))
+    background = (
+        float(np.median(outside))
+        if outside.size >= MIN_VOXELS
+        else float(np.percentile(image, 1.0))
+    )
     # Only within planes: neighbouring planes may be as far apart as a cell wall is thick.
-    fast = image - ndimage.gaussian_filter(image, [0.0, *(NOISE_UM / v for v in voxel_size_um[1:])], mode="nearest")
+    fast = image - ndimage.gaussian_filter(
+        image, [0.0, *(NOISE_UM / v for v in voxel_size_um[1:])], mode="nearest"
+    )
     figures = []
     for layer in layers:
-        bright, dark = (float(image.ravel()[part].mean(dtype=np.float64)) - background for part in (layer.bright, layer.dark))
+        bright, dark = (
+            float(image.ravel()[part].mean(dtype=np.float64)) - background
+            for part in (layer.bright, layer.dark)
+        )
         rest = fast.ravel()[layer.dark]
         noise = float(1.4826 * np.median(np.abs(rest - np.median(rest))))
         total = bright + dark
         contrast = (bright - dark) / total if total > 0 else 0.0
         snr = (bright - dark) / noise if noise > 0 else math.inf
-        figures.append(DepthFigures(layer.name, layer.from_um, layer.to_um, layer.voxels, contrast, snr))
+        figures.append(
+            DepthFigures(layer.name, layer.from_um, layer.to_um, layer.voxels, contrast, snr)
+        )
     return tuple(figures)
 
 
 def _smooth(volume: npt.NDArray[Any], sigma_um: float, voxel_size_um: Triple) -> FloatArray:
-    return np.asarray(ndimage.gaussian_filter(volume.astype(np.float32), [sigma_um / v for v in voxel_size_um], mode="nearest"), np.float32)
+    return np.asarray(
+        ndimage.gaussian_filter(
+            volume.astype(np.float32), [sigma_um / v for v in voxel_size_um], mode="nearest"
+        ),
+        np.float32,
+    )

@@ -31,7 +31,11 @@ class Line:
     dashed: bool = False
 
 
-def picture(plane: npt.NDArray[Any], window: tuple[float, float], pixel_size: tuple[float, float] = (1.0, 1.0)) -> str:
+def picture(
+    plane: npt.NDArray[Any],
+    window: tuple[float, float],
+    pixel_size: tuple[float, float] = (1.0, 1.0),
+) -> str:
     """Return a grey picture of a plane as a data link.
 
     Parameters
@@ -48,11 +52,15 @@ def picture(plane: npt.NDArray[Any], window: tuple[float, float], pixel_size: tu
     return _png(np.rint(np.clip(np.nan_to_num(grey), 0, 1) * 255).astype(np.uint8), pixel_size)
 
 
-def z_map_picture(plane: npt.NDArray[Any], threshold: float, pixel_size: tuple[float, float] = (1.0, 1.0)) -> str:
+def z_map_picture(
+    plane: npt.NDArray[Any], threshold: float, pixel_size: tuple[float, float] = (1.0, 1.0)
+) -> str:
     """Return a picture of z-scores: blue where light is missing from the result, red where it has too much, white between."""
     z = np.clip(plane.astype(np.float64) / (2 * threshold), -1, 1)
     fade = (1 - np.abs(z))[..., None]
-    tint = np.where((z >= 0)[..., None], np.array([10.0, 60.0, 170.0]), np.array([180.0, 20.0, 20.0]))
+    tint = np.where(
+        (z >= 0)[..., None], np.array([10.0, 60.0, 170.0]), np.array([180.0, 20.0, 20.0])
+    )
     return _png(np.rint(255 * fade + tint * (1 - fade)).astype(np.uint8), pixel_size)
 
 
@@ -64,13 +72,21 @@ def _png(pixels: npt.NDArray[np.uint8], pixel_size: tuple[float, float]) -> str:
     scale = LONG_SIDE_PX / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     shrinks = size[0] < columns or size[1] < rows
-    image = Image.fromarray(pixels).resize(size, Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST)
+    image = Image.fromarray(pixels).resize(
+        size, Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST
+    )
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def line_chart(title: str, x_label: str, y_label: str, lines: Sequence[Line], levels: Mapping[str, float] | None = None) -> str:
+def line_chart(
+    title: str,
+    x_label: str,
+    y_label: str,
+    lines: Sequence[Line],
+    levels: Mapping[str, float] | None = None,
+) -> str:
     """Return a chart as SVG text.
 
     Parameters
@@ -91,13 +107,22 @@ def line_chart(title: str, x_label: str, y_label: str, lines: Sequence[Line], le
     parts = [*_head(title), *frame.axes(x_label, y_label)]
     for name, level in levels.items():
         y = frame.y(level)
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="level"/>')
-        parts.append(f'<text x="{WIDTH - RIGHT}" y="{y - 3:.1f}" class="small" text-anchor="end">{escape(name)}</text>')
+        parts.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="level"/>'
+        )
+        parts.append(
+            f'<text x="{WIDTH - RIGHT}" y="{y - 3:.1f}" class="small" text-anchor="end">{escape(name)}</text>'
+        )
     for k, line in enumerate(lines):
         colour = COLOURS[k % len(COLOURS)]
         dash = ' stroke-dasharray="4 3"' if line.dashed else ""
-        parts.extend(f'<polyline points="{run}" fill="none" stroke="{colour}" stroke-width="1.6"{dash}/>' for run in frame.runs(line))
-        parts.append(f'<text x="{LEFT + 8 + 105 * k}" y="{TOP - 2}" class="small" fill="{colour}">{escape(line.name)}</text>')
+        parts.extend(
+            f'<polyline points="{run}" fill="none" stroke="{colour}" stroke-width="1.6"{dash}/>'
+            for run in frame.runs(line)
+        )
+        parts.append(
+            f'<text x="{LEFT + 8 + 105 * k}" y="{TOP - 2}" class="small" fill="{colour}">{escape(line.name)}</text>'
+        )
     return "".join(parts) + "</svg>"
 
 
@@ -140,10 +165,18 @@ class _Frame:
     y_high: float
 
     def x(self, value: float) -> float:
-        return LEFT + (value - self.x_low) / max(self.x_high - self.x_low, 1e-12) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (value - self.x_low) / max(self.x_high - self.x_low, 1e-12) * (
+            WIDTH - LEFT - RIGHT
+        )
 
     def y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - (value - self.y_low) / max(self.y_high - self.y_low, 1e-12) * (HEIGHT - TOP - BOTTOM - 6)
+        return (
+            HEIGHT
+            - BOTTOM
+            - (value - self.y_low)
+            / max(self.y_high - self.y_low, 1e-12)
+            * (HEIGHT - TOP - BOTTOM - 6)
+        )
 
     def axes(self, x_label: str, y_label: str) -> list[str]:
         base, middle = HEIGHT - BOTTOM, (TOP + HEIGHT - BOTTOM) / 2
@@ -151,10 +184,18 @@ class _Frame:
         for share in (0.0, 0.5, 1.0):
             x = self.x_low + share * (self.x_high - self.x_low)
             y = self.y_low + share * (self.y_high - self.y_low)
-            parts.append(f'<text x="{self.x(x):.1f}" y="{base + 14}" class="small" text-anchor="middle">{x:.3g}</text>')
-            parts.append(f'<text x="{LEFT - 5}" y="{self.y(y) + 3:.1f}" class="small" text-anchor="end">{y:.3g}</text>')
-        parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" class="small" text-anchor="middle">{escape(x_label)}</text>')
-        parts.append(f'<text transform="translate(12 {middle}) rotate(-90)" class="small" text-anchor="middle">{escape(y_label)}</text>')
+            parts.append(
+                f'<text x="{self.x(x):.1f}" y="{base + 14}" class="small" text-anchor="middle">{x:.3g}</text>'
+            )
+            parts.append(
+                f'<text x="{LEFT - 5}" y="{self.y(y) + 3:.1f}" class="small" text-anchor="end">{y:.3g}</text>'
+            )
+        parts.append(
+            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" class="small" text-anchor="middle">{escape(x_label)}</text>'
+        )
+        parts.append(
+            f'<text transform="translate(12 {middle}) rotate(-90)" class="small" text-anchor="middle">{escape(y_label)}</text>'
+        )
         return parts
 
     def runs(self, line: Line) -> list[str]:

@@ -18,7 +18,15 @@ from zenhance.errors import StackError
 from zenhance.physics.psf_base import Psf
 from zenhance.stack import FloatArray
 
-__all__ = ["AffineFit", "WidthFit", "block_factors", "blur_result", "fit_affine", "fit_width", "sparse_plane"]
+__all__ = [
+    "AffineFit",
+    "WidthFit",
+    "block_factors",
+    "blur_result",
+    "fit_affine",
+    "fit_width",
+    "sparse_plane",
+]
 
 Triple = tuple[float, float, float]
 Region = tuple[slice, slice, slice]
@@ -47,7 +55,9 @@ class WidthFit:
     at_bound: bool
 
 
-def block_factors(raw_shape: tuple[int, ...], result_shape: tuple[int, ...]) -> tuple[int, int, int]:
+def block_factors(
+    raw_shape: tuple[int, ...], result_shape: tuple[int, ...]
+) -> tuple[int, int, int]:
     """Return how many result voxels there are per measured voxel along z, y, x.
 
     Raises
@@ -55,7 +65,11 @@ def block_factors(raw_shape: tuple[int, ...], result_shape: tuple[int, ...]) -> 
     StackError
         The result is no whole multiple of the measurement.
     """
-    if len(raw_shape) == 3 and len(result_shape) == 3 and all(r % n == 0 for n, r in zip(raw_shape, result_shape, strict=True)):
+    if (
+        len(raw_shape) == 3
+        and len(result_shape) == 3
+        and all(r % n == 0 for n, r in zip(raw_shape, result_shape, strict=True))
+    ):
         z, y, x = (r // n for n, r in zip(raw_shape, result_shape, strict=True))
         return (z, y, x)
     raise StackError(
@@ -64,7 +78,11 @@ def block_factors(raw_shape: tuple[int, ...], result_shape: tuple[int, ...]) -> 
 
 
 def blur_result(
-    result: FloatArray, psf: Psf | None, voxel_size_um: Triple, factors: tuple[int, int, int], width: float = 1.0
+    result: FloatArray,
+    psf: Psf | None,
+    voxel_size_um: Triple,
+    factors: tuple[int, int, int],
+    width: float = 1.0,
 ) -> FloatArray:
     """Blur a result and bring it to the measurement's voxels.
 
@@ -87,14 +105,23 @@ def blur_result(
 
         z, y, x = (v / f / width for v, f in zip(voxel_size_um, factors, strict=True))
         shape = (result.shape[0], result.shape[1], result.shape[2])
-        blurred = np.asarray(Blur.from_psf(psf, (z, y, x), shape)(torch.from_numpy(blurred)).numpy())
+        blurred = np.asarray(
+            Blur.from_psf(psf, (z, y, x), shape)(torch.from_numpy(blurred)).numpy()
+        )
     if factors == (1, 1, 1):
         return blurred
     (fz, fy, fx), (nz, ny, nx) = factors, blurred.shape
-    return np.asarray(blurred.reshape(nz // fz, fz, ny // fy, fy, nx // fx, fx).mean(axis=(1, 3, 5)), np.float32)
+    return np.asarray(
+        blurred.reshape(nz // fz, fz, ny // fy, fy, nx // fx, fx).mean(axis=(1, 3, 5)), np.float32
+    )
 
 
-def fit_affine(blurred: FloatArray, raw: npt.NDArray[Any], camera: Camera, valid: npt.NDArray[np.bool_] | None = None) -> AffineFit:
+def fit_affine(
+    blurred: FloatArray,
+    raw: npt.NDArray[Any],
+    camera: Camera,
+    valid: npt.NDArray[np.bool_] | None = None,
+) -> AffineFit:
     """Fit ``raw ≈ slope · blurred + offset`` by four rounds of weighted least squares, weights 1 / variance of the fit.
 
     Parameters
@@ -118,7 +145,11 @@ def fit_affine(blurred: FloatArray, raw: npt.NDArray[Any], camera: Camera, valid
         for z in range(raw.shape[0]):
             keep = slice(None) if valid is None else valid[z][sparse]
             m, y = (v[z][sparse][keep].ravel().astype(np.float64) for v in (blurred, raw))
-            weight = np.ones_like(m) if fit is None else 1.0 / _variance(fit.slope * m + fit.offset, camera)
+            weight = (
+                np.ones_like(m)
+                if fit is None
+                else 1.0 / _variance(fit.slope * m + fit.offset, camera)
+            )
             wm = weight * m
             sums += (weight.sum(), wm.sum(), weight @ y, wm @ m, wm @ y)
         fit = _solve(sums)
@@ -133,13 +164,18 @@ def sparse_plane(shape: tuple[int, ...]) -> tuple[slice, slice]:
 
 def _variance(mean: npt.NDArray[np.float64], camera: Camera) -> npt.NDArray[np.float64]:
     # A tenth of a photon keeps dark voxels, whose expectation is uncertain itself, from taking over the fit.
-    return np.maximum(camera.gain * (mean - camera.offset), 0.1 * camera.gain**2) + camera.read_noise**2
+    return (
+        np.maximum(camera.gain * (mean - camera.offset), 0.1 * camera.gain**2)
+        + camera.read_noise**2
+    )
 
 
 def _solve(sums: npt.NDArray[np.float64]) -> AffineFit:
     w, m, y, mm, my = (float(s) for s in sums)
     if w <= 0:
-        raise StackError("the measurement has no voxel that is finite and not saturated, so nothing can be compared; choose another stack")
+        raise StackError(
+            "the measurement has no voxel that is finite and not saturated, so nothing can be compared; choose another stack"
+        )
     spread = mm - m * m / w
     slope = (my - m * y / w) / spread if spread > 1e-12 * max(mm, 1e-300) else 0.0
     return AffineFit(slope, (y - slope * m) / w)
@@ -189,7 +225,9 @@ def fit_width(
     return WidthFit(max(low, width - min(slack, 0.05)), False)
 
 
-def _brightest_part(raw: npt.NDArray[Any], psf: Psf, voxel_size_um: Triple) -> tuple[Region, Region]:
+def _brightest_part(
+    raw: npt.NDArray[Any], psf: Psf, voxel_size_um: Triple
+) -> tuple[Region, Region]:
     """Return a part of the volume around its brightest place, and what of it lies three standard deviations inside."""
     shape, sigma = raw.shape, psf.sigma_px(voxel_size_um)
     depth = min(shape[0], 64)

@@ -91,7 +91,9 @@ def held_out_photons(
         The raw volume is not 3-D, or the method's result does not fit it.
     """
     if raw.ndim != 3:
-        raise StackError(f"a measurement of shape {raw.shape} cannot be split; give one volume (z, y, x), with Z = 1 for a plane")
+        raise StackError(
+            f"a measurement of shape {raw.shape} cannot be split; give one volume (z, y, x), with Z = 1 for a plane"
+        )
     seen, hidden = split_photons(raw, camera, SEEN_SHARE, seed)
     grey = seen * np.float32(camera.gain) + np.float32(camera.offset)
     extra = (1 - SEEN_SHARE) * (camera.read_noise / camera.gain) ** 2
@@ -103,19 +105,28 @@ def held_out_photons(
 
     def predict(result: npt.NDArray[Any], blurs: bool) -> FloatArray:
         factors = block_factors(raw.shape, result.shape)
-        blurred = blur_result(np.nan_to_num(result.astype(np.float32)), psf if blurs else None, voxel_size_um, factors)
+        blurred = blur_result(
+            np.nan_to_num(result.astype(np.float32)), psf if blurs else None, voxel_size_um, factors
+        )
         fit = fit_affine(blurred, grey, camera)
         return np.asarray(fit.slope * blurred + fit.offset, np.float32)
 
     ours = deviance(predict(np.asarray(method(grey)), deblurred))
-    sigma = [s if n > 1 else 0.0 for s, n in zip(psf.sigma_px(voxel_size_um), raw.shape, strict=True)]
-    smoothings = [deviance(ndimage.gaussian_filter(grey, [w * s for s in sigma], mode="reflect")) for w in GAUSSIAN_WIDTHS]
+    sigma = [
+        s if n > 1 else 0.0 for s, n in zip(psf.sigma_px(voxel_size_um), raw.shape, strict=True)
+    ]
+    smoothings = [
+        deviance(ndimage.gaussian_filter(grey, [w * s for s in sigma], mode="reflect"))
+        for w in GAUSSIAN_WIDTHS
+    ]
     gaussian = min(smoothings, key=lambda d: float(d.mean()))
     reference = deviance(predict(_richardson_lucy(grey, psf, voxel_size_um, camera), True))
     return _report(ours, gaussian, reference)
 
 
-def _richardson_lucy(grey: FloatArray, psf: Psf, voxel_size_um: tuple[float, float, float], camera: Camera) -> FloatArray:
+def _richardson_lucy(
+    grey: FloatArray, psf: Psf, voxel_size_um: tuple[float, float, float], camera: Camera
+) -> FloatArray:
     import torch
 
     from zenhance.physics.blur import Blur
@@ -126,7 +137,12 @@ def _richardson_lucy(grey: FloatArray, psf: Psf, voxel_size_um: tuple[float, flo
     background = float(np.percentile(grey, 1.0))
     signal = max(float(np.percentile(grey, 99.0)) - background, 1e-6)
     model = CameraModel(background, camera.gain, camera.offset, camera.read_noise)
-    solver = RichardsonLucy(Blur.from_psf(psf, voxel_size_um, (grey.shape[0], grey.shape[1], grey.shape[2])), y, model, signal)
+    solver = RichardsonLucy(
+        Blur.from_psf(psf, voxel_size_um, (grey.shape[0], grey.shape[1], grey.shape[2])),
+        y,
+        model,
+        signal,
+    )
     steps = solver.measure(RL_ITERATIONS, accelerate=False)
     while True:
         try:

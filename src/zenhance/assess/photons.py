@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from zenhance.stack import FloatArray
 
-__all__ = ["Camera", "counter_uniform", "expected_deviance", "poisson_deviance", "quantile_residuals", "quantum_photons", "split_photons"]
+__all__ = [
+    "Camera",
+    "counter_uniform",
+    "expected_deviance",
+    "poisson_deviance",
+    "quantile_residuals",
+    "quantum_photons",
+    "split_photons",
+]
 
 SCORE_LIMIT = 8.0
 """Residuals end here: the normal distribution's tail beyond is smaller than float64 can tell from 0."""
@@ -66,7 +74,9 @@ def counter_uniform(seed: int, start: int, count: int) -> FloatArray:
     return ((state >> np.uint64(41)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-23)
 
 
-def quantile_residuals(counts: npt.NDArray[Any], expected: npt.NDArray[Any], quantum: float, uniform: npt.NDArray[Any]) -> FloatArray:
+def quantile_residuals(
+    counts: npt.NDArray[Any], expected: npt.NDArray[Any], quantum: float, uniform: npt.NDArray[Any]
+) -> FloatArray:
     """Return randomised quantile residuals: N(0, 1) where the counts are Poisson with that expectation.
 
     Parameters
@@ -89,7 +99,10 @@ def quantile_residuals(counts: npt.NDArray[Any], expected: npt.NDArray[Any], qua
     between whole counts by the incomplete gamma function. From 12 photons on, Φ⁻¹ F is the cube-root approximation of Wilson &
     Hilferty (1931, PNAS 17:684), below 0.01 off.
     """
-    flat, mean = np.ravel(counts).astype(np.float64), np.maximum(np.ravel(expected), 1e-6).astype(np.float64)
+    flat, mean = (
+        np.ravel(counts).astype(np.float64),
+        np.maximum(np.ravel(expected), 1e-6).astype(np.float64),
+    )
     v = np.ravel(uniform).astype(np.float64)
     score = np.empty(flat.shape, np.float64)
     low = mean < EXACT_BELOW_PHOTONS * max(1.0, quantum) ** 2
@@ -100,7 +113,9 @@ def quantile_residuals(counts: npt.NDArray[Any], expected: npt.NDArray[Any], qua
     return score.astype(np.float32).reshape(np.shape(counts))
 
 
-def _exact_score(counts: Float64Array, mean: Float64Array, quantum: float, v: Float64Array) -> Float64Array:
+def _exact_score(
+    counts: Float64Array, mean: Float64Array, quantum: float, v: Float64Array
+) -> Float64Array:
     from scipy.special import gammaincc, ndtri
 
     below = gammaincc(np.maximum(counts + 0.5 - quantum / 2, 0.0), mean)
@@ -138,11 +153,15 @@ def _deviance_table() -> tuple[Float64Array, Float64Array]:
     for mean in means:
         reach = int(np.ceil(mean + 12 * np.sqrt(mean) + 20))
         n = np.arange(reach)
-        values.append(float((poisson.pmf(n, mean) * poisson_deviance(n, np.full(reach, mean))).sum()))
+        values.append(
+            float((poisson.pmf(n, mean) * poisson_deviance(n, np.full(reach, mean))).sum())
+        )
     return np.log(means), np.array(values)
 
 
-def split_photons(raw: npt.NDArray[Any], camera: Camera, share: float = 0.5, seed: int = 0) -> tuple[FloatArray, FloatArray]:
+def split_photons(
+    raw: npt.NDArray[Any], camera: Camera, share: float = 0.5, seed: int = 0
+) -> tuple[FloatArray, FloatArray]:
     """Split a measurement into two independent ones by sending each photon to either.
 
     Use it on raw data only: an averaged, filtered or restored image has no photons left to split.
@@ -171,11 +190,19 @@ def split_photons(raw: npt.NDArray[Any], camera: Camera, share: float = 0.5, see
     rng = np.random.default_rng(seed)
     first = np.empty(raw.shape, np.float32)
     second = np.empty(raw.shape, np.float32)
-    rounding = 1.0 / (12.0 * camera.gain**2) if np.dtype(raw.dtype).kind in "bui" and camera.gain < 1.0 else 0.0
-    spread = float(np.sqrt(share * (1.0 - share) * ((camera.read_noise / camera.gain) ** 2 + rounding)))
+    rounding = (
+        1.0 / (12.0 * camera.gain**2)
+        if np.dtype(raw.dtype).kind in "bui" and camera.gain < 1.0
+        else 0.0
+    )
+    spread = float(
+        np.sqrt(share * (1.0 - share) * ((camera.read_noise / camera.gain) ** 2 + rounding))
+    )
     for z in range(raw.shape[0]):
         photons = (raw[z].astype(np.float64) - camera.offset) / camera.gain
-        taken = rng.binomial(np.maximum(np.rint(photons), 0.0).astype(np.int64), share).astype(np.float64)
+        taken = rng.binomial(np.maximum(np.rint(photons), 0.0).astype(np.int64), share).astype(
+            np.float64
+        )
         if spread > 0:
             taken += rng.normal(0.0, spread, taken.shape)
         first[z], second[z] = taken, photons - taken

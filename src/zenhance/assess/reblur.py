@@ -22,7 +22,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from zenhance.assess.forward import AffineFit, WidthFit, block_factors, blur_result, fit_affine, fit_width
+from zenhance.assess.forward import (
+    AffineFit,
+    WidthFit,
+    block_factors,
+    blur_result,
+    fit_affine,
+    fit_width,
+)
 from zenhance.assess.photons import Camera
 from zenhance.assess.residuals import ResidualSums, measure_residuals
 from zenhance.assess.smoothness import MatchedFilter, peak_threshold
@@ -31,7 +38,15 @@ from zenhance.physics.psf import gaussian
 from zenhance.physics.psf_base import Psf
 from zenhance.stack import FloatArray
 
-__all__ = ["Grade", "Place", "ReblurReport", "detection_limit_photons", "psf_in_the_plane", "reblur_check", "width_range_of"]
+__all__ = [
+    "Grade",
+    "Place",
+    "ReblurReport",
+    "detection_limit_photons",
+    "psf_in_the_plane",
+    "reblur_check",
+    "width_range_of",
+]
 
 Grade = Literal["pass", "warn", "fail"]
 
@@ -138,10 +153,14 @@ class ReblurReport:
         if not 0.0 < freedom < 1.0:
             return self
         ratio = self.discrepancy / (1.0 - freedom)
-        return replace(self, discrepancy=ratio, discrepancy_grade=_discrepancy_grade(ratio), freedom=freedom)
+        return replace(
+            self, discrepancy=ratio, discrepancy_grade=_discrepancy_grade(ratio), freedom=freedom
+        )
 
 
-def detection_limit_photons(background_photons: float, response: float, threshold_z: float) -> float:
+def detection_limit_photons(
+    background_photons: float, response: float, threshold_z: float
+) -> float:
     """Return the peak of the smallest false spot that is found in 19 of 20 cases.
 
     Parameters
@@ -220,7 +239,9 @@ def reblur_check(
     the standard deviation that a PSF error of 5 % adds.
     """
     if raw.ndim != 3:
-        raise StackError(f"a measurement of shape {raw.shape} cannot be judged; give one volume (z, y, x), with Z = 1 for a plane")
+        raise StackError(
+            f"a measurement of shape {raw.shape} cannot be judged; give one volume (z, y, x), with Z = 1 for a plane"
+        )
     factors = block_factors(raw.shape, result.shape)
     filled, valid = _usable(raw, result, factors)
     problem = _Problem(raw, filled, psf, voxel_size_um, camera, factors, valid, deblurred, seed)
@@ -257,7 +278,13 @@ class _Problem:
 
     def judge(self, fit: WidthFit) -> tuple[ReblurReport, FloatArray]:
         raw, valid = self.raw, self.valid
-        blurred = blur_result(self.result, self.psf if self.deblurred else None, self.voxel_size_um, self.factors, fit.width)
+        blurred = blur_result(
+            self.result,
+            self.psf if self.deblurred else None,
+            self.voxel_size_um,
+            self.factors,
+            fit.width,
+        )
         affine = fit_affine(blurred, raw, self.camera, valid)
         residuals, sums = measure_residuals(raw, blurred, affine, self.camera, valid, self.seed)
         del blurred
@@ -269,13 +296,29 @@ class _Problem:
         judged = np.zeros(raw.shape, bool)
         judged[inner] = valid[inner]
         if not judged.any():
-            raise StackError(f"a measurement of shape {raw.shape} has no voxel that can be judged; it needs finite, unsaturated voxels")
+            raise StackError(
+                f"a measurement of shape {raw.shape} has no voxel that can be judged; it needs finite, unsaturated voxels"
+            )
         z_map[~judged] = 0.0
-        extent = (inner[0].stop - inner[0].start, inner[1].stop - inner[1].start, inner[2].stop - inner[2].start)
-        return _report(z_map, judged, peak_threshold(extent, matched.fwhm_px()), matched.response(), fit, affine, sums), z_map
+        extent = (
+            inner[0].stop - inner[0].start,
+            inner[1].stop - inner[1].start,
+            inner[2].stop - inner[2].start,
+        )
+        return _report(
+            z_map,
+            judged,
+            peak_threshold(extent, matched.fwhm_px()),
+            matched.response(),
+            fit,
+            affine,
+            sums,
+        ), z_map
 
 
-def _usable(raw: npt.NDArray[Any], result: npt.NDArray[Any], factors: tuple[int, int, int]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+def _usable(
+    raw: npt.NDArray[Any], result: npt.NDArray[Any], factors: tuple[int, int, int]
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Return the result with its gaps filled by its median, and which measured voxels count."""
     filled = np.array(result, np.float32)
     valid = np.isfinite(raw)
@@ -284,14 +327,18 @@ def _usable(raw: npt.NDArray[Any], result: npt.NDArray[Any], factors: tuple[int,
     bad = ~np.isfinite(filled)
     if bad.any():
         if bad.all():
-            raise StackError("the result has no finite voxel, so there is nothing to judge; look at the method's warnings")
+            raise StackError(
+                "the result has no finite voxel, so there is nothing to judge; look at the method's warnings"
+            )
         filled[bad] = np.median(filled[~bad])
         (fz, fy, fx), (nz, ny, nx) = factors, raw.shape
         valid &= ~bad.reshape(nz, fz, ny, fy, nx, fx).any(axis=(1, 3, 5))
     return filled, valid
 
 
-def _inner(shape: tuple[int, ...], sigma_px: tuple[float, float, float]) -> tuple[slice, slice, slice]:
+def _inner(
+    shape: tuple[int, ...], sigma_px: tuple[float, float, float]
+) -> tuple[slice, slice, slice]:
     """The volume without three standard deviations at each border, where light from outside is missing; at least a third is kept."""
     rims = [min(math.ceil(3.0 * s), (n - 1) // 3) for s, n in zip(sigma_px, shape, strict=True)]
     z, y, x = (slice(r, n - r) for r, n in zip(rims, shape, strict=True))
@@ -311,7 +358,10 @@ def _report(
     missing, added = float(np.mean(scores > threshold)), float(np.mean(scores < -threshold))
     low, high = np.percentile(scores, [15.87, 84.13])
     places, count = _places(z_map, threshold)
-    limits = [detection_limit_photons(p, response, threshold) for p in (sums.typical_photons, sums.bright_photons)]
+    limits = [
+        detection_limit_photons(p, response, threshold)
+        for p in (sums.typical_photons, sums.bright_photons)
+    ]
     shares = [limit / sums.peak_photons if sums.peak_photons > 0 else math.inf for limit in limits]
     ratio = sums.deviance / sums.expected if sums.expected > 0 else math.nan
     return ReblurReport(
@@ -352,7 +402,9 @@ def _places(z_map: FloatArray, threshold: float) -> tuple[tuple[Place, ...], int
         groups = ndimage.label(flagged)[0][flagged]
         order = np.lexsort((-np.abs(z_map[flagged]), groups))
         first = np.unique(groups[order], return_index=True)[1]
-        found.extend(Place(int(z), int(y), int(x), float(z_map[z, y, x])) for z, y, x in at[order[first]])
+        found.extend(
+            Place(int(z), int(y), int(x), float(z_map[z, y, x])) for z, y, x in at[order[first]]
+        )
     found.sort(key=lambda place: -abs(place.score))
     return tuple(found[:MOST_PLACES]), len(found)
 

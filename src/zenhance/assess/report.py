@@ -38,7 +38,12 @@ svg .axis{fill:none;stroke:#444}svg .bar{fill:#0b6e99}svg .level{stroke:#999;str
 
 
 def render_report(
-    assessment: Assessment, raw: Stack, result: Stack, *, truth: Stack | None = None, provenance: Provenance | None = None
+    assessment: Assessment,
+    raw: Stack,
+    result: Stack,
+    *,
+    truth: Stack | None = None,
+    provenance: Provenance | None = None,
 ) -> str:
     """Return the report as HTML text.
 
@@ -67,7 +72,11 @@ def render_report(
     ]
     title = escape(f"{assessment.result_name}: {assessment.verdict}")
     head = f'<head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
-    return f'<!DOCTYPE html>\n<html lang="en">{head}<body>\n' + "\n".join(b for b in blocks if b) + "\n</body></html>\n"
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">{head}<body>\n'
+        + "\n".join(b for b in blocks if b)
+        + "\n</body></html>\n"
+    )
 
 
 def _verdict(a: Assessment) -> str:
@@ -105,12 +114,24 @@ def _pictures(a: Assessment, raw: Stack, result: Stack, truth: Stack | None) -> 
             continue
         cells = []
         for name, volume in volumes.items():
-            place = position * volume.shape[0 if view == "plane" else 1] // a.shape_px[0 if view == "plane" else 1]
+            place = (
+                position
+                * volume.shape[0 if view == "plane" else 1]
+                // a.shape_px[0 if view == "plane" else 1]
+            )
             aspect = _aspect(a.shape_px, volume.shape, sizes, view)
-            cells.append(_figure(picture(_cut(volume, view, place), window, aspect), f"{name}, {view} {place}"))
+            cells.append(
+                _figure(
+                    picture(_cut(volume, view, place), window, aspect), f"{name}, {view} {place}"
+                )
+            )
         if a.z_map is not None and a.reblur is not None:
             data = a.z_map.read()
-            link = z_map_picture(_cut(data, view, position), a.reblur.threshold_z, _aspect(a.shape_px, data.shape, sizes, view))
+            link = z_map_picture(
+                _cut(data, view, position),
+                a.reblur.threshold_z,
+                _aspect(a.shape_px, data.shape, sizes, view),
+            )
             cells.append(_figure(link, "z-map: red, not measured; blue, missing; white, agrees"))
         rows.append(f'<div class="row">{"".join(cells)}</div>')
     note = f"Black is {window[0]:.4g}, white {window[1]:.4g} in each picture of intensities."
@@ -121,7 +142,9 @@ def _cut(volume: Volume, view: str, place: int) -> Volume:
     return volume[place] if view == "plane" else volume[:, place]
 
 
-def _aspect(raw_shape: tuple[int, ...], shape: tuple[int, ...], sizes: Sequence[float], view: str) -> tuple[float, float]:
+def _aspect(
+    raw_shape: tuple[int, ...], shape: tuple[int, ...], sizes: Sequence[float], view: str
+) -> tuple[float, float]:
     z, y, x = (s * n / m for s, n, m in zip(sizes, raw_shape, shape, strict=True))
     return (y, x) if view == "plane" else (z, x)
 
@@ -147,28 +170,54 @@ def _checks(a: Assessment) -> str:
         return ""
     r = a.reblur
     rows = [
-        ("Flagged voxels", f"{100 * r.flagged_share:.4f} %", "up to 0.01 % passes, above 0.1 % fails"),
+        (
+            "Flagged voxels",
+            f"{100 * r.flagged_share:.4f} %",
+            "up to 0.01 % passes, above 0.1 % fails",
+        ),
         ("of these, structure not measured", f"{100 * r.added_share:.4f} %", ""),
         ("of these, light missing", f"{100 * r.missing_share:.4f} %", ""),
-        ("z-map, lowest and highest", f"{r.lowest_z:.1f} … {r.highest_z:.1f}", f"threshold {r.threshold_z:.2f}"),
+        (
+            "z-map, lowest and highest",
+            f"{r.lowest_z:.1f} … {r.highest_z:.1f}",
+            f"threshold {r.threshold_z:.2f}",
+        ),
         ("Discrepancy", _number(r.discrepancy), "0.95 to 1.05"),
         ("Width of the PSF, fitted", _number(r.width), "at its bound" if r.width_at_bound else ""),
-        ("Correlation with the measurement", _number(r.correlation, 4), f"{r.expected_correlation:.4f} is what photon noise allows"),
+        (
+            "Correlation with the measurement",
+            _number(r.correlation, 4),
+            f"{r.expected_correlation:.4f} is what photon noise allows",
+        ),
         ("Photons in the brightest places", _number(r.peak_photons), ""),
         (
             "Smallest false spot that is found",
             f"{100 * r.smallest_visible:.2g} %",
             f"of the brightest; {100 * r.smallest_visible_bright:.2g} % in bright places",
         ),
-        ("Places that disagree", str(r.place_count), "; ".join(f"z {p.z_px} y {p.y_px} x {p.x_px}: {p.score:.1f}" for p in r.places[:5])),
+        (
+            "Places that disagree",
+            str(r.place_count),
+            "; ".join(f"z {p.z_px} y {p.y_px} x {p.x_px}: {p.score:.1f}" for p in r.places[:5]),
+        ),
     ]
     if a.held_out is not None:
         h = a.held_out
         rows.append(
-            ("Held-out photons, deviance", f"{h.method:.5f}", f"smoothing {h.gaussian:.5f}, Richardson-Lucy {h.richardson_lucy:.5f}")
+            (
+                "Held-out photons, deviance",
+                f"{h.method:.5f}",
+                f"smoothing {h.gaussian:.5f}, Richardson-Lucy {h.richardson_lucy:.5f}",
+            )
         )
     planes = list(range(len(r.chi2_per_slice)))
-    chart = line_chart("χ² of each plane", "plane", "χ²", [Line("re-blurred result", planes, r.chi2_per_slice)], {"noise alone": 1.0})
+    chart = line_chart(
+        "χ² of each plane",
+        "plane",
+        "χ²",
+        [Line("re-blurred result", planes, r.chi2_per_slice)],
+        {"noise alone": 1.0},
+    )
     return f"<h2>Agreement with the measurement</h2>{_table(('', 'value', 'reference'), rows)}{chart if len(planes) > 1 else ''}"
 
 
@@ -179,24 +228,81 @@ def _truth_tables(a: Assessment) -> str:
     for name, f in a.truth.items():
         t = f.figures
         rows.append(
-            [name, *(_number(v) for v in (t.psnr_fit_db, t.psnr_db, t.ssim_fit, t.ssim, f.ms_ssim, f.micro_ssim, t.rmse_fit, t.rmse))]
+            [
+                name,
+                *(
+                    _number(v)
+                    for v in (
+                        t.psnr_fit_db,
+                        t.psnr_db,
+                        t.ssim_fit,
+                        t.ssim,
+                        f.ms_ssim,
+                        f.micro_ssim,
+                        t.rmse_fit,
+                        t.rmse,
+                    )
+                ),
+            ]
         )
         rows[-1].append(_number(f.frobenius_255, 4))
-    head = ("", "PSNR dB, fitted", "PSNR dB", "SSIM, fitted", "SSIM", "MS-SSIM", "microSSIM", "RMSE, fitted", "RMSE", "sum-type RMSE")
+    head = (
+        "",
+        "PSNR dB, fitted",
+        "PSNR dB",
+        "SSIM, fitted",
+        "SSIM",
+        "MS-SSIM",
+        "microSSIM",
+        "RMSE, fitted",
+        "RMSE",
+        "sum-type RMSE",
+    )
     parts = [_table(head, rows)] if rows else []
     found = [
-        [name, f"{c.found} of {c.total}", _number(c.mean_iou), *(f"{b.found}/{b.total}" for b in c.by_depth)] for name, c in a.cells.items()
+        [
+            name,
+            f"{c.found} of {c.total}",
+            _number(c.mean_iou),
+            *(f"{b.found}/{b.total}" for b in c.by_depth),
+        ]
+        for name, c in a.cells.items()
     ]
     if found:
         bins = next(iter(a.cells.values())).by_depth
-        depths = [f"{b.from_um:g} to {b.to_um:g} µm" if b.to_um is not None else f"below {b.from_um:g} µm" for b in bins]
+        depths = [
+            f"{b.from_um:g} to {b.to_um:g} µm" if b.to_um is not None else f"below {b.from_um:g} µm"
+            for b in bins
+        ]
         parts.append(_table(("", "cells found", "mean IoU", *depths), found))
     lines = [
-        [name, *(_number(v) for v in (s.walls.precision, s.walls.recall, s.junctions.precision, s.junctions.recall))]
+        [
+            name,
+            *(
+                _number(v)
+                for v in (
+                    s.walls.precision,
+                    s.walls.recall,
+                    s.junctions.precision,
+                    s.junctions.recall,
+                )
+            ),
+        ]
         for name, s in a.structures.items()
     ]
     if lines:
-        parts.append(_table(("", "walls, precision", "walls, recall", "junctions, precision", "junctions, recall"), lines))
+        parts.append(
+            _table(
+                (
+                    "",
+                    "walls, precision",
+                    "walls, recall",
+                    "junctions, precision",
+                    "junctions, recall",
+                ),
+                lines,
+            )
+        )
     return "<h2>Against the truth</h2>" + "".join(parts)
 
 
@@ -213,12 +319,18 @@ def _resolution(a: Assessment) -> str:
             f"Fourier correlation, {name}",
             "cycles per µm",
             "correlation",
-            [Line("split photons", c.frequency, c.correlation), Line("half-bit", c.frequency, c.half_bit, dashed=True)],
+            [
+                Line("split photons", c.frequency, c.correlation),
+                Line("half-bit", c.frequency, c.half_bit, dashed=True),
+            ],
             {"1/7": 1 / 7},
         )
         for name, c in a.correlation.items()
     )
-    cuts = [[f"Decorrelation cut-off, {name}", _number(d.resolution_um), _number(d.peak)] for name, d in a.decorrelation.items()]
+    cuts = [
+        [f"Decorrelation cut-off, {name}", _number(d.resolution_um), _number(d.peak)]
+        for name, d in a.decorrelation.items()
+    ]
     second = _table(("", "µm", "peak"), cuts) if cuts else ""
     return f'<h2>Resolution</h2>{table}<div class="row">{charts}</div>{second}'
 
@@ -229,9 +341,20 @@ def _depth(a: Assessment) -> str:
     layers = a.depth["measurement"]
     rows = []
     for k, layer in enumerate(layers):
-        reach = f"{layer.from_um:g} to {layer.to_um:g} µm" if layer.to_um is not None else f"below {layer.from_um:g} µm"
+        reach = (
+            f"{layer.from_um:g} to {layer.to_um:g} µm"
+            if layer.to_um is not None
+            else f"below {layer.from_um:g} µm"
+        )
         rows.append(
-            [f"{layer.name}, {reach}", *(_number(v) for figures in a.depth.values() for v in (figures[k].contrast, figures[k].snr))]
+            [
+                f"{layer.name}, {reach}",
+                *(
+                    _number(v)
+                    for figures in a.depth.values()
+                    for v in (figures[k].contrast, figures[k].snr)
+                ),
+            ]
         )
     head = ["", *(f"{name}, {what}" for name in a.depth for what in ("contrast", "SNR"))]
     return f"<h2>By depth below the surface</h2>{_table(head, rows)}"
@@ -249,16 +372,27 @@ def _words(provenance: Provenance | None) -> str:
         where = name.removeprefix(CODES_USED).strip(" ,")
         title = f"{where[:1].upper()}{where[1:]}: as if {effective:.1f} of {len(shares)} words were used (perplexity)"
         charts.append(bar_chart(title, "word, the most used first", "use in %", shares))
-    return f'<h2>Words of the dictionaries</h2><div class="row">{"".join(charts)}</div>' if charts else ""
+    return (
+        f'<h2>Words of the dictionaries</h2><div class="row">{"".join(charts)}</div>'
+        if charts
+        else ""
+    )
 
 
 def _origins(a: Assessment, provenance: Provenance | None) -> str:
     voxel = " × ".join("?" if v is None else f"{v:.4g}" for v in a.voxel_size_um)
     rows = [
         ("Measurement", a.raw_name),
-        ("Volume", f"{' × '.join(str(n) for n in a.shape_px)} voxels of {voxel} µm, time {a.time_point}, channel {a.channel}"),
+        (
+            "Volume",
+            f"{' × '.join(str(n) for n in a.shape_px)} voxels of {voxel} µm, time {a.time_point}, channel {a.channel}",
+        ),
         ("Point spread function", a.psf or "unknown"),
         ("Camera", a.noise),
     ]
-    record = "" if provenance is None else f"<h2>How the result was made</h2><pre>{escape(provenance.to_json(indent=1))}</pre>"
+    record = (
+        ""
+        if provenance is None
+        else f"<h2>How the result was made</h2><pre>{escape(provenance.to_json(indent=1))}</pre>"
+    )
     return f"<h2>What was judged</h2>{_table(('', ''), rows)}{record}"

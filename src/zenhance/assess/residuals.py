@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.assess.forward import AffineFit, sparse_plane
-from zenhance.assess.photons import Camera, counter_uniform, expected_deviance, poisson_deviance, quantile_residuals, quantum_photons
+from zenhance.assess.photons import (
+    Camera,
+    counter_uniform,
+    expected_deviance,
+    poisson_deviance,
+    quantile_residuals,
+    quantum_photons,
+)
 from zenhance.stack import FloatArray
 
 __all__ = ["ResidualSums", "measure_residuals"]
@@ -46,7 +53,12 @@ class ResidualSums:
 
 
 def measure_residuals(
-    raw: npt.NDArray[Any], blurred: FloatArray, affine: AffineFit, camera: Camera, valid: npt.NDArray[np.bool_], seed: int
+    raw: npt.NDArray[Any],
+    blurred: FloatArray,
+    affine: AffineFit,
+    camera: Camera,
+    valid: npt.NDArray[np.bool_],
+    seed: int,
 ) -> tuple[FloatArray, ResidualSums]:
     """Compare a measurement with its model, voxel by voxel.
 
@@ -84,7 +96,9 @@ def measure_residuals(
             continue
         model = affine.slope * blurred[z].astype(np.float64) + affine.offset
         mean = np.maximum((model - camera.offset) / camera.gain, 1e-3) + extra
-        counts = np.where(keep, (raw[z].astype(np.float64) - camera.offset) / camera.gain + extra, mean)
+        counts = np.where(
+            keep, (raw[z].astype(np.float64) - camera.offset) / camera.gain + extra, mean
+        )
         uniform = counter_uniform(seed, z * mean.size, mean.size).reshape(mean.shape)
         score = quantile_residuals(counts, mean, quantum, uniform)
         chi2.append(float(np.mean(score[keep] ** 2)))
@@ -95,7 +109,9 @@ def measure_residuals(
         expected += float(expected_deviance(m).sum())
         moments += (n.size, n.sum(), m.sum(), n @ n, m @ m, n @ m, m.sum())
     some = blurred[valid]
-    photons = (affine.slope * some[:: max(1, some.size // 500_000)] + affine.offset - camera.offset) / camera.gain
+    photons = (
+        affine.slope * some[:: max(1, some.size // 500_000)] + affine.offset - camera.offset
+    ) / camera.gain
     low, typical, bright, high = (float(v) for v in np.percentile(photons, [1.0, 50.0, 99.0, 99.9]))
     levels = (max(typical, 0.0) + extra, max(bright, 0.0) + extra, high - low)
     sums = ResidualSums(deviance, expected, chi2, *_correlations(moments), *levels)
@@ -105,6 +121,10 @@ def measure_residuals(
 def _correlations(moments: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Pearson's r of counts and model, and of Poisson counts of that model with it."""
     size, n, m, nn, mm, nm, noise = moments
-    var_n, var_m, cov = nn / size - (n / size) ** 2, mm / size - (m / size) ** 2, nm / size - n * m / size**2
+    var_n, var_m, cov = (
+        nn / size - (n / size) ** 2,
+        mm / size - (m / size) ** 2,
+        nm / size - n * m / size**2,
+    )
     real = cov / math.sqrt(var_n * var_m) if var_n > 0 and var_m > 0 else 0.0
     return float(real), math.sqrt(var_m / (var_m + noise / size)) if var_m > 0 else 0.0

@@ -30,7 +30,9 @@ def _check(image: npt.NDArray[Any], truth: npt.NDArray[Any]) -> None:
             f"image {image.shape} and truth {truth.shape} must be volumes (z, y, x) of one shape with at least {WINDOW_PX} rows and columns"
         )
     if not (np.isfinite(image).all() and np.isfinite(truth).all()):
-        raise StackError("the image or its truth has voxels that are not finite, so no figure can be given; replace them first")
+        raise StackError(
+            "the image or its truth has voxels that are not finite, so no figure can be given; replace them first"
+        )
 
 
 def _mean(plane: Plane) -> Plane:
@@ -46,7 +48,9 @@ def _moments(a: Plane, b: Plane) -> tuple[Plane, Plane, Plane, Plane, Plane]:
     return ua[inner], ub[inner], va[inner], vb[inner], vab[inner]
 
 
-def ms_ssim(image: npt.NDArray[Any], truth: npt.NDArray[Any], data_range: float | None = None) -> float:
+def ms_ssim(
+    image: npt.NDArray[Any], truth: npt.NDArray[Any], data_range: float | None = None
+) -> float:
     """Return the multi-scale structural similarity, mean over the planes.
 
     Parameters
@@ -112,9 +116,14 @@ def micro_ssim(image: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
     low = float(np.percentile(truth, BACKGROUND_PERCENT))
     top = float(truth.max()) - low
     if not top > 0:
-        raise StackError("the truth is constant, so microSSIM has no data range; choose a truth with structure")
+        raise StackError(
+            "the truth is constant, so microSSIM has no data range; choose a truth with structure"
+        )
     base = float(np.percentile(image, BACKGROUND_PERCENT))
-    planes = [_moments((a.astype(np.float64) - base) / top, (b.astype(np.float64) - low) / top) for a, b in zip(image, truth, strict=True)]
+    planes = [
+        _moments((a.astype(np.float64) - base) / top, (b.astype(np.float64) - low) / top)
+        for a, b in zip(image, truth, strict=True)
+    ]
 
     def loss(log_factor: float) -> float:
         return -_mean_ssim(planes, math.exp(log_factor))
@@ -123,7 +132,9 @@ def micro_ssim(image: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
     power_a = sum(float((p[0] ** 2 + p[2]).sum()) for p in planes)
     power_b = sum(float((p[1] ** 2 + p[3]).sum()) for p in planes)
     centre = 0.5 * math.log(power_b / power_a) if power_a > 0 and power_b > 0 else 0.0
-    best = minimize_scalar(loss, bounds=(centre - 2.5, centre + 2.5), method="bounded", options={"xatol": 1e-3})
+    best = minimize_scalar(
+        loss, bounds=(centre - 2.5, centre + 2.5), method="bounded", options={"xatol": 1e-3}
+    )
     return float(-best.fun)
 
 
@@ -138,7 +149,9 @@ def _mean_ssim(planes: list[tuple[Plane, Plane, Plane, Plane, Plane]], factor: f
     return total / count
 
 
-def frobenius_255(image: npt.NDArray[Any], truth: npt.NDArray[Any], data_range: float | None = None) -> float:
+def frobenius_255(
+    image: npt.NDArray[Any], truth: npt.NDArray[Any], data_range: float | None = None
+) -> float:
     """Return the Frobenius norm of the difference on a scale of 0 to 255: a sum-type "RMSE" that grows with the number of voxels.
 
     A slide set on blur-and-noise diffusion compares methods by an "RMSE" of about 2 · 10⁵ and does not define it; only a sum over pixels
@@ -152,4 +165,6 @@ def frobenius_255(image: npt.NDArray[Any], truth: npt.NDArray[Any], data_range: 
         Mapped to 255; left out, the truth's between its 0.1 % and 99.9 % quantiles.
     """
     span = robust_range(truth) if data_range is None else data_range
-    return float(np.linalg.norm((image.astype(np.float64) - truth.astype(np.float64)).ravel()) * 255.0 / span)
+    return float(
+        np.linalg.norm((image.astype(np.float64) - truth.astype(np.float64)).ravel()) * 255.0 / span
+    )

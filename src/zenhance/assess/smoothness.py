@@ -55,7 +55,9 @@ class MatchedFilter:
         widths = []
         for axis, sigma in enumerate(self.sigma_px):
             roughness = 2.0 * (1.0 - self._inner(axis) / power)
-            widths.append(math.sqrt(4.0 * math.log(2.0) / roughness) if sigma > 0 and roughness > 0 else 0.0)
+            widths.append(
+                math.sqrt(4.0 * math.log(2.0) / roughness) if sigma > 0 and roughness > 0 else 0.0
+            )
         return (widths[0], widths[1], widths[2])
 
     def response(self) -> float:
@@ -85,11 +87,15 @@ class MatchedFilter:
 def _correlation(a: FloatArray, b: FloatArray, lag: int) -> float:
     """Inner product of two centred kernels, one of them shifted."""
     half = max(a.size, b.size) // 2 + lag
-    wide: list[npt.NDArray[np.float64]] = [np.pad(k.astype(np.float64), half - k.size // 2) for k in (a, b)]
+    wide: list[npt.NDArray[np.float64]] = [
+        np.pad(k.astype(np.float64), half - k.size // 2) for k in (a, b)
+    ]
     return float(wide[0] @ np.roll(wide[1], lag))
 
 
-def peak_threshold(shape_px: tuple[int, int, int], fwhm_px: Triple, false_peaks: float = 0.005) -> float:
+def peak_threshold(
+    shape_px: tuple[int, int, int], fwhm_px: Triple, false_peaks: float = 0.005
+) -> float:
     """Return the z-score above which pure noise is expected to have ``false_peaks`` peaks in a whole volume.
 
     Parameters

@@ -58,7 +58,9 @@ class StructureReport:
     planes: int
 
 
-def wall_lines(plane: npt.NDArray[Any], pixel_size_um: tuple[float, float], level: float | None = None) -> BoolArray:
+def wall_lines(
+    plane: npt.NDArray[Any], pixel_size_um: tuple[float, float], level: float | None = None
+) -> BoolArray:
     """Return the ridge lines (Y, X) of a plane with bright walls.
 
     Parameters
@@ -97,7 +99,10 @@ def _ridge_strength(image: FloatArray, pixel_size_um: tuple[float, float]) -> Fl
     """Curvature across the ridge (the Hessian's most negative eigenvalue, sign turned), times the smoothing width squared."""
     sigma = [RIDGE_UM / v for v in pixel_size_um]
     (sy, sx) = sigma
-    yy, xx, yx = (ndimage.gaussian_filter(image, sigma, order=o, mode="reflect") for o in ((2, 0), (0, 2), (1, 1)))
+    yy, xx, yx = (
+        ndimage.gaussian_filter(image, sigma, order=o, mode="reflect")
+        for o in ((2, 0), (0, 2), (1, 1))
+    )
     yy, xx, yx = yy * sy**2, xx * sx**2, yx * sy * sx
     root = np.sqrt(((yy - xx) / 2) ** 2 + yx**2)
     return np.asarray(np.maximum(root - (yy + xx) / 2, 0.0), np.float32)
@@ -138,22 +143,36 @@ def compare_structures(
     """
     reference = labels if labels is not None else truth
     if reference is None:
-        raise StackError("walls cannot be compared without a truth; give the sharp specimen or its cell labels")
+        raise StackError(
+            "walls cannot be compared without a truth; give the sharp specimen or its cell labels"
+        )
     if image.ndim != 3 or image.shape != reference.shape:
         raise StackError(
             f"image {image.shape} and truth {reference.shape} must be volumes (z, y, x) of one shape; crop or pick a channel first"
         )
     pixel = (voxel_size_um[1], voxel_size_um[2])
-    planes = np.unique(np.linspace(0, image.shape[0] - 1, min(MAX_PLANES, image.shape[0])).round().astype(int))
+    planes = np.unique(
+        np.linspace(0, image.shape[0] - 1, min(MAX_PLANES, image.shape[0])).round().astype(int)
+    )
     level = _level(image)
     true_level = None if labels is not None or truth is None else _level(truth)
     walls, junctions = np.zeros(4), np.zeros(4)
     for z in planes:
         found = wall_lines(image[z], pixel, level)
-        true = _label_lines(labels[z]) if labels is not None else wall_lines(reference[z], pixel, true_level)
+        true = (
+            _label_lines(labels[z])
+            if labels is not None
+            else wall_lines(reference[z], pixel, true_level)
+        )
         walls += _matched(found, true, pixel, wall_tolerance_um)
         junctions += _matched(_junctions(found), _junctions(true), pixel, junction_tolerance_um)
-    return StructureReport(_agreement(walls), _agreement(junctions), wall_tolerance_um, junction_tolerance_um, len(planes))
+    return StructureReport(
+        _agreement(walls),
+        _agreement(junctions),
+        wall_tolerance_um,
+        junction_tolerance_um,
+        len(planes),
+    )
 
 
 def _level(volume: npt.NDArray[Any]) -> float:
@@ -175,15 +194,21 @@ def _label_lines(labels: npt.NDArray[np.integer]) -> BoolArray:
 
 def _junctions(lines: BoolArray) -> BoolArray:
     """Middle of each group of line pixels with three or more neighbours."""
-    neighbours = ndimage.convolve(lines.astype(np.uint8), np.ones((3, 3), np.uint8), mode="constant") - 1
+    neighbours = (
+        ndimage.convolve(lines.astype(np.uint8), np.ones((3, 3), np.uint8), mode="constant") - 1
+    )
     groups, count = ndimage.label(lines & (neighbours >= 3), np.ones((3, 3)))
     points = np.zeros(lines.shape, bool)
-    for y, x in ndimage.center_of_mass(groups > 0, groups, np.arange(1, count + 1)) if count else []:
+    for y, x in (
+        ndimage.center_of_mass(groups > 0, groups, np.arange(1, count + 1)) if count else []
+    ):
         points[round(float(y)), round(float(x))] = True
     return points
 
 
-def _matched(found: BoolArray, true: BoolArray, pixel: tuple[float, float], tolerance_um: float) -> npt.NDArray[np.float64]:
+def _matched(
+    found: BoolArray, true: BoolArray, pixel: tuple[float, float], tolerance_um: float
+) -> npt.NDArray[np.float64]:
     """Right and all pixels of the image, found and all pixels of the truth."""
 
     def near(points: BoolArray) -> BoolArray:
@@ -191,7 +216,10 @@ def _matched(found: BoolArray, true: BoolArray, pixel: tuple[float, float], tole
             return np.zeros(points.shape, bool)
         return np.asarray(ndimage.distance_transform_edt(~points, sampling=pixel) <= tolerance_um)
 
-    return np.array([(found & near(true)).sum(), found.sum(), (true & near(found)).sum(), true.sum()], np.float64)
+    return np.array(
+        [(found & near(true)).sum(), found.sum(), (true & near(found)).sum(), true.sum()],
+        np.float64,
+    )
 
 
 def _agreement(sums: npt.NDArray[np.float64]) -> Agreement:

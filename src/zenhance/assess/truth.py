@@ -62,7 +62,9 @@ def robust_range(truth: npt.NDArray[Any]) -> float:
         return span
     span = float(np.max(truth)) - float(np.min(truth))
     if not span > 0:
-        raise StackError("the truth is constant, so PSNR and SSIM have no data range; choose a truth with structure")
+        raise StackError(
+            "the truth is constant, so PSNR and SSIM have no data range; choose a truth with structure"
+        )
     return span
 
 
@@ -112,7 +114,9 @@ def ssim(image: FloatArray, truth: FloatArray, data_range: float) -> float:
     return float(np.mean([one(a, b) for a, b in zip(image, truth, strict=True)]))
 
 
-def compare_with_truth(image: npt.NDArray[Any], truth: npt.NDArray[Any], data_range: float | None = None) -> TruthReport:
+def compare_with_truth(
+    image: npt.NDArray[Any], truth: npt.NDArray[Any], data_range: float | None = None
+) -> TruthReport:
     """Compare a volume with its truth.
 
     Parameters
@@ -133,7 +137,9 @@ def compare_with_truth(image: npt.NDArray[Any], truth: npt.NDArray[Any], data_ra
         )
     x, y = image.astype(np.float32), truth.astype(np.float32)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise StackError("the image or its truth has voxels that are not finite, so no figure can be given; replace them first")
+        raise StackError(
+            "the image or its truth has voxels that are not finite, so no figure can be given; replace them first"
+        )
     span = robust_range(y) if data_range is None else data_range
     slope, offset = affine_fit(x, y)
     fitted = x * np.float32(slope) + np.float32(offset)

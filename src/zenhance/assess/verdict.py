@@ -30,7 +30,9 @@ class Verdict:
     reasons: tuple[str, ...]
 
 
-def decide(reblur: ReblurReport | None, held_out: HeldOutReport | None, not_judged: str = "") -> Verdict:
+def decide(
+    reblur: ReblurReport | None, held_out: HeldOutReport | None, not_judged: str = ""
+) -> Verdict:
     """Weigh the checks.
 
     Parameters
@@ -55,7 +57,11 @@ def decide(reblur: ReblurReport | None, held_out: HeldOutReport | None, not_judg
         return Verdict("red", red[0], (*red[1:], *doubts, *facts))
     if doubts:
         return Verdict("amber", doubts[0], (*doubts[1:], *facts))
-    return Verdict("green", "Blurred again, the result explains the measurement to within its noise.", tuple(facts))
+    return Verdict(
+        "green",
+        "Blurred again, the result explains the measurement to within its noise.",
+        tuple(facts),
+    )
 
 
 def percent(share: float) -> str:
@@ -72,7 +78,9 @@ def _findings(r: ReblurReport | None) -> list[str]:
         what = "most of it is light that was measured and is missing from the result"
     else:
         what = "structure that was not measured in some places, light that is missing in others"
-    return [f"The result contradicts the measurement in {percent(r.flagged_share)} of the volume: {what}."]
+    return [
+        f"The result contradicts the measurement in {percent(r.flagged_share)} of the volume: {what}."
+    ]
 
 
 def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
@@ -82,17 +90,25 @@ def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
         ]
     doubts = []
     if r.grade == "warn":
-        doubts.append(f"A small part of the volume ({percent(r.flagged_share)}) disagrees with the measurement; look at the z-map.")
+        doubts.append(
+            f"A small part of the volume ({percent(r.flagged_share)}) disagrees with the measurement; look at the z-map."
+        )
     if r.smallest_visible > BLIND_SHARE:
         doubts.append(
             f"With about {r.peak_photons:.2g} photons in the brightest places, noise hides false structure; nothing can be judged."
         )
     if r.discrepancy < 0.9:
-        doubts.append(f"The result follows the noise of the measurement (discrepancy {r.discrepancy:.2f}, 1 would be right).")
+        doubts.append(
+            f"The result follows the noise of the measurement (discrepancy {r.discrepancy:.2f}, 1 would be right)."
+        )
     elif r.discrepancy < 0.95:
-        doubts.append(f"The result follows the noise a little (discrepancy {r.discrepancy:.2f}, 0.95 to 1.05 would be right).")
+        doubts.append(
+            f"The result follows the noise a little (discrepancy {r.discrepancy:.2f}, 0.95 to 1.05 would be right)."
+        )
     elif r.discrepancy_grade != "pass":
-        doubts.append(f"Overall the fit to the measurement is off (discrepancy {r.discrepancy:.2f}, 0.95 to 1.05 would be right).")
+        doubts.append(
+            f"Overall the fit to the measurement is off (discrepancy {r.discrepancy:.2f}, 0.95 to 1.05 would be right)."
+        )
     if r.width_at_bound:
         direction = "narrower" if r.width < 1 else "wider"
         doubts.append(
@@ -113,19 +129,27 @@ def _facts(r: ReblurReport) -> list[str]:
             f"them would not have been found ({percent(r.smallest_visible_bright)} where it is bright)."
         )
     if r.place_count and r.grade == "pass":
-        facts.append(f"{r.place_count} small places disagree with the measurement; look at them in the z-map.")
+        facts.append(
+            f"{r.place_count} small places disagree with the measurement; look at them in the z-map."
+        )
     if r.width != 1.0 and not r.width_at_bound:
-        facts.append(f"The point spread function was taken as {r.width:.2f} times as wide as given, which explains the measurement best.")
+        facts.append(
+            f"The point spread function was taken as {r.width:.2f} times as wide as given, which explains the measurement best."
+        )
     return facts
 
 
 def _held_out_findings(h: HeldOutReport | None) -> list[str]:
     if h is None or h.grade != "fail":
         return []
-    return ["Photons that the method had not seen are predicted worse than by plain smoothing: it keeps noise or makes structure up."]
+    return [
+        "Photons that the method had not seen are predicted worse than by plain smoothing: it keeps noise or makes structure up."
+    ]
 
 
 def _held_out_doubts(h: HeldOutReport | None) -> list[str]:
     if h is None or h.grade != "warn":
         return []
-    return ["Photons that the method had not seen are predicted no better than by smoothing or by ten iterations of Richardson-Lucy."]
+    return [
+        "Photons that the method had not seen are predicted no better than by smoothing or by ten iterations of Richardson-Lucy."
+    ]

@@ -15,7 +15,14 @@ from zenhance.contract.spec import MethodSpec
 
 __all__ = ["alone_contenders", "alone_plans", "learning_contenders", "measure_alone", "own_folder"]
 
-BESIDE = ("truth", "ideal_denoiser", IDENTITY, "gaussian_smoothing", "total_variation", "non_local_means")
+BESIDE = (
+    "truth",
+    "ideal_denoiser",
+    IDENTITY,
+    "gaussian_smoothing",
+    "total_variation",
+    "non_local_means",
+)
 STACKS = ("default",)
 WEIGHTS_FOLDER = "ZENHANCE_WEIGHTS"
 
@@ -33,9 +40,17 @@ def alone_contenders(minutes: float) -> tuple[Contender, ...]:
     minutes : float
         How long is learnt.
     """
-    rows = [c for c in list_contenders(own_models=False) if c.name in BESIDE or c.method == "gaussian_deconvolution"]
+    rows = [
+        c
+        for c in list_contenders(own_models=False)
+        if c.name in BESIDE or c.method == "gaussian_deconvolution"
+    ]
     specs = [registry.load(name).spec for name in registry.names()]
-    rows += [Contender(s.default_weights, f"{s.title}, as it ships", s.name, deblurs=s.deblurs) for s in specs if s.default_weights]
+    rows += [
+        Contender(s.default_weights, f"{s.title}, as it ships", s.name, deblurs=s.deblurs)
+        for s in specs
+        if s.default_weights
+    ]
     for spec in specs:
         if spec.learns == "own_stack":
             rows += learning_contenders(spec, minutes)
@@ -46,10 +61,17 @@ def learning_contenders(spec: MethodSpec, minutes: float) -> list[Contender]:
     """Return a method that can learn from the stack, from random weights and from those that ship."""
     title, budget = spec.title, f"{minutes:g} min"
     alone = Contender(
-        f"{spec.name}_alone", f"{title}, learnt from the stack alone, {budget}", spec.name, weights="none", learn_minutes=minutes
+        f"{spec.name}_alone",
+        f"{title}, learnt from the stack alone, {budget}",
+        spec.name,
+        weights="none",
+        learn_minutes=minutes,
     )
     adapted = Contender(
-        f"{spec.name}_adapted", f"{title}, as it ships, then adapted to the stack, {budget}", spec.name, learn_minutes=minutes
+        f"{spec.name}_adapted",
+        f"{title}, as it ships, then adapted to the stack, {budget}",
+        spec.name,
+        learn_minutes=minutes,
     )
     return [alone, adapted]
 
@@ -70,7 +92,12 @@ def own_folder() -> Iterator[None]:
 
 
 def measure_alone(
-    minutes: float = 10.0, *, methods: Sequence[str] = (), quick: bool = False, device: str = "cpu", on_progress: Tell | None = None
+    minutes: float = 10.0,
+    *,
+    methods: Sequence[str] = (),
+    quick: bool = False,
+    device: str = "cpu",
+    on_progress: Tell | None = None,
 ) -> QualityReport:
     """Let every method that can learn from a stack do so, and judge all rows.
 
@@ -89,4 +116,9 @@ def measure_alone(
     """
     rows = alone_contenders(minutes)
     with own_folder():
-        return measure_quality(select(rows, methods) if methods else rows, alone_plans(quick=quick), device=device, on_progress=on_progress)
+        return measure_quality(
+            select(rows, methods) if methods else rows,
+            alone_plans(quick=quick),
+            device=device,
+            on_progress=on_progress,
+        )

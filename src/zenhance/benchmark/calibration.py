@@ -22,7 +22,14 @@ from zenhance.enhance import EnhanceRequest, enhance
 from zenhance.stack import FloatArray
 from zenhance.volumes import VolumeReader, measure
 
-__all__ = ["CalibrationReport", "Drawer", "calibration_table", "drawers", "measure_calibration", "run_calibration_benchmark"]
+__all__ = [
+    "CalibrationReport",
+    "Drawer",
+    "calibration_table",
+    "drawers",
+    "measure_calibration",
+    "run_calibration_benchmark",
+]
 
 Tell = Callable[[str, float], None]
 DRAWS = 20
@@ -78,15 +85,28 @@ def drawers(*, quick: bool = False, spread: float | None = None) -> tuple[Drawer
         Widening of the draws in place of what the weights say.
     """
     filaments = domain_plans(quick=quick)["filaments"][: 1 if quick else 6]
-    stacks = {"divblurring_stack": quality_plans(quick=quick)[: 1 if quick else None], "divblurring_filaments": filaments}
+    stacks = {
+        "divblurring_stack": quality_plans(quick=quick)[: 1 if quick else None],
+        "divblurring_filaments": filaments,
+    }
     found = []
     for name, plans in stacks.items():
-        settings: dict[str, Any] = {"samples": DRAWS, "keep_samples": DRAWS} | ({} if spread is None else {"spread": spread})
-        found.append(Drawer(f"DivBlurring, {name}", EnhanceRequest(method="divblurring", weights=name, settings=settings), plans))
+        settings: dict[str, Any] = {"samples": DRAWS, "keep_samples": DRAWS} | (
+            {} if spread is None else {"spread": spread}
+        )
+        found.append(
+            Drawer(
+                f"DivBlurring, {name}",
+                EnhanceRequest(method="divblurring", weights=name, settings=settings),
+                plans,
+            )
+        )
     return tuple(found)
 
 
-def measure_calibration(chosen: Sequence[Drawer], on_progress: Tell | None = None, device: str = "cpu") -> CalibrationReport:
+def measure_calibration(
+    chosen: Sequence[Drawer], on_progress: Tell | None = None, device: str = "cpu"
+) -> CalibrationReport:
     """Draw from each stack and compare with its truth.
 
     Parameters
@@ -103,7 +123,10 @@ def measure_calibration(chosen: Sequence[Drawer], on_progress: Tell | None = Non
         found = []
         for place, plan in enumerate(drawer.plans):
             if on_progress is not None:
-                on_progress(f"{drawer.title}, {plan.title}", (number + place / len(drawer.plans)) / len(chosen))
+                on_progress(
+                    f"{drawer.title}, {plan.title}",
+                    (number + place / len(drawer.plans)) / len(chosen),
+                )
             found.append(_judged(plan.title, plan.make(), drawer.request, device))
         rows.append((drawer.title, tuple(found)))
     return CalibrationReport(tuple(rows), describe_machine())
@@ -111,7 +134,9 @@ def measure_calibration(chosen: Sequence[Drawer], on_progress: Tell | None = Non
 
 def _judged(title: str, scene: Scene, request: EnhanceRequest, device: str) -> StackRow:
     started = time.perf_counter()
-    result = enhance(scene.measured, request.model_copy(update={"psf": scene.psf_spec, "device": device}))
+    result = enhance(
+        scene.measured, request.model_copy(update={"psf": scene.psf_spec, "device": device})
+    )
     seconds = time.perf_counter() - started
     draws = np.asarray(result.extras["samples"].data, np.float32)
     # What counts is the light of the dye: the truth above the camera's offset, a draw above the background, which has the stray light too.
@@ -121,13 +146,27 @@ def _judged(title: str, scene: Scene, request: EnhanceRequest, device: str) -> S
     mean = draws.mean(0)
     lit = mean > LIT * np.percentile(mean, 99.9)
     flagged = tuple(_flagged(scene, draw) for draw in draws[:CHECKED])
-    return StackRow(title, calibration(draws, light, lit), float(lit.mean()), flagged, _flagged(scene, light), seconds)
+    return StackRow(
+        title,
+        calibration(draws, light, lit),
+        float(lit.mean()),
+        flagged,
+        _flagged(scene, light),
+        seconds,
+    )
 
 
 def _flagged(scene: Scene, light: FloatArray) -> float:
     """Return the share of voxels that the re-blur check flags, with the blur and haze that each depth really had."""
     blurred = scene.imaged(light + np.float32(scene.microscope.offset))
-    found, _ = reblur_check(scene.measured.read(), blurred, scene.psf, scene.voxel_size_um, scene.camera, deblurred=False)
+    found, _ = reblur_check(
+        scene.measured.read(),
+        blurred,
+        scene.psf,
+        scene.voxel_size_um,
+        scene.camera,
+        deblurred=False,
+    )
     return found.missing_share + found.added_share
 
 
@@ -163,7 +202,10 @@ def calibration_table(report: CalibrationReport) -> TextTable:
 
 def _figures(found: Sequence[Calibration]) -> tuple[str, ...]:
     covered = (f"{statistics.fmean(c.coverage[level] for c in found):.0%}" for level in LEVELS)
-    plain = (f"{statistics.fmean(getattr(c, name) for c in found):.2f}" for name in ("spearman", "error", "ranks"))
+    plain = (
+        f"{statistics.fmean(getattr(c, name) for c in found):.2f}"
+        for name in ("spearman", "error", "ranks")
+    )
     return (f"{statistics.fmean(c.spread_skill for c in found):.2f}", *covered, *plain)
 
 
@@ -174,7 +216,12 @@ def _shares(found: Sequence[StackRow]) -> tuple[str, str, str]:
 
 
 def run_calibration_benchmark(
-    out: str | Path | None = None, *, quick: bool = False, write_docs: bool = False, json_line: bool = False, device: str = "cpu"
+    out: str | Path | None = None,
+    *,
+    quick: bool = False,
+    write_docs: bool = False,
+    json_line: bool = False,
+    device: str = "cpu",
 ) -> tuple[Path, ...]:
     """Judge the spread of draws; print the table and return the files written.
 

@@ -56,7 +56,11 @@ def run_sample_benchmark(
     files = _write_results(report, Path(out), overwrite) if out is not None else ()
     if write_docs:
         write_between_markers(DOCS_PAGE, "sample", table.markdown())
-        files = (*files, DOCS_PAGE, _save_picture(report, DOCS_PAGE.parent / "images" / PICTURE_NAME))
+        files = (
+            *files,
+            DOCS_PAGE,
+            _save_picture(report, DOCS_PAGE.parent / "images" / PICTURE_NAME),
+        )
     show(table, report.record(), files, json_line)
     if not json_line:
         _say_how_to_open(files)
@@ -64,7 +68,12 @@ def run_sample_benchmark(
 
 
 def run_speed_benchmark(
-    *, iterations: int = 10, repeats: int = 5, write_docs: bool = False, json_line: bool = False, out: str | Path | None = None
+    *,
+    iterations: int = 10,
+    repeats: int = 5,
+    write_docs: bool = False,
+    json_line: bool = False,
+    out: str | Path | None = None,
 ) -> tuple[Path, ...]:
     """Time Richardson-Lucy here and elsewhere; print the table and return the files written.
 
@@ -98,7 +107,10 @@ def _write_results(report: SampleReport, folder: Path, overwrite: bool) -> tuple
 
     folder.mkdir(parents=True, exist_ok=True)
     stack = write_stack(
-        folder / f"{report.sample}_enhanced.ome.tif", report.best.stack, overwrite=overwrite, provenance=report.best.provenance
+        folder / f"{report.sample}_enhanced.ome.tif",
+        report.best.stack,
+        overwrite=overwrite,
+        provenance=report.best.provenance,
     )
     picture = _save_picture(report, folder / PICTURE_NAME)
     return (stack, picture, write_json(folder / "benchmark.json", report.record()))
@@ -109,14 +121,26 @@ def _save_picture(report: SampleReport, path: Path) -> Path:
 
     measured = report.measured
     voxel = measured.voxel_size.require()
-    columns = {"measured": measured.read(), report.rows[-1].title: report.best.stack.read(), "truth": report.truth.read()}
+    columns = {
+        "measured": measured.read(),
+        report.rows[-1].title: report.best.stack.read(),
+        "truth": report.truth.read(),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    before_after(columns, voxel, standard_cuts(measured.volume_shape, voxel[0])).save(path, optimize=True)
+    before_after(columns, voxel, standard_cuts(measured.volume_shape, voxel[0])).save(
+        path, optimize=True
+    )
     return path
 
 
 def _say_how_to_open(files: tuple[Path, ...]) -> None:
     images = [str(f) for f in files if f.name.endswith(".ome.tif")]
-    under_display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform in ("win32", "darwin")
+    under_display = (
+        os.environ.get("DISPLAY")
+        or os.environ.get("WAYLAND_DISPLAY")
+        or sys.platform in ("win32", "darwin")
+    )
     if images and under_display:
-        console().print(f"open it in napari: napari {' '.join(images)}", highlight=False, markup=False)
+        console().print(
+            f"open it in napari: napari {' '.join(images)}", highlight=False, markup=False
+        )

@@ -65,7 +65,9 @@ class Contender:
             The row has no method.
         """
         if self.method is None:
-            raise MethodError(f'the row "{self.name}" is no method of the registry, so it cannot be run; choose one that is')
+            raise MethodError(
+                f'the row "{self.name}" is no method of the registry, so it cannot be run; choose one that is'
+            )
         return EnhanceRequest(
             method=self.method,
             settings=dict(self.settings),
@@ -89,7 +91,11 @@ def list_contenders(*, own_models: bool = True) -> tuple[Contender, ...]:
         rows += _of_method(name, own_models)
     first = [row for row in rows if row.name == IDENTITY]
     rest = [row for row in rows if row.name != IDENTITY]
-    enlarged = [Contender("cubic_x2", "pixels twice as large, cubic", scale=2, deblurs=False)] if any(r.scale > 1 for r in rest) else []
+    enlarged = (
+        [Contender("cubic_x2", "pixels twice as large, cubic", scale=2, deblurs=False)]
+        if any(r.scale > 1 for r in rest)
+        else []
+    )
     plain = [row for row in rest if row.scale == 1]
     return (
         Contender("truth", "the truth itself"),
@@ -124,7 +130,11 @@ def _with_settings(spec: MethodSpec, c: Candidate) -> Contender:
 
 def _of_models(spec: MethodSpec, own_models: bool) -> list[Contender]:
     step_only = spec.step_only or (lambda _: False)
-    entries = [e for e in list_weights(spec.name) if (e.ships or own_models) and not step_only(e.card.architecture)]
+    entries = [
+        e
+        for e in list_weights(spec.name)
+        if (e.ships or own_models) and not step_only(e.card.architecture)
+    ]
     if not entries:
         return [Contender(spec.name, spec.title, spec.name, deblurs=spec.deblurs)]
     rows = []
@@ -132,9 +142,26 @@ def _of_models(spec: MethodSpec, own_models: bool) -> list[Contender]:
         scale = int(entry.card.architecture.get("scale", 1))
         settings = {"scale": scale} if "scale" in spec.parameters.model_fields else {}
         seen = trained_on_test(entry.card)
-        note = f"it was trained on test stacks ({', '.join(seen)}), so its figures are worthless" if seen else ""
-        title = f"{spec.title}, {entry.name}" if entry.ships else f"{spec.title}, {entry.name} (own)"
-        rows.append(Contender(entry.name, title, spec.name, settings, str(entry.path), scale, deblurs(spec, entry), note))
+        note = (
+            f"it was trained on test stacks ({', '.join(seen)}), so its figures are worthless"
+            if seen
+            else ""
+        )
+        title = (
+            f"{spec.title}, {entry.name}" if entry.ships else f"{spec.title}, {entry.name} (own)"
+        )
+        rows.append(
+            Contender(
+                entry.name,
+                title,
+                spec.name,
+                settings,
+                str(entry.path),
+                scale,
+                deblurs(spec, entry),
+                note,
+            )
+        )
     return rows
 
 
@@ -157,4 +184,6 @@ def select(contenders: Sequence[Contender], wanted: Sequence[str]) -> tuple[Cont
             near = difflib.get_close_matches(one, sorted(known), n=1)
             hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(sorted(known))}"
             raise MethodError(f'the quality table has no row "{one[:60]}"; {hint}'[:239])
-    return tuple(c for c in contenders if c.name in wanted or c.method in wanted or c.name == IDENTITY)
+    return tuple(
+        c for c in contenders if c.name in wanted or c.method in wanted or c.name == IDENTITY
+    )

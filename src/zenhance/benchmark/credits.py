@@ -25,7 +25,11 @@ def credit_of(path: Path) -> str:
         return ""
     header: list[str] = []
     for line in page.read_text(encoding="utf-8", errors="replace").splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.lstrip().startswith("|") else []
+        cells = (
+            [cell.strip() for cell in line.strip().strip("|").split("|")]
+            if line.lstrip().startswith("|")
+            else []
+        )
         if cells and cells[0].lower() == "file":
             header = [cell.lower() for cell in cells]
         elif header and len(cells) == len(header) and cells[0].strip("`") == path.name:

@@ -39,11 +39,15 @@ def write_between_markers(page: str | Path, mark: str, text: str) -> Path:
     page = Path(page)
     begin, end = f"<!-- begin {mark} -->", f"<!-- end {mark} -->"
     if not page.is_file():
-        raise WriteError(f'the page "{page}" does not exist; run the command at the top of a checkout, or leave --write-docs out')
+        raise WriteError(
+            f'the page "{page}" does not exist; run the command at the top of a checkout, or leave --write-docs out'
+        )
     old = page.read_text(encoding="utf-8")
     head, found_begin, rest = old.partition(begin)
     _, found_end, tail = rest.partition(end)
     if not (found_begin and found_end):
-        raise WriteError(f'"{page}" lacks the lines "{begin}" and "{end}"; put them where the table belongs')
+        raise WriteError(
+            f'"{page}" lacks the lines "{begin}" and "{end}"; put them where the table belongs'
+        )
     page.write_text(f"{head}{begin}\n\n{text.strip()}\n\n{end}{tail}", encoding="utf-8")
     return page

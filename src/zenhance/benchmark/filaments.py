@@ -26,7 +26,14 @@ import numpy as np
 from zenhance.assess.truth import affine_fit
 from zenhance.benchmark.contenders import Contender
 from zenhance.benchmark.filaments_rivals import Best, best_by_truth
-from zenhance.benchmark.filaments_rows import METHOD, PRESETS, ROWS, TRAINING_SEED, FilamentOptions, Row
+from zenhance.benchmark.filaments_rows import (
+    METHOD,
+    PRESETS,
+    ROWS,
+    TRAINING_SEED,
+    FilamentOptions,
+    Row,
+)
 from zenhance.benchmark.filaments_training import (
     ALONE_IMAGES,
     Speed,
@@ -97,9 +104,17 @@ class FilamentReport:
 
     def record(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them."""
-        scores = {name: {row: asdict(score) for row, score in rows.items()} for name, rows in self.scores.items()}
+        scores = {
+            name: {row: asdict(score) for row, score in rows.items()}
+            for name, rows in self.scores.items()
+        }
         speeds = [asdict(speed) for speed in self.speeds]
-        return {"options": asdict(self.options), "scores": scores, "speeds": speeds, "machine": asdict(self.machine)}
+        return {
+            "options": asdict(self.options),
+            "scores": scores,
+            "speeds": speeds,
+            "machine": asdict(self.machine),
+        }
 
 
 def report_psnr_db(image: FloatArray, light: FloatArray) -> float:
@@ -120,7 +135,17 @@ def report_psnr_db(image: FloatArray, light: FloatArray) -> float:
 def unseen_plans(preset: str, options: FilamentOptions) -> tuple[Plan, ...]:
     """Return the unseen images of a set."""
     seeds = range(options.test_seed, options.test_seed + options.test_images)
-    return tuple(Plan(f"{preset} {n}", "filaments", n, options.shape_px, FILAMENTS_VOXEL_UM, {"preset": preset}) for n in seeds)
+    return tuple(
+        Plan(
+            f"{preset} {n}",
+            "filaments",
+            n,
+            options.shape_px,
+            FILAMENTS_VOXEL_UM,
+            {"preset": preset},
+        )
+        for n in seeds
+    )
 
 
 def measure_filaments(
@@ -152,22 +177,39 @@ def measure_filaments(
     scores: dict[str, dict[str, RowScore]] = {}
     speeds: tuple[Speed, ...] = ()
     done, total = 0, sum(_cost(row, options) for row in rows) * len(sets)
-    with nullcontext(str(folder)) if folder is not None else TemporaryDirectory(prefix="zenhance-filaments-") as place:
+    with (
+        nullcontext(str(folder))
+        if folder is not None
+        else TemporaryDirectory(prefix="zenhance-filaments-") as place
+    ):
         for preset in sets:
             bench = _Bench.of(preset, options, Path(place) / preset, device)
             scores[preset] = {}
             for row in rows:
                 weight, before = _cost(row, options), done
 
-                def tell(share: float, row: Row = row, weight: int = weight, before: int = before, preset: str = preset) -> None:
+                def tell(
+                    share: float,
+                    row: Row = row,
+                    weight: int = weight,
+                    before: int = before,
+                    preset: str = preset,
+                ) -> None:
                     if on_progress is not None:
-                        on_progress(f"{preset.removeprefix('filaments_')}: {row.title}", (before + weight * share) / total)
+                        on_progress(
+                            f"{preset.removeprefix('filaments_')}: {row.title}",
+                            (before + weight * share) / total,
+                        )
 
                 tell(0.0)
                 scores[preset][row.name] = _score(row, bench, tell)
                 done += weight
             if not speeds:
-                speeds = tuple(_speeds(bench, [row for row in rows if not scores[preset][row.name].failure], place))
+                speeds = tuple(
+                    _speeds(
+                        bench, [row for row in rows if not scores[preset][row.name].failure], place
+                    )
+                )
     return FilamentReport(tuple(rows), options, scores, machine, speeds)
 
 
@@ -194,8 +236,13 @@ class _Bench:
 
     def psnr_db(self, contender: Contender) -> tuple[float, ...]:
         if contender.method == METHOD:
-            contender = replace(contender, settings={**contender.settings, "samples": self.options.samples})
-        return tuple(report_psnr_db(enhance_scene(contender, scene, self.device)[0], _light(scene)) for scene in self.scenes)
+            contender = replace(
+                contender, settings={**contender.settings, "samples": self.options.samples}
+            )
+        return tuple(
+            report_psnr_db(enhance_scene(contender, scene, self.device)[0], _light(scene))
+            for scene in self.scenes
+        )
 
     def nats(self, contender: Contender) -> tuple[float, ...]:
         """Return what the latents of a model that ships say, per latent; empty where there are none."""
@@ -208,14 +255,18 @@ class _Bench:
 
     def trained(self, row: Row, repeat: int, tell: Callable[[float], None]) -> Trained:
         options, name, architecture = self.options, f"{row.name}_{repeat}", row.architecture or {}
-        flat = flat_recipe(name, self._data(options.images), architecture, options.steps, options.minutes, repeat)
+        flat = flat_recipe(
+            name, self._data(options.images), architecture, options.steps, options.minutes, repeat
+        )
         if self.volumes is None:
             self.volumes = load_volumes(flat)
         if not row.alone:
             return trained(flat, self.folder / name, self.volumes, self.device, tell)
         few = self.volumes[0][:ALONE_IMAGES]
         psf = self.scenes[0].psf_spec
-        recipe = alone_recipe(name, self._data(len(few)), psf, architecture, options.steps, options.minutes, repeat)
+        recipe = alone_recipe(
+            name, self._data(len(few)), psf, architecture, options.steps, options.minutes, repeat
+        )
         return trained(recipe, self.folder / name, (few, []), self.device, tell)
 
     def _data(self, images: int) -> Data:
@@ -229,7 +280,12 @@ def _light(scene: Scene) -> FloatArray:
 def _score(row: Row, bench: _Bench, tell: Callable[[float], None]) -> RowScore:
     try:
         if row.tuned is not None:
-            return _of_best([best_by_truth(s, _light(s), row.tuned, bench.options.iterations, report_psnr_db) for s in bench.scenes])
+            return _of_best(
+                [
+                    best_by_truth(s, _light(s), row.tuned, bench.options.iterations, report_psnr_db)
+                    for s in bench.scenes
+                ]
+            )
         if row.contender is not None:
             return RowScore((bench.psnr_db(row.contender),), bench.nats(row.contender))
         return _kept_or(row, bench, tell)
@@ -241,16 +297,22 @@ def _score(row: Row, bench: _Bench, tell: Callable[[float], None]) -> RowScore:
 
 def _of_best(found: Sequence[Best]) -> RowScore:
     chosen = sorted(best.iteration for best in found)
-    note = f"iterations {chosen[0]} to {chosen[-1]} by image, {chosen[len(chosen) // 2]} in the middle"
+    note = (
+        f"iterations {chosen[0]} to {chosen[-1]} by image, {chosen[len(chosen) // 2]} in the middle"
+    )
     if any(best.tv_weight for best in found):
-        note += f"; weights {min(b.tv_weight for b in found):g} to {max(b.tv_weight for b in found):g}"
+        note += (
+            f"; weights {min(b.tv_weight for b in found):g} to {max(b.tv_weight for b in found):g}"
+        )
     return RowScore((tuple(best.psnr_db for best in found),), note=note)
 
 
 def _kept_or(row: Row, bench: _Bench, tell: Callable[[float], None]) -> RowScore:
     """Return the score that an earlier run with the same options has left in the folder, or train and judge."""
     path = bench.folder / f"{row.name}.json"
-    asked = json.loads(json.dumps({"options": asdict(bench.options), "architecture": dict(row.architecture or {})}))
+    asked = json.loads(
+        json.dumps({"options": asdict(bench.options), "architecture": dict(row.architecture or {})})
+    )
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
         if known["asked"] == asked:
@@ -294,7 +356,21 @@ def _speeds(bench: _Bench, rows: Sequence[Row], place: str) -> list[Speed]:
         ("the report's network", [r for r in rows if r.architecture is not None and not r.alone]),
         ("the ladder", [r for r in rows if r.alone]),
     ):
-        files = [p for row in wanted for p in sorted((Path(place) / bench.preset / f"{row.name}_0").glob(f"{row.name}_0.safetensors"))]
+        files = [
+            p
+            for row in wanted
+            for p in sorted(
+                (Path(place) / bench.preset / f"{row.name}_0").glob(f"{row.name}_0.safetensors")
+            )
+        ]
         if files:
-            found.append(samples_per_second(title, files[0], input_of(files[0], bench.scenes[0]), bench.options.samples, bench.device))
+            found.append(
+                samples_per_second(
+                    title,
+                    files[0],
+                    input_of(files[0], bench.scenes[0]),
+                    bench.options.samples,
+                    bench.device,
+                )
+            )
     return found

@@ -48,10 +48,17 @@ def run_filaments_benchmark(
     from zenhance.benchmark.plots import draw_panels
 
     usual = FilamentOptions()
-    options = FilamentOptions(images or usual.images, repeats or usual.repeats, steps or usual.steps, minutes)
+    options = FilamentOptions(
+        images or usual.images, repeats or usual.repeats, steps or usual.steps, minutes
+    )
     folder = None if out is None else Path(out)
     with progress(silent=json_line) as tell:
-        report = measure_filaments(options, folder=None if folder is None else folder / KEPT, device=device, on_progress=tell)
+        report = measure_filaments(
+            options,
+            folder=None if folder is None else folder / KEPT,
+            device=device,
+            on_progress=tell,
+        )
     table, panels = filaments_table(report), loss_panels(report)
     files: tuple[Path, ...] = ()
     places = []

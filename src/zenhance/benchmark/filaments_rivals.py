@@ -29,7 +29,9 @@ class Best:
     tv_weight: float
 
 
-def best_by_truth(scene: Scene, truth: FloatArray, tv_weights: Sequence[float], iterations: int, score: Score) -> Best:
+def best_by_truth(
+    scene: Scene, truth: FloatArray, tv_weights: Sequence[float], iterations: int, score: Score
+) -> Best:
     """Return the best of all iterations and weights, by the truth of this very image.
 
     Parameters
@@ -60,10 +62,19 @@ def _problem(scene: Scene, tv_weight: float) -> RichardsonLucy:
     measured = torch.from_numpy(scene.measured.read().astype(np.float32))
     scope = scene.microscope
     background = scope.offset + scope.background_photons * scope.gain
-    camera = CameraModel(background, scene.camera.gain, scene.camera.offset, scene.camera.read_noise)
+    camera = CameraModel(
+        background, scene.camera.gain, scene.camera.offset, scene.camera.read_noise
+    )
     shape = (measured.shape[0], measured.shape[1], measured.shape[2])
     signal = max(float(np.percentile(measured.numpy(), 99.9)) - background, 0.0)
-    return RichardsonLucy(Blur.from_psf(scene.psf, scene.voxel_size_um, shape), measured, camera, signal, tv_weight, (0.0, 1.0, 1.0))
+    return RichardsonLucy(
+        Blur.from_psf(scene.psf, scene.voxel_size_um, shape),
+        measured,
+        camera,
+        signal,
+        tv_weight,
+        (0.0, 1.0, 1.0),
+    )
 
 
 def _best(problem: RichardsonLucy, truth: FloatArray, iterations: int, score: Score) -> Best:

@@ -9,9 +9,23 @@ from typing import Any
 from zenhance.benchmark.contenders import Contender
 from zenhance.benchmark.scenes import FILAMENTS_SHAPE_PX
 
-__all__ = ["METHOD", "PRESETS", "ROWS", "SETS", "TEST_SEED", "TRAINING_SEED", "WEIGHTS", "FilamentOptions", "Penalties", "Row"]
+__all__ = [
+    "METHOD",
+    "PRESETS",
+    "ROWS",
+    "SETS",
+    "TEST_SEED",
+    "TRAINING_SEED",
+    "WEIGHTS",
+    "FilamentOptions",
+    "Penalties",
+    "Row",
+]
 
-SETS: tuple[tuple[str, str], ...] = (("filaments_set1", "set 1, low noise"), ("filaments_set2", "set 2, high noise"))
+SETS: tuple[tuple[str, str], ...] = (
+    ("filaments_set1", "set 1, low noise"),
+    ("filaments_set2", "set 2, high noise"),
+)
 PRESETS = tuple(preset for preset, _ in SETS)
 TEST_SEED, TRAINING_SEED = 100, 20_000
 METHOD = "divblurring"
@@ -98,7 +112,9 @@ class Row:
     alone: bool = False
 
 
-def _as_it_is(name: str, title: str, method: str, weights: str | None = None, **settings: Any) -> Row:
+def _as_it_is(
+    name: str, title: str, method: str, weights: str | None = None, **settings: Any
+) -> Row:
     return Row(name, title, contender=Contender(name, title, method, settings, weights))
 
 
@@ -108,17 +124,52 @@ ROWS: tuple[Row, ...] = (
     _as_it_is("wiener", "Wiener", "gaussian_deconvolution", variant="wiener"),
     _as_it_is("rl", "RL, stop rule", "gaussian_deconvolution"),
     Row("rl_best", "RL, best iteration by the truth", tuned=(0.0,)),
-    Row("rl_tv_best", "RL with TV, best weight and iteration by the truth", tuned=(0.00003, 0.0001, 0.0003)),
+    Row(
+        "rl_tv_best",
+        "RL with TV, best weight and iteration by the truth",
+        tuned=(0.00003, 0.0001, 0.0003),
+    ),
     _as_it_is("rdn", "RDN as it ships, taught with truth", "rdn", "rdn_filaments"),
     Row("divnoising", "DivNoising", ("27.27", "-"), architecture={"blur": False}),
     Row("divblurring_plain", "DivBlurring", ("27.60", "25.85"), architecture={}),
     Row("divblurring_l1", "DivBlurring + ℓ1", ("27.21", "27.51"), architecture={"l1": _L1}),
     Row("divblurring_l2", "DivBlurring + ℓ2", ("27.64", "27.75"), architecture={"l2": _L2}),
-    Row("divblurring_small", "DivBlurring + positivity, small", ("27.45", "27.51"), architecture={"positivity": _SMALL}),
-    Row("divblurring_large", "DivBlurring + positivity, large", ("27.31", "27.22"), architecture={"positivity": _LARGE}),
-    Row("divblurring_both", "DivBlurring + positivity, large, and ℓ1", ("26.92", "27.55"), architecture={"positivity": _LARGE, "l1": _L1}),
-    _as_it_is("paper", "divblurring_paper as it ships: DivBlurring, set 1 for longer", METHOD, "divblurring_paper", preset="paper"),
-    Row("ladder_alone", "divblurring (ladder), learnt from these images alone", architecture={"shortcut": True}, alone=True),
-    _as_it_is("ladder", "divblurring_filaments as it ships, taught with truth", METHOD, "divblurring_filaments"),
+    Row(
+        "divblurring_small",
+        "DivBlurring + positivity, small",
+        ("27.45", "27.51"),
+        architecture={"positivity": _SMALL},
+    ),
+    Row(
+        "divblurring_large",
+        "DivBlurring + positivity, large",
+        ("27.31", "27.22"),
+        architecture={"positivity": _LARGE},
+    ),
+    Row(
+        "divblurring_both",
+        "DivBlurring + positivity, large, and ℓ1",
+        ("26.92", "27.55"),
+        architecture={"positivity": _LARGE, "l1": _L1},
+    ),
+    _as_it_is(
+        "paper",
+        "divblurring_paper as it ships: DivBlurring, set 1 for longer",
+        METHOD,
+        "divblurring_paper",
+        preset="paper",
+    ),
+    Row(
+        "ladder_alone",
+        "divblurring (ladder), learnt from these images alone",
+        architecture={"shortcut": True},
+        alone=True,
+    ),
+    _as_it_is(
+        "ladder",
+        "divblurring_filaments as it ships, taught with truth",
+        METHOD,
+        "divblurring_filaments",
+    ),
 )
 """In the table's order."""

@@ -35,10 +35,15 @@ def filaments_table(report: FilamentReport) -> TextTable:
         cells = [row.title]
         for number, (preset, _) in enumerate(SETS):
             if preset in report.scores:
-                cells += [*_cells(report.scores[preset][row.name], report.scores[preset].get(RAW)), row.report[number]]
+                cells += [
+                    *_cells(report.scores[preset][row.name], report.scores[preset].get(RAW)),
+                    row.report[number],
+                ]
         rows.append(tuple(cells))
     detail = ("nats a latent", "report dB")
-    return TextTable("Filaments, learnt without a truth", tuple(header), tuple(rows), _foot(report), detail)
+    return TextTable(
+        "Filaments, learnt without a truth", tuple(header), tuple(rows), _foot(report), detail
+    )
 
 
 def _cells(score: RowScore, raw: RowScore | None) -> list[str]:
@@ -73,7 +78,11 @@ def _foot(report: FilamentReport) -> tuple[str, ...]:
     ]
     for preset, title in SETS:
         scores = report.scores.get(preset, {})
-        notes = [f"{row.title}: {scores[row.name].note}" for row in report.rows if row.name in scores and scores[row.name].note]
+        notes = [
+            f"{row.title}: {scores[row.name].note}"
+            for row in report.rows
+            if row.name in scores and scores[row.name].note
+        ]
         if notes:
             lines.append(f"{_capital(title)}: {'; '.join(notes)}.")
         lines += _in_words(report.rows, scores, title)
@@ -82,7 +91,12 @@ def _foot(report: FilamentReport) -> tuple[str, ...]:
         f"in batches, the image encoded once in {1000 * s.encode_s:.0f} ms."
         for s in report.speeds
     ]
-    failures = {f"{row.title}: {by[row.name].failure}." for row in report.rows for by in report.scores.values() if by[row.name].failure}
+    failures = {
+        f"{row.title}: {by[row.name].failure}."
+        for row in report.rows
+        for by in report.scores.values()
+        if by[row.name].failure
+    }
     return (*lines, *sorted(failures), f"Measured on {report.machine.describe()}.")
 
 
@@ -104,8 +118,13 @@ def _in_words(rows: Sequence[Row], scores: Mapping[str, RowScore], title: str) -
             if name in good
         ]
     if RIVAL in good:
-        learnt = [row.name for row in rows if row.name in good and (row.alone or row.name == "ladder")]
-        parts += [f"{titles[name]} against {titles[RIVAL]} {versus(good[name], good[RIVAL])}" for name in learnt]
+        learnt = [
+            row.name for row in rows if row.name in good and (row.alone or row.name == "ladder")
+        ]
+        parts += [
+            f"{titles[name]} against {titles[RIVAL]} {versus(good[name], good[RIVAL])}"
+            for name in learnt
+        ]
     return [f"{_capital(title)}: {'; '.join(parts)}."] if parts else []
 
 

@@ -81,17 +81,48 @@ def data_without_truth(preset: str, images: int, seed: int, shape_px: tuple[int,
     return Data(simulated=(plan,))
 
 
-def flat_recipe(name: str, data: Data, architecture: Mapping[str, Any], steps: int, minutes: float | None, seed: int) -> Recipe:
+def flat_recipe(
+    name: str,
+    data: Data,
+    architecture: Mapping[str, Any],
+    steps: int,
+    minutes: float | None,
+    seed: int,
+) -> Recipe:
     """Return the recipe of the report's network with these changes of its architecture."""
     return _recipe(FLAT_RECIPE, name, data, architecture, steps, minutes, seed)
 
 
-def alone_recipe(name: str, data: Data, psf: str, architecture: Mapping[str, Any], steps: int, minutes: float | None, seed: int) -> Recipe:
+def alone_recipe(
+    name: str,
+    data: Data,
+    psf: str,
+    architecture: Mapping[str, Any],
+    steps: int,
+    minutes: float | None,
+    seed: int,
+) -> Recipe:
     """Return the recipe of the ladder, to learn from images without a truth, their point spread function known."""
-    return _recipe(LADDER_RECIPE, name, data.model_copy(update={"psf": psf}), architecture, steps, minutes, seed)
+    return _recipe(
+        LADDER_RECIPE,
+        name,
+        data.model_copy(update={"psf": psf}),
+        architecture,
+        steps,
+        minutes,
+        seed,
+    )
 
 
-def _recipe(base: str, name: str, data: Data, architecture: Mapping[str, Any], steps: int, minutes: float | None, seed: int) -> Recipe:
+def _recipe(
+    base: str,
+    name: str,
+    data: Data,
+    architecture: Mapping[str, Any],
+    steps: int,
+    minutes: float | None,
+    seed: int,
+) -> Recipe:
     known = load_recipe(base)
     changes = {
         "name": name,
@@ -129,7 +160,9 @@ def trained(
         try:
             tell(next(steps).fraction)
         except StopIteration as done:
-            return Trained(done.value.path, {entry["step"]: entry["loss"] for entry in done.value.log})
+            return Trained(
+                done.value.path, {entry["step"]: entry["loss"] for entry in done.value.log}
+            )
 
 
 def input_of(path: Path, scene: Scene) -> Tensor:
@@ -137,8 +170,14 @@ def input_of(path: Path, scene: Scene) -> Tensor:
     card = read_checkpoint(path).card
     learner = VaeLearner()
     (volume,) = of_stacks(scene.title, scene.measured)
-    known = with_optics(volume, scene.psf_spec).with_estimates(learner.deconvolved(card.architecture))
-    return PatchSampler([known], known.shape_px, 1, 0, augment=False, with_optics=True).draw(0, VALIDATION).seen
+    known = with_optics(volume, scene.psf_spec).with_estimates(
+        learner.deconvolved(card.architecture)
+    )
+    return (
+        PatchSampler([known], known.shape_px, 1, 0, augment=False, with_optics=True)
+        .draw(0, VALIDATION)
+        .seen
+    )
 
 
 def _network(path: Path, device: str = "cpu") -> Vae:
@@ -154,7 +193,9 @@ def nats_per_latent(path: Path, inputs: Sequence[Tensor]) -> list[float]:
             _, latents = network.decode(network.encode(seen), None)
             for level, found in enumerate(latents.divergences()):
                 stride, channels = network.levels[level]
-                totals[level] += float(found.mean()) * stride**2 / (channels * seen.shape[-2] * seen.shape[-1])
+                totals[level] += (
+                    float(found.mean()) * stride**2 / (channels * seen.shape[-2] * seen.shape[-1])
+                )
     return [total / len(inputs) for total in totals]
 
 
@@ -183,7 +224,14 @@ def samples_per_second(title: str, path: Path, seen: Tensor, many: int, device: 
         started = time.perf_counter()
         for first in range(0, many, AT_ONCE):
             batch = encoded.repeated(min(AT_ONCE, many - first))
-            total = total + network.decode(batch, lambda _, shape: torch.randn(shape, device=device), only_middle=True)[0].sum()
+            total = (
+                total
+                + network.decode(
+                    batch, lambda _, shape: torch.randn(shape, device=device), only_middle=True
+                )[0].sum()
+            )
         float(total)  # Waits for the device.
         seconds = time.perf_counter() - started
-    return Speed(title, many / max(seconds, 1e-9), encode_s, (int(seen.shape[-2]), int(seen.shape[-1])))
+    return Speed(
+        title, many / max(seconds, 1e-9), encode_s, (int(seen.shape[-2]), int(seen.shape[-1]))
+    )

@@ -43,10 +43,19 @@ def anscombe(grey: FloatArray, camera: Camera) -> FloatArray:
 def inverse_anscombe(transformed: FloatArray, camera: Camera) -> FloatArray:
     """Return to grey values, without bias where there are many photons (1/8 in place of 3/8: Anscombe 1948, Biometrika 35:246)."""
     g = camera.gain
-    return np.asarray((np.square(transformed * g / 2.0) - 0.125 * g * g - camera.read_noise**2) / g + camera.offset, np.float32)
+    return np.asarray(
+        (np.square(transformed * g / 2.0) - 0.125 * g * g - camera.read_noise**2) / g
+        + camera.offset,
+        np.float32,
+    )
 
 
-def _best(scene: Scene, strengths: Sequence[float], smooth: Callable[[float], FloatArray], name: Callable[[float], str]) -> Filtered:
+def _best(
+    scene: Scene,
+    strengths: Sequence[float],
+    smooth: Callable[[float], FloatArray],
+    name: Callable[[float], str],
+) -> Filtered:
     span = robust_range(scene.truth)
     best: tuple[float, float, float, FloatArray] | None = None
     for strength in strengths:
@@ -72,7 +81,12 @@ def _ideal(scene: Scene) -> Filtered:
 def _gaussian(scene: Scene) -> Filtered:
     raw = scene.measured.read().astype(np.float32)
     sizes = scene.voxel_size_um
-    return _best(scene, GAUSSIAN_SIGMAS_UM, lambda s: ndimage.gaussian_filter(raw, [s / v for v in sizes]), lambda s: f"σ {s:g} µm")
+    return _best(
+        scene,
+        GAUSSIAN_SIGMAS_UM,
+        lambda s: ndimage.gaussian_filter(raw, [s / v for v in sizes]),
+        lambda s: f"σ {s:g} µm",
+    )
 
 
 def _total_variation(scene: Scene) -> Filtered:
@@ -81,7 +95,10 @@ def _total_variation(scene: Scene) -> Filtered:
     even = anscombe(scene.measured.read().astype(np.float32), scene.camera)
 
     def smooth(weight: float) -> FloatArray:
-        return inverse_anscombe(np.asarray(denoise_tv_chambolle(even, weight=weight, max_num_iter=200), np.float32), scene.camera)
+        return inverse_anscombe(
+            np.asarray(denoise_tv_chambolle(even, weight=weight, max_num_iter=200), np.float32),
+            scene.camera,
+        )
 
     return _best(scene, TV_WEIGHTS, smooth, lambda w: f"weight {w:g}")
 
@@ -92,7 +109,9 @@ def _non_local_means(scene: Scene) -> Filtered:
     even = anscombe(scene.measured.read().astype(np.float32), scene.camera)
 
     def smooth(strength: float) -> FloatArray:
-        found = denoise_nl_means(even, patch_size=3, patch_distance=3, h=strength, sigma=1.0, fast_mode=True)
+        found = denoise_nl_means(
+            even, patch_size=3, patch_distance=3, h=strength, sigma=1.0, fast_mode=True
+        )
         return inverse_anscombe(np.asarray(found, np.float32), scene.camera)
 
     return _best(scene, NLM_STRENGTHS, smooth, lambda h: f"h {h:g} σ")
@@ -102,7 +121,9 @@ def _cubic(scene: Scene) -> Filtered:
     """Enlarge a measurement with twice as large pixels, nothing else: what models that enlarge have to beat."""
     coarse = scene.binned(2).measured.read()
     started = time.perf_counter()
-    image = np.asarray(ndimage.zoom(coarse, (1, 2, 2), order=3, mode="grid-mirror", grid_mode=True), np.float32)
+    image = np.asarray(
+        ndimage.zoom(coarse, (1, 2, 2), order=3, mode="grid-mirror", grid_mode=True), np.float32
+    )
     return image, time.perf_counter() - started, ""
 
 

@@ -64,7 +64,9 @@ class Honesty:
     discrepancy: float
 
 
-def noise_structures(method: Draw, microscope: FineMicroscope, photons: float, seeds: int = 3) -> tuple[float, float]:
+def noise_structures(
+    method: Draw, microscope: FineMicroscope, photons: float, seeds: int = 3
+) -> tuple[float, float]:
     """Return spots per 10^6 camera pixels that a method makes of even light, and the error of its mean as a share.
 
     A spot is a connected part above the mean by half the peak that a bead of 10 photons, seen without noise on the same light, gives. The
@@ -98,9 +100,12 @@ def _shape(kind: str, size: int, middle: tuple[int, int]) -> FloatArray:
 def _background(microscope: FineMicroscope, seed: int) -> Scene:
     """Return a mixed specimen to put things on, brightest pixel 1."""
     pixel = microscope.pixel_um / FINER
-    dye = Structures(density=0.5, width_um=microscope.pixel_um, scale_um=60 * microscope.pixel_um, kind="filaments").render(
-        Grid((1, FIELD_PX * FINER, FIELD_PX * FINER), (1.0, pixel, pixel)), seed
-    )
+    dye = Structures(
+        density=0.5,
+        width_um=microscope.pixel_um,
+        scale_um=60 * microscope.pixel_um,
+        kind="filaments",
+    ).render(Grid((1, FIELD_PX * FINER, FIELD_PX * FINER), (1.0, pixel, pixel)), seed)
     truth = dye.density[0, 0]
     expected = microscope.expected(truth)
     top = float(np.percentile(expected, 99.9))
@@ -129,7 +134,9 @@ def judge_honesty(method: Draw, microscope: FineMicroscope, photons: float = 100
         moved = max(moved, away) if kind == "bead" else moved
     picture = scene.measured(photons, 901)
     once, twice = method(picture), method(2 * picture)
-    scaled = float(np.abs(twice - 2 * once).max() / (2 * max(float(np.percentile(once, 99.9)), 1e-9)))
+    scaled = float(
+        np.abs(twice - 2 * once).max() / (2 * max(float(np.percentile(once, 99.9)), 1e-9))
+    )
     discrepancy = _discrepancy(once, picture, microscope, photons)
     return Honesty(
         false_dim,
@@ -151,7 +158,9 @@ def _place(scene: Scene, margin: int = 24) -> tuple[int, int]:
     return int(row) + margin * FINER, int(column) + margin * FINER
 
 
-def _injected(method: Draw, microscope: FineMicroscope, scene: Scene, kind: str, photons: float) -> tuple[float, float]:
+def _injected(
+    method: Draw, microscope: FineMicroscope, scene: Scene, kind: str, photons: float
+) -> tuple[float, float]:
     size, middle = scene.truth.shape[0], _place(scene)
     thing = _shape(kind, size, middle)
     thing *= 0.7 / float(microscope.expected(thing).max())
@@ -159,10 +168,15 @@ def _injected(method: Draw, microscope: FineMicroscope, scene: Scene, kind: str,
     after = np.mean([method(with_it.measured(photons, 40 + n)) for n in range(DRAWS)], axis=0)
     before = np.mean([method(scene.measured(photons, 60 + n)) for n in range(DRAWS)], axis=0)
     reach = 14 * FINER
-    window = (slice(middle[0] - reach, middle[0] + reach + 1), slice(middle[1] - reach, middle[1] + reach + 1))
+    window = (
+        slice(middle[0] - reach, middle[0] + reach + 1),
+        slice(middle[1] - reach, middle[1] + reach + 1),
+    )
     difference = (after - before)[window]
     share = float(difference.sum() / thing[window].sum())
-    peak = np.unravel_index(int(ndimage.gaussian_filter(difference, FINER / 2).argmax()), difference.shape)
+    peak = np.unravel_index(
+        int(ndimage.gaussian_filter(difference, FINER / 2).argmax()), difference.shape
+    )
     return share, float(np.hypot(peak[0] - reach, peak[1] - reach) / FINER)
 
 
@@ -178,17 +192,24 @@ def _doubled(method: Draw, microscope: FineMicroscope, photons: float) -> float:
     image = np.mean([method(scene.measured(photons, 80 + n)) for n in range(2 * DRAWS)], axis=0)
     dark = float(np.median(image))
     reach = 10 * FINER
-    sums = [float((image[r - reach : r + reach + 1, c - reach : c + reach + 1] - dark).sum()) for r, c in places]
+    sums = [
+        float((image[r - reach : r + reach + 1, c - reach : c + reach + 1] - dark).sum())
+        for r, c in places
+    ]
     return sums[1] / sums[0]
 
 
-def reblurred_deviance(method: Draw, microscope: FineMicroscope, photons: float, seed: int) -> float:
+def reblurred_deviance(
+    method: Draw, microscope: FineMicroscope, photons: float, seed: int
+) -> float:
     """Return the Poisson deviance of a method's re-blurred result on filaments of a seed, over its expectation; 1 is faithful."""
     picture = _background(microscope, seed).measured(photons, seed)
     return _discrepancy(method(picture), picture, microscope, photons)
 
 
-def _discrepancy(result: FloatArray, picture: FloatArray, microscope: FineMicroscope, photons: float) -> float:
+def _discrepancy(
+    result: FloatArray, picture: FloatArray, microscope: FineMicroscope, photons: float
+) -> float:
     """Return the Poisson deviance of the re-blurred result over its expectation; 1 for a faithful one."""
     from zenhance.assess.photons import expected_deviance, poisson_deviance
 

@@ -70,9 +70,15 @@ def run_quality_benchmark(
     contenders = list_contenders(own_models=not write_docs)
     chosen = select(contenders, methods) if methods else contenders
     with progress(silent=json_line) as tell:
-        report = measure_quality(chosen, quality_plans(quick=quick), device=device, on_progress=tell)
+        report = measure_quality(
+            chosen, quality_plans(quick=quick), device=device, on_progress=tell
+        )
         measured = None if real is None else _measure_places(real, device, tell)
-    tables = {"quality": quality_table(report), "depths": by_depth_table(report), "microscopes": by_stack_table(report)}
+    tables = {
+        "quality": quality_table(report),
+        "depths": by_depth_table(report),
+        "microscopes": by_stack_table(report),
+    }
     record = report.record()
     if measured is not None:
         record, tables = {**record, "real": measured[1]}, {**tables, "real": measured[0]}
@@ -80,7 +86,11 @@ def run_quality_benchmark(
     if out is not None and report.crops:
         files = (*files, _save_sheet(report, Path(out) / SHEET_NAME))
     if write_docs:
-        files = (*files, *_documented(tables), _save_sheet(report, DOCS_PAGE.parent / "images" / SHEET_NAME))
+        files = (
+            *files,
+            *_documented(tables),
+            _save_sheet(report, DOCS_PAGE.parent / "images" / SHEET_NAME),
+        )
     show(tuple(tables.values()), record, files, json_line)
     return files
 
@@ -112,7 +122,9 @@ def run_alone_benchmark(
     from zenhance.benchmark.quality_tables import by_depth_table, quality_table
 
     with progress(silent=json_line) as tell:
-        report = measure_alone(minutes, methods=methods, quick=quick, device=device, on_progress=tell)
+        report = measure_alone(
+            minutes, methods=methods, quick=quick, device=device, on_progress=tell
+        )
     mark = f"alone {methods[0].partition('_')[0]}" if methods else "alone"
     tables = {mark: quality_table(report), f"{mark} depths": by_depth_table(report)}
     files = _filed(out, "alone.json", report.record())
@@ -123,7 +135,11 @@ def run_alone_benchmark(
 
 
 def run_prediction_benchmark(
-    out: str | Path | None = None, *, quick: bool = False, write_docs: bool = False, json_line: bool = False
+    out: str | Path | None = None,
+    *,
+    quick: bool = False,
+    write_docs: bool = False,
+    json_line: bool = False,
 ) -> tuple[Path, ...]:
     """Let recurrences foresee slices; print the table and return the files written; options as in :func:`run_quality_benchmark`."""
     from zenhance.benchmark.prediction import measure_prediction, prediction_table
@@ -140,7 +156,12 @@ def run_prediction_benchmark(
 
 
 def run_domains_benchmark(
-    out: str | Path | None = None, *, quick: bool = False, write_docs: bool = False, json_line: bool = False, device: str = "cpu"
+    out: str | Path | None = None,
+    *,
+    quick: bool = False,
+    write_docs: bool = False,
+    json_line: bool = False,
+    device: str = "cpu",
 ) -> tuple[Path, ...]:
     """Test networks trained on one domain, or both, on each; print the table and return the files written.
 
@@ -157,7 +178,9 @@ def run_domains_benchmark(
     from zenhance.benchmark.scenes import domain_plans
 
     with progress(silent=json_line) as tell:
-        report = measure_domains(domain_contenders(), domain_plans(quick=quick), device=device, on_progress=tell)
+        report = measure_domains(
+            domain_contenders(), domain_plans(quick=quick), device=device, on_progress=tell
+        )
     table = domains_table(report)
     files = _filed(out, "domains.json", report.record())
     if write_docs:
@@ -197,7 +220,12 @@ def run_folders_benchmark(
 
 
 def run_levels_benchmark(
-    out: str | Path | None = None, *, quick: bool = False, write_docs: bool = False, json_line: bool = False, device: str = "cpu"
+    out: str | Path | None = None,
+    *,
+    quick: bool = False,
+    write_docs: bool = False,
+    json_line: bool = False,
+    device: str = "cpu",
 ) -> tuple[Path, ...]:
     """Start diffusion from many levels and from noise alone; print the tables, draw curve and way back, and return the files written.
 
@@ -212,19 +240,33 @@ def run_levels_benchmark(
     json_line, device
         As in :func:`run_quality_benchmark`.
     """
-    from zenhance.benchmark.levels import level_plans, measure_levels, noise_table, start_picture, start_table
+    from zenhance.benchmark.levels import (
+        level_plans,
+        measure_levels,
+        noise_table,
+        start_picture,
+        start_table,
+    )
     from zenhance.benchmark.way_back import way_back_picture
 
     with progress(silent=json_line) as tell:
         report = measure_levels(quick=quick, device=device, on_progress=tell)
     tables = {"start": start_table(report), "noise": noise_table(report)}
     pictures = {"diffusion_start.png": start_picture(report)}
-    pictures["diffusion_way_back.png"] = way_back_picture(level_plans(quick=quick)[0].make(), device=device)
+    pictures["diffusion_way_back.png"] = way_back_picture(
+        level_plans(quick=quick)[0].make(), device=device
+    )
     files = _filed(out, "levels.json", report.record())
     folders = [] if out is None else [Path(out)]
     if write_docs:
         page = DOCS_PAGE.parent / "methods" / "diffusion.md"
-        files = (*files, *(write_between_markers(page, mark, table.markdown()) for mark, table in tables.items()))
+        files = (
+            *files,
+            *(
+                write_between_markers(page, mark, table.markdown())
+                for mark, table in tables.items()
+            ),
+        )
         folders.append(DOCS_PAGE.parent / "images")
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
@@ -273,7 +315,11 @@ def run_real_benchmark(
     if out is not None:
         files = (*files, *_save_pictures(reports, Path(out)))
     if write_docs:
-        files = (*files, *_documented({"real": table}), *_save_pictures(reports, DOCS_PAGE.parent / "images"))
+        files = (
+            *files,
+            *_documented({"real": table}),
+            *_save_pictures(reports, DOCS_PAGE.parent / "images"),
+        )
     show(table, record, files, json_line)
     return files
 
@@ -287,15 +333,21 @@ def _save_pictures(reports: Sequence[RealReport], folder: Path) -> tuple[Path, .
     paths = []
     for report in reports:
         path = folder / f"real_{stem(Path(report.file))}.png"
-        before_after(report.volumes, report.voxel_size_um, standard_cuts(report.shape_px, report.voxel_size_um[0])).save(
-            path, optimize=True
-        )
+        before_after(
+            report.volumes,
+            report.voxel_size_um,
+            standard_cuts(report.shape_px, report.voxel_size_um[0]),
+        ).save(path, optimize=True)
         paths.append(path)
     return tuple(paths)
 
 
 def _measure_places(
-    place: str | Path, device: str, tell: Tell, minutes: float | None = None, methods: Sequence[str] = ()
+    place: str | Path,
+    device: str,
+    tell: Tell,
+    minutes: float | None = None,
+    methods: Sequence[str] = (),
 ) -> tuple[TextTable, dict[str, Any], list[RealReport]]:
     from zenhance.benchmark.contenders import select
     from zenhance.benchmark.real import measure_real, real_contenders, real_stacks
@@ -313,7 +365,11 @@ def _measure_places(
     if not reports and refused:
         raise refused[0]
     left_out = tuple(str(error) for error in refused)
-    return real_table(reports, left_out), {"stacks": [report.record() for report in reports], "left_out": left_out}, reports
+    return (
+        real_table(reports, left_out),
+        {"stacks": [report.record() for report in reports], "left_out": left_out},
+        reports,
+    )
 
 
 def run_models_table(*, write_docs: bool = False, json_line: bool = False) -> tuple[Path, ...]:
@@ -333,8 +389,13 @@ def run_models_table(*, write_docs: bool = False, json_line: bool = False) -> tu
     files: tuple[Path, ...] = ()
     if write_docs:
         pages = {method: DOCS_PAGE.parent / "methods" / f"{method}.md" for method in tables}
-        files = tuple(write_between_markers(pages[method], "models", table.markdown()) for method, table in tables.items())
-    record = {"models": [card.model_dump(mode="json") for found in cards.values() for card in found]}
+        files = tuple(
+            write_between_markers(pages[method], "models", table.markdown())
+            for method, table in tables.items()
+        )
+    record = {
+        "models": [card.model_dump(mode="json") for found in cards.values() for card in found]
+    }
     show(tuple(tables.values()), record, files, json_line)
     return files
 

@@ -29,7 +29,16 @@ from zenhance.stack import FloatArray, Stack
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["LevelsReport", "NoiseRow", "StartRow", "level_plans", "measure_levels", "noise_table", "start_picture", "start_table"]
+__all__ = [
+    "LevelsReport",
+    "NoiseRow",
+    "StartRow",
+    "level_plans",
+    "measure_levels",
+    "noise_table",
+    "start_picture",
+    "start_table",
+]
 
 METHOD = "diffusion"
 STARTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -105,7 +114,11 @@ def level_plans(*, quick: bool = False) -> tuple[Plan, ...]:
 
 
 def measure_levels(
-    *, quick: bool = False, device: str = "cpu", on_progress: Tell | None = None, weights: str | None = None
+    *,
+    quick: bool = False,
+    device: str = "cpu",
+    on_progress: Tell | None = None,
+    weights: str | None = None,
 ) -> LevelsReport:
     """Start from many levels, and from light without structure.
 
@@ -131,13 +144,20 @@ def measure_levels(
         for name, scene in scenes.items():
             figures = []
             for steps in STEPS:
-                settings = {"steps": steps, "agreement": 0.0} | ({} if start is None else {"start": start})
-                image, _, _ = enhance_scene(Contender("", "", METHOD, settings, weights), scene, device)
+                settings = {"steps": steps, "agreement": 0.0} | (
+                    {} if start is None else {"start": start}
+                )
+                image, _, _ = enhance_scene(
+                    Contender("", "", METHOD, settings, weights), scene, device
+                )
                 report = compare_with_truth(image, scene.truth)
                 figures.append(100 * report.rmse / report.data_range)
             rmse[name] = tuple(figures)
         found.append(StartRow(start, rmse))
-    own = {name: _own_level(scene.measured, scene.psf_spec, device, weights) for name, scene in scenes.items()}
+    own = {
+        name: _own_level(scene.measured, scene.psf_spec, device, weights)
+        for name, scene in scenes.items()
+    }
     rows = _rivals(weights)
     noise = []
     for number, (title, request) in enumerate(rows.items()):
@@ -147,14 +167,21 @@ def measure_levels(
 
 
 def _own_level(stack: Stack, psf: str, device: str, weights: str | None) -> float:
-    request = EnhanceRequest(method=METHOD, settings={"steps": 1}, psf=psf, device=device, weights=weights)
+    request = EnhanceRequest(
+        method=METHOD, settings={"steps": 1}, psf=psf, device=device, weights=weights
+    )
     return float(enhance(stack, request).provenance.notes["level of the image"])
 
 
 def _rivals(weights: str | None) -> dict[str, EnhanceRequest]:
     def asked(method: str, **settings: Any) -> EnhanceRequest:
         needs = None if method == "identity" else NOISE_PSF
-        return EnhanceRequest(method=method, settings=settings, psf=needs, weights=weights if method == METHOD else None)
+        return EnhanceRequest(
+            method=method,
+            settings=settings,
+            psf=needs,
+            weights=weights if method == METHOD else None,
+        )
 
     rows = {
         "measured (identity)": asked("identity"),
@@ -163,14 +190,20 @@ def _rivals(weights: str | None) -> dict[str, EnhanceRequest]:
         "RL 3-D, stop rule": asked("gaussian_deconvolution"),
     }
     rows |= {f"diffusion, N = {n}": asked(METHOD, steps=n) for n in STEPS}
-    return rows | {f"diffusion, N = {n}, without agreement": asked(METHOD, steps=n, agreement=0.0) for n in STEPS}
+    return rows | {
+        f"diffusion, N = {n}, without agreement": asked(METHOD, steps=n, agreement=0.0)
+        for n in STEPS
+    }
 
 
 def _noise_row(title: str, request: EnhanceRequest, device: str, quick: bool) -> NoiseRow:
     shape = (8, 64, 64) if quick else NOISE_SHAPE_PX
     false, mean, repeated, beads = [], [], [], []
     for light in LIGHT:
-        made = [_enhanced(_light(shape, light, seed, beads=seed == 2), request, device) for seed in (0, 1, 2)]
+        made = [
+            _enhanced(_light(shape, light, seed, beads=seed == 2), request, device)
+            for seed in (0, 1, 2)
+        ]
         inner = tuple(slice(min(RIM_PX, n // 4), n - min(RIM_PX, n // 4)) for n in shape)
         first, second = (image[inner] for image in made[:2])
         response = _response(made[2], shape)
@@ -178,14 +211,23 @@ def _noise_row(title: str, request: EnhanceRequest, device: str, quick: bool) ->
         _, count = ndimage.label(first > level)
         false.append(1e6 * count / first.size)
         mean.append(abs(float(first.mean()) / light - 1))
-        repeated.append(abs(float(np.corrcoef(first.ravel(), second.ravel())[0, 1])) if first.std() * second.std() > 0 else 0.0)
+        repeated.append(
+            abs(float(np.corrcoef(first.ravel(), second.ravel())[0, 1]))
+            if first.std() * second.std() > 0
+            else 0.0
+        )
         beads.append(response)
     return NoiseRow(title, tuple(false), tuple(mean), tuple(repeated), tuple(beads))
 
 
 def _places(shape: tuple[int, int, int]) -> list[tuple[int, int, int]]:
     """Return where beads lie: the middles of eight parts of the field."""
-    return [(z, y, x) for z in _quarters(shape[0]) for y in _quarters(shape[1]) for x in _quarters(shape[2])]
+    return [
+        (z, y, x)
+        for z in _quarters(shape[0])
+        for y in _quarters(shape[1])
+        for x in _quarters(shape[2])
+    ]
 
 
 def _quarters(length: int) -> tuple[int, int]:
@@ -208,13 +250,18 @@ def _light(shape: tuple[int, int, int], light: float, seed: int, *, beads: bool)
 
 
 def _enhanced(stack: Stack, request: EnhanceRequest, device: str) -> FloatArray:
-    return np.asarray(enhance(stack, request.model_copy(update={"device": device})).stack.read(), np.float32)
+    return np.asarray(
+        enhance(stack, request.model_copy(update={"device": device})).stack.read(), np.float32
+    )
 
 
 def _response(image: FloatArray, shape: tuple[int, int, int]) -> float:
     """Return by how much beads rise above what is around, in the median."""
     ground = float(np.median(image))
-    peaks = [image[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2].max() - ground for z, y, x in _places(shape)]
+    peaks = [
+        image[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2].max() - ground
+        for z, y, x in _places(shape)
+    ]
     return float(np.median(peaks))
 
 
@@ -229,7 +276,12 @@ def start_table(report: LevelsReport) -> TextTable:
     levels = ", ".join(f"{name} t = {report.own[name]:.2f}" for name in names)
     foot = [f"RMSE in % of the data range, without agreement; own level: {levels}."]
     foot += [_best_start(report, name) for name in names]
-    return TextTable("RMSE against the chosen start", header, tuple(rows), (*foot, f"Measured on {report.machine.describe()}."))
+    return TextTable(
+        "RMSE against the chosen start",
+        header,
+        tuple(rows),
+        (*foot, f"Measured on {report.machine.describe()}."),
+    )
 
 
 def _best_start(report: LevelsReport, name: str) -> str:
@@ -238,7 +290,9 @@ def _best_start(report: LevelsReport, name: str) -> str:
     parts = []
     for k, steps in enumerate(STEPS):
         best = min(chosen, key=lambda row: row.rmse[name][k])
-        parts.append(f"N = {steps} best at {best.start:g} ({best.rmse[name][k]:.2f}, own level {own.rmse[name][k]:.2f})")
+        parts.append(
+            f"N = {steps} best at {best.start:g} ({best.rmse[name][k]:.2f}, own level {own.rmse[name][k]:.2f})"
+        )
     return f"{name.capitalize()}: {'; '.join(parts)}."
 
 
@@ -246,13 +300,22 @@ def noise_table(report: LevelsReport) -> TextTable:
     """Return what methods make of light without structure."""
     header = (
         "method",
-        *(f"{what}, {light:g} photons" for light in LIGHT for what in ("false per million", "bead", "mean off %", "repeated")),
+        *(
+            f"{what}, {light:g} photons"
+            for light in LIGHT
+            for what in ("false per million", "bead", "mean off %", "repeated")
+        ),
     )
     rows = []
     for row in report.noise:
         cells = []
         for k in range(len(LIGHT)):
-            cells += [f"{row.false[k]:.0f}", f"{row.bead[k]:.1f}", f"{100 * row.mean_error[k]:.2f}", f"{row.repeated[k]:.3f}"]
+            cells += [
+                f"{row.false[k]:.0f}",
+                f"{row.bead[k]:.1f}",
+                f"{100 * row.mean_error[k]:.2f}",
+                f"{row.repeated[k]:.3f}",
+            ]
         rows.append((row.title, *cells))
     foot = (
         "Even light with photon noise; false: groups of voxels above half of what a bead becomes, per million voxels, borders left out.",
@@ -272,6 +335,9 @@ def start_picture(report: LevelsReport) -> Image:
     starts = np.array([row.start for row in chosen], float)
     panels = []
     for name, own in report.own.items():
-        lines = {f"N = {n}": (starts, np.array([row.rmse[name][k] for row in chosen])) for k, n in enumerate(STEPS)}
+        lines = {
+            f"N = {n}": (starts, np.array([row.rmse[name][k] for row in chosen]))
+            for k, n in enumerate(STEPS)
+        }
         panels.append(Panel(f"{name}, own level {own:.2f}", "start", "RMSE %", lines))
     return draw_panels(panels, columns=2)

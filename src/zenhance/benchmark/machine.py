@@ -30,7 +30,11 @@ class Machine:
     def describe(self) -> str:
         """One line for the foot of a table."""
         gpu = f", {self.gpu}" if self.gpu else ""
-        busy = f"; the machine was busy (load {self.load:.1f}), so times are too long" if self.is_busy else ""
+        busy = (
+            f"; the machine was busy (load {self.load:.1f}), so times are too long"
+            if self.is_busy
+            else ""
+        )
         return f"{self.cpu}, {self.cores} cores, {self.threads} threads{gpu}; Python {self.python}, torch {self.torch}{busy}"
 
 

@@ -54,7 +54,9 @@ def blurred_psnr_db(image: FloatArray, scene: Scene, *, deblurred: bool) -> floa
     return math.inf if error == 0 else 20 * math.log10(robust_range(scene.blurred) / error)
 
 
-def psnr_by_depth_db(image: FloatArray, scene: Scene, edges_um: Sequence[float]) -> tuple[float | None, ...]:
+def psnr_by_depth_db(
+    image: FloatArray, scene: Scene, edges_um: Sequence[float]
+) -> tuple[float | None, ...]:
     """Return the PSNR of a result against the sharp truth in each layer of the specimen, in dB; None where a layer is missing.
 
     Parameters
@@ -81,7 +83,11 @@ def psnr_by_depth_db(image: FloatArray, scene: Scene, edges_um: Sequence[float])
     for start, end in zip(edges_um, (*edges_um[1:], math.inf), strict=True):
         layer = specimen & (scene.depth_um >= start) & (scene.depth_um < end)
         truth = scene.truth[layer]
-        found.append(psnr_db(image[layer], truth, robust_range(truth)) if truth.size and truth.min() < truth.max() else None)
+        found.append(
+            psnr_db(image[layer], truth, robust_range(truth))
+            if truth.size and truth.min() < truth.max()
+            else None
+        )
     return tuple(found)
 
 
@@ -113,7 +119,9 @@ def edge_share(image: FloatArray, truth: FloatArray, specimen: npt.NDArray[np.bo
     """Return :func:`sharpness` of an image (Z, Y, X) against its truth, where there is specimen; NaN where the truth has no edges."""
     shared = norm = 0.0
     for axis in (1, 2):
-        mine, true = (np.gradient(v.astype(np.float64), axis=axis)[specimen] for v in (image, truth))
+        mine, true = (
+            np.gradient(v.astype(np.float64), axis=axis)[specimen] for v in (image, truth)
+        )
         shared += float(np.dot(mine, true))
         norm += float(np.dot(true, true))
     return shared / norm if norm > 0 else math.nan
@@ -121,14 +129,21 @@ def edge_share(image: FloatArray, truth: FloatArray, specimen: npt.NDArray[np.bo
 
 def _check(image: FloatArray, scene: Scene) -> None:
     if image.shape != scene.truth.shape:
-        raise StackError(f"the result's shape is {image.shape}, the truth's is {scene.truth.shape}; both must be the same")
+        raise StackError(
+            f"the result's shape is {image.shape}, the truth's is {scene.truth.shape}; both must be the same"
+        )
     if not np.isfinite(image).all():
-        raise StackError("the result has voxels that are not finite, so no figure can be given; look at the method's warnings")
+        raise StackError(
+            "the result has voxels that are not finite, so no figure can be given; look at the method's warnings"
+        )
 
 
 def _inside(scene: Scene) -> tuple[slice, slice, slice]:
     """The field without its rim; at least a third of each axis is kept."""
     sigma = scene.psf.sigma_px(scene.fine_voxel_um)
-    rims = [min(math.ceil(RIM_SIGMAS * s), (n - 1) // 3) for s, n in zip(sigma, scene.truth.shape, strict=True)]
+    rims = [
+        min(math.ceil(RIM_SIGMAS * s), (n - 1) // 3)
+        for s, n in zip(sigma, scene.truth.shape, strict=True)
+    ]
     z, y, x = (slice(r, n - r) for r, n in zip(rims, scene.truth.shape, strict=True))
     return (z, y, x)

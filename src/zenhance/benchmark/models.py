@@ -35,19 +35,38 @@ def models_table(method: str, cards: Sequence[Card]) -> TextTable:
     cards : sequence of Card
         Of its models.
     """
-    header = ("model", "for", "planes", "enlarges", "weights", "voxel size µm", "steps", "minutes", "PSNR dB", "identity dB")
+    header = (
+        "model",
+        "for",
+        "planes",
+        "enlarges",
+        "weights",
+        "voxel size µm",
+        "steps",
+        "minutes",
+        "PSNR dB",
+        "identity dB",
+    )
     default = registry.load(method).spec.default_weights
     rows = tuple(_row(card, default) for card in cards)
     foot = (
         "Planes: how many the network sees at once; weights: number of them; PSNR of patches of the validation stacks, which were not"
         " trained on, in units of their scaled range; each model drew its own, so compare it with the identity on the same ones.",
         *(
-            [f"In bold the one that is taken where none is named; trained with zenhance {', '.join(sorted({c.version for c in cards}))}."]
+            [
+                f"In bold the one that is taken where none is named; trained with zenhance {', '.join(sorted({c.version for c in cards}))}."
+            ]
             if cards
             else []
         ),
     )
-    return TextTable(f"Models of {method}", header, rows, foot, ("for", "planes", "enlarges", "voxel size µm", "minutes"))
+    return TextTable(
+        f"Models of {method}",
+        header,
+        rows,
+        foot,
+        ("for", "planes", "enlarges", "voxel size µm", "minutes"),
+    )
 
 
 def _planes(card: Card) -> int:
@@ -64,7 +83,9 @@ def _row(card: Card, default: str) -> tuple[str, ...]:
         return f"{card.metrics[key]:.2f}" if key in card.metrics else UNKNOWN
 
     name = f"**`{card.name}`**" if card.name == default else f"`{card.name}`"
-    voxel = UNKNOWN if card.voxel_size_um is None else " × ".join(f"{v:g}" for v in card.voxel_size_um)
+    voxel = (
+        UNKNOWN if card.voxel_size_um is None else " × ".join(f"{v:g}" for v in card.voxel_size_um)
+    )
     return (
         name,
         card.description,

@@ -58,7 +58,13 @@ Tried = Iterable[FloatArray]
 Tell = Callable[[str, float], None]
 
 
-def step_of(settings: Mapping[str, Any], weights: str | None = None, device: str = "cpu", *, fwhm_um: float = 0.09) -> Draw:
+def step_of(
+    settings: Mapping[str, Any],
+    weights: str | None = None,
+    device: str = "cpu",
+    *,
+    fwhm_um: float = 0.09,
+) -> Draw:
     """Return a step of DPS as a function of a picture above its background.
 
     Parameters
@@ -74,9 +80,16 @@ def step_of(settings: Mapping[str, Any], weights: str | None = None, device: str
     """
 
     def run(y: FloatArray) -> FloatArray:
-        stack = Stack.from_array(np.ascontiguousarray(y, np.float32), "YX", (fwhm_um / 3, fwhm_um / 3))
+        stack = Stack.from_array(
+            np.ascontiguousarray(y, np.float32), "YX", (fwhm_um / 3, fwhm_um / 3)
+        )
         request = EnhanceRequest(
-            method="dps", settings=dict(settings), psf=f"srpsf:fwhm_um={fwhm_um:g}", weights=weights, device=device, background=0.0
+            method="dps",
+            settings=dict(settings),
+            psf=f"srpsf:fwhm_um={fwhm_um:g}",
+            weights=weights,
+            device=device,
+            background=0.0,
         )
         found = np.asarray(enhance(stack, request).stack.read(), np.float32)
         return found.reshape(found.shape[-2:])
@@ -96,7 +109,9 @@ def fine_scene(kind: str, seed: int, size_px: int = FIELD_PX) -> Scene:
 
 def _scene(kind: str, truth: FloatArray, expected: FloatArray, facts: Any = None) -> Scene:
     top = np.float32(np.percentile(expected, 99.9))
-    return Scene(kind, np.asarray(truth / top, np.float32), np.asarray(expected / top, np.float32), facts)
+    return Scene(
+        kind, np.asarray(truth / top, np.float32), np.asarray(expected / top, np.float32), facts
+    )
 
 
 def _best(images: Tried, truth: FloatArray) -> float:
@@ -110,9 +125,14 @@ def _rivals(y: FloatArray) -> dict[str, Tried]:
     return {
         MEASURED: [y],
         "Gaussian": (_gaussian(sigma)(y) for sigma in SIGMAS_PX),
-        "total variation": (np.asarray(denoise_tv_chambolle(y, weight=weight), np.float32) for weight in VARIATION),
+        "total variation": (
+            np.asarray(denoise_tv_chambolle(y, weight=weight), np.float32) for weight in VARIATION
+        ),
         "non-local means": (
-            np.asarray(denoise_nl_means(y, patch_size=5, patch_distance=6, h=h, fast_mode=True), np.float32) for h in LIKE_PATCHES
+            np.asarray(
+                denoise_nl_means(y, patch_size=5, patch_distance=6, h=h, fast_mode=True), np.float32
+            )
+            for h in LIKE_PATCHES
         ),
     }
 
@@ -150,11 +170,17 @@ def measure_denoising(
             for seed in seeds:
                 scene = fine_scene(kind, seed, size_px)
                 y = scene.measured(photons, seed)
-                for name, images in {**_rivals(y), **{name: [draw(y)] for name, draw in draws.items()}}.items():
+                for name, images in {
+                    **_rivals(y),
+                    **{name: [draw(y)] for name, draw in draws.items()},
+                }.items():
                     figures = found.setdefault(name, {}).setdefault(photons, {})
                     figures.setdefault(kind, []).append(_best(images, scene.expected))
     return {
-        name: {photons: {kind: float(np.mean(values)) for kind, values in figures.items()} for photons, figures in rows.items()}
+        name: {
+            photons: {kind: float(np.mean(values)) for kind, values in figures.items()}
+            for photons, figures in rows.items()
+        }
         for name, rows in found.items()
     }
 
@@ -179,7 +205,9 @@ class _Pair:
 def _microscopes() -> tuple[FineMicroscope, FineMicroscope]:
     """Return the sharper microscope, on its own pixels, and what the other adds: a Gaussian, and pixels of twice the size."""
     extra = (WIDE_FWHM_UM**2 - (WIDE_FWHM_UM / 2) ** 2) ** 0.5
-    return FineMicroscope(parse_psf(PSF, 2), PIXEL_UM, 1), FineMicroscope(parse_psf(f"fwhm_um={extra},{extra}", 2), 2 * PIXEL_UM)
+    return FineMicroscope(parse_psf(PSF, 2), PIXEL_UM, 1), FineMicroscope(
+        parse_psf(f"fwhm_um={extra},{extra}", 2), 2 * PIXEL_UM
+    )
 
 
 def wide_scene(kind: str, seed: int, size_px: int = FIELD_PX) -> _Pair:
@@ -190,9 +218,15 @@ def wide_scene(kind: str, seed: int, size_px: int = FIELD_PX) -> _Pair:
         truth, facts = chart.truth, chart.facts
     else:
         grid = Grid((1, 2 * size_px, 2 * size_px), (1.0, PIXEL_UM, PIXEL_UM))
-        truth, facts = Structures.model_validate({"kind": kind}).render(grid, seed).density[0, 0], None
+        truth, facts = (
+            Structures.model_validate({"kind": kind}).render(grid, seed).density[0, 0],
+            None,
+        )
     picture = sharp.expected(truth)
-    return _Pair(np.asarray(picture / np.percentile(picture, 99.9), np.float32), _scene(kind, truth, wider.expected(picture), facts))
+    return _Pair(
+        np.asarray(picture / np.percentile(picture, 99.9), np.float32),
+        _scene(kind, truth, wider.expected(picture), facts),
+    )
 
 
 def measure_finer(
@@ -229,7 +263,8 @@ def measure_finer(
     return {
         name: {
             photons: Finer(
-                1000 * wider.pixel_um * float(np.mean(figures["pairs"])), {kind: float(np.mean(figures[kind])) for kind in kinds}
+                1000 * wider.pixel_um * float(np.mean(figures["pairs"])),
+                {kind: float(np.mean(figures[kind])) for kind in kinds},
             )
             for photons, figures in rows.items()
         }
@@ -273,11 +308,21 @@ def measure_artefacts(
         for place, kind in enumerate(kinds):
             for seed in seeds:
                 scene = fine_scene(kind, seed, size_px)
-                pattern = Pattern.drawn(("stripes", "honeycomb")[(place + seed) % 2], 1000 * place + seed)
-                bad = Scene(kind, scene.truth, np.clip(put_on(scene.expected, pattern), 0, None), None)
+                pattern = Pattern.drawn(
+                    ("stripes", "honeycomb")[(place + seed) % 2], 1000 * place + seed
+                )
+                bad = Scene(
+                    kind, scene.truth, np.clip(put_on(scene.expected, pattern), 0, None), None
+                )
                 y, plain = bad.measured(photons, seed), scene.measured(photons, seed + 1)
-                sigma = max(SIGMAS_PX, key=lambda s: aligned_psnr_db(_gaussian(s)(y), scene.expected))
-                rows: dict[str, Draw] = {MEASURED: lambda image: image, "Gaussian": _gaussian(sigma), **draws}
+                sigma = max(
+                    SIGMAS_PX, key=lambda s: aligned_psnr_db(_gaussian(s)(y), scene.expected)
+                )
+                rows: dict[str, Draw] = {
+                    MEASURED: lambda image: image,
+                    "Gaussian": _gaussian(sigma),
+                    **draws,
+                }
                 for name, draw in rows.items():
                     image = np.asarray(draw(y), np.float32)
                     found = (
@@ -287,7 +332,10 @@ def measure_artefacts(
                     )
                     kept.setdefault(name, {}).setdefault(photons, []).append(found)
     return {
-        name: {photons: Cleaned(*(float(v) for v in np.mean(found, axis=0))) for photons, found in rows.items()}
+        name: {
+            photons: Cleaned(*(float(v) for v in np.mean(found, axis=0)))
+            for photons, found in rows.items()
+        }
         for name, rows in kept.items()
     }
 

@@ -48,7 +48,13 @@ def run_modules_benchmark(
         Where to compute.
     """
     from zenhance.benchmark import modules
-    from zenhance.benchmark.modules_tables import DENOISE, FINER, SHIPS, ModulesReport, modules_tables
+    from zenhance.benchmark.modules_tables import (
+        DENOISE,
+        FINER,
+        SHIPS,
+        ModulesReport,
+        modules_tables,
+    )
     from zenhance.benchmark.modules_training import taught_by_other_losses
 
     seeds = QUICK_SEEDS if quick else SEEDS
@@ -62,15 +68,32 @@ def run_modules_benchmark(
             tell=lambda title, share: tell(title, 0.6 * share),
         )
         denoise = modules.step_of({"reconstruction": "none", "denoise": True}, device=device)
-        finer = modules.step_of({"reconstruction": "sim_like", "scale": 2}, device=device, fwhm_um=modules.WIDE_FWHM_UM)
+        finer = modules.step_of(
+            {"reconstruction": "sim_like", "scale": 2}, device=device, fwhm_um=modules.WIDE_FWHM_UM
+        )
         cleaners = {
             SHIPS: modules.step_of(ARTEFACTS, device=device),
             **{n: modules.step_of(ARTEFACTS, t.path, device) for n, t in taught.items()},
         }
         report = ModulesReport(
-            modules.measure_denoising({DENOISE: denoise}, QUICK_NOISE if quick else NOISE, seeds, lambda t, s: tell(t, 0.6 + 0.15 * s)),
-            modules.measure_finer({FINER: finer}, QUICK_LEVELS if quick else LEVELS, seeds, lambda t, s: tell(t, 0.75 + 0.1 * s)),
-            modules.measure_artefacts(cleaners, QUICK_LEVELS if quick else LEVELS, seeds, lambda t, s: tell(t, 0.85 + 0.15 * s)),
+            modules.measure_denoising(
+                {DENOISE: denoise},
+                QUICK_NOISE if quick else NOISE,
+                seeds,
+                lambda t, s: tell(t, 0.6 + 0.15 * s),
+            ),
+            modules.measure_finer(
+                {FINER: finer},
+                QUICK_LEVELS if quick else LEVELS,
+                seeds,
+                lambda t, s: tell(t, 0.75 + 0.1 * s),
+            ),
+            modules.measure_artefacts(
+                cleaners,
+                QUICK_LEVELS if quick else LEVELS,
+                seeds,
+                lambda t, s: tell(t, 0.85 + 0.15 * s),
+            ),
             taught,
             len(seeds),
         )

@@ -12,7 +12,16 @@ from zenhance.benchmark.modules import ALL_KINDS, MEASURED, Cleaned, Finer
 from zenhance.benchmark.modules_training import VGG_WEIGHT, Taught
 from zenhance.benchmark.tables import TextTable
 
-__all__ = ["DENOISE", "FINER", "SHIPS", "ModulesReport", "artefacts_table", "denoising_table", "finer_table", "modules_tables"]
+__all__ = [
+    "DENOISE",
+    "FINER",
+    "SHIPS",
+    "ModulesReport",
+    "artefacts_table",
+    "denoising_table",
+    "finer_table",
+    "modules_tables",
+]
 
 DENOISE, FINER, SHIPS = "dps_denoise", "dps_sim", "dps_artefacts"
 """Rows of the weights that ship."""
@@ -46,10 +55,22 @@ class ModulesReport:
         """Return everything as plain values."""
         return {
             "specimens_of_each_kind": self.seeds,
-            "denoise_psnr_db": {name: {f"{p:g}": dict(k) for p, k in rows.items()} for name, rows in self.denoising.items()},
-            "sim_like": {name: {f"{p:g}": asdict(v) for p, v in rows.items()} for name, rows in self.finer.items()},
-            "artefacts": {name: {f"{p:g}": asdict(v) for p, v in rows.items()} for name, rows in self.cleaned.items()},
-            "taught": {name: {"steps": t.steps, "minutes": round(t.minutes, 2)} for name, t in self.taught.items()},
+            "denoise_psnr_db": {
+                name: {f"{p:g}": dict(k) for p, k in rows.items()}
+                for name, rows in self.denoising.items()
+            },
+            "sim_like": {
+                name: {f"{p:g}": asdict(v) for p, v in rows.items()}
+                for name, rows in self.finer.items()
+            },
+            "artefacts": {
+                name: {f"{p:g}": asdict(v) for p, v in rows.items()}
+                for name, rows in self.cleaned.items()
+            },
+            "taught": {
+                name: {"steps": t.steps, "minutes": round(t.minutes, 2)}
+                for name, t in self.taught.items()
+            },
         }
 
 
@@ -68,14 +89,21 @@ def _ahead(value: float) -> str:
 def denoising_table(report: ModulesReport) -> TextTable:
     """Return the mean PSNR over the kinds of structure, by method and photons."""
     rows, levels = report.denoising, _levels(report.denoising)
-    means = {name: {p: fmean(figures[p].values()) for p in levels} for name, figures in rows.items()}
+    means = {
+        name: {p: fmean(figures[p].values()) for p in levels} for name, figures in rows.items()
+    }
     words = []
     for p in levels:
-        ours, rivals = rows[DENOISE][p], {n: f[p] for n, f in rows.items() if n not in (DENOISE, MEASURED)}
+        ours, rivals = (
+            rows[DENOISE][p],
+            {n: f[p] for n, f in rows.items() if n not in (DENOISE, MEASURED)},
+        )
         leads = ", ".join(f"{_ahead(means[DENOISE][p] - means[n][p])} {n}" for n in rivals)
         least = {kind: ours[kind] - max(f[kind] for f in rivals.values()) for kind in ours}
         kind = min(least, key=lambda k: least[k])
-        words.append(f"At {p:g} photons {leads}; worst on {kind}, {_ahead(least[kind])} the best of them.")
+        words.append(
+            f"At {p:g} photons {leads}; worst on {kind}, {_ahead(least[kind])} the best of them."
+        )
     foot = (
         f"PSNR in dB against the picture without noise, after the best affine fit, by photons in the brightest pixel; mean over"
         f" {_of_each(report.seeds)}.",
@@ -86,10 +114,14 @@ def denoising_table(report: ModulesReport) -> TextTable:
 
 
 def _of_each(many: int) -> str:
-    return f"{', '.join(ALL_KINDS)}, {many} unseen {'specimen' if many == 1 else 'specimens'} of each"
+    return (
+        f"{', '.join(ALL_KINDS)}, {many} unseen {'specimen' if many == 1 else 'specimens'} of each"
+    )
 
 
-def _rows(means: Mapping[str, Mapping[float, float]], levels: Sequence[float]) -> tuple[tuple[str, ...], ...]:
+def _rows(
+    means: Mapping[str, Mapping[float, float]], levels: Sequence[float]
+) -> tuple[tuple[str, ...], ...]:
     return tuple((name, *(_number(figures[p]) for p in levels)) for name, figures in means.items())
 
 
@@ -107,10 +139,18 @@ def finer_table(report: ModulesReport) -> TextTable:
         rows.append((name, *(_number(figures[p].distance_nm, 0) for p in levels), *reached))
     words = []
     for p in levels:
-        leads = ", ".join(f"{_ahead(psnr(FINER, p) - psnr(n, p))} {title}" for n, title in (("enlarged", "cubics"), ("RL", "RL")))
-        least = {k: v - max(report.finer[n][p].psnr_db[k] for n in ("enlarged", "RL")) for k, v in report.finer[FINER][p].psnr_db.items()}
+        leads = ", ".join(
+            f"{_ahead(psnr(FINER, p) - psnr(n, p))} {title}"
+            for n, title in (("enlarged", "cubics"), ("RL", "RL"))
+        )
+        least = {
+            k: v - max(report.finer[n][p].psnr_db[k] for n in ("enlarged", "RL"))
+            for k, v in report.finer[FINER][p].psnr_db.items()
+        }
         kind = min(least, key=lambda k: least[k])
-        words.append(f"At {p:g} photons {leads}; worst on {kind}, {_ahead(least[kind])} the better of the two.")
+        words.append(
+            f"At {p:g} photons {leads}; worst on {kind}, {_ahead(least[kind])} the better of the two."
+        )
     foot = (
         "nm: smallest distance of line pairs down to which all show a dip of 26 %. dB: PSNR against the sharper microscope's picture"
         f" without noise, after the best affine fit, mean over {_of_each(report.seeds)}.",
@@ -124,7 +164,10 @@ def finer_table(report: ModulesReport) -> TextTable:
 def artefacts_table(report: ModulesReport) -> TextTable:
     """Return PSNR, what is left of the pattern, and what becomes of pictures without one, by method and photons."""
     levels = _levels(report.cleaned)
-    header = ("method", *(f"{title} {p:g}" for p in levels for title in ("dB", "left %", "plain dB")))
+    header = (
+        "method",
+        *(f"{title} {p:g}" for p in levels for title in ("dB", "left %", "plain dB")),
+    )
     rows = []
     for name, figures in report.cleaned.items():
         cells = []
@@ -140,7 +183,9 @@ def artefacts_table(report: ModulesReport) -> TextTable:
             f"At {p:g} photons `{SHIPS}` leaves {100 * ours.left:.0f} % of the pattern's energy and gains {gain:.2f} dB;"
             f" plain pictures it makes {abs(plain):.2f} dB {'better' if plain >= 0 else 'worse'}."
         )
-    trained = "; ".join(f"{name} {t.steps} steps in {t.minutes:.1f} min" for name, t in report.taught.items())
+    trained = "; ".join(
+        f"{name} {t.steps} steps in {t.minutes:.1f} min" for name, t in report.taught.items()
+    )
     given = "VGG16, your file" in report.taught
     foot = (
         "By photons in the brightest pixel. dB: PSNR against the picture without pattern and noise, after the best affine fit; left: energy"
@@ -150,17 +195,23 @@ def artefacts_table(report: ModulesReport) -> TextTable:
         " that is best by the truth of each picture with the pattern, and the same for the plain one.",
         *words,
         *(
-            [f"Trained by this command, with other losses: {trained}; VGG16 with a weight of {VGG_WEIGHT:g}. `{SHIPS}` ships."]
+            [
+                f"Trained by this command, with other losses: {trained}; VGG16 with a weight of {VGG_WEIGHT:g}. `{SHIPS}` ships."
+            ]
             if trained
             else []
         ),
         *(
             []
             if given
-            else ["VGG16 with the weights of ImageNet has no row: they do not ship. `--features FILE` with a file of them adds it."]
+            else [
+                "VGG16 with the weights of ImageNet has no row: they do not ship. `--features FILE` with a file of them adds it."
+            ]
         ),
     )
-    return TextTable("Artefact removal", header, tuple(rows), foot, tuple(f"plain dB {p:g}" for p in levels))
+    return TextTable(
+        "Artefact removal", header, tuple(rows), foot, tuple(f"plain dB {p:g}" for p in levels)
+    )
 
 
 def modules_tables(report: ModulesReport) -> tuple[TextTable, ...]:

@@ -55,9 +55,16 @@ def _changes(place: Path, features: Path | None) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {
         "own features": {},
         "L1 alone": {"perceptual": 0.0, "intensity": 1.0},
-        "VGG16, random": {**vgg, "features_from": str(random_vgg(place / "vgg16_random.safetensors"))},
+        "VGG16, random": {
+            **vgg,
+            "features_from": str(random_vgg(place / "vgg16_random.safetensors")),
+        },
     }
-    return found if features is None else {**found, "VGG16, your file": {**vgg, "features_from": str(features)}}
+    return (
+        found
+        if features is None
+        else {**found, "VGG16, your file": {**vgg, "features_from": str(features)}}
+    )
 
 
 def taught_by_other_losses(

@@ -53,7 +53,8 @@ class Pattern:
     def _waves(self, shape_px: tuple[int, ...]) -> list[npt.NDArray[np.float64]]:
         rows, columns = np.mgrid[: shape_px[0], : shape_px[1]].astype(np.float64)
         return [
-            2 * np.pi / self.period_px * (np.sin(a) * rows + np.cos(a) * columns) + p for a, p in zip(self.angles, self.phases, strict=True)
+            2 * np.pi / self.period_px * (np.sin(a) * rows + np.cos(a) * columns) + p
+            for a, p in zip(self.angles, self.phases, strict=True)
         ]
 
 
@@ -63,7 +64,9 @@ def _around(picture: FloatArray) -> npt.NDArray[np.float64]:
 
 def put_on(picture: FloatArray, pattern: Pattern) -> FloatArray:
     """Return a picture (Y, X) with the pattern on it."""
-    waves = sum(s * np.cos(w) for s, w in zip(pattern.strengths, pattern._waves(picture.shape), strict=True))
+    waves = sum(
+        s * np.cos(w) for s, w in zip(pattern.strengths, pattern._waves(picture.shape), strict=True)
+    )
     return np.asarray(picture + _around(picture) * waves, np.float32)
 
 

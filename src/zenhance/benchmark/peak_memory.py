@@ -53,7 +53,12 @@ class PeakMemory:
             self._held_bytes = None
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         peak = None if self._held_bytes is None else _status_bytes("VmHWM")
         if peak is not None and self._held_bytes is not None:
             self.peak_bytes = max(0, peak - self._held_bytes)

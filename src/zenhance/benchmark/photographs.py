@@ -20,7 +20,14 @@ from zenhance.errors import ReadError
 from zenhance.physics.psf import parse_psf
 from zenhance.stack import FloatArray, Stack
 
-__all__ = ["DEFAULT_PSF", "PhotographReport", "Setting", "aligned_psnr_db", "measure_photographs", "read_photographs"]
+__all__ = [
+    "DEFAULT_PSF",
+    "PhotographReport",
+    "Setting",
+    "aligned_psnr_db",
+    "measure_photographs",
+    "read_photographs",
+]
 
 DEFAULT_PSF = "srpsf:fwhm_um=3"
 """With pixels of 1 µm: the width that the shipped network knows, so that nothing is resampled."""
@@ -86,15 +93,22 @@ def read_photographs(folder: Path) -> dict[str, FloatArray]:
             with Image.open(path) as image:
                 grey = np.asarray(image.convert("F"), np.float32)
         except (UnidentifiedImageError, OSError) as error:
-            raise ReadError(str(path), "it cannot be read as a picture; take it out of the folder") from error
+            raise ReadError(
+                str(path), "it cannot be read as a picture; take it out of the folder"
+            ) from error
         if min(grey.shape) < LEAST_PX:
             continue
         rows, columns = ((n - min(n, MOST_PX)) // 2 for n in grey.shape)
         height, width = (min(n, MOST_PX) // 2 * 2 for n in grey.shape)
         part = grey[rows : rows + height, columns : columns + width]
-        found[path.stem] = np.asarray((part - part.min()) / max(float(part.max() - part.min()), 1e-6), np.float32)
+        found[path.stem] = np.asarray(
+            (part - part.min()) / max(float(part.max() - part.min()), 1e-6), np.float32
+        )
     if not found:
-        raise ReadError(str(folder), f"there is no picture of at least {LEAST_PX} × {LEAST_PX} pixels; give a folder of PNG, TIFF or JPEG")
+        raise ReadError(
+            str(folder),
+            f"there is no picture of at least {LEAST_PX} × {LEAST_PX} pixels; give a folder of PNG, TIFF or JPEG",
+        )
     return found
 
 
@@ -109,24 +123,35 @@ def aligned_psnr_db(image: FloatArray, truth: FloatArray) -> float:
 def _degraded(truth: FloatArray, setting: Setting, seed: int) -> FloatArray:
     microscope = FineMicroscope(parse_psf(setting.psf, 2), 1.0, 1)
     rng = np.random.default_rng([seed, 3])
-    counts = rng.poisson(np.clip(microscope.expected(truth), 0, None) * setting.photons) / setting.photons
+    counts = (
+        rng.poisson(np.clip(microscope.expected(truth), 0, None) * setting.photons)
+        / setting.photons
+    )
     return np.asarray(counts + rng.normal(0, setting.read_noise, truth.shape), np.float32)
 
 
-def _restored(y: FloatArray, setting: Setting, weights: str | None, device: str) -> tuple[FloatArray, str]:
+def _restored(
+    y: FloatArray, setting: Setting, weights: str | None, device: str
+) -> tuple[FloatArray, str]:
     """Return what DPS makes of a picture, and the model it took."""
     stack = Stack.from_array(y, "YX", (1.0, 1.0))
-    request = EnhanceRequest(method="dps", psf=setting.psf, weights=weights, device=device, background=0.0)
+    request = EnhanceRequest(
+        method="dps", psf=setting.psf, weights=weights, device=device, background=0.0
+    )
     result = enhance(stack, request)
     found = np.asarray(result.stack.read(), np.float32)
     return found.reshape(found.shape[-2:]), str(result.provenance.notes["model"])
 
 
 def _best(truth: FloatArray, tried: Iterable[tuple[str, FloatArray]]) -> tuple[float, str]:
-    return max(((aligned_psnr_db(image, truth), name) for name, image in tried), key=lambda found: found[0])
+    return max(
+        ((aligned_psnr_db(image, truth), name) for name, image in tried), key=lambda found: found[0]
+    )
 
 
-def _rivals(y: FloatArray, microscope: FineMicroscope, pedestal: float) -> dict[str, Iterable[tuple[str, FloatArray]]]:
+def _rivals(
+    y: FloatArray, microscope: FineMicroscope, pedestal: float
+) -> dict[str, Iterable[tuple[str, FloatArray]]]:
     """Return what each rival makes of a picture, by its settings; made as they are asked for."""
     from skimage.restoration import denoise_tv_chambolle
 
@@ -137,10 +162,18 @@ def _rivals(y: FloatArray, microscope: FineMicroscope, pedestal: float) -> dict[
     )
     return {
         "identity": [("", y)],
-        "Wiener": ((f"noise to signal {ratio:.2g}", image) for ratio, image in microscope.wiener(y)),
-        "RL": ((f"{count} iterations", image) for count, image in microscope.richardson_lucy(y, pedestal)),
+        "Wiener": (
+            (f"noise to signal {ratio:.2g}", image) for ratio, image in microscope.wiener(y)
+        ),
+        "RL": (
+            (f"{count} iterations", image)
+            for count, image in microscope.richardson_lucy(y, pedestal)
+        ),
         "RL-TV": variation,
-        "TV": ((f"weight {weight:g}", np.asarray(denoise_tv_chambolle(y, weight=weight))) for weight in SMOOTHING),
+        "TV": (
+            (f"weight {weight:g}", np.asarray(denoise_tv_chambolle(y, weight=weight)))
+            for weight in SMOOTHING
+        ),
     }
 
 
@@ -184,7 +217,9 @@ def measure_photographs(
     for number, (title, truth) in enumerate(pictures.items()):
         on_progress(title, number / len(pictures))
         y = _degraded(truth, setting, number)
-        rows = {name: _best(truth, tried) for name, tried in _rivals(y, microscope, pedestal).items()}
+        rows = {
+            name: _best(truth, tried) for name, tried in _rivals(y, microscope, pedestal).items()
+        }
         image, model = _restored(y, setting, weights, device)
         rows["DPS"] = (aligned_psnr_db(image, truth), "")
         quality[title] = {name: rows[name][0] for name in METHODS}

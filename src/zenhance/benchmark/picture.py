@@ -60,10 +60,18 @@ def standard_cuts(shape_px: tuple[int, int, int], z_step_um: float) -> tuple[Cut
     def name(what: str, z: int) -> str:
         return f"{what}\nz = {(z + 0.5) * z_step_um:.1f} {MICROMETRE}"
 
-    return (Cut(name("shallow", shallow), 0, shallow), Cut(name("deep", deep), 0, deep), Cut("xz cut", 1, shape_px[1] // 2))
+    return (
+        Cut(name("shallow", shallow), 0, shallow),
+        Cut(name("deep", deep), 0, deep),
+        Cut("xz cut", 1, shape_px[1] // 2),
+    )
 
 
-def before_after(volumes: Mapping[str, npt.NDArray[Any]], voxel_size_um: tuple[float, float, float], cuts: tuple[Cut, ...]) -> Image:
+def before_after(
+    volumes: Mapping[str, npt.NDArray[Any]],
+    voxel_size_um: tuple[float, float, float],
+    cuts: tuple[Cut, ...],
+) -> Image:
     """Draw a picture with a column a volume and a row a cut.
 
     Parameters
@@ -88,12 +96,21 @@ def before_after(volumes: Mapping[str, npt.NDArray[Any]], voxel_size_um: tuple[f
     """
     shapes = {tuple(v.shape) for v in volumes.values()}
     if len(shapes) != 1 or not cuts:
-        raise StackError(f"a before/after picture needs volumes of one shape and at least one cut; the shapes are {sorted(shapes)}")
+        raise StackError(
+            f"a before/after picture needs volumes of one shape and at least one cut; the shapes are {sorted(shapes)}"
+        )
     rows = [_row([cut.of(v) for v in volumes.values()], cut, voxel_size_um) for cut in cuts]
     blocks = -(-len(volumes) // MOST_COLUMNS)
     across = -(-len(volumes) // blocks)
-    names, titles, width_um = list(volumes), [cut.title for cut in cuts], next(iter(shapes))[2] * voxel_size_um[2]
-    drawn = [_assembled([r[k : k + across] for r in rows], names[k : k + across], titles, width_um) for k in range(0, len(names), across)]
+    names, titles, width_um = (
+        list(volumes),
+        [cut.title for cut in cuts],
+        next(iter(shapes))[2] * voxel_size_um[2],
+    )
+    drawn = [
+        _assembled([r[k : k + across] for r in rows], names[k : k + across], titles, width_um)
+        for k in range(0, len(names), across)
+    ]
     return drawn[0] if len(drawn) == 1 else _stacked(drawn)
 
 
@@ -108,23 +125,33 @@ def _stacked(pictures: list[Image]) -> Image:
     return sheet
 
 
-def _row(planes: list[FloatArray], cut: Cut, voxel_size_um: tuple[float, float, float]) -> list[ByteArray]:
+def _row(
+    planes: list[FloatArray], cut: Cut, voxel_size_um: tuple[float, float, float]
+) -> list[ByteArray]:
     shown = np.concatenate([p.ravel() for p in planes[: max(1, len(planes) - 1)]])
     black, white = np.percentile(shown, [BLACK_QUANTILE, WHITE_QUANTILE])
     row_um = voxel_size_um[1] if cut.axis == 0 else voxel_size_um[0]
-    height = max(1, round(WIDTH_PX * planes[0].shape[0] * row_um / (planes[0].shape[1] * voxel_size_um[2])))
+    height = max(
+        1, round(WIDTH_PX * planes[0].shape[0] * row_um / (planes[0].shape[1] * voxel_size_um[2]))
+    )
     span = max(float(white - black), 1e-12)
-    return [_resized(np.clip((p - black) / span * 255, 0, 255).astype(np.uint8), height) for p in planes]
+    return [
+        _resized(np.clip((p - black) / span * 255, 0, 255).astype(np.uint8), height) for p in planes
+    ]
 
 
 def _resized(plane: ByteArray, height_px: int) -> ByteArray:
     """Repeat voxels, so that nothing is smoothed by the drawing."""
     from PIL import Image
 
-    return np.asarray(Image.fromarray(plane).resize((WIDTH_PX, height_px), Image.Resampling.NEAREST))
+    return np.asarray(
+        Image.fromarray(plane).resize((WIDTH_PX, height_px), Image.Resampling.NEAREST)
+    )
 
 
-def _assembled(rows: list[list[ByteArray]], columns: list[str], titles: list[str], width_um: float) -> Image:
+def _assembled(
+    rows: list[list[ByteArray]], columns: list[str], titles: list[str], width_um: float
+) -> Image:
     from PIL import Image, ImageDraw, ImageFont
 
     width = MARGIN_PX + len(columns) * (WIDTH_PX + GAP_PX)
@@ -143,6 +170,13 @@ def _assembled(rows: list[list[ByteArray]], columns: list[str], titles: list[str
         if bar_px < WIDTH_PX - 20:
             bottom = top + row[0].shape[0] - 10
             draw.rectangle((MARGIN_PX + 10, bottom - 4, MARGIN_PX + 10 + bar_px, bottom), fill=255)
-            draw.text((MARGIN_PX + 10, bottom - 24), f"{SCALE_BAR_UM:g} {MICROMETRE}", fill=255, font=font, stroke_width=2, stroke_fill=0)
+            draw.text(
+                (MARGIN_PX + 10, bottom - 24),
+                f"{SCALE_BAR_UM:g} {MICROMETRE}",
+                fill=255,
+                font=font,
+                stroke_width=2,
+                stroke_fill=0,
+            )
         top += row[0].shape[0] + GAP_PX
     return picture

@@ -113,7 +113,9 @@ class _Scene:
         """Signal to noise by thirds of the depth; none of a stack that is not deep."""
         if self.depth_um is None:
             return ()
-        layers = contrast_by_depth(self.raw, {"image": image}, self.voxel_um, self.depth_um, self.edges_um)["image"]
+        layers = contrast_by_depth(
+            self.raw, {"image": image}, self.voxel_um, self.depth_um, self.edges_um
+        )["image"]
         return tuple(layer.snr for layer in layers) if len(layers) == 3 else ()
 
     def shown(self, image: npt.NDArray[Any]) -> tuple[FloatArray, ...]:
@@ -170,17 +172,26 @@ def measure_pictures(
             refused.append(error)
     if not files and refused:
         raise refused[0]
-    return PicturesReport(tuple(methods), tuple(files), tuple(str(error) for error in refused), machine)
+    return PicturesReport(
+        tuple(methods), tuple(files), tuple(str(error) for error in refused), machine
+    )
 
 
 def _measure(
-    path: Path, specs: Sequence[MethodSpec], rules: tuple[PsfRule, ...], most_px: tuple[int, int], device: str, tell: Tell
+    path: Path,
+    specs: Sequence[MethodSpec],
+    rules: tuple[PsfRule, ...],
+    most_px: tuple[int, int],
+    device: str,
+    tell: Tell,
 ) -> PictureFile:
     whole = open_stack(path)
     if not whole.voxel_size.is_known(whole.spatial_axes):
         raise StackError(f'"{path.name}" does not say its voxel size; choose a file that does')
     if sum(1 for _ in whole.volumes()) != 1:
-        raise StackError(f'"{path.name}" holds several volumes (its axes are {whole.axes}); choose a file of one')
+        raise StackError(
+            f'"{path.name}" holds several volumes (its axes are {whole.axes}); choose a file of one'
+        )
     told, beads = told_psf(path, rules)
     scene = _scene(whole, told, most_px)
     rows = {}
@@ -206,7 +217,10 @@ def _measure(
 def _scene(whole: Stack, told: str | None, most_px: tuple[int, int]) -> _Scene:
     """Cut out the middle; the depth is measured before planes are taken away."""
     shape, most = whole.volume_shape, (most_px[0], most_px[1], most_px[1])
-    parts = {a: slice((n - min(n, m)) // 2, (n - min(n, m)) // 2 + min(n, m)) for a, n, m in zip("ZYX", shape, most, strict=True)}
+    parts = {
+        a: slice((n - min(n, m)) // 2, (n - min(n, m)) // 2 + min(n, m))
+        for a, n, m in zip("ZYX", shape, most, strict=True)
+    }
     column = whole.crop({a: parts[a] for a in "YX"})
     stack = column.crop({"Z": parts["Z"]}) if "Z" in column.axes else column
     voxel = stack.voxel_size.require(stack.spatial_axes)
@@ -215,16 +229,33 @@ def _scene(whole: Stack, told: str | None, most_px: tuple[int, int]) -> _Scene:
     if shape[0] >= DEEP_PLANES and shape[0] * voxel[0] >= DEEP_UM:
         below = depth_below_surface(find_surface(column.read(), voxel), shape[0], voxel)[parts["Z"]]
         if (below >= 0).any():
-            depth, edges = below, (0.0, *(float(e) for e in np.percentile(below[below >= 0], [100 / 3, 200 / 3])))
+            depth, edges = (
+                below,
+                (0.0, *(float(e) for e in np.percentile(below[below >= 0], [100 / 3, 200 / 3]))),
+            )
     psf = psf_for(stack, EnhanceRequest(method="identity", psf=told))
-    return _Scene(stack, raw, told, psf, estimate(raw), depth, edges, _cuts(raw, parts["Z"].start, voxel[0], depth is not None), voxel)
+    return _Scene(
+        stack,
+        raw,
+        told,
+        psf,
+        estimate(raw),
+        depth,
+        edges,
+        _cuts(raw, parts["Z"].start, voxel[0], depth is not None),
+        voxel,
+    )
 
 
 def _cuts(raw: npt.NDArray[Any], first: int, step_um: float, deep: bool) -> tuple[Cut, ...]:
     planes = raw.shape[0]
     if planes == 1:
         return (Cut("", 0, 0),)
-    wanted = [int(share * planes) for share in DEPTHS] if deep else [int(raw.reshape(planes, -1).mean(axis=1).argmax())]
+    wanted = (
+        [int(share * planes) for share in DEPTHS]
+        if deep
+        else [int(raw.reshape(planes, -1).mean(axis=1).argmax())]
+    )
     return tuple(Cut(f"z = {(first + z + 0.5) * step_um:.1f} um", 0, z) for z in wanted)
 
 
@@ -250,4 +281,6 @@ def _run(spec: MethodSpec, scene: _Scene, device: str) -> PictureRow:
         raise
     except Exception as error:  # noqa: BLE001 - a benchmark shows how a method failed instead of ending with it
         return PictureRow(failure=sentence(error))
-    return PictureRow(report, scene.snr(image), tuple(result.provenance.warnings), planes=scene.shown(image))
+    return PictureRow(
+        report, scene.snr(image), tuple(result.provenance.warnings), planes=scene.shown(image)
+    )

@@ -58,10 +58,14 @@ def run_pictures_benchmark(
         No file could be measured.
     """
     if not methods:
-        raise MethodError("the benchmark pictures needs methods; name them with --methods, such as dps,diffusion")
+        raise MethodError(
+            "the benchmark pictures needs methods; name them with --methods, such as dps,diffusion"
+        )
     rules = read_rules(psf)
     with progress(silent=json_line) as tell:
-        report = measure_pictures(place, methods, rules, quick=quick, device=device, on_progress=tell)
+        report = measure_pictures(
+            place, methods, rules, quick=quick, device=device, on_progress=tell
+        )
     tables = {method: pictures_table(report, method) for method in methods}
     files: tuple[Path, ...] = ()
     if out is not None:
@@ -72,9 +76,15 @@ def run_pictures_benchmark(
     if write_docs:
         for method, table in tables.items():
             drawn = _save_sheets(report, method, DOCS_PAGE.parent / "images")
-            shown = "\n\n".join(f"![{_says(report, method, name)}](../images/{path.name})" for name, path in drawn.items())
+            shown = "\n\n".join(
+                f"![{_says(report, method, name)}](../images/{path.name})"
+                for name, path in drawn.items()
+            )
             page = DOCS_PAGE.parent / "methods" / f"{method}.md"
-            files += (write_between_markers(page, "pictures", f"{shown}\n\n{table.markdown()}"), *drawn.values())
+            files += (
+                write_between_markers(page, "pictures", f"{shown}\n\n{table.markdown()}"),
+                *drawn.values(),
+            )
     show(tuple(tables.values()), report.record(), files, json_line)
     return files
 
@@ -99,7 +109,9 @@ def _save_sheets(report: PicturesReport, method: str, folder: Path) -> dict[str,
         rows = [
             SheetRow(f"{stem(file.path)}\n{cut.title}", measured, result, file.voxel_size_um[2])
             for file in files
-            for cut, measured, result in zip(file.cuts, file.planes, file.rows[method].planes, strict=False)
+            for cut, measured, result in zip(
+                file.cuts, file.planes, file.rows[method].planes, strict=False
+            )
         ]
         if rows:
             sheet = draw_sheet(rows, ("measured", registry.load(method).spec.title))

@@ -53,7 +53,11 @@ def draw_sheet(rows: Sequence[SheetRow], titles: tuple[str, str]) -> Image:
         draw.text((MARGIN_PX + column * pitch, 4), title, fill=0, font=font)
     top = TITLE_PX
     for row, (pair, factor) in zip(rows, tiles, strict=True):
-        lines = [line for part in row.label.split("\n") for line in textwrap.wrap(part.replace("_", " "), 16)]
+        lines = [
+            line
+            for part in row.label.split("\n")
+            for line in textwrap.wrap(part.replace("_", " "), 16)
+        ]
         draw.multiline_text((4, top + 2), "\n".join(lines), fill=0, font=font)
         for column, tile in enumerate(pair):
             sheet.paste(Image.fromarray(tile), (MARGIN_PX + column * pitch, top))
@@ -86,7 +90,9 @@ def _bar(draw: ImageDraw, shape: tuple[int, ...], top: int, pixel_um: float) -> 
     left, bottom = MARGIN_PX + 8, top + shape[0] - 8
     draw.rectangle((left, bottom - 3, left + round(length_um / pixel_um) - 1, bottom), fill=255)
     font = ImageFont.load_default(size=13)
-    draw.text((left, bottom - 21), f"{length_um:g} um", fill=255, font=font, stroke_width=2, stroke_fill=0)
+    draw.text(
+        (left, bottom - 21), f"{length_um:g} um", fill=255, font=font, stroke_width=2, stroke_fill=0
+    )
 
 
 def save_small(picture: Image, path: Path, most_bytes: int = MOST_BYTES) -> Path:

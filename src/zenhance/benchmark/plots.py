@@ -82,26 +82,53 @@ def _drawn(panel: Panel) -> Image:
 
     for tick in ticks_between(*x_range):
         draw.line([place(tick, y_range[0]), place(tick, y_range[1])], fill=(225, 225, 225))
-        draw.text((place(tick, y_range[0])[0], bottom + 4), f"{tick:g}", fill="black", font=font, anchor="ma")
+        draw.text(
+            (place(tick, y_range[0])[0], bottom + 4),
+            f"{tick:g}",
+            fill="black",
+            font=font,
+            anchor="ma",
+        )
     for tick in ticks_between(*y_range):
         draw.line([place(x_range[0], tick), place(x_range[1], tick)], fill=(225, 225, 225))
-        draw.text((LEFT_PX - 5, place(x_range[0], tick)[1]), f"{tick:g}", fill="black", font=font, anchor="rm")
+        draw.text(
+            (LEFT_PX - 5, place(x_range[0], tick)[1]),
+            f"{tick:g}",
+            fill="black",
+            font=font,
+            anchor="rm",
+        )
     draw.rectangle([LEFT_PX, TOP_PX, right, bottom], outline="black")
-    draw.text((WIDTH_PX / 2, 6), panel.title, fill="black", font=ImageFont.load_default(size=14), anchor="ma")
-    draw.text(((LEFT_PX + right) / 2, HEIGHT_PX - 18), panel.x_title, fill="black", font=font, anchor="ma")
+    draw.text(
+        (WIDTH_PX / 2, 6),
+        panel.title,
+        fill="black",
+        font=ImageFont.load_default(size=14),
+        anchor="ma",
+    )
+    draw.text(
+        ((LEFT_PX + right) / 2, HEIGHT_PX - 18), panel.x_title, fill="black", font=font, anchor="ma"
+    )
     draw.text((4, 8), panel.y_title, fill="black", font=font)
     for number, (name, (x, y)) in enumerate(panel.lines.items()):
         known = np.isfinite(x) & np.isfinite(y)
         points = [place(float(a), float(b)) for a, b in zip(x[known], y[known], strict=True)]
         _line(draw, points, COLOURS[number % 4], DASH_PX[number % 4])
         height = TOP_PX + 12 + 16 * number
-        _line(draw, [(right - 128, height), (right - 104, height)], COLOURS[number % 4], DASH_PX[number % 4])
+        _line(
+            draw,
+            [(right - 128, height), (right - 104, height)],
+            COLOURS[number % 4],
+            DASH_PX[number % 4],
+        )
         draw.text((right - 98, height), name, fill="black", font=font, anchor="lm")
     return picture
 
 
 def _range(panel: Panel, which: int) -> tuple[float, float]:
-    values = np.concatenate([np.asarray(line[which], float).ravel() for line in panel.lines.values()] or [np.zeros(0)])
+    values = np.concatenate(
+        [np.asarray(line[which], float).ravel() for line in panel.lines.values()] or [np.zeros(0)]
+    )
     values = values[np.isfinite(values)]
     if values.size == 0:
         return (0.0, 1.0)
@@ -110,15 +137,29 @@ def _range(panel: Panel, which: int) -> tuple[float, float]:
     return (low - margin, high + margin) if high > low else (low - 0.5, high + 0.5)
 
 
-def _line(draw: ImageDraw, points: list[tuple[float, float]], colour: tuple[int, int, int], dash_px: int) -> None:
+def _line(
+    draw: ImageDraw, points: list[tuple[float, float]], colour: tuple[int, int, int], dash_px: int
+) -> None:
     """Draw a line, dashed where ``dash_px`` is above 0; dashes run on from point to point."""
     if len(points) < 2:
         return
     if dash_px == 0:
         draw.line(points, fill=colour, width=2)
         return
-    way = np.concatenate([[0.0], np.cumsum([math.dist(a, b) for a, b in itertools.pairwise(points)])])
+    way = np.concatenate(
+        [[0.0], np.cumsum([math.dist(a, b) for a, b in itertools.pairwise(points)])]
+    )
     xs, ys = np.asarray(points).T
     for start in np.arange(0.0, way[-1], 2 * dash_px):
         along = np.linspace(start, min(start + dash_px, way[-1]), 4)
-        draw.line(list(zip(np.interp(along, way, xs).tolist(), np.interp(along, way, ys).tolist(), strict=True)), fill=colour, width=2)
+        draw.line(
+            list(
+                zip(
+                    np.interp(along, way, xs).tolist(),
+                    np.interp(along, way, ys).tolist(),
+                    strict=True,
+                )
+            ),
+            fill=colour,
+            width=2,
+        )

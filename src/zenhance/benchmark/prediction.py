@@ -77,7 +77,9 @@ def predict_slices(network: Dqlr, stack: torch.Tensor) -> torch.Tensor:
         The network has no such recurrence.
     """
     if not network.predicted:
-        raise MethodError("this network has no recurrence that foresees slices; choose a model with architecture.predicted above 0")
+        raise MethodError(
+            "this network has no recurrence that foresees slices; choose a model with architecture.predicted above 0"
+        )
     way = network.recurrences[0]
     found = []
     with torch.inference_mode():
@@ -104,7 +106,10 @@ def measure_prediction(plans: Sequence[Plan], on_progress: Tell | None = None) -
     """
     machine = describe_machine()
     models = _models()
-    titles = ["copy of the measured slice", *(f"{title} {what}" for title in models for what in ("foresees", "enhances, copied"))]
+    titles = [
+        "copy of the measured slice",
+        *(f"{title} {what}" for title in models for what in ("foresees", "enhances, copied")),
+    ]
     sharp: dict[str, list[tuple[float, ...]]] = {title: [] for title in titles}
     blurred: dict[str, list[tuple[float, ...]]] = {title: [] for title in titles}
     used: dict[str, list[torch.Tensor]] = {title: [] for title in models}
@@ -115,9 +120,13 @@ def measure_prediction(plans: Sequence[Plan], on_progress: Tell | None = None) -
         for title, slices in _slices_of(scene, models, used).items():
             sharp[title].append(_psnr_db(slices, scene.truth))
             blurred[title].append(_psnr_db(slices, scene.blurred))
-    rows = tuple(PredictionRow(title, tuple(sharp[title]), tuple(blurred[title])) for title in titles)
+    rows = tuple(
+        PredictionRow(title, tuple(sharp[title]), tuple(blurred[title])) for title in titles
+    )
     words = {
-        title: tuple(round(effective_words(counts), 1) for counts in torch.stack(found).sum(0)) for title, found in used.items() if found
+        title: tuple(round(effective_words(counts), 1) for counts in torch.stack(found).sum(0))
+        for title, found in used.items()
+        if found
     }
     return PredictionReport(rows, tuple(plans), machine, words)
 
@@ -128,13 +137,17 @@ def _models() -> dict[str, Dqlr]:
     for entry in list_weights(METHOD):
         if not entry.ships:
             continue
-        network = cast(Dqlr, load_network(read_checkpoint(entry.path), SequenceLearner(), "cpu").eval())
+        network = cast(
+            Dqlr, load_network(read_checkpoint(entry.path), SequenceLearner(), "cpu").eval()
+        )
         if network.predicted:
             found[entry.name] = network
     return found
 
 
-def _slices_of(scene: Scene, models: dict[str, Dqlr], used: dict[str, list[torch.Tensor]]) -> dict[str, FloatArray]:
+def _slices_of(
+    scene: Scene, models: dict[str, Dqlr], used: dict[str, list[torch.Tensor]]
+) -> dict[str, FloatArray]:
     """Return (Z, P, Y, X) of every row: slice ``i + 1 + k`` as known from slice i; add to ``used`` how often each word was used."""
     measured = scene.measured.read().astype(np.float32)
     statistics, _ = measure([VolumeReader(scene.measured)])
@@ -148,7 +161,11 @@ def _slices_of(scene: Scene, models: dict[str, Dqlr], used: dict[str, list[torch
         found[f"{title} enhances, copied"] = _copied(scaling.inverse(made.enhanced[0].numpy()))
         if network.quantiser is not None:
             levels = made.index[0].unbind(1)
-            used[title].append(torch.stack([torch.bincount(level.reshape(-1), minlength=network.words) for level in levels]))
+            used[title].append(
+                torch.stack(
+                    [torch.bincount(level.reshape(-1), minlength=network.words) for level in levels]
+                )
+            )
     return found
 
 
@@ -162,15 +179,30 @@ def _psnr_db(slices: FloatArray, truth: FloatArray) -> tuple[float, ...]:
     found = []
     for k in range(min(AHEAD, slices.shape[1])):
         wrong = slices[: len(truth) - 1 - k, k] - truth[1 + k :]
-        found.append(float(10 * np.log10((high - low) ** 2 / np.mean(np.square(wrong, dtype=np.float64)))))
+        found.append(
+            float(10 * np.log10((high - low) ** 2 / np.mean(np.square(wrong, dtype=np.float64))))
+        )
     return tuple(found)
 
 
 def prediction_table(report: PredictionReport) -> TextTable:
     """Return means and standard deviations over the stacks, a row a way to foresee."""
-    header = ("slice foreseen by", "next: sharp dB", "next: blurred dB", "after next: sharp dB", "after next: blurred dB")
+    header = (
+        "slice foreseen by",
+        "next: sharp dB",
+        "next: blurred dB",
+        "after next: sharp dB",
+        "after next: blurred dB",
+    )
     rows = tuple(
-        (row.title, *(mean_sd([stack[k] for stack in figures], 2) for k in range(AHEAD) for figures in (row.sharp_db, row.blurred_db)))
+        (
+            row.title,
+            *(
+                mean_sd([stack[k] for stack in figures], 2)
+                for k in range(AHEAD)
+                for figures in (row.sharp_db, row.blurred_db)
+            ),
+        )
         for row in report.rows
     )
     beaten = [_said(row, report.rows[0]) for row in report.rows if row.title.endswith("foresees")]

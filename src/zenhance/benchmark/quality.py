@@ -33,7 +33,14 @@ from zenhance.enhance import enhance_steps
 from zenhance.errors import RunCancelled, sentence
 from zenhance.stack import FloatArray
 
-__all__ = ["DEPTH_EDGES_UM", "Figures", "Outcome", "QualityReport", "enhance_scene", "measure_quality"]
+__all__ = [
+    "DEPTH_EDGES_UM",
+    "Figures",
+    "Outcome",
+    "QualityReport",
+    "enhance_scene",
+    "measure_quality",
+]
 
 DEPTH_EDGES_UM = (0.0, 5.0, 10.0)
 CROP_PX = 64
@@ -105,14 +112,23 @@ class QualityReport:
     def record(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them."""
         rows = [
-            {"name": c.name, "title": c.title, "outcomes": [asdict(outcome) for outcome in self.outcomes[c.name]]} for c in self.contenders
+            {
+                "name": c.name,
+                "title": c.title,
+                "outcomes": [asdict(outcome) for outcome in self.outcomes[c.name]],
+            }
+            for c in self.contenders
         ]
         stacks = [asdict(plan) for plan in self.plans]
         return {"stacks": stacks, "rows": rows, "machine": asdict(self.machine)}
 
 
 def measure_quality(
-    contenders: Sequence[Contender], plans: Sequence[Plan], *, device: str = "cpu", on_progress: Tell | None = None
+    contenders: Sequence[Contender],
+    plans: Sequence[Plan],
+    *,
+    device: str = "cpu",
+    on_progress: Tell | None = None,
 ) -> QualityReport:
     """Give every stack to every contender and judge what comes back.
 
@@ -142,7 +158,14 @@ def measure_quality(
             if number == 0 and image is not None:
                 planes = _shown_planes(scene.truth.shape[0])
                 crops[contender.name] = _crop(image, planes)
-    return QualityReport(tuple(contenders), tuple(plans), {k: tuple(v) for k, v in found.items()}, machine, crops, planes)
+    return QualityReport(
+        tuple(contenders),
+        tuple(plans),
+        {k: tuple(v) for k, v in found.items()},
+        machine,
+        crops,
+        planes,
+    )
 
 
 def _shown_planes(depth: int) -> tuple[int, int]:
@@ -187,7 +210,14 @@ def enhance_scene(contender: Contender, scene: Scene, device: str) -> Filtered:
     return result.stack.read().astype(np.float32), seconds, "\n".join(result.provenance.warnings)
 
 
-def _judged(contender: Contender, scene: Scene, image: FloatArray, seconds: float, peak_bytes: int | None, note: str) -> Figures:
+def _judged(
+    contender: Contender,
+    scene: Scene,
+    image: FloatArray,
+    seconds: float,
+    peak_bytes: int | None,
+    note: str,
+) -> Figures:
     seen = scene.binned(contender.scale)
     reblur, _ = reblur_check(
         seen.measured.read(),

@@ -19,7 +19,17 @@ from zenhance.benchmark.tables import TextTable
 __all__ = ["by_depth_table", "by_stack_table", "mean_sd", "quality_table"]
 
 GRADES: tuple[Grade, ...] = ("pass", "warn", "fail")
-COLUMNS = ("gain dB", "gain re-blurred", "PSNR dB", "SSIM", "PSNR fit", "SSIM fit", "RMSE %", "sharp", "cells")
+COLUMNS = (
+    "gain dB",
+    "gain re-blurred",
+    "PSNR dB",
+    "SSIM",
+    "PSNR fit",
+    "SSIM fit",
+    "RMSE %",
+    "sharp",
+    "cells",
+)
 
 
 def mean_sd(values: Sequence[float], digits: int) -> str:
@@ -38,7 +48,19 @@ def quality_table(report: QualityReport) -> TextTable:
     depths = _depth_titles()
     header = ("method", *COLUMNS, *depths, "re-blur", "flagged %", "s", "MB")
     rows = tuple(_row(c, report) for c in report.contenders)
-    detail = ("gain dB", "gain re-blurred", "PSNR fit", "SSIM fit", "RMSE %", "sharp", *depths, "re-blur", "flagged %", "s", "MB")
+    detail = (
+        "gain dB",
+        "gain re-blurred",
+        "PSNR fit",
+        "SSIM fit",
+        "RMSE %",
+        "sharp",
+        *depths,
+        "re-blur",
+        "flagged %",
+        "s",
+        "MB",
+    )
     return TextTable("Quality on simulated meristems", header, rows, _foot(report), detail)
 
 
@@ -51,12 +73,26 @@ def _row(contender: Contender, report: QualityReport) -> tuple[str, ...]:
     outcomes = report.outcomes[contender.name]
     good = [o.figures for o in outcomes if o.figures is not None]
     if not good:
-        return (contender.title, FAILED, FAILED, FAILED, *["-"] * (len(COLUMNS) + len(DEPTH_EDGES_UM) + 1))
-    title = contender.title if len(good) == len(outcomes) else f"{contender.title} ({FAILED} on {len(outcomes) - len(good)})"
+        return (
+            contender.title,
+            FAILED,
+            FAILED,
+            FAILED,
+            *["-"] * (len(COLUMNS) + len(DEPTH_EDGES_UM) + 1),
+        )
+    title = (
+        contender.title
+        if len(good) == len(outcomes)
+        else f"{contender.title} ({FAILED} on {len(outcomes) - len(good)})"
+    )
     return (
         title,
-        mean_sd(_gains_db(outcomes, report.outcomes.get(IDENTITY, ()), lambda f: f.quality.psnr_db), 2),
-        mean_sd(_gains_db(outcomes, report.outcomes.get(IDENTITY, ()), lambda f: f.blurred_psnr_db), 2),
+        mean_sd(
+            _gains_db(outcomes, report.outcomes.get(IDENTITY, ()), lambda f: f.quality.psnr_db), 2
+        ),
+        mean_sd(
+            _gains_db(outcomes, report.outcomes.get(IDENTITY, ()), lambda f: f.blurred_psnr_db), 2
+        ),
         mean_sd([f.quality.psnr_db for f in good], 2),
         mean_sd([f.quality.ssim for f in good], 3),
         mean_sd([f.quality.psnr_fit_db for f in good], 2),
@@ -70,7 +106,9 @@ def _row(contender: Contender, report: QualityReport) -> tuple[str, ...]:
     )
 
 
-def _gains_db(outcomes: Sequence[Outcome], raw: Sequence[Outcome], figure: Callable[[Figures], float | None]) -> list[float]:
+def _gains_db(
+    outcomes: Sequence[Outcome], raw: Sequence[Outcome], figure: Callable[[Figures], float | None]
+) -> list[float]:
     """A figure in dB above that of the measurement, stack by stack; so the difficulty of a stack does not count."""
     pairs = [(o.figures, r.figures) for o, r in zip(outcomes, raw, strict=False)]
     both = [(figure(o), figure(r)) for o, r in pairs if o is not None and r is not None]
@@ -98,7 +136,10 @@ def _megabytes(good: Sequence[Figures]) -> str:
 def by_depth_table(report: QualityReport) -> TextTable:
     """Return PSNR against the sharp truth, and gain over the measurement, in each layer of the specimen, a row a contender."""
     titles = _depth_titles()
-    header = ("method", *(column for title in titles for column in (f"{title}: gain dB", "PSNR dB")))
+    header = (
+        "method",
+        *(column for title in titles for column in (f"{title}: gain dB", "PSNR dB")),
+    )
     rows = tuple((c.title, *_layers(c, report, len(titles))) for c in report.contenders)
     foot = (
         "Means ± standard deviations over the stacks, inside the specimen, by the tissue above; gain: above the measurement in that layer.",
@@ -129,9 +170,16 @@ def by_stack_table(report: QualityReport) -> TextTable:
     header = ("method", *(plan.title for plan in report.plans))
     fair = {c.name for c in report.contenders if c.method is not None}
     values = {
-        c.name: [math.nan if o.figures is None else o.figures.quality.psnr_db for o in report.outcomes[c.name]] for c in report.contenders
+        c.name: [
+            math.nan if o.figures is None else o.figures.quality.psnr_db
+            for o in report.outcomes[c.name]
+        ]
+        for c in report.contenders
     }
-    best = [max((values[name][n] for name in fair if not math.isnan(values[name][n])), default=math.nan) for n in range(len(report.plans))]
+    best = [
+        max((values[name][n] for name in fair if not math.isnan(values[name][n])), default=math.nan)
+        for n in range(len(report.plans))
+    ]
 
     def cell(name: str, n: int) -> str:
         value = values[name][n]
@@ -140,7 +188,9 @@ def by_stack_table(report: QualityReport) -> TextTable:
         text = "∞" if math.isinf(value) else f"{value:.2f}"
         return f"**{text}**" if name in fair and value == best[n] else text
 
-    rows = tuple((c.title, *(cell(c.name, n) for n in range(len(report.plans)))) for c in report.contenders)
+    rows = tuple(
+        (c.title, *(cell(c.name, n) for n in range(len(report.plans)))) for c in report.contenders
+    )
     foot = (
         "PSNR in dB of the image as it is; in bold the best that a method reached, references and filters tuned by the truth left out.",
     )
@@ -149,7 +199,10 @@ def by_stack_table(report: QualityReport) -> TextTable:
 
 def _foot(report: QualityReport) -> tuple[str, ...]:
     first = report.plans[0]
-    shape, voxel = " × ".join(str(n) for n in first.shape_px), " × ".join(f"{v:g}" for v in first.voxel_size_um)
+    shape, voxel = (
+        " × ".join(str(n) for n in first.shape_px),
+        " × ".join(f"{v:g}" for v in first.voxel_size_um),
+    )
     stacks = ", ".join(f"{plan.title} {plan.seed}" for plan in report.plans)
     return (
         f"{len(report.plans)} simulated meristems of {shape} voxels of {voxel} µm (z, y, x); microscope and seed: {stacks}.",

@@ -28,7 +28,11 @@ def versus(values: Sequence[float], others: Sequence[float]) -> str:
 def verdicts(report: QualityReport) -> tuple[str, ...]:
     """Return a line for each method that learns: its default model's PSNR against that of the rivals, and of the models before it."""
     known = {c.name: c for c in report.contenders}
-    models = [c.name for c in report.contenders if c.method and c.scale == 1 and c.name == _default_model(c.method)]
+    models = [
+        c.name
+        for c in report.contenders
+        if c.method and c.scale == 1 and c.name == _default_model(c.method)
+    ]
     lines = []
     for place, name in enumerate(models):
         mine = _psnr_db(report, name)
@@ -52,7 +56,9 @@ def _default_model(method: str) -> str | None:
 
 def _psnr_db(report: QualityReport, name: str) -> list[float]:
     """PSNR on each stack; empty where one failed."""
-    found = [math.nan if o.figures is None else o.figures.quality.psnr_db for o in report.outcomes[name]]
+    found = [
+        math.nan if o.figures is None else o.figures.quality.psnr_db for o in report.outcomes[name]
+    ]
     return found if all(math.isfinite(v) for v in found) else []
 
 
@@ -64,11 +70,19 @@ def remarks(report: QualityReport) -> tuple[str, ...]:
         for text in said:
             shared.setdefault(text, []).append(name)
     titles = {c.name: c.title for c in report.contenders}
-    methods = {c.name for c in report.contenders if c.method is not None and c.scale == 1 and _ran(report, c)}
+    methods = {
+        c.name
+        for c in report.contenders
+        if c.method is not None and c.scale == 1 and _ran(report, c)
+    }
     lines = []
     for text, names in shared.items():
         if len(names) > 1:
-            who = "Every method that got these pixels" if methods <= set(names) else "; ".join(titles[name] for name in names)
+            who = (
+                "Every method that got these pixels"
+                if methods <= set(names)
+                else "; ".join(titles[name] for name in names)
+            )
             lines.append(f"{who}: {text}.")
     for contender in report.contenders:
         parts = [text for text in own[contender.name] if len(shared[text]) == 1]
@@ -88,10 +102,15 @@ def _sayings(report: QualityReport) -> Mapping[str, list[str]]:
     for contender in report.contenders:
         said: dict[str, list[str]] = {}
         for plan, outcome in zip(report.plans, report.outcomes[contender.name], strict=True):
-            texts = [f"{FAILED}, {outcome.failure}"] if outcome.figures is None else outcome.figures.note.splitlines()
+            texts = (
+                [f"{FAILED}, {outcome.failure}"]
+                if outcome.figures is None
+                else outcome.figures.note.splitlines()
+            )
             for text in texts:
                 said.setdefault(text, []).append(plan.title)
         found[contender.name] = [
-            text if len(stacks) == len(report.plans) else f"{text} ({', '.join(stacks)})" for text, stacks in said.items()
+            text if len(stacks) == len(report.plans) else f"{text} ({', '.join(stacks)})"
+            for text, stacks in said.items()
         ]
     return found

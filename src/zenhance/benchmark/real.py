@@ -17,7 +17,15 @@ from scipy import ndimage
 
 from zenhance.assess.depth import DepthFigures, contrast_by_depth, depth_below_surface, find_surface
 from zenhance.assess.photons import Camera
-from zenhance.assess.reblur import FAIL_SHARE, WARN_SHARE, Grade, ReblurReport, psf_in_the_plane, reblur_check, width_range_of
+from zenhance.assess.reblur import (
+    FAIL_SHARE,
+    WARN_SHARE,
+    Grade,
+    ReblurReport,
+    psf_in_the_plane,
+    reblur_check,
+    width_range_of,
+)
 from zenhance.benchmark.alone import learning_contenders, own_folder
 from zenhance.benchmark.contenders import IDENTITY, Contender, deblurs
 from zenhance.benchmark.machine import Machine, describe_machine
@@ -97,12 +105,19 @@ def real_contenders(minutes: float | None = None) -> tuple[Contender, ...]:
     -----
     Those that learn come with the weights they would take by themselves, then with each other model that ships and does not enlarge.
     """
-    rows = [Contender(IDENTITY, "measured", IDENTITY, deblurs=False), Contender("gaussian_smoothing", "Gaussian smoothing", deblurs=False)]
-    rows += [Contender(c.name, c.title, c.method, c.settings) for c in CANDIDATES if c.name in CLASSICAL]
+    rows = [
+        Contender(IDENTITY, "measured", IDENTITY, deblurs=False),
+        Contender("gaussian_smoothing", "Gaussian smoothing", deblurs=False),
+    ]
+    rows += [
+        Contender(c.name, c.title, c.method, c.settings) for c in CANDIDATES if c.name in CLASSICAL
+    ]
     for name in registry.names():
         spec = registry.load(name).spec
         if spec.learns != "no":
-            rows.append(Contender(name, f"{spec.title}, default weights", name, deblurs=spec.deblurs))
+            rows.append(
+                Contender(name, f"{spec.title}, default weights", name, deblurs=spec.deblurs)
+            )
             rows += _other_models(spec)
         if spec.learns == "own_stack" and minutes is not None:
             rows += learning_contenders(spec, minutes)
@@ -111,9 +126,17 @@ def real_contenders(minutes: float | None = None) -> tuple[Contender, ...]:
 
 def _other_models(spec: MethodSpec) -> list[Contender]:
     return [
-        Contender(entry.name, f"{spec.title}, {entry.name}", spec.name, weights=str(entry.path), deblurs=deblurs(spec, entry))
+        Contender(
+            entry.name,
+            f"{spec.title}, {entry.name}",
+            spec.name,
+            weights=str(entry.path),
+            deblurs=deblurs(spec, entry),
+        )
         for entry in list_weights(spec.name)
-        if entry.ships and entry.name != spec.default_weights and int(entry.card.architecture.get("scale", 1)) == 1
+        if entry.ships
+        and entry.name != spec.default_weights
+        and int(entry.card.architecture.get("scale", 1)) == 1
     ]
 
 
@@ -144,7 +167,11 @@ class _Scene:
 
 
 def measure_real(
-    path: Path, contenders: Sequence[Contender] | None = None, *, device: str = "cpu", on_progress: Tell | None = None
+    path: Path,
+    contenders: Sequence[Contender] | None = None,
+    *,
+    device: str = "cpu",
+    on_progress: Tell | None = None,
 ) -> RealReport:
     """Measure what can be measured without a truth on one z-stack, of which at most 4 million voxels around the middle are taken.
 
@@ -174,15 +201,28 @@ def measure_real(
         if on_progress is not None:
             on_progress(f"{path.name}, {contender.title}", number / len(rows_wanted))
         checked.append(_run(contender, scene, device))
-    layers = contrast_by_depth(scene.raw, dict(scene.volumes), scene.voxel_um, scene.depth_um, scene.edges_um)
-    rows = tuple(_with_layers(row, layers.get(row.name, ())) for row in checked)
-    noise = (
-        f"gain {scene.camera.gain:.3g} per photon, offset {scene.camera.offset:.3g}, read noise {scene.camera.read_noise:.2g}, estimated"
+    layers = contrast_by_depth(
+        scene.raw, dict(scene.volumes), scene.voxel_um, scene.depth_um, scene.edges_um
     )
+    rows = tuple(_with_layers(row, layers.get(row.name, ())) for row in checked)
+    noise = f"gain {scene.camera.gain:.3g} per photon, offset {scene.camera.offset:.3g}, read noise {scene.camera.read_noise:.2g}, estimated"
     thirds = (scene.edges_um[1], scene.edges_um[2])
     shape, psf = scene.stack.volume_shape, scene.psf.describe()
-    volumes = {c.title: scene.volumes[c.name] for c in _shown(rows_wanted) if c.name in scene.volumes}
-    return RealReport(path.name, shape, whole.volume_shape, scene.voxel_um, thirds, psf, noise, rows, machine, volumes)
+    volumes = {
+        c.title: scene.volumes[c.name] for c in _shown(rows_wanted) if c.name in scene.volumes
+    }
+    return RealReport(
+        path.name,
+        shape,
+        whole.volume_shape,
+        scene.voxel_um,
+        thirds,
+        psf,
+        noise,
+        rows,
+        machine,
+        volumes,
+    )
 
 
 def _shown(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
@@ -195,7 +235,9 @@ def _shown(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
         spec = None if contender.method is None else registry.load(contender.method).spec
         if spec is None or spec.learns == "no" or not spec.needs_psf or contender.settings:
             continue
-        if contender.weights == NO_WEIGHTS or (contender.weights is None and contender.learn_minutes is None):
+        if contender.weights == NO_WEIGHTS or (
+            contender.weights is None and contender.learn_minutes is None
+        ):
             columns[spec.name] = contender
     return tuple(columns.values())
 
@@ -250,18 +292,24 @@ def _run(contender: Contender, scene: _Scene, device: str) -> RealRow:
     judged = (scene.depth_um >= scene.edges_um[2]) & (z_map != 0)
     share = float(np.mean(np.abs(z_map[judged]) > report.threshold_z)) if judged.any() else 0.0
     grade: Grade = "pass" if share <= WARN_SHARE else "warn" if share <= FAIL_SHARE else "fail"
-    return RealRow(contender.name, contender.title, (), report, share, grade, warnings, learnt=learnt)
+    return RealRow(
+        contender.name, contender.title, (), report, share, grade, warnings, learnt=learnt
+    )
 
 
 def _is_plane_by_plane(contender: Contender) -> bool:
     if contender.method is None:
         return False
-    return registry.load(contender.method).spec.dimensions(contender.request("cpu").parameters()) == 2
+    return (
+        registry.load(contender.method).spec.dimensions(contender.request("cpu").parameters()) == 2
+    )
 
 
 def _image(contender: Contender, scene: _Scene, device: str) -> tuple[FloatArray, tuple[str, ...]]:
     if contender.method is None:
-        smooth = ndimage.gaussian_filter(scene.raw.astype(np.float32), [SMOOTH_UM / v for v in scene.voxel_um])
+        smooth = ndimage.gaussian_filter(
+            scene.raw.astype(np.float32), [SMOOTH_UM / v for v in scene.voxel_um]
+        )
         return np.asarray(smooth, np.float32), (f"σ {SMOOTH_UM:g} µm",)
     with own_folder():
         result = enhance(scene.stack, contender.request(device))

@@ -35,7 +35,9 @@ def real_table(reports: Sequence[RealReport], left_out: Sequence[str] = ()) -> T
         "flagged deep %",
         "residual",
     )
-    rows = tuple((report.file, *_row(row, len(header) - 1)) for report in reports for row in report.rows)
+    rows = tuple(
+        (report.file, *_row(row, len(header) - 1)) for report in reports for row in report.rows
+    )
     foot = [line for report in reports for line in _foot(report)]
     foot += [f"Left out: {reason}." for reason in left_out]
     foot += [f"Measured on {reports[0].machine.describe()}."] if reports else []
@@ -44,7 +46,15 @@ def real_table(reports: Sequence[RealReport], left_out: Sequence[str] = ()) -> T
         header,
         rows,
         tuple(foot),
-        ("stack", "SNR middle", "contrast deep", "re-blur", "flagged %", "flagged deep %", "residual"),
+        (
+            "stack",
+            "SNR middle",
+            "contrast deep",
+            "re-blur",
+            "flagged %",
+            "flagged deep %",
+            "residual",
+        ),
     )
 
 
@@ -65,7 +75,11 @@ def _row(row: RealRow, columns: int) -> tuple[str, ...]:
 
 def _foot(report: RealReport) -> tuple[str, ...]:
     shape, whole = (" × ".join(str(n) for n in s) for s in (report.shape_px, report.whole_shape_px))
-    part = f"the middle {shape} of {whole} voxels" if report.shape_px != report.whole_shape_px else f"{shape} voxels"
+    part = (
+        f"the middle {shape} of {whole} voxels"
+        if report.shape_px != report.whole_shape_px
+        else f"{shape} voxels"
+    )
     voxel = " × ".join(f"{v:.3g}" for v in report.voxel_size_um)
     shallow, deep = report.thirds_um
     return (

@@ -22,7 +22,15 @@ from scipy import ndimage
 from zenhance.assess.depth import contrast_by_depth, depth_below_surface, find_surface
 from zenhance.stack import FloatArray
 
-__all__ = ["Curve", "Look", "curves_apart", "look_at", "noise_by_mean", "power_spectrum", "wall_profile"]
+__all__ = [
+    "Curve",
+    "Look",
+    "curves_apart",
+    "look_at",
+    "noise_by_mean",
+    "power_spectrum",
+    "wall_profile",
+]
 
 Triple = tuple[float, float, float]
 Float64Array = npt.NDArray[np.float64]
@@ -77,7 +85,13 @@ class Look:
     curves: dict[str, Curve] = field(default_factory=dict)
 
 
-def look_at(volume: npt.NDArray[np.generic], voxel_size_um: Triple, *, has_surface: bool = True, bins: int = 64) -> Look:
+def look_at(
+    volume: npt.NDArray[np.generic],
+    voxel_size_um: Triple,
+    *,
+    has_surface: bool = True,
+    bins: int = 64,
+) -> Look:
     """Measure a stack (Z, Y, X) of whole grey values or floats.
 
     Parameters
@@ -100,9 +114,18 @@ def look_at(volume: npt.NDArray[np.generic], voxel_size_um: Triple, *, has_surfa
     offset = float(np.percentile(image, 1.0))
     noise, gain = noise_by_mean(image)
     profile, wall_um, floor = wall_profile(image, voxel_size_um, offset)
-    depth_curves, half_depth_um = _by_depth(image, voxel_size_um, offset) if has_surface else ({}, float("nan"))
-    curves = {"noise": noise, "spectrum": power_spectrum(image, voxel_size_um), "wall": profile, **depth_curves}
-    share, edges = np.histogram(image, bins=bins, range=(float(image.min()), float(image.max()) + 1))
+    depth_curves, half_depth_um = (
+        _by_depth(image, voxel_size_um, offset) if has_surface else ({}, float("nan"))
+    )
+    curves = {
+        "noise": noise,
+        "spectrum": power_spectrum(image, voxel_size_um),
+        "wall": profile,
+        **depth_curves,
+    }
+    share, edges = np.histogram(
+        image, bins=bins, range=(float(image.min()), float(image.max()) + 1)
+    )
     curves["histogram"] = Curve((edges[1:] + edges[:-1]) / 2, share / image.size)
     return Look(offset, gain, noise_correlation(image), wall_um, floor, half_depth_um, curves)
 
@@ -125,7 +148,11 @@ def noise_by_mean(image: FloatArray, bins: int = 14) -> tuple[Curve, float]:
             variances.append(float((1.4826 * np.median(np.abs(rest[chosen]))) ** 2 / 4))
     curve = Curve(np.asarray(places), np.asarray(variances))
     half = max(3, len(places) // 2)
-    gain = float(np.polyfit(curve.x[:half], curve.y[:half], 1)[0]) if len(places) >= 3 else float("nan")
+    gain = (
+        float(np.polyfit(curve.x[:half], curve.y[:half], 1)[0])
+        if len(places) >= 3
+        else float("nan")
+    )
     return curve, gain
 
 
@@ -135,7 +162,9 @@ def noise_correlation(image: FloatArray) -> float:
     rest = image - smooth
     dark = smooth[:, :, 1:] <= np.percentile(smooth, DARKEST_PERCENT)
     left, right = (part[dark].astype(np.float64) for part in (rest[:, :, :-1], rest[:, :, 1:]))
-    return float((left * right).mean() / max(float(np.sqrt((left**2).mean() * (right**2).mean())), 1e-12))
+    return float(
+        (left * right).mean() / max(float(np.sqrt((left**2).mean() * (right**2).mean())), 1e-12)
+    )
 
 
 def power_spectrum(image: FloatArray, voxel_size_um: Triple) -> Curve:
@@ -149,22 +178,32 @@ def power_spectrum(image: FloatArray, voxel_size_um: Triple) -> Curve:
     power = np.zeros((side, side))
     for plane in square:
         power += np.abs(np.fft.fft2((plane - plane.mean()) * np.outer(window, window))) ** 2
-    power /= max(float((square.astype(np.float64) ** 2).sum()) * float((window**2).mean()) ** 2, 1e-12)
+    power /= max(
+        float((square.astype(np.float64) ** 2).sum()) * float((window**2).mean()) ** 2, 1e-12
+    )
     frequency = np.fft.fftfreq(side) * side
     ring = np.rint(np.hypot(frequency[:, None], frequency[None])).astype(int).ravel()
     total, count = np.bincount(ring, power.ravel()), np.bincount(ring)
     rings = np.arange(2, side // 2)
-    return Curve(np.asarray(rings / side / voxel_size_um[2], np.float64), np.asarray(np.log10(total[rings] / count[rings]), np.float64))
+    return Curve(
+        np.asarray(rings / side / voxel_size_um[2], np.float64),
+        np.asarray(np.log10(total[rings] / count[rings]), np.float64),
+    )
 
 
-def wall_profile(image: FloatArray, voxel_size_um: Triple, offset: float) -> tuple[Curve, float, float]:
+def wall_profile(
+    image: FloatArray, voxel_size_um: Triple, offset: float
+) -> tuple[Curve, float, float]:
     """Return the mean profile across walls in the planes (peak 1, by µm), its width at half height and the level beside it.
 
     A wall is where the smoothed picture is the brightest within reach along x (then along y), bends more across than along, and is
     among the brightest quarter of what is brighter than darkness. Where there is none, nothing is a number.
     """
     reach = max(3, round(REACH_UM / voxel_size_um[2]))
-    parts = [_profiles_along_x(part, voxel_size_um[2], reach, offset) for part in (image, image.transpose(0, 2, 1))]
+    parts = [
+        _profiles_along_x(part, voxel_size_um[2], reach, offset)
+        for part in (image, image.transpose(0, 2, 1))
+    ]
     profiles = np.concatenate(parts)
     x = (np.arange(2 * reach + 1) - reach) * voxel_size_um[2]
     if len(profiles) == 0:
@@ -177,7 +216,11 @@ def wall_profile(image: FloatArray, voxel_size_um: Triple, offset: float) -> tup
     right = mean[reach:]
     first = int(np.argmax(right < half)) if (right < half).any() else reach
     step = (right[first - 1] - half) / max(right[first - 1] - right[first], 1e-12) if first else 0.0
-    return Curve(np.asarray(x, np.float64), np.asarray(mean, np.float64)), float(2 * (first - 1 + step) * voxel_size_um[2]), floor
+    return (
+        Curve(np.asarray(x, np.float64), np.asarray(mean, np.float64)),
+        float(2 * (first - 1 + step) * voxel_size_um[2]),
+        floor,
+    )
 
 
 def _profiles_along_x(image: FloatArray, step_um: float, reach: int, offset: float) -> FloatArray:
@@ -194,7 +237,9 @@ def _profiles_along_x(image: FloatArray, step_um: float, reach: int, offset: flo
     return np.asarray(image[z[:, None], y[:, None], columns], np.float32)
 
 
-def _by_depth(image: FloatArray, voxel_size_um: Triple, offset: float) -> tuple[dict[str, Curve], float]:
+def _by_depth(
+    image: FloatArray, voxel_size_um: Triple, offset: float
+) -> tuple[dict[str, Curve], float]:
     depth = depth_below_surface(find_surface(image, voxel_size_um), image.shape[0], voxel_size_um)
     figures = contrast_by_depth(image, {"it": image}, voxel_size_um, depth, DEPTHS_UM)["it"]
     middles = np.asarray([(f.from_um + (f.to_um or f.from_um + 5.0)) / 2 for f in figures])
@@ -208,7 +253,11 @@ def _by_depth(image: FloatArray, voxel_size_um: Triple, offset: float) -> tuple[
         "snr": Curve(middles, np.asarray([f.snr for f in figures])),
     }
     deep = middles >= 4.0
-    fall = -np.polyfit(middles[deep], np.log(np.maximum(bright, 1e-6))[deep], 1)[0] if deep.sum() >= 2 else 0.0
+    fall = (
+        -np.polyfit(middles[deep], np.log(np.maximum(bright, 1e-6))[deep], 1)[0]
+        if deep.sum() >= 2
+        else 0.0
+    )
     return curves, float(np.log(2) / fall) if fall > 0 else float("inf")
 
 

@@ -24,7 +24,17 @@ from zenhance.simulate.filaments import Filaments
 from zenhance.simulate.specimen import Grid
 from zenhance.stack import FloatArray
 
-__all__ = ["DIP", "Scene", "Sharpness", "line_chart", "line_width_px", "ring_limit_px", "sharpness", "smallest_distance_px", "thin_lines"]
+__all__ = [
+    "DIP",
+    "Scene",
+    "Sharpness",
+    "line_chart",
+    "line_width_px",
+    "ring_limit_px",
+    "sharpness",
+    "smallest_distance_px",
+    "thin_lines",
+]
 
 DIP = 0.26
 """Of two points a Rayleigh distance apart, the middle is 26 % darker than the peaks (Born & Wolf, § 8.6.2)."""
@@ -52,7 +62,9 @@ class Scene:
     def measured(self, photons: float, seed: int) -> FloatArray:
         """Return the picture counted with so many photons in the brightest pixel, stray light taken off."""
         rng = np.random.default_rng([seed, 77])
-        return np.asarray(rng.poisson((self.expected + STRAY) * photons) / photons - STRAY, np.float32)
+        return np.asarray(
+            rng.poisson((self.expected + STRAY) * photons) / photons - STRAY, np.float32
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +79,9 @@ class Sharpness:
 def _scene(kind: str, density: FloatArray, facts: Any, microscope: FineMicroscope) -> Scene:
     expected = microscope.expected(density)
     top = float(np.percentile(expected, 99.9))
-    return Scene(kind, np.asarray(density / top, np.float32), np.asarray(expected / top, np.float32), facts)
+    return Scene(
+        kind, np.asarray(density / top, np.float32), np.asarray(expected / top, np.float32), facts
+    )
 
 
 def _fine_grid(microscope: FineMicroscope) -> Grid:
@@ -79,7 +93,11 @@ def line_chart(microscope: FineMicroscope, seed: int) -> Scene:
     """Return a chart of line pairs."""
     pixel = microscope.pixel_um
     chart = Charts(
-        largest_um=LARGEST * pixel, smallest_um=SMALLEST * pixel, steps=STEPS, line_um=LINE_PX * pixel, gap_um=2 * LARGEST * pixel
+        largest_um=LARGEST * pixel,
+        smallest_um=SMALLEST * pixel,
+        steps=STEPS,
+        line_um=LINE_PX * pixel,
+        gap_um=2 * LARGEST * pixel,
     )
     dye = chart.render(_fine_grid(microscope), seed)
     return _scene("pairs", dye.density[0, 0], dye.facts["pairs"], microscope)
@@ -115,8 +133,15 @@ def _spill(plane: npt.NDArray[np.float64], points: Profile, bright: float) -> No
 def filaments(microscope: FineMicroscope, seed: int) -> Scene:
     """Return crowded curved filaments, for the agreement with the truth."""
     pixel = microscope.pixel_um
-    model = Filaments(width_um=min(0.5, 0.8 * pixel), length_um=200 * pixel, persistence_um=400 * pixel, density_per_um=0.04 / pixel)
-    return _scene("filaments", model.render(_fine_grid(microscope), seed).density[0, 0], None, microscope)
+    model = Filaments(
+        width_um=min(0.5, 0.8 * pixel),
+        length_um=200 * pixel,
+        persistence_um=400 * pixel,
+        density_per_um=0.04 / pixel,
+    )
+    return _scene(
+        "filaments", model.render(_fine_grid(microscope), seed).density[0, 0], None, microscope
+    )
 
 
 def smallest_distance_px(image: FloatArray, scene: Scene, microscope: FineMicroscope) -> float:
@@ -160,8 +185,12 @@ def line_width_px(image: FloatArray, scene: Scene) -> float:
         normal = np.array([-along[1], along[0]])
         places = a + (b - a) * np.linspace(0.15, 0.85, 60)[:, None]
         points = places[:, None] + across[None, :, None] * normal
-        profile = ndimage.map_coordinates(image, points.transpose(2, 0, 1), order=1, mode="nearest").mean(axis=0)
-        widths.append(_full_width(profile - np.percentile(profile, 20)) * (across[1] - across[0]) / FINER)
+        profile = ndimage.map_coordinates(
+            image, points.transpose(2, 0, 1), order=1, mode="nearest"
+        ).mean(axis=0)
+        widths.append(
+            _full_width(profile - np.percentile(profile, 20)) * (across[1] - across[0]) / FINER
+        )
     return float(np.median(widths))
 
 
@@ -194,12 +223,21 @@ def ring_limit_px(image: FloatArray, scene: Scene) -> float:
     return float(1 / (frequency[k - 1] + share * (frequency[k] - frequency[k - 1])))
 
 
-def sharpness(method: Callable[[FloatArray], FloatArray], microscope: FineMicroscope, photons: float, seeds: Sequence[int]) -> Sharpness:
+def sharpness(
+    method: Callable[[FloatArray], FloatArray],
+    microscope: FineMicroscope,
+    photons: float,
+    seeds: Sequence[int],
+) -> Sharpness:
     """Measure a method on charts, lines and filaments of several seeds; means over the seeds."""
     found: dict[str, list[float]] = {"pairs": [], "lines": [], "rings": []}
     for seed in seeds:
-        chart, lines, crowd = (make(microscope, seed) for make in (line_chart, thin_lines, filaments))
-        found["pairs"].append(smallest_distance_px(method(chart.measured(photons, seed)), chart, microscope))
+        chart, lines, crowd = (
+            make(microscope, seed) for make in (line_chart, thin_lines, filaments)
+        )
+        found["pairs"].append(
+            smallest_distance_px(method(chart.measured(photons, seed)), chart, microscope)
+        )
         found["lines"].append(line_width_px(method(lines.measured(photons, seed)), lines))
         found["rings"].append(ring_limit_px(method(crowd.measured(photons, seed)), crowd))
     return Sharpness(*(float(np.mean(found[name])) for name in ("pairs", "lines", "rings")))

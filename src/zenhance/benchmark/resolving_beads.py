@@ -41,11 +41,19 @@ class BeadReport:
 
     def record(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return {"name": self.name, "psf": self.psf, "beads": self.places, "fwhm_um": {k: list(v) for k, v in self.widths_um.items()}}
+        return {
+            "name": self.name,
+            "psf": self.psf,
+            "beads": self.places,
+            "fwhm_um": {k: list(v) for k, v in self.widths_um.items()},
+        }
 
 
 def bead_widths_um(
-    volume: FloatArray, places: list[tuple[int, int, int]], pixel_um: tuple[float, float], reach_um: float
+    volume: FloatArray,
+    places: list[tuple[int, int, int]],
+    pixel_um: tuple[float, float],
+    reach_um: float,
 ) -> tuple[float, ...]:
     """Return the full width at half maximum of each bead, geometric mean of y and x.
 
@@ -69,8 +77,15 @@ def bead_widths_um(
             row, column = (y, x) if axis == 1 else (x, y)
             near = max(1, reach // 8)
             low, high = max(0, column - reach), min(plane.shape[1], column + reach + 1)
-            profile = plane[max(0, row - near) : row + near + 1, low:high].mean(axis=0).astype(np.float64)
-            widths.append(_full_width(profile - np.percentile(profile, 10), min(column - low, profile.size - 1)) * size)
+            profile = (
+                plane[max(0, row - near) : row + near + 1, low:high].mean(axis=0).astype(np.float64)
+            )
+            widths.append(
+                _full_width(
+                    profile - np.percentile(profile, 10), min(column - low, profile.size - 1)
+                )
+                * size
+            )
         found.append(float(np.sqrt(widths[0] * widths[1])))
     return tuple(found)
 
@@ -92,9 +107,10 @@ def find_beads(volume: FloatArray, pixel_um: tuple[float, float]) -> list[tuple[
     """Return the places of beads: maxima of the smoothed volume that stand alone and away from the borders."""
     smooth = ndimage.gaussian_filter(volume.astype(np.float32), (0.7, SMOOTH_PX, SMOOTH_PX))
     apart = [max(3, round(0.4 / p)) for p in pixel_um]
-    peaks = (smooth == ndimage.maximum_filter(smooth, (volume.shape[0], 2 * apart[0] + 1, 2 * apart[1] + 1))) & (
-        smooth > np.median(smooth) + BRIGHT * (smooth.max() - np.median(smooth))
-    )
+    peaks = (
+        smooth
+        == ndimage.maximum_filter(smooth, (volume.shape[0], 2 * apart[0] + 1, 2 * apart[1] + 1))
+    ) & (smooth > np.median(smooth) + BRIGHT * (smooth.max() - np.median(smooth)))
     inner = np.zeros_like(peaks)
     inner[:, apart[0] : -apart[0], apart[1] : -apart[1]] = True
     found = [(int(z), int(y), int(x)) for z, y, x in np.argwhere(peaks & inner)]
@@ -129,10 +145,16 @@ def read_beads(path: Path) -> Beads:
     volume = np.asarray(stack.read(), np.float32).reshape(stack.volume_shape)
     places = find_beads(volume, pixel)
     if not places:
-        raise StackError(f'no bead stands out in "{path.name}"; give a stack of single bright beads')
+        raise StackError(
+            f'no bead stands out in "{path.name}"; give a stack of single bright beads'
+        )
     widths = bead_widths_um(volume, places, pixel, 0.6)
     width = float(np.nanmedian(widths))
-    psf = f"fwhm_um={3 * width:.4g},{width:.4g},{width:.4g}" if "Z" in stack.axes else f"fwhm_um={width:.4g},{width:.4g}"
+    psf = (
+        f"fwhm_um={3 * width:.4g},{width:.4g},{width:.4g}"
+        if "Z" in stack.axes
+        else f"fwhm_um={width:.4g},{width:.4g}"
+    )
     return Beads(stack, volume, pixel, places, widths, psf)
 
 
@@ -149,10 +171,15 @@ def measure_beads(path: Path, *, weights: str | None = None, device: str = "cpu"
     beads = read_beads(path)
     found = {"measurement": beads.widths_um}
     for name, request in (
-        ("Richardson-Lucy", EnhanceRequest(method="gaussian_deconvolution", psf=beads.psf, device=device)),
+        (
+            "Richardson-Lucy",
+            EnhanceRequest(method="gaussian_deconvolution", psf=beads.psf, device=device),
+        ),
         ("DPS", EnhanceRequest(method="dps", psf=beads.psf, weights=weights, device=device)),
     ):
-        image = np.asarray(enhance(beads.stack, request).stack.read(), np.float32).reshape(beads.volume.shape)
+        image = np.asarray(enhance(beads.stack, request).stack.read(), np.float32).reshape(
+            beads.volume.shape
+        )
         found[name] = bead_widths_um(image, beads.places, beads.pixel_um, 0.6)
     return BeadReport(path.name, beads.psf, len(beads.places), found, beads.pixel_um)
 
@@ -161,7 +188,11 @@ def beads_table(report: BeadReport) -> TextTable:
     """Return median widths and how many times narrower they are."""
     before = float(np.nanmedian(report.widths_um["measurement"]))
     rows = tuple(
-        (name, f"{1000 * float(np.nanmedian(widths)):.0f}", f"{before / float(np.nanmedian(widths)):.2f}")
+        (
+            name,
+            f"{1000 * float(np.nanmedian(widths)):.0f}",
+            f"{before / float(np.nanmedian(widths)):.2f}",
+        )
         for name, widths in report.widths_um.items()
     )
     foot = (

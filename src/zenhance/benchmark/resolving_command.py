@@ -26,7 +26,13 @@ PAGE = Path("docs") / "methods" / "dps.md"
 
 
 def _finished(
-    tables: dict[str, TextTable], record: dict[str, Any], out: str | Path | None, name: str, *, write_docs: bool, json_line: bool
+    tables: dict[str, TextTable],
+    record: dict[str, Any],
+    out: str | Path | None,
+    name: str,
+    *,
+    write_docs: bool,
+    json_line: bool,
 ) -> tuple[Path, ...]:
     """Write what is wanted, show the tables, return the files."""
     files: tuple[Path, ...] = ()
@@ -34,7 +40,9 @@ def _finished(
         Path(out).mkdir(parents=True, exist_ok=True)
         files = (write_json(Path(out) / f"{name}.json", record),)
     if write_docs:
-        files += tuple(write_between_markers(PAGE, mark, table.markdown()) for mark, table in tables.items())
+        files += tuple(
+            write_between_markers(PAGE, mark, table.markdown()) for mark, table in tables.items()
+        )
     show(tuple(tables.values()), record, files, json_line)
     return files
 
@@ -73,7 +81,10 @@ def run_resolution_benchmark(
 
     with progress(silent=json_line) as tell:
         report = measure_resolution(weights=weights, device=device, quick=quick, on_progress=tell)
-    tables, record = {"resolution": factor_table(report), "honesty": honesty_table(report)}, report.record()
+    tables, record = (
+        {"resolution": factor_table(report), "honesty": honesty_table(report)},
+        report.record(),
+    )
     if beads is not None:
         more, figures = _beads_and_lines(beads, weights, device)
         tables, record = {**tables, **more}, {**record, **figures}
@@ -112,14 +123,18 @@ def run_beads_benchmark(
     return _finished(tables, record, out, "beads", write_docs=write_docs, json_line=json_line)
 
 
-def _beads_and_lines(places: str | Path, weights: str | None, device: str) -> tuple[dict[str, TextTable], dict[str, Any]]:
+def _beads_and_lines(
+    places: str | Path, weights: str | None, device: str
+) -> tuple[dict[str, TextTable], dict[str, Any]]:
     from zenhance.benchmark.places import places_in
     from zenhance.benchmark.resolving_beads import beads_table, measure_beads
     from zenhance.benchmark.resolving_lines import grid_table, measure_lines
 
     files = places_in(places)
     if len(files) not in (1, 2):
-        raise StackError(f"{len(files)} files were given to measure; give one of beads, and if there is one, one of lines: BEADS,LINES")
+        raise StackError(
+            f"{len(files)} files were given to measure; give one of beads, and if there is one, one of lines: BEADS,LINES"
+        )
     beads = measure_beads(files[0], weights=weights, device=device)
     tables, record = {"beads": beads_table(beads)}, {"beads": beads.record()}
     if len(files) == 2:
@@ -129,7 +144,12 @@ def _beads_and_lines(places: str | Path, weights: str | None, device: str) -> tu
 
 
 def run_universal_benchmark(
-    out: str | Path | None = None, *, minutes: float = 3.0, write_docs: bool = False, json_line: bool = False, device: str = "cpu"
+    out: str | Path | None = None,
+    *,
+    minutes: float = 3.0,
+    write_docs: bool = False,
+    json_line: bool = False,
+    device: str = "cpu",
 ) -> tuple[Path, ...]:
     """Train DPS on one kind of structure at a time and test it on all; print the table and return the files written.
 
@@ -170,12 +190,22 @@ def run_universal_benchmark(
         found = measure_universality({**models, "mixed (ships)": "dps_stack"}, device=device)
     table = universality_table(found, {kind: kind for kind in KINDS})
     return _finished(
-        {"universal": table}, {"psnr_db": found, "minutes": minutes}, out, "universal", write_docs=write_docs, json_line=json_line
+        {"universal": table},
+        {"psnr_db": found, "minutes": minutes},
+        out,
+        "universal",
+        write_docs=write_docs,
+        json_line=json_line,
     )
 
 
 def run_sweep_benchmark(
-    out: str | Path | None = None, *, steps: int = 200, write_docs: bool = False, json_line: bool = False, device: str = "cpu"
+    out: str | Path | None = None,
+    *,
+    steps: int = 200,
+    write_docs: bool = False,
+    json_line: bool = False,
+    device: str = "cpu",
 ) -> tuple[Path, ...]:
     """Change the weights of the terms that DPS learns by, one at a time; print the table and return the files written.
 
@@ -192,7 +222,14 @@ def run_sweep_benchmark(
 
     with progress(silent=json_line) as tell:
         report = measure_sweep(steps, device=device, on_progress=tell)
-    return _finished({"sweep": sweep_table(report)}, report.record(), out, "sweep", write_docs=write_docs, json_line=json_line)
+    return _finished(
+        {"sweep": sweep_table(report)},
+        report.record(),
+        out,
+        "sweep",
+        write_docs=write_docs,
+        json_line=json_line,
+    )
 
 
 def run_photographs_benchmark(
@@ -228,6 +265,10 @@ def run_photographs_benchmark(
 
     setting = Setting(psf or DEFAULT_PSF, photons)
     with progress(silent=json_line) as tell:
-        report = measure_photographs(Path(folder), setting, weights=weights, device=device, on_progress=tell)
+        report = measure_photographs(
+            Path(folder), setting, weights=weights, device=device, on_progress=tell
+        )
     tables = {"photographs": photographs_table(report)}
-    return _finished(tables, report.record(), out, "photographs", write_docs=write_docs, json_line=json_line)
+    return _finished(
+        tables, report.record(), out, "photographs", write_docs=write_docs, json_line=json_line
+    )

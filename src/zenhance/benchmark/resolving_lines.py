@@ -30,7 +30,16 @@ from zenhance.io import open_stack
 from zenhance.physics.psf import parse_psf
 from zenhance.stack import FloatArray
 
-__all__ = ["LineFigures", "LineReport", "Lines", "find_lines", "grid_table", "line_figures", "lines_alone", "measure_lines"]
+__all__ = [
+    "LineFigures",
+    "LineReport",
+    "Lines",
+    "find_lines",
+    "grid_table",
+    "line_figures",
+    "lines_alone",
+    "measure_lines",
+]
 
 Profile = npt.NDArray[np.float64]
 MOST_ANGLE_DEG = 15.0
@@ -98,7 +107,10 @@ class LineReport:
 
     def record(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        return {**asdict(self), "figures": {name: asdict(found) for name, found in self.figures.items()}}
+        return {
+            **asdict(self),
+            "figures": {name: asdict(found) for name, found in self.figures.items()},
+        }
 
 
 def _profile(plane: Profile, angle_deg: float, *, inner: bool = False) -> Profile:
@@ -107,7 +119,11 @@ def _profile(plane: Profile, angle_deg: float, *, inner: bool = False) -> Profil
     Samples that lie outside for more than half of the way are left out; ``inner`` ones are the same at every angle.
     """
     rows, columns = plane.shape
-    reach = max(columns / 4, columns / 2 - rows / 2 * math.tan(math.radians(MOST_ANGLE_DEG))) if inner else (columns - 1) / 2
+    reach = (
+        max(columns / 4, columns / 2 - rows / 2 * math.tan(math.radians(MOST_ANGLE_DEG)))
+        if inner
+        else (columns - 1) / 2
+    )
     across = np.arange(-reach, reach + STEP_PX / 2, STEP_PX)
     along = np.arange(rows, dtype=np.float64) - (rows - 1) / 2
     lean = math.tan(math.radians(angle_deg))
@@ -136,7 +152,11 @@ def find_lines(volume: FloatArray, fwhm_px: float) -> Lines:
         No lines stand out, or what does is not long.
     """
     calm = ndimage.gaussian_filter(volume.astype(np.float32), (0.0, fwhm_px / 4, fwhm_px / 4))
-    contrast = [(float(p.mean(axis=axis).std()), z, axis == 0) for z, p in enumerate(calm) for axis in (0, 1)]
+    contrast = [
+        (float(p.mean(axis=axis).std()), z, axis == 0)
+        for z, p in enumerate(calm)
+        for axis in (0, 1)
+    ]
     _, plane, vertical = max(contrast)
     smooth = np.asarray(calm[plane] if vertical else calm[plane].T, np.float64)
     angles = np.arange(-MOST_ANGLE_DEG, MOST_ANGLE_DEG + ANGLE_STEP_DEG / 2, ANGLE_STEP_DEG)
@@ -147,10 +167,14 @@ def find_lines(volume: FloatArray, fwhm_px: float) -> Lines:
     lean = round(half * math.tan(math.radians(angle)) / STEP_PX)
     profile = _profile(smooth, angle)
     near = max(1, round(fwhm_px / 4 / STEP_PX))
-    peaks, _ = signal.find_peaks(profile, prominence=LEAST_HEIGHT * float(np.ptp(profile)), distance=near)
+    peaks, _ = signal.find_peaks(
+        profile, prominence=LEAST_HEIGHT * float(np.ptp(profile)), distance=near
+    )
     flat = float(np.ptp(profile)) <= 1e-6 * float(np.abs(profile).max())
     if flat or peaks.size == 0 or _alike(first, second, lean) < LEAST_ALIKE:
-        raise StackError("no straight, parallel lines stand out along y or x; give a stack of a line pattern")
+        raise StackError(
+            "no straight, parallel lines stand out along y or x; give a stack of a line pattern"
+        )
     return Lines(plane, vertical, angle, tuple(int(p) for p in peaks))
 
 
@@ -161,7 +185,9 @@ def _peak_of(places: npt.NDArray[np.float64], values: list[float]) -> float:
         return float(places[k])
     below, here, above = values[k - 1 : k + 2]
     bend = below - 2 * here + above
-    return float(places[k] + (0.5 * (below - above) / bend if bend < 0 else 0.0) * (places[1] - places[0]))
+    return float(
+        places[k] + (0.5 * (below - above) / bend if bend < 0 else 0.0) * (places[1] - places[0])
+    )
 
 
 def _alike(first: Profile, second: Profile, lean: int) -> float:
@@ -177,10 +203,16 @@ def _alike(first: Profile, second: Profile, lean: int) -> float:
 def lines_alone(profile: Profile, places: tuple[int, ...]) -> tuple[int, ...]:
     """Return which of the lines stand alone, falling below :data:`LONE` of their height on both sides."""
     level = _level(profile)
-    return tuple(n for n, (peak, low, high) in enumerate(_peaks(level, places)) if _is_alone(level, peak, low, high))
+    return tuple(
+        n
+        for n, (peak, low, high) in enumerate(_peaks(level, places))
+        if _is_alone(level, peak, low, high)
+    )
 
 
-def line_figures(profile: Profile, places: tuple[int, ...], pixel_um: float, alone: tuple[int, ...]) -> LineFigures:
+def line_figures(
+    profile: Profile, places: tuple[int, ...], pixel_um: float, alone: tuple[int, ...]
+) -> LineFigures:
     """Measure a profile at lines.
 
     Parameters
@@ -198,7 +230,9 @@ def line_figures(profile: Profile, places: tuple[int, ...], pixel_um: float, alo
     pairs = [_modulation(level[a : b + 1]) for (a, _, _), (b, _, _) in itertools.pairwise(peaks)]
     gaps = [b - a for a, b in itertools.pairwise(places)]
     width = float(np.median(widths)) * STEP_PX * pixel_um if widths else math.nan
-    closest, mean = (pairs[int(np.argmin(gaps))], float(np.mean(pairs))) if pairs else (math.nan, math.nan)
+    closest, mean = (
+        (pairs[int(np.argmin(gaps))], float(np.mean(pairs))) if pairs else (math.nan, math.nan)
+    )
     return LineFigures(width, closest, mean)
 
 
@@ -209,11 +243,16 @@ def _level(profile: Profile) -> Profile:
 def _peaks(level: Profile, places: tuple[int, ...]) -> list[tuple[int, int, int]]:
     """Return each line's brightest sample, and where its part of the profile begins and ends, half-way to its neighbours."""
     edges = [0, *((a + b) // 2 for a, b in itertools.pairwise(places)), level.size - 1]
-    return [(low + int(level[low : high + 1].argmax()), low, high) for low, high in itertools.pairwise(edges)]
+    return [
+        (low + int(level[low : high + 1].argmax()), low, high)
+        for low, high in itertools.pairwise(edges)
+    ]
 
 
 def _is_alone(level: Profile, peak: int, low: int, high: int) -> bool:
-    return max(float(level[low : peak + 1].min()), float(level[peak : high + 1].min())) < LONE * float(level[peak])
+    return max(
+        float(level[low : peak + 1].min()), float(level[peak : high + 1].min())
+    ) < LONE * float(level[peak])
 
 
 def _modulation(between: Profile) -> float:
@@ -234,7 +273,9 @@ def _full_width(level: Profile, peak: int, low: int, high: int) -> float:
     return total
 
 
-def measure_lines(path: Path, psf: str, *, weights: str | None = None, device: str = "cpu") -> LineReport:
+def measure_lines(
+    path: Path, psf: str, *, weights: str | None = None, device: str = "cpu"
+) -> LineReport:
     """Measure the lines of a file before and after Richardson-Lucy with its own defaults, and DPS.
 
     Parameters
@@ -268,7 +309,10 @@ def measure_lines(path: Path, psf: str, *, weights: str | None = None, device: s
     alone = lines_alone(before, lines.places)
     found = {"measurement": line_figures(before, lines.places, pixel, alone)}
     for name, request in (
-        ("Richardson-Lucy", EnhanceRequest(method="gaussian_deconvolution", psf=psf, device=device)),
+        (
+            "Richardson-Lucy",
+            EnhanceRequest(method="gaussian_deconvolution", psf=psf, device=device),
+        ),
         ("DPS", EnhanceRequest(method="dps", psf=psf, weights=weights, device=device)),
     ):
         image = np.asarray(enhance(stack, request).stack.read(), np.float32).reshape(volume.shape)
@@ -282,7 +326,13 @@ def grid_table(report: LineReport, beads: str = "") -> TextTable:
     """Return width and modulation by method; ``beads`` is the file whose beads gave the PSF."""
     before = report.figures["measurement"].width_um
     rows = tuple(
-        (name, _figure(1000 * f.width_um, 0), _figure(before / f.width_um, 2), _figure(f.closest, 2), _figure(f.mean, 2))
+        (
+            name,
+            _figure(1000 * f.width_um, 0),
+            _figure(before / f.width_um, 2),
+            _figure(f.closest, 2),
+            _figure(f.mean, 2),
+        )
         for name, f in report.figures.items()
     )
     lines, whose = report.lines, f", the width of the beads of `{beads}`" if beads else ""
@@ -294,7 +344,12 @@ def grid_table(report: LineReport, beads: str = "") -> TextTable:
         f"profile above its darkest tenth, of the closest pair ({1000 * report.pitch_um:.0f} nm apart) and the mean of all neighbours.",
         f"PSF told: `{report.psf}`{whose}.",
     )
-    return TextTable("Real lines", ("method", "line nm", "times narrower", "modulation, closest", "modulation, mean"), rows, foot)
+    return TextTable(
+        "Real lines",
+        ("method", "line nm", "times narrower", "modulation, closest", "modulation, mean"),
+        rows,
+        foot,
+    )
 
 
 def _figure(value: float, digits: int) -> str:

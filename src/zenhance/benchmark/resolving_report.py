@@ -56,7 +56,10 @@ class ResolutionReport:
         return {
             "psf": PSF,
             "pixel_um": PIXEL_UM,
-            "sharpness": {name: {str(p): asdict(s) for p, s in rows.items()} for name, rows in self.sharpness.items()},
+            "sharpness": {
+                name: {str(p): asdict(s) for p, s in rows.items()}
+                for name, rows in self.sharpness.items()
+            },
             "honesty": {name: asdict(h) for name, h in self.honesty.items()},
             "machine": asdict(self.machine),
             "weights": self.weights,
@@ -68,7 +71,14 @@ def dps_of(weights: str | None = None, device: str = "cpu") -> Draw:
 
     def run(y: FloatArray) -> FloatArray:
         stack = Stack.from_array(np.ascontiguousarray(y, np.float32), "YX", (PIXEL_UM, PIXEL_UM))
-        request = EnhanceRequest(method="dps", settings={"scale": 2}, psf=PSF, weights=weights, device=device, background=0.0)
+        request = EnhanceRequest(
+            method="dps",
+            settings={"scale": 2},
+            psf=PSF,
+            weights=weights,
+            device=device,
+            background=0.0,
+        )
         found = np.asarray(enhance(stack, request).stack.read(), np.float32)
         return found.reshape(found.shape[-2:])
 
@@ -76,7 +86,9 @@ def dps_of(weights: str | None = None, device: str = "cpu") -> Draw:
 
 
 def _rivals(y: FloatArray, microscope: FineMicroscope) -> dict[str, Tried]:
-    variation = ((f"{w:g}, {n}", x) for w in TV_WEIGHTS for n, x in microscope.richardson_lucy(y, STRAY, w))
+    variation = (
+        (f"{w:g}, {n}", x) for w in TV_WEIGHTS for n, x in microscope.richardson_lucy(y, STRAY, w)
+    )
     return {
         "measurement": [("", enlarged(y, microscope.finer))],
         "Wiener": ((f"{r:.2g}", x) for r, x in microscope.wiener(y)),
@@ -136,7 +148,10 @@ def measure_resolution(
                 for name, tried in {**_rivals(y, microscope), "DPS": [("", dps(y))]}.items():
                     kept[name][photons][scene.kind].append(_sharpest(tried, scene, microscope))
     found = {
-        name: {p: Sharpness(*(float(np.mean(rows[p][k])) for k in ("pairs", "lines", "filaments"))) for p in levels}
+        name: {
+            p: Sharpness(*(float(np.mean(rows[p][k])) for k in ("pairs", "lines", "filaments")))
+            for p in levels
+        }
         for name, rows in kept.items()
     }
     on_progress("honesty", 0.8)
@@ -158,7 +173,11 @@ def _plain_rl(microscope: FineMicroscope) -> Draw:
 
 
 def measure_universality(
-    models: Mapping[str, str], *, device: str = "cpu", seeds: Sequence[int] = (920,), photons: float = 200.0
+    models: Mapping[str, str],
+    *,
+    device: str = "cpu",
+    seeds: Sequence[int] = (920,),
+    photons: float = 200.0,
 ) -> dict[str, dict[str, float]]:
     """Return PSNR in dB, after the best affine fit, of each model on each kind of structure, and of the measurement under ``measurement``.
 
@@ -174,12 +193,16 @@ def measure_universality(
         In the brightest pixel.
     """
     microscope = FineMicroscope(parse_psf(PSF, 2), PIXEL_UM)
-    rows: dict[str, dict[str, list[float]]] = {name: {k: [] for k in KINDS} for name in ("measurement", *models)}
+    rows: dict[str, dict[str, list[float]]] = {
+        name: {k: [] for k in KINDS} for name in ("measurement", *models)
+    }
     draws = {name: dps_of(weights, device) for name, weights in models.items()}
     for kind in KINDS:
         for seed in seeds:
             truth = (
-                Structures.model_validate({"kind": kind}).render(Grid((1, 384, 384), (1.0, PIXEL_UM / 2, PIXEL_UM / 2)), seed).density[0, 0]
+                Structures.model_validate({"kind": kind})
+                .render(Grid((1, 384, 384), (1.0, PIXEL_UM / 2, PIXEL_UM / 2)), seed)
+                .density[0, 0]
             )
             expected = microscope.expected(truth)
             top = np.float32(np.percentile(expected, 99.9))
@@ -188,7 +211,10 @@ def measure_universality(
             rows["measurement"][kind].append(_psnr_db(enlarged(y, 2), scene.truth))
             for name, draw in draws.items():
                 rows[name][kind].append(_psnr_db(draw(y), scene.truth))
-    return {name: {kind: float(np.mean(values)) for kind, values in row.items()} for name, row in rows.items()}
+    return {
+        name: {kind: float(np.mean(values)) for kind, values in row.items()}
+        for name, row in rows.items()
+    }
 
 
 def _psnr_db(image: FloatArray, truth: FloatArray) -> float:
@@ -196,4 +222,6 @@ def _psnr_db(image: FloatArray, truth: FloatArray) -> float:
     inside = (slice(16, -16),) * 2
     a, b = image[inside].astype(np.float64).ravel(), truth[inside].astype(np.float64).ravel()
     slope, offset = np.polyfit(a, b, 1)
-    return float(-10 * np.log10(np.mean((slope * a + offset - b) ** 2) / np.percentile(b, 99.9) ** 2))
+    return float(
+        -10 * np.log10(np.mean((slope * a + offset - b) ** 2) / np.percentile(b, 99.9) ** 2)
+    )

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 
 from zenhance.benchmark.photographs import METHODS, PhotographReport
 from zenhance.benchmark.resolving import DIP, Sharpness
-from zenhance.benchmark.resolving_report import KINDS, PIXEL_UM, PSF, RL_ITERATIONS, ResolutionReport
+from zenhance.benchmark.resolving_report import (
+    KINDS,
+    PIXEL_UM,
+    PSF,
+    RL_ITERATIONS,
+    ResolutionReport,
+)
 from zenhance.benchmark.tables import TextTable
 
 __all__ = ["factor_table", "honesty_table", "photographs_table", "universality_table"]
@@ -25,13 +31,21 @@ def factor_table(report: ResolutionReport) -> TextTable:
     base = report.sharpness["measurement"]
     header = ("method", *(f"{p:g}" for p in report.photons))
     rows = []
-    for title, part in (("line pairs", "pairs_px"), ("thin lines", "width_px"), ("rings", "rings_px")):
+    for title, part in (
+        ("line pairs", "pairs_px"),
+        ("thin lines", "width_px"),
+        ("rings", "rings_px"),
+    ):
         for name, figures in report.sharpness.items():
             cells = []
             for photons in report.photons:
                 value = getattr(figures[photons], part)
                 gain = getattr(base[photons], part) / value
-                cells.append(_number(value) if name == "measurement" else f"{_number(value)} ({_number(gain)} ×)")
+                cells.append(
+                    _number(value)
+                    if name == "measurement"
+                    else f"{_number(value)} ({_number(gain)} ×)"
+                )
             rows.append((f"{title}: {name}", *cells))
     foot = (
         f"By photons in the brightest pixel; lengths in camera pixels of {1000 * PIXEL_UM:g} nm, in brackets how many times finer than the"
@@ -59,7 +73,10 @@ def _gain(before: Sharpness, ours: Sharpness) -> str:
         ("thin lines", before.width_px / ours.width_px),
         ("rings", before.rings_px / ours.rings_px),
     )
-    return ", ".join(f"{value:.2f} for {name} ({'reached' if value >= GOAL else f'{GOAL - value:.2f} short'})" for name, value in parts)
+    return ", ".join(
+        f"{value:.2f} for {name} ({'reached' if value >= GOAL else f'{GOAL - value:.2f} short'})"
+        for name, value in parts
+    )
 
 
 def honesty_table(report: ResolutionReport) -> TextTable:
@@ -101,7 +118,9 @@ def honesty_table(report: ResolutionReport) -> TextTable:
     return TextTable("Honesty", header, rows, foot)
 
 
-def universality_table(psnr: Mapping[str, Mapping[str, float]], trained: Mapping[str, str]) -> TextTable:
+def universality_table(
+    psnr: Mapping[str, Mapping[str, float]], trained: Mapping[str, str]
+) -> TextTable:
     """Return PSNR by training and test, and the loss against training on the test's own kind.
 
     Parameters
@@ -114,9 +133,22 @@ def universality_table(psnr: Mapping[str, Mapping[str, float]], trained: Mapping
     header = ("trained on", *KINDS, "mean loss dB")
     rows = []
     for name, figures in psnr.items():
-        losses = [psnr[trained[kind]][kind] - figures[kind] for kind in KINDS if trained.get(kind) in psnr and trained[kind] != name]
-        cells = [f"**{figures[k]:.2f}**" if trained.get(k) == name else f"{figures[k]:.2f}" for k in KINDS]
-        rows.append((name, *cells, f"{sum(losses) / len(losses):.2f}" if losses and name in trained.values() else "-"))
+        losses = [
+            psnr[trained[kind]][kind] - figures[kind]
+            for kind in KINDS
+            if trained.get(kind) in psnr and trained[kind] != name
+        ]
+        cells = [
+            f"**{figures[k]:.2f}**" if trained.get(k) == name else f"{figures[k]:.2f}"
+            for k in KINDS
+        ]
+        rows.append(
+            (
+                name,
+                *cells,
+                f"{sum(losses) / len(losses):.2f}" if losses and name in trained.values() else "-",
+            )
+        )
     worst = max(
         (psnr[trained[kind]][kind] - figures[kind], name, kind)
         for name, figures in psnr.items()
@@ -135,7 +167,9 @@ def universality_table(psnr: Mapping[str, Mapping[str, float]], trained: Mapping
 def photographs_table(report: PhotographReport) -> TextTable:
     """Return PSNR of every picture and method, and the mean."""
     header = ("picture", *METHODS)
-    rows = [(title, *(f"{row[name]:.2f}" for name in METHODS)) for title, row in report.psnr_db.items()]
+    rows = [
+        (title, *(f"{row[name]:.2f}" for name in METHODS)) for title, row in report.psnr_db.items()
+    ]
     rows.append(("**mean**", *(f"**{report.mean_db(name):.2f}**" for name in METHODS)))
     ahead = report.mean_db("DPS") - report.mean_db("RL")
     setting = report.setting

@@ -34,7 +34,10 @@ def enlarged(image: FloatArray, finer: int) -> FloatArray:
     if finer == 1:
         return image
     wide = torch.from_numpy(np.ascontiguousarray(image))[None, None]
-    return np.asarray(f.interpolate(wide, scale_factor=finer, mode="bicubic", align_corners=False)[0, 0].numpy(), np.float32)
+    return np.asarray(
+        f.interpolate(wide, scale_factor=finer, mode="bicubic", align_corners=False)[0, 0].numpy(),
+        np.float32,
+    )
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,14 @@ class FineMicroscope:
 
     def expected(self, light: FloatArray) -> FloatArray:
         """Return the expected picture (Y, X) of light on the fine grid."""
-        seen = _binned(self.blur()(torch.from_numpy(np.ascontiguousarray(light, np.float32))[None]), self.finer)
+        seen = _binned(
+            self.blur()(torch.from_numpy(np.ascontiguousarray(light, np.float32))[None]), self.finer
+        )
         return np.asarray(seen[0].numpy(), np.float32)
 
-    def richardson_lucy(self, y: FloatArray, pedestal: float, tv_weight: float = 0.0) -> Iterator[tuple[int, FloatArray]]:
+    def richardson_lucy(
+        self, y: FloatArray, pedestal: float, tv_weight: float = 0.0
+    ) -> Iterator[tuple[int, FloatArray]]:
         """Yield the estimate after each of :data:`ITERATIONS`.
 
         Parameters
@@ -78,13 +85,22 @@ class FineMicroscope:
             Of total variation (Dey et al. 2006); 0 for none.
         """
         blur = self.blur()
-        data = torch.from_numpy(np.ascontiguousarray(y, np.float32))[None].add(pedestal).clamp_min(0.0)
-        x = torch.full((1, data.shape[1] * self.finer, data.shape[2] * self.finer), max(float(data.mean()) - pedestal, 1e-3))
+        data = (
+            torch.from_numpy(np.ascontiguousarray(y, np.float32))[None].add(pedestal).clamp_min(0.0)
+        )
+        x = torch.full(
+            (1, data.shape[1] * self.finer, data.shape[2] * self.finer),
+            max(float(data.mean()) - pedestal, 1e-3),
+        )
         smoothing = max(0.01, 8 * tv_weight) * float(np.percentile(y, 99.9))
         for count in range(1, ITERATIONS[-1] + 1):
             model = _binned(blur(x), self.finer).add_(pedestal).clamp_min_(1e-6)
             step = blur.adjoint(_spread(data / model, self.finer)).mul_(x)
-            x = variation_factor_(step, x, tv_weight, smoothing, (0.0, 1.0, 1.0)) if tv_weight else step
+            x = (
+                variation_factor_(step, x, tv_weight, smoothing, (0.0, 1.0, 1.0))
+                if tv_weight
+                else step
+            )
             if count in ITERATIONS:
                 yield count, np.asarray(x[0].numpy(), np.float32).copy()
 

@@ -50,11 +50,25 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("raw", "measured (identity)", "identity"),
     Candidate("gaussian", "Gaussian smoothing", None),
     Candidate("imagej", "ImageJ 2-D, id3d", DECONVOLUTION, {"variant": "imagej"}),
-    Candidate("imagej_rl10", "ImageJ 2-D, rl10", DECONVOLUTION, {"variant": "imagej", "imagej_form": "rl10"}, by_default=False),
-    Candidate("imagej_wpl5", "ImageJ 2-D, wpl5", DECONVOLUTION, {"variant": "imagej", "imagej_form": "wpl5"}, by_default=False),
+    Candidate(
+        "imagej_rl10",
+        "ImageJ 2-D, rl10",
+        DECONVOLUTION,
+        {"variant": "imagej", "imagej_form": "rl10"},
+        by_default=False,
+    ),
+    Candidate(
+        "imagej_wpl5",
+        "ImageJ 2-D, wpl5",
+        DECONVOLUTION,
+        {"variant": "imagej", "imagej_form": "wpl5"},
+        by_default=False,
+    ),
     Candidate("wiener", "Wiener 3-D", DECONVOLUTION, {"variant": "wiener"}),
     Candidate("rl_2d", "RL 2-D, stop rule", DECONVOLUTION, {"dimensions": 2}, by_default=False),
-    Candidate("rl_fixed", "RL 3-D, 10 iterations", DECONVOLUTION, {"stop": "fixed"}, by_default=False),
+    Candidate(
+        "rl_fixed", "RL 3-D, 10 iterations", DECONVOLUTION, {"stop": "fixed"}, by_default=False
+    ),
     Candidate("rl", "RL 3-D, stop rule", DECONVOLUTION),
     Candidate("rl_tv", "RL 3-D, TV, stop rule", DECONVOLUTION, {"tv_weight": TV_WEIGHT}),
     Candidate("srcnn", "SRCNN", "srcnn", by_default=False),
@@ -63,7 +77,9 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("diffusion_1", "Diffusion, N = 1", "diffusion", {"steps": 1}, by_default=False),
     Candidate("diffusion_20", "Diffusion, N = 20", "diffusion", {"steps": 20}, by_default=False),
     Candidate("diffusion", "Diffusion", "diffusion", by_default=False),
-    Candidate("dqlr_drawn", "DQLR, without agreement", "dqlr", {"agreement": 0.0}, by_default=False),
+    Candidate(
+        "dqlr_drawn", "DQLR, without agreement", "dqlr", {"agreement": 0.0}, by_default=False
+    ),
     Candidate("dqlr", "DQLR", "dqlr"),
 )
 """The rows of the table; the last one is the one that is written and drawn."""
@@ -105,15 +121,29 @@ class SampleReport:
 
     def record(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them."""
-        rows = [{**asdict(row), "quality": asdict(row.quality), "cells": asdict(row.cells)} for row in self.rows]
-        return {"sample": self.sample, "psf": self.psf, "rows": rows, "machine": asdict(self.machine)}
+        rows = [
+            {**asdict(row), "quality": asdict(row.quality), "cells": asdict(row.cells)}
+            for row in self.rows
+        ]
+        return {
+            "sample": self.sample,
+            "psf": self.psf,
+            "rows": rows,
+            "machine": asdict(self.machine),
+        }
 
     def row(self, name: str) -> QualityRow:
         """Return a row by name."""
         return next(row for row in self.rows if row.name == name)
 
 
-def measure_sample(name: str = SAMPLE, *, everything: bool = False, device: str = "cpu", on_progress: Tell | None = None) -> SampleReport:
+def measure_sample(
+    name: str = SAMPLE,
+    *,
+    everything: bool = False,
+    device: str = "cpu",
+    on_progress: Tell | None = None,
+) -> SampleReport:
     """Enhance a bundled sample with each candidate and compare with its truth.
 
     Parameters
@@ -148,7 +178,9 @@ def measure_sample(name: str = SAMPLE, *, everything: bool = False, device: str 
             row, result = _enhanced(scene, candidate, device, tell)
             rows.append(row)
     if result is None:
-        raise StackError("no candidate of the sample benchmark enhances anything; add one to CANDIDATES")
+        raise StackError(
+            "no candidate of the sample benchmark enhances anything; add one to CANDIDATES"
+        )
     return SampleReport(name, scene.psf, tuple(rows), result, scene.measured, scene.truth, machine)
 
 
@@ -167,14 +199,26 @@ class _Scene:
         measured, known = open_sample(name), open_sample_truth(name)
         record = sample_path(name).with_name(f"{name}.json")
         if measured.axes != "ZYX" or not {"truth", "labels"} <= set(known) or not record.is_file():
-            raise StackError(f'sample "{name}" cannot be judged; it must be one volume (ZYX) with truth, labels and a .json record')
+            raise StackError(
+                f'sample "{name}" cannot be judged; it must be one volume (ZYX) with truth, labels and a .json record'
+            )
         labels = known["labels"].read()
         voxel = measured.voxel_size.require()
         psf = str(json.loads(record.read_text(encoding="utf-8"))["psf"])
         depth = tissue_above_um(labels > 0, voxel[0])
-        return cls(measured, known["truth"], psf, voxel, known["truth"].read().astype(np.float32), labels, depth)
+        return cls(
+            measured,
+            known["truth"],
+            psf,
+            voxel,
+            known["truth"].read().astype(np.float32),
+            labels,
+            depth,
+        )
 
-    def judge(self, candidate: Candidate, image: FloatArray, seconds: float, note: str) -> QualityRow:
+    def judge(
+        self, candidate: Candidate, image: FloatArray, seconds: float, note: str
+    ) -> QualityRow:
         quality = compare_with_truth(image, self.clean)
         cells = cells_found(image, self.labels, self.voxel_um, self.depth_um)
         return QualityRow(candidate.name, candidate.title, quality, cells, seconds, note)
@@ -194,12 +238,21 @@ def _smoothed(scene: _Scene, candidate: Candidate) -> QualityRow:
     if best is None:
         raise StackError("no width is listed for Gaussian smoothing; add one to GAUSSIAN_SIGMAS_UM")
     _, sigma_um, seconds, image = best
-    return scene.judge(candidate, image, seconds, f"σ = {sigma_um:g} µm, the best of {len(GAUSSIAN_SIGMAS_UM)} by the truth")
+    return scene.judge(
+        candidate,
+        image,
+        seconds,
+        f"σ = {sigma_um:g} µm, the best of {len(GAUSSIAN_SIGMAS_UM)} by the truth",
+    )
 
 
-def _enhanced(scene: _Scene, candidate: Candidate, device: str, tell: Tell) -> tuple[QualityRow, EnhanceResult]:
+def _enhanced(
+    scene: _Scene, candidate: Candidate, device: str, tell: Tell
+) -> tuple[QualityRow, EnhanceResult]:
     psf = None if candidate.method == "identity" else scene.psf
-    request = EnhanceRequest(method=candidate.method, settings=dict(candidate.settings), psf=psf, device=device)
+    request = EnhanceRequest(
+        method=candidate.method, settings=dict(candidate.settings), psf=psf, device=device
+    )
     started = time.perf_counter()
     steps = enhance_steps(scene.measured, request)
     while True:

@@ -43,8 +43,16 @@ QUALITY_SEED = 100
 QUICK_STACKS = ("default", "dim")
 
 DOMAIN_MERISTEM_SEED, DOMAIN_FILAMENTS_SEED = 120, 140
-DOMAIN_MERISTEM_MICROSCOPES: tuple[dict[str, Any], ...] = ({}, {"photons": 25.0}, {"photons": 150.0}, {"attenuation_um": 6.0})
-DOMAIN_FILAMENTS_MICROSCOPES: tuple[dict[str, Any], ...] = ({"preset": "filaments_set1"}, {"preset": "filaments_set2"})
+DOMAIN_MERISTEM_MICROSCOPES: tuple[dict[str, Any], ...] = (
+    {},
+    {"photons": 25.0},
+    {"photons": 150.0},
+    {"attenuation_um": 6.0},
+)
+DOMAIN_FILAMENTS_MICROSCOPES: tuple[dict[str, Any], ...] = (
+    {"preset": "filaments_set1"},
+    {"preset": "filaments_set2"},
+)
 # A third domain that nothing is trained on: other structures, a blur and a noise between those of the first two.
 DOMAIN_STRUCTURES_SEED = 160
 DOMAIN_STRUCTURES_KINDS = ("membranes", "dots", "rings", "areas")
@@ -56,7 +64,10 @@ _THIN: dict[str, Any] = {
     "depth_steps": 2,
     "background_photons": 1.0,
 }
-DOMAIN_STRUCTURES_MICROSCOPES: tuple[dict[str, Any], ...] = ({**_THIN, "photons": 600.0, "gain": 2.0}, {**_THIN, "photons": 80.0})
+DOMAIN_STRUCTURES_MICROSCOPES: tuple[dict[str, Any], ...] = (
+    {**_THIN, "photons": 600.0, "gain": 2.0},
+    {**_THIN, "photons": 80.0},
+)
 STRUCTURES_VOXEL_UM = (0.2, 0.08, 0.08)
 FILAMENTS_VOXEL_UM = (0.1, 0.025, 0.025)
 FILAMENTS_SHAPE_PX = (1, 256, 256)
@@ -157,10 +168,16 @@ class Scene:
             return self
         data = self.measured.read().astype(np.float32)
         depth, height, width = data.shape
-        blocks = data.reshape(depth, height // scale, scale, width // scale, scale).mean(axis=(2, 4))
+        blocks = data.reshape(depth, height // scale, scale, width // scale, scale).mean(
+            axis=(2, 4)
+        )
         z, y, x = self.voxel_size_um
-        measured = self.measured.with_data(blocks, voxel_size=VoxelSize.of((z, y * scale, x * scale), "file"))
-        camera = PoissonGauss(self.camera.gain / scale**2, self.camera.offset, self.camera.read_noise / scale)
+        measured = self.measured.with_data(
+            blocks, voxel_size=VoxelSize.of((z, y * scale, x * scale), "file")
+        )
+        camera = PoissonGauss(
+            self.camera.gain / scale**2, self.camera.offset, self.camera.read_noise / scale
+        )
         return replace(self, measured=measured, camera=camera)
 
     def imaged(self, image: FloatArray) -> FloatArray:
@@ -178,11 +195,15 @@ class Scene:
         """
         scope, margin = self.microscope, self.microscope.margin_px(self.fine_voxel_um)
         around = [(m, m) for m in margin]
-        emission = np.pad((image - np.float32(scope.offset)) / np.float32(scope.gain), around, mode="symmetric")
+        emission = np.pad(
+            (image - np.float32(scope.offset)) / np.float32(scope.gain), around, mode="symmetric"
+        )
         depth = np.pad(self.depth_um, around, mode="symmetric")
         light = scope.blur_photons(emission[None], depth, self.fine_voxel_um)[0]
         z, y, x = (slice(m, m + n) for m, n in zip(margin, image.shape, strict=True))
-        return np.asarray(light[z, y, x] * np.float32(scope.gain) + np.float32(scope.offset), np.float32)
+        return np.asarray(
+            light[z, y, x] * np.float32(scope.gain) + np.float32(scope.offset), np.float32
+        )
 
 
 def quality_plans(*, quick: bool = False) -> tuple[Plan, ...]:
@@ -190,7 +211,16 @@ def quality_plans(*, quick: bool = False) -> tuple[Plan, ...]:
     plans = []
     for number, (title, microscope) in enumerate(QUALITY_MICROSCOPES):
         if not quick or title in QUICK_STACKS:
-            plans.append(Plan(title, "meristem", QUALITY_SEED + number, SMALL_SHAPE_PX if quick else SHAPE_PX, VOXEL_UM, microscope))
+            plans.append(
+                Plan(
+                    title,
+                    "meristem",
+                    QUALITY_SEED + number,
+                    SMALL_SHAPE_PX if quick else SHAPE_PX,
+                    VOXEL_UM,
+                    microscope,
+                )
+            )
     return tuple(plans)
 
 
@@ -206,7 +236,14 @@ def domain_plans(*, quick: bool = False) -> dict[str, tuple[Plan, ...]]:
             for n, m in enumerate(meristems[:2] if quick else meristems)
         ),
         "filaments": tuple(
-            Plan(f"filaments {n}", "filaments", DOMAIN_FILAMENTS_SEED + n, FILAMENTS_SHAPE_PX, FILAMENTS_VOXEL_UM, m)
+            Plan(
+                f"filaments {n}",
+                "filaments",
+                DOMAIN_FILAMENTS_SEED + n,
+                FILAMENTS_SHAPE_PX,
+                FILAMENTS_VOXEL_UM,
+                m,
+            )
             for n, m in enumerate(filaments)
         ),
         "structures": _structures(quick),
@@ -215,9 +252,19 @@ def domain_plans(*, quick: bool = False) -> dict[str, tuple[Plan, ...]]:
 
 def _structures(quick: bool) -> tuple[Plan, ...]:
     """Return every kind, seen by each of the microscopes."""
-    rows = [(kind, seen) for kind in DOMAIN_STRUCTURES_KINDS for seen in DOMAIN_STRUCTURES_MICROSCOPES]
+    rows = [
+        (kind, seen) for kind in DOMAIN_STRUCTURES_KINDS for seen in DOMAIN_STRUCTURES_MICROSCOPES
+    ]
     return tuple(
-        Plan(f"structures {n}", "structures", DOMAIN_STRUCTURES_SEED + n, FILAMENTS_SHAPE_PX, STRUCTURES_VOXEL_UM, seen, {"kind": kind})
+        Plan(
+            f"structures {n}",
+            "structures",
+            DOMAIN_STRUCTURES_SEED + n,
+            FILAMENTS_SHAPE_PX,
+            STRUCTURES_VOXEL_UM,
+            seen,
+            {"kind": kind},
+        )
         for n, (kind, seen) in enumerate(rows[:2] if quick else rows)
     )
 
@@ -240,6 +287,8 @@ def trained_on_test(card: Card) -> tuple[str, ...]:
         first = int(plan.get("seed", 0))
         many = int(plan.get("count", 0)) + int(plan.get("validation", 0))
         seen += [
-            f"{specimen} {seed}" for specimen, seed in sorted(ours) if specimen == plan.get("specimen") and first <= seed < first + many
+            f"{specimen} {seed}"
+            for specimen, seed in sorted(ours)
+            if specimen == plan.get("specimen") and first <= seed < first + many
         ]
     return tuple(seen)

@@ -19,7 +19,14 @@ from zenhance.errors import MethodError
 from zenhance.simulate.samples import simulate
 from zenhance.stack import Stack
 
-__all__ = ["RUNS", "Run", "SecondsReport", "measure_seconds", "run_seconds_benchmark", "seconds_table"]
+__all__ = [
+    "RUNS",
+    "Run",
+    "SecondsReport",
+    "measure_seconds",
+    "run_seconds_benchmark",
+    "seconds_table",
+]
 
 SHAPE_PX, QUICK_SHAPE_PX = (60, 512, 512), (6, 128, 128)
 VOXEL_UM = (0.5, 0.22, 0.22)
@@ -39,7 +46,9 @@ class Run:
     @property
     def words(self) -> str:
         """Settings as they would be typed."""
-        return ", ".join(f"{name} {value}" for name, value in self.settings.items()) or "as it comes"
+        return (
+            ", ".join(f"{name} {value}" for name, value in self.settings.items()) or "as it comes"
+        )
 
 
 RUNS = (
@@ -66,16 +75,28 @@ class SecondsReport:
 
     def record(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        rows = [{"method": run.method, "settings": dict(run.settings), "psf": run.psf, "seconds": s} for run, s in self.seconds]
-        return {"shape_px": list(self.shape_px), "rows": rows, "device": self.device, "machine": asdict(self.machine)}
+        rows = [
+            {"method": run.method, "settings": dict(run.settings), "psf": run.psf, "seconds": s}
+            for run, s in self.seconds
+        ]
+        return {
+            "shape_px": list(self.shape_px),
+            "rows": rows,
+            "device": self.device,
+            "machine": asdict(self.machine),
+        }
 
 
 def _stack(shape_px: tuple[int, int, int]) -> Stack:
     """Return a simulated meristem, repeated along y and x up to the size wanted."""
     planes, height, width = shape_px
     side = min(height, 128)
-    small = simulate("meristem", seed=940, shape_px=(planes, side, side), voxel_size_um=VOXEL_UM).measured.read()
-    tiled = np.tile(np.asarray(small), (1, -(-height // side), -(-width // side)))[:, :height, :width]
+    small = simulate(
+        "meristem", seed=940, shape_px=(planes, side, side), voxel_size_um=VOXEL_UM
+    ).measured.read()
+    tiled = np.tile(np.asarray(small), (1, -(-height // side), -(-width // side)))[
+        :, :height, :width
+    ]
     return Stack.from_array(np.ascontiguousarray(tiled), "ZYX", VOXEL_UM)
 
 
@@ -105,14 +126,21 @@ def measure_seconds(
     for number, run in enumerate(runs):
         on_progress(f"{run.method}, {run.words}", number / len(runs))
         begun = time.perf_counter()
-        enhance(stack, EnhanceRequest(method=run.method, settings=dict(run.settings), psf=run.psf, device=device))
+        enhance(
+            stack,
+            EnhanceRequest(
+                method=run.method, settings=dict(run.settings), psf=run.psf, device=device
+            ),
+        )
         found.append((run, time.perf_counter() - begun))
     return SecondsReport(shape, tuple(found), device, machine)
 
 
 def seconds_table(report: SecondsReport) -> TextTable:
     """Return method, settings, PSF and seconds."""
-    rows = tuple((run.method, run.words, f"`{run.psf}`", f"{seconds:.0f}") for run, seconds in report.seconds)
+    rows = tuple(
+        (run.method, run.words, f"`{run.psf}`", f"{seconds:.0f}") for run, seconds in report.seconds
+    )
     shape = " × ".join(str(n) for n in report.shape_px)
     voxel = " × ".join(f"{v:g}" for v in VOXEL_UM)
     foot = (

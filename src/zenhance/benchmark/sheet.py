@@ -30,7 +30,9 @@ MICROMETRE = "um"
 """Pillow's own font has no µ."""
 
 
-def picture_sheet(crops: Mapping[str, FloatArray], depths_um: tuple[float, float], pixel_um: float) -> Image:
+def picture_sheet(
+    crops: Mapping[str, FloatArray], depths_um: tuple[float, float], pixel_um: float
+) -> Image:
     """Draw the sheet.
 
     Parameters
@@ -56,12 +58,19 @@ def picture_sheet(crops: Mapping[str, FloatArray], depths_um: tuple[float, float
 
     shapes = {crop.shape for crop in crops.values()}
     if len(shapes) != 1:
-        raise StackError(f"a picture sheet needs crops of one shape; the shapes are {sorted(shapes)}")
-    limits = [_limits([crop[n] for crop in list(crops.values())[1:] or list(crops.values())]) for n in range(2)]
+        raise StackError(
+            f"a picture sheet needs crops of one shape; the shapes are {sorted(shapes)}"
+        )
+    limits = [
+        _limits([crop[n] for crop in list(crops.values())[1:] or list(crops.values())])
+        for n in range(2)
+    ]
     wide = 2 * TILE_PX + INNER_GAP_PX + GAP_PX
     high = TILE_PX + TITLE_PX + GAP_PX
     down = -(-len(crops) // ACROSS)
-    sheet = Image.new("L", (min(ACROSS, len(crops)) * wide + GAP_PX, down * high + GAP_PX + TITLE_PX), 255)
+    sheet = Image.new(
+        "L", (min(ACROSS, len(crops)) * wide + GAP_PX, down * high + GAP_PX + TITLE_PX), 255
+    )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
     side_um = next(iter(shapes))[2] * pixel_um
     caption = f"left: z = {depths_um[0]:.1f} {MICROMETRE}, right: z = {depths_um[1]:.1f} {MICROMETRE}; each {side_um:.1f} {MICROMETRE} wide"
@@ -70,7 +79,9 @@ def picture_sheet(crops: Mapping[str, FloatArray], depths_um: tuple[float, float
         left, top = GAP_PX + number % ACROSS * wide, TITLE_PX + GAP_PX + number // ACROSS * high
         draw.text((left, top), title, fill=0, font=font)
         for n in range(2):
-            tile = Image.fromarray(_grey(crop[n], limits[n])).resize((TILE_PX, TILE_PX), Image.Resampling.NEAREST)
+            tile = Image.fromarray(_grey(crop[n], limits[n])).resize(
+                (TILE_PX, TILE_PX), Image.Resampling.NEAREST
+            )
             sheet.paste(tile, (left + n * (TILE_PX + INNER_GAP_PX), top + TITLE_PX))
     return sheet
 

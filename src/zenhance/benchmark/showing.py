@@ -34,7 +34,12 @@ def progress(*, silent: bool) -> Iterator[Tell]:
     if silent:
         yield lambda _title, _fraction: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
     screen = console(stderr=True)
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task("benchmark", total=1.0)
@@ -56,10 +61,17 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, soft_wrap=True)
 
 
-def show(tables: TextTable | tuple[TextTable, ...], record: dict[str, Any], files: tuple[Path, ...], json_line: bool) -> None:
+def show(
+    tables: TextTable | tuple[TextTable, ...],
+    record: dict[str, Any],
+    files: tuple[Path, ...],
+    json_line: bool,
+) -> None:
     """Print tables with their foot, or one line of JSON, and which files were written."""
     if json_line:
-        sys.stdout.write(json.dumps({**record, "files": [str(f) for f in files]}, ensure_ascii=False) + "\n")
+        sys.stdout.write(
+            json.dumps({**record, "files": [str(f) for f in files]}, ensure_ascii=False) + "\n"
+        )
         return
     screen = console()
     for table in (tables,) if isinstance(tables, TextTable) else tables:

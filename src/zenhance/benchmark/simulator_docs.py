@@ -101,7 +101,9 @@ PAIRS: dict[str, Pair] = {
 """What is compared. The embryo's voxel size is not recorded; 0.3 µm is assumed for both."""
 
 
-def compare(pair: Pair, folder: str | Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Look, Look]:
+def compare(
+    pair: Pair, folder: str | Path
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Look, Look]:
     """Return the real and the simulated pixels and what the measures say of each.
 
     Raises
@@ -111,25 +113,36 @@ def compare(pair: Pair, folder: str | Path) -> tuple[npt.NDArray[Any], npt.NDArr
     """
     path = Path(folder) / pair.file
     if not path.is_file():
-        raise ReadError(path, "there is no such file; give the folder of the real stacks with --real")
+        raise ReadError(
+            path, "there is no such file; give the folder of the real stacks with --real"
+        )
     real = np.asarray(open_stack(path).read())[pair.part]
     z, y, x = real.shape
     scope = microscope(pair.preset, **pair.scope)
     seen = simulate(
-        "meristem", seed=pair.seed, shape_px=(z, y, x), voxel_size_um=pair.voxel_size_um, settings=pair.settings, microscope=scope
+        "meristem",
+        seed=pair.seed,
+        shape_px=(z, y, x),
+        voxel_size_um=pair.voxel_size_um,
+        settings=pair.settings,
+        microscope=scope,
     )
     made = (seen.blurred if pair.noise_free else seen.measured).read()
     if pair.scaled:
         real, made = _scaled(real), _scaled(made)
     if pair.noise_free:
         made = np.rint(made)
-    looks = [look_at(volume, pair.voxel_size_um, has_surface=pair.has_surface) for volume in (real, made)]
+    looks = [
+        look_at(volume, pair.voxel_size_um, has_surface=pair.has_surface) for volume in (real, made)
+    ]
     return real, made, looks[0], looks[1]
 
 
 def _scaled(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
     low, high = np.percentile(volume, [1.0, 99.0])
-    return np.asarray((volume.astype(np.float32) - low) * (SCALED_TO / max(high - low, 1e-6)), np.float32)
+    return np.asarray(
+        (volume.astype(np.float32) - low) * (SCALED_TO / max(high - low, 1e-6)), np.float32
+    )
 
 
 def _panels(real: Look, made: Look) -> list[Panel]:
@@ -164,24 +177,41 @@ def _table(looks: dict[str, tuple[Look, Look]]) -> str:
         "correlation of neighbours' noise in the dark": lambda k: f"{k.noise_correlation:.2f}",
         "width of a wall, µm": lambda k: f"{k.wall_um:.2f}",
         "level beside a wall, share of its peak": lambda k: f"{k.floor:.2f}",
-        "depth over which walls lose half, µm": lambda k: "no fall" if np.isinf(k.half_depth_um) else _number(k.half_depth_um, 0),
+        "depth over which walls lose half, µm": lambda k: (
+            "no fall" if np.isinf(k.half_depth_um) else _number(k.half_depth_um, 0)
+        ),
         "contrast, shallowest layer": lambda k: _number(k.curves.get("contrast", NOTHING).y[0], 2),
         "contrast, deepest layer": lambda k: _number(k.curves.get("contrast", NOTHING).y[-1], 2),
-        "signal-to-noise, shallowest layer": lambda k: _number(k.curves.get("snr", NOTHING).y[0], 1),
+        "signal-to-noise, shallowest layer": lambda k: _number(
+            k.curves.get("snr", NOTHING).y[0], 1
+        ),
         "signal-to-noise, deepest layer": lambda k: _number(k.curves.get("snr", NOTHING).y[-1], 1),
     }
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for title, tell in rows.items():
-        lines.append("| " + " | ".join([title, *(tell(look) for pair in looks.values() for look in pair)]) + " |")
-    for key, title in (("histogram", "histogram"), ("spectrum", "power spectrum"), ("wall", "wall profile"), ("noise", "noise curve")):
+        lines.append(
+            "| "
+            + " | ".join([title, *(tell(look) for pair in looks.values() for look in pair)])
+            + " |"
+        )
+    for key, title in (
+        ("histogram", "histogram"),
+        ("spectrum", "power spectrum"),
+        ("wall", "wall profile"),
+        ("noise", "noise curve"),
+    ):
         apart = []
         for real, made in looks.values():
             apart += ["", f"{100 * curves_apart(real.curves[key], made.curves[key]):.0f} %"]
-        lines.append("| " + " | ".join([f"{title}: rms difference, share of its range", *apart]) + " |")
+        lines.append(
+            "| " + " | ".join([f"{title}: rms difference, share of its range", *apart]) + " |"
+        )
     return "\n".join(lines)
 
 
-def _thumbnail(real: npt.NDArray[Any], made: npt.NDArray[Any], voxel_size_um: Triple) -> npt.NDArray[np.uint8]:
+def _thumbnail(
+    real: npt.NDArray[Any], made: npt.NDArray[Any], voxel_size_um: Triple
+) -> npt.NDArray[np.uint8]:
     """Return a shallow plane, a deep plane and an xz cut of both stacks, real above simulated."""
     stretch = max(1, round(voxel_size_um[0] / voxel_size_um[2]))
     rows = []
@@ -191,7 +221,11 @@ def _thumbnail(real: npt.NDArray[Any], made: npt.NDArray[Any], voxel_size_um: Tr
         cuts = [volume[int(volume.shape[0] * part), :side, :side] for part in (0.25, 0.75)]
         upright = np.repeat(volume[:, volume.shape[1] // 2, :side], stretch, axis=0)[:side]
         cuts.append(np.pad(upright, ((0, side - upright.shape[0]), (0, 0))))
-        rows.append(np.hstack([np.clip(c.astype(np.float32) / high * 255, 0, 255).astype(np.uint8) for c in cuts]))
+        rows.append(
+            np.hstack(
+                [np.clip(c.astype(np.float32) / high * 255, 0, 255).astype(np.uint8) for c in cuts]
+            )
+        )
     return np.vstack(rows)
 
 
@@ -201,8 +235,17 @@ def main(words: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description="Compare simulated stacks with real ones.")
     parser.add_argument("--real", required=True, help="folder with the real stacks")
-    parser.add_argument("--page", default=str(PAGE), help="page that gets the table; figures go into images/ beside it")
-    parser.add_argument("--only", choices=sorted(PAIRS), action="append", help="compare this pair only; figures, no table")
+    parser.add_argument(
+        "--page",
+        default=str(PAGE),
+        help="page that gets the table; figures go into images/ beside it",
+    )
+    parser.add_argument(
+        "--only",
+        choices=sorted(PAIRS),
+        action="append",
+        help="compare this pair only; figures, no table",
+    )
     chosen = parser.parse_args(words)
     page = Path(chosen.page)
     images = page.parent / "images"
@@ -212,7 +255,9 @@ def main(words: Sequence[str] | None = None) -> int:
         real, made, look, other = compare(PAIRS[name], chosen.real)
         looks[name] = (look, other)
         draw_panels(_panels(look, other)).save(images / f"simulator_{name}.png", optimize=True)
-        Image.fromarray(_thumbnail(real, made, PAIRS[name].voxel_size_um)).save(images / f"simulator_{name}_planes.png", optimize=True)
+        Image.fromarray(_thumbnail(real, made, PAIRS[name].voxel_size_um)).save(
+            images / f"simulator_{name}_planes.png", optimize=True
+        )
     table = _table(looks)
     print(table)
     if not chosen.only:

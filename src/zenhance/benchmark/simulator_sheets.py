@@ -21,15 +21,28 @@ PLANE = (1, 160, 160)
 CAPTION_PX = 18
 GAP_PX = 4
 SPECIMEN_ROWS: dict[str, dict[str, Any]] = {
-    "filaments, set 1": {"specimen": "filaments", "voxel_size_um": (0.1, 0.025, 0.025), "microscope": "filaments_set1"},
-    "filaments, set 2": {"specimen": "filaments", "voxel_size_um": (0.1, 0.025, 0.025), "microscope": "filaments_set2"},
+    "filaments, set 1": {
+        "specimen": "filaments",
+        "voxel_size_um": (0.1, 0.025, 0.025),
+        "microscope": "filaments_set1",
+    },
+    "filaments, set 2": {
+        "specimen": "filaments",
+        "voxel_size_um": (0.1, 0.025, 0.025),
+        "microscope": "filaments_set2",
+    },
     "charts, lines": {
         "specimen": "charts",
         "voxel_size_um": (0.3, 0.05, 0.05),
         "settings": {"gap_um": 0.8, "steps": 9},
         "microscope": "good",
     },
-    "charts, star": {"specimen": "charts", "voxel_size_um": (0.3, 0.05, 0.05), "settings": {"pattern": "star"}, "microscope": "good"},
+    "charts, star": {
+        "specimen": "charts",
+        "voxel_size_um": (0.3, 0.05, 0.05),
+        "settings": {"pattern": "star"},
+        "microscope": "good",
+    },
     "beads": {
         "specimen": "beads",
         "voxel_size_um": (0.3, 0.05, 0.05),
@@ -57,7 +70,12 @@ def write_sheets(folder: str | Path) -> tuple[Path, Path]:
     shallow, deep = [], []
     for name in PRESET_ROW:
         seen = simulate(
-            "meristem", seed=3, shape_px=(28, 140, 140), voxel_size_um=(0.7, 0.25, 0.25), settings=MERISTEM, microscope=microscope(name)
+            "meristem",
+            seed=3,
+            shape_px=(28, 140, 140),
+            voxel_size_um=(0.7, 0.25, 0.25),
+            settings=MERISTEM,
+            microscope=microscope(name),
         )
         volume = seen.measured.read()
         shallow.append((f"{name}, 6 um", volume[8]))
@@ -87,4 +105,6 @@ def _stretched(plane: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     low, high = np.percentile(plane, [0.5, 99.7])
     if high <= low:
         low, high = float(plane.min()), max(float(plane.max()), float(plane.min()) + 1)
-    return np.asarray(np.clip((plane.astype(np.float32) - low) / (high - low) * 255, 0, 255), np.uint8)
+    return np.asarray(
+        np.clip((plane.astype(np.float32) - low) / (high - low) * 255, 0, 255), np.uint8
+    )

@@ -33,9 +33,7 @@ SIGMA_UM = (0.6, 0.3, 0.3)
 # Reads and writes of one float32 image per iteration: twice three products of one read and one write, a quotient (2 reads, 1 write),
 # and a product (2 reads, 1 write).
 PASSES_PER_ITERATION = 18
-REDLIONFISH_NOTE = (
-    "version 0.10 applies the PSF one voxel off centre but its mirror image centred, so its result drifts and cannot agree with any other"
-)
+REDLIONFISH_NOTE = "version 0.10 applies the PSF one voxel off centre but its mirror image centred, so its result drifts and cannot agree with any other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,13 @@ class _Problem:
         return (z, y, x)
 
 
-def measure_speed(*, shape_px: Triple = SHAPE_PX, iterations: int = 10, repeats: int = 5, on_progress: Tell | None = None) -> SpeedReport:
+def measure_speed(
+    *,
+    shape_px: Triple = SHAPE_PX,
+    iterations: int = 10,
+    repeats: int = 5,
+    on_progress: Tell | None = None,
+) -> SpeedReport:
     """Time every program that is installed on one simulated stack.
 
     The programs take turns, so that a machine that is busy for a moment is so for all of them.
@@ -115,7 +119,9 @@ def measure_speed(*, shape_px: Triple = SHAPE_PX, iterations: int = 10, repeats:
         The stack is too small, or a number is below 1.
     """
     if min(iterations, repeats) < 1:
-        raise MethodError(f"iterations ({iterations}) and repeats ({repeats}) must be at least 1; give larger numbers")
+        raise MethodError(
+            f"iterations ({iterations}) and repeats ({repeats}) must be at least 1; give larger numbers"
+        )
     machine = describe_machine()
     problem, sigma_px = _make_problem(shape_px, iterations)
     tell = on_progress or (lambda _title, _fraction: None)
@@ -124,13 +130,23 @@ def measure_speed(*, shape_px: Triple = SHAPE_PX, iterations: int = 10, repeats:
     ours_s = min(seconds[0])
     rows = []
     for program, result, taken in zip(programs, results, seconds, strict=True):
-        same_start = results[0] if program.start is _flat_start else _ours(problem, program.start(problem))
+        same_start = (
+            results[0] if program.start is _flat_start else _ours(problem, program.start(problem))
+        )
         difference = _difference(result, same_start, problem.border_px)
         best, median = min(taken), statistics.median(taken)
-        rows.append(SpeedRow(program.name, "cpu", best, median, best / ours_s, difference, program.note))
-    rows += [SpeedRow(p.name, "cpu", None, None, note="not installed") for p in _programs() if not p.available()]
+        rows.append(
+            SpeedRow(program.name, "cpu", best, median, best / ours_s, difference, program.note)
+        )
+    rows += [
+        SpeedRow(p.name, "cpu", None, None, note="not installed")
+        for p in _programs()
+        if not p.available()
+    ]
     rows += _cuda_rows(problem, repeats, results[0], ours_s, tell)
-    return SpeedReport(tuple(rows), shape_px, iterations, repeats, sigma_px, problem.border_px, machine)
+    return SpeedReport(
+        tuple(rows), shape_px, iterations, repeats, sigma_px, problem.border_px, machine
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +163,24 @@ class _Program:
 
 def _programs() -> tuple[_Program, ...]:
     return (
-        _Program("zenhance", _flat_start, lambda problem: _ours(problem, _flat_start(problem)), "torch"),
+        _Program(
+            "zenhance", _flat_start, lambda problem: _ours(problem, _flat_start(problem)), "torch"
+        ),
         _Program("scikit-image", _flat_start, _scikit_image, "skimage"),
         _Program("RedLionfish", _data_start, _redlionfish, "RedLionfishDeconv", REDLIONFISH_NOTE),
-        _Program("plain torch.fft", _flat_start, _torch_fft, "torch", "zero-padded, the kernel's spectrum kept"),
+        _Program(
+            "plain torch.fft",
+            _flat_start,
+            _torch_fft,
+            "torch",
+            "zero-padded, the kernel's spectrum kept",
+        ),
     )
 
 
-def _take_turns(problem: _Problem, programs: list[_Program], repeats: int, tell: Tell) -> tuple[list[FloatArray], list[list[float]]]:
+def _take_turns(
+    problem: _Problem, programs: list[_Program], repeats: int, tell: Tell
+) -> tuple[list[FloatArray], list[list[float]]]:
     results = []
     for program in programs:  # once for warming up: plans, caches, threads
         tell(program.name, 0.0)
@@ -180,8 +206,16 @@ def _make_problem(shape_px: Triple, iterations: int) -> tuple[_Problem, tuple[fl
         raise MethodError("the PSF of the speed test is not separable; choose a Gaussian")
     if any(n < 2 * k.size + 1 for n, k in zip(shape_px, axes, strict=True)):
         need = tuple(2 * k.size + 1 for k in axes)
-        raise MethodError(f"a stack of {shape_px} voxels leaves nothing away from the borders; use at least {need}")
-    seen = simulate("meristem", seed=3, shape_px=shape_px, voxel_size_um=VOXEL_UM, microscope=Microscope(read_noise=0.0))
+        raise MethodError(
+            f"a stack of {shape_px} voxels leaves nothing away from the borders; use at least {need}"
+        )
+    seen = simulate(
+        "meristem",
+        seed=3,
+        shape_px=shape_px,
+        voxel_size_um=VOXEL_UM,
+        microscope=Microscope(read_noise=0.0),
+    )
     data = np.asarray(seen.measured.data, np.float32)
     data /= data.max()
     # One kernel for all: programs that take a full kernel get the outer product of ours.
@@ -201,7 +235,9 @@ def _ours(problem: _Problem, start: FloatArray) -> FloatArray:
     return np.asarray(_ours_on_device(problem, start, "cpu")().numpy(), np.float32)
 
 
-def _ours_on_device(problem: _Problem, start: FloatArray, device: str) -> Callable[[], torch.Tensor]:
+def _ours_on_device(
+    problem: _Problem, start: FloatArray, device: str
+) -> Callable[[], torch.Tensor]:
     import torch
 
     from zenhance.physics.blur import Blur
@@ -209,7 +245,9 @@ def _ours_on_device(problem: _Problem, start: FloatArray, device: str) -> Callab
     from zenhance.solvers.schedule import CameraModel, Schedule
 
     y, first = (torch.from_numpy(a).to(device) for a in (problem.data, start))
-    solver = RichardsonLucy(Blur.from_axis_kernels(*problem.axis_kernels), y, CameraModel(background=0.0), signal=1.0)
+    solver = RichardsonLucy(
+        Blur.from_axis_kernels(*problem.axis_kernels), y, CameraModel(background=0.0), signal=1.0
+    )
     schedule = Schedule(alphas=(0.0,) * problem.iterations)
 
     def run() -> torch.Tensor:
@@ -226,12 +264,17 @@ def _ours_on_device(problem: _Problem, start: FloatArray, device: str) -> Callab
 def _scikit_image(problem: _Problem) -> FloatArray:
     from skimage.restoration import richardson_lucy
 
-    return np.asarray(richardson_lucy(problem.data, problem.kernel, num_iter=problem.iterations, clip=False), np.float32)
+    return np.asarray(
+        richardson_lucy(problem.data, problem.kernel, num_iter=problem.iterations, clip=False),
+        np.float32,
+    )
 
 
 def _redlionfish(problem: _Problem) -> FloatArray:
     deconvolve = importlib.import_module("RedLionfishDeconv").doRLDeconvolutionFromNpArrays
-    return np.asarray(deconvolve(problem.data, problem.kernel, niter=problem.iterations, method="cpu"), np.float32)
+    return np.asarray(
+        deconvolve(problem.data, problem.kernel, niter=problem.iterations, method="cpu"), np.float32
+    )
 
 
 def _torch_fft(problem: _Problem) -> FloatArray:
@@ -260,7 +303,9 @@ def _difference(result: FloatArray, ours: FloatArray, border_px: Triple) -> floa
     return float(np.abs(mine - theirs).max() / max(float(mine.max() - mine.min()), 1e-30))
 
 
-def _cuda_rows(problem: _Problem, repeats: int, ours: FloatArray, ours_s: float, tell: Tell) -> list[SpeedRow]:
+def _cuda_rows(
+    problem: _Problem, repeats: int, ours: FloatArray, ours_s: float, tell: Tell
+) -> list[SpeedRow]:
     import torch
 
     if not torch.cuda.is_available():
@@ -280,7 +325,11 @@ def _cuda_rows(problem: _Problem, repeats: int, ours: FloatArray, ours_s: float,
     bound_s = traffic_bytes / _cuda_bytes_per_s(problem.data.nbytes)
     note = f"its memory traffic of {traffic_bytes / 1e9:.2f} GB alone takes {bound_s * 1e3:.2f} ms, the run {best / bound_s:.1f} times that"
     difference = _difference(np.asarray(result.cpu().numpy(), np.float32), ours, problem.border_px)
-    return [SpeedRow("zenhance", "cuda", best, statistics.median(seconds), best / ours_s, difference, note)]
+    return [
+        SpeedRow(
+            "zenhance", "cuda", best, statistics.median(seconds), best / ours_s, difference, note
+        )
+    ]
 
 
 def _cuda_bytes_per_s(image_bytes: int) -> float:

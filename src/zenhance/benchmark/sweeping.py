@@ -84,7 +84,11 @@ class SweepReport:
 
 
 def measure_sweep(
-    steps: int, *, start: str = "dps_stack", device: str = "cpu", on_progress: Callable[[str, float], None] = lambda _title, _share: None
+    steps: int,
+    *,
+    start: str = "dps_stack",
+    device: str = "cpu",
+    on_progress: Callable[[str, float], None] = lambda _title, _share: None,
 ) -> SweepReport:
     """Train one network for each value of each term, and measure it.
 
@@ -100,7 +104,10 @@ def measure_sweep(
         Told what comes next, and the share that is done.
     """
     recipe = load_recipe("dps_stack")
-    plans = tuple(plan.model_copy(update={"count": min(STACKS, plan.count), "validation": 1}) for plan in recipe.data.simulated)
+    plans = tuple(
+        plan.model_copy(update={"count": min(STACKS, plan.count), "validation": 1})
+        for plan in recipe.data.simulated
+    )
     recipe = recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"simulated": plans}),
@@ -114,13 +121,22 @@ def measure_sweep(
     )
     on_progress("stacks", 0.0)
     volumes = _looked_at(recipe)
-    wanted = [("", 1.0), *((term, factor) for term, factors in FACTORS.items() for factor in factors)]
+    wanted = [
+        ("", 1.0),
+        *((term, factor) for term, factors in FACTORS.items() for factor in factors),
+    ]
     rows = [measured_row()]
     with TemporaryDirectory() as place:
         for number, (term, factor) in enumerate(wanted):
             weight = float(recipe.architecture.get(term, 1.0)) * factor if term else factor
             on_progress(f"{term or 'as shipped'} {weight:g}", number / len(wanted))
-            changed = recipe if not term else recipe.model_copy(update={"architecture": {**recipe.architecture, term: weight}})
+            changed = (
+                recipe
+                if not term
+                else recipe.model_copy(
+                    update={"architecture": {**recipe.architecture, term: weight}}
+                )
+            )
             made = train(changed, Path(place) / str(number), device=device, volumes=volumes)
             rows.append(_learnt_row(term, weight, str(made.path), device))
     return SweepReport(steps, tuple(rows))
@@ -138,7 +154,12 @@ def _looked_at(recipe: Recipe) -> tuple[list[TrainingVolume], list[TrainingVolum
 
 def measured_row() -> SweepRow:
     """Return the figures of the measurement itself."""
-    return _row(MEASURED, 0.0, lambda y: enlarged(y, FINER), measure_universality({}, seeds=(SEED,))["measurement"])
+    return _row(
+        MEASURED,
+        0.0,
+        lambda y: enlarged(y, FINER),
+        measure_universality({}, seeds=(SEED,))["measurement"],
+    )
 
 
 def _learnt_row(term: str, weight: float, model: str, device: str) -> SweepRow:
@@ -160,12 +181,24 @@ def _row(term: str, weight: float, draw: Draw, found: Mapping[str, float]) -> Sw
 
 def sweep_table(report: SweepReport) -> TextTable:
     """Return the rows: how fine, how like the truth, how far it follows noise."""
-    header = ("term", "weight", "line pairs px", "thin lines px", "rings px", "PSNR dB", "deviance", "false at 10")
+    header = (
+        "term",
+        "weight",
+        "line pairs px",
+        "thin lines px",
+        "rings px",
+        "PSNR dB",
+        "deviance",
+        "false at 10",
+    )
     rows = tuple(
         (
             row.term or "as shipped",
             "-" if row.term in ("", MEASURED) else f"{row.weight:g}",
-            *(f"{v:.2f}" for v in (row.sharpness.pairs_px, row.sharpness.width_px, row.sharpness.rings_px)),
+            *(
+                f"{v:.2f}"
+                for v in (row.sharpness.pairs_px, row.sharpness.width_px, row.sharpness.rings_px)
+            ),
             f"{row.psnr_db:.2f}",
             f"{row.deviance:.3f}",
             f"{row.false_spots:.0f}",

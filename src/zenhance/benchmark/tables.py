@@ -41,11 +41,26 @@ def _line(cells: tuple[str, ...]) -> str:
 def sample_table(report: SampleReport) -> TextTable:
     """Return the quality table: figures as they are, after the affine fit, cells found, seconds."""
     first = report.rows[0]
-    header = ("method", "PSNR dB", "SSIM", "PSNR fit", "SSIM fit", "cells found", *_depth_titles(first.cells), "seconds")
+    header = (
+        "method",
+        "PSNR dB",
+        "SSIM",
+        "PSNR fit",
+        "SSIM fit",
+        "cells found",
+        *_depth_titles(first.cells),
+        "seconds",
+    )
     rows = []
     for row in report.rows:
         q, c = row.quality, row.cells
-        figures = (f"{q.psnr_db:.2f}", f"{q.ssim:.3f}", f"{q.psnr_fit_db:.2f}", f"{q.ssim_fit:.3f}", f"{c.found} of {c.total}")
+        figures = (
+            f"{q.psnr_db:.2f}",
+            f"{q.ssim:.3f}",
+            f"{q.psnr_fit_db:.2f}",
+            f"{q.ssim_fit:.3f}",
+            f"{c.found} of {c.total}",
+        )
         depths = tuple(f"{b.found}/{b.total}" for b in c.by_depth)
         rows.append((row.title, *figures, *depths, f"{row.seconds:.1f}"))
     notes = [f"{row.title}: {row.note}." for row in report.rows if row.note]
@@ -63,7 +78,11 @@ def sample_table(report: SampleReport) -> TextTable:
 
 def _depth_titles(cells: CellReport) -> tuple[str, ...]:
     def name(depth: DepthBin) -> str:
-        return f"{depth.from_um:g}-{depth.to_um:g} µm" if depth.to_um is not None else f"> {depth.from_um:g} µm"
+        return (
+            f"{depth.from_um:g}-{depth.to_um:g} µm"
+            if depth.to_um is not None
+            else f"> {depth.from_um:g} µm"
+        )
 
     return tuple(name(depth) for depth in cells.by_depth)
 

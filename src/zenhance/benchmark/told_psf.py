@@ -44,7 +44,9 @@ def read_rules(text: str) -> tuple[PsfRule, ...]:
         if not part:
             continue
         if not spec.strip() or not pattern.strip():
-            raise MethodError(f'"{part[:60]}" in the PSF lacks one side of the @; write SPEC@PATTERN, such as sigma_um=0.3,0.1,0.1@conf*')
+            raise MethodError(
+                f'"{part[:60]}" in the PSF lacks one side of the @; write SPEC@PATTERN, such as sigma_um=0.3,0.1,0.1@conf*'
+            )
         rules.append(PsfRule(spec.strip(), pattern.strip()))
     for rule in rules:
         if not rule.spec.startswith((BEADS, "measured:")):

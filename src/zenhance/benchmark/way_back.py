@@ -58,7 +58,9 @@ def way_back_picture(scene: Scene, *, device: str = "cpu", weights: str | None =
     return _assembled([("forward", forward), ("state", states), ("estimate", [*estimates, truth])])
 
 
-def _prepared(scene: Scene, device: str, weights: str | None) -> Generator[float, None, ReverseRestorer]:
+def _prepared(
+    scene: Scene, device: str, weights: str | None
+) -> Generator[float, None, ReverseRestorer]:
     reader = VolumeReader(scene.measured)
     statistics, _ = measure([reader])
     method = registry.load(METHOD)
@@ -103,12 +105,25 @@ def _drawn(scene: Scene, restorer: ReverseRestorer, plane: int) -> tuple[Named, 
     def watched(state: Tensor, at: Level) -> Generator[float, None, Tensor]:
         states.append((("start here, " if not states else "") + f"t = {at.t:.2f}", shown(state)))
         estimate = yield from restorer.predict(state, at)
-        estimates.append((f"estimate {len(estimates) + 1}", shown(restorer.agree(grey, estimate) if restorer.agreement else estimate)))
+        estimates.append(
+            (
+                f"estimate {len(estimates) + 1}",
+                shown(restorer.agree(grey, estimate) if restorer.agreement else estimate),
+            )
+        )
         return estimate
 
-    normal = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0)).to(restorer.device)
+    normal = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0)).to(
+        restorer.device
+    )
     ways = (0.0, level.t / 2, level.t, (1 + level.t) / 2, 1.0)
-    forward = [(f"t = {t:.2f}" + (", as measured" if t == level.t else ""), shown(degraded(truth, level.at(t), normal))) for t in ways]
+    forward = [
+        (
+            f"t = {t:.2f}" + (", as measured" if t == level.t else ""),
+            shown(degraded(truth, level.at(t), normal)),
+        )
+        for t in ways
+    ]
     with torch.inference_mode():
         measured = (grey - restorer.scaling.offset) / restorer.scaling.span
         agree = partial(restorer.agree, grey) if restorer.agreement else None
@@ -126,7 +141,9 @@ def _assembled(rows: list[tuple[str, Named]]) -> Image:
 
     width = max(len(images) for _, images in rows)
     side = ZOOM * SIDE_PX
-    picture = Image.new("L", (MARGIN_PX + width * (side + GAP_PX), len(rows) * (TITLE_PX + side + GAP_PX)), 255)
+    picture = Image.new(
+        "L", (MARGIN_PX + width * (side + GAP_PX), len(rows) * (TITLE_PX + side + GAP_PX)), 255
+    )
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=14)
     black, white = np.percentile(rows[-1][1][-1][1], [BLACK_QUANTILE, WHITE_QUANTILE])
     for number, (title, images) in enumerate(rows):
@@ -135,8 +152,13 @@ def _assembled(rows: list[tuple[str, Named]]) -> Image:
         for column, (name, plane) in enumerate(images):
             left = MARGIN_PX + column * (side + GAP_PX)
             draw.text((left, top + 3), name, fill=0, font=font)
-            grey = np.clip((plane - black) / max(float(white - black), 1e-12) * 255, 0, 255).astype(np.uint8)
+            grey = np.clip((plane - black) / max(float(white - black), 1e-12) * 255, 0, 255).astype(
+                np.uint8
+            )
             picture.paste(
-                Image.fromarray(grey).resize((ZOOM * grey.shape[1], ZOOM * grey.shape[0]), Image.Resampling.NEAREST), (left, top + TITLE_PX)
+                Image.fromarray(grey).resize(
+                    (ZOOM * grey.shape[1], ZOOM * grey.shape[0]), Image.Resampling.NEAREST
+                ),
+                (left, top + TITLE_PX),
             )
     return picture

@@ -37,8 +37,15 @@ def command() -> Any:
 @app.callback()
 def root(
     context: typer.Context,
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error too; default off. May stand anywhere.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", help="Print the traceback of an error too; default off. May stand anywhere."
+        ),
+    ] = False,
 ) -> None:
     """Enhance confocal z-stacks and say how far to believe the result."""
     del debug  # the gate has looked for it already: it must hold for errors of the parser too
@@ -55,46 +62,105 @@ def enhance(
     context: typer.Context,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT", help="Image file, OME-Zarr folder, folder of images, or glob pattern; several may be given."),
+        typer.Argument(
+            metavar="INPUT",
+            help="Image file, OME-Zarr folder, folder of images, or glob pattern; several may be given.",
+        ),
     ],
     output: Annotated[
-        str, typer.Argument(metavar="OUTPUT", help="File ending in .ome.tif, .tif or .ome.zarr; a folder for several inputs.")
+        str,
+        typer.Argument(
+            metavar="OUTPUT",
+            help="File ending in .ome.tif, .tif or .ome.zarr; a folder for several inputs.",
+        ),
     ],
-    method: Annotated[str | None, text_option("NAME", "Method, see `zenhance methods`; default gaussian_deconvolution.")] = None,
+    method: Annotated[
+        str | None,
+        text_option("NAME", "Method, see `zenhance methods`; default gaussian_deconvolution."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, see `zenhance methods NAME`; default the method's own."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the method, see `zenhance methods NAME`; default the method's own.",
+        ),
     ] = None,
-    voxel_size: Annotated[str | None, text_option("Z,Y,X", "Voxel size in µm, ? keeps a length; default the file's.")] = None,
+    voxel_size: Annotated[
+        str | None, text_option("Z,Y,X", "Voxel size in µm, ? keeps a length; default the file's.")
+    ] = None,
     axes: Axes = None,
-    channel: Annotated[str | None, text_option("N", "The one channel to enhance, counted from 0; default all.")] = None,
-    crop: Annotated[str | None, text_option("z0:z1,y0:y1,x0:x1", "Region in pixels, stop not included; default the whole stack.")] = None,
+    channel: Annotated[
+        str | None, text_option("N", "The one channel to enhance, counted from 0; default all.")
+    ] = None,
+    crop: Annotated[
+        str | None,
+        text_option(
+            "z0:z1,y0:y1,x0:x1", "Region in pixels, stop not included; default the whole stack."
+        ),
+    ] = None,
     series: Series = "0",
     psf: Annotated[
         str | None,
-        text_option("SPEC", "Point spread function in µm and nm, such as sigma_um=0.6,0.2,0.2; default from the file, else confocal."),
+        text_option(
+            "SPEC",
+            "Point spread function in µm and nm, such as sigma_um=0.6,0.2,0.2; default from the file, else confocal.",
+        ),
     ] = None,
-    background: Annotated[str | None, text_option("VALUE", "Intensity without specimen, in the file's units; default estimated.")] = None,
+    background: Annotated[
+        str | None,
+        text_option("VALUE", "Intensity without specimen, in the file's units; default estimated."),
+    ] = None,
     statistics: Annotated[
-        str | None, text_option("per_volume|shared", "Intensity statistics of each time point, or of all together; default per_volume.")
+        str | None,
+        text_option(
+            "per_volume|shared",
+            "Intensity statistics of each time point, or of all together; default per_volume.",
+        ),
     ] = None,
     device: Device = None,
-    tile: Annotated[str | None, text_option("Z,Y,X", "Largest tile in pixels; default planned from free memory.")] = None,
+    tile: Annotated[
+        str | None,
+        text_option("Z,Y,X", "Largest tile in pixels; default planned from free memory."),
+    ] = None,
     weights: Annotated[
-        str | None, text_option("NAME|PATH", "Learnt weights, or none with --learn; default those that come with the method.")
+        str | None,
+        text_option(
+            "NAME|PATH",
+            "Learnt weights, or none with --learn; default those that come with the method.",
+        ),
     ] = None,
     learn: Annotated[
-        str | None, text_option("TIME", "Learn from the image itself first, such as 10min, 600s or 1h; default it does not learn.")
+        str | None,
+        text_option(
+            "TIME",
+            "Learn from the image itself first, such as 10min, 600s or 1h; default it does not learn.",
+        ),
     ] = None,
-    seed: Annotated[str | None, text_option("N", "Seed of random draws, 0 or more; default 0.")] = None,
-    dtype: Annotated[str | None, text_option("float32|input", "Pixel type of the result; default float32.")] = None,
+    seed: Annotated[
+        str | None, text_option("N", "Seed of random draws, 0 or more; default 0.")
+    ] = None,
+    dtype: Annotated[
+        str | None, text_option("float32|input", "Pixel type of the result; default float32.")
+    ] = None,
     request: Annotated[
         Path | None,
-        text_option("FILE", "Settings to start from, or an earlier result to repeat; options given beside it win; default none."),
+        text_option(
+            "FILE",
+            "Settings to start from, or an earlier result to repeat; options given beside it win; default none.",
+        ),
     ] = None,
-    save_request: Annotated[Path | None, text_option("FILE", "Write the settings of this run as YAML; default not written.")] = None,
+    save_request: Annotated[
+        Path | None,
+        text_option("FILE", "Write the settings of this run as YAML; default not written."),
+    ] = None,
     assess: Assess = False,
-    report: Annotated[Path | None, text_option("FILE", "Judge, and write an .html; a folder for several inputs; default none.")] = None,
+    report: Annotated[
+        Path | None,
+        text_option(
+            "FILE", "Judge, and write an .html; a folder for several inputs; default none."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     json_line: Json = False,
 ) -> None:
@@ -109,7 +175,10 @@ def enhance(
         method, set_, voxel_size, axes, channel, crop, psf, background, device, weights, learn, seed, dtype, statistics, tile
     )  # fmt: skip
     options = RunOptions(
-        overwrite, parse_whole("--series", series), assess or report is not None, len(voxel_size.split(",")) if voxel_size else 0
+        overwrite,
+        parse_whole("--series", series),
+        assess or report is not None,
+        len(voxel_size.split(",")) if voxel_size else 0,
     )
     typed.given()
     check_early(inputs, output, overwrite)

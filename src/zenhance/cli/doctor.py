@@ -49,14 +49,22 @@ def _installed(name: str) -> str | None:
 def _check_program() -> Check:
     import zenhance
 
-    return Check("zenhance", "ok", f"{zenhance.__version__}, Python {platform.python_version()} on {platform.platform()}")
+    return Check(
+        "zenhance",
+        "ok",
+        f"{zenhance.__version__}, Python {platform.python_version()} on {platform.platform()}",
+    )
 
 
 def _check_libraries() -> Check:
     found = {name: _installed(name) for name in _BASE}
     missing = [name for name, number in found.items() if number is None]
     if missing:
-        return Check("libraries", "fail", f"missing: {', '.join(missing)}; install with: python -m pip install {' '.join(missing)}")
+        return Check(
+            "libraries",
+            "fail",
+            f"missing: {', '.join(missing)}; install with: python -m pip install {' '.join(missing)}",
+        )
     return Check("libraries", "ok", ", ".join(f"{name} {number}" for name, number in found.items()))
 
 
@@ -72,15 +80,25 @@ def _check_memory() -> Check:
 
     free = free_bytes("cpu")
     state: State = "ok" if free >= 1e9 else "note"
-    return Check("memory", state, f"{free / 1e9:.1f} GB to plan with{'' if state == 'ok' else '; close other programs for larger tiles'}")
+    return Check(
+        "memory",
+        state,
+        f"{free / 1e9:.1f} GB to plan with{'' if state == 'ok' else '; close other programs for larger tiles'}",
+    )
 
 
 def _check_threads() -> Check:
     import torch
 
-    limits = [f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ]
+    limits = [
+        f"{name}={os.environ[name]}"
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+        if name in os.environ
+    ]
     note = f", limited by {', '.join(limits)}" if limits else ""
-    return Check("threads", "ok", f"{torch.get_num_threads()} for computing, {os.cpu_count()} cores{note}")
+    return Check(
+        "threads", "ok", f"{torch.get_num_threads()} for computing, {os.cpu_count()} cores{note}"
+    )
 
 
 def _check_napari() -> Check:
@@ -89,14 +107,22 @@ def _check_napari() -> Check:
     if napari and bindings:
         return Check("napari", "ok", f"napari {napari}, {', '.join(bindings)}")
     lacking = "napari" if not napari else "a Qt binding"
-    return Check("napari", "note", f'{lacking} is not installed; only the plugin needs it: python -m pip install "zenhance[all]"')
+    return Check(
+        "napari",
+        "note",
+        f'{lacking} is not installed; only the plugin needs it: python -m pip install "zenhance[all]"',
+    )
 
 
 def _check_vendor_readers() -> Check:
     found = [f"{name} ({what})" for name, what in _VENDOR.items() if _installed(name)]
     missing = [f"{name} ({what})" for name, what in _VENDOR.items() if not _installed(name)]
     if missing:
-        return Check("file formats", "note", f'missing {", ".join(missing)}; for these files: python -m pip install "zenhance[io]"')
+        return Check(
+            "file formats",
+            "note",
+            f'missing {", ".join(missing)}; for these files: python -m pip install "zenhance[io]"',
+        )
     return Check("file formats", "ok", f"TIFF, OME-Zarr, {', '.join(found)}")
 
 
@@ -105,7 +131,9 @@ def _check_methods() -> Check:
     from zenhance.contract.weights import list_weights
 
     specs = [registry.load(name).spec for name in registry.names()]
-    found = [f"{spec.name} has {len(list_weights(spec.name))}" for spec in specs if spec.learns != "no"]
+    found = [
+        f"{spec.name} has {len(list_weights(spec.name))}" for spec in specs if spec.learns != "no"
+    ]
     weights = f"learnt models: {', '.join(found)}" if found else "none of them needs learnt weights"
     return Check("methods", "ok", f"{', '.join(spec.name for spec in specs)}; {weights}")
 
@@ -124,7 +152,11 @@ def _check_manifest() -> Check:
     from importlib.resources import files
 
     there = spec is not None and files("zenhance").joinpath("napari.yaml").is_file()
-    return Check("plugin", "ok", "manifest found") if there else Check("plugin", "note", "napari will not list zenhance; install it again")
+    return (
+        Check("plugin", "ok", "manifest found")
+        if there
+        else Check("plugin", "note", "napari will not list zenhance; install it again")
+    )
 
 
 _CHECKS: tuple[Callable[[], Check], ...] = (
@@ -164,4 +196,8 @@ def is_healthy(checks: list[Check]) -> bool:
 
 def report(checks: list[Check]) -> dict[str, Any]:
     """Return the findings for ``--json``."""
-    return {"healthy": is_healthy(checks), "python": sys.executable, "checks": [check.record() for check in checks]}
+    return {
+        "healthy": is_healthy(checks),
+        "python": sys.executable,
+        "checks": [check.record() for check in checks],
+    }

@@ -34,10 +34,15 @@ def _psf(info: ImageInfo) -> dict[str, Any]:
     channels = info.shape[info.axes.index("C")] if "C" in info.axes else 1
     ndim = 2 if {"Z", "?"}.isdisjoint(info.axes) else 3
     try:
-        found = [resolve_psf(None, info.metadata, ndim, channel=channel) for channel in range(channels)]
+        found = [
+            resolve_psf(None, info.metadata, ndim, channel=channel) for channel in range(channels)
+        ]
     except ZenhanceError as error:
         return {"error": str(error)}
-    marks = {value.name: {"value": value.value, "unit": value.unit, "origin": value.origin} for value in found[0].values}
+    marks = {
+        value.name: {"value": value.value, "unit": value.unit, "origin": value.origin}
+        for value in found[0].values
+    }
     return {"per_channel": [psf.describe() for psf in found], "values": marks}
 
 
@@ -48,7 +53,10 @@ def _provenance(info: ImageInfo) -> dict[str, Any]:
         return {"error": str(error)}
     if record is None:
         return {}
-    return {"record": record.model_dump(mode="json"), "methods_paragraph": methods_paragraph(record)}
+    return {
+        "record": record.model_dump(mode="json"),
+        "methods_paragraph": methods_paragraph(record),
+    }
 
 
 def info_record(path: Path, series: int = 0) -> dict[str, Any]:
@@ -69,13 +77,17 @@ def info_record(path: Path, series: int = 0) -> dict[str, Any]:
         "axes": info.axes,
         "shape": list(info.shape),
         "dtype": str(info.dtype),
-        "voxel_size_um": {axis: {"value": value, "origin": origin} for axis, value, origin in voxel},
+        "voxel_size_um": {
+            axis: {"value": value, "origin": origin} for axis, value, origin in voxel
+        },
         "origin_um": info.origin_um,
         "channels": list(info.channel_names),
         "series": info.series,
         "file_bytes": info.file_bytes,
         "decoded_bytes": info.decoded_bytes,
-        "optics": {key: {"value": info.metadata.get(key), "unit": unit} for key, unit in OPTICS.items()},
+        "optics": {
+            key: {"value": info.metadata.get(key), "unit": unit} for key, unit in OPTICS.items()
+        },
         "psf": _psf(info),
         "provenance": _provenance(info),
         "metadata_keys": sorted(str(key) for key in info.metadata if key != METADATA_KEY),
@@ -94,7 +106,11 @@ def _voxel_text(record: dict[str, Any]) -> str:
     words = []
     for axis, mark in record["voxel_size_um"].items():
         if axis.upper() in record["axes"]:
-            words.append(f"{axis} unknown" if mark["value"] is None else f"{axis} {mark['value']:.4g} µm ({mark['origin']})")
+            words.append(
+                f"{axis} unknown"
+                if mark["value"] is None
+                else f"{axis} {mark['value']:.4g} µm ({mark['origin']})"
+            )
     return ", ".join(words)
 
 
@@ -102,7 +118,11 @@ def _optics_text(record: dict[str, Any]) -> str:
     words = []
     for key, mark in record["optics"].items():
         if mark["value"] is not None:
-            value = ", ".join(str(v) for v in mark["value"]) if isinstance(mark["value"], list | tuple) else str(mark["value"])
+            value = (
+                ", ".join(str(v) for v in mark["value"])
+                if isinstance(mark["value"], list | tuple)
+                else str(mark["value"])
+            )
             words.append(" ".join(part for part in (key, value, mark["unit"], "(file)") if part))
     return ", ".join(words) or "the file says nothing"
 
@@ -137,19 +157,27 @@ def info_table(record: dict[str, Any]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    axes = " ".join(record["axes"]) + ("   (? is not named by the file; give --axes)" if "?" in record["axes"] else "")
+    axes = " ".join(record["axes"]) + (
+        "   (? is not named by the file; give --axes)" if "?" in record["axes"] else ""
+    )
     samples = sample_count(record["provenance"].get("record"))
     if samples and SAMPLES_AXIS in record["axes"]:
         axes += f"   ({SAMPLES_AXIS} is no time: {samples} samples)"
     rows = [
         ("file", record["path"]),
-        ("format", f"{record['format']}, {_size(record['file_bytes'])} on disk, {_size(record['decoded_bytes'])} in memory"),
+        (
+            "format",
+            f"{record['format']}, {_size(record['file_bytes'])} on disk, {_size(record['decoded_bytes'])} in memory",
+        ),
         ("axes", axes),
         ("shape", " × ".join(str(n) for n in record["shape"])),
         ("pixels", record["dtype"]),
         ("voxel size", _voxel_text(record)),
         ("channels", ", ".join(record["channels"]) or "not named"),
-        ("images", f"{record['series']}" + ("; choose one with --series" if record["series"] > 1 else "")),
+        (
+            "images",
+            f"{record['series']}" + ("; choose one with --series" if record["series"] > 1 else ""),
+        ),
         ("optics", _optics_text(record)),
         *_psf_rows(record["psf"]),
         *_provenance_rows(record),

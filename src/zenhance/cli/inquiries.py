@@ -27,7 +27,10 @@ def show(table: Table) -> None:
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A method, to see its settings; default all methods.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="A method, to see its settings; default all methods."),
+    ] = None,
     json_line: Json = False,
 ) -> None:
     """List the methods, or the settings of one."""
@@ -51,7 +54,12 @@ def methods(
 
 
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Image file or OME-Zarr folder; only its headers are read.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Image file or OME-Zarr folder; only its headers are read."
+        ),
+    ],
     series: Series = "0",
     json_line: Json = False,
 ) -> None:

@@ -26,17 +26,40 @@ COLOURS = {"green": "green", "amber": "yellow", "red": "red"}
 
 def assess(
     raw: Annotated[Path, typer.Argument(metavar="RAW", help="The measurement.")],
-    result: Annotated[Path, typer.Argument(metavar="RESULT", help="What was made of it, by zenhance or by another program.")],
-    truth: Annotated[Path | None, text_option("FILE", "The sharp specimen on the result's voxels; default none.")] = None,
-    labels: Annotated[Path | None, text_option("FILE", "True cells from 1, 0 outside, on the result's voxels; default none.")] = None,
-    psf: Annotated[str | None, text_option("SPEC", "Point spread function, as for enhance; default that of the run.")] = None,
-    voxel_size: Annotated[str | None, text_option("Z,Y,X", "Voxel size in µm, ? keeps a length; default that of the run.")] = None,
+    result: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULT", help="What was made of it, by zenhance or by another program."
+        ),
+    ],
+    truth: Annotated[
+        Path | None, text_option("FILE", "The sharp specimen on the result's voxels; default none.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        text_option("FILE", "True cells from 1, 0 outside, on the result's voxels; default none."),
+    ] = None,
+    psf: Annotated[
+        str | None,
+        text_option("SPEC", "Point spread function, as for enhance; default that of the run."),
+    ] = None,
+    voxel_size: Annotated[
+        str | None,
+        text_option("Z,Y,X", "Voxel size in µm, ? keeps a length; default that of the run."),
+    ] = None,
     axes: Axes = None,
     series: Series = "0",
     denoised: Annotated[
-        bool, typer.Option("--denoised", help="RESULT keeps the blur, only noise was removed; default its method's.")
+        bool,
+        typer.Option(
+            "--denoised",
+            help="RESULT keeps the blur, only noise was removed; default its method's.",
+        ),
     ] = False,
-    report: Annotated[Path | None, text_option("FILE", "Write a report with pictures, a file ending in .html; default none.")] = None,
+    report: Annotated[
+        Path | None,
+        text_option("FILE", "Write a report with pictures, a file ending in .html; default none."),
+    ] = None,
     overwrite: Overwrite = False,
     json_line: Json = False,
 ) -> None:
@@ -64,12 +87,18 @@ def assess(
     before = open_stack(raw, axes=request.axes, series=number)
     sharp, cells = (None if path is None else open_stack(path) for path in (truth, labels))
     deblurred = False if denoised else None
-    found = assess_result(before, after, request, truth=sharp, labels=cells, deblurred=deblurred, axes_named=True)
+    found = assess_result(
+        before, after, request, truth=sharp, labels=cells, deblurred=deblurred, axes_named=True
+    )
     if report is not None:
         seen = request.apply_to(before, axes_named=True)
-        write_report(report, found, seen, after, truth=_same_grid(sharp, after), overwrite=overwrite)
+        write_report(
+            report, found, seen, after, truth=_same_grid(sharp, after), overwrite=overwrite
+        )
     if json_line:
-        print_json({**json.loads(found.to_json()), "report": None if report is None else str(report)})
+        print_json(
+            {**json.loads(found.to_json()), "report": None if report is None else str(report)}
+        )
         return
     from zenhance.cli.inquiries import show
 
@@ -122,7 +151,10 @@ def assessment_table(assessment: Assessment) -> Table:
     table = Table(box=box.SIMPLE, show_header=False)
     table.add_column("what", style="bold", no_wrap=True)
     table.add_column("value", overflow="fold")
-    table.add_row("verdict", f"[{COLOURS[assessment.verdict]}]{assessment.verdict}[/]: {escape(assessment.headline)}")
+    table.add_row(
+        "verdict",
+        f"[{COLOURS[assessment.verdict]}]{assessment.verdict}[/]: {escape(assessment.headline)}",
+    )
     for what, value in (*(("", text) for text in assessment.sentences), *_figures(assessment)):
         table.add_row(what, escape(value))
     return table
@@ -132,15 +164,24 @@ def _figures(assessment: Assessment) -> list[tuple[str, str]]:
     rows = []
     if (found := assessment.reblur) is not None:
         rows += [
-            ("flagged voxels", f"{100 * found.flagged_share:.4f} % (up to 0.01 % passes, above 0.1 % fails)"),
+            (
+                "flagged voxels",
+                f"{100 * found.flagged_share:.4f} % (up to 0.01 % passes, above 0.1 % fails)",
+            ),
             ("discrepancy", f"{found.discrepancy:.3f} (0.95 to 1.05)"),
         ]
     for name, likeness in assessment.truth.items():
         best = likeness.figures
         rows.append(
-            (f"truth, {name}", f"PSNR {best.psnr_fit_db:.2f} dB, SSIM {best.ssim_fit:.3f}, RMSE {best.rmse_fit:.4g} (best affine fit)")
+            (
+                f"truth, {name}",
+                f"PSNR {best.psnr_fit_db:.2f} dB, SSIM {best.ssim_fit:.3f}, RMSE {best.rmse_fit:.4g} (best affine fit)",
+            )
         )
-    rows += [(f"cells, {name}", f"{cells.found} of {cells.total}") for name, cells in assessment.cells.items()]
+    rows += [
+        (f"cells, {name}", f"{cells.found} of {cells.total}")
+        for name, cells in assessment.cells.items()
+    ]
     for number, layer in enumerate(assessment.depth.get("measurement", ())):
         new = assessment.depth["result"][number]
         text = f"contrast {layer.contrast:.2f} to {new.contrast:.2f}, signal to noise {layer.snr:.1f} to {new.snr:.1f}"

@@ -27,24 +27,62 @@ ADD = "add"
 def train(
     context: typer.Context,
     wanted: Annotated[
-        str, typer.Argument(metavar="METHOD|RECIPE|FILE", help="A method that learns, a recipe by name, or a recipe file ending in .yaml.")
+        str,
+        typer.Argument(
+            metavar="METHOD|RECIPE|FILE",
+            help="A method that learns, a recipe by name, or a recipe file ending in .yaml.",
+        ),
     ],
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", metavar="PATH", help="File or folder with NAME and NAME_truth; may be repeated; default the recipe's data."),
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="File or folder with NAME and NAME_truth; may be repeated; default the recipe's data.",
+        ),
     ] = None,
-    out: Annotated[Path | None, text_option("FOLDER", "Folder of the run, made if missing; default one called as the model.")] = None,
-    name: Annotated[str | None, text_option("NAME", "Name of the model; default the recipe's, or METHOD_DATA with --data.")] = None,
+    out: Annotated[
+        Path | None,
+        text_option(
+            "FOLDER", "Folder of the run, made if missing; default one called as the model."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        text_option("NAME", "Name of the model; default the recipe's, or METHOD_DATA with --data."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe, such as architecture.window=5; default the recipe's."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A key of the recipe, such as architecture.window=5; default the recipe's.",
+        ),
     ] = None,
-    minutes: Annotated[str | None, text_option("M", "Time budget in minutes, beside the steps; default the recipe's.")] = None,
-    steps: Annotated[str | None, text_option("N", "Optimiser steps, 1 or more; default the recipe's.")] = None,
-    seed: Annotated[str | None, text_option("N", "Seed of initialisation and patches, 0 or more; default the recipe's.")] = None,
+    minutes: Annotated[
+        str | None,
+        text_option("M", "Time budget in minutes, beside the steps; default the recipe's."),
+    ] = None,
+    steps: Annotated[
+        str | None, text_option("N", "Optimiser steps, 1 or more; default the recipe's.")
+    ] = None,
+    seed: Annotated[
+        str | None,
+        text_option("N", "Seed of initialisation and patches, 0 or more; default the recipe's."),
+    ] = None,
     device: Device = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one; default off.")] = False,
-    install: Annotated[bool, typer.Option("--install", help="Make the model available by its name in the end; default off.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in the folder, if there is one; default off."
+        ),
+    ] = False,
+    install: Annotated[
+        bool,
+        typer.Option(
+            "--install", help="Make the model available by its name in the end; default off."
+        ),
+    ] = False,
     json_line: Json = False,
 ) -> None:
     """Train a model.
@@ -57,7 +95,11 @@ def train(
 
     session = replace(context.obj, json_wanted=json_line)
     words = TrainWords(wanted, tuple(data or ()), name, tuple(set_ or ()), minutes, steps, seed)
-    earlier = out if resume and out is not None and not words.changes_recipe and (out / RECIPE_FILE).is_file() else None
+    earlier = (
+        out
+        if resume and out is not None and not words.changes_recipe and (out / RECIPE_FILE).is_file()
+        else None
+    )
     recipe = build_recipe(words) if earlier is None else _recipe_in(earlier, words)
     device = device or "auto"
     choose_device(device)
@@ -68,7 +110,9 @@ def train(
         from zenhance.training.install import check_name
 
         check_name(recipe.name)
-    command = command_of(words if earlier is None else replace(words, wanted=str(earlier / RECIPE_FILE)))
+    command = command_of(
+        words if earlier is None else replace(words, wanted=str(earlier / RECIPE_FILE))
+    )
     run_training(TrainRun(recipe, folder, resume, device, install, command), session)
 
 
@@ -89,10 +133,19 @@ def _recipe_in(folder: Path, words: TrainWords) -> Recipe:
 
 def weights(
     what: Annotated[
-        str | None, typer.Argument(metavar="METHOD|add", help="A method, to see its models only; or add, to take in a file; default all.")
+        str | None,
+        typer.Argument(
+            metavar="METHOD|add",
+            help="A method, to see its models only; or add, to take in a file; default all.",
+        ),
     ] = None,
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="After add: a model that `zenhance train` wrote.")] = None,
-    name: Annotated[str | None, text_option("NAME", "With add: what to call it; default the name on its card.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="After add: a model that `zenhance train` wrote."),
+    ] = None,
+    name: Annotated[
+        str | None, text_option("NAME", "With add: what to call it; default the name on its card.")
+    ] = None,
     json_line: Json = False,
 ) -> None:
     """List the learnt models, or add one.
@@ -103,7 +156,9 @@ def weights(
         _add(file, name, json_line)
         return
     if file is not None or name is not None:
-        raise RecipeError("a file or a name goes with add only; write: zenhance weights add FILE --name NAME")
+        raise RecipeError(
+            "a file or a name goes with add only; write: zenhance weights add FILE --name NAME"
+        )
     found = _listed(what)
     if json_line:
         print_json([_record(entry, default) for entry, default in found])
@@ -119,12 +174,16 @@ def _add(file: Path | None, name: str | None, json_line: bool) -> None:
     from zenhance.training.install import install_model
 
     if file is None:
-        raise RecipeError("zenhance weights add needs a file; give a model that `zenhance train` wrote")
+        raise RecipeError(
+            "zenhance weights add needs a file; give a model that `zenhance train` wrote"
+        )
     entry = install_model(file, name)
     if json_line:
         print_json(_record(entry, False))
     else:
-        print(f"{entry.path}\nuse it: zenhance enhance INPUT OUTPUT --method {entry.card.method} --weights {entry.name}")
+        print(
+            f"{entry.path}\nuse it: zenhance enhance INPUT OUTPUT --method {entry.card.method} --weights {entry.name}"
+        )
 
 
 def _listed(method: str | None) -> list[tuple[WeightsEntry, bool]]:
@@ -132,10 +191,18 @@ def _listed(method: str | None) -> list[tuple[WeightsEntry, bool]]:
     from zenhance.contract import registry
     from zenhance.contract.weights import list_weights
 
-    specs = [registry.load(name).spec for name in (registry.names() if method is None else [method])]
+    specs = [
+        registry.load(name).spec for name in (registry.names() if method is None else [method])
+    ]
     if method is not None and specs[0].learns == "no":
-        raise MethodError(f"the method {method} uses no learnt weights; `zenhance weights` lists the models of those that do")
-    return [(entry, entry.name == spec.default_weights) for spec in specs for entry in list_weights(spec.name)]
+        raise MethodError(
+            f"the method {method} uses no learnt weights; `zenhance weights` lists the models of those that do"
+        )
+    return [
+        (entry, entry.name == spec.default_weights)
+        for spec in specs
+        for entry in list_weights(spec.name)
+    ]
 
 
 def _record(entry: WeightsEntry, default: bool) -> dict[str, Any]:
@@ -161,8 +228,17 @@ def _table(found: list[tuple[WeightsEntry, bool]]) -> Table:
     for entry, default in found:
         card = entry.card
         origin = ("ships" if entry.ships else "yours") + (", default" if default else "")
-        voxel = "any" if card.voxel_size_um is None else " × ".join(f"{v:.3g}" for v in card.voxel_size_um)
+        voxel = (
+            "any"
+            if card.voxel_size_um is None
+            else " × ".join(f"{v:.3g}" for v in card.voxel_size_um)
+        )
         psnr = card.metrics.get("psnr_db")
         figure = "–" if psnr is None else f"{psnr:.1f} dB"
-        table.add_row(*(escape(text) for text in (entry.name, card.method, origin, voxel, figure, card.description)))
+        table.add_row(
+            *(
+                escape(text)
+                for text in (entry.name, card.method, origin, voxel, figure, card.description)
+            )
+        )
     return table

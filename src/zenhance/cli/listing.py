@@ -32,7 +32,13 @@ def _limits(schema: Mapping[str, Any]) -> list[str]:
         return [words for part in schema["anyOf"] for words in _limits(part)]
     if "enum" in schema or "const" in schema:
         return [str(value) for value in schema.get("enum", [schema.get("const")])]
-    kind = {"null": "null", "boolean": "true, false", "integer": "whole number", "number": "number", "string": "text"}
+    kind = {
+        "null": "null",
+        "boolean": "true, false",
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+    }
     words = kind.get(schema.get("type", ""), "list")
     low = [(">=", "minimum"), (">", "exclusiveMinimum")]
     high = [("<=", "maximum"), ("<", "exclusiveMaximum")]
@@ -49,7 +55,15 @@ def settings_of(spec: MethodSpec) -> list[Setting]:
     for name, field in spec.parameters.model_fields.items():
         schema = properties[name]
         allowed = ", ".join(dict.fromkeys(_limits(schema)))
-        rows.append(Setting(name, typed_value(field.default), str(schema.get("unit", "")), allowed, field.description or ""))
+        rows.append(
+            Setting(
+                name,
+                typed_value(field.default),
+                str(schema.get("unit", "")),
+                allowed,
+                field.description or "",
+            )
+        )
     return rows
 
 
@@ -95,5 +109,7 @@ def settings_table(spec: MethodSpec) -> Table:
     for heading in ("default", "unit", "allowed", "what it does"):
         table.add_column(heading, overflow="fold")
     for row in settings_of(spec):
-        table.add_row(*(escape(text) for text in (row.name, row.default, row.unit, row.allowed, row.help)))
+        table.add_row(
+            *(escape(text) for text in (row.name, row.default, row.unit, row.allowed, row.help))
+        )
     return table

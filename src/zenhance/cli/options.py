@@ -14,9 +14,28 @@ def text_option(metavar: str, help_line: str, *names: str) -> Any:
     return typer.Option(*names, metavar=metavar, help=help_line, show_default=False)
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON on stdout, errors included; default off.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists; default off. The input is never changed.")]
-Series = Annotated[str, text_option("N", "Image of a file that holds several, counted from 0; default 0.")]
-Axes = Annotated[str | None, text_option("ZYX", "Dimensions in the file's order, letters of TCZYX; default the file's.")]
-Device = Annotated[str | None, text_option("auto|cpu|cuda|mps", "Where to compute; default auto: CUDA, else MPS, else CPU.")]
-Assess = Annotated[bool, typer.Option("--assess", help="Judge the result by its input and say so; default off.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one line of JSON on stdout, errors included; default off."),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace an output that exists; default off. The input is never changed.",
+    ),
+]
+Series = Annotated[
+    str, text_option("N", "Image of a file that holds several, counted from 0; default 0.")
+]
+Axes = Annotated[
+    str | None,
+    text_option("ZYX", "Dimensions in the file's order, letters of TCZYX; default the file's."),
+]
+Device = Annotated[
+    str | None,
+    text_option("auto|cpu|cuda|mps", "Where to compute; default auto: CUDA, else MPS, else CPU."),
+]
+Assess = Annotated[
+    bool, typer.Option("--assess", help="Judge the result by its input and say so; default off.")
+]

@@ -11,7 +11,16 @@ from typing import Any
 
 from zenhance.errors import RecipeError, StackError
 
-__all__ = ["parse_axes", "parse_crop", "parse_minutes", "parse_number", "parse_settings", "parse_tile", "parse_voxel_size", "parse_whole"]
+__all__ = [
+    "parse_axes",
+    "parse_crop",
+    "parse_minutes",
+    "parse_number",
+    "parse_settings",
+    "parse_tile",
+    "parse_voxel_size",
+    "parse_whole",
+]
 
 Span = tuple[int | None, int | None]
 _MINUTES = {"minutes": 1.0, "min": 1.0, "s": 1 / 60, "h": 60.0}
@@ -35,7 +44,9 @@ def parse_whole(option: str, text: str, most: int = 2**63 - 1, least: int = 0) -
     except ValueError:
         number = least - 1
     if not least <= number <= most:
-        raise RecipeError(f"{option} is {_quoted(text)}, allowed are whole numbers from {least} to {most}; for example {option} 1")
+        raise RecipeError(
+            f"{option} is {_quoted(text)}, allowed are whole numbers from {least} to {most}; for example {option} 1"
+        )
     return number
 
 
@@ -52,7 +63,9 @@ def parse_number(option: str, text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise RecipeError(f"{option} is {_quoted(text)}, allowed is a finite number; for example {option} 100")
+        raise RecipeError(
+            f"{option} is {_quoted(text)}, allowed is a finite number; for example {option} 100"
+        )
     return number
 
 
@@ -71,7 +84,9 @@ def parse_minutes(option: str, text: str) -> float:
     except ValueError:
         minutes = math.nan
     if not (math.isfinite(minutes) and minutes > 0):
-        raise RecipeError(f"{option} is {_quoted(text)}, allowed is a time above 0 in min, s or h; for example {option} 10min")
+        raise RecipeError(
+            f"{option} is {_quoted(text)}, allowed is a time above 0 in min, s or h; for example {option} 10min"
+        )
     return minutes
 
 
@@ -88,7 +103,9 @@ def parse_voxel_size(text: str) -> tuple[float | None, ...]:
         sizes = tuple(None if word == "?" else float(word) for word in words)
     except ValueError:
         sizes = ()
-    if len(sizes) not in (2, 3) or any(size is not None and not (math.isfinite(size) and size > 0) for size in sizes):
+    if len(sizes) not in (2, 3) or any(
+        size is not None and not (math.isfinite(size) and size > 0) for size in sizes
+    ):
         raise StackError(
             f"--voxel-size is {_quoted(text)}, allowed are three numbers above 0, or two for a 2-D image; "
             "write Z,Y,X in µm, for example --voxel-size 0.5,0.2,0.2"
@@ -185,11 +202,15 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise RecipeError(f"--set is {_quoted(word)}, allowed is key=value; for example --set iterations=20")
+            raise RecipeError(
+                f"--set is {_quoted(word)}, allowed is key=value; for example --set iterations=20"
+            )
         if key in settings:
             raise RecipeError(f"--set gives {_quoted(key)} twice; give each setting once")
         try:
             settings[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise RecipeError(f"--set {_quoted(key)} is {_quoted(value)}, which is not a YAML value; put text into quotes") from error
+            raise RecipeError(
+                f"--set {_quoted(key)} is {_quoted(value)}, which is not a YAML value; put text into quotes"
+            ) from error
     return settings

@@ -72,7 +72,11 @@ def _expand(word: str) -> tuple[list[Path], bool]:
     """Return the files that one INPUT word stands for, and whether it may stand for several."""
     path = Path(word)
     if os.path.lexists(path):
-        return (images_in(path), True) if path.is_dir() and not is_image_folder(path) else ([path], False)
+        return (
+            (images_in(path), True)
+            if path.is_dir() and not is_image_folder(path)
+            else ([path], False)
+        )
     if glob.has_magic(word):
         found = [Path(name) for name in sorted(glob.glob(word, recursive=True))]  # noqa: PTH207 - Path.glob takes no absolute patterns
         found = [p for p in found if not p.is_dir() or is_image_folder(p)]
@@ -86,12 +90,22 @@ def _names(sources: Sequence[Path], method: str) -> list[str]:
     """Return a result name for each source; sources that differ in suffix or folder only get different names."""
     names = [stem(source) for source in sources]
     doubles = Counter(name.casefold() for name in names)
-    names = [n if doubles[n.casefold()] == 1 else s.name.replace(".", "_") for n, s in zip(names, sources, strict=True)]
+    names = [
+        n if doubles[n.casefold()] == 1 else s.name.replace(".", "_")
+        for n, s in zip(names, sources, strict=True)
+    ]
     doubles = Counter(name.casefold() for name in names)
-    names = [n if doubles[n.casefold()] == 1 else f"{s.parent.name}_{n}" for n, s in zip(names, sources, strict=True)]
-    clash = [name for name, count in Counter(name.casefold() for name in names).items() if count > 1]
+    names = [
+        n if doubles[n.casefold()] == 1 else f"{s.parent.name}_{n}"
+        for n, s in zip(names, sources, strict=True)
+    ]
+    clash = [
+        name for name, count in Counter(name.casefold() for name in names).items() if count > 1
+    ]
     if clash:
-        raise MethodError(f'several inputs are called "{clash[0]}"; enhance their folders one at a time, into different folders')
+        raise MethodError(
+            f'several inputs are called "{clash[0]}"; enhance their folders one at a time, into different folders'
+        )
     return [f"{name}_{method}.ome.tif" for name in names]
 
 
@@ -115,13 +129,22 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
         Two results would share a name.
     """
     # one missing file among several fails by itself, later; it must not stop the rest
-    expanded = [([Path(w)], False) if len(inputs) > 1 and not glob.has_magic(w) and not os.path.lexists(w) else _expand(w) for w in inputs]
+    expanded = [
+        ([Path(w)], False)
+        if len(inputs) > 1 and not glob.has_magic(w) and not os.path.lexists(w)
+        else _expand(w)
+        for w in inputs
+    ]
     sources = list(dict.fromkeys(path for paths, _ in expanded for path in paths))
     batch = len(sources) > 1 or any(several for _, several in expanded)
     target = Path(output)
     is_folder = output.endswith(("/", os.sep)) or (target.is_dir() and not is_image_folder(target))
     if batch or is_folder:
-        return JobPlan([Job(s, target / n) for s, n in zip(sources, _names(sources, method), strict=True)], batch, target)
+        return JobPlan(
+            [Job(s, target / n) for s, n in zip(sources, _names(sources, method), strict=True)],
+            batch,
+            target,
+        )
     return JobPlan([Job(sources[0], target)], False, None)
 
 
@@ -139,7 +162,10 @@ def plan_reports(plan: JobPlan, report: Path | None, overwrite: bool) -> JobPlan
         return plan
     if plan.batch:
         make_folder(report)
-        plan = replace(plan, jobs=[replace(job, report=report / f"{stem(job.target)}.html") for job in plan.jobs])
+        plan = replace(
+            plan,
+            jobs=[replace(job, report=report / f"{stem(job.target)}.html") for job in plan.jobs],
+        )
     else:
         plan = replace(plan, jobs=[replace(plan.jobs[0], report=report)])
     for job in plan.jobs:
@@ -160,12 +186,17 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except FileExistsError:
         raise WriteError(
-            f'several inputs need a folder to go to, but the output "{folder}" is a file; name a folder', FailureKind.BAD_PARAMETER
+            f'several inputs need a folder to go to, but the output "{folder}" is a file; name a folder',
+            FailureKind.BAD_PARAMETER,
         ) from None
     except FileNotFoundError:
-        raise WriteError(f'the folder "{folder.parent}" for the output does not exist; make it first or choose another') from None
+        raise WriteError(
+            f'the folder "{folder.parent}" for the output does not exist; make it first or choose another'
+        ) from None
     except OSError as error:
-        raise WriteError(f'the folder "{folder}" cannot be made ({error.strerror}); choose a folder where you may write') from error
+        raise WriteError(
+            f'the folder "{folder}" cannot be made ({error.strerror}); choose a folder where you may write'
+        ) from error
 
 
 def check_early(inputs: Sequence[str], output: str, overwrite: bool) -> None:
@@ -204,13 +235,23 @@ def check_target(source: Path | None, target: Path, overwrite: bool) -> None:
     from zenhance.io.commit import check_output
 
     if not target.name.lower().endswith(OUTPUT_SUFFIXES) or target.name.lower() in OUTPUT_SUFFIXES:
-        raise MethodError(f'the output "{target}" cannot be written; its name must end in .ome.tif, .tif or .ome.zarr')
+        raise MethodError(
+            f'the output "{target}" cannot be written; its name must end in .ome.tif, .tif or .ome.zarr'
+        )
     most = MAX_NAME_BYTES - PARTIAL_NAME_BYTES
     if len(os.fsencode(target.name)) > most:
-        raise WriteError(f'the output name "{target.name[:60]}..." is too long; allowed are {most} bytes, choose a shorter one')
+        raise WriteError(
+            f'the output name "{target.name[:60]}..." is too long; allowed are {most} bytes, choose a shorter one'
+        )
     sources = [source] if source is not None and source.exists() else []
     folder = target.suffix.lower() == ".zarr"
-    check_output(target, overwrite=overwrite, sources=sources, folder=folder, ours=_is_ours if folder else lambda _: False)
+    check_output(
+        target,
+        overwrite=overwrite,
+        sources=sources,
+        folder=folder,
+        ours=_is_ours if folder else lambda _: False,
+    )
 
 
 def check_report(path: Path, overwrite: bool, sources: list[Path]) -> None:
@@ -227,7 +268,13 @@ def check_report(path: Path, overwrite: bool, sources: list[Path]) -> None:
 
     if not path.name.lower().endswith((".html", ".htm")):
         raise MethodError(f'the report "{path}" cannot be written; its name must end in .html')
-    check_output(path, overwrite=overwrite, sources=[s for s in sources if s.exists()], folder=False, ours=lambda _: False)
+    check_output(
+        path,
+        overwrite=overwrite,
+        sources=[s for s in sources if s.exists()],
+        folder=False,
+        ours=lambda _: False,
+    )
 
 
 def check_free_space(target: Path, needed_bytes: int) -> None:

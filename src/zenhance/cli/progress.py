@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
-__all__ = ["BarReporter", "PlainReporter", "Reporter", "SilentReporter", "Step", "format_seconds", "open_reporter"]
+__all__ = [
+    "BarReporter",
+    "PlainReporter",
+    "Reporter",
+    "SilentReporter",
+    "Step",
+    "format_seconds",
+    "open_reporter",
+]
 
 PLAIN_INTERVAL_S = 5.0
 # Leaves room for a note of some 35 characters on a terminal of 80.
@@ -111,7 +119,13 @@ class BarReporter:
     def update(self, step: Step) -> None:
         """Move the bar."""
         left = "" if step.seconds_left is None else f"{format_seconds(step.seconds_left)} left"
-        self._progress.update(self._task, completed=min(max(step.fraction, 0.0), 1.0), description=step.stage, note=step.message, left=left)
+        self._progress.update(
+            self._task,
+            completed=min(max(step.fraction, 0.0), 1.0),
+            description=step.stage,
+            note=step.message,
+            left=left,
+        )
 
 
 @contextmanager
@@ -124,9 +138,18 @@ def open_reporter(json_wanted: bool, stream: TextIO | None = None) -> Iterator[R
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    text = [TextColumn("{task.description}", markup=False), TextColumn("{task.fields[note]}", markup=False, style="dim")]
+    text = [
+        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.fields[note]}", markup=False, style="dim"),
+    ]
     left = TextColumn("{task.fields[left]}", markup=False)
     with Progress(
-        text[0], BarColumn(bar_width=BAR_WIDTH), TaskProgressColumn(), left, text[1], console=Console(file=stream), transient=True
+        text[0],
+        BarColumn(bar_width=BAR_WIDTH),
+        TaskProgressColumn(),
+        left,
+        text[1],
+        console=Console(file=stream),
+        transient=True,
     ) as progress:
         yield BarReporter(progress)

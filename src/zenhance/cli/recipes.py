@@ -34,7 +34,9 @@ class TrainWords:
     @property
     def changes_recipe(self) -> bool:
         """Whether anything but the recipe itself was named."""
-        return bool(self.data or self.set) or not (self.name is self.minutes is self.steps is self.seed is None)
+        return bool(self.data or self.set) or not (
+            self.name is self.minutes is self.steps is self.seed is None
+        )
 
 
 def build_recipe(words: TrainWords) -> Recipe:
@@ -80,12 +82,20 @@ def _starting_fields(words: TrainWords) -> dict[str, Any]:
     if not is_file and wanted not in known and f"{wanted}_stack" not in known:
         if wanted not in registry.names():
             near = difflib.get_close_matches(wanted, (*known, *_learning_names()), n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(_learning_names())}, or a file ending in .yaml"
+            hint = (
+                f'did you mean "{near[0]}"?'
+                if near
+                else f"known are {', '.join(_learning_names())}, or a file ending in .yaml"
+            )
             raise RecipeError(f'there is no recipe or method "{wanted[:60]}"; {hint}')
         if registry.load(wanted).spec.learns == "no":
-            raise MethodError(f"the method {wanted} does not learn; choose one that does: {', '.join(_learning_names())}")
+            raise MethodError(
+                f"the method {wanted} does not learn; choose one that does: {', '.join(_learning_names())}"
+            )
         if not words.data:
-            raise RecipeError(f"no recipe for {wanted} ships with zenhance; give your own stacks with --data, or a recipe file")
+            raise RecipeError(
+                f"no recipe for {wanted} ships with zenhance; give your own stacks with --data, or a recipe file"
+            )
         return {"method": wanted, "name": wanted}
     try:
         fields: dict[str, Any] = load_recipe(wanted).model_dump(mode="json", exclude_defaults=True)
@@ -105,12 +115,18 @@ def _replace_data(fields: dict[str, Any], words: TrainWords) -> None:
     from zenhance.io.names import stem
     from zenhance.training.pairing import find_data
 
-    found = find_data(words.data, str(fields["method"])).model_dump(mode="json", exclude_defaults=True)
+    found = find_data(words.data, str(fields["method"])).model_dump(
+        mode="json", exclude_defaults=True
+    )
     share = fields.get("data", {}).get("validation_share")
     fields["data"] = found if share is None else {**found, "validation_share": share}
     first = Path(words.data[0]).expanduser().absolute()
-    fields["name"] = f"{fields['method']}_{re.sub('[^A-Za-z0-9_.-]+', '_', stem(first)).strip('_.-') or 'own'}"
-    fields["description"] = f"Trained on {', '.join(Path(path).name or path for path in words.data)}."
+    fields["name"] = (
+        f"{fields['method']}_{re.sub('[^A-Za-z0-9_.-]+', '_', stem(first)).strip('_.-') or 'own'}"
+    )
+    fields["description"] = (
+        f"Trained on {', '.join(Path(path).name or path for path in words.data)}."
+    )
 
 
 def _put(fields: dict[str, Any], key: str, value: Any) -> None:
@@ -123,13 +139,17 @@ def _put(fields: dict[str, Any], key: str, value: Any) -> None:
         elif isinstance(place, list):
             place = place[_index(place, part, key)]
         if not isinstance(place, dict | list):
-            raise RecipeError(f'--set "{key[:60]}": {".".join(front[: number + 1])[:60]} is one value without parts; set it as a whole')
+            raise RecipeError(
+                f'--set "{key[:60]}": {".".join(front[: number + 1])[:60]} is one value without parts; set it as a whole'
+            )
     place[_index(place, last, key) if isinstance(place, list) else last] = value
 
 
 def _index(entries: list[Any], part: str, key: str) -> int:
     if not part.isdecimal() or int(part) >= len(entries):
-        raise RecipeError(f'--set "{key[:60]}": "{part[:20]}" is none of its {len(entries)} entries; they are counted from 0')
+        raise RecipeError(
+            f'--set "{key[:60]}": "{part[:20]}" is none of its {len(entries)} entries; they are counted from 0'
+        )
     return int(part)
 
 
@@ -138,6 +158,11 @@ def command_of(words: TrainWords) -> str:
     parts = ["zenhance", "train", words.wanted]
     parts += [word for path in words.data for word in ("--data", path)]
     parts += [word for pair in words.set for word in ("--set", pair)]
-    for option, value in (("--minutes", words.minutes), ("--steps", words.steps), ("--seed", words.seed), ("--name", words.name)):
+    for option, value in (
+        ("--minutes", words.minutes),
+        ("--steps", words.steps),
+        ("--seed", words.seed),
+        ("--name", words.name),
+    ):
         parts += [] if value is None else [option, value]
     return shlex.join(parts)

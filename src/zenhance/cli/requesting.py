@@ -50,7 +50,9 @@ class RequestOptions:
 
     def given(self) -> dict[str, Any]:
         """Return the request's fields that were typed, in the request's own names and types."""
-        typed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        typed = {
+            f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None
+        }
         for option, (field, parse) in _PARSED.items():
             if option in typed:
                 typed[field] = parse(typed.pop(option))
@@ -79,14 +81,21 @@ _PARSED: Mapping[str, Any] = {
 def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_REQUEST_BYTES:
-            raise ReadError(path, "settings are at most 1 MB of text; give a file that --save-request wrote")
+            raise ReadError(
+                path, "settings are at most 1 MB of text; give a file that --save-request wrote"
+            )
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ReadError(path, "it is no text; give a YAML file that --save-request wrote") from error
+        raise ReadError(
+            path, "it is no text; give a YAML file that --save-request wrote"
+        ) from error
     except FileNotFoundError as error:
         raise ReadError(path, "there is no such file; check the path after --request") from error
     except OSError as error:
-        raise ReadError(path, f"{(error.strerror or 'it cannot be opened').lower()}; check the path after --request") from error
+        raise ReadError(
+            path,
+            f"{(error.strerror or 'it cannot be opened').lower()}; check the path after --request",
+        ) from error
 
 
 def _from_image(path: Path) -> EnhanceRequest:
@@ -97,7 +106,10 @@ def _from_image(path: Path) -> EnhanceRequest:
 
     record = Provenance.find(inspect_image(path).metadata)
     if record is None:
-        raise ReadError(path, "no account of a run is inside, as zenhance did not write it; give a YAML file that --save-request wrote")
+        raise ReadError(
+            path,
+            "no account of a run is inside, as zenhance did not write it; give a YAML file that --save-request wrote",
+        )
     return EnhanceRequest(**record.request)
 
 
@@ -152,9 +164,17 @@ def write_request(path: Path, request: EnhanceRequest, overwrite: bool) -> None:
 
     def check(partial: Path) -> None:
         if partial.read_bytes() != content:
-            raise WriteError(f'the settings in "{path}" read back differently; write them to another folder')
+            raise WriteError(
+                f'the settings in "{path}" read back differently; write them to another folder'
+            )
 
-    commit(path, lambda partial: _put(partial, content), verify=check, needed_bytes=len(content), overwrite=overwrite)
+    commit(
+        path,
+        lambda partial: _put(partial, content),
+        verify=check,
+        needed_bytes=len(content),
+        overwrite=overwrite,
+    )
 
 
 def _put(partial: Path, content: bytes) -> None:

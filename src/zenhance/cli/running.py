@@ -38,7 +38,9 @@ class RunOptions:
     lengths: int = 0
 
 
-def _compute(stack: Stack, request: EnhanceRequest, session: Session, reporter: Reporter) -> EnhanceResult:
+def _compute(
+    stack: Stack, request: EnhanceRequest, session: Session, reporter: Reporter
+) -> EnhanceResult:
     """Run the request, showing each step; the first Ctrl-C ends it at the next one."""
     from zenhance.enhance import enhance_steps
 
@@ -60,7 +62,11 @@ def _compute(stack: Stack, request: EnhanceRequest, session: Session, reporter: 
 
 
 def _judge(
-    stack: Stack, result: EnhanceResult, request: EnhanceRequest, provenance: Provenance, reporter: Reporter
+    stack: Stack,
+    result: EnhanceResult,
+    request: EnhanceRequest,
+    provenance: Provenance,
+    reporter: Reporter,
 ) -> tuple[Assessment | None, Provenance]:
     """Judge the result by its own input; the figures go into the account of the run.
 
@@ -69,19 +75,27 @@ def _judge(
     from zenhance.enhance import Progress
     from zenhance.enhance.assessing import ASSESSMENT, assess_result, assessment_notes
 
-    reporter.update(Progress("assess", 1.0, None, "blurring the result again and comparing it with its input"))
+    reporter.update(
+        Progress("assess", 1.0, None, "blurring the result again and comparing it with its input")
+    )
     try:
         verdict = assess_result(stack, result.stack, request)
     except StackError as error:
         said = f"the result could not be assessed: {error}"
         return None, provenance.model_copy(update={"warnings": (*provenance.warnings, said)})
-    return verdict, provenance.model_copy(update={"notes": {**provenance.notes, ASSESSMENT: assessment_notes(verdict)}})
+    return verdict, provenance.model_copy(
+        update={"notes": {**provenance.notes, ASSESSMENT: assessment_notes(verdict)}}
+    )
 
 
 def _verdict_record(verdict: Assessment, job: Job) -> dict[str, Any]:
     """Return what ``--json`` says of an assessment; all figures are in the file's account and in the report."""
     return {
-        "assessment": {"verdict": verdict.verdict, "headline": verdict.headline, "sentences": list(verdict.sentences)},
+        "assessment": {
+            "verdict": verdict.verdict,
+            "headline": verdict.headline,
+            "sentences": list(verdict.sentences),
+        },
         "report": None if job.report is None else str(job.report),
     }
 
@@ -135,7 +149,9 @@ def _plan(job: Job, stack: Stack, request: EnhanceRequest) -> RunPlan:
     return plan
 
 
-def enhance_file(job: Job, request: EnhanceRequest, options: RunOptions, session: Session, reporter: Reporter) -> dict[str, Any]:
+def enhance_file(
+    job: Job, request: EnhanceRequest, options: RunOptions, session: Session, reporter: Reporter
+) -> dict[str, Any]:
     """Enhance one file and write the result.
 
     Returns
@@ -164,7 +180,9 @@ def enhance_file(job: Job, request: EnhanceRequest, options: RunOptions, session
         reporter.line(f"  PSF: {plan.psf.describe()}")
     reporter.line(f"  {plan.describe()}")
     result = _compute(stack, running, session, reporter)
-    provenance = result.provenance.model_copy(update={"request": request.model_dump(mode="json"), "input_name": job.source.name})
+    provenance = result.provenance.model_copy(
+        update={"request": request.model_dump(mode="json"), "input_name": job.source.name}
+    )
     verdict: Assessment | None = None
     if options.assess:
         verdict, provenance = _judge(stack, result, running, provenance, reporter)
@@ -172,13 +190,32 @@ def enhance_file(job: Job, request: EnhanceRequest, options: RunOptions, session
     result = replace(result, provenance=provenance)
     for name, target in targets.items():
         image = result.extras[name] if name else result.stack
-        write_stack(target, image, overwrite=options.overwrite, source=job.source, provenance=result.account(name))
+        write_stack(
+            target,
+            image,
+            overwrite=options.overwrite,
+            source=job.source,
+            provenance=result.account(name),
+        )
     if verdict is not None and job.report is not None:
-        write_report(job.report, verdict, plan.stack, result.stack, provenance=provenance, overwrite=options.overwrite)
+        write_report(
+            job.report,
+            verdict,
+            plan.stack,
+            result.stack,
+            provenance=provenance,
+            overwrite=options.overwrite,
+        )
     return _record(job, targets, provenance, verdict, time.perf_counter() - started)
 
 
-def _record(job: Job, targets: dict[str, Path], provenance: Provenance, verdict: Assessment | None, seconds: float) -> dict[str, Any]:
+def _record(
+    job: Job,
+    targets: dict[str, Path],
+    provenance: Provenance,
+    verdict: Assessment | None,
+    seconds: float,
+) -> dict[str, Any]:
     """Return what ``--json`` prints of one file."""
     return {
         "input": str(job.source),
@@ -207,12 +244,17 @@ def _record(job: Job, targets: dict[str, Path], provenance: Provenance, verdict:
 def _print_result(record: dict[str, Any]) -> None:
     for warning in record["warnings"]:
         print(f"zenhance: warning: {warning}", file=sys.stderr)
-    print(f"{record['output']}  ({format_seconds(record['seconds'])}, {record['device']})", flush=True)
+    print(
+        f"{record['output']}  ({format_seconds(record['seconds'])}, {record['device']})", flush=True
+    )
     if REMARK in record:
         print(record[REMARK], flush=True)
     if "learnt" in record:
         model, seconds = record["learnt"]["model"], record["learnt"]["seconds"]
-        print(f"learnt in {format_seconds(seconds)}: {model}; without learning again: --weights {model}", flush=True)
+        print(
+            f"learnt in {format_seconds(seconds)}: {model}; without learning again: --weights {model}",
+            flush=True,
+        )
     if "assessment" in record:
         print(f"{record['assessment']['verdict']}: {record['assessment']['headline']}", flush=True)
 
@@ -228,15 +270,24 @@ def _print_summary(records: Sequence[dict[str, Any]]) -> None:
         table.add_column(heading, overflow="fold")
     for record in records:
         failed = "error" in record
-        text = record["error"] if failed else f"{record['output']}, {format_seconds(record['seconds'])}"
+        text = (
+            record["error"]
+            if failed
+            else f"{record['output']}, {format_seconds(record['seconds'])}"
+        )
         if "assessment" in record:
             text += f", {record['assessment']['verdict']}: {record['assessment']['headline']}"
-        table.add_row(escape(Path(record["input"]).name), f"{'[red]failed[/red]' if failed else '[green]done[/green]'}: {escape(text)}")
+        table.add_row(
+            escape(Path(record["input"]).name),
+            f"{'[red]failed[/red]' if failed else '[green]done[/green]'}: {escape(text)}",
+        )
     # a table cut at 80 columns in a log would break the paths in it
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def run_jobs(jobs: Sequence[Job], batch: bool, request: EnhanceRequest, options: RunOptions, session: Session) -> int:
+def run_jobs(
+    jobs: Sequence[Job], batch: bool, request: EnhanceRequest, options: RunOptions, session: Session
+) -> int:
     """Enhance all files and return the exit code.
 
     A single file's error is raised. In a batch each error is told at once and in the summary, and the next file is begun.
@@ -255,13 +306,22 @@ def run_jobs(jobs: Sequence[Job], batch: bool, request: EnhanceRequest, options:
     status = batch_status(record.get("exit_code", 0) for record in records)
     if session.json_wanted:
         failed = sum("error" in record for record in records)
-        print_json({"results": records, "done": len(records) - failed, "failed": failed, "exit_code": status})
+        print_json(
+            {
+                "results": records,
+                "done": len(records) - failed,
+                "failed": failed,
+                "exit_code": status,
+            }
+        )
     else:
         _print_summary(records)
     return status
 
 
-def _batch_record(job: Job, request: EnhanceRequest, options: RunOptions, session: Session) -> dict[str, Any]:
+def _batch_record(
+    job: Job, request: EnhanceRequest, options: RunOptions, session: Session
+) -> dict[str, Any]:
     try:
         with open_reporter(session.json_wanted) as reporter:
             return enhance_file(job, request, options, session, reporter)

@@ -80,13 +80,22 @@ def check_folder(folder: Path, resume: bool) -> None:
         It is a file, the folder above is missing, or the system refuses.
     """
     if folder.exists() and not folder.is_dir():
-        raise WriteError(f'"{folder}" for the training is a file; name a folder with --out', FailureKind.BAD_PARAMETER)
+        raise WriteError(
+            f'"{folder}" for the training is a file; name a folder with --out',
+            FailureKind.BAD_PARAMETER,
+        )
     if not folder.parent.is_dir():
-        raise WriteError(f'the folder "{folder.parent}" for the training does not exist; make it first or choose another with --out')
+        raise WriteError(
+            f'the folder "{folder.parent}" for the training does not exist; make it first or choose another with --out'
+        )
     if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
-        raise WriteError(f'the folder "{folder}" for the training may not be written to; choose another one with --out')
+        raise WriteError(
+            f'the folder "{folder}" for the training may not be written to; choose another one with --out'
+        )
     if not resume and any((folder / name).exists() for name in (RECIPE_FILE, STATE_FILE)):
-        raise OutputExistsError(f'there is a training in "{folder}" already; go on with it by --resume, or name another folder with --out')
+        raise OutputExistsError(
+            f'there is a training in "{folder}" already; go on with it by --resume, or name another folder with --out'
+        )
 
 
 def run_training(run: TrainRun, session: Session) -> None:
@@ -101,7 +110,9 @@ def run_training(run: TrainRun, session: Session) -> None:
     """
     started = time.perf_counter()
     with open_reporter(session.json_wanted) as reporter:
-        reporter.line(f"{run.recipe.name}: {run.recipe.method}, {run.recipe.steps} steps{_budget(run.recipe)}, in {run.folder}")
+        reporter.line(
+            f"{run.recipe.name}: {run.recipe.method}, {run.recipe.steps} steps{_budget(run.recipe)}, in {run.folder}"
+        )
         volumes = _load(run.recipe, reporter)
         with _kept_or_gone(run):
             result = _train(run, volumes, session, reporter)
@@ -140,10 +151,18 @@ def _load(recipe: Recipe, reporter: Reporter) -> Volumes:
                 return done.value  # type: ignore[no-any-return]
             train, held = _apart(done.value, recipe)
             both = sum(any(volume is other for other in train) for volume in held)
-            note = f"; {both} of them in both, too small to be divided, so the validation flatters" if both else ""
-            reporter.line(f"  {_counted(len(train), 'volume')} to train on, {len(held)} to validate on{note}")
+            note = (
+                f"; {both} of them in both, too small to be divided, so the validation flatters"
+                if both
+                else ""
+            )
+            reporter.line(
+                f"  {_counted(len(train), 'volume')} to train on, {len(held)} to validate on{note}"
+            )
             if apart := files_for_test(recipe):
-                reporter.line(f"  left untouched, for a test of yours: {', '.join(Path(path).name for path in apart)}")
+                reporter.line(
+                    f"  left untouched, for a test of yours: {', '.join(Path(path).name for path in apart)}"
+                )
             return train, held
         reporter.update(_Shown("data", share, None, name))
 
@@ -172,7 +191,9 @@ def _apart(volumes: Volumes, recipe: Recipe) -> Volumes:
     train, held = volumes
     if held is not train:
         return volumes
-    return strips_apart([_in_memory(volume) for volume in train], recipe.data.validation_share, recipe.patch_px)
+    return strips_apart(
+        [_in_memory(volume) for volume in train], recipe.data.validation_share, recipe.patch_px
+    )
 
 
 def _in_memory(volume: TrainingVolume) -> TrainingVolume:
@@ -186,7 +207,10 @@ def _in_memory(volume: TrainingVolume) -> TrainingVolume:
         return dataclasses.replace(reader, stack=stack.with_data(np.asarray(stack.data[...])))
 
     shapes = [reader.stack for reader in (volume.measured, volume.truth) if reader is not None]
-    if sum(math.prod(stack.shape) * stack.dtype.itemsize for stack in shapes) > free_bytes("cpu") // 4:
+    if (
+        sum(math.prod(stack.shape) * stack.dtype.itemsize for stack in shapes)
+        > free_bytes("cpu") // 4
+    ):
         return volume
     truth = None if volume.truth is None else read(volume.truth)
     return dataclasses.replace(volume, measured=read(volume.measured), truth=truth)
@@ -204,7 +228,15 @@ def _train(run: TrainRun, volumes: Volumes, session: Session, reporter: Reporter
     reporter.line(f"  on {choose_device(run.device).reason}")
     last: Validation | None = None
     with session.stop.watched() as stop:
-        steps = train_steps(run.recipe, run.folder, resume=run.resume, stop=stop, device=run.device, volumes=volumes, command=run.command)
+        steps = train_steps(
+            run.recipe,
+            run.folder,
+            resume=run.resume,
+            stop=stop,
+            device=run.device,
+            volumes=volumes,
+            command=run.command,
+        )
         try:
             while True:
                 try:
@@ -214,7 +246,9 @@ def _train(run: TrainRun, volumes: Volumes, session: Session, reporter: Reporter
                     return result
                 if progress.validation is not None:
                     last = progress.validation
-                    reporter.line(f"  step {progress.step}: loss {progress.loss:.4g}, {_figures(last.metrics)}")
+                    reporter.line(
+                        f"  step {progress.step}: loss {progress.loss:.4g}, {_figures(last.metrics)}"
+                    )
                 reporter.update(_shown(progress, last))
         finally:
             steps.close()
@@ -234,7 +268,11 @@ def _figures(metrics: Any, against: str = "") -> str:
     if "psnr_db" not in metrics:
         return f"validation loss {metrics['loss']:.4g}"
     text = f"validation PSNR{against} {metrics['psnr_db']:.2f} dB"
-    return text + (f" (measurement {metrics['psnr_identity_db']:.2f} dB)" if "psnr_identity_db" in metrics else "")
+    return text + (
+        f" (measurement {metrics['psnr_identity_db']:.2f} dB)"
+        if "psnr_identity_db" in metrics
+        else ""
+    )
 
 
 @contextlib.contextmanager
@@ -283,15 +321,27 @@ def _print_result(record: dict[str, Any]) -> None:
     print(
         f"{record['ended']}; kept is step {card['steps']}: {_figures(card['metrics'], ' against its own estimate' if self_judged else '')}"
     )
-    if card["metrics"].get("psnr_db", math.inf) <= card["metrics"].get("psnr_identity_db", -math.inf):
+    if card["metrics"].get("psnr_db", math.inf) <= card["metrics"].get(
+        "psnr_identity_db", -math.inf
+    ):
         said = "the model comes no closer to the truth than the measurement itself"
         if self_judged:
             said = "the model comes no closer to its own estimate than the stack measured again"
         print(f"zenhance: warning: {said}; give it more steps or more data", file=sys.stderr)
     model = shlex.quote(record["model"])
     if record["installed"]:
-        print(f"use it: zenhance enhance INPUT OUTPUT --method {record['method']} --weights {record['name']}", flush=True)
+        print(
+            f"use it: zenhance enhance INPUT OUTPUT --method {record['method']} --weights {record['name']}",
+            flush=True,
+        )
         return
     print(f"use it: zenhance enhance INPUT OUTPUT --method {record['method']} --weights {model}")
-    other_name = f" --name my_{record['name']}" if any(e.ships and e.name == record["name"] for e in list_weights(record["method"])) else ""
-    print(f"to choose it by its name, in the viewer too: zenhance weights add {model}{other_name}", flush=True)
+    other_name = (
+        f" --name my_{record['name']}"
+        if any(e.ships and e.name == record["name"] for e in list_weights(record["method"]))
+        else ""
+    )
+    print(
+        f"to choose it by its name, in the viewer too: zenhance weights add {model}{other_name}",
+        flush=True,
+    )

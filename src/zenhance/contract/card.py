@@ -31,21 +31,34 @@ class Card(BaseModel):
     name: str = Field(description="name of the model, as --weights takes it")
     description: str = Field(default="", description="what it is for, in one sentence")
     version: str = Field(description="version of zenhance that trained it")
-    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"), description="when, in UTC")
+    created: str = Field(
+        default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"),
+        description="when, in UTC",
+    )
     commit: str = Field(default="", description="commit of the source that trained it")
     command: str = Field(default="", description="command that makes it again")
     recipe: dict[str, Any] = Field(default_factory=dict, description="the recipe, whole")
-    architecture: dict[str, Any] = Field(default_factory=dict, description="what decides the network's shape")
+    architecture: dict[str, Any] = Field(
+        default_factory=dict, description="what decides the network's shape"
+    )
     parameters: int = Field(default=0, description="number of weights")
-    data: tuple[dict[str, Any], ...] = Field(default=(), description="training data: name, sha256, licence")
+    data: tuple[dict[str, Any], ...] = Field(
+        default=(), description="training data: name, sha256, licence"
+    )
     seed: int = Field(default=0, description="seed of initialisation and patches")
     steps: int = Field(default=0, description="optimiser steps of the weights kept")
     seconds: float = Field(default=0.0, description="training time")
     device: str = Field(default="", description="where it was trained")
-    voxel_size_um: tuple[float, float, float] | None = Field(default=None, description="voxel size z, y, x it was trained at, in µm")
+    voxel_size_um: tuple[float, float, float] | None = Field(
+        default=None, description="voxel size z, y, x it was trained at, in µm"
+    )
     psf: str = Field(default="", description="point spread function of the training data")
-    intensity: dict[str, float] = Field(default_factory=dict, description="intensity statistics of the training data")
-    metrics: dict[str, float] = Field(default_factory=dict, description="figures on validation data")
+    intensity: dict[str, float] = Field(
+        default_factory=dict, description="intensity statistics of the training data"
+    )
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="figures on validation data"
+    )
     licence: str = Field(default="BSD-3-Clause", description="licence of the weights")
 
     @property

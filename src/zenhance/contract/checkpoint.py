@@ -67,11 +67,21 @@ class Checkpoint:
         """
         wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
         given = {name: tuple(value.shape) for name, value in self.state.items()}
-        wrong = [f"{n} missing" for n in wanted if n not in given] + [f"{n} not known" for n in given if n not in wanted]
-        wrong += [f"{n} is {given[n]} instead of {wanted[n]}" for n in wanted if n in given and given[n] != wanted[n]]
+        wrong = [f"{n} missing" for n in wanted if n not in given] + [
+            f"{n} not known" for n in given if n not in wanted
+        ]
+        wrong += [
+            f"{n} is {given[n]} instead of {wanted[n]}"
+            for n in wanted
+            if n in given and given[n] != wanted[n]
+        ]
         if wrong:
-            raise CheckpointError(f'the model "{self.path.name}" does not fit the method {self.card.method}: {"; ".join(wrong[:3])}')
-        network.load_state_dict({name: value.to(network.state_dict()[name].dtype) for name, value in self.state.items()})
+            raise CheckpointError(
+                f'the model "{self.path.name}" does not fit the method {self.card.method}: {"; ".join(wrong[:3])}'
+            )
+        network.load_state_dict(
+            {name: value.to(network.state_dict()[name].dtype) for name, value in self.state.items()}
+        )
         return network.eval()
 
     def verify(self, predict: Callable[[Tensor], Tensor]) -> None:
@@ -91,7 +101,9 @@ class Checkpoint:
             found = predict(self.test_input)
         expected = self.test_output
         if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
-            raise CheckpointError(f'the model "{self.path.name}" fails its own test (shape or values not finite); fetch or train it again')
+            raise CheckpointError(
+                f'the model "{self.path.name}" fails its own test (shape or values not finite); fetch or train it again'
+            )
         reach = max(float(expected.max() - expected.min()), 1e-6)
         off = (found - expected).abs() > TEST_TOLERANCE * reach
         if float(off.float().mean()) > TEST_OUTLIERS:
@@ -102,7 +114,9 @@ class Checkpoint:
             )
 
 
-def dump_checkpoint(card: Card, state: Mapping[str, Tensor], test_input: Tensor, test_output: Tensor) -> bytes:
+def dump_checkpoint(
+    card: Card, state: Mapping[str, Tensor], test_input: Tensor, test_output: Tensor
+) -> bytes:
     """Return the bytes of a checkpoint file; whoever writes them goes through the package's one gate out.
 
     Raises
@@ -111,8 +125,13 @@ def dump_checkpoint(card: Card, state: Mapping[str, Tensor], test_input: Tensor,
         A weight is not finite or not floating point.
     """
     _check_values(state, card.name)
-    tensors = {NETWORK + name: value.detach().cpu().float().contiguous() for name, value in state.items()}
-    tensors |= {TEST_INPUT: test_input.detach().cpu().float().contiguous(), TEST_OUTPUT: test_output.detach().cpu().float().contiguous()}
+    tensors = {
+        NETWORK + name: value.detach().cpu().float().contiguous() for name, value in state.items()
+    }
+    tensors |= {
+        TEST_INPUT: test_input.detach().cpu().float().contiguous(),
+        TEST_OUTPUT: test_output.detach().cpu().float().contiguous(),
+    }
     return save_safetensors(tensors, metadata={CARD_KEY: card.to_json()})
 
 
@@ -134,12 +153,27 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         tensors = load_safetensors(blob)
     except SafetensorError as error:
-        raise CheckpointError(f'the model "{path.name}" is damaged ({error}); fetch or train it again') from error
-    state = {name.removeprefix(NETWORK): value for name, value in tensors.items() if name.startswith(NETWORK)}
+        raise CheckpointError(
+            f'the model "{path.name}" is damaged ({error}); fetch or train it again'
+        ) from error
+    state = {
+        name.removeprefix(NETWORK): value
+        for name, value in tensors.items()
+        if name.startswith(NETWORK)
+    }
     if TEST_INPUT not in tensors or TEST_OUTPUT not in tensors or not state:
-        raise CheckpointError(f'the model "{path.name}" has no weights or no test input and output; fetch or train it again')
+        raise CheckpointError(
+            f'the model "{path.name}" has no weights or no test input and output; fetch or train it again'
+        )
     _check_values(state, path.name)
-    return Checkpoint(card, state, tensors[TEST_INPUT].float(), tensors[TEST_OUTPUT].float(), hashlib.sha256(blob).hexdigest(), path)
+    return Checkpoint(
+        card,
+        state,
+        tensors[TEST_INPUT].float(),
+        tensors[TEST_OUTPUT].float(),
+        hashlib.sha256(blob).hexdigest(),
+        path,
+    )
 
 
 def model_of(method: str, wanted: str | None, default: str) -> Checkpoint:
@@ -161,15 +195,23 @@ def model_of(method: str, wanted: str | None, default: str) -> Checkpoint:
     """
     checkpoint = read_checkpoint(find_weights(method, wanted, default))
     if checkpoint.card.method != method:
-        raise CheckpointError(f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, not to {method}')
+        raise CheckpointError(
+            f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, not to {method}'
+        )
     return checkpoint
 
 
 def _check_values(state: Mapping[str, Tensor], name: str) -> None:
     for key, value in state.items():
         if not value.is_floating_point():
-            raise CheckpointError(f'the weight {key} of the model "{name}" is {value.dtype}, not floating point')
-        if not bool(torch.isfinite(value).all()) or (value.numel() and float(value.abs().max()) > MAX_WEIGHT):
-            raise CheckpointError(f'the weight {key} of the model "{name}" is not finite or beyond ±{MAX_WEIGHT:g}; train it again')
+            raise CheckpointError(
+                f'the weight {key} of the model "{name}" is {value.dtype}, not floating point'
+            )
+        if not bool(torch.isfinite(value).all()) or (
+            value.numel() and float(value.abs().max()) > MAX_WEIGHT
+        ):
+            raise CheckpointError(
+                f'the weight {key} of the model "{name}" is not finite or beyond ±{MAX_WEIGHT:g}; train it again'
+            )
     if state and all(not bool(value.any()) for value in state.values()):
         raise CheckpointError(f'all weights of the model "{name}" are zero; train it again')

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-__all__ = ["Batch", "Learner", "Optics", "PhysicalLearner", "Scaling", "SelfTaughtLearner", "TellingLearner"]
+__all__ = [
+    "Batch",
+    "Learner",
+    "Optics",
+    "PhysicalLearner",
+    "Scaling",
+    "SelfTaughtLearner",
+    "TellingLearner",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +54,15 @@ class Scaling:
 
     def forward(self, values: FloatArray) -> FloatArray:
         """Return what the network sees."""
-        return np.asarray((values - np.float32(self.offset)) / np.float32(self.span), dtype=np.float32)
+        return np.asarray(
+            (values - np.float32(self.offset)) / np.float32(self.span), dtype=np.float32
+        )
 
     def inverse(self, values: FloatArray) -> FloatArray:
         """Return to the input's units."""
-        return np.asarray(values * np.float32(self.span) + np.float32(self.offset), dtype=np.float32)
+        return np.asarray(
+            values * np.float32(self.span) + np.float32(self.offset), dtype=np.float32
+        )
 
 
 class Optics(Protocol):
@@ -162,7 +174,9 @@ class PhysicalLearner(Learner, Protocol):
 class SelfTaughtLearner(PhysicalLearner, Protocol):
     """A learner that makes, from each plane as a whole and once, the light that its network has to find again."""
 
-    def light_of(self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics) -> FloatArray | None:
+    def light_of(
+        self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics
+    ) -> FloatArray | None:
         """Return the light (sY, sX) of a scaled plane (Y, X), s a whole number; None where the batches do without."""
         ...
 

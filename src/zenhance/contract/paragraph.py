@@ -15,7 +15,13 @@ def typed_value(value: Any) -> str:
     """Return a setting's value as it would be typed after ``--set name=``."""
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def methods_paragraph(record: Provenance) -> str:
@@ -31,7 +37,9 @@ def methods_paragraph(record: Provenance) -> str:
         spec = registry.load(name).spec
     except MethodError:
         spec = None
-    settings = ", ".join(f"{key} = {typed_value(value)}" for key, value in record.request.get("settings", {}).items())
+    settings = ", ".join(
+        f"{key} = {typed_value(value)}" for key, value in record.request.get("settings", {}).items()
+    )
     what = f"{spec.title} ({name})" if spec is not None else name
     sizes = [f"{v:.4g}" for v in record.voxel_size_um if v is not None]
     parts = [
@@ -39,7 +47,9 @@ def methods_paragraph(record: Provenance) -> str:
     ]
     if record.weights_sha256:
         model = record.notes.get("model")
-        parts.append(f"Its weights were {f'{model}, ' if model else ''}sha256 {record.weights_sha256[:12]}.")
+        parts.append(
+            f"Its weights were {f'{model}, ' if model else ''}sha256 {record.weights_sha256[:12]}."
+        )
     learnt = record.notes.get("learnt")
     if isinstance(learnt, dict):
         begun = learnt.get("began_from")
@@ -54,11 +64,17 @@ def methods_paragraph(record: Provenance) -> str:
         parts.append(f"The point spread function was {record.psf}.")
     if spec is not None and spec.stochastic:
         parts.append(f"The random seed was {record.seed}.")
-    parts.append(f"The computation ran on {record.device or 'an unknown device'}{_libraries(record)}.")
+    parts.append(
+        f"The computation ran on {record.device or 'an unknown device'}{_libraries(record)}."
+    )
     if spec is not None and spec.source:
         parts.append(f"Reference: {spec.source.rstrip('.')}.")
     return " ".join(parts)
 
 
 def _libraries(record: Provenance) -> str:
-    return f" with {', '.join(f'{k} {v}' for k, v in record.libraries.items())}" if record.libraries else ""
+    return (
+        f" with {', '.join(f'{k} {v}' for k, v in record.libraries.items())}"
+        if record.libraries
+        else ""
+    )

@@ -38,7 +38,9 @@ def explain(error: ValidationError, model: type[BaseModel], what: str) -> str:
     name = path[0] if path else ""
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, model.model_fields, n=1)
-        hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(model.model_fields)}"
+        hint = (
+            f'did you mean "{near[0]}"?' if near else f"known are {', '.join(model.model_fields)}"
+        )
         return f'there is no {what} called "{name}"; {hint}'
     if first["type"] == "missing":
         return f"{what} {'.'.join(path)} is missing; give it"
@@ -51,7 +53,9 @@ def explain(error: ValidationError, model: type[BaseModel], what: str) -> str:
     return f"{what} {'.'.join(path)} is {value}: it {message}" if path else f"{what}: {message}"
 
 
-def validate(model: type[M], values: Mapping[str, Any], what: str, raises: type[ZenhanceError] = MethodError) -> M:
+def validate(
+    model: type[M], values: Mapping[str, Any], what: str, raises: type[ZenhanceError] = MethodError
+) -> M:
     """Return the model filled with values.
 
     Raises

@@ -58,7 +58,9 @@ class MethodParameters(BaseModel):
     ``"advanced": True`` where the form should tuck it away, and ``"start"``: the value that a form offers first where the default is None.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +278,9 @@ class MethodSpec:
 
     def scale(self, parameters: Any) -> Triple:
         """Return how many output voxels an input voxel becomes along z, y, x with these settings."""
-        return self.output_scale if self.output_scale_of is None else self.output_scale_of(parameters)
+        return (
+            self.output_scale if self.output_scale_of is None else self.output_scale_of(parameters)
+        )
 
     def outputs_with(self, parameters: Any) -> tuple[OutputSpec, ...]:
         """Return the images that the method gives with these settings, the enhanced one first."""
@@ -284,7 +288,11 @@ class MethodSpec:
 
     def weights(self, parameters: Any) -> str:
         """Return the name of the weights to use with these settings where the request names none."""
-        return self.default_weights if self.default_weights_of is None else self.default_weights_of(parameters)
+        return (
+            self.default_weights
+            if self.default_weights_of is None
+            else self.default_weights_of(parameters)
+        )
 
     def needs_psf_with(self, parameters: Any) -> bool:
         """Return whether the method cannot do without a point spread function with these settings."""
@@ -305,7 +313,13 @@ class Method(Protocol):
     @property
     def spec(self) -> MethodSpec: ...
 
-    def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
+    def plan_halo_px(
+        self,
+        parameters: Any,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
+    ) -> Triple:
         """Return the halo (z, y, x) to plan with before anything has run.
 
         ``Prepared.halo_px`` does not exceed it, unless the volume was not to be worked on at once (``MethodContext.whole_voxels``).

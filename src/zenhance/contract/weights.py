@@ -67,10 +67,14 @@ def find_weights(method: str, wanted: str | None, default: str = "") -> Path:
     CheckpointError
         There is no such model; the nearest name is offered.
     """
-    if wanted is not None and (wanted.endswith(SUFFIX) or os.sep in wanted or Path(wanted).is_file()):
+    if wanted is not None and (
+        wanted.endswith(SUFFIX) or os.sep in wanted or Path(wanted).is_file()
+    ):
         path = Path(wanted).expanduser()
         if not path.is_file():
-            raise CheckpointError(f'there is no file "{wanted}"; give the name of a model or the path of a {SUFFIX} file')
+            raise CheckpointError(
+                f'there is no file "{wanted}"; give the name of a model or the path of a {SUFFIX} file'
+            )
         return path
     entries = {entry.name: entry.path for entry in list_weights(method)}
     name = wanted or default
@@ -79,8 +83,11 @@ def find_weights(method: str, wanted: str | None, default: str = "") -> Path:
     if not name and entries:
         return next(iter(entries.values()))
     if not entries:
-        raise CheckpointError(f"there are no weights for {method} yet; train some with `zenhance train {method}`")
+        raise CheckpointError(
+            f"there are no weights for {method} yet; train some with `zenhance train {method}`"
+        )
     near = difflib.get_close_matches(name, entries, n=1)
     raise CheckpointError(
-        f'there are no weights "{name}" for {method}; ' + (f'did you mean "{near[0]}"?' if near else f"there are {', '.join(entries)}")
+        f'there are no weights "{name}" for {method}; '
+        + (f'did you mean "{near[0]}"?' if near else f"there are {', '.join(entries)}")
     )

@@ -54,27 +54,51 @@ class DiffusionArchitecture(BaseModel):
 
     window: int = Field(1, ge=1, le=9, description="planes that it sees at once, odd")
     features: int = Field(32, ge=8, le=256, description="channels at half the resolution")
-    deep_features: int = Field(32, ge=8, le=256, description="channels at a quarter of the resolution")
+    deep_features: int = Field(
+        32, ge=8, le=256, description="channels at a quarter of the resolution"
+    )
     blocks: int = Field(3, ge=2, le=8, description="residual blocks at half the resolution")
-    deep_blocks: int = Field(2, ge=1, le=8, description="residual blocks at a quarter of the resolution")
+    deep_blocks: int = Field(
+        2, ge=1, le=8, description="residual blocks at a quarter of the resolution"
+    )
     embedding: int = Field(24, ge=8, le=256, description="channels that carry the level")
     planes: int = Field(1, ge=1, le=64, description="planes of a training patch")
-    absolute: float = Field(0.1, ge=0, description="weight of the mean absolute difference, beside the mean square")
-    measured: float = Field(1.0, ge=0, description="weight of the patches as they were measured, 0 for the forward process alone")
-    walked: float = Field(1.0, ge=0, description="weight of the states that the network itself comes to; needs measured")
-    made: float = Field(0.5, ge=0, description="weight of the patches that the forward process makes")
+    absolute: float = Field(
+        0.1, ge=0, description="weight of the mean absolute difference, beside the mean square"
+    )
+    measured: float = Field(
+        1.0,
+        ge=0,
+        description="weight of the patches as they were measured, 0 for the forward process alone",
+    )
+    walked: float = Field(
+        1.0,
+        ge=0,
+        description="weight of the states that the network itself comes to; needs measured",
+    )
+    made: float = Field(
+        0.5, ge=0, description="weight of the patches that the forward process makes"
+    )
 
 
 def _checked(architecture: Mapping[str, Any]) -> DiffusionArchitecture:
     checked = validate(DiffusionArchitecture, architecture, "architecture key", RecipeError)
     if checked.window % 2 == 0:
-        raise RecipeError(f"the window is {checked.window} planes; it must be odd, so that there is a middle one")
+        raise RecipeError(
+            f"the window is {checked.window} planes; it must be odd, so that there is a middle one"
+        )
     if (checked.planes > 1) != (checked.window > 1):
-        raise RecipeError(f"a window of {checked.window} planes does not go with patches of {checked.planes}; both are 1, or both more")
+        raise RecipeError(
+            f"a window of {checked.window} planes does not go with patches of {checked.planes}; both are 1, or both more"
+        )
     if not checked.measured + checked.made:
-        raise RecipeError("measured and made are both 0, so there is nothing to learn from; give one of them a weight")
+        raise RecipeError(
+            "measured and made are both 0, so there is nothing to learn from; give one of them a weight"
+        )
     if (reach := reach_px(checked.blocks, checked.deep_blocks)) > MOST_REACH_PX:
-        raise RecipeError(f"this network would look {reach} pixels far; at most {MOST_REACH_PX} are allowed, give fewer blocks")
+        raise RecipeError(
+            f"this network would look {reach} pixels far; at most {MOST_REACH_PX} are allowed, give fewer blocks"
+        )
     return checked
 
 
@@ -82,13 +106,19 @@ def windows(stack: Tensor, window: int, first: int = 0, last: int | None = None)
     """Return the planes about each of some planes: (B, Z, Y, X) becomes (B, last - first, window, Y, X), mirrored at the ends."""
     depth = stack.shape[1]
     half = window // 2
-    index = mirrored(np.arange(first, depth if last is None else last)[:, None] + np.arange(-half, half + 1)[None], depth)
+    index = mirrored(
+        np.arange(first, depth if last is None else last)[:, None]
+        + np.arange(-half, half + 1)[None],
+        depth,
+    )
     return stack[:, torch.from_numpy(index).to(stack.device)]
 
 
 def levels_of(levels: list[Level], device: torch.device) -> Tensor:
     """Return what the network is told of levels: t and r (B, 2)."""
-    return torch.tensor([(level.t, level.ratio) for level in levels], dtype=torch.float32, device=device)
+    return torch.tensor(
+        [(level.t, level.ratio) for level in levels], dtype=torch.float32, device=device
+    )
 
 
 def predict_stacks(network: LevelNetwork, states: Tensor, levels: Tensor) -> Tensor:
@@ -111,7 +141,9 @@ class LevelLearner:
             The architecture has an unknown key or a value out of range.
         """
         a = _checked(architecture)
-        network = LevelNetwork(a.window, a.features, a.deep_features, a.blocks, a.deep_blocks, a.embedding)
+        network = LevelNetwork(
+            a.window, a.features, a.deep_features, a.blocks, a.deep_blocks, a.embedding
+        )
         network.architecture = a
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
@@ -152,32 +184,48 @@ class LevelLearner:
         a = cast(DiffusionArchitecture, net.architecture)
         truth, measured = batch.truth, batch.measured
         if truth is None:
-            raise RecipeError("this method learns from pairs, but a training stack has no truth; give pairs or simulated")
+            raise RecipeError(
+                "this method learns from pairs, but a training stack has no truth; give pairs or simulated"
+            )
         if truth.shape != measured.shape:
-            raise RecipeError("the truth is finer than the measurement; this method does not enlarge, give truth on the same grid")
+            raise RecipeError(
+                "the truth is finer than the measurement; this method does not enlarge, give truth on the same grid"
+            )
         draw = np.random.default_rng(int(torch.randint(2**31, (1,))))
         total, logs = measured.new_zeros(()), {}
         states, targets, levels, weights = [], [], [], []
         if a.measured:
             if not batch.optics:
-                raise RecipeError("how a training patch was measured is not known; give data.psf in the recipe")
+                raise RecipeError(
+                    "how a training patch was measured is not known; give data.psf in the recipe"
+                )
             own = [_level_of_optics(optics, draw, planar=a.window == 1) for optics in batch.optics]
             told = levels_of(own, measured.device)
             estimate = predict_stacks(net, measured, told)
             first = self._difference(estimate, truth, a)
             guess = net.guess_loss(measured[:, measured.shape[1] // 2][:, None], told)
-            total, logs["measured"] = total + a.measured * first + 0.1 * guess, float(first.detach())
+            total, logs["measured"] = (
+                total + a.measured * first + 0.1 * guess,
+                float(first.detach()),
+            )
             logs["guess"] = float(guess.detach())
             if a.walked:
                 walked, at = _walk(net, measured, estimate.detach(), own, draw)
                 states, targets, levels, weights = [walked], [truth], at, [a.walked]
         if a.made:
             made, wanted, at = _made(truth, measured, draw, planar=a.window == 1)
-            states, targets, levels, weights = [*states, made], [*targets, wanted], [*levels, *at], [*weights, a.made]
+            states, targets, levels, weights = (
+                [*states, made],
+                [*targets, wanted],
+                [*levels, *at],
+                [*weights, a.made],
+            )
         if states:
             found = predict_stacks(net, torch.cat(states), levels_of(levels, measured.device))
             parts = torch.split(found, len(measured))
-            for name, part, target, weight in zip(("walked", "made")[-len(states) :], parts, targets, weights, strict=True):
+            for name, part, target, weight in zip(
+                ("walked", "made")[-len(states) :], parts, targets, weights, strict=True
+            ):
                 apart = self._difference(part, target, a)
                 total, logs[name] = total + weight * apart, float(apart.detach())
         return total, logs
@@ -218,7 +266,11 @@ def _level_of_optics(optics: Optics, draw: np.random.Generator | None, *, planar
 
 
 def _walk(
-    network: LevelNetwork, measured: Tensor, estimate: Tensor, own: list[Level], draw: np.random.Generator
+    network: LevelNetwork,
+    measured: Tensor,
+    estimate: Tensor,
+    own: list[Level],
+    draw: np.random.Generator,
 ) -> tuple[Tensor, list[Level]]:
     """Return the states that cold sampling comes to in a few steps of random length, and their levels."""
     states, at = measured, own
@@ -230,12 +282,19 @@ def _walk(
         share = float(draw.uniform(0.0, 1.0)) if draw.random() < _RANDOM_SHARE else 0.0
         with torch.autocast(measured.device.type, enabled=False):
             steps = zip(states, estimate, at, to, strict=True)
-            states = torch.stack([moved(image, made, level, t, torch.randn_like(image), share) for image, made, level, t in steps])
+            states = torch.stack(
+                [
+                    moved(image, made, level, t, torch.randn_like(image), share)
+                    for image, made, level, t in steps
+                ]
+            )
         at = [level.at(t) for level, t in zip(at, to, strict=True)]
     return states, at
 
 
-def _made(truth: Tensor, measured: Tensor, draw: np.random.Generator, *, planar: bool) -> tuple[Tensor, Tensor, list[Level]]:
+def _made(
+    truth: Tensor, measured: Tensor, draw: np.random.Generator, *, planar: bool
+) -> tuple[Tensor, Tensor, list[Level]]:
     """Return states that the forward process makes of the truth, what is wanted of them, and their levels."""
     states, wanted, levels = [], [], []
     with torch.autocast(truth.device.type, enabled=False):

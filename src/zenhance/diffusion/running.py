@@ -90,9 +90,15 @@ class ReverseRestorer:
             return {"enhanced": found[0]}
         samples = np.stack(found)
         spread = samples.std(axis=0, ddof=1, dtype=np.float64)
-        return {"enhanced": samples.mean(axis=0), "samples": samples, "std": spread.astype(np.float32)}
+        return {
+            "enhanced": samples.mean(axis=0),
+            "samples": samples,
+            "std": spread.astype(np.float32),
+        }
 
-    def _run(self, measured: Tensor, grey: Tensor, origin_px: Triple, run: int) -> Generator[float, None, Tensor]:
+    def _run(
+        self, measured: Tensor, grey: Tensor, origin_px: Triple, run: int
+    ) -> Generator[float, None, Tensor]:
         with torch.inference_mode():
             work = reverse(
                 self.predict,
@@ -136,7 +142,9 @@ class ReverseRestorer:
         return torch.from_numpy(drawn[:, 0]).to(self.device)
 
 
-def _within(work: Generator[float, None, Tensor], run: int, runs: int) -> Generator[float, None, Tensor]:
+def _within(
+    work: Generator[float, None, Tensor], run: int, runs: int
+) -> Generator[float, None, Tensor]:
     while True:
         try:
             yield (run + next(work)) / runs
@@ -185,9 +193,13 @@ def prepare_reverse(
     notes[REMARK] = _remark(level, own)
     notes["warnings"] = voxel_warnings(context, checkpoint)
     if own >= 1.0:
-        notes["warnings"].append("the image is more blurred or noisier than any that was learnt from; bin its pixels, and judge with care")
+        notes["warnings"].append(
+            "the image is more blurred or noisier than any that was learnt from; bin its pixels, and judge with care"
+        )
     agreement = agreement_of(context, wanted.agreement)
-    return ReverseRestorer(network, scaling, level, wanted, context.device, context.seed, halo_px, agreement, notes)
+    return ReverseRestorer(
+        network, scaling, level, wanted, context.device, context.seed, halo_px, agreement, notes
+    )
 
 
 def level_of(context: MethodContext, scaling: Scaling, network: LevelNetwork) -> Level:
@@ -205,14 +217,22 @@ def level_of(context: MethodContext, scaling: Scaling, network: LevelNetwork) ->
     noise, constant = _noise(context, scaling)
     if context.psf is not None:
         z, y, x = context.psf.sigma_px(context.voxel_size_um)
-        return match_level((0.0 if network.window == 1 or context.shape_px[0] == 1 else z, y, x), noise, constant)
+        return match_level(
+            (0.0 if network.window == 1 or context.shape_px[0] == 1 else z, y, x), noise, constant
+        )
     depth, height, width = context.shape_px
     guesses = []
     for z_px in np.unique(np.linspace(0, depth - 1, _GUESS_PLANES).round().astype(int)):
         top, left = (max(0, (n - _GUESS_PX) // 2 // STRIDE * STRIDE) for n in (height, width))
-        plane = context.read((slice(z_px, z_px + 1), slice(top, top + _GUESS_PX), slice(left, left + _GUESS_PX)))
+        plane = context.read(
+            (slice(z_px, z_px + 1), slice(top, top + _GUESS_PX), slice(left, left + _GUESS_PX))
+        )
         with torch.inference_mode():
-            guesses.append(network.guess(torch.from_numpy(scaling.forward(plane))[None].to(context.device))[0].cpu())
+            guesses.append(
+                network.guess(torch.from_numpy(scaling.forward(plane))[None].to(context.device))[
+                    0
+                ].cpu()
+            )
     t, ratio = (float(v) for v in torch.stack(guesses).median(0).values)
     if context.noise is not None:
         ratio = max(0.01, min(1.0, noise / t))
@@ -233,5 +253,9 @@ def _noise(context: MethodContext, scaling: Scaling) -> tuple[float, float]:
     camera = context.noise
     if camera is None:
         return 0.0, 0.5
-    dark, bright = (camera.gain * max(scaling.offset + v * scaling.span - camera.offset, 0.0) + camera.read_noise**2 for v in (0.0, 1.0))
+    dark, bright = (
+        camera.gain * max(scaling.offset + v * scaling.span - camera.offset, 0.0)
+        + camera.read_noise**2
+        for v in (0.0, 1.0)
+    )
     return bright**0.5 / scaling.span, dark / max(bright, 1e-30)

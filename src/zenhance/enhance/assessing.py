@@ -75,18 +75,26 @@ def assess_result(
         request = EnhanceRequest(**({} if record is None else record.request))
     before = request.apply_to(raw, axes_named=axes_named)
     known = _Known(
-        request, _cropped(truth, raw, request), _cropped(labels, raw, request), deblurred, {} if record is None else record.notes
+        request,
+        _cropped(truth, raw, request),
+        _cropped(labels, raw, request),
+        deblurred,
+        {} if record is None else record.notes,
     )
     found: list[Assessment] = []
     for t in _time_points(before.size("T")):
         for c in range(before.size("C")):
             if cancel is not None and cancel.is_set():
-                raise RunCancelled("the run was cancelled while its result was assessed; the original is unchanged")
+                raise RunCancelled(
+                    "the run was cancelled while its result was assessed; the original is unchanged"
+                )
             found.append(_assess_volume(before, result, known, t, c))
     worst = min(found, key=lambda a: LIGHTS.index(a.verdict))
     said = _judged(found, worst, before) + _origin(before, record)
     if known.deblurs and _plane_by_plane(before, request):
-        said.append("The method works plane by plane and takes no blur along z away, so the result was blurred again in the plane alone.")
+        said.append(
+            "The method works plane by plane and takes no blur along z away, so the result was blurred again in the plane alone."
+        )
     return worst.model_copy(update={"sentences": (*worst.sentences, *said)})
 
 
@@ -126,17 +134,34 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
     if deblurred and _plane_by_plane(before, request):
         psf = psf_in_the_plane(psf)
     count = before.size("T") * before.size("C")
-    freedom = float(known.notes.get("freedom" if count == 1 else f"freedom[{t * before.size('C') + c}]", 0.0))
-    found = assess(
-        before, result, psf=psf, noise=noise, truth=known.truth, labels=known.labels, deblurred=deblurred, freedom=freedom, t=t, c=c
+    freedom = float(
+        known.notes.get("freedom" if count == 1 else f"freedom[{t * before.size('C') + c}]", 0.0)
     )
-    return found.model_copy(update={"noise": found.noise.replace("(given)", "(estimated, as in the run)")})
+    found = assess(
+        before,
+        result,
+        psf=psf,
+        noise=noise,
+        truth=known.truth,
+        labels=known.labels,
+        deblurred=deblurred,
+        freedom=freedom,
+        t=t,
+        c=c,
+    )
+    return found.model_copy(
+        update={"noise": found.noise.replace("(given)", "(estimated, as in the run)")}
+    )
 
 
 def _noise(before: Stack, request: EnhanceRequest, t: int, c: int) -> PoissonGauss:
     """Return the noise of a volume as the run estimated it."""
     shared = request.statistics == "shared"
-    readers = [VolumeReader(before, i, c) for i in range(before.size("T"))] if shared else [VolumeReader(before, t, c)]
+    readers = (
+        [VolumeReader(before, i, c) for i in range(before.size("T"))]
+        if shared
+        else [VolumeReader(before, t, c)]
+    )
     statistics, _ = measure(readers, request.background)
     return measure_noise(readers, statistics)
 
@@ -155,7 +180,10 @@ def _deblurs(request: EnhanceRequest, notes: Mapping[str, Any]) -> bool:
 def _plane_by_plane(before: Stack, request: EnhanceRequest) -> bool:
     """Tell whether a stack of planes was deblurred in each of them alone."""
     try:
-        return before.size("Z") > 1 and registry.load(request.method).spec.dimensions(request.parameters()) == 2
+        return (
+            before.size("Z") > 1
+            and registry.load(request.method).spec.dimensions(request.parameters()) == 2
+        )
     except MethodError:
         return False
 
@@ -163,8 +191,12 @@ def _plane_by_plane(before: Stack, request: EnhanceRequest) -> bool:
 def _judged(found: list[Assessment], worst: Assessment, before: Stack) -> list[str]:
     if len(found) == 1 and before.size("T") * before.size("C") == 1:
         return []
-    lights = ", ".join(f"time point {a.time_point}, channel {a.channel}: {a.verdict}" for a in found)
-    return [f"Time point {worst.time_point}, channel {worst.channel} is shown, the worst of those judged ({lights})."]
+    lights = ", ".join(
+        f"time point {a.time_point}, channel {a.channel}: {a.verdict}" for a in found
+    )
+    return [
+        f"Time point {worst.time_point}, channel {worst.channel} is shown, the worst of those judged ({lights})."
+    ]
 
 
 def _origin(before: Stack, record: Provenance | None) -> list[str]:
@@ -177,7 +209,9 @@ def _origin(before: Stack, record: Provenance | None) -> list[str]:
             digest.add(before.read(t, c, (slice(z, z + 1), slice(None), slice(None))))
     if digest.hexdigest() == record.input_sha256:
         return []
-    return [f'The result was made from other pixels than these: the account inside it names "{record.input_name}", with another hash.']
+    return [
+        f'The result was made from other pixels than these: the account inside it names "{record.input_name}", with another hash.'
+    ]
 
 
 def assessment_notes(assessment: Assessment) -> Mapping[str, Any]:

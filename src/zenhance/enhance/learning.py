@@ -31,7 +31,14 @@ from zenhance.contract.weights import SUFFIX, find_weights, user_folder
 from zenhance.enhance.plan import RunPlan
 from zenhance.enhance.request import NO_WEIGHTS, EnhanceRequest
 from zenhance.enhance.result import Progress
-from zenhance.errors import CheckpointError, OutputExistsError, RecipeError, RunCancelled, StackError, WriteError
+from zenhance.errors import (
+    CheckpointError,
+    OutputExistsError,
+    RecipeError,
+    RunCancelled,
+    StackError,
+    WriteError,
+)
 from zenhance.io.names import stem
 from zenhance.stack import Stack
 from zenhance.volumes import VolumeReader, survey
@@ -131,13 +138,24 @@ class _Clock:
     def progress(self, doing: str) -> LearningProgress:
         left = max(0.0, 60 * self.minutes - self.spent_s())
         fraction = 1.0 - left / (60 * self.minutes)
-        return LearningProgress("learn", fraction, left, f'learning from "{self.title}": {doing}', self.loss, self.preview)
+        return LearningProgress(
+            "learn",
+            fraction,
+            left,
+            f'learning from "{self.title}": {doing}',
+            self.loss,
+            self.preview,
+        )
 
     def check(self) -> None:
         if self.cancel.is_set():
-            raise RunCancelled("the run was cancelled while it learnt; the original is unchanged, and nothing was kept")
+            raise RunCancelled(
+                "the run was cancelled while it learnt; the original is unchanged, and nothing was kept"
+            )
 
-    def follow(self, steps: Generator[Any, None, T], doing: str) -> Generator[LearningProgress, None, T]:
+    def follow(
+        self, steps: Generator[Any, None, T], doing: str
+    ) -> Generator[LearningProgress, None, T]:
         """Pass on steps, stopping them when the user cancels."""
         try:
             while True:
@@ -164,7 +182,9 @@ class _Clock:
         return f"step {self.steps}, loss {self.loss:.3g}"
 
 
-def learn_steps(plan: RunPlan, request: EnhanceRequest, cancel: threading.Event) -> Generator[LearningProgress, None, Learnt]:
+def learn_steps(
+    plan: RunPlan, request: EnhanceRequest, cancel: threading.Event
+) -> Generator[LearningProgress, None, Learnt]:
     """Learn from the stack that is to be enhanced, and keep the model among the user's own.
 
     Parameters
@@ -206,7 +226,9 @@ def learn_steps(plan: RunPlan, request: EnhanceRequest, cancel: threading.Event)
 
     with TemporaryDirectory(prefix="zenhance-learning-", ignore_cleanup_errors=True) as folder:
         recipe = recipe.model_copy(update={"minutes": max(0.02, clock.training_s() / 60)})
-        steps = train_steps(recipe, Path(folder) / "run", device=plan.device.name, volumes=(volumes, volumes))
+        steps = train_steps(
+            recipe, Path(folder) / "run", device=plan.device.name, volumes=(volumes, volumes)
+        )
         result = yield from clock.follow(steps, "estimating the specimen")
         clock.check()
         entry = _keep(result.path, recipe.name)
@@ -218,7 +240,9 @@ def _check_folder() -> None:
     folder = user_folder()
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise WriteError(f'the folder "{folder}" of learnt models cannot be written; set ZENHANCE_WEIGHTS to one you may write')
+        raise WriteError(
+            f'the folder "{folder}" of learnt models cannot be written; set ZENHANCE_WEIGHTS to one you may write'
+        )
 
 
 def _start(request: EnhanceRequest) -> _Start:
@@ -231,11 +255,21 @@ def _start(request: EnhanceRequest) -> _Start:
     """
     if request.weights == NO_WEIGHTS:
         return _Start()
-    path = find_weights(request.method, request.weights, registry.load(request.method).spec.weights(request.parameters()))
+    path = find_weights(
+        request.method,
+        request.weights,
+        registry.load(request.method).spec.weights(request.parameters()),
+    )
     card = read_card(path)
     if card.method != request.method:
-        raise CheckpointError(f'the model "{card.name}" belongs to the method {card.method}, not to {request.method}')
-    return _Start(request.weights or path.name.removesuffix(SUFFIX), hashlib.sha256(path.read_bytes()).hexdigest(), card)
+        raise CheckpointError(
+            f'the model "{card.name}" belongs to the method {card.method}, not to {request.method}'
+        )
+    return _Start(
+        request.weights or path.name.removesuffix(SUFFIX),
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        card,
+    )
 
 
 def _base(request: EnhanceRequest) -> Recipe:
@@ -247,7 +281,11 @@ def _base(request: EnhanceRequest) -> Recipe:
     from zenhance.training.recipe import Data, Recipe, load_recipe, recipe_names
 
     alone = [f"{request.method}_alone"] if request.weights == NO_WEIGHTS else []
-    for name in (*alone, registry.load(request.method).spec.weights(request.parameters()), request.method):
+    for name in (
+        *alone,
+        registry.load(request.method).spec.weights(request.parameters()),
+        request.method,
+    ):
         if name and {name, f"{name}_stack"} & set(recipe_names()):
             recipe = load_recipe(name)
             if recipe.method == request.method:
@@ -266,7 +304,9 @@ def _recipe(plan: RunPlan, request: EnhanceRequest, begin: _Start) -> Recipe:
         "description": f'Learnt from "{stack.name}" alone in {minutes:g} min, beginning from {begin.words}.',
         "architecture": base.architecture if begin.card is None else begin.card.architecture,
         "data": Data(stacks=(stack.path.name if stack.path else stack.name,), psf=request.psf),
-        "patch_px": _patch_px(stack, base.patch_px, registry.load(request.method).spec.size_multiple),
+        "patch_px": _patch_px(
+            stack, base.patch_px, registry.load(request.method).spec.size_multiple
+        ),
         "steps": NEVER * base.rounds,
         "patience": NEVER,
         "warmup_steps": min(base.warmup_steps, math.ceil(WARMUP_STEPS_A_MINUTE * minutes)),
@@ -292,16 +332,22 @@ def _patch_px(stack: Stack, wanted_px: int, multiple: tuple[int, int, int]) -> i
         return wanted_px
     fits = side - side % max(multiple[1:])
     if fits < LEAST_PATCH_PX:
-        raise StackError(f"the stack is {height} × {width} pixels, too small to learn from; at least {LEAST_PATCH_PX} each way are needed")
+        raise StackError(
+            f"the stack is {height} × {width} pixels, too small to learn from; at least {LEAST_PATCH_PX} each way are needed"
+        )
     return fits
 
 
-def _volume_steps(stack: Stack, request: EnhanceRequest) -> Generator[float, None, list[TrainingVolume]]:
+def _volume_steps(
+    stack: Stack, request: EnhanceRequest
+) -> Generator[float, None, list[TrainingVolume]]:
     """Measure the volumes as the run will, so that the network sees here what it sees there."""
     from zenhance.training.data import TrainingVolume
 
     every = list(stack.volumes())
-    wanted = sorted({round(i) for i in np.linspace(0, len(every) - 1, min(MOST_VOLUMES, len(every)))})
+    wanted = sorted(
+        {round(i) for i in np.linspace(0, len(every) - 1, min(MOST_VOLUMES, len(every)))}
+    )
     shared: dict[int, VolumeStatistics] = {}
     volumes = []
     for t, c in (every[i] for i in wanted):
@@ -310,14 +356,20 @@ def _volume_steps(stack: Stack, request: EnhanceRequest) -> Generator[float, Non
             statistics = shared[c]
         else:
             together = request.statistics == "shared"
-            readers = [VolumeReader(stack, i, c) for i in range(stack.size("T"))] if together else [reader]
+            readers = (
+                [VolumeReader(stack, i, c) for i in range(stack.size("T"))]
+                if together
+                else [reader]
+            )
             found = yield from survey(readers, request.background)
             statistics = found.statistics
             reader = next(r for r in found.readers if (r.t, r.c) == (t, c))
             if together:
                 shared[c] = statistics
         where = "" if len(every) == 1 else f", time point {t}, channel {c}"
-        volumes.append(TrainingVolume(f"{stack.name}{where}", reader, None, Scaling.of(statistics), statistics))
+        volumes.append(
+            TrainingVolume(f"{stack.name}{where}", reader, None, Scaling.of(statistics), statistics)
+        )
     return volumes
 
 
@@ -338,7 +390,9 @@ def _free_name(wanted: str) -> str:
         except (CheckpointError, OutputExistsError):
             continue
         return name
-    raise WriteError(f'there are too many models called "{wanted}" in "{user_folder()}"; remove those you do not need')
+    raise WriteError(
+        f'there are too many models called "{wanted}" in "{user_folder()}"; remove those you do not need'
+    )
 
 
 def _keep(path: Path, name: str) -> WeightsEntry:

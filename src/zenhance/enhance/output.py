@@ -74,24 +74,41 @@ class Output:
     clipped: int = 0
     series: int = 0
 
-    def write(self, reader: VolumeReader, region: tuple[slice, slice, slice], block: FloatArray) -> None:
+    def write(
+        self, reader: VolumeReader, region: tuple[slice, slice, slice], block: FloatArray
+    ) -> None:
         """Put a block (Z, Y, X), or (K, Z, Y, X), in its place; voxels that were not finite in the input are NaN again (float results)."""
         holes = self._holes(reader, region) if self.array.dtype.kind == "f" else None
         if not self.series:
-            self._put(reader.stack.index(reader.t, reader.c, region), block, holes, "Z" not in reader.stack.axes)
+            self._put(
+                reader.stack.index(reader.t, reader.c, region),
+                block,
+                holes,
+                "Z" not in reader.stack.axes,
+            )
             return
         timed = "T" in reader.stack.axes
         for number, sample in enumerate(block):
             index = reader.stack.index(number, reader.c, region)
-            self._put(index if timed else (number, *index), sample, holes, "Z" not in reader.stack.axes)
+            self._put(
+                index if timed else (number, *index), sample, holes, "Z" not in reader.stack.axes
+            )
 
-    def _put(self, index: tuple[Any, ...], block: FloatArray, holes: npt.NDArray[np.bool_] | None, flat: bool) -> None:
+    def _put(
+        self,
+        index: tuple[Any, ...],
+        block: FloatArray,
+        holes: npt.NDArray[np.bool_] | None,
+        flat: bool,
+    ) -> None:
         cast = self._cast(block)
         if holes is not None:
             cast = np.where(holes, cast.dtype.type(np.nan), cast)
         self.array[index] = cast[0] if flat else cast
 
-    def _holes(self, reader: VolumeReader, region: tuple[slice, slice, slice]) -> npt.NDArray[np.bool_] | None:
+    def _holes(
+        self, reader: VolumeReader, region: tuple[slice, slice, slice]
+    ) -> npt.NDArray[np.bool_] | None:
         """Return where the input was not finite, on the grid of the output, or None where it was nowhere."""
         bad = reader.mask(self._source(region))
         if bad is None:
@@ -114,14 +131,18 @@ class Output:
         return np.clip(wide, low, high).astype(target)
 
     def _source(self, region: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
-        z, y, x = (slice(r.start // s, -(-r.stop // s)) for r, s in zip(region, self.scale, strict=True))
+        z, y, x = (
+            slice(r.start // s, -(-r.stop // s)) for r, s in zip(region, self.scale, strict=True)
+        )
         return (z, y, x)
 
     def warnings(self) -> list[str]:
         """Say what the cast lost, where that is worth saying."""
         if self.clipped <= 1e-4 * self.array.size:
             return []
-        return [f"{self.clipped} voxels were clipped to {self.array.dtype}; choose dtype float32 to keep them"]
+        return [
+            f"{self.clipped} voxels were clipped to {self.array.dtype}; choose dtype float32 to keep them"
+        ]
 
 
 def limits(dtype: np.dtype[Any]) -> tuple[float, float]:
@@ -160,7 +181,10 @@ def layouts(stack: Stack, method: MethodSpec, request: EnhanceRequest) -> dict[s
                     f"{output.title} are kept for one time point and the stack has {sizes['T']}; switch them off in the settings, "
                     "or save one time point as a stack of its own and enhance that"
                 )
-            axes, sizes = SAMPLES_AXIS + axes.replace("T", ""), {**sizes, SAMPLES_AXIS: output.series}
+            axes, sizes = (
+                SAMPLES_AXIS + axes.replace("T", ""),
+                {**sizes, SAMPLES_AXIS: output.series},
+            )
         shape = tuple(sizes[a] * (scale["ZYX".index(a)] if a in "ZYX" else 1) for a in axes)
         found[output.name] = Layout(axes, shape, dtype, scale, output.series)
     return found

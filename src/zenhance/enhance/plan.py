@@ -74,7 +74,9 @@ class RunPlan:
         count = len(self.tiles.tiles) * self.volumes
         tiles = f"{count} tiles of {z} × {y} × {x}" if count > 1 else "1 tile"
         first = "" if self.learn_minutes is None else f"learns {self.learn_minutes:g} min first, "
-        memory = f"{self.working_bytes / 1e9:.2g} GB to work in, result {self.result_bytes / 1e9:.2g} GB"
+        memory = (
+            f"{self.working_bytes / 1e9:.2g} GB to work in, result {self.result_bytes / 1e9:.2g} GB"
+        )
         return f"{first}{tiles}, {memory}, on {self.device.reason}"
 
 
@@ -98,7 +100,9 @@ def _takes_psf(method: Method, request: EnhanceRequest) -> bool:
     return method.spec.needs_psf_with(request.parameters()) or request.learn_minutes is not None
 
 
-def plan_volume(method: Method, request: EnhanceRequest, shape_px: Triple, halo_px: Triple, device: str) -> TilePlan:
+def plan_volume(
+    method: Method, request: EnhanceRequest, shape_px: Triple, halo_px: Triple, device: str
+) -> TilePlan:
     """Plan the tiles of one volume from the halo, the method's appetite and the memory that is free now.
 
     Raises
@@ -130,7 +134,9 @@ def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:
     return (z, y, x)
 
 
-def work_of(method: Method, volume_voxels: int, read_voxels: int, whole_voxels: int) -> tuple[float, float]:
+def work_of(
+    method: Method, volume_voxels: int, read_voxels: int, whole_voxels: int
+) -> tuple[float, float]:
     """Return the work of preparing a volume and of its tiles, in units of one tile's voxel.
 
     Parameters
@@ -185,7 +191,9 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     volumes = stack.size("T") * stack.size("C")
     result = sum(output.nbytes for output in outputs.values())
     working = largest * _bytes_per_voxel(method, request)
-    return RunPlan(stack, volumes, device, psf, tiles, working, result, request.learn_minutes, outputs)
+    return RunPlan(
+        stack, volumes, device, psf, tiles, working, result, request.learn_minutes, outputs
+    )
 
 
 def _voxels(region: tuple[slice, slice, slice]) -> int:

@@ -73,7 +73,9 @@ def preview_steps(
     fewer iterations.
     """
     if request.weights == NO_WEIGHTS:
-        raise RecipeError("random weights have nothing to preview before they have learnt; click Enhance, or choose weights to begin from")
+        raise RecipeError(
+            "random weights have nothing to preview before they have learnt; click Enhance, or choose weights to begin from"
+        )
     stack = as_requested(stack, request)
     stack = stack.crop({a: slice(i, i + 1) for a, i in (("T", t), ("C", c)) if a in stack.axes})
     depth = stack.size("Z")
@@ -81,13 +83,22 @@ def preview_steps(
     first, last = max(plane - CONTEXT_PLANES, 0), min(plane + CONTEXT_PLANES + 1, depth)
     view = {a: _view((field or {}).get(a), stack.size(a)) for a in "YX"}
     crop = ((first, last), (view["Y"].start, view["Y"].stop), (view["X"].start, view["X"].stop))
-    fields = request.model_dump(exclude_unset=True) | {"axes": None, "channel": None, "crop": crop, "learn_minutes": None}
+    fields = request.model_dump(exclude_unset=True) | {
+        "axes": None,
+        "channel": None,
+        "crop": crop,
+        "learn_minutes": None,
+    }
     sample = [_sample(stack)]
     statistics, _ = measure(sample, request.background)
     known = (statistics, measure_noise(sample, statistics))
     result = yield from enhance_steps(stack, EnhanceRequest(**fields), cancel, known)
     scale = registry.load(request.method).spec.scale(request.parameters())[0]
-    only = {"Z": slice((plane - first) * scale, (plane - first + 1) * scale)} if "Z" in stack.axes else {}
+    only = (
+        {"Z": slice((plane - first) * scale, (plane - first + 1) * scale)}
+        if "Z" in stack.axes
+        else {}
+    )
     extras = {name: extra.crop(only) for name, extra in result.extras.items()}
     return replace(result, stack=result.stack.crop(only), extras=extras)
 
@@ -95,7 +106,10 @@ def preview_steps(
 def _sample(stack: Stack) -> VolumeReader:
     """Return evenly spaced planes of a stack with one volume as a volume of their own, so that a huge stack is not read for a preview."""
     reader = VolumeReader(stack)
-    planes = [reader.raw((slice(z, z + 1), slice(None), slice(None))) for z in reader.planes(SAMPLE_VOXELS)]
+    planes = [
+        reader.raw((slice(z, z + 1), slice(None), slice(None)))
+        for z in reader.planes(SAMPLE_VOXELS)
+    ]
     return VolumeReader(Stack(np.concatenate(planes), "ZYX", stack.voxel_size))
 
 
@@ -115,7 +129,9 @@ def _view(part: slice | None, size: int) -> slice:
     return slice(start, min(stop, size))
 
 
-def estimate_steps(stack: Stack, request: EnhanceRequest, cancel: threading.Event | None = None) -> Generator[Progress, None, float]:
+def estimate_steps(
+    stack: Stack, request: EnhanceRequest, cancel: threading.Event | None = None
+) -> Generator[Progress, None, float]:
     """Tell how many seconds a run will take, by running it on two small blocks from the middle of the first volume.
 
     Returns
@@ -127,7 +143,12 @@ def estimate_steps(stack: Stack, request: EnhanceRequest, cancel: threading.Even
     """
     plan = plan_run(stack, request)
     if request.learn_minutes is not None:
-        plain = request.model_copy(update={"learn_minutes": None, "weights": None if request.weights == NO_WEIGHTS else request.weights})
+        plain = request.model_copy(
+            update={
+                "learn_minutes": None,
+                "weights": None if request.weights == NO_WEIGHTS else request.weights,
+            }
+        )
         try:
             seconds = yield from estimate_steps(stack, plain, cancel)
         except CheckpointError:
@@ -140,18 +161,31 @@ def estimate_steps(stack: Stack, request: EnhanceRequest, cancel: threading.Even
     works, times = [], []
     # The first pass also pays for imports and caches.
     for size in (TRIALS_PX[0], *TRIALS_PX):
-        fields = request.model_dump(exclude_unset=True) | {"axes": None, "channel": None, "voxel_size_um": None}
+        fields = request.model_dump(exclude_unset=True) | {
+            "axes": None,
+            "channel": None,
+            "voxel_size_um": None,
+        }
         trial = EnhanceRequest(**fields | {"crop": _middle(first, size)})
         started = time.perf_counter()
         result = yield from enhance_steps(first, trial, cancel)
         times.append(time.perf_counter() - started)
         works.append(_work(method, result.provenance.input_shape))
-    return _extrapolated(works[1:], times[1:], sum(work_of(method, *_voxels(plan), WHOLE_VOXELS)), plan.volumes)
+    return _extrapolated(
+        works[1:], times[1:], sum(work_of(method, *_voxels(plan), WHOLE_VOXELS)), plan.volumes
+    )
 
 
-def _middle(stack: Stack, most_px: tuple[int, int, int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    starts = [max(0, (size - most) // 2) for size, most in zip(stack.volume_shape, most_px, strict=True)]
-    z, y, x = ((start, min(size, start + most)) for start, size, most in zip(starts, stack.volume_shape, most_px, strict=True))
+def _middle(
+    stack: Stack, most_px: tuple[int, int, int]
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    starts = [
+        max(0, (size - most) // 2) for size, most in zip(stack.volume_shape, most_px, strict=True)
+    ]
+    z, y, x = (
+        (start, min(size, start + most))
+        for start, size, most in zip(starts, stack.volume_shape, most_px, strict=True)
+    )
     return (z, y, x)
 
 

@@ -42,18 +42,43 @@ class EnhanceRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    method: str = Field("gaussian_deconvolution", description="name of the method, as `zenhance methods` lists it")
-    settings: dict[str, Any] = Field(default_factory=dict, description="settings of the method; what is left out keeps its default")
-    axes: str | None = Field(None, description="axes of the input, such as TZCYX, where the file does not say them rightly")
-    voxel_size_um: Annotated[tuple[float | None, float | None, float | None] | None, BeforeValidator(_three_lengths)] = Field(
+    method: str = Field(
+        "gaussian_deconvolution", description="name of the method, as `zenhance methods` lists it"
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings of the method; what is left out keeps its default",
+    )
+    axes: str | None = Field(
+        None,
+        description="axes of the input, such as TZCYX, where the file does not say them rightly",
+    )
+    voxel_size_um: Annotated[
+        tuple[float | None, float | None, float | None] | None, BeforeValidator(_three_lengths)
+    ] = Field(
         None, description="voxel size z, y, x in µm, in place of the file's; null keeps a length"
     )
-    channel: int | None = Field(None, ge=0, description="the one channel to enhance, counted from 0; left out, all are")
-    crop: tuple[Range, Range, Range] | None = Field(None, description="first and last+1 voxel along z, y, x; null is the stack's edge")
-    psf: str | None = Field(None, description="point spread function, such as sigma_um=0.5,0.15,0.15; left out, from the file or a default")
-    background: float | None = Field(None, description="intensity without specimen, in the input's units; left out, it is estimated")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda or mps")
-    weights: str | None = Field(None, description="name or path of learnt weights; left out, those that ship; none: learn from random ones")
+    channel: int | None = Field(
+        None, ge=0, description="the one channel to enhance, counted from 0; left out, all are"
+    )
+    crop: tuple[Range, Range, Range] | None = Field(
+        None, description="first and last+1 voxel along z, y, x; null is the stack's edge"
+    )
+    psf: str | None = Field(
+        None,
+        description="point spread function, such as sigma_um=0.5,0.15,0.15; left out, from the file or a default",
+    )
+    background: float | None = Field(
+        None,
+        description="intensity without specimen, in the input's units; left out, it is estimated",
+    )
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda or mps"
+    )
+    weights: str | None = Field(
+        None,
+        description="name or path of learnt weights; left out, those that ship; none: learn from random ones",
+    )
     learn_minutes: float | None = Field(
         None,
         gt=0,
@@ -61,9 +86,15 @@ class EnhanceRequest(BaseModel):
         description="learn from the stack itself for so many minutes first; left out, the weights are used as they are",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
-    dtype: Literal["float32", "input"] = Field("float32", description="pixel type of the result; 'input' rounds and clips, and counts it")
-    statistics: Literal["per_volume", "shared"] = Field("per_volume", description="statistics of each time point, or one for all")
-    tile_px: tuple[int, int, int] | None = Field(None, description="largest tile z, y, x in pixels; left out, planned from free memory")
+    dtype: Literal["float32", "input"] = Field(
+        "float32", description="pixel type of the result; 'input' rounds and clips, and counts it"
+    )
+    statistics: Literal["per_volume", "shared"] = Field(
+        "per_volume", description="statistics of each time point, or one for all"
+    )
+    tile_px: tuple[int, int, int] | None = Field(
+        None, description="largest tile z, y, x in pixels; left out, planned from free memory"
+    )
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -73,8 +104,12 @@ class EnhanceRequest(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> EnhanceRequest:
-        if self.axes is not None and (set(self.axes) - set(AXES) or len(set(self.axes)) != len(self.axes)):
-            raise RecipeError(f'axes are "{self.axes}"; use letters of TCZYX, each once, for example ZYX')
+        if self.axes is not None and (
+            set(self.axes) - set(AXES) or len(set(self.axes)) != len(self.axes)
+        ):
+            raise RecipeError(
+                f'axes are "{self.axes}"; use letters of TCZYX, each once, for example ZYX'
+            )
         if self.tile_px is not None and min(self.tile_px) < 1:
             raise RecipeError(f"tile_px is {self.tile_px}; each number must be at least 1")
         self._check_learning()
@@ -82,14 +117,22 @@ class EnhanceRequest(BaseModel):
         VoxelSize.of(self.voxel_size_um or (None, None, None))
         for letter, (start, stop) in zip("zyx", self.crop or (), strict=False):
             if (start or 0) < 0 or (stop is not None and stop <= (start or 0)):
-                raise RecipeError(f"crop {letter}{start}:{stop} is empty or negative; give first:last+1, counted from 0")
+                raise RecipeError(
+                    f"crop {letter}{start}:{stop} is empty or negative; give first:last+1, counted from 0"
+                )
         return self
 
     def _check_weights(self) -> None:
         """Refuse weights for a method that has none: whoever names them means another one."""
-        if self.weights is None or self.method not in registry.names() or registry.load(self.method).spec.learns != "no":
+        if (
+            self.weights is None
+            or self.method not in registry.names()
+            or registry.load(self.method).spec.learns != "no"
+        ):
             return
-        can = ", ".join(name for name in registry.names() if registry.load(name).spec.learns != "no")
+        can = ", ".join(
+            name for name in registry.names() if registry.load(name).spec.learns != "no"
+        )
         raise RecipeError(
             f"the method {self.method} uses no learnt weights; name the method that these belong to ({can}), or leave them out"
         )
@@ -97,11 +140,18 @@ class EnhanceRequest(BaseModel):
     def _check_learning(self) -> None:
         if self.learn_minutes is None:
             if self.weights == NO_WEIGHTS:
-                raise RecipeError('weights "none" are random ones, good only to learn from; give learn_minutes too, or the name of a model')
+                raise RecipeError(
+                    'weights "none" are random ones, good only to learn from; give learn_minutes too, or the name of a model'
+                )
             return
         # A method that is not installed is refused when its settings are asked for.
-        if self.method in registry.names() and registry.load(self.method).spec.learns != "own_stack":
-            can = ", ".join(name for name in registry.names() if registry.load(name).spec.learns == "own_stack")
+        if (
+            self.method in registry.names()
+            and registry.load(self.method).spec.learns != "own_stack"
+        ):
+            can = ", ".join(
+                name for name in registry.names() if registry.load(name).spec.learns == "own_stack"
+            )
             raise RecipeError(
                 f"the method {self.method} cannot learn from the stack itself; choose one that can ({can}), or drop learn_minutes"
             )
@@ -135,18 +185,24 @@ class EnhanceRequest(BaseModel):
         if self.axes is not None and self.axes != stack.axes and not axes_named:
             stack = stack.relabelled(self.axes)
         if self.voxel_size_um is not None:
-            stack = stack.with_data(stack.data, voxel_size=stack.voxel_size.replaced_by(self.voxel_size_um))
+            stack = stack.with_data(
+                stack.data, voxel_size=stack.voxel_size.replaced_by(self.voxel_size_um)
+            )
         if self.channel is not None:
             stack = stack.pick_channel(self.channel)
         if self.crop is not None:
-            wanted = {a: slice(*r) for a, r in zip("ZYX", self.crop, strict=True) if a in stack.axes}
+            wanted = {
+                a: slice(*r) for a, r in zip("ZYX", self.crop, strict=True) if a in stack.axes
+            }
             stack = stack.crop(wanted)
         return stack
 
     def to_yaml(self) -> str:
         """Return the request as YAML; only what differs from the defaults, and always the method."""
         fields = self.model_dump(mode="json", exclude_defaults=True)
-        return yaml.safe_dump({"method": self.method, **fields}, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(
+            {"method": self.method, **fields}, sort_keys=False, allow_unicode=True
+        )
 
     @classmethod
     def from_yaml(cls, text: str) -> EnhanceRequest:
@@ -162,9 +218,13 @@ class EnhanceRequest(BaseModel):
         try:
             fields = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise RecipeError(f"the settings are not valid YAML: {' '.join(str(error).split())[:120]}; write key: value lines") from error
+            raise RecipeError(
+                f"the settings are not valid YAML: {' '.join(str(error).split())[:120]}; write key: value lines"
+            ) from error
         if not isinstance(fields, dict):
-            raise RecipeError("the settings are not a list of key: value lines; begin with method: gaussian_deconvolution")
+            raise RecipeError(
+                "the settings are not a list of key: value lines; begin with method: gaussian_deconvolution"
+            )
         if isinstance(fields.get("request"), dict):
             fields = fields["request"]
         unknown = [str(key) for key in fields if key not in cls.model_fields]
@@ -172,7 +232,11 @@ class EnhanceRequest(BaseModel):
             near = difflib.get_close_matches(unknown[0], cls.model_fields, n=1)
             raise RecipeError(
                 f'there is no request field called "{unknown[0]}"; '
-                + (f'did you mean "{near[0]}"?' if near else f"known are {', '.join(cls.model_fields)}")
+                + (
+                    f'did you mean "{near[0]}"?'
+                    if near
+                    else f"known are {', '.join(cls.model_fields)}"
+                )
             )
         request = cls(**fields)
         request.parameters()

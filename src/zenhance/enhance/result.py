@@ -100,12 +100,16 @@ class Run:
     def progress(self, stage: str, fraction: float, message: str) -> Progress:
         passed = time.perf_counter() - self.enhancing
         left = passed * (1 - fraction) / fraction if fraction > 0.02 and passed > 0.5 else None
-        return Progress(stage, self.learnt_share + (1 - self.learnt_share) * fraction, left, message)
+        return Progress(
+            stage, self.learnt_share + (1 - self.learnt_share) * fraction, left, message
+        )
 
     def prepare_share(self, whole_voxels: int) -> float:
         """Return which share of a volume's work is done before its tiles."""
         tiles = self.plan.read_voxels // self.plan.volumes
-        before, after = work_of(self.method, math.prod(self.plan.stack.volume_shape), tiles, whole_voxels)
+        before, after = work_of(
+            self.method, math.prod(self.plan.stack.volume_shape), tiles, whole_voxels
+        )
         return before / (before + after)
 
     def check(self) -> None:
@@ -117,7 +121,9 @@ def voxel_warnings(plan: RunPlan) -> list[str]:
     said = []
     for axis, length in zip("ZYX", plan.stack.voxel_size.zyx_um, strict=True):
         if axis in plan.stack.axes and length is not None and not 0.005 <= length <= 100:
-            said.append(f"voxel size in {axis.lower()} is {length:g} µm, unusual for a light microscope; check it")
+            said.append(
+                f"voxel size in {axis.lower()} is {length:g} µm, unusual for a light microscope; check it"
+            )
     z, y, _ = plan.stack.voxel_size.zyx_um
     if z is not None and y is not None and "Z" in plan.stack.axes and not y / 10 <= z <= 100 * y:
         said.append(f"voxel size in z is {z:g} µm but {y:g} µm in y; check the unit")
@@ -175,7 +181,10 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
     )
     enhanced = _stack_of(run, run.method.spec.outputs[0], provenance)
     further = run.method.spec.outputs_with(request.parameters())[1:]
-    extras = {spec.name: _stack_of(run, spec, provenance.of_output(spec.name, spec.series)) for spec in further}
+    extras = {
+        spec.name: _stack_of(run, spec, provenance.of_output(spec.name, spec.series))
+        for spec in further
+    }
     return EnhanceResult(enhanced, extras, provenance)
 
 
@@ -197,7 +206,9 @@ def _describe_noise(noise: PoissonGauss) -> str:
 
 def _finite_record(statistics: VolumeStatistics) -> dict[str, float]:
     names = VolumeStatistics.__slots__
-    return {name: value for name in names if math.isfinite(value := float(getattr(statistics, name)))}
+    return {
+        name: value for name in names if math.isfinite(value := float(getattr(statistics, name)))
+    }
 
 
 def _stack_of(run: Run, spec: OutputSpec, provenance: Provenance) -> Stack:
@@ -210,7 +221,10 @@ def _stack_of(run: Run, spec: OutputSpec, provenance: Provenance) -> Stack:
     origin, lengths = source.metadata.get("origin_um"), source.voxel_size.zyx_um
     if origin and max(scale) > 1:
         # The first voxel of a finer grid has its centre nearer to the corner.
-        moved = (o if o is None or v is None else o + (v / s - v) / 2 for o, v, s in zip(origin, lengths, scale, strict=True))
+        moved = (
+            o if o is None or v is None else o + (v / s - v) / 2
+            for o, v, s in zip(origin, lengths, scale, strict=True)
+        )
         metadata["origin_um"] = tuple(moved)
     return source.with_data(
         run.outputs[spec.name].array,

@@ -87,7 +87,17 @@ def enhance_steps(
     cancel = cancel or threading.Event()
     learnt = yield from _learn_steps(plan, request, cancel)
     method = registry.load(request.method)
-    run = Run(plan, method, request, cancel, allocate(plan.outputs), known, PixelHash(plan.stack), started, request.weights)
+    run = Run(
+        plan,
+        method,
+        request,
+        cancel,
+        allocate(plan.outputs),
+        known,
+        PixelHash(plan.stack),
+        started,
+        request.weights,
+    )
     run.warnings += voxel_warnings(plan)
     if learnt is not None:
         run.weights, run.learnt_share = str(learnt.path), LEARN_SHARE
@@ -97,14 +107,18 @@ def enhance_steps(
     try:
         for number, (t, c) in enumerate(volumes):
             yield from _volume_steps(run, t, c, number, len(volumes))
-        digest = yield from _relay(run, run.pixels.finish(), lambda _: run.progress("record", 1.0, "hashing the input"))
+        digest = yield from _relay(
+            run, run.pixels.finish(), lambda _: run.progress("record", 1.0, "hashing the input")
+        )
     finally:
         run.kept.clear()
         release_memory(plan.device.name)
     return result_of(run, digest)
 
 
-def _learn_steps(plan: RunPlan, request: EnhanceRequest, cancel: threading.Event) -> Generator[Progress, None, Learnt | None]:
+def _learn_steps(
+    plan: RunPlan, request: EnhanceRequest, cancel: threading.Event
+) -> Generator[Progress, None, Learnt | None]:
     """Learn from the stack first, where the request asks for it."""
     if request.learn_minutes is None:
         return None
@@ -122,7 +136,9 @@ def _learn_steps(plan: RunPlan, request: EnhanceRequest, cancel: threading.Event
         release_memory(plan.device.name)
 
 
-def _volume_steps(run: Run, t: int, c: int, number: int, count: int) -> Generator[Progress, None, None]:
+def _volume_steps(
+    run: Run, t: int, c: int, number: int, count: int
+) -> Generator[Progress, None, None]:
     where = f"volume {number + 1} of {count}, " if count > 1 else ""
 
     def at(fraction: float) -> float:
@@ -134,11 +150,15 @@ def _volume_steps(run: Run, t: int, c: int, number: int, count: int) -> Generato
     if run.request.statistics == "shared" and c in run.kept:
         prepared, statistics = run.kept[c]
     else:
-        context = yield from _context_steps(run, t, c, lambda _: run.progress("measure", at(0.0), f"{where}measuring intensities"))
+        context = yield from _context_steps(
+            run, t, c, lambda _: run.progress("measure", at(0.0), f"{where}measuring intensities")
+        )
         statistics = context.statistics
         share = run.prepare_share(context.whole_voxels)
         title = f"{where}preparing {run.method.spec.title}"
-        prepared = yield from _prepare_steps(run, context, lambda f: run.progress("prepare", at(share * f), title))
+        prepared = yield from _prepare_steps(
+            run, context, lambda f: run.progress("prepare", at(share * f), title)
+        )
         if run.request.statistics == "shared":
             run.kept[c] = (prepared, statistics)
     run.statistics.append(statistics)
@@ -147,7 +167,9 @@ def _volume_steps(run: Run, t: int, c: int, number: int, count: int) -> Generato
     _record(run, prepared, number, count)
 
 
-def _prepare_steps(run: Run, context: MethodContext, progress: Callable[[float], Progress]) -> Generator[Progress, None, Prepared]:
+def _prepare_steps(
+    run: Run, context: MethodContext, progress: Callable[[float], Progress]
+) -> Generator[Progress, None, Prepared]:
     """Prepare a volume; when memory runs out, prepare on half as much of it, as often as it takes."""
     for _ in range(MAX_HALVINGS):
         failure: str | None = None
@@ -161,16 +183,22 @@ def _prepare_steps(run: Run, context: MethodContext, progress: Callable[[float],
             return prepared
         # Outside the except block: an exception keeps its frames alive, and those keep the arrays.
         voxels = min(context.whole_voxels, math.prod(context.shape_px))
-        run.warnings.append(f"memory ran out while preparing {voxels} voxels at once; went on with half ({failure[:80]})")
+        run.warnings.append(
+            f"memory ran out while preparing {voxels} voxels at once; went on with half ({failure[:80]})"
+        )
         context = replace(context, whole_voxels=voxels // 2)
         gc.collect()
         release_memory(context.device)
-    raise MemoryBudgetError("not even a small part of the volume fits into memory; close other programs or crop the stack")
+    raise MemoryBudgetError(
+        "not even a small part of the volume fits into memory; close other programs or crop the stack"
+    )
 
 
 def _record(run: Run, prepared: Prepared, number: int, count: int) -> None:
     """Take down what the method has to say of a volume; some of it is known only after the tiles."""
-    run.curves.update({_label(name, number, count): list(curve) for name, curve in prepared.curves.items()})
+    run.curves.update(
+        {_label(name, number, count): list(curve) for name, curve in prepared.curves.items()}
+    )
     notes = dict(prepared.notes)
     run.warnings += [w for w in notes.pop("warnings", ()) if w not in run.warnings]
     run.weights_sha256 = notes.pop("weights_sha256", run.weights_sha256)
@@ -181,7 +209,9 @@ def _label(name: str, number: int, count: int) -> str:
     return name if count == 1 else f"{name}[{number}]"
 
 
-def _relay(run: Run, steps: Generator[float, None, Any], progress: Callable[[float], Progress]) -> Generator[Progress, None, Any]:
+def _relay(
+    run: Run, steps: Generator[float, None, Any], progress: Callable[[float], Progress]
+) -> Generator[Progress, None, Any]:
     """Pass a method's own steps on as progress, stopping it when the user cancels."""
     try:
         while True:
@@ -195,13 +225,17 @@ def _relay(run: Run, steps: Generator[float, None, Any], progress: Callable[[flo
         steps.close()
 
 
-def _context_steps(run: Run, t: int, c: int, progress: Callable[[float], Progress]) -> Generator[Progress, None, MethodContext]:
+def _context_steps(
+    run: Run, t: int, c: int, progress: Callable[[float], Progress]
+) -> Generator[Progress, None, MethodContext]:
     shared = run.request.statistics == "shared"
     readers = [run.reader(i, c) for i in (range(run.plan.stack.size("T")) if shared else [t])]
     if run.known is not None:
         statistics, noise = run.known
     else:
-        found = yield from _relay(run, survey(readers, run.request.background, run.pixels), progress)
+        found = yield from _relay(
+            run, survey(readers, run.request.background, run.pixels), progress
+        )
         statistics, noise = found.statistics, found.noise
         run.warnings += [w for w in found.warnings if w not in run.warnings]
         run.readers.update({(r.t, r.c): r for r in found.readers})
@@ -209,7 +243,11 @@ def _context_steps(run: Run, t: int, c: int, progress: Callable[[float], Progres
     run.noise.append(noise)
     spec = run.method.spec
     needed = spec.needs_psf_with(run.request.parameters())
-    psf = psf_for(reader.stack, run.request, c) if needed or run.request.learn_minutes is not None else None
+    psf = (
+        psf_for(reader.stack, run.request, c)
+        if needed or run.request.learn_minutes is not None
+        else None
+    )
     if psf is not None and psf.describe() not in run.psfs:
         run.psfs.append(psf.describe())
     z, y, x = (1.0 if v is None else v for v in reader.stack.voxel_size.zyx_um)
@@ -231,9 +269,13 @@ def _context_steps(run: Run, t: int, c: int, progress: Callable[[float], Progres
 def _tile_steps(
     run: Run, reader: VolumeReader, prepared: Prepared, where: str, at: Callable[[float], float]
 ) -> Generator[Progress, None, None]:
-    plan = plan_volume(run.method, run.request, reader.stack.volume_shape, prepared.halo_px, run.plan.device.name)
+    plan = plan_volume(
+        run.method, run.request, reader.stack.volume_shape, prepared.halo_px, run.plan.device.name
+    )
 
-    def write(name: str, region: tuple[slice, slice, slice], block: npt.NDArray[np.float32]) -> None:
+    def write(
+        name: str, region: tuple[slice, slice, slice], block: npt.NDArray[np.float32]
+    ) -> None:
         run.outputs[name].write(reader, region, block)
 
     steps = run_tiles(
@@ -305,7 +347,9 @@ def enhance(
     axes_named = not isinstance(image, Stack)
     if not isinstance(image, Stack):
         lazy = hasattr(image, "shape") and hasattr(image, "dtype")
-        image = Stack.from_array(cast("ArrayLike", image) if lazy else np.asarray(image), request.axes)
+        image = Stack.from_array(
+            cast("ArrayLike", image) if lazy else np.asarray(image), request.axes
+        )
     steps = enhance_steps(image, request, cancel, axes_named=axes_named)
     try:
         while True:

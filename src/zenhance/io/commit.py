@@ -15,7 +15,14 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from zenhance.errors import FailureKind, OutputExistsError, WriteError, ZenhanceError, classify, sentence
+from zenhance.errors import (
+    FailureKind,
+    OutputExistsError,
+    WriteError,
+    ZenhanceError,
+    classify,
+    sentence,
+)
 from zenhance.io.limits import format_bytes
 from zenhance.io.lock import locked
 from zenhance.io.partial import Partial, clean_orphans, remove_partial
@@ -35,7 +42,14 @@ def _same(a: Path, b: Path) -> bool:
         return False
 
 
-def check_output(path: Path, *, overwrite: bool, sources: Iterable[Path], folder: bool, ours: Callable[[Path], bool]) -> None:
+def check_output(
+    path: Path,
+    *,
+    overwrite: bool,
+    sources: Iterable[Path],
+    folder: bool,
+    ours: Callable[[Path], bool],
+) -> None:
     """Refuse an output that would cost somebody data, before anything is computed or written.
 
     Parameters
@@ -60,9 +74,13 @@ def check_output(path: Path, *, overwrite: bool, sources: Iterable[Path], folder
     """
     parent = path.parent
     if not parent.is_dir():
-        raise WriteError(f'the folder "{parent}" does not exist; make it first, nothing was written')
+        raise WriteError(
+            f'the folder "{parent}" does not exist; make it first, nothing was written'
+        )
     if not os.access(parent, os.W_OK):
-        raise WriteError(f'the folder "{parent}" may not be written to; choose another one, nothing was written')
+        raise WriteError(
+            f'the folder "{parent}" may not be written to; choose another one, nothing was written'
+        )
     for source in sources:
         inside = source.is_dir() and any(_same(p, source) for p in (path, *path.absolute().parents))
         holds = path.is_dir() and any(_same(p, path) for p in source.absolute().parents)
@@ -74,15 +92,25 @@ def check_output(path: Path, *, overwrite: bool, sources: Iterable[Path], folder
     if not os.path.lexists(path):
         return
     if path.is_symlink():
-        raise OutputExistsError(f'"{path.name}" is a link; choose another name, what it points to was not changed')
+        raise OutputExistsError(
+            f'"{path.name}" is a link; choose another name, what it points to was not changed'
+        )
     if not overwrite:
-        raise OutputExistsError(f'"{path.name}" exists already and was not changed; choose another name, or ask to overwrite it')
+        raise OutputExistsError(
+            f'"{path.name}" exists already and was not changed; choose another name, or ask to overwrite it'
+        )
     if path.is_dir() and not (folder and ours(path)):
-        raise OutputExistsError(f'the folder "{path.name}" is not an image written by zenhance and was not changed; choose another name')
+        raise OutputExistsError(
+            f'the folder "{path.name}" is not an image written by zenhance and was not changed; choose another name'
+        )
     if folder and not path.is_dir():
-        raise OutputExistsError(f'"{path.name}" is a file and was not replaced by a folder; choose another name')
+        raise OutputExistsError(
+            f'"{path.name}" is a file and was not replaced by a folder; choose another name'
+        )
     if not folder and not path.is_file():
-        raise OutputExistsError(f'"{path.name}" is no regular file and was not changed; choose another name')
+        raise OutputExistsError(
+            f'"{path.name}" is no regular file and was not changed; choose another name'
+        )
 
 
 def _check_space(path: Path, needed_bytes: int) -> None:
@@ -124,13 +152,18 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except ZenhanceError:
         raise
-    except Exception as error:  # the gate: disk full alone comes as four exception types from the libraries
+    except (
+        Exception
+    ) as error:  # the gate: disk full alone comes as four exception types from the libraries
         kind = classify(error)
         if kind is FailureKind.BUG and isinstance(error, OSError):
             kind = FailureKind.PERMISSION
         if kind is FailureKind.BUG:
             raise
-        raise WriteError(f'"{path.name}" was not written: {sentence(error)[:150]}; what was there before is unchanged', kind) from error
+        raise WriteError(
+            f'"{path.name}" was not written: {sentence(error)[:150]}; what was there before is unchanged',
+            kind,
+        ) from error
 
 
 def commit(
@@ -189,7 +222,14 @@ def commit(
     return path
 
 
-def _make(path: Path, write: Callable[[Path], None], verify: Callable[[Path], None], *, folder: bool, overwrite: bool) -> None:
+def _make(
+    path: Path,
+    write: Callable[[Path], None],
+    verify: Callable[[Path], None],
+    *,
+    folder: bool,
+    overwrite: bool,
+) -> None:
     """Write, verify, make durable and name the result; the partial, with an old folder swapped into it, is removed in any case."""
     partial = Partial.create(path, folder=folder)
     try:

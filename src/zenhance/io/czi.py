@@ -59,17 +59,23 @@ class Block:
 def _segment(path: Path, handle: BinaryIO, position: int, name: bytes, size: int) -> int:
     """Check that a segment begins at a position; return where its content begins."""
     if not 0 <= position <= size - SEGMENT_BYTES:
-        raise ReadError(path, f"it is cut short: a segment begins at {position} of {size} bytes; copy it again")
+        raise ReadError(
+            path, f"it is cut short: a segment begins at {position} of {size} bytes; copy it again"
+        )
     handle.seek(position)
     if handle.read(16).rstrip(b"\0") != name:
-        raise ReadError(path, f"there is no {name.decode()} segment at {position}; it is damaged, copy it again")
+        raise ReadError(
+            path, f"there is no {name.decode()} segment at {position}; it is damaged, copy it again"
+        )
     return position + SEGMENT_BYTES
 
 
 def _exactly(path: Path, handle: BinaryIO, count: int) -> bytes:
     data = handle.read(count)
     if len(data) < count:
-        raise ReadError(path, f"it is cut short: {count - len(data)} bytes are missing; copy it again")
+        raise ReadError(
+            path, f"it is cut short: {count - len(data)} bytes are missing; copy it again"
+        )
     return data
 
 
@@ -83,9 +89,14 @@ def _directory(path: Path, handle: BinaryIO, position: int, size: int) -> list[B
     blocks: list[Block] = []
     for _ in range(count):
         head = _exactly(path, handle, 32)
-        kind, pixel_type, place, part, compression, pyramid, dimensions = struct.unpack("<2siqiib5xi", head)
+        kind, pixel_type, place, part, compression, pyramid, dimensions = struct.unpack(
+            "<2siqiib5xi", head
+        )
         if kind != b"DV" or not 0 < dimensions <= 40:
-            raise ReadError(path, f"its directory holds an entry of the kind {kind!r}; it is damaged or of a newer version")
+            raise ReadError(
+                path,
+                f"its directory holds an entry of the kind {kind!r}; it is damaged or of a newer version",
+            )
         if part > 0:
             raise ReadError(path, "its pixels lie in several files; export it as one file")
         raw = _exactly(path, handle, 20 * dimensions)
@@ -101,11 +112,16 @@ def _directory(path: Path, handle: BinaryIO, position: int, size: int) -> list[B
     return blocks
 
 
-def _decode(path: Path, block: Block, raw: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+def _decode(
+    path: Path, block: Block, raw: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
     wanted = math.prod(shape) * dtype.itemsize
     kind = _COMPRESSIONS.get(block.compression)
     if kind is None:
-        raise ReadError(path, f"its pixels are compressed by method {block.compression}, which is not known; export it without compression")
+        raise ReadError(
+            path,
+            f"its pixels are compressed by method {block.compression}, which is not known; export it without compression",
+        )
     if kind == "none":
         return np.frombuffer(raw[:wanted], dtype).reshape(shape)
     codecs = library(path, "imagecodecs", "compressed CZI")
@@ -119,7 +135,9 @@ def _decode(path: Path, block: Block, raw: bytes, shape: tuple[int, ...], dtype:
         raw = raw[head:]
     plain = bytes((codecs.lzw_decode if kind == "lzw" else codecs.zstd_decode)(raw, out=wanted))
     if len(plain) < wanted:
-        raise ReadError(path, f"one of its blocks holds {len(plain)} of {wanted} bytes; copy it again")
+        raise ReadError(
+            path, f"one of its blocks holds {len(plain)} of {wanted} bytes; copy it again"
+        )
     if split:
         # The low bytes of all pixels come first, then the high ones.
         halves = np.frombuffer(plain[:wanted], np.uint8).reshape(2, -1)
@@ -131,9 +149,20 @@ class _Planes:
     """Puts planes together from their blocks; the file is opened for each read, so that none stays open."""
 
     def __init__(
-        self, path: Path, blocks: Mapping[int, list[Block]], corner: tuple[int, int], shape: tuple[int, ...], dtype: np.dtype[Any]
+        self,
+        path: Path,
+        blocks: Mapping[int, list[Block]],
+        corner: tuple[int, int],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
     ) -> None:
-        self._path, self._blocks, self._corner, self._shape, self._dtype = path, blocks, corner, shape, dtype
+        self._path, self._blocks, self._corner, self._shape, self._dtype = (
+            path,
+            blocks,
+            corner,
+            shape,
+            dtype,
+        )
 
     def __call__(self, index: int) -> npt.NDArray[Any]:
         out = np.zeros(self._shape, self._dtype.newbyteorder("="))
@@ -141,17 +170,27 @@ class _Planes:
         with self._path.open("rb") as handle:
             for block in self._blocks[index]:
                 rows, columns = block.size["Y"], block.size["X"]
-                data = _decode(self._path, block, self._raw(handle, block), (rows, columns, *samples), self._dtype)
+                data = _decode(
+                    self._path,
+                    block,
+                    self._raw(handle, block),
+                    (rows, columns, *samples),
+                    self._dtype,
+                )
                 y, x = block.start["Y"] - self._corner[0], block.start["X"] - self._corner[1]
                 out[y : y + rows, x : x + columns] = data
         return out[..., ::-1] if samples == (3,) else out
 
     def _raw(self, handle: BinaryIO, block: Block) -> bytes:
-        content = _segment(self._path, handle, block.position, b"ZISRAWSUBBLOCK", self._path.stat().st_size)
+        content = _segment(
+            self._path, handle, block.position, b"ZISRAWSUBBLOCK", self._path.stat().st_size
+        )
         handle.seek(content)
         metadata, _, data = struct.unpack("<iiq", _exactly(self._path, handle, 16))
         if data < 0 or data > self._path.stat().st_size:
-            raise ReadError(self._path, f"one of its blocks claims {data} bytes; it is damaged, copy it again")
+            raise ReadError(
+                self._path, f"one of its blocks claims {data} bytes; it is damaged, copy it again"
+            )
         handle.seek(content + max(256, 16 + block.entry_bytes) + metadata)
         return _exactly(self._path, handle, data)
 
@@ -159,17 +198,27 @@ class _Planes:
 def _choose_scene(path: Path, blocks: list[Block], series: int) -> tuple[list[Block], int]:
     scenes = sorted({b.start.get("S", 0) for b in blocks})
     if not 0 <= series < len(scenes):
-        raise ReadError(path, f"series {series} asked for, but it holds series 0 to {len(scenes) - 1}")
+        raise ReadError(
+            path, f"series {series} asked for, but it holds series 0 to {len(scenes) - 1}"
+        )
     return [b for b in blocks if b.start.get("S", 0) == scenes[series]], len(scenes)
 
 
-def _layout(path: Path, blocks: list[Block]) -> tuple[str, tuple[int, ...], dict[int, list[Block]], tuple[int, int, int, int]]:
+def _layout(
+    path: Path, blocks: list[Block]
+) -> tuple[str, tuple[int, ...], dict[int, list[Block]], tuple[int, int, int, int]]:
     """Return the outer axes, their lengths, the blocks of each plane, and (top, left, rows, columns) of the mosaic."""
     for letter in sorted({a for b in blocks for a in b.start} - set("TCZYXMS")):
         if len({b.start.get(letter, 0) for b in blocks}) > 1:
-            raise ReadError(path, f'it has several values along the axis "{letter}"; export one of them as OME-TIFF')
+            raise ReadError(
+                path,
+                f'it has several values along the axis "{letter}"; export one of them as OME-TIFF',
+            )
     if any(b.size.get(a, 1) != 1 for b in blocks for a in "TCZ"):
-        raise ReadError(path, "its blocks hold several planes each, which is not supported; export it as OME-TIFF")
+        raise ReadError(
+            path,
+            "its blocks hold several planes each, which is not supported; export it as OME-TIFF",
+        )
     values = {a: sorted({b.start.get(a, 0) for b in blocks}) for a in "TCZ"}
     axes = "".join(a for a in "TCZ" if len(values[a]) > 1)
     lead = tuple(len(values[a]) for a in axes)
@@ -179,7 +228,10 @@ def _layout(path: Path, blocks: list[Block]) -> tuple[str, tuple[int, ...], dict
         planes.setdefault(int(np.ravel_multi_index(place, lead)) if place else 0, []).append(block)
     missing = math.prod(lead) - len(planes)
     if missing:
-        raise ReadError(path, f"{missing} of its {math.prod(lead)} planes are missing; export the complete part as OME-TIFF")
+        raise ReadError(
+            path,
+            f"{missing} of its {math.prod(lead)} planes are missing; export the complete part as OME-TIFF",
+        )
     top, left = min(b.start["Y"] for b in blocks), min(b.start["X"] for b in blocks)
     rows = max(b.start["Y"] + b.size["Y"] for b in blocks) - top
     columns = max(b.start["X"] + b.size["X"] for b in blocks) - left
@@ -194,7 +246,9 @@ def _metadata(path: Path, handle: BinaryIO, position: int, size: int) -> CziMeta
     if not 0 <= length <= MAX_XML_BYTES:
         raise ReadError(path, f"its XML metadata claim {length} bytes; it is damaged")
     _exactly(path, handle, 252)
-    return parse_czi_xml(path, _exactly(path, handle, length).rstrip(b"\0").decode("utf-8", "replace"))
+    return parse_czi_xml(
+        path, _exactly(path, handle, length).rstrip(b"\0").decode("utf-8", "replace")
+    )
 
 
 def read_czi(path: Path, series: int = 0) -> Source:
@@ -226,16 +280,29 @@ def read_czi(path: Path, series: int = 0) -> Source:
     blocks, count = _choose_scene(path, blocks, series)
     kinds = {b.pixel_type for b in blocks}
     if len(kinds) > 1 or not kinds <= set(_PIXELS):
-        raise ReadError(path, f"its pixels are of the types {sorted(kinds)}; only one type of real numbers is read, export it as OME-TIFF")
+        raise ReadError(
+            path,
+            f"its pixels are of the types {sorted(kinds)}; only one type of real numbers is read, export it as OME-TIFF",
+        )
     code, samples = _PIXELS[kinds.pop()]
     axes, lead, planes, (top, left, rows, columns) = _layout(path, blocks)
     if samples > 1 and "C" in axes:
-        raise ReadError(path, "it has both channels and colour samples; export one of them as OME-TIFF")
+        raise ReadError(
+            path, "it has both channels and colour samples; export one of them as OME-TIFF"
+        )
     dtype = np.dtype(code)
     shape = (rows, columns) if samples == 1 else (rows, columns, samples)
     check_claim(path, math.prod((*lead, *shape)) * dtype.itemsize, size)
-    array = LazyArray(path, lead, shape, dtype.newbyteorder("="), _Planes(path, planes, (top, left), shape, dtype))
+    array = LazyArray(
+        path, lead, shape, dtype.newbyteorder("="), _Planes(path, planes, (top, left), shape, dtype)
+    )
     names = ("red", "green", "blue") if samples == 3 else meta.channel_names
     return Source(
-        array, axes + ("YX" if samples == 1 else "YXC"), "Zeiss CZI", meta.voxel_um, channel_names=names, metadata=meta.light, series=count
+        array,
+        axes + ("YX" if samples == 1 else "YXC"),
+        "Zeiss CZI",
+        meta.voxel_um,
+        channel_names=names,
+        metadata=meta.light,
+        series=count,
     )

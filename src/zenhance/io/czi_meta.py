@@ -50,10 +50,16 @@ def parse_czi_xml(path: Path, text: str) -> CziMeta:
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise ReadError(path, f"its XML metadata cannot be parsed ({error}); copy it again") from error
+        raise ReadError(
+            path, f"its XML metadata cannot be parsed ({error}); copy it again"
+        ) from error
     channels = root.findall(".//Information/Image/Dimensions/Channels/Channel")
     light: dict[str, Any] = {}
-    for key, name in (("excitation_nm", "ExcitationWavelength"), ("emission_nm", "EmissionWavelength"), ("pinhole_au", "PinholeSizeAiry")):
+    for key, name in (
+        ("excitation_nm", "ExcitationWavelength"),
+        ("emission_nm", "EmissionWavelength"),
+        ("pinhole_au", "PinholeSizeAiry"),
+    ):
         value = _values(channels, name)
         if value is not None:
             light[key] = value if key != "pinhole_au" or isinstance(value, float) else value[0]
@@ -64,12 +70,23 @@ def parse_czi_xml(path: Path, text: str) -> CziMeta:
     reference = settings.find("ObjectiveRef") if settings is not None else None
     wanted = reference.get("Id") if reference is not None else None
     objectives = root.findall(".//Information/Instrument/Objectives/Objective")
-    objective = next((o for o in objectives if o.get("Id") == wanted), objectives[0] if len(objectives) == 1 else None)
+    objective = next(
+        (o for o in objectives if o.get("Id") == wanted),
+        objectives[0] if len(objectives) == 1 else None,
+    )
     aperture = number(objective.findtext("LensNA")) if objective is not None else None
     if aperture is not None and 0 < aperture < 2:
         light["na"] = aperture
-    modality = next((m for m in (modality_of(c.findtext("AcquisitionMode")) for c in channels) if m), None)
+    modality = next(
+        (m for m in (modality_of(c.findtext("AcquisitionMode")) for c in channels) if m), None
+    )
     if modality:
         light["modality"] = modality
-    names = tuple(c.get("Name") or f"channel {i}" for i, c in enumerate(channels)) if any(c.get("Name") for c in channels) else ()
-    return CziMeta((_scaling_um(root, "Z"), _scaling_um(root, "Y"), _scaling_um(root, "X")), names, light)
+    names = (
+        tuple(c.get("Name") or f"channel {i}" for i, c in enumerate(channels))
+        if any(c.get("Name") for c in channels)
+        else ()
+    )
+    return CziMeta(
+        (_scaling_um(root, "Z"), _scaling_um(root, "Y"), _scaling_um(root, "X")), names, light
+    )

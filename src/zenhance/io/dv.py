@@ -36,9 +36,15 @@ def _fields(path: Path, head: bytes) -> tuple[str, dict[str, Any]]:
     times, sequence = take("2h", 180)
     waves, *lengths = take("6h", 196)
     times, waves = max(times, 1), max(waves, 1)
-    if min(columns, rows, sections) < 1 or kind not in _TYPES or sequence not in _ORDERS or sections % (times * waves):
+    if (
+        min(columns, rows, sections) < 1
+        or kind not in _TYPES
+        or sequence not in _ORDERS
+        or sections % (times * waves)
+    ):
         raise ReadError(
-            path, f"its DeltaVision header is damaged: {columns} x {rows} x {sections}, type {kind}, {waves} waves, {times} times"
+            path,
+            f"its DeltaVision header is damaged: {columns} x {rows} x {sections}, type {kind}, {waves} waves, {times} times",
         )
     return order, {
         "shape": {"T": times, "C": waves, "Z": sections // (times * waves)},
@@ -64,13 +70,18 @@ def read_dv(path: Path, series: int = 0) -> Source:
     with path.open("rb") as handle:
         head = handle.read(HEADER_BYTES)
     if len(head) < HEADER_BYTES:
-        raise ReadError(path, f"it is cut short: its header has {len(head)} of {HEADER_BYTES} bytes; copy it again")
+        raise ReadError(
+            path,
+            f"it is cut short: its header has {len(head)} of {HEADER_BYTES} bytes; copy it again",
+        )
     _, found = _fields(path, head)
     lead = tuple(found["shape"][a] for a in found["order"])
     dtype, plane = found["dtype"], found["plane"]
     end = found["offset"] + math.prod(lead) * math.prod(plane) * dtype.itemsize
     if end > path.stat().st_size:
-        raise ReadError(path, f"it is cut short: {path.stat().st_size} of {end} bytes; copy it again")
+        raise ReadError(
+            path, f"it is cut short: {path.stat().st_size} of {end} bytes; copy it again"
+        )
     planes = np.memmap(path, dtype, "r", found["offset"], (math.prod(lead), *plane))
     keep = [i for i, a in enumerate(found["order"]) if lead[i] > 1 or a == "Z"]
     axes = "".join(found["order"][i] for i in keep) + "YX"
@@ -82,7 +93,9 @@ def read_dv(path: Path, series: int = 0) -> Source:
         metadata["modality"] = "widefield"
     z_um, y_um, x_um = (plausible_um(v) for v in found["voxel_um"])
     return Source(
-        LazyArray(path, tuple(lead[i] for i in keep), plane, dtype.newbyteorder("="), planes.__getitem__),
+        LazyArray(
+            path, tuple(lead[i] for i in keep), plane, dtype.newbyteorder("="), planes.__getitem__
+        ),
         axes,
         "DeltaVision",
         (z_um, y_um, x_um),

@@ -111,7 +111,10 @@ def _reader(path: Path) -> tuple[str, str]:
     if head[96:98] in _DV_MAGIC:
         return "dv", "read_dv"
     if head.startswith(b"MATLAB "):
-        raise ReadError(path, "MATLAB files hold variables, not images; save the one you want as TIFF, for example with imwrite")
+        raise ReadError(
+            path,
+            "MATLAB files hold variables, not images; save the one you want as TIFF, for example with imwrite",
+        )
     if head.startswith(b"PK\x03\x04"):
         raise ReadError(path, "it is a zip archive; unpack it first")
     raise ReadError(path, f"it is none of the formats known here ({_NAMES}); export it as OME-TIFF")
@@ -130,14 +133,19 @@ def _source(path: str | Path, series: int) -> tuple[Path, Source]:
     kind = np.dtype(source.data.dtype).kind
     if kind not in "buif":
         what = "complex numbers" if kind == "c" else f"of type {source.data.dtype}"
-        raise ReadError(path, f"its pixels are {what}; save real numbers (for example the magnitude) instead")
+        raise ReadError(
+            path, f"its pixels are {what}; save real numbers (for example the magnitude) instead"
+        )
     if 0 in source.data.shape:
         raise ReadError(path, f"it holds no pixels: shape {tuple(source.data.shape)}")
     return path, source
 
 
 def _voxel_size(source: Source) -> VoxelSize:
-    lengths = [v if a in source.axes or "?" in source.axes else None for a, v in zip("ZYX", source.voxel_um, strict=True)]
+    lengths = [
+        v if a in source.axes or "?" in source.axes else None
+        for a, v in zip("ZYX", source.voxel_um, strict=True)
+    ]
     return VoxelSize.of(lengths, "file")
 
 
@@ -195,13 +203,19 @@ def _resolve_axes(path: Path, source: Source, given: str | None) -> str:
     pages = shape[source.axes.index("?")]
     if unknown == 1 and pages > 4 and "Z" in free:
         return source.axes.replace("?", "Z")
-    raise ReadError(path, f"an axis of its shape {shape} could be slices, channels or times; name the axes, for example --axes ZYX")
+    raise ReadError(
+        path,
+        f"an axis of its shape {shape} could be slices, channels or times; name the axes, for example --axes ZYX",
+    )
 
 
 def _probe(path: Path, source: Source) -> None:
     """Decode one plane, so that damaged pixels show now and not in the middle of a run."""
     axes, shape = source.axes, source.data.shape
-    plane_bytes = math.prod(n for a, n in zip(axes, shape, strict=True) if a in "YXC") * np.dtype(source.data.dtype).itemsize
+    plane_bytes = (
+        math.prod(n for a, n in zip(axes, shape, strict=True) if a in "YXC")
+        * np.dtype(source.data.dtype).itemsize
+    )
     if plane_bytes > PROBE_BYTES or isinstance(source.data, np.memmap):
         return
     try:
@@ -255,7 +269,13 @@ def open_stack(
         metadata["origin_um"] = source.origin_um
     try:
         return Stack.from_array(
-            source.data, chosen, voxel_size, channel_names=names, name=_stem(path), metadata=metadata, path=path.absolute()
+            source.data,
+            chosen,
+            voxel_size,
+            channel_names=names,
+            name=_stem(path),
+            metadata=metadata,
+            path=path.absolute(),
         )
     except StackError as error:
         raise ReadError(path, sentence(error)) from error

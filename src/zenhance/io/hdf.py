@@ -28,10 +28,17 @@ def _datasets(path: Path, group: Any, h5py: Any, found: dict[str, Any], depth: i
         node = group[name]
         if isinstance(node, h5py.Group):
             _datasets(path, node, h5py, found, depth + 1)
-        elif isinstance(node, h5py.Dataset) and 2 <= node.ndim <= 5 and node.dtype.kind in "buif" and min(node.shape) > 0:
+        elif (
+            isinstance(node, h5py.Dataset)
+            and 2 <= node.ndim <= 5
+            and node.dtype.kind in "buif"
+            and min(node.shape) > 0
+        ):
             found[node.name] = node
         if len(found) > MAX_NODES:
-            raise ReadError(path, f"it holds more than {MAX_NODES} datasets; save the one you want as TIFF")
+            raise ReadError(
+                path, f"it holds more than {MAX_NODES} datasets; save the one you want as TIFF"
+            )
 
 
 def read_hdf(path: Path, series: int = 0) -> Source:
@@ -52,12 +59,19 @@ def read_hdf(path: Path, series: int = 0) -> Source:
         _datasets(path, file, h5py, found)
         order = sorted(found, key=lambda n: (n.strip("/") not in _PREFERRED, n))
         if not order:
-            raise ReadError(path, "it holds no dataset that could be an image; save the image as TIFF")
+            raise ReadError(
+                path, "it holds no dataset that could be an image; save the image as TIFF"
+            )
         if not 0 <= series < len(order):
-            raise ReadError(path, f"series {series} asked for, but it holds series 0 to {len(order) - 1}: {', '.join(order)[:80]}")
+            raise ReadError(
+                path,
+                f"series {series} asked for, but it holds series 0 to {len(order) - 1}: {', '.join(order)[:80]}",
+            )
         chosen = found[order[series]]
         if chosen.external or chosen.is_virtual:
-            raise ReadError(path, f'the pixels of "{chosen.name}" lie in another file; save them as TIFF')
+            raise ReadError(
+                path, f'the pixels of "{chosen.name}" lie in another file; save them as TIFF'
+            )
         check_claim(path, chosen.nbytes, path.stat().st_size)
         sizes = np.ravel(chosen.attrs.get("element_size_um", ()))[-3:]
         voxel_um = [None] * (3 - len(sizes)) + [plausible_um(v) for v in sizes]
@@ -65,4 +79,10 @@ def read_hdf(path: Path, series: int = 0) -> Source:
         file.close()
         raise
     axes = "?" * (chosen.ndim - 2) + "YX"
-    return Source(GuardedArray(path, chosen), axes, "HDF5", (voxel_um[0], voxel_um[1], voxel_um[2]), series=len(order))
+    return Source(
+        GuardedArray(path, chosen),
+        axes,
+        "HDF5",
+        (voxel_um[0], voxel_um[1], voxel_um[2]),
+        series=len(order),
+    )

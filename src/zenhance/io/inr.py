@@ -34,7 +34,9 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
     with _open(path) as handle:
         text = handle.read(256)
         if not text.startswith(MAGIC):
-            raise ReadError(path, "it is compressed with gzip and holds no INRIMAGE; unpack it first")
+            raise ReadError(
+                path, "it is compressed with gzip and holds no INRIMAGE; unpack it first"
+            )
         while b"##}" not in text:
             block = handle.read(256)
             if not block or len(text) > MAX_HEADER_BYTES:
@@ -48,8 +50,13 @@ def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[Any]:
     kind = {"unsigned fixed": "u", "signed fixed": "i", "float": "f"}.get(fields.get("TYPE", ""))
     bits = fields.get("PIXSIZE", "").split(" ")[0]
     if kind is None or bits not in ("8", "16", "32", "64") or (kind == "f" and bits in ("8", "16")):
-        raise ReadError(path, f'its pixels are "{fields.get("TYPE", "")}" of "{fields.get("PIXSIZE", "")}", which INRIMAGE does not define')
-    return np.dtype(("<" if fields.get("CPU", "decm") in _LITTLE else ">") + kind + str(int(bits) // 8))
+        raise ReadError(
+            path,
+            f'its pixels are "{fields.get("TYPE", "")}" of "{fields.get("PIXSIZE", "")}", which INRIMAGE does not define',
+        )
+    return np.dtype(
+        ("<" if fields.get("CPU", "decm") in _LITTLE else ">") + kind + str(int(bits) // 8)
+    )
 
 
 def read_inr(path: Path, series: int = 0) -> Source:
@@ -65,12 +72,18 @@ def read_inr(path: Path, series: int = 0) -> Source:
     fields, offset = _header(path)
     sizes = [number(fields.get(f"{axis}DIM")) for axis in "ZYXV"]
     if any(n is None or n < 1 or n != int(n) for n in sizes):
-        raise ReadError(path, f"its INRIMAGE header gives no sizes: {[fields.get(f'{a}DIM') for a in 'XYZV']}; copy it again")
+        raise ReadError(
+            path,
+            f"its INRIMAGE header gives no sizes: {[fields.get(f'{a}DIM') for a in 'XYZV']}; copy it again",
+        )
     shape = tuple(int(n or 0) for n in sizes)
     dtype = _dtype(path, fields)
     needed = math.prod(shape) * dtype.itemsize
     if needed + offset > path.stat().st_size * MAX_GZIP_RATIO:
-        raise ReadError(path, f"it claims {needed} bytes of pixels, more than its {path.stat().st_size} bytes can hold; copy it again")
+        raise ReadError(
+            path,
+            f"it claims {needed} bytes of pixels, more than its {path.stat().st_size} bytes can hold; copy it again",
+        )
 
     def read(_: int) -> npt.NDArray[Any]:
         with _open(path) as handle:
@@ -79,7 +92,9 @@ def read_inr(path: Path, series: int = 0) -> Source:
             # gzip compares its checksum only where the end is reached.
             handle.read(TAIL_BYTES)
         if len(raw) < needed:
-            raise ReadError(path, f"it is cut short: {len(raw)} of {needed} bytes of pixels; copy it again")
+            raise ReadError(
+                path, f"it is cut short: {len(raw)} of {needed} bytes of pixels; copy it again"
+            )
         return np.frombuffer(raw, dtype)
 
     many = shape[3] > 1

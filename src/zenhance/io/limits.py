@@ -27,13 +27,25 @@ def memory_bytes() -> int:
                 ("load", ctypes.c_ulong),
                 *(
                     (name, ctypes.c_ulonglong)
-                    for name in ("total", "free", "page_total", "page_free", "virtual", "virtual_free", "extended")
+                    for name in (
+                        "total",
+                        "free",
+                        "page_total",
+                        "page_free",
+                        "virtual",
+                        "virtual_free",
+                        "extended",
+                    )
                 ),
             )
 
         status = Status()
         status.length = ctypes.sizeof(Status)
-        return int(status.total) if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else 8 * 2**30
+        return (
+            int(status.total)
+            if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+            else 8 * 2**30
+        )
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
@@ -75,9 +87,15 @@ def check_xml(path: Path, text: str) -> None:
     """
     upper = text[:MAX_XML_BYTES].upper()
     if "<!DOCTYPE" in upper or "<!ENTITY" in upper:
-        raise ReadError(path, "its OME-XML declares a DOCTYPE or ENTITY, which no microscope writes; export the file again")
+        raise ReadError(
+            path,
+            "its OME-XML declares a DOCTYPE or ENTITY, which no microscope writes; export the file again",
+        )
     if len(text) > MAX_XML_BYTES or text.count("<") > MAX_XML_NODES:
-        raise ReadError(path, f"its XML metadata are larger than {MAX_XML_BYTES >> 20} MiB or {MAX_XML_NODES} nodes; export the file again")
+        raise ReadError(
+            path,
+            f"its XML metadata are larger than {MAX_XML_BYTES >> 20} MiB or {MAX_XML_NODES} nodes; export the file again",
+        )
     depth = deepest = 0
     for piece in text.split("<")[1:]:
         if piece[:1] == "/":
@@ -86,4 +104,7 @@ def check_xml(path: Path, text: str) -> None:
             depth += 1
             deepest = max(deepest, depth)
     if deepest > MAX_XML_DEPTH:
-        raise ReadError(path, f"its XML metadata are nested {deepest} deep, more than {MAX_XML_DEPTH}; export the file again")
+        raise ReadError(
+            path,
+            f"its XML metadata are nested {deepest} deep, more than {MAX_XML_DEPTH}; export the file again",
+        )

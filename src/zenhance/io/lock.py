@@ -76,7 +76,11 @@ def locked(path: Path) -> Iterator[None]:
     lock = path.with_name(f"{hidden_name(path)}.lock")
     handle = _acquire(path, lock)
     try:
-        record = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        record = {
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
         os.lseek(handle, 0, os.SEEK_SET)
         os.ftruncate(handle, 0)
         os.write(handle, json.dumps(record).encode())
@@ -90,7 +94,9 @@ def _acquire(path: Path, lock: Path) -> int:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         if not _try_lock(handle):
             os.close(handle)
-            raise BusyError(f'"{path.name}" is being written by {_owner(lock)}; wait until it is done, or choose another name')
+            raise BusyError(
+                f'"{path.name}" is being written by {_owner(lock)}; wait until it is done, or choose another name'
+            )
         # Between opening and locking, the former owner may have removed the file: then this lock guards nothing.
         try:
             if os.path.samestat(lock.stat(), os.fstat(handle)):
@@ -98,4 +104,6 @@ def _acquire(path: Path, lock: Path) -> int:
         except FileNotFoundError:
             pass
         os.close(handle)
-    raise BusyError(f'the lock of "{path.name}" was taken away {MOST_TRIES} times; wait until other programs are done with this folder')
+    raise BusyError(
+        f'the lock of "{path.name}" was taken away {MOST_TRIES} times; wait until other programs are done with this folder'
+    )

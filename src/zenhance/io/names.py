@@ -44,7 +44,9 @@ def stem(path: Path) -> str:
 
 def is_image_folder(path: Path) -> bool:
     """Tell whether a folder is itself an image (OME-Zarr)."""
-    return path.suffix.lower() == ".zarr" or any((path / mark).exists() for mark in (".zattrs", ".zgroup", ".zarray", "zarr.json"))
+    return path.suffix.lower() == ".zarr" or any(
+        (path / mark).exists() for mark in (".zattrs", ".zgroup", ".zarray", "zarr.json")
+    )
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -55,7 +57,14 @@ def images_in(folder: Path) -> list[Path]:
     ReadError
         There is none.
     """
-    found = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(IMAGE_SUFFIXES) and not p.name.startswith(".")]
+    found = [
+        p
+        for p in sorted(folder.iterdir())
+        if p.name.lower().endswith(IMAGE_SUFFIXES) and not p.name.startswith(".")
+    ]
     if not found:
-        raise ReadError(folder, "the folder holds no image; give a file, or a folder with TIFF, OME-Zarr or microscope files")
+        raise ReadError(
+            folder,
+            "the folder holds no image; give a file, or a folder with TIFF, OME-Zarr or microscope files",
+        )
     return found

@@ -29,7 +29,11 @@ _TYPES = {
     "float32": "float",
     "float64": "double",
 }
-_MODES = {"confocal": "LaserScanningConfocalMicroscopy", "widefield": "WideField", "lightsheet": "SPIM"}
+_MODES = {
+    "confocal": "LaserScanningConfocalMicroscopy",
+    "widefield": "WideField",
+    "lightsheet": "SPIM",
+}
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -43,7 +47,10 @@ def ome_type(dtype: npt.DTypeLike) -> str:
     """
     name = np.dtype(dtype).name
     if name not in _TYPES:
-        raise WriteError(f"OME-TIFF has no {name} pixels; save as .ome.zarr, or convert to float32 first", FailureKind.BAD_PARAMETER)
+        raise WriteError(
+            f"OME-TIFF has no {name} pixels; save as .ome.zarr, or convert to float32 first",
+            FailureKind.BAD_PARAMETER,
+        )
     return _TYPES[name]
 
 
@@ -60,10 +67,15 @@ def _of_channel(value: Any, index: int) -> float | None:
 def _add_channels(pixels: ElementTree.Element, stack: Stack) -> None:
     meta = stack.metadata
     for index in range(stack.size("C")):
-        channel = ElementTree.SubElement(pixels, "Channel", ID=f"Channel:0:{index}", SamplesPerPixel="1")
+        channel = ElementTree.SubElement(
+            pixels, "Channel", ID=f"Channel:0:{index}", SamplesPerPixel="1"
+        )
         if stack.channel_names:
             channel.set("Name", _clean(stack.channel_names[index]))
-        for key, name in (("excitation_nm", "ExcitationWavelength"), ("emission_nm", "EmissionWavelength")):
+        for key, name in (
+            ("excitation_nm", "ExcitationWavelength"),
+            ("emission_nm", "EmissionWavelength"),
+        ):
             value = _of_channel(meta.get(key), index)
             if value is not None:
                 channel.set(name, repr(value))
@@ -73,7 +85,9 @@ def _add_channels(pixels: ElementTree.Element, stack: Stack) -> None:
             channel.set("AcquisitionMode", mode)
 
 
-def _add_objective(root: ElementTree.Element, image: ElementTree.Element, metadata: Mapping[str, Any]) -> None:
+def _add_objective(
+    root: ElementTree.Element, image: ElementTree.Element, metadata: Mapping[str, Any]
+) -> None:
     aperture, index = number(metadata.get("na")), number(metadata.get("refractive_index"))
     if aperture is None and index is None:
         return
@@ -106,7 +120,9 @@ def compose_ome(stack: Stack, own: Mapping[str, str]) -> bytes:
     root = ElementTree.Element("OME", xmlns=_SCHEMA, Creator="zenhance")
     image = ElementTree.SubElement(root, "Image", ID="Image:0", Name=_clean(stack.name))
     _add_objective(root, image, stack.metadata)
-    pixels = ElementTree.SubElement(image, "Pixels", ID="Pixels:0", DimensionOrder="XYZCT", Type=ome_type(stack.dtype))
+    pixels = ElementTree.SubElement(
+        image, "Pixels", ID="Pixels:0", DimensionOrder="XYZCT", Type=ome_type(stack.dtype)
+    )
     for axis in "XYZCT":
         pixels.set(f"Size{axis}", str(stack.size(axis)))
     for axis, length in zip("ZYX", stack.voxel_size.zyx_um, strict=True):
@@ -129,7 +145,12 @@ def compose_ome(stack: Stack, own: Mapping[str, str]) -> bytes:
                 plane.set(f"Position{axis}Unit", "µm")
     ElementTree.SubElement(image, "AnnotationRef", ID="Annotation:0")
     annotations = ElementTree.SubElement(root, "StructuredAnnotations")
-    value = ElementTree.SubElement(ElementTree.SubElement(annotations, "MapAnnotation", ID="Annotation:0", Namespace=NAMESPACE), "Value")
+    value = ElementTree.SubElement(
+        ElementTree.SubElement(
+            annotations, "MapAnnotation", ID="Annotation:0", Namespace=NAMESPACE
+        ),
+        "Value",
+    )
     for key, text in own.items():
         ElementTree.SubElement(value, "M", K=key).text = _clean(text)
     xml: bytes = ElementTree.tostring(root, encoding="us-ascii", xml_declaration=True)

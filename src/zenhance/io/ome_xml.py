@@ -77,7 +77,9 @@ def _wavelength_nm(channel: ElementTree.Element, name: str) -> float | None:
     value = number(channel.get(name))
     if value is None:
         return None
-    factor = {"nm": 1.0, "µm": 1000.0, "um": 1000.0, "m": 1e9, "Å": 0.1}.get(channel.get(name + "Unit", "nm"))
+    factor = {"nm": 1.0, "µm": 1000.0, "um": 1000.0, "m": 1e9, "Å": 0.1}.get(
+        channel.get(name + "Unit", "nm")
+    )
     return value * factor if factor is not None and 100 < value * factor < 3000 else None
 
 
@@ -93,31 +95,49 @@ def _objective(root: ElementTree.Element, image: ElementTree.Element) -> dict[st
     settings = next(_children(image, "ObjectiveSettings"), None)
     wanted = settings.get("ID") if settings is not None else None
     objectives = list(_everywhere(root, "Objective"))
-    chosen = next((o for o in objectives if o.get("ID") == wanted), objectives[0] if len(objectives) == 1 else None)
+    chosen = next(
+        (o for o in objectives if o.get("ID") == wanted),
+        objectives[0] if len(objectives) == 1 else None,
+    )
     if chosen is not None:
         aperture = number(chosen.get("LensNA"))
         if aperture is not None and 0 < aperture < 2:
             found["na"] = aperture
     index = number(settings.get("RefractiveIndex")) if settings is not None else None
     if index is None and chosen is not None:
-        index = {"Oil": 1.515, "Water": 1.333, "WaterDipping": 1.333, "Air": 1.0, "Glycerol": 1.47}.get(chosen.get("Immersion", ""))
+        index = {
+            "Oil": 1.515,
+            "Water": 1.333,
+            "WaterDipping": 1.333,
+            "Air": 1.0,
+            "Glycerol": 1.47,
+        }.get(chosen.get("Immersion", ""))
     if index is not None and 0.9 < index < 2:
         found["refractive_index"] = index
     return found
 
 
-def _acquisition(root: ElementTree.Element, image: ElementTree.Element, pixels: ElementTree.Element) -> dict[str, Any]:
+def _acquisition(
+    root: ElementTree.Element, image: ElementTree.Element, pixels: ElementTree.Element
+) -> dict[str, Any]:
     found = _objective(root, image)
     channels = list(_children(pixels, "Channel"))
-    for key, name in (("excitation_nm", "ExcitationWavelength"), ("emission_nm", "EmissionWavelength")):
+    for key, name in (
+        ("excitation_nm", "ExcitationWavelength"),
+        ("emission_nm", "EmissionWavelength"),
+    ):
         value = _per_channel([_wavelength_nm(c, name) for c in channels])
         if value is not None:
             found[key] = value
-    modality = next((m for m in (modality_of(c.get("AcquisitionMode")) for c in channels) if m), None)
+    modality = next(
+        (m for m in (modality_of(c.get("AcquisitionMode")) for c in channels) if m), None
+    )
     if modality:
         found["modality"] = modality
     interval = number(pixels.get("TimeIncrement"))
-    factor = {"s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}.get(pixels.get("TimeIncrementUnit", "s"))
+    factor = {"s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}.get(
+        pixels.get("TimeIncrementUnit", "s")
+    )
     if interval and factor:
         found["time_step_s"] = interval * factor
     return found
@@ -138,7 +158,10 @@ def _origin(pixels: ElementTree.Element) -> tuple[float | None, float | None, fl
     factors = {"µm": 1.0, "mm": 1e3, "nm": 1e-3, "m": 1e6}
 
     def position(axis: str) -> float | None:
-        value, factor = number(plane.get(f"Position{axis}")), factors.get(plane.get(f"Position{axis}Unit", ""))
+        value, factor = (
+            number(plane.get(f"Position{axis}")),
+            factors.get(plane.get(f"Position{axis}Unit", "")),
+        )
         return None if value is None or factor is None else value * factor
 
     return (position("Z"), position("Y"), position("X"))
@@ -156,7 +179,9 @@ def parse_ome(path: Path, text: str) -> list[OmeImage]:
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise ReadError(path, f"its OME-XML cannot be parsed ({error}); export the file again") from error
+        raise ReadError(
+            path, f"its OME-XML cannot be parsed ({error}); export the file again"
+        ) from error
     annotations = _annotations(root)
     images = []
     for image in _children(root, "Image"):
@@ -166,15 +191,23 @@ def parse_ome(path: Path, text: str) -> list[OmeImage]:
         try:
             sizes = {axis: int(pixels.get(f"Size{axis}", "1")) for axis in "TCZYX"}
         except ValueError as error:
-            raise ReadError(path, f"its OME-XML gives no sizes ({error}); export the file again") from error
+            raise ReadError(
+                path, f"its OME-XML gives no sizes ({error}); export the file again"
+            ) from error
         names = [c.get("Name") for c in _children(pixels, "Channel")]
         names_given = any(names) and len(names) == sizes["C"]
         images.append(
             OmeImage(
                 sizes=sizes,
-                voxel_um=(_length(pixels, "PhysicalSizeZ"), _length(pixels, "PhysicalSizeY"), _length(pixels, "PhysicalSizeX")),
+                voxel_um=(
+                    _length(pixels, "PhysicalSizeZ"),
+                    _length(pixels, "PhysicalSizeY"),
+                    _length(pixels, "PhysicalSizeX"),
+                ),
                 origin_um=_origin(pixels),
-                channel_names=tuple(n or f"channel {i}" for i, n in enumerate(names)) if names_given else (),
+                channel_names=tuple(n or f"channel {i}" for i, n in enumerate(names))
+                if names_given
+                else (),
                 metadata=_acquisition(root, image, pixels),
                 annotations=annotations,
             )

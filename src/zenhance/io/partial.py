@@ -71,7 +71,10 @@ def process_is_alive(pid: int) -> bool:
         if not handle:
             return False
         code = ctypes.c_ulong()
-        running = bool(ctypes.windll.kernel32.GetExitCodeProcess(handle, ctypes.byref(code))) and code.value == 259
+        running = (
+            bool(ctypes.windll.kernel32.GetExitCodeProcess(handle, ctypes.byref(code)))
+            and code.value == 259
+        )
         ctypes.windll.kernel32.CloseHandle(handle)
         return running
     try:
@@ -91,7 +94,11 @@ def _record(folder: Path) -> dict[str, Any] | None:
         record = json.loads((folder / OWNER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    ours = isinstance(record, dict) and isinstance(record.get("pid"), int) and f"-{record.get('run')}.partial" in folder.name
+    ours = (
+        isinstance(record, dict)
+        and isinstance(record.get("pid"), int)
+        and f"-{record.get('run')}.partial" in folder.name
+    )
     return record if ours else None
 
 
@@ -108,9 +115,17 @@ def clean_orphans(path: Path) -> None:
     Call only while holding the path's lock.
     """
     prefix = _prefix(path)
-    for folder in [p for p in path.parent.iterdir() if p.name.startswith(prefix) and p.name.endswith(".partial")]:
+    for folder in [
+        p
+        for p in path.parent.iterdir()
+        if p.name.startswith(prefix) and p.name.endswith(".partial")
+    ]:
         record = _record(folder)
-        if record is None or record.get("host") != platform.node() or process_is_alive(record["pid"]):
+        if (
+            record is None
+            or record.get("host") != platform.node()
+            or process_is_alive(record["pid"])
+        ):
             continue
         aside = folder / "replaced"
         if aside.exists() and not os.path.lexists(path):

@@ -15,7 +15,15 @@ from zenhance.io.source import LazyArray, Source
 
 __all__ = ["read_picture"]
 
-_MODES = {"L": (1, "u1"), "I;16": (1, "u2"), "I": (1, "i4"), "F": (1, "f4"), "1": (1, "?"), "RGB": (3, "u1"), "RGBA": (4, "u1")}
+_MODES = {
+    "L": (1, "u1"),
+    "I;16": (1, "u2"),
+    "I": (1, "i4"),
+    "F": (1, "f4"),
+    "1": (1, "?"),
+    "RGB": (3, "u1"),
+    "RGBA": (4, "u1"),
+}
 _COLOURS = ("red", "green", "blue", "alpha")
 
 
@@ -34,7 +42,9 @@ def read_picture(path: Path, series: int = 0) -> Source:
     with path.open("rb") as handle:
         head = handle.read(26)
     if head.startswith(b"\x89PNG") and len(head) == 26 and head[24] == 16 and head[25] in (2, 4, 6):
-        raise ReadError(path, "it is a PNG with 16-bit colours; save it as TIFF, so that no bits are lost")
+        raise ReadError(
+            path, "it is a PNG with 16-bit colours; save it as TIFF, so that no bits are lost"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as picture:
@@ -42,7 +52,9 @@ def read_picture(path: Path, series: int = 0) -> Source:
     if mode in ("P", "LA", "PA", "CMYK", "YCbCr"):
         mode = "L" if mode == "LA" else "RGB"
     if mode not in _MODES:
-        raise ReadError(path, f'its pixels are of the kind "{mode}"; save it as 8-bit or 16-bit TIFF')
+        raise ReadError(
+            path, f'its pixels are of the kind "{mode}"; save it as 8-bit or 16-bit TIFF'
+        )
     samples, code = _MODES[mode]
     check_claim(path, width * height * samples * np.dtype(code).itemsize, path.stat().st_size)
 

@@ -50,7 +50,10 @@ def iterate_planes(stack: Stack, *, channels_inside: bool = False) -> Iterator[A
         else:
             for c in range(stack.size("C")):
                 for part in _slabs(stack):
-                    yield from (np.ascontiguousarray(plane) for plane in stack.read(t, c, (part, whole, whole)))
+                    yield from (
+                        np.ascontiguousarray(plane)
+                        for plane in stack.read(t, c, (part, whole, whole))
+                    )
 
 
 def hash_planes(stack: Stack, *, channels_inside: bool = False) -> list[str]:

@@ -49,7 +49,9 @@ def sample_path(name: str) -> Path:
     """
     files = _files()
     if name not in sample_names():
-        raise StackError(f'there is no sample "{name}"; there are: {", ".join(sample_names()) or "none in this installation"}')
+        raise StackError(
+            f'there is no sample "{name}"; there are: {", ".join(sample_names()) or "none in this installation"}'
+        )
     return files[name]
 
 

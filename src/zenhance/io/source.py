@@ -61,16 +61,23 @@ def wrap_errors(path: Path, error: Exception) -> ReadError:
         return error
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) and not isinstance(error, ZenhanceError):
-        return ReadError(path, "there is not enough memory to decode it; crop it, or convert it to .ome.zarr, which is read in pieces")
+        return ReadError(
+            path,
+            "there is not enough memory to decode it; crop it, or convert it to .ome.zarr, which is read in pieces",
+        )
     if "imagecodecs" in text or isinstance(error, ImportError):
         return ReadError(
-            path, 'decoding its compression needs a package that is not installed; install it with: pip install "zenhance[io]"'
+            path,
+            'decoding its compression needs a package that is not installed; install it with: pip install "zenhance[io]"',
         )
     if isinstance(error, FileNotFoundError):
         return ReadError(path, "there is no such file; check the name")
     if isinstance(error, PermissionError):
         return ReadError(path, "the system refuses access; check the file's permissions")
-    return ReadError(path, f"it is damaged or of an unknown kind ({(text or type(error).__name__)[:90]}); export it again as OME-TIFF")
+    return ReadError(
+        path,
+        f"it is damaged or of an unknown kind ({(text or type(error).__name__)[:90]}); export it again as OME-TIFF",
+    )
 
 
 def parse_index(key: Any, shape: tuple[int, ...]) -> tuple[list[slice], list[bool]] | None:
@@ -177,7 +184,14 @@ class LazyArray:
         """Return a view with the axes in another order; shares the reader, not the cache."""
         order = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], int) else tuple(axes)
         order = order or tuple(reversed(range(self.ndim)))
-        return LazyArray(self._path, self._lead, self._block, self.dtype, self._read, tuple(self._order[i] for i in order))
+        return LazyArray(
+            self._path,
+            self._lead,
+            self._block,
+            self.dtype,
+            self._read,
+            tuple(self._order[i] for i in order),
+        )
 
     def block(self, index: int) -> Array:
         """Return one block, from memory if it was read lately.
@@ -192,8 +206,14 @@ class LazyArray:
                 self._cache.move_to_end(index)
                 return self._cache[index]
             try:
-                data = np.asarray(self._read(index)).reshape(self._block).astype(self.dtype, copy=False)
-            except Exception as error:  # the gate: reader libraries raise a dozen types for damaged pixels
+                data = (
+                    np.asarray(self._read(index))
+                    .reshape(self._block)
+                    .astype(self.dtype, copy=False)
+                )
+            except (
+                Exception
+            ) as error:  # the gate: reader libraries raise a dozen types for damaged pixels
                 raise wrap_errors(self._path, error) from error
             self._cache[index] = data
             while len(self._cache) > 1 and len(self._cache) * data.nbytes > CACHE_BYTES:
@@ -225,7 +245,9 @@ class LazyArray:
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
-            raise ValueError("the pixels are in a file, so that an array cannot be had without a copy")
+            raise ValueError(
+                "the pixels are in a file, so that an array cannot be had without a copy"
+            )
         return np.asarray(self[...], dtype=dtype)
 
 
@@ -254,5 +276,7 @@ class GuardedArray:
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
-            raise ValueError("the pixels are in a file, so that an array cannot be had without a copy")
+            raise ValueError(
+                "the pixels are in a file, so that an array cannot be had without a copy"
+            )
         return np.asarray(self[...], dtype=dtype)

@@ -16,7 +16,9 @@ _NOREPLACE, _EXCHANGE = 1, 2
 
 
 def _taken(path: Path) -> OutputExistsError:
-    return OutputExistsError(f'"{path.name}" appeared while the result was being written and was not changed; choose another name')
+    return OutputExistsError(
+        f'"{path.name}" appeared while the result was being written and was not changed; choose another name'
+    )
 
 
 def _renameat2(old: Path, new: Path, flag: int) -> bool:

@@ -48,7 +48,9 @@ def _quietly() -> Iterator[None]:
         _SILENT.on = before
 
 
-def _open_library(path: Path, handle: BinaryIO, scan: TiffScan, size: int) -> tuple[Any, dict[str, Any]]:
+def _open_library(
+    path: Path, handle: BinaryIO, scan: TiffScan, size: int
+) -> tuple[Any, dict[str, Any]]:
     """Open with tifffile; a tag of old Zeiss software that it cannot parse is hidden from it and read here."""
     import tifffile
 
@@ -60,7 +62,9 @@ def _open_library(path: Path, handle: BinaryIO, scan: TiffScan, size: int) -> tu
         return tifffile.TiffFile(str(path)), {}
     handle.seek(0)
     patched = bytearray(handle.read())
-    patched[scan.lsm_entry : scan.lsm_entry + 2] = PRIVATE_TAG.to_bytes(2, "little" if scan.byteorder == "<" else "big")
+    patched[scan.lsm_entry : scan.lsm_entry + 2] = PRIVATE_TAG.to_bytes(
+        2, "little" if scan.byteorder == "<" else "big"
+    )
     legacy: dict[str, Any] = {}
     if len(record) >= 44:
         x_um, y_um, z_um = np.frombuffer(record, scan.byteorder + "f4", 3, 32).tolist()
@@ -78,7 +82,10 @@ def _check_ome(path: Path, tif: Any) -> str | None:
     check_xml(path, description)
     bad = outside_names(description)
     if bad:
-        raise ReadError(path, f'its OME-XML points to the file "{bad[0][:60]}" outside its folder; only files beside it may be parts of it')
+        raise ReadError(
+            path,
+            f'its OME-XML points to the file "{bad[0][:60]}" outside its folder; only files beside it may be parts of it',
+        )
     return str(description)
 
 
@@ -90,7 +97,10 @@ def _check_pages(path: Path, series: Any, size: int) -> None:
     pages = list(series.pages)
     missing = wanted - sum(p is not None for p in pages)
     if missing > 0:
-        raise ReadError(path, f"{missing} of its {wanted} planes are missing; copy the file, or all its parts, again")
+        raise ReadError(
+            path,
+            f"{missing} of its {wanted} planes are missing; copy the file, or all its parts, again",
+        )
     sizes = {}
     segments = empty = 0
     for number, page in enumerate(pages):
@@ -104,12 +114,24 @@ def _check_pages(path: Path, series: Any, size: int) -> None:
             stored += count
             if offset + count > sizes[home]:
                 raise ReadError(
-                    path, f"the pixels of plane {number + 1} of {wanted} reach beyond the end of the file; copy or export it again"
+                    path,
+                    f"the pixels of plane {number + 1} of {wanted} reach beyond the end of the file; copy or export it again",
                 )
-        if keyframe.compression == 1 and stored < keyframe.nbytes and keyframe.bitspersample in (8, 16, 32, 64) and not keyframe.is_tiled:
-            raise ReadError(path, f"plane {number + 1} of {wanted} holds {stored} of {keyframe.nbytes} bytes; copy or export it again")
+        if (
+            keyframe.compression == 1
+            and stored < keyframe.nbytes
+            and keyframe.bitspersample in (8, 16, 32, 64)
+            and not keyframe.is_tiled
+        ):
+            raise ReadError(
+                path,
+                f"plane {number + 1} of {wanted} holds {stored} of {keyframe.nbytes} bytes; copy or export it again",
+            )
     if segments and empty > segments / 2 and series.nbytes > 256 * 10**6:
-        raise ReadError(path, f"{empty} of its {segments} strips or tiles hold nothing; it was not written to the end")
+        raise ReadError(
+            path,
+            f"{empty} of its {segments} strips or tiles hold nothing; it was not written to the end",
+        )
 
 
 class _Pages:
@@ -145,7 +167,8 @@ def _array(path: Path, tif: Any, series: Any, shape: tuple[int, ...], size: int)
     if offset is not None and tif.filehandle.is_file and not series.is_multifile:
         if offset + math.prod(shape) * dtype.itemsize > size:
             raise ReadError(
-                path, f"it should hold {math.prod(shape) * dtype.itemsize} bytes of pixels but is cut short at {size}; copy it again"
+                path,
+                f"it should hold {math.prod(shape) * dtype.itemsize} bytes of pixels but is cut short at {size}; copy it again",
             )
         tif.close()
         mapped: np.memmap[Any, np.dtype[Any]] = np.memmap(path, dtype, "r", offset, shape)
@@ -157,7 +180,10 @@ def _array(path: Path, tif: Any, series: Any, shape: tuple[int, ...], size: int)
     block = tuple(keyframe.shape)
     lead = shape[: len(shape) - len(block)]
     if lead + block != shape or math.prod(lead) > len(series.pages):
-        raise ReadError(path, f"its pages of shape {block} do not add up to the shape {shape} it claims; export it again")
+        raise ReadError(
+            path,
+            f"its pages of shape {block} do not add up to the shape {shape} it claims; export it again",
+        )
     return LazyArray(path, lead, block, dtype.newbyteorder("="), _Pages(tif, series))
 
 
@@ -192,13 +218,21 @@ def _read(path: Path, series: int) -> Source:
         if tif.is_lsm:
             images = images[:1]
         if not 0 <= series < len(images):
-            raise ReadError(path, f"series {series} asked for, but it holds series 0 to {len(images) - 1}")
+            raise ReadError(
+                path, f"series {series} asked for, but it holds series 0 to {len(images) - 1}"
+            )
         chosen = images[series]
         if chosen.dtype is None or math.prod(chosen.shape) == 0:
             raise ReadError(path, f"it holds no pixels: shape {tuple(chosen.shape)}")
         check_claim(path, chosen.nbytes, size)
         described = describe_series(path, tif, chosen, series, xml, legacy)
-        parts = sorted({str(p.parent.filehandle.path) for p in chosen.pages if p is not None} - {str(path)}) if chosen.is_multifile else []
+        parts = (
+            sorted(
+                {str(p.parent.filehandle.path) for p in chosen.pages if p is not None} - {str(path)}
+            )
+            if chosen.is_multifile
+            else []
+        )
         if parts:
             described.metadata["parts"] = tuple(parts)
         data = _array(path, tif, chosen, described.shape, size)

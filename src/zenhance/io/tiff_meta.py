@@ -36,7 +36,10 @@ def _plain_axes(path: Path, series: Any) -> tuple[tuple[int, ...], str]:
     """Rename tifffile's axes: samples become channels, anonymous page axes become ``?``."""
     axes, shape = str(series.axes), tuple(int(n) for n in series.shape)
     if "S" in axes and "C" in axes:
-        raise ReadError(path, "it has both channels and colour samples; split the colours first, for example in ImageJ")
+        raise ReadError(
+            path,
+            "it has both channels and colour samples; split the colours first, for example in ImageJ",
+        )
     axes = axes.replace("S", "C")
     unknown = "".join(a if a in "TCZYX" else "?" for a in axes)
     if "Y" not in unknown or "X" not in unknown:
@@ -70,7 +73,9 @@ def _imagej(described: Described, tif: Any, page: Any) -> None:
     described.voxel_um = (z_um, y_um, x_um)
     interval = number(meta.get("finterval"))
     if interval and "T" in described.axes:
-        described.metadata["time_step_s"] = interval * {"ms": 1e-3, "min": 60.0, "h": 3600.0}.get(str(meta.get("tunit")), 1.0)
+        described.metadata["time_step_s"] = interval * {"ms": 1e-3, "min": 60.0, "h": 3600.0}.get(
+            str(meta.get("tunit")), 1.0
+        )
     info = meta.get("Info")
     if isinstance(info, str):
         _imagej_own(described, info)
@@ -100,7 +105,11 @@ def _imagej_own(described: Described, info: str) -> None:
 
 def _take_own(described: Described, axes: str, sha256: str, provenance: str | None) -> None:
     """Restore axes of length 1 that TIFF readers drop, and keep checksums and provenance."""
-    if len(axes) > len(described.axes) and "".join(a for a in axes if a in described.axes) == described.axes and set(axes) <= set("TCZYX"):
+    if (
+        len(axes) > len(described.axes)
+        and "".join(a for a in axes if a in described.axes) == described.axes
+        and set(axes) <= set("TCZYX")
+    ):
         sizes = dict(zip(described.axes, described.shape, strict=True))
         described.axes, described.shape = axes, tuple(sizes.get(a, 1) for a in axes)
     if sha256:
@@ -125,7 +134,10 @@ def _ome(path: Path, described: Described, xml: str, index: int, kind: str) -> N
         described.metadata["warnings"] = (note,)
         wanted = max((math.prod(i.sizes.values()) for i in images), default=0)
         if wanted > math.prod(described.shape):
-            raise ReadError(path, f"its OME metadata promise {wanted} pixels, but it holds {math.prod(described.shape)}; copy it again")
+            raise ReadError(
+                path,
+                f"its OME metadata promise {wanted} pixels, but it holds {math.prod(described.shape)}; copy it again",
+            )
         return
     described.format = "OME-TIFF"
     if index >= len(images):
@@ -137,7 +149,9 @@ def _ome(path: Path, described: Described, xml: str, index: int, kind: str) -> N
     own = image.annotations
     if own:
         names = _names(own.get("channel_names"))
-        described.channel_names = names if len(names) == image.sizes["C"] else described.channel_names
+        described.channel_names = (
+            names if len(names) == image.sizes["C"] else described.channel_names
+        )
         pinhole = number(own.get("pinhole_au"))
         if pinhole is not None:
             described.metadata["pinhole_au"] = pinhole
@@ -161,7 +175,11 @@ def _lsm(described: Described, tif: Any) -> None:
 
 def _lsm_light(described: Described, scan: Any) -> None:
     """Objective, wavelengths and pinhole from Zeiss's nested scan record."""
-    aperture = number(str(scan.get("Objective", "")).rpartition("/")[2].split()[0]) if "/" in str(scan.get("Objective", "")) else None
+    aperture = (
+        number(str(scan.get("Objective", "")).rpartition("/")[2].split()[0])
+        if "/" in str(scan.get("Objective", ""))
+        else None
+    )
     if aperture is not None and 0 < aperture < 2:
         described.metadata["na"] = aperture
     excitation: list[float] = []
@@ -172,7 +190,10 @@ def _lsm_light(described: Described, scan: Any) -> None:
             if wavelength and beam.get("Acquire", True):
                 excitation.append(wavelength)
         for channel in track.get("DetectionChannels") or []:
-            low, high = number(channel.get("SpiWavelengthStart")), number(channel.get("SpiWavelengthStop"))
+            low, high = (
+                number(channel.get("SpiWavelengthStart")),
+                number(channel.get("SpiWavelengthStop")),
+            )
             if low and high and channel.get("Acquire", True):
                 emission.append((low + high) / 2)
     count = described.shape[described.axes.index("C")] if "C" in described.axes else 1
@@ -196,12 +217,18 @@ def _stk(described: Described, tif: Any) -> None:
         to_um(meta.get("XCalibration"), unit) if calibrated else None,
     )
     names = meta.get("Name") or ()
-    modality = next((n for n in names if isinstance(n, str) and n), None) if isinstance(names, list | tuple) else None
+    modality = (
+        next((n for n in names if isinstance(n, str) and n), None)
+        if isinstance(names, list | tuple)
+        else None
+    )
     if modality:
         described.metadata["illumination"] = modality
 
 
-def describe_series(path: Path, tif: Any, series: Any, index: int, xml: str | None, legacy: dict[str, Any]) -> Described:
+def describe_series(
+    path: Path, tif: Any, series: Any, index: int, xml: str | None, legacy: dict[str, Any]
+) -> Described:
     """Describe one series of an open tifffile.
 
     Parameters
@@ -226,7 +253,9 @@ def describe_series(path: Path, tif: Any, series: Any, index: int, xml: str | No
     described = Described(shape, axes)
     page = series.keyframe
     if page.dtype is not None and page.dtype.kind == "c":
-        raise ReadError(path, f"its pixels are complex numbers ({page.dtype}); save the magnitude instead")
+        raise ReadError(
+            path, f"its pixels are complex numbers ({page.dtype}); save the magnitude instead"
+        )
     if xml is not None:
         _ome(path, described, xml, index, series.kind)
     elif tif.is_imagej:
@@ -241,7 +270,13 @@ def describe_series(path: Path, tif: Any, series: Any, index: int, xml: str | No
             described.format = "Zeiss LSM 410 TIFF"
             described.voxel_um = tuple(plausible_um(v) for v in legacy["voxel_um"])  # type: ignore[assignment]
     described.voxel_um = tuple(plausible_um(v) for v in described.voxel_um)  # type: ignore[assignment]
-    if "C" in described.axes and not described.channel_names and "S" in series.axes and page.photometric == 2 and page.dtype.itemsize == 1:
+    if (
+        "C" in described.axes
+        and not described.channel_names
+        and "S" in series.axes
+        and page.photometric == 2
+        and page.dtype.itemsize == 1
+    ):
         colours = ("red", "green", "blue", "alpha")
         described.channel_names = colours[: described.shape[described.axes.index("C")]]
     return described

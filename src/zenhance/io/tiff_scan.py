@@ -21,7 +21,24 @@ __all__ = ["TiffScan", "scan_tiff"]
 MAX_PAGES = 10**6
 # Tags whose count is what the TIFF specification says (others, such as MetaMorph's, break it and are left to the library).
 _CHECKED = {256, 257, 258, 259, 262, 270, 273, 277, 278, 279, 322, 323, 324, 325}
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_TYPE_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 LSM_TAG = 34412
 
 
@@ -48,7 +65,10 @@ class TiffScan:
 
 
 def _cut(path: Path, what: str, size: int) -> ReadError:
-    return ReadError(path, f"the file is cut short: {what} beyond its end at {size} bytes; copy or export it again")
+    return ReadError(
+        path,
+        f"the file is cut short: {what} beyond its end at {size} bytes; copy or export it again",
+    )
 
 
 def scan_tiff(path: Path, handle: BinaryIO, size: int) -> TiffScan:
@@ -95,7 +115,10 @@ def scan_tiff(path: Path, handle: BinaryIO, size: int) -> TiffScan:
         if end > size:
             raise _cut(path, f"page {len(seen)} ends", size)
         if entries > 4096:
-            raise ReadError(path, f"page {len(seen)} has {entries} tags, more than any program writes; it is damaged")
+            raise ReadError(
+                path,
+                f"page {len(seen)} has {entries} tags, more than any program writes; it is damaged",
+            )
         table = handle.read(end - offset - count_bytes)
         for at in range(0, entries * entry_bytes, entry_bytes):
             tag, kind = struct.unpack_from(order + "HH", table, at)

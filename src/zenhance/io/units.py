@@ -36,7 +36,25 @@ _UM_PER_UNIT = {
 }
 
 # What scanners, cameras and drawing programs write when nobody measured anything.
-_PRINT_DPI = (72.0, 75.0, 96.0, 100.0, 120.0, 144.0, 150.0, 180.0, 200.0, 240.0, 300.0, 360.0, 400.0, 600.0, 720.0, 1200.0, 2400.0)
+_PRINT_DPI = (
+    72.0,
+    75.0,
+    96.0,
+    100.0,
+    120.0,
+    144.0,
+    150.0,
+    180.0,
+    200.0,
+    240.0,
+    300.0,
+    360.0,
+    400.0,
+    600.0,
+    720.0,
+    1200.0,
+    2400.0,
+)
 
 
 def number(value: Any) -> float | None:
@@ -75,7 +93,14 @@ def to_um(value: Any, unit: str | None) -> float | None:
     length = number(value)
     if length is None or unit is None:
         return None
-    name = unit.strip().strip('"').replace("\\u00B5", "µ").replace("\\u00b5", "µ").replace("\u03bc", "µ").replace("Â", "")
+    name = (
+        unit.strip()
+        .strip('"')
+        .replace("\\u00B5", "µ")
+        .replace("\\u00b5", "µ")
+        .replace("\u03bc", "µ")
+        .replace("Â", "")
+    )
     factor = _UM_PER_UNIT.get(name.lower())
     if factor is None and name.lower().endswith("s"):
         factor = _UM_PER_UNIT.get(name.lower()[:-1])

@@ -32,7 +32,10 @@ def library(path: Path, name: str, what: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ReadError(path, f'reading {what} needs the package {name}; install it with: pip install "zenhance[io]"') from error
+        raise ReadError(
+            path,
+            f'reading {what} needs the package {name}; install it with: pip install "zenhance[io]"',
+        ) from error
 
 
 def _pick(path: Path, series: int, count: int) -> int:
@@ -58,8 +61,12 @@ def _finds(tree: Any, key: str) -> list[Any]:
 def _lif_light(attributes: Any) -> dict[str, Any]:
     """Objective and pinhole from Leica's hardware record."""
     found: dict[str, Any] = {}
-    aperture = next((n for n in map(number, _finds(attributes, "NumericalAperture")) if n and n < 2), None)
-    index = next((n for n in map(number, _finds(attributes, "RefractionIndex")) if n and 0.9 < n < 2), None)
+    aperture = next(
+        (n for n in map(number, _finds(attributes, "NumericalAperture")) if n and n < 2), None
+    )
+    index = next(
+        (n for n in map(number, _finds(attributes, "RefractionIndex")) if n and 0.9 < n < 2), None
+    )
     pinhole = next((n for n in map(number, _finds(attributes, "PinholeAiry")) if n and n > 0), None)
     confocal = bool(_finds(attributes, "ATLConfocalSettingDefinition"))
     for key, value in (
@@ -99,7 +106,8 @@ def read_lif(path: Path, series: int = 0) -> Source:
         dims = "".join(image.dims).replace("S", "C")
         if len(set(dims)) != len(dims) or not set(dims) <= set("TCZYX") or "X" not in dims:
             raise ReadError(
-                path, f'its image {series} has the axes "{"".join(image.dims)}"; export it as OME-TIFF with t, c, z, y and x only'
+                path,
+                f'its image {series} has the axes "{"".join(image.dims)}"; export it as OME-TIFF with t, c, z, y and x only',
             )
         shape, dtype = tuple(int(n) for n in image.shape), np.dtype(image.dtype)
         check_claim(path, math.prod(shape) * dtype.itemsize, path.stat().st_size)
@@ -120,7 +128,9 @@ def read_lif(path: Path, series: int = 0) -> Source:
     def read(index: int) -> npt.NDArray[Any]:
         place = np.unravel_index(index, lead) if lead else ()
         with lock:
-            data: npt.NDArray[Any] = image.frame(**{n: int(i) for n, i in zip(names, place, strict=True)})
+            data: npt.NDArray[Any] = image.frame(
+                **{n: int(i) for n, i in zip(names, place, strict=True)}
+            )
             return data
 
     array = LazyArray(path, lead, block, dtype.newbyteorder("="), read)
@@ -132,7 +142,10 @@ def read_lif(path: Path, series: int = 0) -> Source:
 def _nd2_light(channels: list[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     scope = channels[0].microscope
-    index, aperture = number(scope.immersionRefractiveIndex), number(scope.objectiveNumericalAperture)
+    index, aperture = (
+        number(scope.immersionRefractiveIndex),
+        number(scope.objectiveNumericalAperture),
+    )
     if aperture and aperture < 2:
         found["na"] = aperture
     if index and 0.9 < index < 2:
@@ -163,7 +176,10 @@ def read_nd2(path: Path, series: int = 0) -> Source:
         positions = sizes.get("P", 1)
         _pick(path, series, positions)
         if not set(loops) <= {"T", "Z", "P"} or ("S" in sizes and sizes.get("C", 1) > 1):
-            raise ReadError(path, f'it has the axes "{"".join(sizes)}"; export it as OME-TIFF with t, c, z, y and x only')
+            raise ReadError(
+                path,
+                f'it has the axes "{"".join(sizes)}"; export it as OME-TIFF with t, c, z, y and x only',
+            )
         kept = [a for a in loops if a != "P"]
         lead = tuple(sizes[a] for a in kept)
         inner = [a for a in sizes if a in ("C", "Y", "X", "S")]
@@ -183,15 +199,23 @@ def read_nd2(path: Path, series: int = 0) -> Source:
         place = dict(zip(kept, np.unravel_index(index, lead) if lead else (), strict=True))
         at = [series if a == "P" else int(place[a]) for a in loops]
         with lock:
-            frame: npt.NDArray[Any] = file.read_frame(int(np.ravel_multi_index(at, loop_shape)) if at else 0)
+            frame: npt.NDArray[Any] = file.read_frame(
+                int(np.ravel_multi_index(at, loop_shape)) if at else 0
+            )
             return frame
 
     array = LazyArray(path, lead, tuple(sizes[a] for a in inner), dtype.newbyteorder("="), read)
     # Views of the array share this function, and nothing else holds the file.
     weakref.finalize(read, file.close)
     axes = "".join([*kept, *inner]).replace("S", "C")
-    voxel_um = (plausible_um(voxel.z) if "Z" in axes else None, plausible_um(voxel.y), plausible_um(voxel.x))
-    return Source(array, axes, "Nikon ND2", voxel_um, channel_names=names, metadata=metadata, series=positions)
+    voxel_um = (
+        plausible_um(voxel.z) if "Z" in axes else None,
+        plausible_um(voxel.y),
+        plausible_um(voxel.x),
+    )
+    return Source(
+        array, axes, "Nikon ND2", voxel_um, channel_names=names, metadata=metadata, series=positions
+    )
 
 
 def _oib_step_um(settings: Any, axis: str, count: int) -> float | None:
@@ -199,18 +223,27 @@ def _oib_step_um(settings: Any, axis: str, count: int) -> float | None:
         record = settings.get(f"Axis {index} Parameters Common", {})
         if record.get("AxisCode") != axis:
             continue
-        start, end, interval = (number(record.get(k)) for k in ("StartPosition", "EndPosition", "Interval"))
+        start, end, interval = (
+            number(record.get(k)) for k in ("StartPosition", "EndPosition", "Interval")
+        )
         unit = str(record.get("PixUnit", ""))
         if axis == "Z":
             return to_um(interval, unit)
-        return None if start is None or end is None or count < 1 else to_um((end - start) / count, unit)
+        return (
+            None
+            if start is None or end is None or count < 1
+            else to_um((end - start) / count, unit)
+        )
     return None
 
 
 def _oib_light(settings: Any, channels: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     records = [settings.get(f"Channel {i + 1} Parameters", {}) for i in range(channels)]
-    for key, name in (("excitation_nm", "ExcitationWavelength"), ("emission_nm", "EmissionWavelength")):
+    for key, name in (
+        ("excitation_nm", "ExcitationWavelength"),
+        ("emission_nm", "EmissionWavelength"),
+    ):
         values = [number(r.get(name)) for r in records]
         if all(v and 100 < v < 3000 for v in values):
             found[key] = values[0] if channels == 1 else values
@@ -233,12 +266,17 @@ def read_oib(path: Path, series: int = 0) -> Source:
         axes, shape, dtype = str(file.axes), tuple(int(n) for n in file.shape), np.dtype(file.dtype)
         settings = file.mainfile
         if len(set(axes)) != len(axes) or not set(axes) <= set("TCZYX"):
-            raise ReadError(path, f'it has the axes "{axes}"; export it as OME-TIFF with t, c, z, y and x only')
+            raise ReadError(
+                path, f'it has the axes "{axes}"; export it as OME-TIFF with t, c, z, y and x only'
+            )
         check_claim(path, math.prod(shape) * dtype.itemsize, path.stat().st_size)
         sizes = dict(zip(axes, shape, strict=True))
         voxel_um = tuple(_oib_step_um(settings, a, sizes[a]) if a in sizes else None for a in "ZYX")
         channels = sizes.get("C", 1)
-        names = tuple(str(settings.get(f"Channel {i + 1} Parameters", {}).get("CH Name", f"CH{i + 1}")) for i in range(channels))
+        names = tuple(
+            str(settings.get(f"Channel {i + 1} Parameters", {}).get("CH Name", f"CH{i + 1}"))
+            for i in range(channels)
+        )
         metadata = _oib_light(settings, channels)
 
     def read(_: int) -> npt.NDArray[Any]:
@@ -247,4 +285,11 @@ def read_oib(path: Path, series: int = 0) -> Source:
             return data
 
     array = LazyArray(path, (), shape, dtype.newbyteorder("="), read)
-    return Source(array, axes, "Olympus OIB", (voxel_um[0], voxel_um[1], voxel_um[2]), channel_names=names, metadata=metadata)
+    return Source(
+        array,
+        axes,
+        "Olympus OIB",
+        (voxel_um[0], voxel_um[1], voxel_um[2]),
+        channel_names=names,
+        metadata=metadata,
+    )

@@ -21,7 +21,13 @@ from zenhance.stack import Stack
 
 __all__ = ["verify_image", "write_stack"]
 
-_ENDINGS = ((".ome.tif", "ome"), (".ome.tiff", "ome"), (".ome.zarr", "zarr"), (".tif", "imagej"), (".tiff", "imagej"))
+_ENDINGS = (
+    (".ome.tif", "ome"),
+    (".ome.tiff", "ome"),
+    (".ome.zarr", "zarr"),
+    (".tif", "imagej"),
+    (".tiff", "imagej"),
+)
 _VOXEL_TOLERANCE = 1e-6
 
 
@@ -29,7 +35,10 @@ def _format_of(path: Path) -> str:
     for ending, name in _ENDINGS:
         if path.name.lower().endswith(ending) and not path.name.startswith("."):
             return name
-    raise WriteError(f'the format of "{path.name}" is not known; end the name in .ome.tif, .tif or .ome.zarr', FailureKind.BAD_PARAMETER)
+    raise WriteError(
+        f'the format of "{path.name}" is not known; end the name in .ome.tif, .tif or .ome.zarr',
+        FailureKind.BAD_PARAMETER,
+    )
 
 
 def _provenance_text(stack: Stack, given: Provenance | str | None) -> str | None:
@@ -40,7 +49,10 @@ def _provenance_text(stack: Stack, given: Provenance | str | None) -> str | None
     try:
         return json.dumps(json.loads(text))
     except ValueError as error:
-        raise WriteError(f"the provenance is no JSON ({str(error)[:80]}); nothing was written", FailureKind.BAD_PARAMETER) from error
+        raise WriteError(
+            f"the provenance is no JSON ({str(error)[:80]}); nothing was written",
+            FailureKind.BAD_PARAMETER,
+        ) from error
 
 
 def _own_provenance(record: Any) -> str | None:
@@ -52,7 +64,11 @@ def _own_provenance(record: Any) -> str | None:
             return json.dumps(record)
         return json.dumps(json.loads(record)) if isinstance(record, str) else None
     except (ValueError, TypeError) as error:
-        warnings.warn(f"the provenance record cannot be read ({str(error)[:80]}) and is left out of the file", UserWarning, stacklevel=4)
+        warnings.warn(
+            f"the provenance record cannot be read ({str(error)[:80]}) and is left out of the file",
+            UserWarning,
+            stacklevel=4,
+        )
         return None
 
 
@@ -62,7 +78,15 @@ def _same_length(a: float | None, b: float | None) -> bool:
     return math.isclose(a, b, rel_tol=_VOXEL_TOLERANCE)
 
 
-def _compare(path: Path, stack: Stack, final: Path, provenance: str | None, *, channels_inside: bool, half_known_lost: bool) -> None:
+def _compare(
+    path: Path,
+    stack: Stack,
+    final: Path,
+    provenance: str | None,
+    *,
+    channels_inside: bool,
+    half_known_lost: bool,
+) -> None:
     """Reopen a written image and compare everything with the stack it was made from."""
 
     def differs(what: str, wrote: Any, found: Any) -> WriteError:
@@ -76,7 +100,10 @@ def _compare(path: Path, stack: Stack, final: Path, provenance: str | None, *, c
             raise differs("shape", f"{stack.axes} {stack.shape}", f"{back.axes} {back.shape}")
         if back.dtype != stack.dtype.newbyteorder("="):
             raise differs("pixel type", stack.dtype, back.dtype)
-        meant = [v if a in stack.axes else None for a, v in zip("ZYX", stack.voxel_size.zyx_um, strict=True)]
+        meant = [
+            v if a in stack.axes else None
+            for a, v in zip("ZYX", stack.voxel_size.zyx_um, strict=True)
+        ]
         if half_known_lost and None in meant[1:]:
             meant[1:] = [None, None]
         if not all(_same_length(a, b) for a, b in zip(meant, back.voxel_size.zyx_um, strict=True)):
@@ -87,9 +114,15 @@ def _compare(path: Path, stack: Stack, final: Path, provenance: str | None, *, c
             raise differs("provenance", "a record", "another")
         damaged = _damaged_planes(back, channels_inside=channels_inside)
         if damaged:
-            raise differs("pixels", f"{plane_count(back)} planes", f"{plane_count(back) - len(damaged)} good ones")
+            raise differs(
+                "pixels",
+                f"{plane_count(back)} planes",
+                f"{plane_count(back) - len(damaged)} good ones",
+            )
     except ReadError as error:
-        raise WriteError(f'"{final.name}" could not be read back ({error.reason[:120]}); what was there before is unchanged') from error
+        raise WriteError(
+            f'"{final.name}" could not be read back ({error.reason[:120]}); what was there before is unchanged'
+        ) from error
 
 
 def _damaged_planes(stack: Stack, *, channels_inside: bool) -> list[int]:
@@ -147,7 +180,12 @@ def write_stack(
     if stack.voxel_size.z_um is not None and "Z" not in stack.axes:
         # A plane has no depth; the number would come back as unknown.
         y_um, x_um = stack.voxel_size.y_um, stack.voxel_size.x_um
-        stack = replace(stack, voxel_size=type(stack.voxel_size)(None, y_um, x_um, ("unknown", *stack.voxel_size.origins[1:])))
+        stack = replace(
+            stack,
+            voxel_size=type(stack.voxel_size)(
+                None, y_um, x_um, ("unknown", *stack.voxel_size.origins[1:])
+            ),
+        )
     write, needed, ours = _writer(kind, stack, text, compression)
     given = (source,) if source is None or isinstance(source, str | Path) else tuple(source)
     sources = [Path(p) for p in (*given, stack.path, *_parts(stack.metadata)) if p is not None]
@@ -155,7 +193,9 @@ def write_stack(
     return commit(
         path,
         write,
-        verify=lambda partial: _compare(partial, stack, path, text, channels_inside=inside, half_known_lost=inside),
+        verify=lambda partial: _compare(
+            partial, stack, path, text, channels_inside=inside, half_known_lost=inside
+        ),
         needed_bytes=needed,
         folder=kind == "zarr",
         overwrite=overwrite,
@@ -170,7 +210,9 @@ def _parts(metadata: Mapping[str, Any]) -> tuple[str | Path, ...]:
     return (parts,) if isinstance(parts, str | Path) else tuple(parts)
 
 
-def _writer(kind: str, stack: Stack, text: str | None, compression: str) -> tuple[Callable[[Path], None], int, Callable[[Path], bool]]:
+def _writer(
+    kind: str, stack: Stack, text: str | None, compression: str
+) -> tuple[Callable[[Path], None], int, Callable[[Path], bool]]:
     """Return the function that writes, an upper bound of the bytes it needs, and the one that knows folders of ours."""
     total = int(np.prod(stack.shape, dtype=np.int64)) * stack.dtype.itemsize
     # A directory and a checksum for each plane, and metadata.
@@ -208,10 +250,14 @@ def verify_image(path: str | Path) -> int:
     stack = open_stack(path)
     metadata: Mapping[str, Any] = stack.metadata
     if not metadata.get("sha256"):
-        raise ReadError(path, "it carries no checksums, as only images written by zenhance do; it cannot be verified")
+        raise ReadError(
+            path,
+            "it carries no checksums, as only images written by zenhance do; it cannot be verified",
+        )
     damaged = _damaged_planes(stack, channels_inside=metadata.get("format") == "ImageJ TIFF")
     if damaged:
         raise ReadError(
-            path, f"{len(damaged)} of its {plane_count(stack)} planes changed after it was written, the first is plane {damaged[0] + 1}"
+            path,
+            f"{len(damaged)} of its {plane_count(stack)} planes changed after it was written, the first is plane {damaged[0] + 1}",
         )
     return plane_count(stack)

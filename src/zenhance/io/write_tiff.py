@@ -26,7 +26,9 @@ BIG_BYTES = 3_900_000_000
 SMALL_FLOAT_BYTES = 256 * 10**6
 
 
-def _hashed(stack: Stack, hashes: list[str], *, channels_inside: bool) -> Iterator[npt.NDArray[Any]]:
+def _hashed(
+    stack: Stack, hashes: list[str], *, channels_inside: bool
+) -> Iterator[npt.NDArray[Any]]:
     middle = plane_count(stack) // 2
     for number, plane in enumerate(iterate_planes(stack, channels_inside=channels_inside)):
         if number == middle:
@@ -40,10 +42,16 @@ def _compression(stack: Stack, wanted: str) -> str | None:
         return None if wanted == "none" else wanted
     # Noise in float32 hardly shrinks and takes long to try.
     total = stack.dtype.itemsize * int(np.prod(stack.shape, dtype=np.int64))
-    return None if stack.dtype.kind in "fb" and (total > SMALL_FLOAT_BYTES or stack.dtype.kind == "b") else "zlib"
+    return (
+        None
+        if stack.dtype.kind in "fb" and (total > SMALL_FLOAT_BYTES or stack.dtype.kind == "b")
+        else "zlib"
+    )
 
 
-def write_ome_tiff(path: Path, stack: Stack, provenance: str | None, compression: str = "auto") -> None:
+def write_ome_tiff(
+    path: Path, stack: Stack, provenance: str | None, compression: str = "auto"
+) -> None:
     """Fill a file with an OME-TIFF (BigTIFF above 3.9 GB).
 
     Parameters
@@ -79,7 +87,11 @@ def write_ome_tiff(path: Path, stack: Stack, provenance: str | None, compression
             metadata=None,
             software="zenhance",
         )
-        own = {"axes": stack.axes, "sha256": " ".join(hashes), "channel_names": json.dumps(list(stack.channel_names))}
+        own = {
+            "axes": stack.axes,
+            "sha256": " ".join(hashes),
+            "channel_names": json.dumps(list(stack.channel_names)),
+        }
         if stack.metadata.get("pinhole_au") is not None:
             own["pinhole_au"] = json.dumps(stack.metadata["pinhole_au"])
         if provenance is not None:
@@ -92,7 +104,11 @@ def _rational(pixels_per_um: float) -> tuple[int, int]:
     ratio = Fraction(pixels_per_um)
     for limit in (10**6, 10**9, 4 * 10**9):
         close = ratio.limit_denominator(limit)
-        if close.numerator < 2**32 and close > 0 and abs(float(close) - pixels_per_um) <= 1e-9 * pixels_per_um:
+        if (
+            close.numerator < 2**32
+            and close > 0
+            and abs(float(close) - pixels_per_um) <= 1e-9 * pixels_per_um
+        ):
             return close.numerator, close.denominator
     scale = min(2**32 - 1, int((2**32 - 1) / pixels_per_um))
     return round(pixels_per_um * scale), scale
@@ -114,7 +130,8 @@ def check_imagej(stack: Stack) -> None:
     total = stack.dtype.itemsize * int(np.prod(stack.shape, dtype=np.int64))
     if total > BIG_BYTES:
         raise WriteError(
-            f"an ImageJ TIFF ends at 3.9 GB and this stack has {total / 1e9:.1f} GB; save as .ome.tif", FailureKind.BAD_PARAMETER
+            f"an ImageJ TIFF ends at 3.9 GB and this stack has {total / 1e9:.1f} GB; save as .ome.tif",
+            FailureKind.BAD_PARAMETER,
         )
 
 
@@ -165,7 +182,11 @@ def write_imagej_tiff(path: Path, stack: Stack, provenance: str | None) -> None:
     planes, (_, rows, columns) = plane_count(stack), stack.volume_shape
     blank = _imagej_info(stack, ["0" * 64] * planes, provenance)
     x_um, y_um = stack.voxel_size.x_um, stack.voxel_size.y_um
-    resolution = (_rational(1 / x_um), _rational(1 / y_um)) if x_um is not None and y_um is not None else None
+    resolution = (
+        (_rational(1 / x_um), _rational(1 / y_um))
+        if x_um is not None and y_um is not None
+        else None
+    )
     with tifffile.TiffWriter(str(path), bigtiff=False, ome=False) as tif:
         tif.write(
             _hashed(stack, hashes, channels_inside=True),

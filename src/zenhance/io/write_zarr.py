@@ -31,7 +31,15 @@ CHUNK_PLANES = 16
 SLAB_BYTES = 64 * 2**20
 SMALLEST_PX = 256
 _OURS = re.compile(r"zarr\.json|\d+/zarr\.json|\d+/c(/\d+)+")
-_LIGHT = ("na", "refractive_index", "excitation_nm", "emission_nm", "pinhole_au", "modality", "time_step_s")
+_LIGHT = (
+    "na",
+    "refractive_index",
+    "excitation_nm",
+    "emission_nm",
+    "pinhole_au",
+    "modality",
+    "time_step_s",
+)
 _AXIS_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 Triple = tuple[int, int, int]
 
@@ -43,7 +51,9 @@ def is_our_store(path: Path) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     files = [p for p in path.rglob("*") if p.is_symlink() or not p.is_dir()]
-    return isinstance(record, dict) and all(not p.is_symlink() and _OURS.fullmatch(p.relative_to(path).as_posix()) for p in files)
+    return isinstance(record, dict) and all(
+        not p.is_symlink() and _OURS.fullmatch(p.relative_to(path).as_posix()) for p in files
+    )
 
 
 def _chunks(stack_axes: str, shape: tuple[int, ...], item_bytes: int) -> tuple[int, ...]:
@@ -99,14 +109,20 @@ def shrink(block: npt.NDArray[Any], factors: Triple) -> npt.NDArray[Any]:
     """Average blocks of (z, y, x) factors; an odd edge is averaged over what is there, bool is picked, integers are rounded."""
     if block.dtype.kind == "b":
         return block[:: factors[0], :: factors[1], :: factors[2]]
-    padded = np.pad(block, [(0, -n % f) for n, f in zip(block.shape, factors, strict=True)], mode="edge")
+    padded = np.pad(
+        block, [(0, -n % f) for n, f in zip(block.shape, factors, strict=True)], mode="edge"
+    )
     # Sums of eight 16-bit integers are exact in float32.
     exact = np.float32 if block.dtype.itemsize <= 2 or block.dtype == np.float32 else np.float64
-    mean: npt.NDArray[Any] = np.zeros([n // f for n, f in zip(padded.shape, factors, strict=True)], exact)
+    mean: npt.NDArray[Any] = np.zeros(
+        [n // f for n, f in zip(padded.shape, factors, strict=True)], exact
+    )
     for first in itertools.product(*(range(f) for f in factors)):
         mean += padded[tuple(slice(a, None, f) for a, f in zip(first, factors, strict=True))]
     mean /= np.prod(factors)
-    result: npt.NDArray[Any] = (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(block.dtype)
+    result: npt.NDArray[Any] = (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(
+        block.dtype
+    )
     return result
 
 
@@ -124,7 +140,14 @@ def _write_level(source: Any, folder: Path, axes: str, factors: Triple) -> Any:
                 part = slice(z, min(z + step, sizes.get("Z", 1)))
                 before = slice(part.start * factors[0], min(part.stop * factors[0], depth_before))
                 block = np.asarray(source[_index(axes, t, c, before)])
-                _place(array, axes, t, c, part, shrink(block if "Z" in axes else block[np.newaxis], factors))
+                _place(
+                    array,
+                    axes,
+                    t,
+                    c,
+                    part,
+                    shrink(block if "Z" in axes else block[np.newaxis], factors),
+                )
     return array
 
 
@@ -135,25 +158,41 @@ def _plan_levels(stack: Stack) -> list[Triple]:
     ratio = z_um / x_um if z_um and x_um else math.inf
     plan: list[Triple] = []
     while max(rows, columns) > SMALLEST_PX:
-        factors = (2 if ratio < 1.5 and depth > 1 else 1, 2 if rows > 1 else 1, 2 if columns > 1 else 1)
+        factors = (
+            2 if ratio < 1.5 and depth > 1 else 1,
+            2 if rows > 1 else 1,
+            2 if columns > 1 else 1,
+        )
         plan.append(factors)
-        depth, rows, columns = -(-depth // factors[0]), -(-rows // factors[1]), -(-columns // factors[2])
+        depth, rows, columns = (
+            -(-depth // factors[0]),
+            -(-rows // factors[1]),
+            -(-columns // factors[2]),
+        )
         ratio *= factors[0] / factors[2]
     return plan
 
 
 def _datasets(stack: Stack, plan: list[Triple]) -> list[dict[str, Any]]:
     """Describe each level: voxel size, and the shift by which its first voxel's centre moved."""
-    lengths: dict[str, float] = {a: v or 1.0 for a, v in zip("ZYX", stack.voxel_size.zyx_um, strict=True)}
+    lengths: dict[str, float] = {
+        a: v or 1.0 for a, v in zip("ZYX", stack.voxel_size.zyx_um, strict=True)
+    }
     lengths["T"] = float(stack.metadata.get("time_step_s") or 1.0)
     origin = stack.metadata.get("origin_um") or (None, None, None)
-    starts = {a: float(v) if v is not None and stack.voxel_size.is_known(a) else 0.0 for a, v in zip("ZYX", origin, strict=True)}
+    starts = {
+        a: float(v) if v is not None and stack.voxel_size.is_known(a) else 0.0
+        for a, v in zip("ZYX", origin, strict=True)
+    }
     factor = {"Z": 1, "Y": 1, "X": 1}
     described = []
     for level, step in enumerate([(1, 1, 1), *plan]):
         factor = {a: factor[a] * f for a, f in zip("ZYX", step, strict=True)}
         scale = [lengths.get(a, 1.0) * factor.get(a, 1) for a in stack.axes]
-        shift = [starts.get(a, 0.0) + (factor.get(a, 1) - 1) / 2 * lengths.get(a, 1.0) for a in stack.axes]
+        shift = [
+            starts.get(a, 0.0) + (factor.get(a, 1) - 1) / 2 * lengths.get(a, 1.0)
+            for a in stack.axes
+        ]
         transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
         if any(shift):
             transforms.append({"type": "translation", "translation": shift})
@@ -202,11 +241,24 @@ def write_ome_zarr(path: Path, stack: Stack, provenance: str | None) -> None:
         array = _write_level(array, path / str(level), stack.axes, factors)
     ome: dict[str, Any] = {
         "version": "0.5",
-        "multiscales": [{"name": stack.name, "axes": _axes(stack), "datasets": _datasets(stack, plan), "type": "mean"}],
+        "multiscales": [
+            {
+                "name": stack.name,
+                "axes": _axes(stack),
+                "datasets": _datasets(stack, plan),
+                "type": "mean",
+            }
+        ],
     }
     if stack.channel_names:
-        ome["omero"] = {"channels": [{"label": n, "active": True, "color": "FFFFFF"} for n in stack.channel_names]}
-    own: dict[str, Any] = {k: stack.metadata[k] for k in _LIGHT if stack.metadata.get(k) is not None}
+        ome["omero"] = {
+            "channels": [
+                {"label": n, "active": True, "color": "FFFFFF"} for n in stack.channel_names
+            ]
+        }
+    own: dict[str, Any] = {
+        k: stack.metadata[k] for k in _LIGHT if stack.metadata.get(k) is not None
+    }
     own.update(sha256=hashes, provenance=provenance)
     content = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome, OWN_KEY: own}}
     (path / "zarr.json").write_text(json.dumps(content, indent=1), encoding="utf-8")

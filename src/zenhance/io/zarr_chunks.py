@@ -38,7 +38,9 @@ def chunk_files(node: Path) -> dict[str, int]:
 
 def links_in(root: Path) -> list[Path]:
     """Return the symbolic links inside a store (among its first 50 000 files, so that huge stores open quickly)."""
-    everything = (Path(folder, name) for folder, folders, names in os.walk(root) for name in folders + names)
+    everything = (
+        Path(folder, name) for folder, folders, names in os.walk(root) for name in folders + names
+    )
     return [p for p in itertools.islice(everything, MAX_LOOKED_AT) if p.is_symlink()]
 
 
@@ -77,7 +79,9 @@ def _claimed(name: str, handle: BinaryIO, offset: int, length: int) -> int | Non
     return None
 
 
-def _pieces(handle: BinaryIO, size: int, codecs: tuple[Mapping[str, Any], ...], meta: ArrayMeta) -> Iterator[tuple[str, int, int, int]]:
+def _pieces(
+    handle: BinaryIO, size: int, codecs: tuple[Mapping[str, Any], ...], meta: ArrayMeta
+) -> Iterator[tuple[str, int, int, int]]:
     """Yield codec, offset, stored length and expected bytes of each compressed piece in a chunk file."""
     names = [str(c.get("name")) for c in codecs]
     if "sharding_indexed" not in names:
@@ -89,7 +93,9 @@ def _pieces(handle: BinaryIO, size: int, codecs: tuple[Mapping[str, Any], ...], 
     inner_names = [str(c.get("name")) for c in config.get("codecs") or () if isinstance(c, dict)]
     outer = next((n for n in reversed(inner_names) if n != "crc32c"), "")
     count = math.prod(-(-a // b) for a, b in zip(meta.chunk_shape, inner, strict=True))
-    checked = any(isinstance(c, dict) and c.get("name") == "crc32c" for c in config.get("index_codecs") or ())
+    checked = any(
+        isinstance(c, dict) and c.get("name") == "crc32c" for c in config.get("index_codecs") or ()
+    )
     index_bytes = 16 * count + (4 if checked else 0)
     start = 0 if config.get("index_location") == "start" else size - index_bytes
     if start < 0 or index_bytes > size:
@@ -125,7 +131,10 @@ class CheckedArray(GuardedArray):
         slices = parsed[0] if parsed is not None else [slice(None)] * self.ndim
         ranges = [range(*s.indices(n)) for s, n in zip(slices, self.shape, strict=True)]
         if all(ranges):
-            places = [range(min(r) // c, max(r) // c + 1) for r, c in zip(ranges, self._meta.chunk_shape, strict=True)]
+            places = [
+                range(min(r) // c, max(r) // c + 1)
+                for r, c in zip(ranges, self._meta.chunk_shape, strict=True)
+            ]
             for place in itertools.product(*places):
                 self._check(self._meta.key(place))
         return super().__getitem__(key)
@@ -140,10 +149,14 @@ class CheckedArray(GuardedArray):
         except OSError:
             return
         with file.open("rb") as handle:
-            for name, offset, length, expected in _pieces(handle, size, self._meta.codecs, self._meta):
+            for name, offset, length, expected in _pieces(
+                handle, size, self._meta.codecs, self._meta
+            ):
                 claimed = _claimed(name, handle, offset, length)
                 if claimed is not None and claimed > 2 * expected + _SLACK_BYTES:
                     said = f"{format_bytes(claimed)} instead of {format_bytes(expected)}"
-                    raise ReadError(self._path, f"its chunk {key[:40]} claims {said}; it is damaged")
+                    raise ReadError(
+                        self._path, f"its chunk {key[:40]} claims {said}; it is damaged"
+                    )
         # Only now: a chunk that was refused is refused each time it is asked for.
         self._checked.add(key)

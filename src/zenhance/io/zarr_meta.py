@@ -14,7 +14,15 @@ from zenhance.errors import ReadError
 from zenhance.io.limits import MAX_XML_BYTES, format_bytes, memory_bytes
 from zenhance.io.units import number, to_um
 
-__all__ = ["ArrayMeta", "Multiscale", "array_meta", "attributes", "inside", "load_json", "multiscale"]
+__all__ = [
+    "ArrayMeta",
+    "Multiscale",
+    "array_meta",
+    "attributes",
+    "inside",
+    "load_json",
+    "multiscale",
+]
 
 MAX_AXIS = 2**40
 MAX_CHUNK_BYTES = 2**31
@@ -77,11 +85,15 @@ class Multiscale:
 
 def load_json(root: Path, file: Path) -> dict[str, Any]:
     if file.stat().st_size > MAX_XML_BYTES:
-        raise ReadError(root, f'its "{file.name}" is larger than {MAX_XML_BYTES >> 20} MiB; it is damaged')
+        raise ReadError(
+            root, f'its "{file.name}" is larger than {MAX_XML_BYTES >> 20} MiB; it is damaged'
+        )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, UnicodeDecodeError) as error:
-        raise ReadError(root, f'its "{file.name}" is no JSON ({str(error)[:60]}); copy it again') from error
+        raise ReadError(
+            root, f'its "{file.name}" is no JSON ({str(error)[:60]}); copy it again'
+        ) from error
     if not isinstance(content, dict):
         raise ReadError(root, f'its "{file.name}" holds no record; copy it again')
     return content
@@ -112,29 +124,55 @@ def inside(root: Path, name: Any) -> Path:
     node = root.joinpath(*parts)
     bad = ".." in parts or str(name).startswith("/") or ":" in str(name)
     if bad or not Path(os.path.realpath(node)).is_relative_to(os.path.realpath(root)):
-        raise ReadError(root, f'its metadata point to "{str(name)[:60]}" outside of it; only folders inside it may be levels')
+        raise ReadError(
+            root,
+            f'its metadata point to "{str(name)[:60]}" outside of it; only folders inside it may be levels',
+        )
     return node
 
 
 def _counts(root: Path, values: Any, what: str) -> tuple[int, ...]:
     if not isinstance(values, Sequence) or isinstance(values, str) or not 1 <= len(values) <= 8:
-        raise ReadError(root, f"its {what} is {str(values)[:40]}, not a list of numbers; it is damaged")
-    if not all(isinstance(v, int) and not isinstance(v, bool) and 0 < v <= MAX_AXIS for v in values):
-        raise ReadError(root, f"its {what} is {str(list(values))[:80]}; every number must lie between 1 and 2^40, so it is damaged")
+        raise ReadError(
+            root, f"its {what} is {str(values)[:40]}, not a list of numbers; it is damaged"
+        )
+    if not all(
+        isinstance(v, int) and not isinstance(v, bool) and 0 < v <= MAX_AXIS for v in values
+    ):
+        raise ReadError(
+            root,
+            f"its {what} is {str(list(values))[:80]}; every number must lie between 1 and 2^40, so it is damaged",
+        )
     return tuple(values)
 
 
-_V3_BYTES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "int32": 4, "uint32": 4, "float32": 4}
+_V3_BYTES = {
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "float16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "float32": 4,
+}
 
 
 def _v3(root: Path, meta: Mapping[str, Any]) -> ArrayMeta:
     data_type = meta.get("data_type")
     item = _V3_BYTES.get(str(data_type), 8 if data_type in ("int64", "uint64", "float64") else 0)
     if not item:
-        raise ReadError(root, f"its pixels are of type {str(data_type)[:40]}, not real numbers; convert them first")
+        raise ReadError(
+            root,
+            f"its pixels are of type {str(data_type)[:40]}, not real numbers; convert them first",
+        )
     grid, keys = meta.get("chunk_grid") or {}, meta.get("chunk_key_encoding") or {}
     if grid.get("name") != "regular":
-        raise ReadError(root, f"its chunks form the grid {str(grid.get('name'))[:40]}; only regular grids are read")
+        raise ReadError(
+            root,
+            f"its chunks form the grid {str(grid.get('name'))[:40]}; only regular grids are read",
+        )
     default = keys.get("name", "default") == "default"
     separator = (keys.get("configuration") or {}).get("separator", "/" if default else ".")
     codecs = tuple(c if isinstance(c, dict) else {"name": str(c)} for c in meta.get("codecs") or ())
@@ -151,8 +189,16 @@ def _v3(root: Path, meta: Mapping[str, Any]) -> ArrayMeta:
 
 def _v2(root: Path, meta: Mapping[str, Any]) -> ArrayMeta:
     code = meta.get("dtype")
-    if not isinstance(code, str) or len(code) < 3 or code[0] not in _V2_TYPES or code[1] not in "buif" or not code[2:].isdigit():
-        raise ReadError(root, f"its pixels are of type {str(code)[:40]}, not real numbers; convert them first")
+    if (
+        not isinstance(code, str)
+        or len(code) < 3
+        or code[0] not in _V2_TYPES
+        or code[1] not in "buif"
+        or not code[2:].isdigit()
+    ):
+        raise ReadError(
+            root, f"its pixels are of type {str(code)[:40]}, not real numbers; convert them first"
+        )
     compressor = meta.get("compressor")
     codecs = ({**compressor, "name": compressor.get("id")},) if isinstance(compressor, dict) else ()
     return ArrayMeta(
@@ -183,11 +229,15 @@ def array_meta(root: Path, node: Path) -> ArrayMeta:
     else:
         raise ReadError(root, f'its level "{node.name}" is missing; copy it again')
     if len(meta.shape) != len(meta.chunk_shape):
-        raise ReadError(root, f"its chunks of shape {meta.chunk_shape} do not fit its shape {meta.shape}; it is damaged")
+        raise ReadError(
+            root,
+            f"its chunks of shape {meta.chunk_shape} do not fit its shape {meta.shape}; it is damaged",
+        )
     allowed = min(MAX_CHUNK_BYTES, memory_bytes() // 4)
     if meta.chunk_bytes > allowed:
         raise ReadError(
-            root, f"one of its chunks would take {format_bytes(meta.chunk_bytes)}, more than {format_bytes(allowed)}; rechunk it"
+            root,
+            f"one of its chunks would take {format_bytes(meta.chunk_bytes)}, more than {format_bytes(allowed)}; rechunk it",
         )
     return meta
 
@@ -197,11 +247,15 @@ def _axis_letters(root: Path, axes: Any, ndim: int) -> tuple[str, list[str | Non
         return "TCZYX", [None] * 5
     if not isinstance(axes, list) or len(axes) != ndim:
         raise ReadError(
-            root, f"its metadata name {len(axes) if isinstance(axes, list) else 'no'} axes for {ndim} dimensions; copy it again"
+            root,
+            f"its metadata name {len(axes) if isinstance(axes, list) else 'no'} axes for {ndim} dimensions; copy it again",
         )
     names = [a.get("name") if isinstance(a, dict) else a for a in axes]
     units = [a.get("unit") if isinstance(a, dict) else None for a in axes]
-    letters = "".join(n.upper() if isinstance(n, str) and n.upper() in ("T", "C", "Z", "Y", "X") else "?" for n in names)
+    letters = "".join(
+        n.upper() if isinstance(n, str) and n.upper() in ("T", "C", "Z", "Y", "X") else "?"
+        for n in names
+    )
     return letters, [u if isinstance(u, str) else None for u in units]
 
 
@@ -235,11 +289,17 @@ def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
     if not isinstance(levels, list) or not levels:
         raise ReadError(root, "its metadata name no image level; copy it again")
     for level in levels:
-        folder = inside(root, "/".join((*node.relative_to(root).parts, str(level.get("path"))))) if isinstance(level, dict) else root
+        folder = (
+            inside(root, "/".join((*node.relative_to(root).parts, str(level.get("path")))))
+            if isinstance(level, dict)
+            else root
+        )
         if folder != root and any((folder / name).is_file() for name in ("zarr.json", ".zarray")):
             break
     else:
-        raise ReadError(root, f"none of its {len(levels)} resolution levels is there; copy it again")
+        raise ReadError(
+            root, f"none of its {len(levels)} resolution levels is there; copy it again"
+        )
     ndim = len(array_meta(root, folder).shape)
     letters, units = _axis_letters(root, first.get("axes"), ndim)
     own, own_shift = _combine(level.get("coordinateTransformations"), ndim)
@@ -247,7 +307,11 @@ def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
     where = {a: i for i, a in enumerate(letters)}
 
     def length(axis: str) -> float | None:
-        return to_um(own[where[axis]] * common[where[axis]], units[where[axis]]) if axis in where else None
+        return (
+            to_um(own[where[axis]] * common[where[axis]], units[where[axis]])
+            if axis in where
+            else None
+        )
 
     def origin(axis: str) -> float | None:
         index = where.get(axis)
@@ -257,6 +321,18 @@ def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
         step = own[index] * common[index]
         return (own_shift[index] * common[index] + common_shift[index]) * size_um / step
 
-    channels = (ngff.get("omero") or {}).get("channels") if isinstance(ngff.get("omero"), dict) else None
-    labels = [str(c.get("label", f"channel {i}")) for i, c in enumerate(channels or ()) if isinstance(c, dict)]
-    return Multiscale(folder, letters, (length("Z"), length("Y"), length("X")), (origin("Z"), origin("Y"), origin("X")), tuple(labels))
+    channels = (
+        (ngff.get("omero") or {}).get("channels") if isinstance(ngff.get("omero"), dict) else None
+    )
+    labels = [
+        str(c.get("label", f"channel {i}"))
+        for i, c in enumerate(channels or ())
+        if isinstance(c, dict)
+    ]
+    return Multiscale(
+        folder,
+        letters,
+        (length("Z"), length("Y"), length("X")),
+        (origin("Z"), origin("Y"), origin("X")),
+        tuple(labels),
+    )

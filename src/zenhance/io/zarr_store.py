@@ -16,24 +16,43 @@ from zenhance.io.zarr_meta import Multiscale, array_meta, attributes, inside, lo
 __all__ = ["OWN_KEY", "read_zarr"]
 
 OWN_KEY = "zenhance"
-_LIGHT = ("na", "refractive_index", "excitation_nm", "emission_nm", "pinhole_au", "modality", "time_step_s")
+_LIGHT = (
+    "na",
+    "refractive_index",
+    "excitation_nm",
+    "emission_nm",
+    "pinhole_au",
+    "modality",
+    "time_step_s",
+)
 
 
 def _image_node(path: Path, series: int) -> tuple[Path, int]:
     """Return the group that holds the image, and how many images there are."""
     ngff, everything = attributes(path, path)
     if "plate" in ngff or "well" in ngff:
-        raise ReadError(path, "it is a plate of many images; open one of its fields, for example PLATE.zarr/A/1/0")
+        raise ReadError(
+            path,
+            "it is a plate of many images; open one of its fields, for example PLATE.zarr/A/1/0",
+        )
     if "multiscales" in ngff:
         return path, 1
     if "bioformats2raw.layout" in ngff or "bioformats2raw.layout" in everything:
         count = sum(1 for p in path.iterdir() if p.name.isdigit())
         if not 0 <= series < count:
-            raise ReadError(path, f"series {series} asked for, but it holds series 0 to {count - 1}")
+            raise ReadError(
+                path, f"series {series} asked for, but it holds series 0 to {count - 1}"
+            )
         return inside(path, str(series)), count
-    if (path / ".zarray").is_file() or ((path / "zarr.json").is_file() and load_json(path, path / "zarr.json").get("node_type") == "array"):
+    if (path / ".zarray").is_file() or (
+        (path / "zarr.json").is_file()
+        and load_json(path, path / "zarr.json").get("node_type") == "array"
+    ):
         return path, 0
-    raise ReadError(path, "it is a zarr folder without image metadata; open the folder whose metadata say multiscales")
+    raise ReadError(
+        path,
+        "it is a zarr folder without image metadata; open the folder whose metadata say multiscales",
+    )
 
 
 def _bare(path: Path) -> Multiscale:
@@ -92,10 +111,15 @@ def read_zarr(path: Path, series: int = 0) -> Source:
     if OWN_KEY in everything:
         lost = missing_chunks(meta, chunk_files(image.level))
         if lost:
-            raise ReadError(path, f"{lost} of its chunks are missing, which would read as black; copy it again or repeat the run")
+            raise ReadError(
+                path,
+                f"{lost} of its chunks are missing, which would read as black; copy it again or repeat the run",
+            )
     links = links_in(path)
     if links:
-        metadata["warnings"] = (f"{len(links)} links inside it lead elsewhere, the first is {links[0].name}",)
+        metadata["warnings"] = (
+            f"{len(links)} links inside it lead elsewhere, the first is {links[0].name}",
+        )
     array = zarr.open_array(store=str(image.level), mode="r")
     names = image.channel_names
     version = ngff.get("version") or (ngff.get("multiscales") or [{}])[0].get("version") or ""
@@ -103,7 +127,11 @@ def read_zarr(path: Path, series: int = 0) -> Source:
         CheckedArray(path, image.level, array, meta),
         image.axes,
         f"OME-Zarr {version}".strip(),
-        (plausible_um(image.voxel_um[0]), plausible_um(image.voxel_um[1]), plausible_um(image.voxel_um[2])),
+        (
+            plausible_um(image.voxel_um[0]),
+            plausible_um(image.voxel_um[1]),
+            plausible_um(image.voxel_um[2]),
+        ),
         image.origin_um,
         names,
         metadata,

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from zenhance.contract.spec import MethodContext, MethodParameters, MethodSpec, OutputSpec, Prepared, PsfLike, Triple
+from zenhance.contract.spec import (
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    OutputSpec,
+    Prepared,
+    PsfLike,
+    Triple,
+)
 
 if TYPE_CHECKING:
     from zenhance.diffusion.learning import LevelLearner
@@ -22,9 +30,15 @@ MOST_REACH_PX = 48
 class DiffusionParameters(MethodParameters):
     """Settings of the diffusion method."""
 
-    steps: int = Field(5, ge=1, le=100, description="steps from the image's level to the specimen; more cost more time")
+    steps: int = Field(
+        5,
+        ge=1,
+        le=100,
+        description="steps from the image's level to the specimen; more cost more time",
+    )
     sampler: Literal["cold", "indi", "stochastic"] = Field(
-        "cold", description="way back: cold and indi give the same each time, stochastic draws noise anew in every step"
+        "cold",
+        description="way back: cold and indi give the same each time, stochastic draws noise anew in every step",
     )
     start: float | None = Field(
         None,
@@ -49,7 +63,9 @@ class DiffusionParameters(MethodParameters):
     @model_validator(mode="after")
     def _differ(self) -> Self:
         if self.samples == 1 or (self.samples and self.sampler != "stochastic"):
-            raise ValueError("samples need the stochastic sampler and at least 2 runs; set sampler to stochastic, or samples to 0")
+            raise ValueError(
+                "samples need the stochastic sampler and at least 2 runs; set sampler to stochastic, or samples to 0"
+            )
         return self
 
 
@@ -83,7 +99,13 @@ class Diffusion:
         source="after Bansal et al., NeurIPS (2023), and Delbracio, Milanfar, TMLR (2023)",
     )
 
-    def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
+    def plan_halo_px(
+        self,
+        parameters: Any,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
+    ) -> Triple:
         """Return the halo: all planes, since every step looks further along z, and along y and x the network's reach and the blur's."""
         _, y, x = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
         return (shape_px[0], MOST_REACH_PX + y, MOST_REACH_PX + x)
@@ -99,7 +121,9 @@ class Diffusion:
         from zenhance.diffusion.running import DiffusionSettings, prepare_reverse
 
         p: DiffusionParameters = context.parameters
-        wanted = DiffusionSettings(self.spec.default_weights, p.steps, p.sampler, p.start, p.agreement, p.samples)
+        wanted = DiffusionSettings(
+            self.spec.default_weights, p.steps, p.sampler, p.start, p.agreement, p.samples
+        )
         halo = self.plan_halo_px(p, context.psf, context.voxel_size_um, context.shape_px)
         prepared = yield from prepare_reverse(self.spec.name, wanted, context, halo)
         return prepared

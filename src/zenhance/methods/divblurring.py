@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from zenhance.contract.spec import STD, MethodContext, MethodParameters, MethodSpec, OutputSpec, Prepared, PsfLike, Triple
+from zenhance.contract.spec import (
+    STD,
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    OutputSpec,
+    Prepared,
+    PsfLike,
+    Triple,
+)
 
 if TYPE_CHECKING:
     from zenhance.variational.learning import VaeLearner
@@ -28,7 +37,8 @@ class DivblurringParameters(MethodParameters):
     """Settings of DivBlurring."""
 
     preset: Literal["divblurring", "paper"] = Field(
-        "divblurring", description="divblurring: the ladder, taught with simulated stacks; paper: the report's flat network, for filaments"
+        "divblurring",
+        description="divblurring: the ladder, taught with simulated stacks; paper: the report's flat network, for filaments",
     )
     samples: int = Field(
         20,
@@ -37,7 +47,10 @@ class DivblurringParameters(MethodParameters):
         description="specimens drawn; the result is their mean, 5 for a quick look, 100 in the report",
         json_schema_extra={"unit": ""},
     )
-    uncertainty: bool = Field(False, description="also give a layer with the standard deviation of each voxel over the samples")
+    uncertainty: bool = Field(
+        False,
+        description="also give a layer with the standard deviation of each voxel over the samples",
+    )
     keep_samples: int = Field(
         0,
         ge=0,
@@ -65,13 +78,17 @@ class DivblurringParameters(MethodParameters):
         json_schema_extra={"advanced": True},
     )
     scale: Literal[1, 2] = Field(
-        1, description="output pixels per input pixel along y and x; needs weights trained for it", json_schema_extra={"advanced": True}
+        1,
+        description="output pixels per input pixel along y and x; needs weights trained for it",
+        json_schema_extra={"advanced": True},
     )
 
     @model_validator(mode="after")
     def _differ(self) -> Self:
         if self.uncertainty and self.samples < 2:
-            raise ValueError("uncertainty needs at least 2 samples; raise samples, or switch uncertainty off")
+            raise ValueError(
+                "uncertainty needs at least 2 samples; raise samples, or switch uncertainty off"
+            )
         return self
 
 
@@ -84,7 +101,11 @@ def _outputs(parameters: DivblurringParameters) -> tuple[OutputSpec, ...]:
     if parameters.uncertainty:
         found.append(_STD)
     if parameters.keep_samples:
-        found.append(OutputSpec("samples", "samples", series=min(parameters.keep_samples, parameters.samples)))
+        found.append(
+            OutputSpec(
+                "samples", "samples", series=min(parameters.keep_samples, parameters.samples)
+            )
+        )
     return tuple(found)
 
 
@@ -118,7 +139,13 @@ class Divblurring:
         source="Muttavarapu (2022), after DivNoising (Prakash, Krull, Jug, ICLR 2021) and HDN (Prakash et al., ICLR 2022)",
     )
 
-    def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
+    def plan_halo_px(
+        self,
+        parameters: Any,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
+    ) -> Triple:
         """Return the largest halo that weights of this method may need."""
         from zenhance.solvers.reach import iteration_reach_px
 

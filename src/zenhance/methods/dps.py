@@ -8,14 +8,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from zenhance.contract.spec import MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike, Triple
+from zenhance.contract.spec import (
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    Prepared,
+    PsfLike,
+    Triple,
+)
 
 if TYPE_CHECKING:
     from zenhance.resolution.learning import DpsLearner
 
 __all__ = ["METHOD", "MODULES", "Dps", "DpsParameters"]
 
-MODULES = {"extend": "dps_stack", "sim_like": "dps_sim", "denoise": "dps_denoise", "artefacts": "dps_artefacts"}
+MODULES = {
+    "extend": "dps_stack",
+    "sim_like": "dps_sim",
+    "denoise": "dps_denoise",
+    "artefacts": "dps_artefacts",
+}
 """The weights that ship with each learnt step."""
 LARGER_PIXELS = "dps_coarse"
 """Taken in place of ``dps_stack`` where pixels are larger than the network's, and nobody names weights."""
@@ -39,7 +51,9 @@ class DpsParameters(MethodParameters):
     )
     scale: Literal[1, 2] = Field(1, description="output pixels per input pixel along y and x")
     denoise: bool = Field(False, description="take noise away before, with a network of its own")
-    artefacts: bool = Field(False, description="take stripes and honeycomb of structured illumination away before")
+    artefacts: bool = Field(
+        False, description="take stripes and honeycomb of structured illumination away before"
+    )
     background_um: float = Field(
         0.0,
         ge=0,
@@ -95,10 +109,22 @@ class Dps:
         source="Ye et al., Intelligent Computing 3:0082 (2024)",
     )
 
-    def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
+    def plan_halo_px(
+        self,
+        parameters: Any,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
+    ) -> Triple:
         """Return the largest halo: that of all the networks one after the other, in pixels of this image, and that of the ball."""
-        widths = (LEAST_FWHM_PX,) * 2 if psf is None else tuple(s * FWHM_PER_SIGMA for s in psf.sigma_px(voxel_size_um)[1:])
-        nets = max(1, int(_reconstructs(parameters)) + int(parameters.denoise) + int(parameters.artefacts))
+        widths = (
+            (LEAST_FWHM_PX,) * 2
+            if psf is None
+            else tuple(s * FWHM_PER_SIGMA for s in psf.sigma_px(voxel_size_um)[1:])
+        )
+        nets = max(
+            1, int(_reconstructs(parameters)) + int(parameters.denoise) + int(parameters.artefacts)
+        )
         around = []
         for width, size in zip(widths, voxel_size_um[1:], strict=True):
             per_px = max(1.0, width / LEAST_FWHM_PX)
@@ -117,7 +143,9 @@ class Dps:
         from zenhance.resolution.running import Wanted, has_larger_pixels, prepare_resolving
 
         p: DpsParameters = context.parameters
-        learnt = [MODULES[name] for name, on in (("denoise", p.denoise), ("artefacts", p.artefacts)) if on]
+        learnt = [
+            MODULES[name] for name, on in (("denoise", p.denoise), ("artefacts", p.artefacts)) if on
+        ]
         last = MODULES[p.reconstruction] if _reconstructs(p) else None
         if p.reconstruction == "extend" and context.weights is None and has_larger_pixels(context):
             last = LARGER_PIXELS

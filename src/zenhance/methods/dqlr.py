@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from zenhance.contract.spec import MethodContext, MethodParameters, MethodSpec, OutputSpec, Prepared, PsfLike, Triple
+from zenhance.contract.spec import (
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    OutputSpec,
+    Prepared,
+    PsfLike,
+    Triple,
+)
 
 if TYPE_CHECKING:
     from zenhance.sequences import SequenceLearner
@@ -25,7 +33,8 @@ class DqlrParameters(MethodParameters):
     """Settings of DQLR."""
 
     preset: Literal["dqlr", "paper"] = Field(
-        "dqlr", description="dqlr sharpens and denoises; paper is the published form, which learnt to repeat what was measured"
+        "dqlr",
+        description="dqlr sharpens and denoises; paper is the published form, which learnt to repeat what was measured",
     )
     agreement: float = Field(
         0.75,
@@ -83,7 +92,13 @@ class Dqlr:
         source="Gupta, Aich, Rodriguez, Reddy, Roy-Chowdhury, arXiv 2107.14368 (2021)",
     )
 
-    def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
+    def plan_halo_px(
+        self,
+        parameters: Any,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
+    ) -> Triple:
         """Return the largest halo any network of this method needs: all planes, since the recurrence goes through them."""
         _, y, x = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
         return (shape_px[0], MOST_REACH_PX + 2 * y, MOST_REACH_PX + 2 * x)
@@ -99,7 +114,9 @@ class Dqlr:
         from zenhance.sequences import SequenceSettings, prepare_sequences
 
         parameters: DqlrParameters = context.parameters
-        wanted = SequenceSettings(WEIGHTS[parameters.preset], parameters.agreement, parameters.codes)
+        wanted = SequenceSettings(
+            WEIGHTS[parameters.preset], parameters.agreement, parameters.codes
+        )
         prepared = yield from prepare_sequences(self.spec.name, wanted, context)
         return prepared
 

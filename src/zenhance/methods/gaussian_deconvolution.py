@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 from pydantic import Field
 
-from zenhance.contract.spec import WHOLE_VOXELS, FloatArray, MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike
+from zenhance.contract.spec import (
+    WHOLE_VOXELS,
+    FloatArray,
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    Prepared,
+    PsfLike,
+)
 from zenhance.errors import MethodError
 from zenhance.solvers.probes import probe_regions
 from zenhance.solvers.reach import SMALLEST_NOISE_TO_SIGNAL, filter_reach_px, iteration_reach_px
@@ -156,7 +164,11 @@ class GaussianDeconvolution:
         return (yield from _prepare_richardson_lucy(context, psf))
 
     def plan_halo_px(
-        self, parameters: GaussianDeconvolutionParameters, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple
+        self,
+        parameters: GaussianDeconvolutionParameters,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
     ) -> Triple:
         """The largest halo that ``prepare`` may come to ask for; cheap, and without torch."""
         if parameters.variant == "imagej":
@@ -166,25 +178,47 @@ class GaussianDeconvolution:
         kernel = psf.kernel(voxel_size_um, _ndim(parameters, shape_px))
         if parameters.variant == "wiener":
             return _wiener_halo_px(
-                kernel, [parameters.wiener_noise] if parameters.wiener_noise else [SMALLEST_NOISE_TO_SIGNAL * 10.0**k for k in range(8)]
+                kernel,
+                [parameters.wiener_noise]
+                if parameters.wiener_noise
+                else [SMALLEST_NOISE_TO_SIGNAL * 10.0**k for k in range(8)],
             )
-        return iteration_reach_px([n // 2 for n in kernel.shape], parameters.most_iterations, parameters.acceleration)
+        return iteration_reach_px(
+            [n // 2 for n in kernel.shape], parameters.most_iterations, parameters.acceleration
+        )
 
 
-def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
+def _prepare_richardson_lucy(
+    context: MethodContext, psf: PsfLike
+) -> Generator[float, None, Prepared]:
     from zenhance.physics.blur import Blur
     from zenhance.solvers.richardson_lucy import RichardsonLucy
 
     parameters: GaussianDeconvolutionParameters = context.parameters
     y = to_device((yield from _measured(context)), context.device)
     ndim = _ndim(parameters, context.shape_px)
-    blur = Blur.from_psf(cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device)
+    blur = Blur.from_psf(
+        cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device
+    )
     camera = _camera(context, y, blur)
     signal = max(context.statistics.percentile_high, context.statistics.mean) - camera.background
-    problem = RichardsonLucy(blur, y, camera, max(signal, 0.0), parameters.tv_weight, _axis_weights(context.voxel_size_um, ndim))
+    problem = RichardsonLucy(
+        blur,
+        y,
+        camera,
+        max(signal, 0.0),
+        parameters.tv_weight,
+        _axis_weights(context.voxel_size_um, ndim),
+    )
     rule = DiscrepancyRule() if parameters.stop == "discrepancy" else None
-    x, schedule = yield from problem.measure(parameters.most_iterations, accelerate=parameters.acceleration, rule=rule)
-    curves = {"alpha": list(schedule.alphas), "chi2": list(schedule.chi2), "freedom": list(schedule.freedom)}
+    x, schedule = yield from problem.measure(
+        parameters.most_iterations, accelerate=parameters.acceleration, rule=rule
+    )
+    curves = {
+        "alpha": list(schedule.alphas),
+        "chi2": list(schedule.chi2),
+        "freedom": list(schedule.freedom),
+    }
     whole = _is_whole(context.shape_px, context.whole_voxels)
     notes = {
         "iterations": schedule.iterations,
@@ -192,12 +226,16 @@ def _prepare_richardson_lucy(context: MethodContext, psf: PsfLike) -> Generator[
         "background": camera.background,
         "flux_scale": schedule.scale,
         "gain": camera.gain,
-        "measured_on": "whole volume" if whole else f"{y.shape[0]} blocks of {tuple(y.shape[1:])} px",
+        "measured_on": "whole volume"
+        if whole
+        else f"{y.shape[0]} blocks of {tuple(y.shape[1:])} px",
         "warnings": [_NOTHING_TO_SHARPEN] if schedule.iterations == 0 else [],
     }
     if schedule.freedom:
         # Where the limit ended the run, the last estimate was not measured any more: the one before it stands for it.
-        notes["freedom"] = round(schedule.freedom[min(schedule.iterations, len(schedule.freedom) - 1)], 4)
+        notes["freedom"] = round(
+            schedule.freedom[min(schedule.iterations, len(schedule.freedom) - 1)], 4
+        )
     if whole:
         return CutOut(to_numpy(problem.image(x, schedule))[0], curves, notes)
     template = replace(problem, y=y[..., :1, :1, :1].clone())
@@ -224,7 +262,14 @@ def _prepare_imagej(context: MethodContext, psf: PsfLike) -> Generator[float, No
     p: GaussianDeconvolutionParameters = context.parameters
     kernel = psf.kernel(context.voxel_size_um, 2)[0]
     padding = "wpl" if p.imagej_form == "wpl5" else "id3d"
-    settings = Id3dSettings(p.most_iterations, p.wiener_gamma, p.low_pass_px, p.terminate_percent, p.anti_ringing, padding=padding)
+    settings = Id3dSettings(
+        p.most_iterations,
+        p.wiener_gamma,
+        p.low_pass_px,
+        p.terminate_percent,
+        p.anti_ringing,
+        padding=padding,
+    )
     yield 1.0
 
     def solve(plane: torch.Tensor) -> Generator[float, None, PlaneResult]:
@@ -247,7 +292,9 @@ def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, No
     ratio = parameters.wiener_noise or best_noise_to_signal(y, kernel)
     yield 0.3
     wiener = Wiener(kernel, ratio)
-    blur = Blur.from_psf(cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device)
+    blur = Blur.from_psf(
+        cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device
+    )
     lowest = min(0.0, context.statistics.minimum)
 
     def solve(measured: torch.Tensor) -> Generator[float, None, torch.Tensor]:
@@ -307,7 +354,9 @@ def _camera(context: MethodContext, y: torch.Tensor, blur: Blur) -> CameraModel:
     return CameraModel(background, noise.gain, noise.offset, noise.read_noise)
 
 
-def _axis_weights(voxel_size_um: tuple[float, float, float], ndim: int) -> tuple[float, float, float]:
+def _axis_weights(
+    voxel_size_um: tuple[float, float, float], ndim: int
+) -> tuple[float, float, float]:
     """Pixel steps relative to the shortest axis, inverted; an axis that is not solved together has none."""
     finest = min(voxel_size_um[3 - ndim :])
     z, y, x = (finest / step for step in voxel_size_um)
@@ -316,7 +365,9 @@ def _axis_weights(voxel_size_um: tuple[float, float, float], ndim: int) -> tuple
 
 def _psf(context: MethodContext) -> PsfLike:
     if context.psf is None:
-        raise MethodError("deconvolution needs a point spread function; give one with --psf, for example --psf sigma_um=0.3,0.1,0.1")
+        raise MethodError(
+            "deconvolution needs a point spread function; give one with --psf, for example --psf sigma_um=0.3,0.1,0.1"
+        )
     return context.psf
 
 

@@ -6,7 +6,15 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zenhance.contract.spec import FloatArray, MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike, TileGenerator
+from zenhance.contract.spec import (
+    FloatArray,
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    Prepared,
+    PsfLike,
+    TileGenerator,
+)
 
 __all__ = ["METHOD", "Identity", "IdentityParameters"]
 
@@ -48,7 +56,11 @@ class Identity:
     )
 
     def plan_halo_px(
-        self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: tuple[int, int, int]
+        self,
+        parameters: Any,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: tuple[int, int, int],
     ) -> tuple[int, int, int]:
         """No voxel needs another."""
         return (0, 0, 0)

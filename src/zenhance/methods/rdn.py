@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from zenhance.contract.spec import MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike, Triple
+from zenhance.contract.spec import (
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    Prepared,
+    PsfLike,
+    Triple,
+)
 
 if TYPE_CHECKING:
     from zenhance.supervised import PairLearner
@@ -22,7 +29,9 @@ MOST_WINDOW = 7
 class RdnParameters(MethodParameters):
     """Settings of RDN."""
 
-    scale: Literal[1, 2] = Field(1, description="output pixels per input pixel along y and x; needs weights trained for it")
+    scale: Literal[1, 2] = Field(
+        1, description="output pixels per input pixel along y and x; needs weights trained for it"
+    )
 
 
 def _scale(parameters: RdnParameters) -> Triple:
@@ -45,7 +54,13 @@ class Rdn:
         source="Zhang, Tian, Kong, Zhong, Fu, CVPR (2018)",
     )
 
-    def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
+    def plan_halo_px(
+        self,
+        parameters: Any,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
+    ) -> Triple:
         """Return the largest halo any RDN of this package needs."""
         return (MOST_WINDOW // 2, MOST_RADIUS_PX, MOST_RADIUS_PX)
 
@@ -60,19 +75,29 @@ class Rdn:
             blocks: int = 16
             layers: int = 8
 
-        return PairLearner(RdnArchitecture, lambda a: RDN(a.window, a.features, a.growth, a.blocks, a.layers, a.scale), "l1")
+        return PairLearner(
+            RdnArchitecture,
+            lambda a: RDN(a.window, a.features, a.growth, a.blocks, a.layers, a.scale),
+            "l1",
+        )
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
         """Load the weights."""
         from zenhance.supervised import prepare_planes
 
-        prepared = yield from prepare_planes(self.spec.name, self.spec.default_weights, self.learner(), _radius_px, context)
+        prepared = yield from prepare_planes(
+            self.spec.name, self.spec.default_weights, self.learner(), _radius_px, context
+        )
         return prepared
 
 
 def _radius_px(architecture: Any) -> int:
     """Three 3 × 3 layers before the output, one a dense layer, and the enlargement and output layers."""
-    return 3 + int(architecture.blocks) * int(architecture.layers) + (1 if architecture.scale == 1 else 2)
+    return (
+        3
+        + int(architecture.blocks) * int(architecture.layers)
+        + (1 if architecture.scale == 1 else 2)
+    )
 
 
 METHOD = Rdn()

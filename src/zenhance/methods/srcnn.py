@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from zenhance.contract.spec import MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike, Triple
+from zenhance.contract.spec import (
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    Prepared,
+    PsfLike,
+    Triple,
+)
 
 if TYPE_CHECKING:
     from zenhance.supervised import PairLearner
@@ -22,7 +29,9 @@ MOST_WINDOW = 7
 class SrcnnParameters(MethodParameters):
     """Settings of SRCNN."""
 
-    scale: Literal[1, 2] = Field(1, description="output pixels per input pixel along y and x; needs weights trained for it")
+    scale: Literal[1, 2] = Field(
+        1, description="output pixels per input pixel along y and x; needs weights trained for it"
+    )
 
 
 def _scale(parameters: SrcnnParameters) -> Triple:
@@ -45,7 +54,13 @@ class Srcnn:
         source="Dong, Loy, He, Tang, IEEE TPAMI 38:295 (2016)",
     )
 
-    def plan_halo_px(self, parameters: Any, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple) -> Triple:
+    def plan_halo_px(
+        self,
+        parameters: Any,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
+    ) -> Triple:
         """Return the largest halo any SRCNN of this package needs."""
         return (MOST_WINDOW // 2, MOST_RADIUS_PX, MOST_RADIUS_PX)
 
@@ -58,13 +73,17 @@ class Srcnn:
             kernels: tuple[int, int, int] = (9, 5, 5)
             widths: tuple[int, int] = (64, 32)
 
-        return PairLearner(SrcnnArchitecture, lambda a: SRCNN(a.window, a.kernels, a.widths, a.scale), "mse")
+        return PairLearner(
+            SrcnnArchitecture, lambda a: SRCNN(a.window, a.kernels, a.widths, a.scale), "mse"
+        )
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
         """Load the weights."""
         from zenhance.supervised import prepare_planes
 
-        prepared = yield from prepare_planes(self.spec.name, self.spec.default_weights, self.learner(), _radius_px, context)
+        prepared = yield from prepare_planes(
+            self.spec.name, self.spec.default_weights, self.learner(), _radius_px, context
+        )
         return prepared
 
 

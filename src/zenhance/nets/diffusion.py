@@ -30,7 +30,9 @@ LEAST_RATIO = 0.01
 
 def _sines(values: Tensor) -> Tensor:
     """Map values (B,) within 0 ... 1 to (B, 2 octaves)."""
-    phases = values[:, None] * (math.pi * 2.0 ** torch.arange(_OCTAVES, device=values.device, dtype=torch.float32))
+    phases = values[:, None] * (
+        math.pi * 2.0 ** torch.arange(_OCTAVES, device=values.device, dtype=torch.float32)
+    )
     return torch.cat([phases.sin(), phases.cos()], 1)
 
 
@@ -66,7 +68,9 @@ class _LevelHead(nn.Module):
             nn.Conv2d(features, features, 3, 2, padding=1),
             nn.ReLU(),
         )
-        self.told = nn.Sequential(nn.Linear(features, 2 * features), nn.ReLU(), nn.Linear(2 * features, 2))
+        self.told = nn.Sequential(
+            nn.Linear(features, 2 * features), nn.ReLU(), nn.Linear(2 * features, 2)
+        )
 
     def forward(self, plane: Tensor) -> Tensor:
         scale = plane.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-3)
@@ -93,13 +97,26 @@ class LevelNetwork(nn.Module):
     """What the network was built from, for whoever trains it."""
 
     def __init__(
-        self, window: int = 1, features: int = 32, deep_features: int = 32, blocks: int = 3, deep_blocks: int = 2, embedding: int = 24
+        self,
+        window: int = 1,
+        features: int = 32,
+        deep_features: int = 32,
+        blocks: int = 3,
+        deep_blocks: int = 2,
+        embedding: int = 24,
     ) -> None:
         super().__init__()
         self.window = window
-        self.embed = nn.Sequential(nn.Linear(4 * _OCTAVES, embedding), nn.ReLU(), nn.Linear(embedding, embedding), nn.ReLU())
+        self.embed = nn.Sequential(
+            nn.Linear(4 * _OCTAVES, embedding),
+            nn.ReLU(),
+            nn.Linear(embedding, embedding),
+            nn.ReLU(),
+        )
         self.enter = nn.Conv2d(4 * window, features, 3, padding=1)
-        self.before = nn.ModuleList(_Block(features, embedding) for _ in range(blocks - blocks // 2))
+        self.before = nn.ModuleList(
+            _Block(features, embedding) for _ in range(blocks - blocks // 2)
+        )
         self.shrink = nn.Conv2d(features, deep_features, 2, 2)
         self.deep = nn.ModuleList(_Block(deep_features, embedding) for _ in range(deep_blocks))
         self.enlarge = nn.Conv2d(deep_features, features, 1)

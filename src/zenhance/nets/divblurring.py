@@ -19,7 +19,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Encoded", "FlatVae", "Gaussian", "LadderVae", "Latents", "Vae", "divergence", "reach_px"]
+__all__ = [
+    "Encoded",
+    "FlatVae",
+    "Gaussian",
+    "LadderVae",
+    "Latents",
+    "Vae",
+    "divergence",
+    "reach_px",
+]
 
 Noise = Callable[[int, tuple[int, ...]], Tensor]
 """Takes the level and the shape (B, C, Y, X) of its latents, returns standard normal numbers."""
@@ -50,7 +59,13 @@ def divergence(q: Gaussian, p: Gaussian | None) -> Tensor:
     if p is None:
         return 0.5 * (q.mean.square() + q.log_variance.exp() - 1 - q.log_variance)
     ratio = (q.log_variance - p.log_variance).exp()
-    return 0.5 * ((q.mean - p.mean).square() * (-p.log_variance).exp() + ratio - 1 - q.log_variance + p.log_variance)
+    return 0.5 * (
+        (q.mean - p.mean).square() * (-p.log_variance).exp()
+        + ratio
+        - 1
+        - q.log_variance
+        + p.log_variance
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +88,10 @@ class Latents:
 
     def divergences(self) -> list[Tensor]:
         """Return the divergence of each level in nats, summed over an image: (B,)."""
-        return [divergence(q, p).flatten(1).sum(1) for q, p in zip(self.posterior, self.prior, strict=True)]
+        return [
+            divergence(q, p).flatten(1).sum(1)
+            for q, p in zip(self.posterior, self.prior, strict=True)
+        ]
 
 
 class Vae(nn.Module):
@@ -111,7 +129,9 @@ class Vae(nn.Module):
         """Take in images (B, window, Y, X)."""
         raise NotImplementedError
 
-    def decode(self, encoded: Encoded, noise: Noise | None, only_middle: bool = False) -> tuple[Tensor, Latents]:
+    def decode(
+        self, encoded: Encoded, noise: Noise | None, only_middle: bool = False
+    ) -> tuple[Tensor, Latents]:
         """Draw light (B, planes, sY, sX).
 
         Parameters
@@ -136,7 +156,12 @@ class Vae(nn.Module):
 
 
 def _pair(inside: int, outside: int) -> list[nn.Module]:
-    return [nn.Conv2d(inside, outside, 3, padding=1), nn.ReLU(), nn.Conv2d(outside, outside, 3, padding=1), nn.ReLU()]
+    return [
+        nn.Conv2d(inside, outside, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(outside, outside, 3, padding=1),
+        nn.ReLU(),
+    ]
 
 
 class FlatVae(Vae):
@@ -162,13 +187,21 @@ class FlatVae(Vae):
     """
 
     def __init__(
-        self, window: int = 1, planes: int = 1, latents: int = 64, features: int = 32, scale: int = 1, positive: bool = False
+        self,
+        window: int = 1,
+        planes: int = 1,
+        latents: int = 64,
+        features: int = 32,
+        scale: int = 1,
+        positive: bool = False,
     ) -> None:
         super().__init__()
         self.stride, self.planes, self.scale, self.levels = 4, planes, scale, ((4, latents),)
         self.positive = positive
         wide = 2 * features
-        self.encoder = nn.Sequential(*_pair(window, features), nn.MaxPool2d(2), *_pair(features, wide), nn.MaxPool2d(2))
+        self.encoder = nn.Sequential(
+            *_pair(window, features), nn.MaxPool2d(2), *_pair(features, wide), nn.MaxPool2d(2)
+        )
         self.mean = nn.Conv2d(wide, latents, 3, padding=1)
         self.log_variance = nn.Conv2d(wide, latents, 3, padding=1)
         up = [
@@ -186,7 +219,9 @@ class FlatVae(Vae):
         found = self.encoder(image)
         return Encoded((torch.cat([self.mean(found), self.log_variance(found)], 1),))
 
-    def decode(self, encoded: Encoded, noise: Noise | None, only_middle: bool = False) -> tuple[Tensor, Latents]:
+    def decode(
+        self, encoded: Encoded, noise: Noise | None, only_middle: bool = False
+    ) -> tuple[Tensor, Latents]:
         """Draw light (B, planes, sY, sX)."""
         q = Gaussian.of(encoded.features[0])
         made = _head(self.head, self.decoder(self._latent(q, 0, noise)), only_middle).float()
@@ -245,17 +280,34 @@ class LadderVae(Vae):
         self.levels = tuple((2**i, latents[i]) for i in (2, 1, 0))
         f1, f2, f3 = features
         self.enter = nn.Conv2d(window, f1, 3, padding=1)
-        self.down = nn.ModuleList([nn.Conv2d(f1, f2, 2, 2), nn.Conv2d(f2, f3, 2, 2), nn.Conv2d(f3, f3, 2, 2)])
-        self.on = nn.ModuleList([nn.Sequential(*(_Residual(f) for _ in range(blocks))) for f in (f2, f3)])
+        self.down = nn.ModuleList(
+            [nn.Conv2d(f1, f2, 2, 2), nn.Conv2d(f2, f3, 2, 2), nn.Conv2d(f3, f3, 2, 2)]
+        )
+        self.on = nn.ModuleList(
+            [nn.Sequential(*(_Residual(f) for _ in range(blocks))) for f in (f2, f3)]
+        )
         self.wide = nn.Sequential(_Residual(f3), nn.ReLU(), nn.ConvTranspose2d(f3, f3, 2, 2))
-        self.back = nn.ModuleList([nn.ConvTranspose2d(f3, f2, 2, 2), nn.ConvTranspose2d(f2, f1, 2, 2)])
+        self.back = nn.ModuleList(
+            [nn.ConvTranspose2d(f3, f2, 2, 2), nn.ConvTranspose2d(f2, f1, 2, 2)]
+        )
         self.joined = nn.ModuleList([_Residual(f3), _Residual(f2), _Residual(f1)])
         self.first = nn.Conv2d(f3, 2 * latents[2], 1)
-        self.priors = nn.ModuleList([nn.Conv2d(f2, 2 * latents[1], 1), nn.Conv2d(f1, 2 * latents[0], 1)])
-        self.posteriors = nn.ModuleList([nn.Conv2d(2 * f2, 2 * latents[1], 1), nn.Conv2d(2 * f1, 2 * latents[0], 1)])
-        self.taken = nn.ModuleList([nn.Conv2d(n, f, 3, padding=1) for n, f in zip(latents[::-1], (f3, f2, f1), strict=True)])
+        self.priors = nn.ModuleList(
+            [nn.Conv2d(f2, 2 * latents[1], 1), nn.Conv2d(f1, 2 * latents[0], 1)]
+        )
+        self.posteriors = nn.ModuleList(
+            [nn.Conv2d(2 * f2, 2 * latents[1], 1), nn.Conv2d(2 * f1, 2 * latents[0], 1)]
+        )
+        self.taken = nn.ModuleList(
+            [
+                nn.Conv2d(n, f, 3, padding=1)
+                for n, f in zip(latents[::-1], (f3, f2, f1), strict=True)
+            ]
+        )
         self.drawn = nn.ModuleList([_Residual(f3), _Residual(f2), _Residual(f1)])
-        self.up = nn.ModuleList([nn.ConvTranspose2d(f3, f2, 2, 2), nn.ConvTranspose2d(f2, f1, 2, 2)])
+        self.up = nn.ModuleList(
+            [nn.ConvTranspose2d(f3, f2, 2, 2), nn.ConvTranspose2d(f2, f1, 2, 2)]
+        )
         self.finer = nn.ConvTranspose2d(f1, f1, 2, 2) if scale == 2 else nn.Identity()
         self.head = nn.Conv2d(f1, planes, 3, padding=1)
         if shortcut:
@@ -275,7 +327,10 @@ class LadderVae(Vae):
         two = self.joined[1](two + self.back[0](functional.relu(three)))
         one = self.joined[2](one + self.back[1](functional.relu(two)))
         # Of what a posterior is made of, the image's part is the same for every draw: it is worked out here, and small.
-        parts = [self._image_part(level, functional.relu(feature)) for level, feature in ((1, two), (2, one))]
+        parts = [
+            self._image_part(level, functional.relu(feature))
+            for level, feature in ((1, two), (2, one))
+        ]
         found = (self.first(functional.relu(three)), *parts)
         return Encoded((*found, self._shortcut(image)) if self.shortcut else found)
 
@@ -292,7 +347,9 @@ class LadderVae(Vae):
         layer = cast(nn.Conv2d, self.posteriors[level - 1])
         return functional.conv2d(feature, layer.weight[:, : feature.shape[1]])
 
-    def decode(self, encoded: Encoded, noise: Noise | None, only_middle: bool = False) -> tuple[Tensor, Latents]:
+    def decode(
+        self, encoded: Encoded, noise: Noise | None, only_middle: bool = False
+    ) -> tuple[Tensor, Latents]:
         """Draw light (B, planes, sY, sX)."""
         posteriors = [Gaussian.of(encoded.features[0])]
         priors: list[Gaussian | None] = [None]
@@ -304,14 +361,19 @@ class LadderVae(Vae):
             seen = self._drawn_part(level, active) + encoded.features[level]
             shift, log_variance = seen.float().chunk(2, 1)
             # The posterior says how it differs from the prior: without that, it is the prior.
-            q = Gaussian(prior.mean + shift, (prior.log_variance + log_variance).clamp(LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE))
+            q = Gaussian(
+                prior.mean + shift,
+                (prior.log_variance + log_variance).clamp(LEAST_LOG_VARIANCE, MOST_LOG_VARIANCE),
+            )
             posteriors.append(q)
             priors.append(prior)
             known = self.drawn[level](known + self.taken[level](self._latent(q, level, noise)))
         made = _head(self.head, self.finer(functional.relu(known)), only_middle).float()
         if self.shortcut:
             estimate = encoded.features[3]
-            made = made + _before_positive(estimate[:, self.planes // 2][:, None] if only_middle else estimate)
+            made = made + _before_positive(
+                estimate[:, self.planes // 2][:, None] if only_middle else estimate
+            )
         return _positive(made), Latents(tuple(posteriors), tuple(priors))
 
 
@@ -346,5 +408,10 @@ def reach_px(kind: str, blocks: int) -> int:
     if kind == "flat":
         # Encoder: two layers at 1, two at 1/2, one at 1/4; decoder: two at 1/4, two at 1/2, one at 1 (and one finer).
         return 2 + 2 * 2 + 4 * 1 + 4 * 2 + 2 * 2 + 1 + 1 + 4
-    full, half, quarter, eighth = 1 + 2 + 1 + 2 + 1, 2 * blocks + 2 + 1 + 2, 2 * blocks + 2 + 1 + 2, 2
+    full, half, quarter, eighth = (
+        1 + 2 + 1 + 2 + 1,
+        2 * blocks + 2 + 1 + 2,
+        2 * blocks + 2 + 1 + 2,
+        2,
+    )
     return full + 2 * half + 4 * quarter + 8 * eighth + 8

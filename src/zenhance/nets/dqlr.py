@@ -70,10 +70,19 @@ class _Encoder(nn.Module):
         super().__init__()
         half = features // 2
         if stride == 4:
-            down = [nn.Conv2d(window, half, 4, 2, 1), nn.ReLU(), nn.Conv2d(half, features, 4, 2, 1), nn.ReLU()]
+            down = [
+                nn.Conv2d(window, half, 4, 2, 1),
+                nn.ReLU(),
+                nn.Conv2d(half, features, 4, 2, 1),
+                nn.ReLU(),
+            ]
         else:
             down = [nn.Conv2d(window, features, 4, 2, 1), nn.ReLU()]
-        body = [nn.Conv2d(features, features, 3, padding=1), *(_Residual(features, inner) for _ in range(blocks)), nn.ReLU()]
+        body = [
+            nn.Conv2d(features, features, 3, padding=1),
+            *(_Residual(features, inner) for _ in range(blocks)),
+            nn.ReLU(),
+        ]
         self.layers = nn.Sequential(*down, *body)
 
     def forward(self, slices: Tensor) -> Tensor:
@@ -96,12 +105,20 @@ class _Enlarge(nn.Module):
 class _Generator(nn.Module):
     """Codes (N, D, Y/stride, X/stride) to slices (N, 1, Y, X)."""
 
-    def __init__(self, dimensions: int, features: int, inner: int, blocks: int, stride: int) -> None:
+    def __init__(
+        self, dimensions: int, features: int, inner: int, blocks: int, stride: int
+    ) -> None:
         super().__init__()
         half = features // 2
-        body = [nn.Conv2d(dimensions, features, 3, padding=1), *(_Residual(features, inner) for _ in range(blocks)), nn.ReLU()]
+        body = [
+            nn.Conv2d(dimensions, features, 3, padding=1),
+            *(_Residual(features, inner) for _ in range(blocks)),
+            nn.ReLU(),
+        ]
         up: list[nn.Module] = [_Enlarge(features, features), nn.ReLU()] if stride == 4 else []
-        self.layers = nn.Sequential(*body, *up, _Enlarge(features, half), nn.ReLU(), nn.Conv2d(half, 1, 3, padding=1))
+        self.layers = nn.Sequential(
+            *body, *up, _Enlarge(features, half), nn.ReLU(), nn.Conv2d(half, 1, 3, padding=1)
+        )
 
     def forward(self, codes: Tensor) -> Tensor:
         out: Tensor = self.layers(codes)
@@ -201,7 +218,9 @@ class Dqlr(nn.Module):
     def encode(self, stack: Tensor, first: int, last: int) -> Tensor:
         """Return the latents (B, last - first, features, y, x) of some slices of a stack (B, Z, Y, X), mirrored beyond its ends."""
         half = self.window // 2
-        index = mirrored(np.arange(first, last)[:, None] + np.arange(-half, half + 1)[None], stack.shape[1])
+        index = mirrored(
+            np.arange(first, last)[:, None] + np.arange(-half, half + 1)[None], stack.shape[1]
+        )
         slices = stack[:, torch.from_numpy(index).to(stack.device)]
         latents: Tensor = self.encoder(slices.flatten(0, 1))
         return _apart(latents, slices)
@@ -209,7 +228,11 @@ class Dqlr(nn.Module):
     def begin(self, latents: Tensor, hidden: int) -> Tensor:
         """Return the state before the first slice: random while training, as the paper has it, and zero in use, so that runs repeat."""
         shape = (latents.shape[0], hidden, *latents.shape[-2:])
-        return torch.randn(shape, device=latents.device) if self.training else torch.zeros(shape, device=latents.device)
+        return (
+            torch.randn(shape, device=latents.device)
+            if self.training
+            else torch.zeros(shape, device=latents.device)
+        )
 
     def correlate(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the codes before quantisation (B, T, D, y, x) and the states of the forward recurrence (B, T, hidden, y, x)."""
@@ -229,7 +252,13 @@ class Dqlr(nn.Module):
     def quantise(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return codes (N, D, y, x) made of words, the commitment, and the index (N, levels, y, x)."""
         if self.quantiser is None:
-            return codes, codes.new_zeros(()), torch.zeros((len(codes), 0, *codes.shape[-2:]), dtype=torch.int64, device=codes.device)
+            return (
+                codes,
+                codes.new_zeros(()),
+                torch.zeros(
+                    (len(codes), 0, *codes.shape[-2:]), dtype=torch.int64, device=codes.device
+                ),
+            )
         count, dimensions, height, width = codes.shape
         done = self.quantiser(codes.permute(0, 2, 3, 1).reshape(-1, dimensions))
         vectors = done.vectors.reshape(count, height, width, dimensions).permute(0, 3, 1, 2)
@@ -264,7 +293,9 @@ class Dqlr(nn.Module):
         vectors, commitment, index = self.quantise(together.flatten(0, 1))
         images: Tensor = _apart(self.generator(vectors)[:, 0], together)
         count = sequence.shape[1]
-        return DqlrOutput(images[:, :count], images[:, count:], commitment, _apart(index, together)[:, :count])
+        return DqlrOutput(
+            images[:, :count], images[:, count:], commitment, _apart(index, together)[:, :count]
+        )
 
 
 def reach_px(stride: int, blocks: int, recurrent: bool) -> int:
@@ -278,7 +309,9 @@ def reach_px(stride: int, blocks: int, recurrent: bool) -> int:
 Cuts = list[tuple[int, int]]
 
 
-def _correlated(network: Dqlr, latents: Tensor, cuts: Cuts, strips: Cuts) -> Generator[float, None, Tensor]:
+def _correlated(
+    network: Dqlr, latents: Tensor, cuts: Cuts, strips: Cuts
+) -> Generator[float, None, Tensor]:
     """Go through latents (Z, features, y, x) in the network's directions; return what it keeps of every slice (Z, ways hidden, y, x).
 
     Parameters
@@ -295,7 +328,9 @@ def _correlated(network: Dqlr, latents: Tensor, cuts: Cuts, strips: Cuts) -> Gen
     if not ways:
         return latents
     depth, _, rows, columns = latents.shape
-    joined = latents.new_empty((depth, sum(way.hidden for way in ways), rows, columns)).contiguous(memory_format=torch.channels_last)
+    joined = latents.new_empty((depth, sum(way.hidden for way in ways), rows, columns)).contiguous(
+        memory_format=torch.channels_last
+    )
     done, steps = 0, len(ways) * len(cuts) * len(strips)
     for number, way in enumerate(ways):
         kept = slice(number * way.hidden, (number + 1) * way.hidden)
@@ -303,7 +338,9 @@ def _correlated(network: Dqlr, latents: Tensor, cuts: Cuts, strips: Cuts) -> Gen
             low, high = max(0, top - 1), min(rows, bottom + 1)
             state = network.begin(latents[:1, :, top:bottom], way.hidden)
             for first, last in cuts if number == 0 else cuts[::-1]:
-                entering = way.prepare(latents[first:last, :, low:high])[:, :, top - low : bottom - low]
+                entering = way.prepare(latents[first:last, :, low:high])[
+                    :, :, top - low : bottom - low
+                ]
                 order = range(first, last) if number == 0 else range(last - 1, first - 1, -1)
                 for i in order:
                     state = way.step(entering[i - first : i - first + 1], state)
@@ -313,7 +350,9 @@ def _correlated(network: Dqlr, latents: Tensor, cuts: Cuts, strips: Cuts) -> Gen
     return joined
 
 
-def restore_sequence(network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18) -> Generator[float, None, tuple[Tensor, Tensor]]:
+def restore_sequence(
+    network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18
+) -> Generator[float, None, tuple[Tensor, Tensor]]:
     """Enhance a whole stack slice by slice; a generator, so that it can be stopped in between.
 
     Parameters
@@ -338,12 +377,17 @@ def restore_sequence(network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18) 
     """
     depth, height, width = stack.shape
     stride, rows = network.stride, height // network.stride
-    many, tall = max(1, pixels_at_once // (height * width)), max(1, pixels_at_once // (stride * width))
+    many, tall = (
+        max(1, pixels_at_once // (height * width)),
+        max(1, pixels_at_once // (stride * width)),
+    )
     cuts = [(first, min(first + many, depth)) for first in range(0, depth, many)]
     strips = [(top, min(top + tall, rows)) for top in range(0, rows, tall)]
     parts = [(first, last, top, bottom) for first, last in cuts for top, bottom in strips]
     with torch.inference_mode():
-        latents = stack.new_empty((depth, network.features, rows, width // stride)).contiguous(memory_format=torch.channels_last)
+        latents = stack.new_empty((depth, network.features, rows, width // stride)).contiguous(
+            memory_format=torch.channels_last
+        )
         for number, (first, last, top, bottom) in enumerate(parts):
             low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
             found = network.encode(stack[None, :, low * stride : high * stride], first, last)[0]
@@ -353,12 +397,16 @@ def restore_sequence(network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18) 
         del latents
         enhanced = stack.new_empty(stack.shape, dtype=torch.float32)
         levels = network.levels if network.quantiser else 0
-        index = torch.empty((depth, levels, rows, width // stride), dtype=torch.int64, device=stack.device)
+        index = torch.empty(
+            (depth, levels, rows, width // stride), dtype=torch.int64, device=stack.device
+        )
         for number, (first, last, top, bottom) in enumerate(parts):
             low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
             vectors, _, words = network.quantise(network.codes(joined[first:last, :, low:high]))
             made = network.generator(vectors)[:, 0]
-            enhanced[first:last, top * stride : bottom * stride] = made[:, (top - low) * stride : (bottom - low) * stride]
+            enhanced[first:last, top * stride : bottom * stride] = made[
+                :, (top - low) * stride : (bottom - low) * stride
+            ]
             index[first:last, :, top:bottom] = words[:, :, top - low : bottom - low]
             yield 0.6 + 0.4 * (number + 1) / len(parts)
         return enhanced, index

@@ -20,7 +20,12 @@ BLOCK_PX = 64
 
 
 def noise_field(
-    seed: int, stream: int, draw: int, channels: int, origin_px: tuple[int, int, int], shape_px: tuple[int, int, int]
+    seed: int,
+    stream: int,
+    draw: int,
+    channels: int,
+    origin_px: tuple[int, int, int],
+    shape_px: tuple[int, int, int],
 ) -> FloatArray:
     """Return independent standard normal numbers for a region of an endless volume.
 
@@ -52,11 +57,16 @@ def noise_field(
         for row in range(y0 // BLOCK_PX, -(-(y0 + height) // BLOCK_PX)):
             for column in range(x0 // BLOCK_PX, -(-(x0 + width) // BLOCK_PX)):
                 counter = np.array([0, z0 + z, (row << 32) | column, draw], np.uint64)
-                block = np.random.Generator(np.random.Philox(key=key, counter=counter)).standard_normal(
-                    (channels, BLOCK_PX, BLOCK_PX), np.float32
-                )
+                block = np.random.Generator(
+                    np.random.Philox(key=key, counter=counter)
+                ).standard_normal((channels, BLOCK_PX, BLOCK_PX), np.float32)
                 top, left = row * BLOCK_PX - y0, column * BLOCK_PX - x0
                 rows = slice(max(0, -top), min(BLOCK_PX, height - top))
                 columns = slice(max(0, -left), min(BLOCK_PX, width - left))
-                field[z, :, top + rows.start : top + rows.stop, left + columns.start : left + columns.stop] = block[:, rows, columns]
+                field[
+                    z,
+                    :,
+                    top + rows.start : top + rows.stop,
+                    left + columns.start : left + columns.stop,
+                ] = block[:, rows, columns]
     return field

@@ -29,7 +29,9 @@ class MixtureNoise(nn.Module):
     def __init__(self, parts: int = 3) -> None:
         super().__init__()
         self.weights = nn.Parameter(torch.zeros(parts, 2))
-        self.shifts = nn.Parameter(torch.linspace(-0.1, 0.1, parts)[:, None].repeat(1, 2) * torch.tensor([1.0, 0.0]))
+        self.shifts = nn.Parameter(
+            torch.linspace(-0.1, 0.1, parts)[:, None].repeat(1, 2) * torch.tensor([1.0, 0.0])
+        )
         widths = torch.zeros(parts, 2)
         widths[:, 0] = math.log(math.e - 1)
         self.widths = nn.Parameter(widths)
@@ -45,10 +47,14 @@ class MixtureNoise(nn.Module):
             First guess of the noise, of the same shape.
         """
         signal = expected.detach()[..., None]
-        weight, shift, width = (p[:, 0] + p[:, 1] * signal for p in (self.weights, self.shifts, self.widths))
+        weight, shift, width = (
+            p[:, 0] + p[:, 1] * signal for p in (self.weights, self.shifts, self.widths)
+        )
         share = weight.log_softmax(-1)
         shift = shift - (share.exp() * shift).sum(-1, keepdim=True)
         guess = variance.sqrt()[..., None]
         spread = softplus(width) * guess + 1e-6
         off = (measured[..., None] - expected[..., None] - shift * guess) / spread
-        return torch.logsumexp(share - 0.5 * off.square() - spread.log() - 0.5 * math.log(2 * math.pi), -1)
+        return torch.logsumexp(
+            share - 0.5 * off.square() - spread.log() - 0.5 * math.log(2 * math.pi), -1
+        )

@@ -26,7 +26,9 @@ def mirrored(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
     return np.asarray(np.where(folded < size, folded, 2 * size - 1 - folded), np.int64)
 
 
-def restore_planes(network: Module, stack: Tensor, window: int, scale: int, pixels_at_once: int = 2**20) -> Generator[float, None, Tensor]:
+def restore_planes(
+    network: Module, stack: Tensor, window: int, scale: int, pixels_at_once: int = 2**20
+) -> Generator[float, None, Tensor]:
     """Restore every plane of a stack; a generator, so that it can be stopped between batches of planes.
 
     Parameters
@@ -52,7 +54,9 @@ def restore_planes(network: Module, stack: Tensor, window: int, scale: int, pixe
     Tensor (Z, sY, sX)
     """
     depth, height, width = stack.shape
-    out = torch.empty((depth, height * scale, width * scale), dtype=torch.float32, device=stack.device)
+    out = torch.empty(
+        (depth, height * scale, width * scale), dtype=torch.float32, device=stack.device
+    )
     many = max(1, pixels_at_once // (height * width))
     half = window // 2
     for start in range(0, depth, many):

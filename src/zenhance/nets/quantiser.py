@@ -92,7 +92,9 @@ class Codebook(Module):
     def widest(self) -> Tensor:
         """Return the squared distance (K,) from each word to the one furthest from it."""
         lengths = self.words.square().sum(1)
-        return torch.addmm(lengths[None] + lengths[:, None], self.words, self.words.t(), alpha=-2).amax(1)
+        return torch.addmm(
+            lengths[None] + lengths[:, None], self.words, self.words.t(), alpha=-2
+        ).amax(1)
 
     def mixed(self, latents: Tensor, widest: Tensor) -> tuple[Tensor, Tensor]:
         """Return words (N, D), continuous in the latents, and the index (N,) of the nearest.
@@ -112,7 +114,9 @@ class Codebook(Module):
             two = distances[close].topk(2, dim=1, largest=False)
             near, next_one = self.words[two.indices[:, 0]], self.words[two.indices[:, 1]]
             # The difference of the squared distances falls from the squared gap between the words to 0 half-way.
-            margin = (two.values[:, 1] - two.values[:, 0]) / (near - next_one).square().sum(1).clamp_min(1e-12)
+            margin = (two.values[:, 1] - two.values[:, 0]) / (near - next_one).square().sum(
+                1
+            ).clamp_min(1e-12)
             share = 0.5 * (1 - margin / MIXING_SHARE).clamp(0, 1)
             words[close] = near + share[:, None] * (next_one - near)
         return words, index
@@ -143,9 +147,13 @@ class Codebook(Module):
             counts = torch.bincount(index, minlength=k).to(latents.dtype)
             total = torch.zeros_like(self.words).index_add_(0, index, latents)
             empty = counts == 0
-            self.words.copy_(torch.where(empty[:, None], self.words, total / counts.clamp_min(1)[:, None]))
+            self.words.copy_(
+                torch.where(empty[:, None], self.words, total / counts.clamp_min(1)[:, None])
+            )
             if bool(empty.any()):
-                self.words[empty] = latents[torch.randint(len(latents), (int(empty.sum()),), device=latents.device)]
+                self.words[empty] = latents[
+                    torch.randint(len(latents), (int(empty.sum()),), device=latents.device)
+                ]
         self.shares.copy_(counts.clamp_min(1) / len(latents))
         self.sums.copy_(self.words * self.shares[:, None])
         self.begun.fill_(1)
@@ -192,7 +200,9 @@ class Quantiser(Module):
         many = max(1, DISTANCES_AT_ONCE // len(self._books[0].words))
         widest = [book.widest() for book in self._books]
         vectors = torch.empty_like(latents)
-        chosen = torch.empty((len(latents), len(self._books)), dtype=torch.int64, device=latents.device)
+        chosen = torch.empty(
+            (len(latents), len(self._books)), dtype=torch.int64, device=latents.device
+        )
         squares = torch.zeros((), device=latents.device)
         for first in range(0, len(latents), many):
             rest = latents[first : first + many]

@@ -9,7 +9,9 @@ __all__ = ["RDN"]
 
 
 def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, size, padding=size // 2, padding_mode="replicate" if size > 1 else "zeros")
+    return nn.Conv2d(
+        inputs, outputs, size, padding=size // 2, padding_mode="replicate" if size > 1 else "zeros"
+    )
 
 
 class _DenseBlock(nn.Module):
@@ -47,14 +49,26 @@ class RDN(nn.Module):
         1 (no upsampling), 2, 3 or 4 (pixel shuffle).
     """
 
-    def __init__(self, window: int = 1, features: int = 64, growth: int = 64, blocks: int = 16, layers: int = 8, scale: int = 1) -> None:
+    def __init__(
+        self,
+        window: int = 1,
+        features: int = 64,
+        growth: int = 64,
+        blocks: int = 16,
+        layers: int = 8,
+        scale: int = 1,
+    ) -> None:
         super().__init__()
         self.shallow = _conv(window, features, 3)
         self.deeper = _conv(features, features, 3)
         self.blocks = nn.ModuleList(_DenseBlock(features, growth, layers) for _ in range(blocks))
-        self.fuse = nn.Sequential(_conv(blocks * features, features, 1), _conv(features, features, 3))
+        self.fuse = nn.Sequential(
+            _conv(blocks * features, features, 1), _conv(features, features, 3)
+        )
         steps = {1: [], 2: [2], 3: [3], 4: [2, 2]}[scale]
-        self.enlarge = nn.Sequential(*(m for s in steps for m in (_conv(features, features * s * s, 3), nn.PixelShuffle(s))))
+        self.enlarge = nn.Sequential(
+            *(m for s in steps for m in (_conv(features, features * s * s, 3), nn.PixelShuffle(s)))
+        )
         self.out = _conv(features, 1, 3)
 
     def forward(self, planes: Tensor) -> Tensor:

@@ -49,14 +49,25 @@ SLOPE = 0.1
 
 def reach_px() -> int:
     """Return how many input pixels away a pixel can have a say in the output, apart from inversion and PSF."""
-    trunk = (1 + 2 + 2) + 2 * (2 + 2 + 1) + 4 * (2 + 1)  # at full, half and quarter size, with the pixels that pooling joins
-    head = 3 * 5 + 2  # three units of three 6 × 6 kernels of half a pixel's stride, and the last convolutions
+    trunk = (
+        (1 + 2 + 2) + 2 * (2 + 2 + 1) + 4 * (2 + 1)
+    )  # at full, half and quarter size, with the pixels that pooling joins
+    head = (
+        3 * 5 + 2
+    )  # three units of three 6 × 6 kernels of half a pixel's stride, and the last convolutions
     kept = int(4 * FLUX_PX + 1) + 2  # the light around that is kept
     return trunk + head + kept
 
 
 def _conv(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, size, padding=size // 2, padding_mode="replicate" if size > 1 else "zeros", bias=False)
+    return nn.Conv2d(
+        inputs,
+        outputs,
+        size,
+        padding=size // 2,
+        padding_mode="replicate" if size > 1 else "zeros",
+        bias=False,
+    )
 
 
 def _leaky(x: Tensor) -> Tensor:
@@ -153,12 +164,17 @@ class ResUDbpn(nn.Module):
     ) -> None:
         super().__init__()
         n = features
-        self.inversion = inversion if inversion is not None else nn.Upsample(scale_factor=2, mode="bilinear")
+        self.inversion = (
+            inversion if inversion is not None else nn.Upsample(scale_factor=2, mode="bilinear")
+        )
         self.measure = pooled if measure is None else measure
         self.first = _conv(1 + 4 * inversions, n)
         self.down = nn.ModuleList([_Block(n, n), _Block(n, 2 * n), _Block(2 * n, 4 * n)])
         self.rise = nn.ModuleList(
-            [nn.ConvTranspose2d(4 * n, 2 * n, 2, 2, bias=False), nn.ConvTranspose2d(2 * n, n, 2, 2, bias=False)],
+            [
+                nn.ConvTranspose2d(4 * n, 2 * n, 2, 2, bias=False),
+                nn.ConvTranspose2d(2 * n, n, 2, 2, bias=False),
+            ],
         )
         self.up = nn.ModuleList([_Block(4 * n, 2 * n), _Block(2 * n, n)])
         self.narrow = _conv(n, head, 1)

@@ -39,7 +39,11 @@ def hessian(x: Tensor, continuity: float = 0.0) -> Tensor:
     -----
     Source: Huang et al., Nat. Biotechnol. 36:451 (2018), for time; the same with depth in the third axis.
     """
-    total = _derivative(x, -1, -1).abs().mean() + _derivative(x, -2, -2).abs().mean() + 2 * _derivative(x, -1, -2).abs().mean()
+    total = (
+        _derivative(x, -1, -1).abs().mean()
+        + _derivative(x, -2, -2).abs().mean()
+        + 2 * _derivative(x, -1, -2).abs().mean()
+    )
     planes = x.shape[-3]
     if continuity > 0 and planes > 1:
         cross = _derivative(x, -3, -1).abs().mean() + _derivative(x, -3, -2).abs().mean()
@@ -67,7 +71,9 @@ def light_concentration(x: Tensor, floor: float) -> Tensor:
     return (x / (x.detach() + floor)).mean()
 
 
-def structural_difference(image: Tensor, reference: Tensor, k1: float = 0.01, k2: float = 0.03) -> Tensor:
+def structural_difference(
+    image: Tensor, reference: Tensor, k1: float = 0.01, k2: float = 0.03
+) -> Tensor:
     """Return 1 - SSIM of images (N, 1, Y, X) with intensities of range 1; Gaussian window of 1.5 pixels, only where it lies inside.
 
     Notes
@@ -86,12 +92,18 @@ def structural_difference(image: Tensor, reference: Tensor, k1: float = 0.01, k2
         mean_a, mean_b = smooth(a), smooth(b)
         var_a, var_b = smooth(a * a) - mean_a**2, smooth(b * b) - mean_b**2
         both = smooth(a * b) - mean_a * mean_b
-        alike = (2 * mean_a * mean_b + k1**2) * (2 * both + k2**2) / ((mean_a**2 + mean_b**2 + k1**2) * (var_a + var_b + k2**2))
+        alike = (
+            (2 * mean_a * mean_b + k1**2)
+            * (2 * both + k2**2)
+            / ((mean_a**2 + mean_b**2 + k1**2) * (var_a + var_b + k2**2))
+        )
         return 1 - alike.mean()
 
 
 def fourier_difference(image: Tensor, reference: Tensor) -> Tensor:
     """Return the mean absolute difference of the spectra of images (..., Y, X), each scaled so that noise keeps its standard deviation."""
     with torch.autocast(image.device.type, enabled=False):
-        difference: Tensor = torch.fft.rfft2(image.float(), norm="ortho") - torch.fft.rfft2(reference.float(), norm="ortho")
+        difference: Tensor = torch.fft.rfft2(image.float(), norm="ortho") - torch.fft.rfft2(
+            reference.float(), norm="ortho"
+        )
         return difference.abs().mean()

@@ -29,19 +29,31 @@ class SRCNN(nn.Module):
     """
 
     def __init__(
-        self, window: int = 1, kernels: tuple[int, int, int] = (9, 5, 5), widths: tuple[int, int] = (64, 32), scale: int = 1
+        self,
+        window: int = 1,
+        kernels: tuple[int, int, int] = (9, 5, 5),
+        widths: tuple[int, int] = (64, 32),
+        scale: int = 1,
     ) -> None:
         super().__init__()
         first, second, third = kernels
         self.scale = scale
-        self.extract = nn.Conv2d(window, widths[0], first, padding=first // 2, padding_mode="replicate")
-        self.map = nn.Conv2d(widths[0], widths[1], second, padding=second // 2, padding_mode="replicate")
-        self.reconstruct = nn.Conv2d(widths[1], 1, third, padding=third // 2, padding_mode="replicate")
+        self.extract = nn.Conv2d(
+            window, widths[0], first, padding=first // 2, padding_mode="replicate"
+        )
+        self.map = nn.Conv2d(
+            widths[0], widths[1], second, padding=second // 2, padding_mode="replicate"
+        )
+        self.reconstruct = nn.Conv2d(
+            widths[1], 1, third, padding=third // 2, padding_mode="replicate"
+        )
 
     def forward(self, planes: Tensor) -> Tensor:
         """Map (B, window, Y, X) to (B, 1, sY, sX)."""
         if self.scale > 1:
-            planes = interpolate(planes, scale_factor=self.scale, mode="bicubic", align_corners=False)
+            planes = interpolate(
+                planes, scale_factor=self.scale, mode="bicubic", align_corners=False
+            )
         features = torch.relu(self.map(torch.relu(self.extract(planes))))
         out: Tensor = self.reconstruct(features)
         return out

@@ -51,7 +51,9 @@ class VggFeatures(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the features (N, C, Y, X) of grey images (N, 1, Y, X) of range 1 after each of the nine convolutions."""
-        x = (image.expand(-1, 3, -1, -1) - torch.as_tensor(self.mean)) / torch.as_tensor(self.deviation)
+        x = (image.expand(-1, 3, -1, -1) - torch.as_tensor(self.mean)) / torch.as_tensor(
+            self.deviation
+        )
         found: list[Tensor] = []
         for layer in self.features:
             x = layer(x)

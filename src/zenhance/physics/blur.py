@@ -74,7 +74,9 @@ def _checked_kernel(kernel: npt.ArrayLike, dimensions: int, what: str) -> npt.ND
     """Return a private, read-only float64 copy that sums to one."""
     array = np.array(kernel, dtype=np.float64)
     if array.ndim != dimensions or any(n % 2 == 0 for n in array.shape):
-        raise MethodError(f"{what} of shape {array.shape} cannot be used; it needs {dimensions} axes and an odd, centred size along each")
+        raise MethodError(
+            f"{what} of shape {array.shape} cannot be used; it needs {dimensions} axes and an odd, centred size along each"
+        )
     if not np.isfinite(array).all() or array.min() < 0.0 or array.sum() <= 0.0:
         raise MethodError(
             f"{what} has values that are negative, not finite, or all zero; a point spread function is a distribution of light"
@@ -95,13 +97,19 @@ class _Block:
     matrix: Tensor
 
 
-def _cut_into_blocks(matrix: npt.NDArray[np.float64], radius: int, size: int, like: Tensor) -> tuple[_Block, ...]:
+def _cut_into_blocks(
+    matrix: npt.NDArray[np.float64], radius: int, size: int, like: Tensor
+) -> tuple[_Block, ...]:
     length = matrix.shape[0]
     blocks = []
     for start in range(0, length, size):
         stop = min(start + size, length)
         low, high = max(0, start - radius), min(length, stop + radius)
-        piece = torch.from_numpy(np.ascontiguousarray(matrix[start:stop, low:high])).to(dtype=like.dtype).to(like.device)
+        piece = (
+            torch.from_numpy(np.ascontiguousarray(matrix[start:stop, low:high]))
+            .to(dtype=like.dtype)
+            .to(like.device)
+        )
         blocks.append(_Block(start, stop, low, high, piece))
     return tuple(blocks)
 
@@ -130,7 +138,11 @@ def _multiply_axis(x: Tensor, blocks: tuple[_Block, ...], axis: int, out: Tensor
     else:
         flat, flat_out = x.view(outer, length, inner), out.view(outer, length, inner)
         for b in blocks:
-            torch.bmm(b.matrix.expand(outer, -1, -1), flat[:, b.low : b.high], out=flat_out[:, b.start : b.stop])
+            torch.bmm(
+                b.matrix.expand(outer, -1, -1),
+                flat[:, b.low : b.high],
+                out=flat_out[:, b.start : b.stop],
+            )
     return out
 
 
@@ -184,8 +196,13 @@ class _Fourier:
         def make() -> tuple[tuple[int, ...], tuple[int, ...], Tensor]:
             folded = fold_kernel(self._kernel, shape)
             margins = tuple(folded.shape[a] // 2 for a in self._axes)
-            lengths = tuple(next_fast_len(shape[a] + 2 * m, real=True) for a, m in zip(self._axes, margins, strict=True))
-            padded = np.zeros([lengths[self._axes.index(a)] if a in self._axes else 1 for a in (-3, -2, -1)])
+            lengths = tuple(
+                next_fast_len(shape[a] + 2 * m, real=True)
+                for a, m in zip(self._axes, margins, strict=True)
+            )
+            padded = np.zeros(
+                [lengths[self._axes.index(a)] if a in self._axes else 1 for a in (-3, -2, -1)]
+            )
             padded[tuple(slice(n) for n in folded.shape)] = folded
             padded = np.roll(padded, tuple(-m for m in margins), axis=self._axes)
             spectrum = np.fft.rfftn(padded, axes=self._axes)
@@ -208,7 +225,13 @@ class _Fourier:
                 wide = wide.narrow(axis, margin, x.shape[axis])
             return out.copy_(wide)
         embedded = x.new_zeros(
-            (*x.shape[:-3], *(x.shape[a] if a not in self._axes else lengths[self._axes.index(a)] for a in (-3, -2, -1)))
+            (
+                *x.shape[:-3],
+                *(
+                    x.shape[a] if a not in self._axes else lengths[self._axes.index(a)]
+                    for a in (-3, -2, -1)
+                ),
+            )
         )
         inside = embedded
         for axis, margin in zip(self._axes, margins, strict=True):
@@ -231,7 +254,9 @@ def _fold_back(wide: Tensor, axis: int, margin: int, length: int) -> Tensor:
     """Add a margin of at most the axis' length onto the voxels it mirrors: the adjoint of :func:`_extend`."""
     core = wide.narrow(axis, margin, length).clone()
     core.narrow(axis, 0, margin).add_(wide.narrow(axis, 0, margin).flip(axis))
-    core.narrow(axis, length - margin, margin).add_(wide.narrow(axis, margin + length, margin).flip(axis))
+    core.narrow(axis, length - margin, margin).add_(
+        wide.narrow(axis, margin + length, margin).flip(axis)
+    )
     return core
 
 
@@ -291,10 +316,18 @@ class Blur:
         array = np.asarray(kernel)
         array = _checked_kernel(array[None] if array.ndim == 2 else array, 3, "a kernel")
         z, y, x = array.shape
-        return cls((z, y, x), False, bool(np.array_equal(array, array[::-1, ::-1, ::-1])), _Fourier(array))
+        return cls(
+            (z, y, x), False, bool(np.array_equal(array, array[::-1, ::-1, ::-1])), _Fourier(array)
+        )
 
     @classmethod
-    def from_psf(cls, psf: PsfKernels, voxel_size_um: tuple[float, float, float], shape_px: Triple, device: str = "cpu") -> Blur:
+    def from_psf(
+        cls,
+        psf: PsfKernels,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
+        device: str = "cpu",
+    ) -> Blur:
         """Build from a point spread function for images of a given shape.
 
         Parameters
@@ -310,7 +343,11 @@ class Blur:
         """
         ndim = 2 if shape_px[0] == 1 else 3
         separable = psf.axis_kernels(voxel_size_um, ndim)
-        blur = cls.from_kernel(psf.kernel(voxel_size_um, ndim)) if separable is None else cls.from_axis_kernels(*separable)
+        blur = (
+            cls.from_kernel(psf.kernel(voxel_size_um, ndim))
+            if separable is None
+            else cls.from_axis_kernels(*separable)
+        )
         blur._prepare(shape_px, device)
         return blur
 
@@ -348,17 +385,28 @@ class Blur:
 
     def _apply(self, x: Tensor, adjoint: bool, out: Tensor | None) -> Tensor:
         if x.ndim < 3 or x.numel() == 0:
-            raise StackError(f"an image to blur has at least the axes Z, Y, X, none of them empty; its shape is {tuple(x.shape)}")
+            raise StackError(
+                f"an image to blur has at least the axes Z, Y, X, none of them empty; its shape is {tuple(x.shape)}"
+            )
         if x.dtype not in (torch.float32, torch.float64):
-            raise StackError(f"an image to blur is float32 or float64, not {x.dtype}; convert it with .float()")
+            raise StackError(
+                f"an image to blur is float32 or float64, not {x.dtype}; convert it with .float()"
+            )
         if out is None:
             out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-        elif out.shape != x.shape or out.dtype != x.dtype or out.device != x.device or not out.is_contiguous():
+        elif (
+            out.shape != x.shape
+            or out.dtype != x.dtype
+            or out.device != x.device
+            or not out.is_contiguous()
+        ):
             raise StackError(
                 f"out has shape {tuple(out.shape)} and type {out.dtype}; give a contiguous one like the image, {tuple(x.shape)} {x.dtype}"
             )
         elif out.data_ptr() == x.data_ptr():
-            raise StackError("out is the image itself; blurring in place would read voxels already overwritten, give another tensor")
+            raise StackError(
+                "out is the image itself; blurring in place would read voxels already overwritten, give another tensor"
+            )
         return self._engine.apply(x.contiguous(), adjoint, out)
 
     def _prepare(self, shape_px: Triple, device: str) -> None:

@@ -35,7 +35,9 @@ def mirror_matrix(kernel: npt.NDArray[np.floating], length: int) -> npt.NDArray[
     return matrix
 
 
-def fold_kernel(kernel: npt.NDArray[np.floating], shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+def fold_kernel(
+    kernel: npt.NDArray[np.floating], shape: tuple[int, ...]
+) -> npt.NDArray[np.float64]:
     """Shorten a kernel that reaches further than the image is long, without changing what it does.
 
     The mirrored axis repeats after 2 n voxels, so offsets that differ by 2 n meet the same voxel and their weights add up.
@@ -51,7 +53,9 @@ def fold_kernel(kernel: npt.NDArray[np.floating], shape: tuple[int, ...]) -> npt
         if radius <= length:
             continue
         offsets = np.mod(np.arange(-radius, radius + 1) + length, 2 * length)
-        short = np.zeros((*folded.shape[:axis], 2 * length + 1, *folded.shape[axis + 1 :]), dtype=np.float64)
+        short = np.zeros(
+            (*folded.shape[:axis], 2 * length + 1, *folded.shape[axis + 1 :]), dtype=np.float64
+        )
         np.add.at(np.moveaxis(short, axis, 0), offsets, np.moveaxis(folded, axis, 0))
         folded = short
     return folded

@@ -60,11 +60,20 @@ def degraded(specimen: Tensor, level: Level, normal: Tensor) -> Tensor:
 def noise_of(state: Tensor, specimen: Tensor, level: Level) -> Tensor:
     """Return the n with which a specimen would be this state at a level: the inverse of :func:`degraded`, within 5 standard deviations."""
     expected = blurred(specimen, level)
-    normal = (state - expected) / noise_sd(expected, level).clamp_min(_LEAST_SD * max(level.t, 1e-6))
+    normal = (state - expected) / noise_sd(expected, level).clamp_min(
+        _LEAST_SD * max(level.t, 1e-6)
+    )
     return normal.clamp_(-_MOST_SIGMAS, _MOST_SIGMAS)
 
 
-def moved(state: Tensor, specimen: Tensor, level: Level, to: float, fresh: Tensor | None = None, share: float = 0.0) -> Tensor:
+def moved(
+    state: Tensor,
+    specimen: Tensor,
+    level: Level,
+    to: float,
+    fresh: Tensor | None = None,
+    share: float = 0.0,
+) -> Tensor:
     """Move a state to another level, if the specimen is this one.
 
     Parameters

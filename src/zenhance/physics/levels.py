@@ -50,7 +50,9 @@ def sigma_of_level(t: float) -> float:
 
 def level_of_sigma(sigma_px: float) -> float:
     """Return the level at which the blur has a standard deviation; the inverse of :func:`sigma_of_level`, at most 1."""
-    return min(1.0, math.log1p(max(sigma_px, 0.0) / FLOOR_PX) / math.log1p(MOST_SIGMA_PX / FLOOR_PX))
+    return min(
+        1.0, math.log1p(max(sigma_px, 0.0) / FLOOR_PX) / math.log1p(MOST_SIGMA_PX / FLOOR_PX)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,9 @@ def match_level(sigma_px: Triple, noise: float, constant: float = 0.5) -> Level:
     constant, so that what a dark place shows is never taken for a thousandfold of its noise.
     """
     if not all(math.isfinite(v) and v >= 0 for v in (*sigma_px, noise, constant)):
-        raise MethodError(f"a blur of {sigma_px} px with noise {noise:g} has no level; both must be finite and 0 or more")
+        raise MethodError(
+            f"a blur of {sigma_px} px with noise {noise:g} has no level; both must be finite and 0 or more"
+        )
     z, y, x = sigma_px
     plane = math.sqrt(y * x)
     t = min(1.0, max(level_of_sigma(plane), noise, _LEAST_LEVEL))

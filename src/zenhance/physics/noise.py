@@ -17,7 +17,12 @@ import numpy.typing as npt
 from scipy.special import gammaln
 
 from zenhance.errors import MethodError, StackError
-from zenhance.physics.noise_estimate import Blocks, background_level, fit_variance_line, measure_blocks
+from zenhance.physics.noise_estimate import (
+    Blocks,
+    background_level,
+    fit_variance_line,
+    measure_blocks,
+)
 
 __all__ = ["PoissonGauss", "estimate", "estimate_background"]
 
@@ -49,11 +54,17 @@ class PoissonGauss:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.gain) and self.gain > 0.0):
-            raise MethodError(f"the gain is {self.gain:g} grey values per photon, allowed is more than 0; 1 means the image counts photons")
+            raise MethodError(
+                f"the gain is {self.gain:g} grey values per photon, allowed is more than 0; 1 means the image counts photons"
+            )
         if not math.isfinite(self.offset):
-            raise MethodError(f"the offset is {self.offset:g}, allowed is any finite grey value; give the one seen without light")
+            raise MethodError(
+                f"the offset is {self.offset:g}, allowed is any finite grey value; give the one seen without light"
+            )
         if not (math.isfinite(self.read_noise) and self.read_noise >= 0.0):
-            raise MethodError(f"the read noise is {self.read_noise:g} grey values, allowed is 0 or more; give its standard deviation")
+            raise MethodError(
+                f"the read noise is {self.read_noise:g} grey values, allowed is 0 or more; give its standard deviation"
+            )
 
     def variance(self, mean: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return the variance of voxels whose expected grey value is ``mean`` (any shape, grey values)."""
@@ -80,10 +91,16 @@ class PoissonGauss:
         StackError
             A number of photons is negative or not finite.
         """
-        generator = rng if isinstance(rng, np.random.Generator) else np.random.Generator(np.random.Philox(rng))
+        generator = (
+            rng
+            if isinstance(rng, np.random.Generator)
+            else np.random.Generator(np.random.Philox(rng))
+        )
         expected = np.asarray(photons, dtype=np.float64)
         if expected.size and not (np.isfinite(expected).all() and expected.min() >= 0.0):
-            raise StackError("expected photons must be finite and 0 or more everywhere; clip the specimen before taking its picture")
+            raise StackError(
+                "expected photons must be finite and 0 or more everywhere; clip the specimen before taking its picture"
+            )
         grey = self.gain * generator.poisson(expected) + self.offset
         if self.read_noise > 0.0:
             grey = grey + generator.normal(0.0, self.read_noise, size=expected.shape)
@@ -111,7 +128,10 @@ class PoissonGauss:
         """
         shift = (self.read_noise / self.gain) ** 2
         counts = (np.asarray(y, dtype=np.float64) - self.offset) / self.gain + shift
-        rate = np.clip((np.asarray(mean, dtype=np.float64) - self.offset) / self.gain, 0.0, None) + shift
+        rate = (
+            np.clip((np.asarray(mean, dtype=np.float64) - self.offset) / self.gain, 0.0, None)
+            + shift
+        )
         counts, rate = np.broadcast_arrays(counts, rate)
         safe = np.maximum(rate, 1e-300)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -166,7 +186,9 @@ def estimate(volume: npt.NDArray[Any], offset: float | None = None) -> PoissonGa
     level = background_level(blocks) if offset is None else float(offset)
     slope, intercept = fit_variance_line(blocks)
     gain = max(slope, _least_gain(blocks))
-    return PoissonGauss(gain=gain, offset=level, read_noise=math.sqrt(max(intercept + slope * level, 0.0)))
+    return PoissonGauss(
+        gain=gain, offset=level, read_noise=math.sqrt(max(intercept + slope * level, 0.0))
+    )
 
 
 def _least_gain(blocks: Blocks) -> float:

@@ -47,7 +47,15 @@ class Blocks:
         """Return the chosen blocks, or all where hardly any is chosen."""
         if kept.sum() < max(2 * _MIN_BLOCKS_PER_BIN, 0.01 * kept.size):
             return self
-        return Blocks(self.mean[kept], self.variance[kept], self.saturated[kept], self.cut_off[kept], self.void[kept], self.low, self.high)
+        return Blocks(
+            self.mean[kept],
+            self.variance[kept],
+            self.saturated[kept],
+            self.cut_off[kept],
+            self.void[kept],
+            self.low,
+            self.high,
+        )
 
 
 def _planes(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -55,11 +63,17 @@ def _planes(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
     stack = np.asarray(volume)
     stack = stack[None] if stack.ndim == 2 else stack
     if stack.ndim != 3 or stack.size == 0:
-        raise StackError(f"noise is measured on an image (Y, X) or a stack (Z, Y, X), not on an array of shape {np.shape(volume)}")
+        raise StackError(
+            f"noise is measured on an image (Y, X) or a stack (Z, Y, X), not on an array of shape {np.shape(volume)}"
+        )
     count = max(1, min(stack.shape[0], _MAX_VOXELS // (stack.shape[1] * stack.shape[2])))
     stack = stack[np.unique(np.linspace(0, stack.shape[0] - 1, count).round().astype(int))]
     short = [max(0, 3 - n) for n in stack.shape[1:]]
-    return np.pad(stack, [(0, 0), (0, short[0]), (0, short[1])], mode="symmetric") if any(short) else stack
+    return (
+        np.pad(stack, [(0, 0), (0, short[0]), (0, short[1])], mode="symmetric")
+        if any(short)
+        else stack
+    )
 
 
 def _ceiling(stack: npt.NDArray[Any], high: float) -> float:
@@ -105,7 +119,9 @@ def measure_blocks(volume: npt.NDArray[Any]) -> Blocks:
     stack = _planes(volume)
     finite = np.isfinite(stack)
     if not finite.any():
-        raise StackError("the image has no finite voxel, so its noise cannot be measured; check the file")
+        raise StackError(
+            "the image has no finite voxel, so its noise cannot be measured; check the file"
+        )
     low, high = float(stack[finite].min()), float(stack[finite].max())
     ceiling, padding = _ceiling(stack, high), _padding(stack, low)
     rows: list[tuple[npt.NDArray[Any], ...]] = []
@@ -119,8 +135,18 @@ def measure_blocks(volume: npt.NDArray[Any]) -> Blocks:
         area = size[0] * size[1]
         mean = _block_sums(inside, size).ravel() / area
         variance = _block_sums(_second_difference(grey) ** 2, size).ravel() / area
-        rows.append((mean, variance, _touched(inside >= ceiling, size), ~_touched(inside > low, size), _touched(void[1:-1, 1:-1], size)))
-    mean, variance, saturated, cut_off, void = (np.concatenate(column) for column in zip(*rows, strict=True))
+        rows.append(
+            (
+                mean,
+                variance,
+                _touched(inside >= ceiling, size),
+                ~_touched(inside > low, size),
+                _touched(void[1:-1, 1:-1], size),
+            )
+        )
+    mean, variance, saturated, cut_off, void = (
+        np.concatenate(column) for column in zip(*rows, strict=True)
+    )
     return Blocks(mean, variance, saturated, cut_off, void, low, high)
 
 
@@ -152,7 +178,9 @@ def _binned(blocks: Blocks) -> tuple[Floats, Floats, Floats]:
             ]
         )
     )
-    which = np.clip(np.searchsorted(edges, blocks.mean, side="right") - 1, 0, max(edges.size - 2, 0))
+    which = np.clip(
+        np.searchsorted(edges, blocks.mean, side="right") - 1, 0, max(edges.size - 2, 0)
+    )
     rows = []
     for index in np.unique(which):
         member = which == index
@@ -160,9 +188,17 @@ def _binned(blocks: Blocks) -> tuple[Floats, Floats, Floats]:
         number = int(chosen.sum())
         # Where saturation picks out many blocks of one brightness, those left are the ones whose noise happened to be small.
         if number >= max(_MIN_BLOCKS_PER_BIN, _UNSATURATED * member.sum()):
-            rows.append((float(blocks.mean[chosen].mean()), float(np.median(blocks.variance[chosen])) / _MEDIAN_OF_VARIANCE, float(number)))
+            rows.append(
+                (
+                    float(blocks.mean[chosen].mean()),
+                    float(np.median(blocks.variance[chosen])) / _MEDIAN_OF_VARIANCE,
+                    float(number),
+                )
+            )
     if not rows:
-        rows = [(float(blocks.mean.mean()), float(np.median(blocks.variance)), float(blocks.mean.size))]
+        rows = [
+            (float(blocks.mean.mean()), float(np.median(blocks.variance)), float(blocks.mean.size))
+        ]
     brightness, variance, number_of = np.array(rows).T
     return brightness, variance, number_of
 
@@ -174,7 +210,9 @@ def fit_variance_line(blocks: Blocks) -> tuple[float, float]:
     less and less weight (Cauchy), more so above it, where structure is.
     """
     brightness, variance, number = _binned(blocks.only(~(blocks.void | blocks.cut_off)))
-    if brightness.size < 2 or brightness[-1] - brightness[0] <= 1e-12 * max(abs(brightness[-1]), 1.0):
+    if brightness.size < 2 or brightness[-1] - brightness[0] <= 1e-12 * max(
+        abs(brightness[-1]), 1.0
+    ):
         return 0.0, float(np.average(variance, weights=number))
     top = float(variance.max())
     if top < 1e-300:
@@ -198,5 +236,7 @@ def _weighted_line(x: Floats, y: Floats, weight: Floats) -> tuple[float, float]:
     total = weight.sum()
     x_mean, y_mean = float((weight * x).sum() / total), float((weight * y).sum() / total)
     bend = float((weight * (x - x_mean) ** 2).sum())
-    slope = max(float((weight * (x - x_mean) * (y - y_mean)).sum()) / bend, 0.0) if bend > 0.0 else 0.0
+    slope = (
+        max(float((weight * (x - x_mean) * (y - y_mean)).sum()) / bend, 0.0) if bend > 0.0 else 0.0
+    )
     return slope, y_mean - slope * x_mean

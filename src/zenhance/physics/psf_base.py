@@ -93,7 +93,9 @@ def gaussian_kernel_1d(sigma_px: float) -> FloatArray:
     sampled curve is therefore widened until its samples have the one asked for. From 1 px on the correction is below 1e-6.
     """
     if not (math.isfinite(sigma_px) and sigma_px >= 0.0):
-        raise MethodError(f"the PSF's standard deviation is {sigma_px:g} px, allowed is 0 or more; check the PSF and the voxel size")
+        raise MethodError(
+            f"the PSF's standard deviation is {sigma_px:g} px, allowed is 0 or more; check the PSF and the voxel size"
+        )
     if sigma_px < 0.05:
         # Less than 1e-2 of a pixel's width squared: no neighbour gets more than 0.13 % of the light.
         return np.ones(1, dtype=np.float32)
@@ -101,14 +103,18 @@ def gaussian_kernel_1d(sigma_px: float) -> FloatArray:
     if sigma_px < 1.0:
         from scipy.optimize import brentq
 
-        width = float(brentq(lambda s: _sampled_variance(s) - sigma_px**2, 0.1, sigma_px + 0.5, xtol=1e-12))
+        width = float(
+            brentq(lambda s: _sampled_variance(s) - sigma_px**2, 0.1, sigma_px + 0.5, xtol=1e-12)
+        )
     radius = max(math.ceil(4.0 * sigma_px), math.ceil(_CUT_SIGMA * sigma_px - 0.5), 1)
     offsets = np.arange(-radius, radius + 1, dtype=np.float64)
     weights = np.exp(-0.5 * (offsets / width) ** 2)
     return np.asarray(weights / weights.sum(), dtype=np.float32)
 
 
-def _sigma_px(sigma_um: tuple[float, float, float], voxel_size_um: VoxelSizeUm, ndim: int) -> tuple[float, float, float]:
+def _sigma_px(
+    sigma_um: tuple[float, float, float], voxel_size_um: VoxelSizeUm, ndim: int
+) -> tuple[float, float, float]:
     z, y, x = (s / v for s, v in zip(sigma_um, voxel_size_um, strict=True))
     return (0.0 if ndim == 2 else z, y, x)
 
@@ -119,7 +125,9 @@ class GaussianShape:
 
     sigma_um: tuple[float, float, float]
 
-    def axis_kernels(self, voxel_size_um: VoxelSizeUm, ndim: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def axis_kernels(
+        self, voxel_size_um: VoxelSizeUm, ndim: int
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the kernels along z, y and x; z is ``[1]`` for a 2-D image."""
         kz, ky, kx = (gaussian_kernel_1d(s) for s in _sigma_px(self.sigma_um, voxel_size_um, ndim))
         return (kz, ky, kx)
@@ -143,7 +151,9 @@ class GaussianShape:
 
 def _check_grid(voxel_size_um: VoxelSizeUm, ndim: int) -> None:
     if ndim not in (2, 3):
-        raise MethodError(f"a PSF has 2 or 3 dimensions, not {ndim}; give ndim=2 for an image, 3 for a stack")
+        raise MethodError(
+            f"a PSF has 2 or 3 dimensions, not {ndim}; give ndim=2 for an image, 3 for a stack"
+        )
     if len(voxel_size_um) != 3 or not all(math.isfinite(v) and v > 0.0 for v in voxel_size_um):
         raise MethodError(
             f"the voxel size {tuple(voxel_size_um)} is not three positive lengths (z, y, x in µm); set it before asking for a PSF"
@@ -196,10 +206,16 @@ class Psf:
         _check_grid(voxel_size_um, ndim)
         return self.shape.kernel(voxel_size_um, ndim)
 
-    def axis_kernels(self, voxel_size_um: VoxelSizeUm, ndim: int = 3) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    def axis_kernels(
+        self, voxel_size_um: VoxelSizeUm, ndim: int = 3
+    ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
         """Return three 1-D kernels (z, y, x) whose outer product is :meth:`kernel`, or None where the PSF is not separable."""
         _check_grid(voxel_size_um, ndim)
-        return self.shape.axis_kernels(voxel_size_um, ndim) if isinstance(self.shape, GaussianShape) else None
+        return (
+            self.shape.axis_kernels(voxel_size_um, ndim)
+            if isinstance(self.shape, GaussianShape)
+            else None
+        )
 
     def radius_px(self, voxel_size_um: VoxelSizeUm, ndim: int = 3) -> tuple[int, int, int]:
         """Return the half widths (z, y, x) of :meth:`kernel` in pixels: how far one voxel's light reaches."""
@@ -215,10 +231,14 @@ class Psf:
 def _three_widths(widths_um: tuple[float, ...], name: str) -> tuple[float, float, float]:
     values = tuple(float(w) for w in widths_um)
     if len(values) not in (2, 3):
-        raise MethodError(f"{name} has {len(values)} numbers; give three (z, y, x in µm), or two (y, x) for a 2-D image")
+        raise MethodError(
+            f"{name} has {len(values)} numbers; give three (z, y, x in µm), or two (y, x) for a 2-D image"
+        )
     for value in values:
         if not (math.isfinite(value) and 0.0 < value <= MAX_SIGMA_UM):
-            raise MethodError(f"{name} is {value:g} µm, allowed are more than 0 and at most {MAX_SIGMA_UM:g}; give it in micrometres")
+            raise MethodError(
+                f"{name} is {value:g} µm, allowed are more than 0 and at most {MAX_SIGMA_UM:g}; give it in micrometres"
+            )
     z, y, x = values if len(values) == 3 else (0.0, *values)
     return (z, y, x)
 
@@ -239,11 +259,19 @@ def gaussian(sigma_um: tuple[float, ...], origin: PsfOrigin = "user") -> Psf:
         A number is not positive or above 100 µm, or there are not two or three of them.
     """
     widths = _three_widths(sigma_um, "sigma_um")
-    return Psf("gaussian", (PsfValue("sigma_um", widths[-len(sigma_um) :], "µm", origin),), GaussianShape(widths))
+    return Psf(
+        "gaussian",
+        (PsfValue("sigma_um", widths[-len(sigma_um) :], "µm", origin),),
+        GaussianShape(widths),
+    )
 
 
 def gaussian_from_fwhm(fwhm_um: tuple[float, ...], origin: PsfOrigin = "user") -> Psf:
     """Return a Gaussian PSF with the given full widths at half maximum (z, y, x) or (y, x) in µm; sigma = FWHM / 2.3548."""
     widths = _three_widths(fwhm_um, "fwhm_um")
     z, y, x = (w / FWHM_PER_SIGMA for w in widths)
-    return Psf("gaussian", (PsfValue("fwhm_um", widths[-len(fwhm_um) :], "µm", origin),), GaussianShape((z, y, x)))
+    return Psf(
+        "gaussian",
+        (PsfValue("fwhm_um", widths[-len(fwhm_um) :], "µm", origin),),
+        GaussianShape((z, y, x)),
+    )

@@ -69,10 +69,15 @@ class DiffractionShape:
 
 
 @lru_cache(maxsize=4)
-def _diffraction_kernel(shape: DiffractionShape, voxel_size_um: tuple[float, ...], ndim: int) -> FloatArray:
+def _diffraction_kernel(
+    shape: DiffractionShape, voxel_size_um: tuple[float, ...], ndim: int
+) -> FloatArray:
     axial_um, lateral_um = shape.reach_um()
     dz, dy, dx = voxel_size_um
-    radii = [min(_MAX_RADIUS_PX, math.ceil(r / v)) for r, v in zip((axial_um, lateral_um, lateral_um), voxel_size_um, strict=True)]
+    radii = [
+        min(_MAX_RADIUS_PX, math.ceil(r / v))
+        for r, v in zip((axial_um, lateral_um, lateral_um), voxel_size_um, strict=True)
+    ]
     shift_um = _focal_shift_um(shape, axial_um)
     if ndim == 2:
         radii[0] = 0
@@ -101,7 +106,9 @@ def _focal_shift_um(shape: DiffractionShape, axial_um: float) -> float:
     return (peak - count // 2) * step_um
 
 
-def _library_intensity(shape: DiffractionShape, pixels: int, pixel_um: float, planes: int, step_um: float) -> npt.NDArray[np.float64]:
+def _library_intensity(
+    shape: DiffractionShape, pixels: int, pixel_um: float, planes: int, step_um: float
+) -> npt.NDArray[np.float64]:
     """Return |E|^2 on ``planes`` x ``pixels`` x ``pixels`` points around the nominal focus.
 
     The library spreads ``n`` points over ``n`` steps, end to end, rounds the ends along z to whole units of length, and with Gibson-Lanni
@@ -159,7 +166,9 @@ def airy(na: float, n: float, em_nm: float, origins: dict[str, PsfOrigin] | None
         Where each number came from; 'user' where not said.
     """
     check_optics(na=na, n=n, em_nm=em_nm)
-    return Psf("airy", optical_values(origins, na=na, n=n, em_nm=em_nm), DiffractionShape(na, n, em_nm))
+    return Psf(
+        "airy", optical_values(origins, na=na, n=n, em_nm=em_nm), DiffractionShape(na, n, em_nm)
+    )
 
 
 def gibson_lanni(

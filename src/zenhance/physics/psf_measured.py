@@ -50,7 +50,10 @@ def _background_and_noise(stack: Floats) -> tuple[float, float]:
 def _rough_sigma_px(smooth: Floats) -> tuple[float, float, float]:
     """Return the widths of the brightest bead, the smoothing by one voxel taken off again."""
     wide = fitted_sigma_um(smooth, (1.0, 1.0, 1.0))
-    z, y, x = (float(np.sqrt(max(s**2 - 1.0, 0.25))) if n > 1 else 0.0 for s, n in zip(wide, smooth.shape, strict=True))
+    z, y, x = (
+        float(np.sqrt(max(s**2 - 1.0, 0.25))) if n > 1 else 0.0
+        for s, n in zip(wide, smooth.shape, strict=True)
+    )
     return (z, y, x)
 
 
@@ -61,20 +64,26 @@ def _locate(smooth: Floats, floor: float, reach_px: Sequence[int]) -> list[_Bead
     peaks = np.argwhere(is_peak)
     heights = smooth[tuple(peaks.T)]
     beads = []
-    for peak in np.argwhere(is_peak & (smooth == ndimage.maximum_filter(smooth, size=near, mode="nearest"))):
+    for peak in np.argwhere(
+        is_peak & (smooth == ndimage.maximum_filter(smooth, size=near, mode="nearest"))
+    ):
         if not all(r <= p < n - r for p, r, n in zip(peak, reach_px, smooth.shape, strict=True)):
             continue
         height = float(smooth[tuple(peak)])
         distance = np.abs(peaks - peak)
         rivals = (
-            (distance <= np.array(near) - 1).all(axis=1) & (distance > np.array(reach_px) // 2).any(axis=1) & (heights > _RIVAL * height)
+            (distance <= np.array(near) - 1).all(axis=1)
+            & (distance > np.array(reach_px) // 2).any(axis=1)
+            & (heights > _RIVAL * height)
         )
         if not rivals.any():
             beads.append(_Bead(_centre(smooth, peak, reach_px), height))
     return sorted(beads, key=lambda bead: -bead.peak)[:_MAX_BEADS]
 
 
-def _centre(smooth: Floats, peak: npt.NDArray[np.int64], reach_px: Sequence[int]) -> tuple[float, float, float]:
+def _centre(
+    smooth: Floats, peak: npt.NDArray[np.int64], reach_px: Sequence[int]
+) -> tuple[float, float, float]:
     """Return the centroid of what exceeds half of the bead's height, weighted by the excess: steadier than the brightest voxel."""
     window = tuple(slice(p - r, p + r + 1) for p, r in zip(peak, reach_px, strict=True))
     excess = np.clip(smooth[window] - 0.5 * smooth[tuple(peak)], 0.0, None)
@@ -87,7 +96,9 @@ def _centre(smooth: Floats, peak: npt.NDArray[np.int64], reach_px: Sequence[int]
 def _average(light: Floats, beads: Sequence[_Bead], reach_px: Sequence[int]) -> Floats:
     """Shift each bead to the middle of an odd window and take the mean: bright beads count by their light."""
     total = np.zeros([2 * r + 1 for r in reach_px])
-    offsets = np.meshgrid(*(np.arange(-r, r + 1, dtype=np.float64) for r in reach_px), indexing="ij")
+    offsets = np.meshgrid(
+        *(np.arange(-r, r + 1, dtype=np.float64) for r in reach_px), indexing="ij"
+    )
     for bead in beads:
         grid = [o + c for o, c in zip(offsets, bead.centre_px, strict=True)]
         total += ndimage.map_coordinates(light, grid, order=3, mode="nearest")
@@ -100,7 +111,12 @@ def _cleaned(average: Floats) -> tuple[Floats, float]:
     Level and noise are read on the window's faces. Kept is what hangs together with the peak above twice the noise: clipping at zero
     instead would leave half the noise in, which adds up over the window.
     """
-    faces = [np.take(average, index, axis=axis).ravel() for axis in range(3) if average.shape[axis] > 1 for index in (0, -1)]
+    faces = [
+        np.take(average, index, axis=axis).ravel()
+        for axis in range(3)
+        if average.shape[axis] > 1
+        for index in (0, -1)
+    ]
     edge = np.concatenate(faces)
     level = float(np.median(edge))
     noise = max(1.4826 * float(np.median(np.abs(edge - level))), 1e-9 * float(average.max()))
@@ -119,7 +135,9 @@ def _checked_stack(beads: npt.NDArray[Any]) -> Floats:
             f"a bead image of shape {np.shape(beads)} cannot be used; give one stack (Z, Y, X) or image (Y, X) of 5 pixels or more"
         )
     if not np.isfinite(stack).all() or stack.max() <= stack.min():
-        raise StackError("the bead image is constant or has values that are not finite; give a stack in which beads can be seen")
+        raise StackError(
+            "the bead image is constant or has values that are not finite; give a stack in which beads can be seen"
+        )
     return stack
 
 
@@ -143,7 +161,9 @@ def measured(beads: npt.NDArray[Any], voxel_size_um: VoxelSizeUm, name: str = "b
     stack = _checked_stack(beads)
     background, noise = _background_and_noise(stack)
     light = stack - background
-    smooth = np.asarray(ndimage.gaussian_filter(light, [1.0 if n > 1 else 0.0 for n in light.shape], mode="nearest"))
+    smooth = np.asarray(
+        ndimage.gaussian_filter(light, [1.0 if n > 1 else 0.0 for n in light.shape], mode="nearest")
+    )
     sigma_px = _rough_sigma_px(smooth)
     chosen, reach_px = _choose(smooth, sigma_px, 3.0 * noise)
     bead, snr = _cleaned(_average(light, chosen, reach_px))
@@ -167,14 +187,19 @@ def _triple(voxel_size_um: VoxelSizeUm) -> VoxelSizeUm:
     return (z, y, x)
 
 
-def _choose(smooth: Floats, sigma_px: tuple[float, float, float], noise: float) -> tuple[list[_Bead], list[int]]:
+def _choose(
+    smooth: Floats, sigma_px: tuple[float, float, float], noise: float
+) -> tuple[list[_Bead], list[int]]:
     """Find beads wholly in view: the more the better with 4 to 6 standard deviations to each side, else with as many as there are."""
     floor = max(0.2 * float(smooth.max()), noise)
     best: tuple[list[_Bead], list[int]] = ([], [])
     for factor in np.linspace(_REACH_SIGMA, _MIN_REACH_SIGMA, 9):
         if best[0] and factor < _GOOD_REACH_SIGMA:
             break
-        reach = [int(np.ceil(factor * s)) if n > 1 else 0 for s, n in zip(sigma_px, smooth.shape, strict=True)]
+        reach = [
+            int(np.ceil(factor * s)) if n > 1 else 0
+            for s, n in zip(sigma_px, smooth.shape, strict=True)
+        ]
         found = _locate(smooth, floor, reach)
         if len(found) > len(best[0]):
             best = (found, reach)

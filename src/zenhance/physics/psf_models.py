@@ -19,7 +19,14 @@ from scipy.special import j0, j1
 from zenhance.errors import MethodError
 from zenhance.physics.psf_base import GaussianShape, Psf, PsfOrigin, PsfValue
 
-__all__ = ["LIMITS", "check_optics", "confocal", "confocal_sigma_um", "widefield", "widefield_sigma_um"]
+__all__ = [
+    "LIMITS",
+    "check_optics",
+    "confocal",
+    "confocal_sigma_um",
+    "widefield",
+    "widefield_sigma_um",
+]
 
 LIMITS = {
     "na": (0.02, 1.75),
@@ -49,11 +56,21 @@ def check_optics(**numbers: float) -> None:
             )
     na, n = numbers.get("na", 0.0), numbers.get("n", math.inf)
     if na >= n:
-        raise MethodError(f"na {na:g} is not below the refractive index n {n:g}; give n of the immersion (1 air, 1.33 water, 1.515 oil)")
+        raise MethodError(
+            f"na {na:g} is not below the refractive index n {n:g}; give n of the immersion (1 air, 1.33 water, 1.515 oil)"
+        )
 
 
 def _example(name: str) -> str:
-    return {"na": "1.2", "n": "1.33", "ex_nm": "488", "em_nm": "520", "pinhole_au": "1", "n_sample": "1.36", "depth_um": "10"}[name]
+    return {
+        "na": "1.2",
+        "n": "1.33",
+        "ex_nm": "488",
+        "em_nm": "520",
+        "pinhole_au": "1",
+        "n_sample": "1.36",
+        "depth_um": "10",
+    }[name]
 
 
 def _paraxial_um(na: float, n: float, wavelength_um: float) -> tuple[float, float]:
@@ -73,7 +90,9 @@ def _nonparaxial_um(na: float, n: float, wavelength_um: float) -> tuple[float, f
     return sigma_z, sigma_r
 
 
-def widefield_sigma_um(na: float, n: float, em_nm: float, paraxial: bool = False) -> tuple[float, float, float]:
+def widefield_sigma_um(
+    na: float, n: float, em_nm: float, paraxial: bool = False
+) -> tuple[float, float, float]:
     """Return the wide-field standard deviations (z, y, x) in µm (Zhang 2007, table 1)."""
     check_optics(na=na, n=n, em_nm=em_nm)
     # Below NA / n = 0.1 the nonparaxial expressions are differences of nearly equal numbers, and equal the paraxial ones to 0.5 %.
@@ -105,7 +124,9 @@ def _axial_pinhole_weight(c2: float) -> float:
     return float((48.0 * c2**2 * squares - 192.0 * j1(c2) ** 2) / (c2**4 * (1.0 - squares)))
 
 
-def confocal_sigma_um(na: float, n: float, ex_nm: float, em_nm: float, pinhole_au: float) -> tuple[float, float, float]:
+def confocal_sigma_um(
+    na: float, n: float, ex_nm: float, em_nm: float, pinhole_au: float
+) -> tuple[float, float, float]:
     """Return the confocal standard deviations (z, y, x) in µm.
 
     Widths of excitation and emission are the nonparaxial ones of Zhang 2007. The pinhole of radius r0 = 0.61 em / NA per Airy unit
@@ -125,7 +146,10 @@ def confocal_sigma_um(na: float, n: float, ex_nm: float, em_nm: float, pinhole_a
 def optical_values(origins: dict[str, PsfOrigin] | None, **numbers: float) -> tuple[PsfValue, ...]:
     """Mark each number with its unit and its origin; 'user' where nothing else is said."""
     marks = origins or {}
-    return tuple(PsfValue(name, float(value), UNITS.get(name, ""), marks.get(name, "user")) for name, value in numbers.items())
+    return tuple(
+        PsfValue(name, float(value), UNITS.get(name, ""), marks.get(name, "user"))
+        for name, value in numbers.items()
+    )
 
 
 def confocal(
@@ -159,10 +183,16 @@ def confocal(
     Zhang, Zerubia, Olivo-Marin, Appl. Opt. 46, 1819 (2007); see :func:`confocal_sigma_um`.
     """
     sigma = confocal_sigma_um(na, n, ex_nm, em_nm, pinhole_au)
-    return Psf("confocal", optical_values(origins, na=na, n=n, ex_nm=ex_nm, em_nm=em_nm, pinhole_au=pinhole_au), GaussianShape(sigma))
+    return Psf(
+        "confocal",
+        optical_values(origins, na=na, n=n, ex_nm=ex_nm, em_nm=em_nm, pinhole_au=pinhole_au),
+        GaussianShape(sigma),
+    )
 
 
-def widefield(na: float, n: float, em_nm: float, origins: dict[str, PsfOrigin] | None = None) -> Psf:
+def widefield(
+    na: float, n: float, em_nm: float, origins: dict[str, PsfOrigin] | None = None
+) -> Psf:
     """Return the Gaussian approximation of a wide-field PSF (Zhang 2007, nonparaxial).
 
     It follows the central peak; the rings and the cone of a wide-field microscope, which hold much of its light, need :func:`gibson_lanni`.

@@ -26,7 +26,11 @@ def trimmed(kernel: npt.NDArray[np.float64]) -> FloatArray:
         profile = kernel.sum(axis=tuple(a for a in range(kernel.ndim) if a != axis))
         centre = size // 2
         radius = centre
-        while radius > 0 and profile[: centre - radius + 1].sum() + profile[centre + radius :].sum() < _OUTSIDE / 3.0 * total:
+        while (
+            radius > 0
+            and profile[: centre - radius + 1].sum() + profile[centre + radius :].sum()
+            < _OUTSIDE / 3.0 * total
+        ):
             radius -= 1
         slices.append(slice(centre - radius, centre + radius + 1))
     cut = kernel[tuple(slices)]
@@ -48,7 +52,9 @@ def _half_width(profile: npt.NDArray[np.float64]) -> float:
     return width
 
 
-def fitted_sigma_um(kernel: npt.NDArray[np.floating], voxel_size_um: VoxelSizeUm) -> tuple[float, float, float]:
+def fitted_sigma_um(
+    kernel: npt.NDArray[np.floating], voxel_size_um: VoxelSizeUm
+) -> tuple[float, float, float]:
     """Return standard deviations (z, y, x) in µm of Gaussians fitted to the profiles through the brightest voxel.
 
     Second moments are no use here: those of a diffraction pattern grow without end with the size of the window.
@@ -73,9 +79,14 @@ def _fitted_sigma(profile: npt.NDArray[np.float64]) -> float:
 
     def misfit(guess: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         height, centre, sigma = guess
-        return np.asarray(height * np.exp(-0.5 * ((offsets[near] - centre) / sigma) ** 2) - profile[near] / profile.max())
+        return np.asarray(
+            height * np.exp(-0.5 * ((offsets[near] - centre) / sigma) ** 2)
+            - profile[near] / profile.max()
+        )
 
-    fit = least_squares(misfit, (1.0, 0.0, start), bounds=([0.0, -1.0, 0.05 * start], [2.0, 1.0, 20.0 * start]))
+    fit = least_squares(
+        misfit, (1.0, 0.0, start), bounds=([0.0, -1.0, 0.05 * start], [2.0, 1.0, 20.0 * start])
+    )
     return float(fit.x[2])
 
 
@@ -110,18 +121,32 @@ class SampledShape:
             if ratio > 1.0 and samples.shape[axis] > 1:
                 # A coarse voxel sees the light of all the fine ones in it.
                 samples = _box_average(samples, ratio, axis)
-        radii = [math.floor((n // 2) * o / t + 1e-6) for n, o, t in zip(samples.shape, own, target, strict=True)]
+        radii = [
+            math.floor((n // 2) * o / t + 1e-6)
+            for n, o, t in zip(samples.shape, own, target, strict=True)
+        ]
         if math.prod(2 * r + 1 for r in radii) > MAX_KERNEL_VOXELS:
-            raise MethodError(f"a PSF of {[2 * r + 1 for r in radii]} voxels does not fit into memory; check the voxel size {target} µm")
-        positions = [np.arange(-r, r + 1) * t / o + n // 2 for r, n, o, t in zip(radii, samples.shape, own, target, strict=True)]
-        kernel = ndimage.map_coordinates(samples, np.meshgrid(*positions, indexing="ij"), order=1, mode="constant")
+            raise MethodError(
+                f"a PSF of {[2 * r + 1 for r in radii]} voxels does not fit into memory; check the voxel size {target} µm"
+            )
+        positions = [
+            np.arange(-r, r + 1) * t / o + n // 2
+            for r, n, o, t in zip(radii, samples.shape, own, target, strict=True)
+        ]
+        kernel = ndimage.map_coordinates(
+            samples, np.meshgrid(*positions, indexing="ij"), order=1, mode="constant"
+        )
         return trimmed(np.clip(kernel, 0.0, None))
 
 
-def _box_average(samples: npt.NDArray[np.float64], width: float, axis: int) -> npt.NDArray[np.float64]:
+def _box_average(
+    samples: npt.NDArray[np.float64], width: float, axis: int
+) -> npt.NDArray[np.float64]:
     """Average over a window of a fractional number of samples."""
     reach = math.ceil((width - 1.0) / 2.0)
     offsets = np.arange(-reach, reach + 1, dtype=np.float64)
-    weights = np.clip(np.minimum(offsets + 0.5, width / 2.0) - np.maximum(offsets - 0.5, -width / 2.0), 0.0, 1.0)
+    weights = np.clip(
+        np.minimum(offsets + 0.5, width / 2.0) - np.maximum(offsets - 0.5, -width / 2.0), 0.0, 1.0
+    )
     averaged = ndimage.convolve1d(samples, weights / weights.sum(), axis=axis, mode="constant")
     return np.asarray(averaged)

@@ -33,7 +33,16 @@ __all__ = ["DEFAULTS", "ReadMeasured", "parse_psf", "resolve_psf"]
 ReadMeasured = Callable[[str], tuple[npt.NDArray[Any], tuple[float, float, float]]]
 Known = dict[str, tuple[float, PsfOrigin]]
 
-DEFAULTS = {"na": 0.8, "n": 1.33, "ex_nm": 488.0, "em_nm": 520.0, "pinhole_au": 1.0, "n_sample": 1.36, "depth_um": 0.0, "m_f": 1.0}
+DEFAULTS = {
+    "na": 0.8,
+    "n": 1.33,
+    "ex_nm": 488.0,
+    "em_nm": 520.0,
+    "pinhole_au": 1.0,
+    "n_sample": 1.36,
+    "depth_um": 0.0,
+    "m_f": 1.0,
+}
 """A water immersion objective on a GFP stack, pinhole at one Airy unit; tissue index 1.36, focus at the coverslip; nothing modulated."""
 
 _NEEDS: dict[str, tuple[str, ...]] = {
@@ -44,7 +53,13 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "srpsf": ("na", "em_nm", "m_f"),
 }
 _SR = "srpsf"
-_METADATA_KEYS = {"na": "na", "n": "refractive_index", "ex_nm": "excitation_nm", "em_nm": "emission_nm", "pinhole_au": "pinhole_au"}
+_METADATA_KEYS = {
+    "na": "na",
+    "n": "refractive_index",
+    "ex_nm": "excitation_nm",
+    "em_nm": "emission_nm",
+    "pinhole_au": "pinhole_au",
+}
 _FORMS = "sigma_um=Z,Y,X, fwhm_um=Z,Y,X, confocal:..., widefield:..., airy:..., gibson_lanni:..., srpsf:... or measured:FILE"
 _OIL_N = 1.515
 _DEFAULT_MAX_NA_WATER = 1.27
@@ -63,9 +78,13 @@ def _numbers(text: str, name: str) -> tuple[float, ...]:
 def _widths(text: str, name: str, ndim: int) -> tuple[float, ...]:
     values = _numbers(text, name)
     if ndim == 3 and len(values) != 3:
-        raise MethodError(f"{name} has {len(values)} numbers, a stack needs three; write {name}=Z,Y,X in µm")
+        raise MethodError(
+            f"{name} has {len(values)} numbers, a stack needs three; write {name}=Z,Y,X in µm"
+        )
     if ndim == 2 and len(values) not in (2, 3):
-        raise MethodError(f"{name} has {len(values)} numbers, a 2-D image needs two; write {name}=Y,X in µm")
+        raise MethodError(
+            f"{name} has {len(values)} numbers, a 2-D image needs two; write {name}=Y,X in µm"
+        )
     return values
 
 
@@ -77,7 +96,9 @@ def _options(text: str, kind: str) -> dict[str, float]:
         name = name.strip()
         if name not in _NEEDS[kind]:
             near = difflib.get_close_matches(name, _NEEDS[kind], n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"allowed are {', '.join(_NEEDS[kind])}"
+            hint = (
+                f'did you mean "{near[0]}"?' if near else f"allowed are {', '.join(_NEEDS[kind])}"
+            )
             raise MethodError(f'the {kind} PSF has no number "{name[:30]}"; {hint}')
         if name in found:
             raise MethodError(f'the {kind} PSF gives "{name}" twice; give it once')
@@ -232,6 +253,11 @@ def resolve_psf(
     """
     if spec and spec.strip():
         return parse_psf(spec, ndim, read_measured, metadata, channel)
-    modality = str(_per_channel(metadata.get("modality"), channel) or "").lower().replace("-", "").replace(" ", "")
+    modality = (
+        str(_per_channel(metadata.get("modality"), channel) or "")
+        .lower()
+        .replace("-", "")
+        .replace(" ", "")
+    )
     kind = "widefield" if modality in ("widefield", "lightsheet", "spim") else "confocal"
     return _build(kind, _from_metadata(metadata, channel))

@@ -101,7 +101,9 @@ def _gauss(step_u: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float
     return places / 2.0, weights / 2.0
 
 
-def sr_psf(na: float, em_nm: float, m_f: float = 1.0, origins: dict[str, PsfOrigin] | None = None) -> Psf:
+def sr_psf(
+    na: float, em_nm: float, m_f: float = 1.0, origins: dict[str, PsfOrigin] | None = None
+) -> Psf:
     """Return the pattern of an objective with a modulation factor.
 
     Parameters
@@ -122,7 +124,9 @@ def sr_psf(na: float, em_nm: float, m_f: float = 1.0, origins: dict[str, PsfOrig
     """
     check_optics(na=na, em_nm=em_nm)
     if not (math.isfinite(m_f) and 0.5 <= m_f <= 4.0):
-        raise MethodError(f"m_f is {m_f:g}, allowed are 0.5 to 4; 1 is a wide-field image, 2 structured illumination")
+        raise MethodError(
+            f"m_f is {m_f:g}, allowed are 0.5 to 4; 1 is a wide-field image, 2 structured illumination"
+        )
     values = optical_values(origins, na=na, em_nm=em_nm, m_f=m_f)
     return Psf("srpsf", values, SrShape(em_nm * 1e-3 / (m_f * na)))
 
@@ -130,5 +134,11 @@ def sr_psf(na: float, em_nm: float, m_f: float = 1.0, origins: dict[str, PsfOrig
 def sr_psf_from_fwhm(fwhm_um: float, origin: PsfOrigin = "user") -> Psf:
     """Return the pattern with a given full width at half maximum in µm."""
     if not (math.isfinite(fwhm_um) and 0.0 < fwhm_um <= 100.0):
-        raise MethodError(f"the width is {fwhm_um:g} µm, allowed are more than 0 and at most 100; give it in micrometres")
-    return Psf("srpsf", optical_values({"fwhm_um": origin}, fwhm_um=fwhm_um), SrShape(math.pi * fwhm_um / HALF_U))
+        raise MethodError(
+            f"the width is {fwhm_um:g} µm, allowed are more than 0 and at most 100; give it in micrometres"
+        )
+    return Psf(
+        "srpsf",
+        optical_values({"fwhm_um": origin}, fwhm_um=fwhm_um),
+        SrShape(math.pi * fwhm_um / HALF_U),
+    )

@@ -42,7 +42,9 @@ def _source_shape(result: EnhanceResult) -> dict[str, int]:
     return dict(zip(result.provenance.input_axes, result.provenance.input_shape, strict=True))
 
 
-def result_entries(snapshot: Snapshot, request: EnhanceRequest, result: EnhanceResult) -> list[LayerData]:
+def result_entries(
+    snapshot: Snapshot, request: EnhanceRequest, result: EnhanceResult
+) -> list[LayerData]:
     """Make the layers of a result, the enhanced one first; takes no viewer, and may be called from any thread."""
     outputs: list[tuple[str, Stack]] = [("", result.stack), *result.extras.items()]
     entries = []
@@ -55,7 +57,11 @@ def result_entries(snapshot: Snapshot, request: EnhanceRequest, result: EnhanceR
         if name:
             keywords["visible"] = False
         if name == STD:
-            keywords |= {"colormap": STD_COLORMAP, "contrast_limits": _from_zero(stack), "blending": "opaque"}
+            keywords |= {
+                "colormap": STD_COLORMAP,
+                "contrast_limits": _from_zero(stack),
+                "blending": "opaque",
+            }
         elif samples:
             # Of the original's look only what would show several layers as their sum does not fit.
             keywords["blending"] = "opaque"
@@ -76,7 +82,9 @@ def _from_zero(stack: Stack) -> tuple[float, float]:
     return (0.0, high if high > 0.0 else 1.0)
 
 
-def add_results(viewer: Any, snapshot: Snapshot, request: EnhanceRequest, result: EnhanceResult) -> list[Any]:
+def add_results(
+    viewer: Any, snapshot: Snapshot, request: EnhanceRequest, result: EnhanceResult
+) -> list[Any]:
     """Add the enhanced layer and whatever else the method gives back.
 
     Parameters
@@ -113,7 +121,9 @@ def add_results(viewer: Any, snapshot: Snapshot, request: EnhanceRequest, result
     return added
 
 
-def add_preview(viewer: Any, snapshot: Snapshot, result: EnhanceResult, view: Mapping[str, int]) -> Any:
+def add_preview(
+    viewer: Any, snapshot: Snapshot, result: EnhanceResult, view: Mapping[str, int]
+) -> Any:
     """Add a preview: one plane of a field, at its place in the original.
 
     Parameters
@@ -122,10 +132,19 @@ def add_preview(viewer: Any, snapshot: Snapshot, result: EnhanceResult, view: Ma
         Index of the plane (``Z``), time point (``T``) and channel (``C``) in view.
     """
     crop = result.provenance.request["crop"]
-    starts = {axis: int(start or 0) for axis, (start, _) in zip("ZYX", crop, strict=True)} | dict(view)
+    starts = {axis: int(start or 0) for axis, (start, _) in zip("ZYX", crop, strict=True)} | dict(
+        view
+    )
     shape = _source_shape(result) | {"Z": 1}
     data, keywords, kind = layer_tuple(
-        result.stack, result.provenance, snapshot.axes, shape, snapshot.placement, snapshot.look, f"{snapshot.look.name} preview", starts
+        result.stack,
+        result.provenance,
+        snapshot.axes,
+        shape,
+        snapshot.placement,
+        snapshot.look,
+        f"{snapshot.look.name} preview",
+        starts,
     )
     keywords["blending"] = "opaque"
     return _add(viewer, (data, keywords, kind), snapshot.layer())

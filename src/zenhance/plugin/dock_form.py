@@ -86,7 +86,12 @@ class DockForm(QWidget):
         layout.addWidget(self.learn)
         layout.addWidget(self.psf)
         device = new_form()
-        add_row(device, "device", narrow(self.device), "where to compute; auto takes a GPU where there is one that can")
+        add_row(
+            device,
+            "device",
+            narrow(self.device),
+            "where to compute; auto takes a GPU where there is one that can",
+        )
         layout.addLayout(device)
         layout.addWidget(self.device_line)
         self.more = QCollapsible("More options", self, expandedIcon="▾", collapsedIcon="▸")
@@ -149,7 +154,9 @@ class DockForm(QWidget):
         """
         index = self.method.findData(request.method)
         if index < 0:
-            raise RecipeError(f'the settings ask for method "{request.method}", which is not installed; choose another')
+            raise RecipeError(
+                f'the settings ask for method "{request.method}", which is not installed; choose another'
+            )
         check_psf(request.psf)
         self.method.setCurrentIndex(index)
         if self.settings is not None:
@@ -238,7 +245,9 @@ class DockForm(QWidget):
             return
         method = self.method.currentData()
         with contextlib.suppress(ZenhanceError):
-            parameters = EnhanceRequest(method=method, settings=self.settings.settings()).parameters()
+            parameters = EnhanceRequest(
+                method=method, settings=self.settings.settings()
+            ).parameters()
             self.weights.show_default(registry.load(method).spec.weights(parameters))
 
     def _learn_edited(self) -> None:
@@ -257,7 +266,9 @@ class DockForm(QWidget):
         if facts is not None:
             axes = self.axes
             self.psf.show_layer(facts.metadata, 3 if "Z" in axes else 2)
-            count = facts.shape[axes.index("C")] if "C" in axes and len(axes) == len(facts.shape) else 0
+            count = (
+                facts.shape[axes.index("C")] if "C" in axes and len(axes) == len(facts.shape) else 0
+            )
             self.options.show_channels(count, tuple(facts.metadata.get("channel_names", ())))
         self._announce()
 

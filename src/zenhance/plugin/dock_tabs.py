@@ -33,7 +33,11 @@ def _join(widget: QWidget) -> None:
     if own is None or window is None or own.isFloating():
         return
     for other in window.findChildren(QDockWidget):
-        same_place = other is not own and not other.isFloating() and window.dockWidgetArea(other) == window.dockWidgetArea(own)
+        same_place = (
+            other is not own
+            and not other.isFloating()
+            and window.dockWidgetArea(other) == window.dockWidgetArea(own)
+        )
         if same_place and any(child.property(_MARK) for child in other.findChildren(QWidget)):
             window.tabifyDockWidget(other, own)
             own.show()

@@ -17,10 +17,25 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.compat import isalive
 from qtpy.QtCore import QSize, QTimer
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMainWindow, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QMainWindow,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from zenhance.contract.spec import REMARK
-from zenhance.enhance import EnhanceRequest, EnhanceResult, LearningProgress, Progress, enhance_steps, preview_steps
+from zenhance.enhance import (
+    EnhanceRequest,
+    EnhanceResult,
+    LearningProgress,
+    Progress,
+    enhance_steps,
+    preview_steps,
+)
 from zenhance.errors import ZenhanceError, sentence
 from zenhance.plugin.delivery import add_preview, add_results, result_entries
 from zenhance.plugin.dock_form import DockForm
@@ -49,7 +64,9 @@ LOG = logging.getLogger(__name__)
 PREFERRED_PX = (420, 800)
 
 
-def _run_steps(snapshot: Snapshot, request: EnhanceRequest, cancel: threading.Event, gone: threading.Event) -> Steps:
+def _run_steps(
+    snapshot: Snapshot, request: EnhanceRequest, cancel: threading.Event, gone: threading.Event
+) -> Steps:
     """Run on the snapshot; in the worker. A result that is done when its window has gone is kept on disk."""
     yield from snapshot.copy_steps()
     result = yield from enhance_steps(snapshot.stack(), request, cancel)
@@ -169,12 +186,16 @@ class EnhanceDock(QWidget):
         self.show_request(read_settings(path))
 
     def _save_clicked(self) -> None:
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save settings", "zenhance.yaml", "settings (*.yaml *.yml)")
+        chosen, _ = QFileDialog.getSaveFileName(
+            self, "Save settings", "zenhance.yaml", "settings (*.yaml *.yml)"
+        )
         if chosen:
             self._guarded(lambda: self.save_settings(Path(chosen)))
 
     def _load_clicked(self) -> None:
-        chosen, _ = QFileDialog.getOpenFileName(self, "Load settings", "", "settings (*.yaml *.yml)")
+        chosen, _ = QFileDialog.getOpenFileName(
+            self, "Load settings", "", "settings (*.yaml *.yml)"
+        )
         if chosen:
             self._guarded(lambda: self.load_settings(Path(chosen)))
 
@@ -228,9 +249,15 @@ class EnhanceDock(QWidget):
     def _snapshot(self) -> tuple[Snapshot, EnhanceRequest]:
         request = self.request()
         layer, axes = self.form.layer, self.form.axes
-        typed = {a: v for a, v in zip("ZYX", request.voxel_size_um or (), strict=False) if v is not None and a in axes}
+        typed = {
+            a: v
+            for a, v in zip("ZYX", request.voxel_size_um or (), strict=False)
+            if v is not None and a in axes
+        }
         if typed and set_voxel_size(layer, axes, typed):
-            show_info(f'the voxel size you typed was set on layer "{layer.name}" too, so that it and the result stay on top of each other')
+            show_info(
+                f'the voxel size you typed was set on layer "{layer.name}" too, so that it and the result stay on top of each other'
+            )
         return Snapshot(layer, self.form.facts_now(), axes), request
 
     def _begin_enhance(self) -> None:
@@ -268,7 +295,11 @@ class EnhanceDock(QWidget):
         def steps(cancel: threading.Event) -> Steps:
             yield from snapshot.copy_steps()
             plane, t = view.at.get("Z", 0), view.at.get("T", 0)
-            return (yield from preview_steps(snapshot.stack(), request, plane, view.field, t=t, c=channel, cancel=cancel))
+            return (
+                yield from preview_steps(
+                    snapshot.stack(), request, plane, view.field, t=t, c=channel, cancel=cancel
+                )
+            )
 
         at = view.at | ({"C": channel} if "C" in view.at else {})
         self._start(steps, lambda outcome: self._previewed(outcome, snapshot, at))
@@ -283,7 +314,9 @@ class EnhanceDock(QWidget):
         self.outlook.hold(True)
         self._watch_window()
         show = show or self.panel.show_progress
-        self._task = Task(make_steps, on_progress=show, on_outcome=done, on_finished=self._idle, on_orphan=orphan)
+        self._task = Task(
+            make_steps, on_progress=show, on_outcome=done, on_finished=self._idle, on_orphan=orphan
+        )
         self._tasks.add(self._task)
         self._task.start()
 
@@ -310,7 +343,9 @@ class EnhanceDock(QWidget):
             self._report(outcome.failure)
         return outcome.value
 
-    def _ended(self, outcome: Outcome, snapshot: Snapshot, request: EnhanceRequest, planned: str) -> None:
+    def _ended(
+        self, outcome: Outcome, snapshot: Snapshot, request: EnhanceRequest, planned: str
+    ) -> None:
         viewer = self._viewer()
         if viewer is None or not isalive(self):
             if outcome.value is not None:
@@ -330,12 +365,24 @@ class EnhanceDock(QWidget):
         layer = add_results(viewer, snapshot, request, result)[0]
         remarks = [text for text in (notice, *result.provenance.warnings) if text]
         learnt = result.provenance.notes.get("learnt")
-        kept = [f'what was learnt is kept as "{learnt["model"]}"; choose it under weights to use it without learning'] if learnt else []
+        kept = (
+            [
+                f'what was learnt is kept as "{learnt["model"]}"; choose it under weights to use it without learning'
+            ]
+            if learnt
+            else []
+        )
         if remark := result.provenance.notes.get(REMARK):
             kept.append(remark)
         if any(result.samples(name) for name in result.extras):
-            kept.append("its samples lie in a hidden layer with a slider; Animate samples shows them one after the other")
-        self.panel.say("\n".join([f'"{layer.name}" made in {result.provenance.seconds:.1f} s', *kept, *remarks]))
+            kept.append(
+                "its samples lie in a hidden layer with a slider; Animate samples shows them one after the other"
+            )
+        self.panel.say(
+            "\n".join(
+                [f'"{layer.name}" made in {result.provenance.seconds:.1f} s', *kept, *remarks]
+            )
+        )
         if remarks:
             show_warning("; ".join(remarks))
 
@@ -349,7 +396,10 @@ class EnhanceDock(QWidget):
             return
         self._drop_preview(viewer)
         self._preview_layer = weakref.ref(add_preview(viewer, snapshot, result, at))
-        said = [f"preview made in {result.provenance.seconds:.1f} s; Enhance runs the whole layer", result.provenance.notes.get(REMARK)]
+        said = [
+            f"preview made in {result.provenance.seconds:.1f} s; Enhance runs the whole layer",
+            result.provenance.notes.get(REMARK),
+        ]
         self.panel.say("\n".join(text for text in said if text))
 
     def _drop_preview(self, viewer: Any) -> None:

@@ -11,7 +11,15 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
-from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, LineEdit, SpinBox, create_widget
+from magicgui.widgets import (
+    CheckBox,
+    ComboBox,
+    Container,
+    FloatSpinBox,
+    LineEdit,
+    SpinBox,
+    create_widget,
+)
 from magicgui.widgets.bases import ValueWidget
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -86,7 +94,9 @@ class OptionalNumber(Container):
     def __init__(self, number: ValueWidget, value: float | None, **keywords: Any) -> None:
         self.automatic = CheckBox(value=value is None, text="automatic", name="automatic")
         self.number = number
-        super().__init__(widgets=[self.automatic, number], layout="horizontal", labels=False, **keywords)
+        super().__init__(
+            widgets=[self.automatic, number], layout="horizontal", labels=False, **keywords
+        )
         self.margins = (0, 0, 0, 0)
         self.automatic.changed.connect(self._switch)
         self._switch(value is None)
@@ -116,7 +126,9 @@ def _number(kind: type, info: FieldInfo, value: Any, keywords: dict[str, Any]) -
     lowest = -_LARGEST_FLOAT if low is None else float(low)
     highest = _LARGEST_FLOAT if high is None else float(high)
     step = float(_extra(info).get("step", _step(value, low)))
-    spin = FloatSpinBox(min=lowest, max=highest, step=step, value=min(max(lowest, 0.0), highest), **keywords)
+    spin = FloatSpinBox(
+        min=lowest, max=highest, step=step, value=min(max(lowest, 0.0), highest), **keywords
+    )
     _set_exactly(spin, float(value))
     return spin
 
@@ -161,7 +173,10 @@ def widget_for(name: str, info: FieldInfo) -> Any:
     if kind is str:
         return LineEdit(value=default or "", nullable=optional, **keywords)
     return create_widget(
-        annotation=kind, value=default, **{k: v for k, v in keywords.items() if k != "tooltip"}, options={"tooltip": keywords["tooltip"]}
+        annotation=kind,
+        value=default,
+        **{k: v for k, v in keywords.items() if k != "tooltip"},
+        options={"tooltip": keywords["tooltip"]},
     )
 
 
@@ -179,8 +194,12 @@ class SettingsForm(QWidget):
     def __init__(self, model: type[BaseModel], parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.model = model
-        self.fields: dict[str, Any] = {name: widget_for(name, info) for name, info in model.model_fields.items()}
-        plain = [name for name, info in model.model_fields.items() if not _extra(info).get("advanced")]
+        self.fields: dict[str, Any] = {
+            name: widget_for(name, info) for name, info in model.model_fields.items()
+        }
+        plain = [
+            name for name, info in model.model_fields.items() if not _extra(info).get("advanced")
+        ]
         advanced = [name for name in self.fields if name not in plain]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -188,7 +207,9 @@ class SettingsForm(QWidget):
         layout.addWidget(self._part(plain))
         self.advanced: QCollapsible | None = None
         if advanced:
-            self.advanced = QCollapsible("Advanced settings", self, expandedIcon="▾", collapsedIcon="▸")
+            self.advanced = QCollapsible(
+                "Advanced settings", self, expandedIcon="▾", collapsedIcon="▸"
+            )
             self.advanced.setDuration(0)
             self.advanced.addWidget(self._part(advanced))
             layout.addWidget(self.advanced)
@@ -214,7 +235,10 @@ class SettingsForm(QWidget):
         found = {}
         for name, widget in self.fields.items():
             value = widget.value
-            if isinstance(value, list) and get_origin(_inner_type(self.model.model_fields[name].annotation)[0]) is tuple:
+            if (
+                isinstance(value, list)
+                and get_origin(_inner_type(self.model.model_fields[name].annotation)[0]) is tuple
+            ):
                 value = tuple(value)
             if value != self.model.model_fields[name].get_default(call_default_factory=True):
                 found[name] = value

@@ -39,14 +39,42 @@ __all__ = [
 
 FILE_KEY = "zenhance_file"
 # What our reader keeps about the file beside what the file says itself. A layer marked ``derived`` was made from that file.
-OWN_KEYS = frozenset(("path", "axes", "voxel_size_um", "voxel_size_origins", "channel_names", "channel", "channels", "derived"))
+OWN_KEYS = frozenset(
+    (
+        "path",
+        "axes",
+        "voxel_size_um",
+        "voxel_size_origins",
+        "channel_names",
+        "channel",
+        "channels",
+        "derived",
+    )
+)
 _DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 # The samples of a result lie where files have time.
 SAMPLE_LABEL = "sample"
-_WORDS = {SAMPLE_LABEL: SAMPLES_AXIS, "time": "T", "channel": "C", "depth": "Z", "height": "Y", "width": "X", "row": "Y", "column": "X"}
+_WORDS = {
+    SAMPLE_LABEL: SAMPLES_AXIS,
+    "time": "T",
+    "channel": "C",
+    "depth": "Z",
+    "height": "Y",
+    "width": "X",
+    "row": "Y",
+    "column": "X",
+}
 # ITU-R BT.709 weights of red, green and blue.
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
-_LOOK = ("blending", "opacity", "gamma", "rendering", "attenuation", "iso_threshold", "projection_mode")
+_LOOK = (
+    "blending",
+    "opacity",
+    "gamma",
+    "rendering",
+    "attenuation",
+    "iso_threshold",
+    "projection_mode",
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +117,15 @@ class LayerFacts:
         names = names if len(names) == sizes.get("C") else ()
         path = None if self.metadata.get("derived") else self.metadata.get("path")
         passed_on = {key: value for key, value in self.metadata.items() if key not in OWN_KEYS}
-        return Stack(data, self.base_axes, self.voxel_size, names, name, passed_on, None if path is None else Path(path))
+        return Stack(
+            data,
+            self.base_axes,
+            self.voxel_size,
+            names,
+            name,
+            passed_on,
+            None if path is None else Path(path),
+        )
 
 
 @dataclass(frozen=True)
@@ -105,10 +141,23 @@ class LayerLook:
     @classmethod
     def of_layer(cls, layer: Any) -> LayerLook:
         """Take a snapshot."""
-        limits = None if layer.rgb else (float(layer.contrast_limits[0]), float(layer.contrast_limits[1]))
+        limits = (
+            None
+            if layer.rgb
+            else (float(layer.contrast_limits[0]), float(layer.contrast_limits[1]))
+        )
         keywords = {key: getattr(layer, key) for key in _LOOK if hasattr(layer, key)}
-        keywords = {key: str(value) if key in ("blending", "rendering", "projection_mode") else value for key, value in keywords.items()}
-        return cls(layer.name, None if layer.rgb else layer.colormap, limits, keywords, dict(layer.metadata))
+        keywords = {
+            key: str(value) if key in ("blending", "rendering", "projection_mode") else value
+            for key, value in keywords.items()
+        }
+        return cls(
+            layer.name,
+            None if layer.rgb else layer.colormap,
+            limits,
+            keywords,
+            dict(layer.metadata),
+        )
 
 
 def level_zero(layer: Any) -> Any:
@@ -171,19 +220,28 @@ def read_facts(layer: Any) -> LayerFacts:
         notes.append("colour image: its luminance is enhanced")
     if layer.multiscale:
         notes.append("pyramid: its finest level is enhanced")
-    return LayerFacts(axes, shape, _voxel_size(layer, axes, metadata), metadata, bool(layer.rgb), "; ".join(notes))
+    return LayerFacts(
+        axes, shape, _voxel_size(layer, axes, metadata), metadata, bool(layer.rgb), "; ".join(notes)
+    )
 
 
 def _axes_of(labels: Any, ndim: int) -> str:
     letters = [_WORDS.get(str(label).lower(), str(label).upper()) for label in labels]
-    usable = len(letters) == ndim and len(set(letters)) == ndim and {"Y", "X"} <= set(letters) <= set(AXES)
+    usable = (
+        len(letters) == ndim
+        and len(set(letters)) == ndim
+        and {"Y", "X"} <= set(letters) <= set(AXES)
+    )
     return "".join(letters) if usable else _DEFAULT_AXES[ndim]
 
 
 def _voxel_size(layer: Any, axes: str, metadata: Mapping[str, Any]) -> VoxelSize:
     """Read the voxel size from scale and units; napari's default (1 pixel everywhere) means unknown."""
     stretch = np.linalg.norm(np.asarray(layer.affine.affine_matrix)[:-1, :-1], axis=0)
-    spans = {axis: (float(layer.scale[i] * stretch[i]), micrometres(str(layer.units[i]))) for i, axis in enumerate(axes)}
+    spans = {
+        axis: (float(layer.scale[i] * stretch[i]), micrometres(str(layer.units[i])))
+        for i, axis in enumerate(axes)
+    }
     spatial = [spans[a] for a in "ZYX" if a in spans]
     untouched = all(unit is None and length == 1.0 for length, unit in spatial)
     told = dict(zip("ZYX", metadata.get("voxel_size_um") or (None,) * 3, strict=True))
@@ -256,7 +314,9 @@ def layer_tuple(
     if samples:
         at = sum(a in kept for a in axes.partition(SAMPLES_AXIS)[0]) if SAMPLES_AXIS in axes else 0
         # Every axis is named, or the samples of an image whose axes have no names would pass for its planes.
-        placement = replace(placement, axis_labels=tuple(a.lower() for a in kept)).with_axis(SAMPLES_AXIS, at, SAMPLE_LABEL)
+        placement = replace(placement, axis_labels=tuple(a.lower() for a in kept)).with_axis(
+            SAMPLES_AXIS, at, SAMPLE_LABEL
+        )
         kept = placement.axes
     data: Any = result.data
     if kept != result.axes:
@@ -276,7 +336,11 @@ def layer_tuple(
 def _file_record(result: Stack, own: Any, placement: Placement) -> dict[str, Any]:
     """Return the file's record for what was made from it: the file stays protected, but it is no longer what the layer shows."""
     record = dict(own) if isinstance(own, Mapping) else {}
-    record = {key: value for key, value in record.items() if key not in ("axes", "channel", "channels", "origin_um")}
+    record = {
+        key: value
+        for key, value in record.items()
+        if key not in ("axes", "channel", "channels", "origin_um")
+    }
     record["voxel_size_um"] = list(result.voxel_size.zyx_um)
     record["voxel_size_origins"] = list(result.voxel_size.origins)
     record["derived"] = True
@@ -309,7 +373,10 @@ def set_voxel_size(layer: Any, axes: str, sizes_um: Mapping[str, float]) -> bool
         False where the layer has that size already and was not changed.
     """
     known = dict(zip("ZYX", read_facts(layer).voxel_size.zyx_um, strict=True))
-    if all(abs((known[axis] or 0.0) - length_um) <= 1e-6 * length_um for axis, length_um in sizes_um.items()):
+    if all(
+        abs((known[axis] or 0.0) - length_um) <= 1e-6 * length_um
+        for axis, length_um in sizes_um.items()
+    ):
         return False
     placement = Placement.of_layer(layer, axes).rescaled(sizes_um, LENGTH_UNIT)
     layer.scale = placement.scale

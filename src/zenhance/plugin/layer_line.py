@@ -61,7 +61,12 @@ class LayerLine(QWidget):
         form = new_form(self)
         add_row(form, "layer", self.combo, "image layer to enhance")
         form.addRow(self.line)
-        add_row(form, "axes", self.axes_edit, "what each dimension of the layer is: T time, C channel, Z depth, Y rows, X columns")
+        add_row(
+            form,
+            "axes",
+            self.axes_edit,
+            "what each dimension of the layer is: T time, C channel, Z depth, Y rows, X columns",
+        )
         sizes = QWidget(self)
         row = QHBoxLayout(sizes)
         row.setContentsMargins(0, 0, 0, 0)
@@ -90,7 +95,11 @@ class LayerLine(QWidget):
     def show_typed(self, axes: str | None, voxel_um: tuple[float | None, ...] | None) -> None:
         """Fill in axes and voxel size of a request."""
         if self.facts is not None:
-            if axes is not None and "C" not in self.facts.base_axes and len(axes) == len(self.facts.shape) + 1:
+            if (
+                axes is not None
+                and "C" not in self.facts.base_axes
+                and len(axes) == len(self.facts.shape) + 1
+            ):
                 # Said of a file with several channels, of which this layer is one.
                 axes = axes.replace("C", "")
             fits = axes is not None and len(axes) == len(self.facts.shape)
@@ -108,7 +117,10 @@ class LayerLine(QWidget):
             raise StackError(
                 f'axes "{axes}" do not fit a layer of {len(self.facts.shape)} dimensions; name each once with letters of TCZYX'
             )
-        return {"axes": None if axes == self.facts.base_axes else axes, "voxel_size_um": self.typed_voxel_um()}
+        return {
+            "axes": None if axes == self.facts.base_axes else axes,
+            "voxel_size_um": self.typed_voxel_um(),
+        }
 
     def choose(self, layer: Any) -> None:
         """Choose a layer."""
@@ -122,7 +134,11 @@ class LayerLine(QWidget):
         viewer = self._viewer()
         if viewer is None or not isalive(self):
             return
-        images = [layer for layer in viewer.layers if isinstance(layer, Image) and not layer.metadata.get(PREVIEW_KEY)]
+        images = [
+            layer
+            for layer in viewer.layers
+            if isinstance(layer, Image) and not layer.metadata.get(PREVIEW_KEY)
+        ]
         self._layers = [weakref.ref(layer) for layer in images]
         self.combo.clear()
         for layer in images:
@@ -131,9 +147,15 @@ class LayerLine(QWidget):
         chosen = self.layer
         if chosen is None or all(chosen is not layer for layer in images):
             active = viewer.layers.selection.active
-            chosen = active if any(active is layer for layer in images) else (images[-1] if images else None)
+            chosen = (
+                active
+                if any(active is layer for layer in images)
+                else (images[-1] if images else None)
+            )
             self._choose(chosen)
-        self.combo.setCurrentIndex(next((i for i, layer in enumerate(images) if layer is chosen), -1))
+        self.combo.setCurrentIndex(
+            next((i for i, layer in enumerate(images) if layer is chosen), -1)
+        )
 
     def _activated(self, index: int) -> None:
         if 0 <= index < len(self._layers) and self._layers[index]() is not self.layer:

@@ -80,7 +80,9 @@ class LossPlot(QWidget):
         """Draw nothing but the axes."""
         self.show_curves((), ())
 
-    def show_curves(self, losses: Sequence[tuple[int, float]], checks: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+    def show_curves(
+        self, losses: Sequence[tuple[int, float]], checks: Sequence[tuple[int, Mapping[str, float]]]
+    ) -> None:
         """Draw these curves from now on.
 
         Parameters
@@ -92,8 +94,12 @@ class LossPlot(QWidget):
         """
         self.losses = [(float(s), v) for s, v in losses]
         self.psnr = [(float(s), f["psnr_db"]) for s, f in checks if "psnr_db" in f]
-        self.check_losses = [] if self.psnr else [(float(s), f["loss"]) for s, f in checks if "loss" in f]
-        self.untreated_db = next((f["psnr_identity_db"] for _, f in checks if "psnr_identity_db" in f), None)
+        self.check_losses = (
+            [] if self.psnr else [(float(s), f["loss"]) for s, f in checks if "loss" in f]
+        )
+        self.untreated_db = next(
+            (f["psnr_identity_db"] for _, f in checks if "psnr_identity_db" in f), None
+        )
         self.update()
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
@@ -103,7 +109,9 @@ class LossPlot(QWidget):
         font = painter.font()
         font.setPointSizeF(7.5)
         painter.setFont(font)
-        box = QRectF(LEFT_PX, TOP_PX, self.width() - LEFT_PX - RIGHT_PX, self.height() - TOP_PX - BOTTOM_PX)
+        box = QRectF(
+            LEFT_PX, TOP_PX, self.width() - LEFT_PX - RIGHT_PX, self.height() - TOP_PX - BOTTOM_PX
+        )
         painter.setPen(QPen(NOTHING, 1))
         painter.drawRect(box)
         if self.losses:
@@ -124,7 +132,9 @@ class LossPlot(QWidget):
             floor = [] if self.untreated_db is None else [self.untreated_db]
             right = _Axis([v for _, v in self.psnr] + floor, logarithmic=False)
             for level in floor:
-                _line(painter, box, [(0.0, level), (last, level)], last, right, PSNR, 1.0, dashed=True)
+                _line(
+                    painter, box, [(0.0, level), (last, level)], last, right, PSNR, 1.0, dashed=True
+                )
             _line(painter, box, self.psnr, last, right, PSNR, 2.0, dots=True)
             _labels(painter, box, right, PSNR, on_left=False)
         self._write_legend(painter, box, last)
@@ -132,12 +142,16 @@ class LossPlot(QWidget):
     def _write_legend(self, painter: QPainter, box: QRectF, last: float) -> None:
         above = QRectF(4, 0, self.width() - 8, TOP_PX - 2)
         painter.setPen(LOSS)
-        painter.drawText(above, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, "training loss")
+        painter.drawText(
+            above, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, "training loss"
+        )
         if self.psnr or self.check_losses:
             text = "validation loss" if self.check_losses else "validation PSNR [dB]"
             text += ", dashed: untreated" if self.untreated_db is not None else ""
             painter.setPen(PSNR)
-            painter.drawText(above, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, text)
+            painter.drawText(
+                above, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, text
+            )
         painter.setPen(NOTHING)
         below = QRectF(box.left(), box.bottom() + 2, box.width(), BOTTOM_PX - 2)
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft, "0")
@@ -159,7 +173,10 @@ def _line(
     pen = QPen(colour, width)
     pen.setStyle(Qt.PenStyle.DashLine if dashed else Qt.PenStyle.SolidLine)
     painter.setPen(pen)
-    points = [QPointF(box.left() + box.width() * x / last, box.bottom() - box.height() * axis(y)) for x, y in curve]
+    points = [
+        QPointF(box.left() + box.width() * x / last, box.bottom() - box.height() * axis(y))
+        for x, y in curve
+    ]
     painter.drawPolyline(QPolygonF(points))
     for point in points if dots else ():
         painter.drawEllipse(point, 1.5, 1.5)
@@ -169,6 +186,10 @@ def _labels(painter: QPainter, box: QRectF, axis: _Axis, colour: QColor, *, on_l
     painter.setPen(colour)
     for place, text in axis.ticks():
         y = box.bottom() - place * box.height()
-        area = QRectF(0, y - 8, LEFT_PX - 5, 16) if on_left else QRectF(box.right() + 5, y - 8, RIGHT_PX - 6, 16)
+        area = (
+            QRectF(0, y - 8, LEFT_PX - 5, 16)
+            if on_left
+            else QRectF(box.right() + 5, y - 8, RIGHT_PX - 6, 16)
+        )
         side = Qt.AlignmentFlag.AlignRight if on_left else Qt.AlignmentFlag.AlignLeft
         painter.drawText(area, side | Qt.AlignmentFlag.AlignVCenter, text)

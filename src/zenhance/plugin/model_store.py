@@ -18,7 +18,11 @@ from zenhance.training.recipe import Recipe
 __all__ = ["ModelNews", "check_name", "free_name", "model_path", "news", "renamed", "save_model"]
 
 LONGEST = 100
-_NAME = re.compile(next(str(m.pattern) for m in Recipe.model_fields["name"].metadata if getattr(m, "pattern", None)))
+_NAME = re.compile(
+    next(
+        str(m.pattern) for m in Recipe.model_fields["name"].metadata if getattr(m, "pattern", None)
+    )
+)
 
 
 class ModelNews(QObject):
@@ -46,7 +50,9 @@ def check_name(name: str, method: str) -> str:
             f'the model\'s name is "{name[:60]}"; use at most 100 letters, digits, dots, dashes and underscores, a letter or digit first'
         )
     if any(entry.ships and entry.name == name for entry in list_weights(method)):
-        raise RecipeError(f'the name "{name}" belongs to a model that comes with zenhance; choose another one')
+        raise RecipeError(
+            f'the name "{name}" belongs to a model that comes with zenhance; choose another one'
+        )
     return name
 
 
@@ -69,7 +75,12 @@ def renamed(blob: bytes, card: Card, name: str) -> bytes:
     from safetensors.numpy import load, save
 
     recipe = card.recipe | ({"name": name} if "name" in card.recipe else {})
-    return bytes(save(load(blob), metadata={CARD_KEY: card.model_copy(update={"name": name, "recipe": recipe}).to_json()}))
+    return bytes(
+        save(
+            load(blob),
+            metadata={CARD_KEY: card.model_copy(update={"name": name, "recipe": recipe}).to_json()},
+        )
+    )
 
 
 def save_model(blob: bytes, card: Card, name: str, *, overwrite: bool = False) -> Card:

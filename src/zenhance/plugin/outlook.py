@@ -67,7 +67,9 @@ class Outlook(QObject):
     timed = Signal(float)
     failed = Signal(str)
 
-    def __init__(self, ask: Callable[[], tuple[Stack, EnhanceRequest] | None], parent: QObject | None = None) -> None:
+    def __init__(
+        self, ask: Callable[[], tuple[Stack, EnhanceRequest] | None], parent: QObject | None = None
+    ) -> None:
         super().__init__(parent)
         self._ask = ask
         self._task: Task | None = None
@@ -123,7 +125,11 @@ class Outlook(QObject):
         if asked is None:
             return
         stack, request = asked
-        self._start(lambda _: _plan_steps(stack, request), lambda outcome: self._show_plan(outcome, stack, request), exclusive=False)
+        self._start(
+            lambda _: _plan_steps(stack, request),
+            lambda outcome: self._show_plan(outcome, stack, request),
+            exclusive=False,
+        )
 
     def _show_plan(self, outcome: Outcome, stack: Stack, request: EnhanceRequest) -> None:
         plan: RunPlan | None = outcome.value
@@ -151,9 +157,14 @@ class Outlook(QObject):
         if request.background is not None:
             self._estimate(plan, stack, request)
             return
-        self._start(lambda _: _background_steps(plan.stack), lambda outcome: self._show_background(outcome, plan, stack, request))
+        self._start(
+            lambda _: _background_steps(plan.stack),
+            lambda outcome: self._show_background(outcome, plan, stack, request),
+        )
 
-    def _show_background(self, outcome: Outcome, plan: RunPlan, stack: Stack, request: EnhanceRequest) -> None:
+    def _show_background(
+        self, outcome: Outcome, plan: RunPlan, stack: Stack, request: EnhanceRequest
+    ) -> None:
         if outcome.value is not None:
             self.grounded.emit(float(outcome.value))
         self._estimate(plan, stack, request)
@@ -165,7 +176,10 @@ class Outlook(QObject):
         if key in self._seconds:
             self.timed.emit(self._seconds[key])
             return
-        self._start(lambda cancel: estimate_steps(stack, request, cancel), lambda outcome: self._show_time(outcome, key))
+        self._start(
+            lambda cancel: estimate_steps(stack, request, cancel),
+            lambda outcome: self._show_time(outcome, key),
+        )
 
     def _show_time(self, outcome: Outcome, key: str) -> None:
         if outcome.value is not None:
@@ -174,6 +188,12 @@ class Outlook(QObject):
         elif outcome.failure:
             self.failed.emit(outcome.failure)
 
-    def _start(self, make: Callable[[threading.Event], Any], done: Callable[[Outcome], None], *, exclusive: bool = True) -> None:
+    def _start(
+        self,
+        make: Callable[[threading.Event], Any],
+        done: Callable[[Outcome], None],
+        *,
+        exclusive: bool = True,
+    ) -> None:
         self._task = Task(make, on_outcome=done, exclusive=exclusive)
         self._task.start()

@@ -102,8 +102,16 @@ class Placement:
         affine = self.affine.copy()
         affine[:-1, :-1] *= factors[:, None] / factors[None, :]
         affine[:-1, -1] *= factors
-        units = tuple(own if length is None else unit for own, length in zip(self.units, known, strict=True))
-        return replace(self, scale=self.scale * factors, translate=self.translate * factors, affine=affine, units=units)
+        units = tuple(
+            own if length is None else unit for own, length in zip(self.units, known, strict=True)
+        )
+        return replace(
+            self,
+            scale=self.scale * factors,
+            translate=self.translate * factors,
+            affine=affine,
+            units=units,
+        )
 
     def rescaled(self, lengths: Mapping[str, float], unit: str) -> Placement:
         """Return a copy with other voxel edge lengths, as they are in the world, along the named axes, in a unit."""
@@ -112,18 +120,29 @@ class Placement:
         for index, axis in enumerate(self.axes):
             if axis in lengths and own.stretch[index] > 0.0:
                 scale[index] = float(lengths[axis]) / own.stretch[index]
-        units = tuple(unit if axis in lengths else unit_now for axis, unit_now in zip(self.axes, own.units, strict=True))
+        units = tuple(
+            unit if axis in lengths else unit_now
+            for axis, unit_now in zip(self.axes, own.units, strict=True)
+        )
         return replace(own, scale=scale, units=units)
 
     def first_voxel_um(self) -> dict[str, float] | None:
         """Return where the centre of the first voxel lies along each spatial axis in µm, or None for a turned or sheared layer."""
         linear = self.affine[:-1, :-1]
-        straight = (self.rotate, self.shear, linear / np.where(self.stretch > 0.0, self.stretch, 1.0))
+        straight = (
+            self.rotate,
+            self.shear,
+            linear / np.where(self.stretch > 0.0, self.stretch, 1.0),
+        )
         if not all(np.allclose(matrix, np.eye(len(self.axes))) for matrix in straight):
             return None
         world = linear @ self.translate + self.affine[:-1, -1]
         lengths = [micrometres(unit) or 1.0 for unit in self.units]
-        return {a: float(p * um) for a, p, um in zip(self.axes, world, lengths, strict=True) if a in "ZYX"}
+        return {
+            a: float(p * um)
+            for a, p, um in zip(self.axes, world, lengths, strict=True)
+            if a in "ZYX"
+        }
 
     def without(self, axis: str) -> Placement:
         """Return the placement of data that have lost one axis; what the axis contributed to the others is dropped."""

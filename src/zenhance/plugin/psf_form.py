@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from zenhance.errors import ZenhanceError, sentence
 from zenhance.physics.psf import DEFAULTS, FWHM_PER_SIGMA, parse_psf, resolve_psf
@@ -46,7 +55,10 @@ _TITLES = {
     "pinhole_au": ("pinhole [AU]", "diameter of the pinhole in Airy units"),
     "n_sample": ("sample n", "refractive index of the specimen"),
     "depth_um": ("depth [µm]", "how deep below the coverslip the focus lies"),
-    "m_f": ("modulation m_f", "how much finer the image is than the objective's: wide field 1, confocal 1.41, structured illumination 2"),
+    "m_f": (
+        "modulation m_f",
+        "how much finer the image is than the objective's: wide field 1, confocal 1.41, structured illumination 2",
+    ),
 }
 _WIDTHS = {"sigma_um": "standard deviation", "fwhm_um": "full width at half maximum"}
 
@@ -92,17 +104,29 @@ class PsfForm(QWidget):
         self.trouble.setWordWrap(True)
         self.trouble.setStyleSheet("color: #d9534f;")
         self._form = new_form()
-        add_row(self._form, "PSF", self.kind, "what one point of the specimen looks like in the image")
+        add_row(
+            self._form, "PSF", self.kind, "what one point of the specimen looks like in the image"
+        )
         for name, (title, tip) in _TITLES.items():
             add_row(self._form, title, self.optics[name], tip)
         for axis, field in self.widths.items():
-            add_row(self._form, f"{axis.lower()} [µm]", field, f"width of the image of a point along {axis.lower()}")
+            add_row(
+                self._form,
+                f"{axis.lower()} [µm]",
+                field,
+                f"width of the image of a point along {axis.lower()}",
+            )
         self._beads = QWidget(self)
         row = QHBoxLayout(self._beads)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.file, 1)
         row.addWidget(browse)
-        add_row(self._form, "beads", self._beads, "a stack of beads smaller than the resolution, with its voxel size")
+        add_row(
+            self._form,
+            "beads",
+            self._beads,
+            "a stack of beads smaller than the resolution, with its voxel size",
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
@@ -141,7 +165,11 @@ class PsfForm(QWidget):
                 return None
             numbers = [self.widths[a].value for a in "ZYX"[3 - self._ndim :]]
             return f"{kind}=" + ",".join("" if v is None else f"{v:.9g}" for v in numbers)
-        typed = [f"{name}={self.optics[name].typed:.9g}" for name in self._names() if self.optics[name].typed is not None]
+        typed = [
+            f"{name}={self.optics[name].typed:.9g}"
+            for name in self._names()
+            if self.optics[name].typed is not None
+        ]
         if kind == AUTOMATIC and not typed:
             return None
         return f"{self._model()}:{','.join(typed)}"
@@ -219,23 +247,40 @@ class PsfForm(QWidget):
         for name in ("n_sample", "depth_um", "m_f"):
             self.optics[name].set_given(DEFAULTS[name], "default")
         model = "widefield" if self._model() == "widefield" else "confocal"
-        typed = [f"{n}={self.optics[n].typed:.9g}" for n in _OPTICAL[model] if self.optics[n].typed is not None]
+        typed = [
+            f"{n}={self.optics[n].typed:.9g}"
+            for n in _OPTICAL[model]
+            if self.optics[n].typed is not None
+        ]
         quiet = resolve_psf(f"{model}:", self._metadata, self._ndim, self._channel)
-        told = {value.name: value for value in resolve_psf(f"{model}:{','.join(typed)}", self._metadata, self._ndim, self._channel).values}
+        told = {
+            value.name: value
+            for value in resolve_psf(
+                f"{model}:{','.join(typed)}", self._metadata, self._ndim, self._channel
+            ).values
+        }
         for entry in quiet.values:
             holds = told.get(entry.name, entry)
             given = holds if holds.origin != "user" else entry
             if entry.name in self.optics and isinstance(given.value, float | int):
                 self.optics[entry.name].set_given(float(given.value), given.origin)
         # One width that is typed makes all of them the user's: a Gaussian is given as a whole.
-        origin = "user" if self._widths_typed() else _weakest([value.origin for value in quiet.values])
+        origin = (
+            "user" if self._widths_typed() else _weakest([value.origin for value in quiet.values])
+        )
         for axis, sigma_um in zip("ZYX", quiet.sigma_um, strict=True):
-            self.widths[axis].set_given(sigma_um * (FWHM_PER_SIGMA if self.chosen == "fwhm_um" else 1.0), origin)
+            self.widths[axis].set_given(
+                sigma_um * (FWHM_PER_SIGMA if self.chosen == "fwhm_um" else 1.0), origin
+            )
 
     @property
     def measured_file(self) -> Path | None:
         """The bead stack, where one is named."""
-        return Path(self.file.text().strip()) if self.chosen == "measured" and self.file.text().strip() else None
+        return (
+            Path(self.file.text().strip())
+            if self.chosen == "measured" and self.file.text().strip()
+            else None
+        )
 
 
 def _weakest(origins: Sequence[str]) -> str:

@@ -20,7 +20,22 @@ __all__ = ["SUFFIXES", "get_reader", "stack_layers"]
 LOG = logging.getLogger(__name__)
 LayerData = tuple[Any, dict[str, Any], str]
 
-SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk", ".czi", ".lif", ".nd2", ".oib", ".dv", ".r3d", ".inr", ".inr.gz")
+SUFFIXES = (
+    ".tif",
+    ".tiff",
+    ".btf",
+    ".tf8",
+    ".lsm",
+    ".stk",
+    ".czi",
+    ".lif",
+    ".nd2",
+    ".oib",
+    ".dv",
+    ".r3d",
+    ".inr",
+    ".inr.gz",
+)
 # Up to this size a stack is read into memory, where napari is quickest; beyond it is read plane by plane.
 IN_MEMORY_BYTES = 512 * 2**20
 # What a file may say of each channel; a list of anything else (the parts of an image, a position) is not taken apart.
@@ -64,7 +79,11 @@ def _shown(data: Any) -> Any:
     import dask.array as da
 
     chunks = tuple(1 for _ in data.shape[:-2]) + tuple(data.shape[-2:])
-    return data if isinstance(data, da.Array) else da.from_array(data, chunks=chunks, name=False, asarray=False)
+    return (
+        data
+        if isinstance(data, da.Array)
+        else da.from_array(data, chunks=chunks, name=False, asarray=False)
+    )
 
 
 def stack_layers(stack: Stack) -> list[LayerData]:
@@ -114,14 +133,23 @@ def _layer(stack: Stack, data: Any, channel: int) -> LayerData:
 def _position(stack: Stack, axes: str, known: Mapping[str, float | None]) -> list[float]:
     """Return where the first voxel lies, as far as the file says and the voxel size gives it a meaning."""
     origin = stack.metadata.get("origin_um")
-    told = dict(zip("ZYX", origin, strict=True)) if isinstance(origin, Sequence) and len(origin) == 3 else {}
-    return [float(told[a]) if told.get(a) is not None and known.get(a) is not None else 0.0 for a in axes]
+    told = (
+        dict(zip("ZYX", origin, strict=True))
+        if isinstance(origin, Sequence) and len(origin) == 3
+        else {}
+    )
+    return [
+        float(told[a]) if told.get(a) is not None and known.get(a) is not None else 0.0
+        for a in axes
+    ]
 
 
 def _name(stack: Stack, channel: int) -> str:
     if stack.size("C") == 1:
         return stack.name
-    label = stack.channel_names[channel] if channel < len(stack.channel_names) else f"channel {channel}"
+    label = (
+        stack.channel_names[channel] if channel < len(stack.channel_names) else f"channel {channel}"
+    )
     return f"{stack.name} {label}"
 
 

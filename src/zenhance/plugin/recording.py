@@ -27,7 +27,11 @@ def of_file(request: EnhanceRequest, facts: LayerFacts) -> EnhanceRequest:
         Of the layer; where it came from no file, or was made from one by an earlier run, the request is returned as it is.
     """
     changes = _changes(request, facts)
-    return request if not changes else EnhanceRequest(**{**request.model_dump(exclude_unset=True), **changes})
+    return (
+        request
+        if not changes
+        else EnhanceRequest(**{**request.model_dump(exclude_unset=True), **changes})
+    )
 
 
 def _changes(request: EnhanceRequest, facts: LayerFacts) -> dict[str, Any]:
@@ -42,14 +46,21 @@ def _changes(request: EnhanceRequest, facts: LayerFacts) -> dict[str, Any]:
             at = str(told.get("axes", "C")).index("C")
             found["axes"] = f"{axes[:at]}C{axes[at:]}"
     typed = request.voxel_size_um or (None, None, None)
-    set_on_layer = [v if mark == "user" else None for v, mark in zip(facts.voxel_size.zyx_um, facts.voxel_size.origins, strict=True)]
-    lengths = tuple(own if given is None else given for given, own in zip(typed, set_on_layer, strict=True))
+    set_on_layer = [
+        v if mark == "user" else None
+        for v, mark in zip(facts.voxel_size.zyx_um, facts.voxel_size.origins, strict=True)
+    ]
+    lengths = tuple(
+        own if given is None else given for given, own in zip(typed, set_on_layer, strict=True)
+    )
     if lengths != typed:
         found["voxel_size_um"] = lengths
     return found
 
 
-def with_record_of_file(result: EnhanceResult, request: EnhanceRequest, facts: LayerFacts) -> EnhanceResult:
+def with_record_of_file(
+    result: EnhanceResult, request: EnhanceRequest, facts: LayerFacts
+) -> EnhanceResult:
     """Return a result whose record names the file's channel; the pixels are the same."""
     changes = _changes(request, facts)
     if not changes:

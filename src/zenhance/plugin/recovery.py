@@ -37,7 +37,9 @@ def recovery_folder() -> Path:
 
 def _kept(folder: Path) -> list[Path]:
     """Return the kept files, the oldest first; their names begin with the time."""
-    return sorted(path for path in folder.glob(_NAMES) if path.is_file() and not path.name.startswith("."))
+    return sorted(
+        path for path in folder.glob(_NAMES) if path.is_file() and not path.name.startswith(".")
+    )
 
 
 def keep(entries: Sequence[LayerData]) -> list[Path]:
@@ -60,7 +62,10 @@ def keep(entries: Sequence[LayerData]) -> list[Path]:
     written: list[Path] = []
     with _WRITING:
         for number, entry in enumerate(entries):
-            name = re.sub(r"[^\w-]+", "-", str(entry[1].get("name", "result"))).strip("-")[:60] or "result"
+            name = (
+                re.sub(r"[^\w-]+", "-", str(entry[1].get("name", "result"))).strip("-")[:60]
+                or "result"
+            )
             stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}"
             path = folder / f"{stamp}-{number}-{name}.recovered.ome.tif"
             try:
@@ -68,7 +73,11 @@ def keep(entries: Sequence[LayerData]) -> list[Path]:
                 written.append(write_stack(path, stack_of_layers([entry])))
                 LOG.warning('a result whose viewer was closed was kept as "%s"', path)
             except (ZenhanceError, OSError, ValueError) as error:
-                LOG.error('the result "%s", whose viewer was closed, could not be kept: %s', name, sentence(error))
+                LOG.error(
+                    'the result "%s", whose viewer was closed, could not be kept: %s',
+                    name,
+                    sentence(error),
+                )
         if written:
             _make_room(folder, written)
     return written

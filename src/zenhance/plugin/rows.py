@@ -18,13 +18,20 @@ class WheelGuard(QObject):
     def watch(self, widget: QWidget) -> None:
         """Guard all number boxes and drop-down lists within a widget."""
         for kind in (QAbstractSpinBox, QComboBox):
-            for field in [*widget.findChildren(kind), *([widget] if isinstance(widget, kind) else [])]:
+            for field in [
+                *widget.findChildren(kind),
+                *([widget] if isinstance(widget, kind) else []),
+            ]:
                 field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
                 field.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Pass the wheel on to the scroll area unless the field has the focus."""
-        if event.type() == QEvent.Type.Wheel and isinstance(watched, QWidget) and not watched.hasFocus():
+        if (
+            event.type() == QEvent.Type.Wheel
+            and isinstance(watched, QWidget)
+            and not watched.hasFocus()
+        ):
             event.ignore()
             return True
         return bool(super().eventFilter(watched, event))

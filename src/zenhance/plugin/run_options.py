@@ -42,9 +42,24 @@ class RunOptions(QWidget):
         self.drop = QPushButton("drop these", self)
         self._form = form = new_form(self)
         add_row(form, "channel", self.channel, "which channel to enhance")
-        add_row(form, "pixel type", self.dtype, "of the result; rounding and clipping are counted and reported")
-        add_row(form, "background", self.background, "intensity where there is no specimen (camera offset); empty: estimated")
-        add_row(form, "statistics", self.statistics, "intensity statistics of each time point for itself, or one for all")
+        add_row(
+            form,
+            "pixel type",
+            self.dtype,
+            "of the result; rounding and clipping are counted and reported",
+        )
+        add_row(
+            form,
+            "background",
+            self.background,
+            "intensity where there is no specimen (camera offset); empty: estimated",
+        )
+        add_row(
+            form,
+            "statistics",
+            self.statistics,
+            "intensity statistics of each time point for itself, or one for all",
+        )
         add_row(form, "seed", self.seed, "of every random draw; only stochastic methods use it")
         form.addRow(self.from_file)
         form.addRow(self.drop)
@@ -72,7 +87,9 @@ class RunOptions(QWidget):
         self.channel.addItem("all", None)
         for index in range(count):
             self.channel.addItem(names[index] if index < len(names) else f"{index}", index)
-        self.channel.setCurrentIndex(max(0, self.channel.findData(chosen)) if chosen is not None else 0)
+        self.channel.setCurrentIndex(
+            max(0, self.channel.findData(chosen)) if chosen is not None else 0
+        )
         self.channel.blockSignals(False)
         show_row(self._form, self.channel, count > 1)
 
@@ -89,13 +106,19 @@ class RunOptions(QWidget):
 
     def show_request(self, request: EnhanceRequest) -> None:
         """Fill in the options of a request."""
-        self.channel.setCurrentIndex(0 if request.channel is None else max(0, self.channel.findData(request.channel)))
+        self.channel.setCurrentIndex(
+            0 if request.channel is None else max(0, self.channel.findData(request.channel))
+        )
         self.dtype.setCurrentIndex(self.dtype.findData(request.dtype))
         self.statistics.setCurrentIndex(self.statistics.findData(request.statistics))
         self.background.set_typed(request.background)
         self.seed.setValue(min(request.seed, _MOST_SEED))
         self._seed_beyond = request.seed if request.seed > _MOST_SEED else None
-        self._kept = {name: getattr(request, name) for name in _FROM_FILE if getattr(request, name) is not None}
+        self._kept = {
+            name: getattr(request, name)
+            for name in _FROM_FILE
+            if getattr(request, name) is not None
+        }
         self._show_kept()
 
     def show_background(self, estimate: float | None) -> None:
@@ -115,7 +138,10 @@ class RunOptions(QWidget):
         return bool(self._kept)
 
     def _show_kept(self) -> None:
-        self.from_file.setText("from the settings file: " + ", ".join(f"{name} {value}" for name, value in self._kept.items()))
+        self.from_file.setText(
+            "from the settings file: "
+            + ", ".join(f"{name} {value}" for name, value in self._kept.items())
+        )
         self.from_file.setVisible(bool(self._kept))
         self.drop.setVisible(bool(self._kept))
 

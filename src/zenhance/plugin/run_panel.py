@@ -67,7 +67,9 @@ class RunPanel(QWidget):
         left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
         text = f"{100 * progress.fraction:.0f} %{left}"
         if isinstance(progress, LearningProgress):
-            text = f"learning, {text}" + (f", loss {progress.loss:.3g}" if math.isfinite(progress.loss) else "")
+            text = f"learning, {text}" + (
+                f", loss {progress.loss:.3g}" if math.isfinite(progress.loss) else ""
+            )
         self.bar.setFormat(text)
         self.note.setStyleSheet("")
         self.note.setText(progress.message)

@@ -54,7 +54,9 @@ class SamplePlayer(QWidget):
         self._layer: weakref.ref[Any] | None = None
         self.button = QPushButton("Animate samples", self)
         self.button.setCheckable(True)
-        self.button.setToolTip(f"show {FRAMES_PER_SECOND} samples a second, one after the other; press again to stop")
+        self.button.setToolTip(
+            f"show {FRAMES_PER_SECOND} samples a second, one after the other; press again to stop"
+        )
         self.line = QLabel("what flickers is not supported by the data", self)
         self.line.setWordWrap(True)
         row = QHBoxLayout(self)
@@ -81,7 +83,11 @@ class SamplePlayer(QWidget):
 
     def _found(self) -> list[Any]:
         viewer = self._viewer()
-        return [] if viewer is None else [layer for layer in viewer.layers if sample_axis(layer) is not None]
+        return (
+            []
+            if viewer is None
+            else [layer for layer in viewer.layers if sample_axis(layer) is not None]
+        )
 
     def refresh(self, _event: Any = None) -> None:
         """Show the button where there is something to show; stop where the samples are gone."""
@@ -125,4 +131,6 @@ class SamplePlayer(QWidget):
         place = list(layer.world_to_data(viewer.dims.point))
         count = sample_count(layer.metadata.get(METADATA_KEY))
         place[axis] = (min(max(round(place[axis]), 0), count - 1) + 1) % count
-        viewer.dims.set_point(viewer.dims.ndim - layer.ndim + axis, layer.data_to_world(place)[axis])
+        viewer.dims.set_point(
+            viewer.dims.ndim - layer.ndim + axis, layer.data_to_world(place)[axis]
+        )

@@ -90,10 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Take the pictures named on the command line; returns the exit status."""
     from zenhance.plugin.train_screenshot import take_training
 
-    parser = argparse.ArgumentParser(prog="python -m zenhance.plugin.screenshots", description="Pictures of the docks.")
+    parser = argparse.ArgumentParser(
+        prog="python -m zenhance.plugin.screenshots", description="Pictures of the docks."
+    )
     parser.add_argument("folder", type=Path, help="where the pictures go")
     parser.add_argument("file", nargs="?", help="stack to open; left out, the bundled sample")
-    parser.add_argument("--only", choices=("enhance", "train"), help="take the pictures of one dock; left out, of both")
+    parser.add_argument(
+        "--only",
+        choices=("enhance", "train"),
+        help="take the pictures of one dock; left out, of both",
+    )
     given = parser.parse_args(arguments)
     for path in take(given.folder, given.file) if given.only != "train" else []:
         print(path)

@@ -28,7 +28,9 @@ def read_settings(path: Path) -> EnhanceRequest:
             )
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f'the settings "{path.name}" cannot be read ({str(error)[:80]}); choose a YAML file') from error
+        raise RecipeError(
+            f'the settings "{path.name}" cannot be read ({str(error)[:80]}); choose a YAML file'
+        ) from error
     return EnhanceRequest.from_yaml(text)
 
 
@@ -49,7 +51,13 @@ def write_settings(path: Path, request: EnhanceRequest) -> None:
     def verify(partial: Path) -> None:
         EnhanceRequest.from_yaml(partial.read_text(encoding="utf-8"))
 
-    commit(path, lambda partial: _fill(partial, text), verify=verify, needed_bytes=len(text.encode()), overwrite=True)
+    commit(
+        path,
+        lambda partial: _fill(partial, text),
+        verify=verify,
+        needed_bytes=len(text.encode()),
+        overwrite=True,
+    )
 
 
 def _fill(partial: Path, text: str) -> None:

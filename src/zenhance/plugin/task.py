@@ -119,11 +119,17 @@ class Task:
         exclusive: bool = True,
     ) -> None:
         self.cancel_event = threading.Event()
-        self._on_progress, self._on_outcome, self._on_finished = on_progress, on_outcome, on_finished
+        self._on_progress, self._on_outcome, self._on_finished = (
+            on_progress,
+            on_outcome,
+            on_finished,
+        )
         self._on_orphan = on_orphan
         self._ended = False
         turn = _turn_steps if exclusive else _throttled
-        self._steps: Generator[Progress, None, Outcome] | None = _gated(turn(make_steps(self.cancel_event), self.cancel_event))
+        self._steps: Generator[Progress, None, Outcome] | None = _gated(
+            turn(make_steps(self.cancel_event), self.cancel_event)
+        )
         worker = _work(self._steps)
         worker.yielded.connect(self._yielded)
         worker.returned.connect(self._returned)

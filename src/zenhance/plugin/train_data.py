@@ -6,7 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QPushButton, QStackedWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from zenhance.errors import RecipeError, ZenhanceError, sentence
 from zenhance.physics.psf import resolve_psf
@@ -19,7 +29,11 @@ from zenhance.training.recipe import Data, Pair, Recipe
 
 __all__ = ["FolderLine", "TrainData"]
 
-_TITLES = {"layers": "layers of the viewer", "folder": "files of a folder", "simulated": "simulated stacks of the recipe"}
+_TITLES = {
+    "layers": "layers of the viewer",
+    "folder": "files of a folder",
+    "simulated": "simulated stacks of the recipe",
+}
 
 
 class FolderLine(QWidget):
@@ -47,7 +61,9 @@ class FolderLine(QWidget):
         self.line.editingFinished.connect(self.look)
 
     def _choose(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Folder of training stacks", self.line.text())
+        folder = QFileDialog.getExistingDirectory(
+            self, "Folder of training stacks", self.line.text()
+        )
         if folder:
             self.line.setText(folder)
             self.look()
@@ -67,18 +83,29 @@ class FolderLine(QWidget):
         """
         text = self.line.text().strip()
         if not text:
-            raise RecipeError(f"no folder is chosen; choose one with files NAME.tif{f' and NAME{TRUTH}.tif' if self._paired else ''}")
+            raise RecipeError(
+                f"no folder is chosen; choose one with files NAME.tif{f' and NAME{TRUTH}.tif' if self._paired else ''}"
+            )
         return find_data([text], self._method)
 
     def look(self) -> None:
         """Say what there is in the folder."""
         wrong = False
-        text = f"each measured NAME.tif lies beside its sharp NAME{TRUTH}.tif" if self._paired else "each file is a measured stack"
+        text = (
+            f"each measured NAME.tif lies beside its sharp NAME{TRUTH}.tif"
+            if self._paired
+            else "each file is a measured stack"
+        )
         if self.line.text().strip():
             try:
                 data = self.data()
                 counts = {"pair": len(data.pairs), "stack": len(data.stacks)}
-                text = " and ".join(f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts.items() if n) + " found"
+                text = (
+                    " and ".join(
+                        f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts.items() if n
+                    )
+                    + " found"
+                )
             except ZenhanceError as error:
                 text, wrong = sentence(error), True
         self.found.setStyleSheet(f"color: {'#d9534f' if wrong else '#888888'};")
@@ -115,7 +142,10 @@ class TrainData(QWidget):
             self.pages.addWidget(page)
         form = new_form()
         add_row(
-            form, "learn from", narrow(self.kind), "pairs of a measured and a sharp stack, or measured stacks alone where the method can"
+            form,
+            "learn from",
+            narrow(self.kind),
+            "pairs of a measured and a sharp stack, or measured stacks alone where the method can",
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -134,7 +164,9 @@ class TrainData(QWidget):
         for number in range(self.pages.count()):
             page = self.pages.widget(number)
             policy = page.sizePolicy()
-            policy.setVerticalPolicy(policy.Policy.Preferred if number == index else policy.Policy.Ignored)
+            policy.setVerticalPolicy(
+                policy.Policy.Preferred if number == index else policy.Policy.Ignored
+            )
             page.setSizePolicy(policy)
         self.pages.adjustSize()
         self._show_psf()
@@ -146,7 +178,9 @@ class TrainData(QWidget):
         self.psf_line.setVisible(self._alone and kind != "simulated")
         if self.psf_line.isHidden():
             return
-        layer = self.layers.rows[0].measured.layer if kind == "layers" and self.layers.rows else None
+        layer = (
+            self.layers.rows[0].measured.layer if kind == "layers" and self.layers.rows else None
+        )
         try:
             facts = None if layer is None else read_facts(layer)
             axes, metadata = ("ZYX", {}) if facts is None else (facts.axes, facts.metadata)
@@ -170,9 +204,14 @@ class TrainData(QWidget):
         self.layers.show_truth(learns == "pairs")
         self.folder.show_method(method, learns == "pairs")
         plans = () if recipe is None else recipe.data.simulated
-        lines = [f"{plan.count} + {plan.validation} × {plan.specimen}, {' × '.join(map(str, plan.shape_px))} voxels" for plan in plans]
+        lines = [
+            f"{plan.count} + {plan.validation} × {plan.specimen}, {' × '.join(map(str, plan.shape_px))} voxels"
+            for plan in plans
+        ]
         self.simulated.setText(
-            "; ".join(lines) + " (training + validation)" if lines else "this recipe simulates nothing; choose another one"
+            "; ".join(lines) + " (training + validation)"
+            if lines
+            else "this recipe simulates nothing; choose another one"
         )
         self._show_psf()
 
@@ -189,12 +228,18 @@ class TrainData(QWidget):
             return self.folder.data()
         if kind == "simulated":
             if base is None or not base.data.simulated:
-                raise RecipeError("the recipe to start from simulates nothing; choose another one, or learn from layers or a folder")
+                raise RecipeError(
+                    "the recipe to start from simulates nothing; choose another one, or learn from layers or a folder"
+                )
             return Data(simulated=base.data.simulated)
         chosen = self.layers.chosen()
         if chosen[0][1] is None:
             return Data(stacks=tuple(measured.name for measured, _ in chosen))
-        return Data(pairs=tuple(Pair(measured=measured.name, truth=truth.name) for measured, truth in chosen))
+        return Data(
+            pairs=tuple(
+                Pair(measured=measured.name, truth=truth.name) for measured, truth in chosen
+            )
+        )
 
     def volume_steps(self, recipe: Recipe) -> Callable[[], VolumeSteps]:
         """Return what loads the data in the worker; layers are taken as they are now."""

@@ -107,7 +107,9 @@ class TrainDock(QWidget):
         """Start a training on what is chosen; a second call while one is on does nothing."""
         if self._task is not None:
             return
-        if not self._saved and not self._ask("The model that was just trained is not saved. Train anew and lose it?"):
+        if not self._saved and not self._ask(
+            "The model that was just trained is not saved. Train anew and lose it?"
+        ):
             return
         self.panel.set_running(True)
         if not self._guarded(self._begin):
@@ -116,7 +118,9 @@ class TrainDock(QWidget):
     def _begin(self) -> None:
         if not self.panel.name.isModified():
             self.panel.name.setText(free_name(self.panel.name.text()))
-        recipe = self.form.recipe(check_name(self.panel.name.text().strip(), self.form.method.currentData() or ""))
+        recipe = self.form.recipe(
+            check_name(self.panel.name.text().strip(), self.form.method.currentData() or "")
+        )
         make_volumes = self.form.data.volume_steps(recipe)
         of_layers = self.form.data.kind.currentData() == "layers"
         command = "" if of_layers else f"zenhance train {recipe.name}.yaml --out RUN"
@@ -174,7 +178,9 @@ class TrainDock(QWidget):
         self._show(method, trained.view)
         self._trained, self._saved = trained, False
         self.panel.show_model(trained.card)
-        self.panel.say(f"{trained.ended}; the best model is that of step {trained.card.steps}. Save it to use it in the Enhance dock")
+        self.panel.say(
+            f"{trained.ended}; the best model is that of step {trained.card.steps}. Save it to use it in the Enhance dock"
+        )
 
     def _idle(self) -> None:
         self._task = None
@@ -202,14 +208,18 @@ class TrainDock(QWidget):
         card = save_model(trained.blob, trained.card, name, overwrite=replace)
         self._saved = True
         self.panel.show_model(card, saved=True)
-        self.panel.say(f'saved as "{name}" in {model_path(name).parent}; the Enhance dock offers it under weights')
+        self.panel.say(
+            f'saved as "{name}" in {model_path(name).parent}; the Enhance dock offers it under weights'
+        )
         self.panel.name.setModified(False)
         show_info(f'model "{name}" saved; choose it under weights in the Enhance dock')
 
     # ------------------------------------------------------------------ talking
 
     def _ask(self, question: str) -> bool:
-        return bool(QMessageBox.question(self, "zenhance", question) == QMessageBox.StandardButton.Yes)
+        return bool(
+            QMessageBox.question(self, "zenhance", question) == QMessageBox.StandardButton.Yes
+        )
 
     def _guarded(self, action: Callable[[], None]) -> bool:
         """Do what a click asks for; a failure becomes one sentence."""

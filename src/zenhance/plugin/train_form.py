@@ -32,7 +32,11 @@ DEFAULT_MINUTES = 10.0
 _DEVICES = (("auto", "auto"), ("CPU", "cpu"), ("CUDA GPU", "cuda"), ("Apple GPU (MPS)", "mps"))
 
 # The numbers of a recipe as a settings model of their own, field by field as :class:`~zenhance.training.recipe.Recipe` declares them.
-_FIELDS: dict[str, Any] = {name: (info.annotation, info) for name, info in Recipe.model_fields.items() if name not in _ELSEWHERE}
+_FIELDS: dict[str, Any] = {
+    name: (info.annotation, info)
+    for name, info in Recipe.model_fields.items()
+    if name not in _ELSEWHERE
+}
 TrainNumbers: type[BaseModel] = create_model("TrainNumbers", **_FIELDS)
 
 
@@ -90,16 +94,38 @@ class TrainForm(QWidget):
         layout.addLayout(first)
         layout.addWidget(self.summary)
         second = new_form()
-        add_row(second, "start from", narrow(self.start), "the recipe that sets the network's shape and all numbers below")
-        add_row(second, "weights", narrow(self.initial), "random ones, or a model that goes on learning; its network keeps its shape")
+        add_row(
+            second,
+            "start from",
+            narrow(self.start),
+            "the recipe that sets the network's shape and all numbers below",
+        )
+        add_row(
+            second,
+            "weights",
+            narrow(self.initial),
+            "random ones, or a model that goes on learning; its network keeps its shape",
+        )
         layout.addLayout(second)
         layout.addWidget(self.start_line)
         layout.addWidget(self.data)
         third = new_form()
-        add_row(third, "time", self.minutes, "the training ends then, or when its steps are done; preparing the data comes before it")
-        add_row(third, "device", narrow(self.device), "where to compute; auto takes a GPU where there is one that can")
+        add_row(
+            third,
+            "time",
+            self.minutes,
+            "the training ends then, or when its steps are done; preparing the data comes before it",
+        )
+        add_row(
+            third,
+            "device",
+            narrow(self.device),
+            "where to compute; auto takes a GPU where there is one that can",
+        )
         layout.addLayout(third)
-        self.advanced = QCollapsible("Advanced: patch, batch, steps …", self, expandedIcon="▾", collapsedIcon="▸")
+        self.advanced = QCollapsible(
+            "Advanced: patch, batch, steps …", self, expandedIcon="▾", collapsedIcon="▸"
+        )
         self.advanced.setDuration(0)
         self.advanced.addWidget(self.numbers)
         layout.addWidget(self.advanced)
@@ -134,7 +160,9 @@ class TrainForm(QWidget):
         self.initial.clear()
         self.initial.addItem("random", None)
         for entry in list_weights(self.method.currentData()):
-            self.initial.addItem(f"{entry.name} ({'comes with zenhance' if entry.ships else 'yours'})", entry.name)
+            self.initial.addItem(
+                f"{entry.name} ({'comes with zenhance' if entry.ships else 'yours'})", entry.name
+            )
         self.initial.setCurrentIndex(0 if chosen is None else max(0, self.initial.findData(chosen)))
         self.initial.blockSignals(False)
 
@@ -160,14 +188,25 @@ class TrainForm(QWidget):
         base = self.base()
         self._show_shape()
         self.start.setToolTip("" if base is None else f"{base.name}: {base.description}")
-        self.numbers.show_settings(_watched({name: getattr(base, name, info.default) for name, info in TrainNumbers.model_fields.items()}))
+        self.numbers.show_settings(
+            _watched(
+                {
+                    name: getattr(base, name, info.default)
+                    for name, info in TrainNumbers.model_fields.items()
+                }
+            )
+        )
         spec = registry.load(self.method.currentData()).spec
         self.data.show_method(spec.name, spec.learns, base)
 
     def _show_shape(self, *_: Any) -> None:
         try:
             shape = self._architecture()
-            text = "network: " + ", ".join(f"{key} {_plain(value)}" for key, value in shape.items()) if shape else ""
+            text = (
+                "network: " + ", ".join(f"{key} {_plain(value)}" for key, value in shape.items())
+                if shape
+                else ""
+            )
         except ZenhanceError as error:
             text = sentence(error)
         self.start_line.setText(text)
@@ -205,7 +244,11 @@ class TrainForm(QWidget):
         kind = self.data.kind.currentData()
         if kind == "simulated":
             return "" if base is None else base.description
-        source = "layers of a viewer" if kind == "layers" else f"files of {self.data.folder.line.text().strip()}"
+        source = (
+            "layers of a viewer"
+            if kind == "layers"
+            else f"files of {self.data.folder.line.text().strip()}"
+        )
         return f"Trained in napari on {source}."
 
 

@@ -9,7 +9,16 @@ from typing import Any
 from napari.layers import Image
 from qtpy.compat import isalive
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QPushButton, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from zenhance.errors import RecipeError
 from zenhance.plugin.layer_bridge import read_facts
@@ -57,7 +66,9 @@ class _Row:
     def __init__(self, parent: QWidget) -> None:
         self.measured, self.truth = LayerCombo(parent), LayerCombo(parent)
         self.measured.setToolTip("what the microscope recorded")
-        self.truth.setToolTip("the same place, sharp and clean; same shape, or a whole multiple of it along y and x")
+        self.truth.setToolTip(
+            "the same place, sharp and clean; same shape, or a whole multiple of it along y and x"
+        )
         self.remove = QToolButton(parent)
         self.remove.setText("✕")
         self.remove.setToolTip("take this row away")
@@ -106,7 +117,11 @@ class TrainLayers(QWidget):
     def _images(self) -> list[Any]:
         viewer = self._viewer()
         layers = [] if viewer is None else list(viewer.layers)
-        return [layer for layer in layers if isinstance(layer, Image) and not layer.metadata.get(PREVIEW_KEY)]
+        return [
+            layer
+            for layer in layers
+            if isinstance(layer, Image) and not layer.metadata.get(PREVIEW_KEY)
+        ]
 
     def refresh_layers(self, _event: Any = None) -> None:
         """Bring the lists up to date, keeping the choices."""
@@ -118,7 +133,9 @@ class TrainLayers(QWidget):
         for row in self.rows:
             taken = [r.measured.layer for r in self.rows if r is not row]
             free = [layer for layer in images if all(layer is not t for t in taken)]
-            row.measured.offer(images, next((layer for layer in free if not _names_truth(layer.name)), None))
+            row.measured.offer(
+                images, next((layer for layer in free if not _names_truth(layer.name)), None)
+            )
             row.truth.offer(images, _truth_of(row.measured.layer, free))
         self.changed.emit()
 
@@ -172,9 +189,13 @@ class TrainLayers(QWidget):
             truth: Any = row.truth.layer if self._paired else None
             if measured is None or (self._paired and truth is None):
                 what = "measured layer and its truth" if self._paired else "layer"
-                raise RecipeError(f"row {number} of the training data is not filled in; choose a {what}, or open a stack first")
+                raise RecipeError(
+                    f"row {number} of the training data is not filled in; choose a {what}, or open a stack first"
+                )
             if measured is truth:
-                raise RecipeError(f'row {number} pairs the layer "{measured.name}" with itself; choose the sharp layer as its truth')
+                raise RecipeError(
+                    f'row {number} pairs the layer "{measured.name}" with itself; choose the sharp layer as its truth'
+                )
             found.append((measured, truth))
         return found
 
@@ -191,7 +212,10 @@ class TrainLayers(QWidget):
             facts = read_facts(layer)
             return Snapshot(layer, facts, facts.axes)
 
-        return [LayerPair(taken(measured), None if truth is None else taken(truth)) for measured, truth in self.chosen()]
+        return [
+            LayerPair(taken(measured), None if truth is None else taken(truth))
+            for measured, truth in self.chosen()
+        ]
 
 
 def _names_truth(name: str) -> bool:
@@ -205,6 +229,13 @@ def _truth_of(measured: Any, layers: Sequence[Any]) -> Any:
     own = str(measured.name)
 
     def alike(layer: Any) -> int:
-        return next((i for i, (a, b) in enumerate(zip(str(layer.name), own, strict=False)) if a != b), len(own))
+        return next(
+            (i for i, (a, b) in enumerate(zip(str(layer.name), own, strict=False)) if a != b),
+            len(own),
+        )
 
-    return max((layer for layer in layers if layer is not measured and _names_truth(layer.name)), key=alike, default=None)
+    return max(
+        (layer for layer in layers if layer is not measured and _names_truth(layer.name)),
+        key=alike,
+        default=None,
+    )

@@ -33,7 +33,10 @@ def side_by_side(preview: Mapping[str, FloatArray]) -> FloatArray:
     row: list[FloatArray] = []
     for picture in pictures:
         factor = height // picture.shape[0]
-        row += [np.kron(picture, np.ones((factor, factor), np.float32)), np.zeros((height, GAP_PX), np.float32)]
+        row += [
+            np.kron(picture, np.ones((factor, factor), np.float32)),
+            np.zeros((height, GAP_PX), np.float32),
+        ]
     return np.concatenate(row[:-1], axis=1)
 
 
@@ -60,7 +63,9 @@ class TrainPreview:
         """The layer, or None where there is none (any more)."""
         layer = None if self._layer is None else self._layer()
         viewer = self._viewer()
-        return layer if viewer is not None and layer is not None and layer in viewer.layers else None
+        return (
+            layer if viewer is not None and layer is not None and layer in viewer.layers else None
+        )
 
     def begin(self) -> None:
         """A new training begins: a preview that the user removed may come back."""
@@ -107,7 +112,13 @@ class TrainPreview:
         translate, scale = self._place(viewer, picture.shape)
         units = tuple(others[0].units[-2:]) if others and others[0].ndim >= 2 else None
         layer = Image(
-            picture, name=name, scale=scale, translate=translate, units=units, contrast_limits=(0.0, 1.0), metadata={PREVIEW_KEY: True}
+            picture,
+            name=name,
+            scale=scale,
+            translate=translate,
+            units=units,
+            contrast_limits=(0.0, 1.0),
+            metadata={PREVIEW_KEY: True},
         )
         viewer.add_layer(layer)
         if chosen:
@@ -117,12 +128,17 @@ class TrainPreview:
         self._layer = weakref.ref(layer)
         return layer
 
-    def _place(self, viewer: Any, shape: tuple[int, ...], without: Any = None) -> tuple[tuple[float, float], tuple[float, float]]:
+    def _place(
+        self, viewer: Any, shape: tuple[int, ...], without: Any = None
+    ) -> tuple[tuple[float, float], tuple[float, float]]:
         """Return translation and scale that put the preview right of everything else, half as high."""
         others = [layer for layer in viewer.layers if layer is not without and layer.ndim >= 2]
         if not others:
             return (0.0, 0.0), (1.0, 1.0)
         extents = [np.asarray(layer.extent.world)[:, -2:] for layer in others]
-        (top, _), (bottom, right) = np.min([e[0] for e in extents], axis=0), np.max([e[1] for e in extents], axis=0)
+        (top, _), (bottom, right) = (
+            np.min([e[0] for e in extents], axis=0),
+            np.max([e[1] for e in extents], axis=0),
+        )
         pixel = SHARE * float(bottom - top) / shape[0] if bottom > top else 1.0
         return (float(top), float(right) + 4 * pixel), (pixel, pixel)

@@ -11,13 +11,22 @@ from typing import Any
 __all__ = ["take_training"]
 
 # Small patches and a short memory of the mean, so that a minute or two show something on two cores.
-NUMBERS = {"patch_px": 48, "batch": 8, "validate_every": 25, "validation_patches": 16, "ema": 0.95, "warmup_steps": 20}
+NUMBERS = {
+    "patch_px": 48,
+    "batch": 8,
+    "validate_every": 25,
+    "validation_patches": 16,
+    "ema": 0.95,
+    "warmup_steps": 20,
+}
 RECIPE = "srcnn_meristem"
 CHECKS = 8
 TRAIN_WAIT_S = 900.0
 
 
-def take_training(folder: Path, size_px: tuple[int, int], wait: Callable[[Callable[[], bool], float], bool]) -> Path:
+def take_training(
+    folder: Path, size_px: tuple[int, int], wait: Callable[[Callable[[], bool], float], bool]
+) -> Path:
     """Train on the bundled sample, take a picture after a few validations, stop.
 
     Parameters
@@ -49,7 +58,12 @@ def take_training(folder: Path, size_px: tuple[int, int], wait: Callable[[Callab
             dock.form.start.setCurrentIndex(dock.form.start.findData(RECIPE))
             dock.form.numbers.show_settings(dock.form.numbers.settings() | NUMBERS)
             dock.panel.start.click()
-            if not wait(lambda: len(dock.panel.plot.psnr) >= CHECKS or not dock.running, TRAIN_WAIT_S) or not dock.running:
+            if (
+                not wait(
+                    lambda: len(dock.panel.plot.psnr) >= CHECKS or not dock.running, TRAIN_WAIT_S
+                )
+                or not dock.running
+            ):
                 raise RuntimeError(f"the training showed nothing: {dock.panel.note.text()}")
             viewer.screenshot(str(path), canvas_only=False, flash=False)
             dock.panel.stop.click()
@@ -72,6 +86,12 @@ def _add_sample(viewer: Any) -> None:
     viewer.open_sample("zenhance", SAMPLE)
     (measured,) = viewer.layers
     truth = np.asarray(open_sample_truth(SAMPLE)["truth"].data)
-    viewer.add_image(truth, name=f"{measured.name} truth", scale=measured.scale, units=measured.units, visible=False)
+    viewer.add_image(
+        truth,
+        name=f"{measured.name} truth",
+        scale=measured.scale,
+        units=measured.units,
+        visible=False,
+    )
     viewer.layers.selection.active = measured
     viewer.dims.set_current_step(0, round(DEEP * viewer.dims.nsteps[0]))

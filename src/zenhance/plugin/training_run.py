@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from zenhance.training.data import TrainingVolume
     from zenhance.training.loop import TrainProgress, TrainResult
 
-__all__ = ["LayerPair", "Trained", "TrainingView", "VolumeSteps", "layer_volumes", "recipe_volumes", "training_steps"]
+__all__ = [
+    "LayerPair",
+    "Trained",
+    "TrainingView",
+    "VolumeSteps",
+    "layer_volumes",
+    "recipe_volumes",
+    "training_steps",
+]
 
 VolumeLists = tuple[list["TrainingVolume"], list["TrainingVolume"]]
 VolumeSteps = Generator[tuple[str, float], None, VolumeLists]
@@ -79,7 +87,14 @@ def _stack_of(snapshot: Snapshot) -> Stack:
     stack = snapshot.stack()
     if snapshot.axes == stack.axes:
         return stack
-    return Stack.from_array(stack.data, snapshot.axes, stack.voxel_size, name=stack.name, metadata=stack.metadata, path=stack.path)
+    return Stack.from_array(
+        stack.data,
+        snapshot.axes,
+        stack.voxel_size,
+        name=stack.name,
+        metadata=stack.metadata,
+        path=stack.path,
+    )
 
 
 def recipe_volumes(recipe: Recipe) -> VolumeSteps:
@@ -157,14 +172,28 @@ class _Curves:
         if self.checks and "psnr_db" in self.checks[-1][1]:
             figures = self.checks[-1][1]
             text += f"; validation {figures['psnr_db']:.1f} dB"
-            text += f", untreated {figures['psnr_identity_db']:.1f} dB" if "psnr_identity_db" in figures else ""
+            text += (
+                f", untreated {figures['psnr_identity_db']:.1f} dB"
+                if "psnr_identity_db" in figures
+                else ""
+            )
         return TrainingView(
-            progress.stage, progress.fraction, progress.seconds_left, text, tuple(self.losses), tuple(self.checks), self.preview
+            progress.stage,
+            progress.fraction,
+            progress.seconds_left,
+            text,
+            tuple(self.losses),
+            tuple(self.checks),
+            self.preview,
         )
 
 
 def training_steps(
-    recipe: Recipe, make_volumes: Callable[[], VolumeSteps], stop: threading.Event, device: str = "auto", command: str = ""
+    recipe: Recipe,
+    make_volumes: Callable[[], VolumeSteps],
+    stop: threading.Event,
+    device: str = "auto",
+    command: str = "",
 ) -> Steps:
     """Train; in the worker.
 
@@ -199,7 +228,9 @@ def training_steps(
 
     curves = _Curves()
     with TemporaryDirectory(prefix="zenhance-training-", ignore_cleanup_errors=True) as folder:
-        steps = train_steps(recipe, Path(folder) / "run", stop=stop, device=device, volumes=volumes, command=command)
+        steps = train_steps(
+            recipe, Path(folder) / "run", stop=stop, device=device, volumes=volumes, command=command
+        )
         view = TrainingView("data", 0.0, None, "preparing what is learnt from")
         try:
             while True:

@@ -40,7 +40,11 @@ def current_view(viewer: Any, layer: Any, axes: str) -> View:
     """
     shape = layer.data[0].shape if layer.multiscale else layer.data.shape
     point = np.asarray(layer.world_to_data(viewer.dims.point[-layer.ndim :]), dtype=float)
-    index = {a: int(np.clip(np.rint(point[i]), 0, shape[i] - 1)) for i, a in enumerate(axes) if a in "TCZ"}
+    index = {
+        a: int(np.clip(np.rint(point[i]), 0, shape[i] - 1))
+        for i, a in enumerate(axes)
+        if a in "TCZ"
+    }
     displayed = [d - (viewer.dims.ndim - layer.ndim) for d in viewer.dims.displayed]
     if sorted(axes[d] for d in displayed if d >= 0) != ["X", "Y"]:
         return View(index, {})

@@ -48,7 +48,12 @@ class WeightsChoice(QWidget):
         self.card = QLabel(self)
         self.card.setWordWrap(True)
         form = new_form()
-        add_row(form, "weights", narrow(self.combo), "the learnt model to use; train your own in the Train dock")
+        add_row(
+            form,
+            "weights",
+            narrow(self.combo),
+            "the learnt model to use; train your own in the Train dock",
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
@@ -99,7 +104,9 @@ class WeightsChoice(QWidget):
         """Choose weights by name or path; those that are not in the list are added to it, so that nothing is changed silently."""
         if weights is not None and self.combo.findData(weights) < 0:
             self._add_file(weights)
-        self.combo.setCurrentIndex(max(0, self.combo.findData(weights)) if weights is not None else 0)
+        self.combo.setCurrentIndex(
+            max(0, self.combo.findData(weights)) if weights is not None else 0
+        )
 
     def refresh(self) -> None:
         """Read the folders again, keeping the choice."""
@@ -109,8 +116,12 @@ class WeightsChoice(QWidget):
         self.combo.addItem("automatic", None)
         self.combo.setItemData(0, self._automatic(), Qt.ItemDataRole.ToolTipRole)
         for entry in list_weights(self._method):
-            self.combo.addItem(f"{entry.name} ({'comes with zenhance' if entry.ships else 'yours'})", entry.name)
-            self.combo.setItemData(self.combo.count() - 1, card_html(entry.card), Qt.ItemDataRole.ToolTipRole)
+            self.combo.addItem(
+                f"{entry.name} ({'comes with zenhance' if entry.ships else 'yours'})", entry.name
+            )
+            self.combo.setItemData(
+                self.combo.count() - 1, card_html(entry.card), Qt.ItemDataRole.ToolTipRole
+            )
         if self._random:
             self.combo.addItem(_RANDOM, NO_WEIGHTS)
         self.combo.addItem("another file…", _OTHER)
@@ -155,7 +166,11 @@ class WeightsChoice(QWidget):
         try:
             card = read_card(find_weights(self._method, self.weights, self._default))
             foreign = card.method != self._method
-            text = f"this model belongs to the method {card.method}, not to {self._method}" if foreign else card_line(card)
+            text = (
+                f"this model belongs to the method {card.method}, not to {self._method}"
+                if foreign
+                else card_line(card)
+            )
             text = text if foreign or not card.description else f"{card.description}\n{text}"
         except CheckpointError as error:
             foreign, text = True, sentence(error)

@@ -80,29 +80,43 @@ def stack_of_layers(layers: Sequence[tuple[Any, Mapping[str, Any], str]]) -> Sta
                 "save them one by one"
             )
         if not _same_lengths(first, other):
-            raise WriteError(f'layers "{first.name}" and "{other.name}" have different voxel sizes; save them one by one')
+            raise WriteError(
+                f'layers "{first.name}" and "{other.name}" have different voxel sizes; save them one by one'
+            )
     dtype = np.result_type(*(s.dtype for s in stacks))
     if any(s.dtype != dtype for s in stacks):
-        raise WriteError(f"the layers have different pixel types ({', '.join(str(s.dtype) for s in stacks)}); save them one by one")
+        raise WriteError(
+            f"the layers have different pixel types ({', '.join(str(s.dtype) for s in stacks)}); save them one by one"
+        )
     at = 1 if "T" in first.axes else 0
     axes = first.axes[:at] + "C" + first.axes[at:]
     data = np.stack([np.asarray(s.data[...]) for s in stacks], axis=at)
-    return Stack(data, axes, first.voxel_size, tuple(s.name for s in stacks), first.name, first.metadata)
+    return Stack(
+        data, axes, first.voxel_size, tuple(s.name for s in stacks), first.name, first.metadata
+    )
 
 
 def _same_lengths(a: Stack, b: Stack) -> bool:
     for one, other in zip(a.voxel_size.zyx_um, b.voxel_size.zyx_um, strict=True):
-        if (one is None) != (other is None) or (one is not None and other is not None and abs(one - other) > 1e-6 * one):
+        if (one is None) != (other is None) or (
+            one is not None and other is not None and abs(one - other) > 1e-6 * one
+        ):
             return False
     return True
 
 
 def _stack(layer: _LayerView) -> Stack:
     if layer.rgb:
-        raise WriteError(f'layer "{layer.name}" is a colour image, which is not written here; save it with napari\'s own writer')
+        raise WriteError(
+            f'layer "{layer.name}" is a colour image, which is not written here; save it with napari\'s own writer'
+        )
     facts = read_facts(layer)
     data = layer.data[0] if layer.multiscale else layer.data
-    metadata = {key: value for key, value in facts.metadata.items() if key not in OWN_KEYS and key not in ("parts", "origin_um")}
+    metadata = {
+        key: value
+        for key, value in facts.metadata.items()
+        if key not in OWN_KEYS and key not in ("parts", "origin_um")
+    }
     metadata |= _position(layer, facts)
     provenance = layer.metadata.get(METADATA_KEY)
     if isinstance(provenance, Mapping):
@@ -146,7 +160,9 @@ def write_images(path: str, layers: Sequence[tuple[Any, Mapping[str, Any], str]]
     """
     from zenhance.io import write_stack
 
-    return [str(write_stack(path, stack_of_layers(layers), overwrite=True, source=_sources(layers)))]
+    return [
+        str(write_stack(path, stack_of_layers(layers), overwrite=True, source=_sources(layers)))
+    ]
 
 
 def write_image(path: str, data: Any, keywords: Mapping[str, Any]) -> list[str]:

@@ -33,10 +33,23 @@ from zenhance.contract.learning import Batch, Optics
 from zenhance.contract.spec import FloatArray
 from zenhance.errors import RecipeError
 from zenhance.nets.res_u_dbpn import pooled
-from zenhance.nets.sparse_losses import fourier_difference, hessian, light_concentration, structural_difference
+from zenhance.nets.sparse_losses import (
+    fourier_difference,
+    hessian,
+    light_concentration,
+    structural_difference,
+)
 from zenhance.resolution.features import feature_difference, load_features
 from zenhance.resolution.optics import DpsArchitecture, build_network, checked, measured_from
-from zenhance.resolution.pairs import WELL_LIT, Pairs, light_of, make_pairs, noise_of, on_network_grid, zooms_of
+from zenhance.resolution.pairs import (
+    WELL_LIT,
+    Pairs,
+    light_of,
+    make_pairs,
+    noise_of,
+    on_network_grid,
+    zooms_of,
+)
 
 __all__ = ["DpsLearner"]
 
@@ -72,7 +85,9 @@ class DpsLearner:
             The size is hardly larger than the rim that is not compared.
         """
         if size_px < LEAST_PX:
-            raise RecipeError(f"patch_px is {size_px}; a patch needs {LEAST_PX} pixels, of which {2 * RIM_PX} at its rim are not compared")
+            raise RecipeError(
+                f"patch_px is {size_px}; a patch needs {LEAST_PX} pixels, of which {2 * RIM_PX} at its rim are not compared"
+            )
         return (checked(architecture).planes, size_px, size_px)
 
     def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
@@ -87,7 +102,9 @@ class DpsLearner:
         """Return nothing: the network inverts by itself."""
         return ()
 
-    def light_of(self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics) -> FloatArray | None:
+    def light_of(
+        self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics
+    ) -> FloatArray | None:
         """Return the light (2 Y, 2 X) of a plane whose PSF is the network's, where it is to be found again; else None."""
         a = checked(architecture)
         if a.module != "extend" or not a.again or set(zooms_of(optics, a)) != {1.0}:
@@ -101,10 +118,14 @@ class DpsLearner:
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Return the loss of a batch; see the module's docstring for what is compared."""
         a = cast(DpsArchitecture, network.architecture)
-        generator = None if network.training else torch.Generator(batch.measured.device).manual_seed(0)
+        generator = (
+            None if network.training else torch.Generator(batch.measured.device).manual_seed(0)
+        )
         batch = on_network_grid(batch, a)
         if min(batch.measured.shape[-2:]) < LEAST_PX:
-            raise RecipeError(f"patches of {batch.measured.shape[-1]} pixels are left on the network's grid; give a larger patch_px")
+            raise RecipeError(
+                f"patches of {batch.measured.shape[-1]} pixels are left on the network's grid; give a larger patch_px"
+            )
         pairs = make_pairs(batch, a, generator)
         light: Tensor = network(pairs.seen).float()
         loss, logs = _fidelity(light, pairs, a)
@@ -131,7 +152,13 @@ class DpsLearner:
 
 def _fidelity(light: Tensor, pairs: Pairs, a: DpsArchitecture) -> tuple[Tensor, dict[str, float]]:
     """Return how far the network's image is from the target, by the weights of the architecture."""
-    image = measured_from(light, a) if a.module == "extend" else light if a.module == "reconstruct" else pooled(light)
+    image = (
+        measured_from(light, a)
+        if a.module == "extend"
+        else light
+        if a.module == "reconstruct"
+        else pooled(light)
+    )
     image, target = (x[..., RIM_PX:-RIM_PX, RIM_PX:-RIM_PX] for x in (image, pairs.wanted))
     difference = (image - target).abs().mean()
     loss, logs = a.intensity * difference, {"intensity": float(difference.detach())}

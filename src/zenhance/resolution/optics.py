@@ -51,33 +51,76 @@ class DpsArchitecture(BaseModel):
 
     model_config = {"frozen": True, "extra": "forbid"}
 
-    module: Literal["extend", "denoise", "reconstruct", "artefacts"] = Field("extend", description="what the network is for")
+    module: Literal["extend", "denoise", "reconstruct", "artefacts"] = Field(
+        "extend", description="what the network is for"
+    )
     features: int = Field(24, ge=4, le=64, description="channels of the trunk at full size")
     head: int = Field(16, ge=4, le=64, description="channels of the back-projection units")
-    psf: Literal["srpsf", "gaussian"] = Field("srpsf", description="shape of the PSF that is fixed in the network")
-    fwhm_px: float = Field(3.0, ge=2.8, le=8, description="its full width at half maximum in input pixels")
+    psf: Literal["srpsf", "gaussian"] = Field(
+        "srpsf", description="shape of the PSF that is fixed in the network"
+    )
+    fwhm_px: float = Field(
+        3.0, ge=2.8, le=8, description="its full width at half maximum in input pixels"
+    )
     inversion: tuple[int, ...] = Field(
-        (8, 16, 32), min_length=1, description="steps of Richardson-Lucy after which its estimate is looked at"
+        (8, 16, 32),
+        min_length=1,
+        description="steps of Richardson-Lucy after which its estimate is looked at",
     )
     variation: float = Field(
-        0.01, ge=0, le=0.1, description="weight of total variation in one more estimate, after the last steps but one; 0 leaves it out"
+        0.01,
+        ge=0,
+        le=0.1,
+        description="weight of total variation in one more estimate, after the last steps but one; 0 leaves it out",
     )
-    planes: int = Field(1, ge=1, le=9, description="planes of a training patch, for continuity along the third axis")
+    planes: int = Field(
+        1, ge=1, le=9, description="planes of a training patch, for continuity along the third axis"
+    )
     ssim: float = Field(1.0, ge=0, description="weight of 1 - SSIM")
     intensity: float = Field(1.0, ge=0, description="weight of the mean absolute difference")
-    spectrum: float = Field(0.0, ge=0, description="weight of the mean absolute difference of spectra")
-    perceptual: float = Field(0.0, ge=0, description="weight of the mean squared difference of a network's features")
-    features_from: str = Field("", description="safetensors file of VGG16 in torchvision's layout; left out, the trunk of dps_stack")
+    spectrum: float = Field(
+        0.0, ge=0, description="weight of the mean absolute difference of spectra"
+    )
+    perceptual: float = Field(
+        0.0, ge=0, description="weight of the mean squared difference of a network's features"
+    )
+    features_from: str = Field(
+        "",
+        description="safetensors file of VGG16 in torchvision's layout; left out, the trunk of dps_stack",
+    )
     hessian: float = Field(1e-3, ge=0, description="weight of the Hessian term")
-    continuity: float = Field(0.5, ge=0, le=4, description="sigma, weight of the third axis in the Hessian term")
+    continuity: float = Field(
+        0.5, ge=0, le=4, description="sigma, weight of the third axis in the Hessian term"
+    )
     sparsity: float = Field(1e-3, ge=0, description="weight of the plain L1 norm")
     concentration: float = Field(0.0, ge=0, description="weight of the reweighted L1 norm")
     floor: float = Field(0.1, gt=0, description="intensity below which light counts as none in it")
-    again: float = Field(1.0, ge=0, description="weight of finding the light of a measurement again when it is measured again; 0 for none")
-    left_px: float = Field(0.15, ge=0, le=2, description="standard deviation of the blur that is left in that light, in input pixels")
-    refined: int = Field(200, ge=1, le=400, description="Richardson-Lucy steps, at most, by which that light is found")
-    coarse: float = Field(0.0, ge=0, le=1, description="share of patches seen as by a camera of larger pixels and resampled, as in a run")
-    photons: tuple[float, float] = Field((15.0, 1000.0), description="range of peak photons that inputs are thinned to")
+    again: float = Field(
+        1.0,
+        ge=0,
+        description="weight of finding the light of a measurement again when it is measured again; 0 for none",
+    )
+    left_px: float = Field(
+        0.15,
+        ge=0,
+        le=2,
+        description="standard deviation of the blur that is left in that light, in input pixels",
+    )
+    refined: int = Field(
+        200,
+        ge=1,
+        le=400,
+        description="Richardson-Lucy steps, at most, by which that light is found",
+    )
+    coarse: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of patches seen as by a camera of larger pixels and resampled, as in a run",
+    )
+    photons: tuple[float, float] = Field(
+        (15.0, 1000.0), description="range of peak photons that inputs are thinned to"
+    )
 
 
 def checked(architecture: Mapping[str, Any]) -> DpsArchitecture:
@@ -87,7 +130,11 @@ def checked(architecture: Mapping[str, Any]) -> DpsArchitecture:
 
 def network_psf(a: DpsArchitecture) -> Psf:
     """Return the PSF that a network has learnt, with an input pixel as its micrometre."""
-    return sr_psf_from_fwhm(a.fwhm_px) if a.psf == "srpsf" else gaussian_from_fwhm((a.fwhm_px, a.fwhm_px))
+    return (
+        sr_psf_from_fwhm(a.fwhm_px)
+        if a.psf == "srpsf"
+        else gaussian_from_fwhm((a.fwhm_px, a.fwhm_px))
+    )
 
 
 @cache
@@ -111,7 +158,13 @@ def build_network(a: DpsArchitecture) -> ResUDbpn:
     """Return a new network; those that take blur away have an inversion, and their microscope to keep light by."""
     if a.module not in ("extend", "reconstruct"):
         return ResUDbpn(a.features, a.head)
-    return ResUDbpn(a.features, a.head, Inversion(a), len(a.inversion) + (a.variation > 0), Measure(a) if a.module == "extend" else None)
+    return ResUDbpn(
+        a.features,
+        a.head,
+        Inversion(a),
+        len(a.inversion) + (a.variation > 0),
+        Measure(a) if a.module == "extend" else None,
+    )
 
 
 class Inversion(Module):
@@ -135,7 +188,12 @@ class Inversion(Module):
             found = list(closer(begun, image, a, a.inversion, pedestal))
             if a.variation:
                 found[:0] = closer(
-                    begun, image, a, a.inversion[-2:][:1], pedestal, FLAT_SHARE * enlarged(self.brightness(image.abs()) + TINY)
+                    begun,
+                    image,
+                    a,
+                    a.inversion[-2:][:1],
+                    pedestal,
+                    FLAT_SHARE * enlarged(self.brightness(image.abs()) + TINY),
                 )
             return torch.cat(found, 1)
 
@@ -164,11 +222,18 @@ def curvature(x: Tensor, flat: Tensor) -> Tensor:
     down, across = x.diff(dim=-2, append=x[..., -1:, :]), x.diff(dim=-1, append=x[..., -1:])
     norm = (down.square() + across.square() + flat.square()).rsqrt_()
     down, across = down * norm, across * norm
-    return down.diff(dim=-2, prepend=torch.zeros_like(x[..., :1, :])) + across.diff(dim=-1, prepend=torch.zeros_like(x[..., :1]))
+    return down.diff(dim=-2, prepend=torch.zeros_like(x[..., :1, :])) + across.diff(
+        dim=-1, prepend=torch.zeros_like(x[..., :1])
+    )
 
 
 def closer(
-    light: Tensor, y: Tensor, a: DpsArchitecture, steps: Sequence[int], pedestal: Tensor | float, flat: Tensor | None = None
+    light: Tensor,
+    y: Tensor,
+    a: DpsArchitecture,
+    steps: Sequence[int],
+    pedestal: Tensor | float,
+    flat: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Yield what becomes of an estimate after some of the accelerated Richardson-Lucy steps towards its measurement.
 
@@ -194,7 +259,11 @@ def closer(
     for k in range(1, max(steps, default=0) + 1):
         point = torch.lerp(before, x, 1 + (k - 1) / (k + 2)).clamp_min(0)
         ratio = data / (pooled(blur(point)) + pedestal)
-        before, x = x, point * blur.adjoint(ratio.repeat_interleave(2, -1).repeat_interleave(2, -2).contiguous())
+        before, x = (
+            x,
+            point
+            * blur.adjoint(ratio.repeat_interleave(2, -1).repeat_interleave(2, -2).contiguous()),
+        )
         if flat is not None:
             x = x / (1 - a.variation * curvature(point, flat)).clamp(0.5, 1.5)
         if k in steps:

@@ -92,13 +92,19 @@ def make_pairs(batch: Batch, a: DpsArchitecture, generator: torch.Generator | No
     low, high = a.photons
     drawn = low * (high / low) ** torch.rand(len(y), generator=generator, device=y.device)
     dark = 0.1 * torch.rand(len(y), generator=generator, device=y.device)
-    own, fewer, dark = (v.repeat_interleave(y.shape[1])[:, None, None, None] for v in (1 / gain, drawn, dark))
+    own, fewer, dark = (
+        v.repeat_interleave(y.shape[1])[:, None, None, None] for v in (1 / gain, drawn, dark)
+    )
     draw = _Drawn(own, fewer, dark)
     flat, spread = y.flatten(0, 1)[:, None], variance.flatten(0, 1)[:, None]
     if a.module == "extend" and a.again and float(own.min()) >= WELL_LIT:
-        known = light_of(flat, own, a) if batch.light is None else batch.light.flatten(0, 1)[:, None]
+        known = (
+            light_of(flat, own, a) if batch.light is None else batch.light.flatten(0, 1)[:, None]
+        )
         seen = _counted(measured_from(known, a), draw, generator)
-        return Pairs(_seen_coarser(seen, known, draw, a, generator) if a.coarse else seen, flat, known)
+        return Pairs(
+            _seen_coarser(seen, known, draw, a, generator) if a.coarse else seen, flat, known
+        )
     if a.module == "reconstruct":
         return Pairs(_counted(_widened(flat, a), draw, generator), flat)
     if a.module == "artefacts":
@@ -118,13 +124,20 @@ def on_network_grid(batch: Batch, a: DpsArchitecture) -> Batch:
     """Return patches resampled so that their PSF is as wide as the network's; as many pixels of each as all have, an even number."""
     zooms = [zooms_of(o, a) for o in batch.optics]
     y = batch.measured
-    sides = [int(n * min(pair[axis] for pair in zooms)) // 2 * 2 if zooms else n for axis, n in enumerate(y.shape[-2:])]
+    sides = [
+        int(n * min(pair[axis] for pair in zooms)) // 2 * 2 if zooms else n
+        for axis, n in enumerate(y.shape[-2:])
+    ]
     if set(zooms) <= {(1.0, 1.0)} and sides == list(y.shape[-2:]):
         return batch
     own = (Samples(0, y.shape[-2], 1.0), Samples(0, y.shape[-1], 1.0))
     with torch.autocast(y.device.type, enabled=False):
         made = [
-            regrid(patch.float(), own, (Samples(0, sides[0], 1 / down), Samples(0, sides[1], 1 / across)))
+            regrid(
+                patch.float(),
+                own,
+                (Samples(0, sides[0], 1 / down), Samples(0, sides[1], 1 / across)),
+            )
             for patch, (down, across) in zip(y, zooms or [(1.0, 1.0)] * len(y), strict=True)
         ]
     return replace(batch, measured=torch.stack(made))
@@ -152,12 +165,18 @@ def light_of(y: Tensor, photons: Tensor, a: DpsArchitecture) -> Tensor:
         around = enlarged(inversion.brightness(y.abs()) + TINY)
         sharp = next(closer(begun, y, a, (steps,), pedestal))
         calm = a.model_copy(update={"variation": LIGHT_VARIATION})
-        even = next(closer(begun, y, calm, (min(steps, LIGHT_EVEN_STEPS),), pedestal, FLAT_SHARE * around))
-        light = torch.lerp(even, sharp, torch.sigmoid(STANDS_OUT[0] * (even / around - LIGHT_STANDS_OUT)))
+        even = next(
+            closer(begun, y, calm, (min(steps, LIGHT_EVEN_STEPS),), pedestal, FLAT_SHARE * around)
+        )
+        light = torch.lerp(
+            even, sharp, torch.sigmoid(STANDS_OUT[0] * (even / around - LIGHT_STANDS_OUT))
+        )
         return left_blur(a)(light) if a.left_px else light
 
 
-def _seen_coarser(seen: Tensor, known: Tensor, draw: _Drawn, a: DpsArchitecture, generator: torch.Generator | None) -> Tensor:
+def _seen_coarser(
+    seen: Tensor, known: Tensor, draw: _Drawn, a: DpsArchitecture, generator: torch.Generator | None
+) -> Tensor:
     """Replace a share of the patches by what a camera with larger pixels would count, brought to the network's grid as in a run.
 
     Noise is then no longer independent from pixel to pixel, and the pixels' own width adds to the blur: what an image looks like whose
@@ -203,7 +222,12 @@ def _striped(y: Tensor, a: DpsArchitecture, generator: torch.Generator | None) -
     for direction in range(STRIPES):
         angle = (turn + direction * torch.pi / STRIPES)[:, None, None]
         strength = STRIPE_SHARE * some(many)[:, None, None] * (some(many) < 0.7)[:, None, None]
-        wave = 2 * torch.pi / period[:, None, None] * (torch.sin(angle) * rows + torch.cos(angle) * columns)
+        wave = (
+            2
+            * torch.pi
+            / period[:, None, None]
+            * (torch.sin(angle) * rows + torch.cos(angle) * columns)
+        )
         pattern = pattern + strength * torch.cos(wave + 2 * torch.pi * some(many)[:, None, None])
     around = f.avg_pool2d(y, 5, 1, 2, count_include_pad=False)
     return y + pattern[:, None] * around
@@ -225,7 +249,9 @@ def noise_of(y: Tensor, optics: Sequence[Optics]) -> tuple[Tensor, Tensor]:
         How the patches were measured is not known.
     """
     if not optics:
-        raise RecipeError("without a truth the noise must be known, but the patches do not tell it; train with zenhance's own loop")
+        raise RecipeError(
+            "without a truth the noise must be known, but the patches do not tell it; train with zenhance's own loop"
+        )
     expected = f.avg_pool2d(y, 3, 1, 1, count_include_pad=False)
     variance = torch.stack([o.variance(e) for o, e in zip(optics, expected, strict=True)])
     one = torch.ones(1, device=y.device)

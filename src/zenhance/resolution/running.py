@@ -24,7 +24,14 @@ from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
 from zenhance.errors import CheckpointError
 from zenhance.nets.res_u_dbpn import MULTIPLE, pooled, reach_px
 from zenhance.resolution.learning import DpsLearner
-from zenhance.resolution.optics import INVERSION_REACH_PX, SAME, ZOOMS, DpsArchitecture, network_psf, zoom_between
+from zenhance.resolution.optics import (
+    INVERSION_REACH_PX,
+    SAME,
+    ZOOMS,
+    DpsArchitecture,
+    network_psf,
+    zoom_between,
+)
 from zenhance.solvers.regrid import Samples, regrid, samples_of
 from zenhance.solvers.rolling_ball import reach_px as ball_reach_px
 from zenhance.solvers.rolling_ball import rolled_background
@@ -94,19 +101,30 @@ class Resolver:
         """Enhance a tile (Z, Y, X)."""
         planes = self._averaged(self.scaling.forward(tile))
         depth, height, width = tile.shape
-        grids = [samples_of(o, n, 1 / zoom, MULTIPLE) for o, n, zoom in zip(origin_px[1:], (height, width), self.zooms, strict=True)]
+        grids = [
+            samples_of(o, n, 1 / zoom, MULTIPLE)
+            for o, n, zoom in zip(origin_px[1:], (height, width), self.zooms, strict=True)
+        ]
         own = (Samples(origin_px[1], height, 1.0), Samples(origin_px[2], width, 1.0))
-        target = tuple(Samples(s.first * self.scale, s.count * self.scale, 1 / self.scale) for s in own)
+        target = tuple(
+            Samples(s.first * self.scale, s.count * self.scale, 1 / self.scale) for s in own
+        )
         out = np.empty((depth, height * self.scale, width * self.scale), np.float32)
         for z in range(depth):
             plane = self._flattened(planes[z], (origin_px[1], origin_px[2]))
             with torch.inference_mode():
-                image = regrid(torch.from_numpy(plane).to(self.device)[None, None], own, (grids[0], grids[1]))
+                image = regrid(
+                    torch.from_numpy(plane).to(self.device)[None, None], own, (grids[0], grids[1])
+                )
                 light, fine = self._run(image)
-                found = tuple(Samples(g.first * fine, g.count * fine, g.pitch / fine) for g in grids)
+                found = tuple(
+                    Samples(g.first * fine, g.count * fine, g.pitch / fine) for g in grids
+                )
                 there = regrid(light, (found[0], found[1]), (target[0], target[1]))
             # Interpolation swings below 0 beside what is sharp; there is no negative light.
-            out[z] = (there if self.last is None else there.clamp_min(0))[0, 0].float().cpu().numpy()
+            out[z] = (
+                (there if self.last is None else there.clamp_min(0))[0, 0].float().cpu().numpy()
+            )
             yield (z + 1) / depth
         return {"enhanced": self.scaling.inverse(out)}
 
@@ -132,10 +150,16 @@ class Resolver:
 
 def _loaded(method: str, name: str | None, default: str, device: str) -> tuple[Module, str, str]:
     checkpoint = model_of(method, name, default)
-    return load_network(checkpoint, DpsLearner(), device).eval(), checkpoint.card.name, checkpoint.sha256
+    return (
+        load_network(checkpoint, DpsLearner(), device).eval(),
+        checkpoint.card.name,
+        checkpoint.sha256,
+    )
 
 
-def prepare_resolving(method: str, wanted: Wanted, context: MethodContext) -> Generator[float, None, Resolver]:
+def prepare_resolving(
+    method: str, wanted: Wanted, context: MethodContext
+) -> Generator[float, None, Resolver]:
     """Load the networks and find how the volume has to be resampled.
 
     Parameters
@@ -161,7 +185,9 @@ def prepare_resolving(method: str, wanted: Wanted, context: MethodContext) -> Ge
         module = cast(DpsArchitecture, network.architecture).module
         fits = ("extend", "reconstruct") if name == wanted.last else ("denoise", "artefacts")
         if module not in fits:
-            raise CheckpointError(f'the model "{model}" was taught to {module}, which is another step; choose weights of this one')
+            raise CheckpointError(
+                f'the model "{model}" was taught to {module}, which is another step; choose weights of this one'
+            )
         networks.append(network)
         models.append(model)
         shas.append(sha)
@@ -169,13 +195,28 @@ def prepare_resolving(method: str, wanted: Wanted, context: MethodContext) -> Ge
     pixel = context.voxel_size_um[1:]
     balls = tuple(wanted.background_um / size for size in pixel)
     if wanted.background_um and max(balls) > 1.05 * min(balls):
-        warnings.append("pixels are not square, so the ball that finds the background is one along y and x only on average")
+        warnings.append(
+            "pixels are not square, so the ball that finds the background is one along y and x only on average"
+        )
         balls = (sum(balls) / 2,) * 2
-    notes = {"model": ", ".join(models), "weights_sha256": shas[-1] if shas else "", "resampling": said, "warnings": warnings}
+    notes = {
+        "model": ", ".join(models),
+        "weights_sha256": shas[-1] if shas else "",
+        "resampling": said,
+        "warnings": warnings,
+    }
     last = networks[-1] if wanted.last is not None else None
     before = tuple(networks[:-1] if last is not None else networks)
     return Resolver(
-        before, last, Scaling.of(context.statistics), zooms, (balls[0], balls[1]), wanted.continuity, wanted.scale, context.device, notes
+        before,
+        last,
+        Scaling.of(context.statistics),
+        zooms,
+        (balls[0], balls[1]),
+        wanted.continuity,
+        wanted.scale,
+        context.device,
+        notes,
     )
 
 
@@ -184,10 +225,15 @@ def has_larger_pixels(context: MethodContext) -> bool:
     if context.psf is None:
         return False
     knows = network_psf(DpsArchitecture()).sigma_um[1]
-    return any(zoom_between(sigma, knows) > LARGER for sigma in context.psf.sigma_px(context.voxel_size_um)[1:])
+    return any(
+        zoom_between(sigma, knows) > LARGER
+        for sigma in context.psf.sigma_px(context.voxel_size_um)[1:]
+    )
 
 
-def _zooms(networks: list[Module], context: MethodContext) -> tuple[tuple[float, float], str, list[str]]:
+def _zooms(
+    networks: list[Module], context: MethodContext
+) -> tuple[tuple[float, float], str, list[str]]:
     """Return the zoom along y and x, and what to say of it."""
     if not networks or context.psf is None:
         return (1.0, 1.0), "none", []

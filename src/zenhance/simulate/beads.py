@@ -75,23 +75,43 @@ def _lattice(diameter_um: float, voxel_um: tuple[float, float, float]) -> npt.ND
     for step in voxel_um:
         count = max(POINTS_ACROSS, int(np.ceil(POINTS_PER_VOXEL * diameter_um / step)))
         lines.append(((np.arange(count) + 0.5) / count - 0.5) * diameter_um)
-    points: npt.NDArray[np.float64] = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
+    points: npt.NDArray[np.float64] = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(
+        -1, 3
+    )
     return np.asarray(points[(points**2).sum(axis=1) <= diameter_um**2 / 4], np.float64)
 
 
 class Beads(Parameters, ThinSpecimen):
     """Settings of the beads; lengths in µm."""
 
-    count: Annotated[int, Field(ge=1, le=10_000, description="number of beads that are tried; those too near to others are left out")] = 20
-    diameter_um: Annotated[float, Field(ge=0, le=20, description="of a bead; 0 is a point", json_schema_extra={"unit": "µm"})] = 0.1
-    dye_voxels: Annotated[float, Field(gt=0, description="dye of a bead, in voxels full of dye")] = 100.0
-    brightness_spread: Annotated[float, Field(ge=0, le=2, description="spread of brightness from bead to bead (log-normal)")] = 0.0
+    count: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000,
+            description="number of beads that are tried; those too near to others are left out",
+        ),
+    ] = 20
+    diameter_um: Annotated[
+        float,
+        Field(ge=0, le=20, description="of a bead; 0 is a point", json_schema_extra={"unit": "µm"}),
+    ] = 0.1
+    dye_voxels: Annotated[
+        float, Field(gt=0, description="dye of a bead, in voxels full of dye")
+    ] = 100.0
+    brightness_spread: Annotated[
+        float, Field(ge=0, le=2, description="spread of brightness from bead to bead (log-normal)")
+    ] = 0.0
     distance_um: Annotated[
         float, Field(ge=0, le=100, description="smallest distance between two beads, and from the field's edges along y and x",
                      json_schema_extra={"unit": "µm"}),
     ] = 2.0  # fmt: skip
-    on_voxels: Annotated[bool, Field(description="whether beads sit in the middle of voxels")] = False
-    in_plane: Annotated[bool, Field(description="whether all lie in the middle plane, as on a cover slip")] = False
+    on_voxels: Annotated[bool, Field(description="whether beads sit in the middle of voxels")] = (
+        False
+    )
+    in_plane: Annotated[
+        bool, Field(description="whether all lie in the middle plane, as on a cover slip")
+    ] = False
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return beads on a grid.
@@ -134,7 +154,9 @@ class Beads(Parameters, ThinSpecimen):
 class Empty(Parameters, ThinSpecimen):
     """Nothing: whatever a method draws here it has made up."""
 
-    level: Annotated[float, Field(ge=0, le=10, description="even dye everywhere, 1 is as bright as a wall")] = 0.0
+    level: Annotated[
+        float, Field(ge=0, le=10, description="even dye everywhere, 1 is as bright as a wall")
+    ] = 0.0
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return an even field; the seed changes only the noise."""

@@ -35,10 +35,14 @@ def coverage(distance_um: FloatArray, width_um: FloatArray, thickness_um: float)
         Of the slab.
     """
     overlap = (thickness_um + width_um) / 2 - np.abs(distance_um)
-    return np.asarray(np.clip(overlap, 0, np.minimum(thickness_um, width_um)) / width_um, np.float32)
+    return np.asarray(
+        np.clip(overlap, 0, np.minimum(thickness_um, width_um)) / width_um, np.float32
+    )
 
 
-def relaxed_seeds(points_um: FloatArray, count: int, rounds: int, rng: np.random.Generator) -> FloatArray:
+def relaxed_seeds(
+    points_um: FloatArray, count: int, rounds: int, rng: np.random.Generator
+) -> FloatArray:
     """Place seeds in a cloud of points evenly, by Lloyd's rounds: each seed moves to the mean of the points nearest to it.
 
     Parameters
@@ -90,22 +94,38 @@ class Cells:
 
     @classmethod
     def fill(
-        cls, tissue: Tissue, box_um: FloatArray, thicknesses_um: tuple[float, ...], cell_um: tuple[float, ...], rng: np.random.Generator
+        cls,
+        tissue: Tissue,
+        box_um: FloatArray,
+        thicknesses_um: tuple[float, ...],
+        cell_um: tuple[float, ...],
+        rng: np.random.Generator,
     ) -> Cells:
         """Fill the tissue inside a box, (2, 3) corners in µm, with cells of a mean edge length per layer."""
         volume_um3 = float(np.prod(box_um[1] - box_um[0]))
-        points = rng.uniform(box_um[0], box_um[1], size=(int(volume_um3 * 2.5), 3)).astype(np.float32)
+        points = rng.uniform(box_um[0], box_um[1], size=(int(volume_um3 * 2.5), 3)).astype(
+            np.float32
+        )
         inward = tissue.inward_um(points)
         layer = tissue.layer(tissue.layered_um(points, inward), thicknesses_um)
         layers = []
         for number, edge in enumerate(cell_um):
             cloud = points[(layer == number) & (inward > 0)]
             wanted = round(len(cloud) / 2.5 / edge**3)
-            layers.append(relaxed_seeds(cloud, min(wanted, len(cloud)), 6, rng) if wanted else np.zeros((0, 3), np.float32))
+            layers.append(
+                relaxed_seeds(cloud, min(wanted, len(cloud)), 6, rng)
+                if wanted
+                else np.zeros((0, 3), np.float32)
+            )
         return cls(tuple(layers), tissue, thicknesses_um)
 
     def walls(
-        self, points_um: FloatArray, inward_um: FloatArray, voxel_um: FloatArray, thickness_um: float, brightness: FloatArray
+        self,
+        points_um: FloatArray,
+        inward_um: FloatArray,
+        voxel_um: FloatArray,
+        thickness_um: float,
+        brightness: FloatArray,
     ) -> tuple[FloatArray, IntArray]:
         """Render the walls between cells of one layer.
 
@@ -140,14 +160,21 @@ class Cells:
                 if tree is None:
                     break
                 part = chosen[start : start + BLOCK_POINTS]
-                dye, near = _bisector_walls(points_um[part], tree, voxel_um, thickness_um, brightness, first)
+                dye, near = _bisector_walls(
+                    points_um[part], tree, voxel_um, thickness_um, brightness, first
+                )
                 wall[part], owner[part] = dye, near
             first += len(seeds)
         return wall, owner
 
 
 def _bisector_walls(
-    points_um: FloatArray, tree: cKDTree, voxel_um: FloatArray, thickness_um: float, brightness: FloatArray, first: int
+    points_um: FloatArray,
+    tree: cKDTree,
+    voxel_um: FloatArray,
+    thickness_um: float,
+    brightness: FloatArray,
+    first: int,
 ) -> tuple[FloatArray, IntArray]:
     seeds = np.asarray(tree.data, np.float32)
     distance, near = tree.query(points_um, k=min(NEIGHBOURS, len(seeds)))

@@ -33,29 +33,67 @@ LINE_SHARE = 0.75
 class Charts(Parameters, ThinSpecimen):
     """Settings of a chart; lengths in µm."""
 
-    pattern: Annotated[Literal["lines", "star", "points", "grid"], Field(description="what is drawn")] = "lines"
+    pattern: Annotated[
+        Literal["lines", "star", "points", "grid"], Field(description="what is drawn")
+    ] = "lines"
     along: Annotated[
-        Literal["x", "y", "z"], Field(description="axis of the distances; z draws the chart upright, to measure resolution in depth")
+        Literal["x", "y", "z"],
+        Field(
+            description="axis of the distances; z draws the chart upright, to measure resolution in depth"
+        ),
     ] = "x"
     largest_um: Annotated[
-        float, Field(gt=0, le=50, description="largest distance, or the grid's period, centre to centre", json_schema_extra={"unit": "µm"})
+        float,
+        Field(
+            gt=0,
+            le=50,
+            description="largest distance, or the grid's period, centre to centre",
+            json_schema_extra={"unit": "µm"},
+        ),
     ] = 1.5
-    smallest_um: Annotated[float, Field(gt=0, le=50, description="smallest distance", json_schema_extra={"unit": "µm"})] = 0.15
-    steps: Annotated[int, Field(ge=1, le=200, description="number of distances, evenly spaced by their ratio")] = 12
-    line_um: Annotated[float, Field(gt=0, le=10, description="width of a line, diameter of a point", json_schema_extra={"unit": "µm"})] = (
-        0.1
-    )
-    gap_um: Annotated[float, Field(gt=0, le=50, description="free space between two pairs", json_schema_extra={"unit": "µm"})] = 1.5
+    smallest_um: Annotated[
+        float, Field(gt=0, le=50, description="smallest distance", json_schema_extra={"unit": "µm"})
+    ] = 0.15
+    steps: Annotated[
+        int, Field(ge=1, le=200, description="number of distances, evenly spaced by their ratio")
+    ] = 12
+    line_um: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=10,
+            description="width of a line, diameter of a point",
+            json_schema_extra={"unit": "µm"},
+        ),
+    ] = 0.1
+    gap_um: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=50,
+            description="free space between two pairs",
+            json_schema_extra={"unit": "µm"},
+        ),
+    ] = 1.5
     spokes: Annotated[int, Field(ge=2, le=720, description="bright spokes of the star")] = 24
-    point_voxels: Annotated[float, Field(gt=0, description="dye of a point, in voxels full of dye")] = 30.0
+    point_voxels: Annotated[
+        float, Field(gt=0, description="dye of a point, in voxels full of dye")
+    ] = 30.0
     height_um: Annotated[
-        float | None, Field(gt=0, description="height of the chart in the middle of the stack", json_schema_extra={"unit": "µm"})
+        float | None,
+        Field(
+            gt=0,
+            description="height of the chart in the middle of the stack",
+            json_schema_extra={"unit": "µm"},
+        ),
     ] = None
 
     @model_validator(mode="after")
     def _falls(self) -> Charts:
         if self.smallest_um > self.largest_um:
-            raise ValueError(f"smallest_um is {self.smallest_um:g} µm, above largest_um {self.largest_um:g} µm; exchange them")
+            raise ValueError(
+                f"smallest_um is {self.smallest_um:g} µm, above largest_um {self.largest_um:g} µm; exchange them"
+            )
         return self
 
     @property
@@ -86,8 +124,12 @@ class Charts(Parameters, ThinSpecimen):
             The field is too small for the chart, or a chart in depth was asked for in a single plane.
         """
         if self.along == "z" and grid.shape_px[0] == 1:
-            raise StackError('a chart along z needs a stack of several planes, not one; give a larger shape or along="x"')
-        shift = np.random.default_rng([seed, 1]).uniform(-0.5, 0.5, size=3) * np.asarray(grid.voxel_size_um)
+            raise StackError(
+                'a chart along z needs a stack of several planes, not one; give a larger shape or along="x"'
+            )
+        shift = np.random.default_rng([seed, 1]).uniform(-0.5, 0.5, size=3) * np.asarray(
+            grid.voxel_size_um
+        )
         page = _Page.of(grid, _ORIENTATION[self.along], shift)
         if self.pattern == "points":
             return self._points(grid, page, shift)
@@ -104,7 +146,13 @@ class Charts(Parameters, ThinSpecimen):
         order = tuple(int(i) for i in np.argsort(page.axes))
         density = np.ascontiguousarray(volume.transpose(order))[None]
         zeros = np.zeros(grid.shape_px, np.float32)
-        return Dye(density, np.ascontiguousarray(marks.transpose(order)).astype(np.uint16), zeros, ("chart",), facts)
+        return Dye(
+            density,
+            np.ascontiguousarray(marks.transpose(order)).astype(np.uint16),
+            zeros,
+            ("chart",),
+            facts,
+        )
 
     def _pairs(self, page: _Page) -> list[dict[str, Any]]:
         """Lay pairs out in rows and tell where each is."""
@@ -140,7 +188,12 @@ class Charts(Parameters, ThinSpecimen):
         for number, pair in enumerate(pairs, start=1):
             length = _covered(page.edges_um[0], *pair["span_um"])
             for centre in pair["centres_um"]:
-                line = np.outer(length, _covered(page.edges_um[1], centre - self.line_um / 2, centre + self.line_um / 2))
+                line = np.outer(
+                    length,
+                    _covered(
+                        page.edges_um[1], centre - self.line_um / 2, centre + self.line_um / 2
+                    ),
+                )
                 picture += line
                 labels[line > 0] = number
         return np.minimum(picture, 1), labels, {"pairs": pairs}
@@ -149,24 +202,44 @@ class Charts(Parameters, ThinSpecimen):
         centre = [float(n / 2 + s) for n, s in zip(page.field_um[:2], page.shift_um, strict=True)]
         radius = 0.48 * min(page.field_um[:2])
         picture = np.zeros(page.shape_px, np.float32)
-        a, b = (np.asarray((e[1:] + e[:-1]) / 2 - c) for e, c in zip(page.edges_um, centre, strict=False))
-        steps = [(np.diff(e[:2])[0], (np.arange(STAR_SAMPLES) + 0.5) / STAR_SAMPLES - 0.5) for e in page.edges_um[:2]]
+        a, b = (
+            np.asarray((e[1:] + e[:-1]) / 2 - c)
+            for e, c in zip(page.edges_um, centre, strict=False)
+        )
+        steps = [
+            (np.diff(e[:2])[0], (np.arange(STAR_SAMPLES) + 0.5) / STAR_SAMPLES - 0.5)
+            for e in page.edges_um[:2]
+        ]
         for down in steps[0][0] * steps[0][1]:
             for right in steps[1][0] * steps[1][1]:
                 y, x = np.meshgrid(a + down, b + right, indexing="ij")
                 bright = np.floor(np.arctan2(y, x) * self.spokes / np.pi) % 2 == 0
                 picture += bright & (y * y + x * x < radius * radius)
         picture /= STAR_SAMPLES**2
-        facts = {"centre_um": centre, "radius_um": radius, "spokes": self.spokes, "period": "2·pi·r / spokes at radius r"}
+        facts = {
+            "centre_um": centre,
+            "radius_um": radius,
+            "spokes": self.spokes,
+            "period": "2·pi·r / spokes at radius r",
+        }
         return picture, (picture > 0.5).astype(np.float32), facts
 
     def _grid(self, page: _Page) -> tuple[FloatArray, FloatArray, dict[str, Any]]:
         profiles, centres = [], []
-        for edges, size, shift in zip(page.edges_um[:2], page.field_um[:2], page.shift_um, strict=True):
+        for edges, size, shift in zip(
+            page.edges_um[:2], page.field_um[:2], page.shift_um, strict=True
+        ):
             first = size / 2 + shift
-            low, high = np.ceil((edges[0] - first) / self.largest_um), np.floor((edges[-1] - first) / self.largest_um)
+            low, high = (
+                np.ceil((edges[0] - first) / self.largest_um),
+                np.floor((edges[-1] - first) / self.largest_um),
+            )
             places = first + self.largest_um * np.arange(low, high + 1)
-            profile = np.sum([_covered(edges, p - self.line_um / 2, p + self.line_um / 2) for p in places], axis=0, dtype=np.float32)
+            profile = np.sum(
+                [_covered(edges, p - self.line_um / 2, p + self.line_um / 2) for p in places],
+                axis=0,
+                dtype=np.float32,
+            )
             profiles.append(np.minimum(profile, 1))
             centres.append([float(p) for p in places if 0 <= p <= size])
         rows, columns = profiles
@@ -181,9 +254,13 @@ class Charts(Parameters, ThinSpecimen):
             pair["span_um"] = [sum(pair["span_um"]) / 2] * 2
             for centre in pair["centres_um"]:
                 place = [0.0, 0.0, 0.0]
-                for axis, value in zip(page.axes, (pair["span_um"][0], centre, middle), strict=True):
+                for axis, value in zip(
+                    page.axes, (pair["span_um"][0], centre, middle), strict=True
+                ):
                     place[axis] = value
-                balls.append(Ball((place[0], place[1], place[2]), self.line_um, self.point_voxels, number))
+                balls.append(
+                    Ball((place[0], place[1], place[2]), self.line_um, self.point_voxels, number)
+                )
         density, labels = deposit(balls, grid)
         facts = {"pattern": "points", "along": self.along, "pairs": pairs}
         return Dye(density[None], labels, np.zeros(grid.shape_px, np.float32), ("chart",), facts)
@@ -200,9 +277,17 @@ class _Page:
 
     @classmethod
     def of(cls, grid: Grid, axes: tuple[int, int, int], shift: FloatArray) -> _Page:
-        edges = [grid.origin_um[a] + np.arange(grid.shape_px[a] + 1) * grid.voxel_size_um[a] for a in axes]
+        edges = [
+            grid.origin_um[a] + np.arange(grid.shape_px[a] + 1) * grid.voxel_size_um[a]
+            for a in axes
+        ]
         a, b, c = (grid.field_um[axis] for axis in axes)
-        return cls(axes, (edges[0], edges[1], edges[2]), (a, b, c), (float(shift[axes[0]]), float(shift[axes[1]])))
+        return cls(
+            axes,
+            (edges[0], edges[1], edges[2]),
+            (a, b, c),
+            (float(shift[axes[0]]), float(shift[axes[1]])),
+        )
 
     @property
     def shape_px(self) -> tuple[int, int]:

@@ -39,7 +39,9 @@ def moved_planes(light: FloatArray, displacement_px: FloatArray) -> FloatArray:
     moved = np.empty_like(light)
     for channel in range(light.shape[0]):
         for plane, shift_px in enumerate(displacement_px):
-            moved[channel, plane] = ndimage.shift(light[channel, plane], shift_px, order=3, mode="mirror")
+            moved[channel, plane] = ndimage.shift(
+                light[channel, plane], shift_px, order=3, mode="mirror"
+            )
     return np.asarray(np.maximum(moved, light.min()), np.float32)
 
 

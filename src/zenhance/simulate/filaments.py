@@ -30,22 +30,56 @@ POINTS_AT_ONCE = 2_000_000
 class Filaments(Parameters, ThinSpecimen):
     """Settings of the filaments; lengths in µm."""
 
-    width_um: Annotated[float, Field(gt=0, le=0.5, description="diameter of a filament", json_schema_extra={"unit": "µm"})] = 0.025
-    length_um: Annotated[float, Field(gt=0, le=200, description="length of a filament", json_schema_extra={"unit": "µm"})] = 8.0
+    width_um: Annotated[
+        float,
+        Field(gt=0, le=0.5, description="diameter of a filament", json_schema_extra={"unit": "µm"}),
+    ] = 0.025
+    length_um: Annotated[
+        float,
+        Field(gt=0, le=200, description="length of a filament", json_schema_extra={"unit": "µm"}),
+    ] = 8.0
     persistence_um: Annotated[
-        float, Field(gt=0.1, le=1e5, description="path over which a filament forgets its direction", json_schema_extra={"unit": "µm"})
+        float,
+        Field(
+            gt=0.1,
+            le=1e5,
+            description="path over which a filament forgets its direction",
+            json_schema_extra={"unit": "µm"},
+        ),
     ] = 15.0
     density_per_um: Annotated[
-        float, Field(gt=0, le=20, description="length of filaments per area of a plane", json_schema_extra={"unit": "µm per µm²"})
+        float,
+        Field(
+            gt=0,
+            le=20,
+            description="length of filaments per area of a plane",
+            json_schema_extra={"unit": "µm per µm²"},
+        ),
     ] = 2.0
     layer_um: Annotated[
-        float, Field(gt=0, le=50, description="height of tissue in which that length lies, for stacks", json_schema_extra={"unit": "µm"})
+        float,
+        Field(
+            gt=0,
+            le=50,
+            description="height of tissue in which that length lies, for stacks",
+            json_schema_extra={"unit": "µm"},
+        ),
     ] = 0.6
     tilt_rad: Annotated[
-        float, Field(ge=0, le=1.5, description="spread of the slope out of the plane, for stacks", json_schema_extra={"unit": "rad"})
+        float,
+        Field(
+            ge=0,
+            le=1.5,
+            description="spread of the slope out of the plane, for stacks",
+            json_schema_extra={"unit": "rad"},
+        ),
     ] = 0.25
-    brightness_spread: Annotated[float, Field(ge=0, le=1, description="spread of brightness between filaments (log-normal)")] = 0.2
-    unevenness: Annotated[float, Field(ge=0, le=1, description="spread of brightness along a filament")] = 0.15
+    brightness_spread: Annotated[
+        float, Field(ge=0, le=1, description="spread of brightness between filaments (log-normal)")
+    ] = 0.2
+    unevenness: Annotated[
+        float, Field(ge=0, le=1, description="spread of brightness along a filament")
+    ] = 0.15
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return dye and labels on a grid.
@@ -69,7 +103,9 @@ class Filaments(Parameters, ThinSpecimen):
         density = np.zeros(int(np.prod(grid.shape_px)), np.float64)
         labels = np.zeros(density.size, np.uint32)
         across = _across_um(self.width_um, min(grid.voxel_size_um[1:]))
-        dye_per_point = self.width_um * step_um / (grid.voxel_size_um[1] * grid.voxel_size_um[2]) / len(across)
+        dye_per_point = (
+            self.width_um * step_um / (grid.voxel_size_um[1] * grid.voxel_size_um[2]) / len(across)
+        )
         count = self._count(grid, flat, rng)
         points_each = max(2, round(self.length_um / step_um))
         at_once = max(1, POINTS_AT_ONCE // (points_each * len(across)))
@@ -77,10 +113,14 @@ class Filaments(Parameters, ThinSpecimen):
             many = min(at_once, count - first)
             path, normal, binormal = self._walk(grid, many, points_each, step_um, flat, rng)
             weight = dye_per_point * self._brightness(many, points_each, step_um, rng)
-            number = np.broadcast_to(np.arange(first + 1, first + many + 1, dtype=np.uint32)[:, None], weight.shape)
+            number = np.broadcast_to(
+                np.arange(first + 1, first + many + 1, dtype=np.uint32)[:, None], weight.shape
+            )
             for sideways, upwards in across:
                 index, inside = _voxels(path + sideways * normal + upwards * binormal, grid)
-                density += np.bincount(index[inside], weights=weight[inside], minlength=density.size)
+                density += np.bincount(
+                    index[inside], weights=weight[inside], minlength=density.size
+                )
                 labels[index[inside]] = number[inside]
         return _dye(density, labels, grid)
 
@@ -93,36 +133,62 @@ class Filaments(Parameters, ThinSpecimen):
 
     def _reach_um(self, flat: bool) -> tuple[float, float, float]:
         half = self.length_um / 2
-        return (0.0 if flat else half * float(np.sin(min(2 * self.tilt_rad, np.pi / 2))), half, half)
+        return (
+            0.0 if flat else half * float(np.sin(min(2 * self.tilt_rad, np.pi / 2))),
+            half,
+            half,
+        )
 
     def _walk(
-        self, grid: Grid, many: int, points: int, step_um: float, flat: bool, rng: np.random.Generator
+        self,
+        grid: Grid,
+        many: int,
+        points: int,
+        step_um: float,
+        flat: bool,
+        rng: np.random.Generator,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return the points (many, points, 3) of filaments in µm, and the unit vectors across them in the plane and out of it."""
         reach = np.asarray(self._reach_um(flat))
         low = np.asarray(grid.origin_um) - reach
         middle = rng.uniform(low, low + np.asarray(grid.size_um) + 2 * reach, size=(many, 3))
         turn = np.sqrt(step_um / self.persistence_um)
-        heading = rng.uniform(0, 2 * np.pi, size=(many, 1)) + np.cumsum(rng.normal(0, turn, size=(many, points)), axis=1)
+        heading = rng.uniform(0, 2 * np.pi, size=(many, 1)) + np.cumsum(
+            rng.normal(0, turn, size=(many, points)), axis=1
+        )
         slope = np.zeros((many, points))
         if not flat:
-            slope = rng.normal(0, self.tilt_rad, size=(many, 1)) + np.cumsum(rng.normal(0, turn, size=(many, points)), axis=1)
+            slope = rng.normal(0, self.tilt_rad, size=(many, 1)) + np.cumsum(
+                rng.normal(0, turn, size=(many, points)), axis=1
+            )
         else:
             middle[:, 0] = grid.origin_um[0] + grid.voxel_size_um[0] / 2
-        along = np.stack([np.sin(slope), np.cos(slope) * np.sin(heading), np.cos(slope) * np.cos(heading)], axis=-1)
+        along = np.stack(
+            [np.sin(slope), np.cos(slope) * np.sin(heading), np.cos(slope) * np.cos(heading)],
+            axis=-1,
+        )
         path = np.cumsum(along, axis=1) * step_um
         path += middle[:, None] - path[:, points // 2][:, None]
         sideways = np.stack([np.zeros_like(heading), np.cos(heading), -np.sin(heading)], axis=-1)
         upwards = np.zeros_like(sideways) if flat else np.cross(along, sideways)
-        return np.asarray(path, np.float32), np.asarray(sideways, np.float32), np.asarray(upwards, np.float32)
+        return (
+            np.asarray(path, np.float32),
+            np.asarray(sideways, np.float32),
+            np.asarray(upwards, np.float32),
+        )
 
-    def _brightness(self, many: int, points: int, step_um: float, rng: np.random.Generator) -> FloatArray:
+    def _brightness(
+        self, many: int, points: int, step_um: float, rng: np.random.Generator
+    ) -> FloatArray:
         """Return brightness (many, points): log-normal between filaments, slowly uneven along each."""
         each = np.exp(rng.normal(0, self.brightness_spread, size=(many, 1)))
         path_um = np.arange(points) * step_um
         waves = np.zeros((many, points))
         for _ in range(4):
-            length_um, phase = rng.uniform(0.2, 1.5, size=(many, 1)), rng.uniform(0, 2 * np.pi, size=(many, 1))
+            length_um, phase = (
+                rng.uniform(0.2, 1.5, size=(many, 1)),
+                rng.uniform(0, 2 * np.pi, size=(many, 1)),
+            )
             waves += np.cos(2 * np.pi * path_um / length_um + phase) / np.sqrt(2)
         return np.asarray(each * np.clip(1 + self.unevenness * waves, 0.1, None), np.float32)
 
@@ -131,15 +197,24 @@ def _across_um(width_um: float, pixel_um: float) -> list[tuple[float, float]]:
     """Return points (in the plane, out of it) that fill the round cross-section evenly."""
     steps = max(3, int(np.ceil(width_um / (ACROSS_PX * pixel_um))))
     line = (np.arange(steps) + 0.5) / steps - 0.5
-    return [(float(a) * width_um, float(b) * width_um) for a in line for b in line if a * a + b * b <= 0.25]
+    return [
+        (float(a) * width_um, float(b) * width_um)
+        for a in line
+        for b in line
+        if a * a + b * b <= 0.25
+    ]
 
 
-def _voxels(points_um: FloatArray, grid: Grid) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def _voxels(
+    points_um: FloatArray, grid: Grid
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Return the flat index of the voxel that each point lies in, and whether it lies in the field."""
     index = np.zeros(points_um.shape[:-1], np.int64)
     inside = np.ones(points_um.shape[:-1], bool)
     for axis in range(3):
-        place = np.floor((points_um[..., axis] - grid.origin_um[axis]) / grid.voxel_size_um[axis]).astype(np.int64)
+        place = np.floor(
+            (points_um[..., axis] - grid.origin_um[axis]) / grid.voxel_size_um[axis]
+        ).astype(np.int64)
         inside &= (place >= 0) & (place < grid.shape_px[axis])
         index = index * grid.shape_px[axis] + place
     return index, inside
@@ -148,4 +223,9 @@ def _voxels(points_um: FloatArray, grid: Grid) -> tuple[npt.NDArray[np.int64], n
 def _dye(density: npt.NDArray[np.float64], labels: npt.NDArray[np.uint32], grid: Grid) -> Dye:
     shape = grid.shape_px
     numbers: LabelArray = renumbered(labels.reshape(shape))
-    return Dye(density.astype(np.float32).reshape((1, *shape)), numbers, np.zeros(shape, np.float32), ("filaments",))
+    return Dye(
+        density.astype(np.float32).reshape((1, *shape)),
+        numbers,
+        np.zeros(shape, np.float32),
+        ("filaments",),
+    )

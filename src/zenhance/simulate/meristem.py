@@ -29,22 +29,71 @@ FOLD_CELLS = 2.0
 class Meristem(Parameters):
     """Settings of the organ; lengths in µm; the apex is counted from z = 0, which is the first plane of the field."""
 
-    cell_um: Annotated[float, Field(ge=2, le=20, description="mean edge length of a cell", json_schema_extra={"unit": "µm"})] = 5.0
-    layer_um: Annotated[float, Field(ge=2, le=20, description="thickness of L1 and of L2", json_schema_extra={"unit": "µm"})] = 4.8
-    wall_um: Annotated[float, Field(ge=0.05, le=1, description="thickness of the walls", json_schema_extra={"unit": "µm"})] = 0.3
-    radius_um: Annotated[float, Field(ge=8, le=200, description="radius of the dome", json_schema_extra={"unit": "µm"})] = 20.0
+    cell_um: Annotated[
+        float,
+        Field(
+            ge=2, le=20, description="mean edge length of a cell", json_schema_extra={"unit": "µm"}
+        ),
+    ] = 5.0
+    layer_um: Annotated[
+        float,
+        Field(
+            ge=2, le=20, description="thickness of L1 and of L2", json_schema_extra={"unit": "µm"}
+        ),
+    ] = 4.8
+    wall_um: Annotated[
+        float,
+        Field(
+            ge=0.05, le=1, description="thickness of the walls", json_schema_extra={"unit": "µm"}
+        ),
+    ] = 0.3
+    radius_um: Annotated[
+        float,
+        Field(ge=8, le=200, description="radius of the dome", json_schema_extra={"unit": "µm"}),
+    ] = 20.0
     apex_um: Annotated[
-        float, Field(ge=0, le=50, description="depth of the apex below the first plane", json_schema_extra={"unit": "µm"})
+        float,
+        Field(
+            ge=0,
+            le=50,
+            description="depth of the apex below the first plane",
+            json_schema_extra={"unit": "µm"},
+        ),
     ] = 1.5
-    bump_um: Annotated[float, Field(ge=0, le=3, description="unevenness of the skin", json_schema_extra={"unit": "µm"})] = 0.5
-    bend_um: Annotated[float, Field(ge=0, le=1, description="how far walls bend from planes", json_schema_extra={"unit": "µm"})] = 0.25
+    bump_um: Annotated[
+        float,
+        Field(ge=0, le=3, description="unevenness of the skin", json_schema_extra={"unit": "µm"}),
+    ] = 0.5
+    bend_um: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="how far walls bend from planes",
+            json_schema_extra={"unit": "µm"},
+        ),
+    ] = 0.25
     fold_um: Annotated[
-        float, Field(ge=0, le=2, description="unevenness of the boundaries between layers", json_schema_extra={"unit": "µm"})
+        float,
+        Field(
+            ge=0,
+            le=2,
+            description="unevenness of the boundaries between layers",
+            json_schema_extra={"unit": "µm"},
+        ),
     ] = 0.0
-    wall_spread: Annotated[float, Field(ge=0, le=1, description="spread of brightness from wall to wall (log-normal)")] = 0.4
-    cytoplasm: Annotated[float, Field(ge=0, le=1, description="dye in the cytoplasm, relative to a wall")] = 0.06
-    flower: Annotated[bool, Field(description="whether a young flower stands beside the dome")] = True
-    nuclei: Annotated[bool, Field(description="whether a second channel with nuclei is rendered")] = False
+    wall_spread: Annotated[
+        float, Field(ge=0, le=1, description="spread of brightness from wall to wall (log-normal)")
+    ] = 0.4
+    cytoplasm: Annotated[
+        float, Field(ge=0, le=1, description="dye in the cytoplasm, relative to a wall")
+    ] = 0.06
+    flower: Annotated[bool, Field(description="whether a young flower stands beside the dome")] = (
+        True
+    )
+    nuclei: Annotated[
+        bool, Field(description="whether a second channel with nuclei is rendered")
+    ] = False
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return dye, labels and depth on a grid.
@@ -68,13 +117,28 @@ class Meristem(Parameters):
         inside_index = np.flatnonzero(inward > -max(grid.voxel_size_um))
         wall, owner, inside = organ.render_walls(points[inside_index], inward[inside_index])
         cytoplasm = organ.render_cytoplasm(points[inside_index], owner) * inside
-        channels = [_spread(np.maximum(wall, cytoplasm) * organ.stain(points[inside_index]), inside_index, grid)]
+        channels = [
+            _spread(
+                np.maximum(wall, cytoplasm) * organ.stain(points[inside_index]), inside_index, grid
+            )
+        ]
         if self.nuclei:
-            channels.append(_spread(organ.render_nuclei(points[inside_index], owner) * inside, inside_index, grid))
+            channels.append(
+                _spread(
+                    organ.render_nuclei(points[inside_index], owner) * inside, inside_index, grid
+                )
+            )
         within = (inward > 0).reshape(grid.shape_px)
-        labels = _spread((owner + 1).astype(np.float32), inside_index, grid).astype(np.int64) * within
+        labels = (
+            _spread((owner + 1).astype(np.float32), inside_index, grid).astype(np.int64) * within
+        )
         names = ("membrane", "nuclei") if self.nuclei else ("membrane",)
-        return Dye(np.stack(channels), renumbered(labels), tissue_above_um(within, grid.voxel_size_um[0]), names)
+        return Dye(
+            np.stack(channels),
+            renumbered(labels),
+            tissue_above_um(within, grid.voxel_size_um[0]),
+            names,
+        )
 
 
 @dataclass(frozen=True)
@@ -93,14 +157,22 @@ class _Organ:
         tissue = _domes(settings, grid, rng)
         # Cells beyond the field shape those inside it: the box is one cell larger all round.
         low = np.asarray(grid.origin_um, np.float32) - settings.cell_um
-        high = np.asarray(grid.origin_um, np.float32) + np.asarray(grid.size_um, np.float32) + settings.cell_um
+        high = (
+            np.asarray(grid.origin_um, np.float32)
+            + np.asarray(grid.size_um, np.float32)
+            + settings.cell_um
+        )
         layer = settings.layer_um
         edges = (settings.cell_um, settings.cell_um, settings.cell_um * 1.1)
         cells = Cells.fill(tissue, np.stack([low, high]), (layer, layer), edges, rng)
         draw = np.exp(rng.normal(0, settings.wall_spread, size=(cells.count, cells.count)))
         brightness = np.clip(np.triu(draw) + np.triu(draw, 1).T, *WALL_BRIGHTNESS_RANGE)
         level = settings.cytoplasm * np.exp(rng.normal(0, 0.5, size=cells.count))
-        bend = (Waves.random(rng, 9, settings.bend_um), Waves.random(rng, 9, settings.bend_um), Waves.random(rng, 9, settings.bend_um))
+        bend = (
+            Waves.random(rng, 9, settings.bend_um),
+            Waves.random(rng, 9, settings.bend_um),
+            Waves.random(rng, 9, settings.bend_um),
+        )
         return cls(
             settings, np.asarray(grid.voxel_size_um, np.float32), cells, brightness.astype(np.float32), level.astype(np.float32),
             bend, Waves.random(rng, 1.6, 0.45, count=24), Waves.random(rng, 6, 0.18, count=12),
@@ -110,7 +182,9 @@ class _Organ:
         """Uneven staining, about 1."""
         return np.clip(1 + self.unevenness(points_um), 0.4, 1.6)
 
-    def render_walls(self, points_um: FloatArray, inward_um: FloatArray) -> tuple[FloatArray, IntArray, FloatArray]:
+    def render_walls(
+        self, points_um: FloatArray, inward_um: FloatArray
+    ) -> tuple[FloatArray, IntArray, FloatArray]:
         """Dye in the walls, the owner of each voxel, and the share of each voxel inside the tissue."""
         bent = points_um + np.stack([wave(points_um) for wave in self.bend], axis=1)
         normal = _gradient(self.cells.tissue, points_um)
@@ -121,7 +195,10 @@ class _Organ:
         inside = np.clip(0.5 + inward_um / width, 0, 1)
         # The skin is half as bright as an inner wall, which two cells make; it lies just inside the surface.
         skin = coverage(inward_um - wall_um / 2, width, wall_um) * 0.6
-        floors = [coverage(layered - depth, width, wall_um) for depth in np.cumsum(self.cells.thicknesses_um)]
+        floors = [
+            coverage(layered - depth, width, wall_um)
+            for depth in np.cumsum(self.cells.thicknesses_um)
+        ]
         floor_level = np.clip(self.brightness[owner, owner], *WALL_BRIGHTNESS_RANGE) * 0.9
         periclinal = np.maximum(skin, np.maximum.reduce(floors) * floor_level)
         return np.maximum(wall * inside, periclinal), owner, inside
@@ -136,7 +213,9 @@ class _Organ:
         """Round nuclei with chromatin grain."""
         grain = np.clip(1 + 0.5 * self.texture(points_um), 0.2, None)
         return np.asarray(
-            self._ball(points_um, owner, soft_um=0.2) * grain * np.clip(self.level[owner] / max(self.settings.cytoplasm, 1e-6), 0.5, 1.5),
+            self._ball(points_um, owner, soft_um=0.2)
+            * grain
+            * np.clip(self.level[owner] / max(self.settings.cytoplasm, 1e-6), 0.5, 1.5),
             np.float32,
         )
 
@@ -155,11 +234,21 @@ def _domes(settings: Meristem, grid: Grid, rng: np.random.Generator) -> Tissue:
     if settings.flower:
         angle = rng.uniform(-0.6, 0.6)
         reach = radius * 1.15
-        centres.append((settings.apex_um + radius * 1.02, middle_y + reach * np.sin(angle), middle_x + reach * np.cos(angle)))
+        centres.append(
+            (
+                settings.apex_um + radius * 1.02,
+                middle_y + reach * np.sin(angle),
+                middle_x + reach * np.cos(angle),
+            )
+        )
         radii.append(radius * 0.62)
     bumps = Waves.random(rng, 20, settings.bump_um)
     # Without folds nothing is drawn, so that seeds keep what they have always given.
-    folds = Waves.random(rng, FOLD_CELLS * settings.cell_um, settings.fold_um) if settings.fold_um > 0 else None
+    folds = (
+        Waves.random(rng, FOLD_CELLS * settings.cell_um, settings.fold_um)
+        if settings.fold_um > 0
+        else None
+    )
     return Tissue(np.asarray(centres, np.float32), np.asarray(radii, np.float32), 0.8, bumps, folds)
 
 
@@ -168,9 +257,14 @@ def _gradient(tissue: Tissue, points_um: FloatArray, step_um: float = 0.1) -> Fl
     for axis in range(3):
         shift = np.zeros(3, np.float32)
         shift[axis] = step_um
-        columns.append((tissue.inward_um(points_um + shift) - tissue.inward_um(points_um - shift)) / (2 * step_um))
+        columns.append(
+            (tissue.inward_um(points_um + shift) - tissue.inward_um(points_um - shift))
+            / (2 * step_um)
+        )
     normal = np.stack(columns, axis=1)
-    return np.asarray(normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6), np.float32)
+    return np.asarray(
+        normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6), np.float32
+    )
 
 
 def _spread(values: FloatArray, index: IntArray, grid: Grid) -> FloatArray:

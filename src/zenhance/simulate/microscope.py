@@ -73,42 +73,92 @@ class Microscope(Parameters):
     """Settings of a confocal microscope with a water-dipping lens looking into scattering tissue."""
 
     sigma_shallow_um: Annotated[
-        tuple[Positive, Positive, Positive], Field(description="PSF at the surface (z, y, x)", json_schema_extra={"unit": "µm, σ"})
+        tuple[Positive, Positive, Positive],
+        Field(description="PSF at the surface (z, y, x)", json_schema_extra={"unit": "µm, σ"}),
     ] = (0.56, 0.16, 0.16)
     sigma_deep_um: Annotated[
-        tuple[Positive, Positive, Positive], Field(description="PSF at deep_at_um (z, y, x)", json_schema_extra={"unit": "µm, σ"})
+        tuple[Positive, Positive, Positive],
+        Field(description="PSF at deep_at_um (z, y, x)", json_schema_extra={"unit": "µm, σ"}),
     ] = (1.1, 0.36, 0.36)
-    deep_at_um: Annotated[float, Field(gt=0, description="depth at which the PSF is the deep one", json_schema_extra={"unit": "µm"})] = 20.0
-    depth_steps: Annotated[int, Field(ge=2, le=16, description="number of blurs that are blended over depth")] = 4
+    deep_at_um: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="depth at which the PSF is the deep one",
+            json_schema_extra={"unit": "µm"},
+        ),
+    ] = 20.0
+    depth_steps: Annotated[
+        int, Field(ge=2, le=16, description="number of blurs that are blended over depth")
+    ] = 4
     psf: Annotated[
-        str | None, Field(description="point spread function as --psf takes it, the same at every depth, in place of the Gaussian ones")
+        str | None,
+        Field(
+            description="point spread function as --psf takes it, the same at every depth, in place of the Gaussian ones"
+        ),
     ] = None
-    haze_deep: Annotated[float, Field(ge=0, lt=1, description="share of the light that is scattered widely at deep_at_um")] = 0.25
+    haze_deep: Annotated[
+        float,
+        Field(ge=0, lt=1, description="share of the light that is scattered widely at deep_at_um"),
+    ] = 0.25
     haze_sigma_um: Annotated[
         tuple[Positive, Positive, Positive],
-        Field(description="spread of the scattered light (z, y, x)", json_schema_extra={"unit": "µm, σ"}),
+        Field(
+            description="spread of the scattered light (z, y, x)",
+            json_schema_extra={"unit": "µm, σ"},
+        ),
     ] = (2.5, 1.5, 1.5)
     haze_passed: Annotated[
-        float, Field(ge=0, description="brightness of the scattered light at the detector, relative to what was scattered")
+        float,
+        Field(
+            ge=0,
+            description="brightness of the scattered light at the detector, relative to what was scattered",
+        ),
     ] = 1.0
     attenuation_um: Annotated[
-        float, Field(gt=0, description="depth over which the signal falls to 37 %", json_schema_extra={"unit": "µm"})
+        float,
+        Field(
+            gt=0,
+            description="depth over which the signal falls to 37 %",
+            json_schema_extra={"unit": "µm"},
+        ),
     ] = 10.0
     photons: Annotated[
-        float, Field(gt=0, description="photons from a voxel full of dye at the surface", json_schema_extra={"unit": "photons"})
+        float,
+        Field(
+            gt=0,
+            description="photons from a voxel full of dye at the surface",
+            json_schema_extra={"unit": "photons"},
+        ),
     ] = 60.0
-    background_photons: Annotated[float, Field(ge=0, description="stray light in every voxel", json_schema_extra={"unit": "photons"})] = 0.4
+    background_photons: Annotated[
+        float,
+        Field(
+            ge=0, description="stray light in every voxel", json_schema_extra={"unit": "photons"}
+        ),
+    ] = 0.4
     gain: Annotated[float, Field(gt=0, description="grey values per photon")] = 20.0
     offset: Annotated[float, Field(ge=0, description="grey value of darkness")] = 100.0
     read_noise: Annotated[
-        float, Field(ge=0, description="standard deviation of the read-out", json_schema_extra={"unit": "grey values"})
+        float,
+        Field(
+            ge=0,
+            description="standard deviation of the read-out",
+            json_schema_extra={"unit": "grey values"},
+        ),
     ] = 6.0
     dtype: Annotated[Literal["uint8", "uint16"], Field(description="pixel type")] = "uint16"
     na: Annotated[float, Field(gt=0, description="numerical aperture")] = 0.9
     refractive_index: Annotated[float, Field(gt=0, description="of the immersion medium")] = 1.33
-    excitation_nm: Annotated[tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})] = (561.0, 458.0)
-    emission_nm: Annotated[tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})] = (615.0, 475.0)
-    pinhole_au: Annotated[float, Field(gt=0, description="pinhole", json_schema_extra={"unit": "Airy units"})] = 1.5
+    excitation_nm: Annotated[
+        tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})
+    ] = (561.0, 458.0)
+    emission_nm: Annotated[
+        tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})
+    ] = (615.0, 475.0)
+    pinhole_au: Annotated[
+        float, Field(gt=0, description="pinhole", json_schema_extra={"unit": "Airy units"})
+    ] = 1.5
     pinhole_acts: Annotated[
         bool,
         Field(
@@ -116,25 +166,52 @@ class Microscope(Parameters):
             "photons are then those of an open pinhole, haze_deep and background_photons those at 1 Airy unit"
         ),
     ] = False
-    modality: Annotated[Literal["confocal", "widefield"], Field(description="kind of microscope that the file names")] = "confocal"
-    bits: Annotated[Literal[8, 12, 16] | None, Field(description="of the converter; left out, those of the pixel type")] = None
-    bleached_per_plane: Annotated[float, Field(ge=0, lt=1, description="share of the dye that is lost while a plane is taken")] = 0.0
+    modality: Annotated[
+        Literal["confocal", "widefield"],
+        Field(description="kind of microscope that the file names"),
+    ] = "confocal"
+    bits: Annotated[
+        Literal[8, 12, 16] | None,
+        Field(description="of the converter; left out, those of the pixel type"),
+    ] = None
+    bleached_per_plane: Annotated[
+        float, Field(ge=0, lt=1, description="share of the dye that is lost while a plane is taken")
+    ] = 0.0
     jitter_um: Annotated[
         float,
-        Field(ge=0, le=5, description="random displacement of each plane along y and x", json_schema_extra={"unit": "µm, σ"}),
+        Field(
+            ge=0,
+            le=5,
+            description="random displacement of each plane along y and x",
+            json_schema_extra={"unit": "µm, σ"},
+        ),
     ] = 0.0
     drift_um_per_plane: Annotated[
-        tuple[float, float], Field(description="steady drift of the stage (y, x)", json_schema_extra={"unit": "µm per plane"})
+        tuple[float, float],
+        Field(
+            description="steady drift of the stage (y, x)",
+            json_schema_extra={"unit": "µm per plane"},
+        ),
     ] = (0.0, 0.0)
-    hot_pixels: Annotated[float, Field(ge=0, le=0.1, description="share of the camera's pixels that glow, in every plane")] = 0.0
+    hot_pixels: Annotated[
+        float,
+        Field(ge=0, le=0.1, description="share of the camera's pixels that glow, in every plane"),
+    ] = 0.0
     hot_grey: Annotated[
-        float, Field(gt=0, description="mean glow of a hot pixel (exponential)", json_schema_extra={"unit": "grey values"})
+        float,
+        Field(
+            gt=0,
+            description="mean glow of a hot pixel (exponential)",
+            json_schema_extra={"unit": "grey values"},
+        ),
     ] = 500.0
 
     @model_validator(mode="after")
     def _fits_the_pixel_type(self) -> Self:
         if self.bits is not None and self.bits > np.iinfo(self.dtype).bits:
-            raise ValueError(f"{self.bits} bits do not fit into {self.dtype}; take uint16, or 8 bits")
+            raise ValueError(
+                f"{self.bits} bits do not fit into {self.dtype}; take uint16, or 8 bits"
+            )
         return self
 
     @property
@@ -155,10 +232,19 @@ class Microscope(Parameters):
             return self
         from zenhance.physics.psf_models import confocal_sigma_um
 
-        sigma = confocal_sigma_um(self.na, self.refractive_index, self.excitation_nm[0], self.emission_nm[0], self.pinhole_au)
+        sigma = confocal_sigma_um(
+            self.na,
+            self.refractive_index,
+            self.excitation_nm[0],
+            self.emission_nm[0],
+            self.pinhole_au,
+        )
         wider = [d / s for s, d in zip(self.sigma_shallow_um, self.sigma_deep_um, strict=True)]
         radius_um = 0.61e-3 * self.emission_nm[0] / self.na
-        haze_at_one, haze_passed = (1 - np.exp(-((radius_um * au / self.haze_sigma_um[1]) ** 2) / 2) for au in (1.0, self.pinhole_au))
+        haze_at_one, haze_passed = (
+            1 - np.exp(-((radius_um * au / self.haze_sigma_um[1]) ** 2) / 2)
+            for au in (1.0, self.pinhole_au)
+        )
         passed = pinhole_share(self.pinhole_au)
         return self.model_copy(
             update={
@@ -174,7 +260,10 @@ class Microscope(Parameters):
     def sigma_at_um(self, depth_um: float) -> Triple:
         """Return the PSF's standard deviation (z, y, x) at a depth; beyond ``deep_at_um`` it stays as it is there."""
         share = float(np.clip(depth_um / self.deep_at_um, 0, 1))
-        z, y, x = (s + share * (d - s) for s, d in zip(self.sigma_shallow_um, self.sigma_deep_um, strict=True))
+        z, y, x = (
+            s + share * (d - s)
+            for s, d in zip(self.sigma_shallow_um, self.sigma_deep_um, strict=True)
+        )
         return (z, y, x)
 
     def psf_at(self, depth_um: float) -> Psf:
@@ -187,14 +276,20 @@ class Microscope(Parameters):
         """Return the margin (z, y, x) that light can cross: three standard deviations of the deep PSF, or the reach of ``psf``."""
         if self.psf is not None:
             return self.psf_at(0.0).radius_px(voxel_size_um)
-        z, y, x = (int(np.ceil(3 * s / v)) for s, v in zip(self.sigma_deep_um, voxel_size_um, strict=True))
+        z, y, x = (
+            int(np.ceil(3 * s / v)) for s, v in zip(self.sigma_deep_um, voxel_size_um, strict=True)
+        )
         return (z, y, x)
 
     def emission_photons(self, dye: Dye) -> FloatArray:
         """Return expected photons per voxel of a sharp microscope, (C, Z, Y, X)."""
-        return np.asarray(dye.density * self.photons * np.exp(-dye.depth_um / self.attenuation_um), np.float32)
+        return np.asarray(
+            dye.density * self.photons * np.exp(-dye.depth_um / self.attenuation_um), np.float32
+        )
 
-    def blur_photons(self, emission: FloatArray, depth_um: FloatArray, voxel_size_um: Triple) -> FloatArray:
+    def blur_photons(
+        self, emission: FloatArray, depth_um: FloatArray, voxel_size_um: Triple
+    ) -> FloatArray:
         """Spread photons (C, Z, Y, X) by the blur of the depth they come from."""
         import torch
 
@@ -210,10 +305,14 @@ class Microscope(Parameters):
             if not weight.any():
                 continue
             psf = self.psf_at(self.deep_at_um * knot / (self.depth_steps - 1))
-            light += Blur.from_psf(psf, voxel_size_um, shape)(torch.from_numpy((emission - haze) * weight))
+            light += Blur.from_psf(psf, voxel_size_um, shape)(
+                torch.from_numpy((emission - haze) * weight)
+            )
         if self.haze_deep > 0 and haze.any():
             haze *= np.float32(self.haze_passed)
-            light += Blur.from_psf(gaussian(self.haze_sigma_um), voxel_size_um, shape)(torch.from_numpy(haze))
+            light += Blur.from_psf(gaussian(self.haze_sigma_um), voxel_size_um, shape)(
+                torch.from_numpy(haze)
+            )
         return np.asarray(light.numpy(), np.float32)
 
     def digitise(self, light_photons: FloatArray, rng: np.random.Generator) -> npt.NDArray[Any]:
@@ -226,7 +325,10 @@ class Microscope(Parameters):
 
     def mean_depth_um(self, emission: FloatArray, depth_um: FloatArray) -> float:
         """Return the mean depth of the emitted light."""
-        return float((emission[0] * depth_um).sum(dtype=np.float64) / max(float(emission[0].sum(dtype=np.float64)), 1e-12))
+        return float(
+            (emission[0] * depth_um).sum(dtype=np.float64)
+            / max(float(emission[0].sum(dtype=np.float64)), 1e-12)
+        )
 
     def photograph(self, dye: Dye, grid: Grid, seed: int, name: str = "specimen") -> Specimen:
         """Image a specimen that was rendered on ``grid`` grown by :meth:`margin_px`, or by less where there is nothing to image.
@@ -262,8 +364,12 @@ class Microscope(Parameters):
         stack = _StackMaker(grid, window.channel_names, self.metadata(len(window.channel_names)))
         return Specimen(
             measured=stack.image(measured, name),
-            truth=stack.image(emission * np.float32(self.gain) + np.float32(self.offset), f"{name}_truth"),
-            blurred=stack.image(light * np.float32(self.gain) + np.float32(self.offset), f"{name}_blurred"),
+            truth=stack.image(
+                emission * np.float32(self.gain) + np.float32(self.offset), f"{name}_truth"
+            ),
+            blurred=stack.image(
+                light * np.float32(self.gain) + np.float32(self.offset), f"{name}_blurred"
+            ),
             labels=stack.map(window.labels, f"{name}_labels"),
             depth_um=stack.map(window.depth_um, f"{name}_depth_um"),
             psf_shallow=self.psf_at(0.0),
@@ -273,12 +379,16 @@ class Microscope(Parameters):
             facts=dict(dye.facts) | ({"displacement_um": stage_um} if stage_um else {}),
         )
 
-    def _displaced(self, light: FloatArray, grid: Grid, first_px: int, seed: int) -> tuple[FloatArray, tuple[tuple[float, float], ...]]:
+    def _displaced(
+        self, light: FloatArray, grid: Grid, first_px: int, seed: int
+    ) -> tuple[FloatArray, tuple[tuple[float, float], ...]]:
         """Move the field's planes as the stage does; return also where it stood in each."""
         planes, still = grid.shape_px[0], self.jitter_um == 0 and not any(self.drift_um_per_plane)
         if still:
             return light, ()
-        stage_um = displacements_um(planes, self.jitter_um, self.drift_um_per_plane, np.random.default_rng([seed, 4]))
+        stage_um = displacements_um(
+            planes, self.jitter_um, self.drift_um_per_plane, np.random.default_rng([seed, 4])
+        )
         inside = slice(first_px, first_px + planes)
         moved = light.copy()
         stage_px = np.asarray(np.asarray(stage_um) / np.asarray(grid.voxel_size_um[1:]), np.float32)

@@ -20,7 +20,13 @@ from zenhance.simulate.microscope import Microscope
 __all__ = ["PRESETS", "as_microscope", "microscope", "preset_names"]
 
 # A thin specimen in focus: the blur is the same everywhere, nothing is absorbed or scattered.
-_THIN: dict[str, Any] = {"haze_deep": 0.0, "attenuation_um": 1e6, "offset": 100.0, "depth_steps": 2, "pinhole_au": 100.0}
+_THIN: dict[str, Any] = {
+    "haze_deep": 0.0,
+    "attenuation_um": 1e6,
+    "offset": 100.0,
+    "depth_steps": 2,
+    "pinhole_au": 100.0,
+}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "good": {

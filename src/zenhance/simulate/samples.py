@@ -28,7 +28,15 @@ from zenhance.errors import OutputExistsError, StackError
 from zenhance.provenance import hash_array
 from zenhance.simulate.microscope import Microscope, Specimen
 from zenhance.simulate.presets import as_microscope
-from zenhance.simulate.specimen import Grid, Parameters, SpecimenModel, ThinSpecimen, Triple, load_specimen, renumbered
+from zenhance.simulate.specimen import (
+    Grid,
+    Parameters,
+    SpecimenModel,
+    ThinSpecimen,
+    Triple,
+    load_specimen,
+    renumbered,
+)
 from zenhance.stack import FloatArray, Stack
 
 __all__ = ["SAMPLES", "Sample", "default_field", "simulate", "simulate_to_folder", "write_samples"]
@@ -63,7 +71,12 @@ class Sample:
 SAMPLES: dict[str, Sample] = {
     "meristem_deep": Sample("meristem", 7, Grid(DEFAULT_SHAPE_PX, DEFAULT_VOXEL_UM)),
     "meristem_two_channel": Sample(
-        "meristem", 11, Grid((14, 72, 72), (1.0, 0.3, 0.3)), {"nuclei": True, "radius_um": 12.0}, Microscope(photons=120.0), frames=3
+        "meristem",
+        11,
+        Grid((14, 72, 72), (1.0, 0.3, 0.3)),
+        {"nuclei": True, "radius_um": 12.0},
+        Microscope(photons=120.0),
+        frames=3,
     ),
 }
 
@@ -73,7 +86,9 @@ def default_field(specimen: str) -> Grid:
     return FINE_FIELDS.get(specimen, Grid(DEFAULT_SHAPE_PX, DEFAULT_VOXEL_UM))
 
 
-def _field(specimen: str, shape_px: tuple[int, int, int] | None, voxel_size_um: Triple | None) -> Grid:
+def _field(
+    specimen: str, shape_px: tuple[int, int, int] | None, voxel_size_um: Triple | None
+) -> Grid:
     usual = default_field(specimen)
     return Grid(shape_px or usual.shape_px, voxel_size_um or usual.voxel_size_um)
 
@@ -114,7 +129,13 @@ def simulate(
     StackError
         The specimen is unknown, or shape or voxel size cannot be used.
     """
-    sample = Sample(specimen, seed, _field(specimen, shape_px, voxel_size_um), settings or {}, microscope or Microscope())
+    sample = Sample(
+        specimen,
+        seed,
+        _field(specimen, shape_px, voxel_size_um),
+        settings or {},
+        microscope or Microscope(),
+    )
     (frame,) = _frames(sample, specimen)
     return replace(frame, labels=frame.labels.with_data(renumbered(np.asarray(frame.labels.data))))
 
@@ -170,14 +191,32 @@ def simulate_to_folder(
     if count < 1:
         raise StackError(f"the number of stacks is {count}, allowed is 1 or more")
     first = Sample(
-        specimen, seed, _field(specimen, shape_px, voxel_size_um), _checked_settings(specimen, settings or {}), as_microscope(microscope)
+        specimen,
+        seed,
+        _field(specimen, shape_px, voxel_size_um),
+        _checked_settings(specimen, settings or {}),
+        as_microscope(microscope),
     )
-    titles = {n: name if name and count == 1 else f"{name or specimen}_{n}" for n in range(seed, seed + count)}
+    titles = {
+        n: name if name and count == 1 else f"{name or specimen}_{n}"
+        for n in range(seed, seed + count)
+    }
     endings = ENDINGS + (("_blurred.ome.tif",) if blurred else ())
-    _refuse_existing([Path(folder) / f"{title}{ending}" for title in titles.values() for ending in endings], overwrite)
+    _refuse_existing(
+        [Path(folder) / f"{title}{ending}" for title in titles.values() for ending in endings],
+        overwrite,
+    )
     files: list[Path] = []
     for number, title in titles.items():
-        files.extend(_write(replace(first, seed=number), title, Path(folder), overwrite=overwrite, blurred=blurred))
+        files.extend(
+            _write(
+                replace(first, seed=number),
+                title,
+                Path(folder),
+                overwrite=overwrite,
+                blurred=blurred,
+            )
+        )
     return tuple(files)
 
 
@@ -188,7 +227,9 @@ def _checked_settings(specimen: str, settings: Mapping[str, Any]) -> dict[str, A
     return dict(settings)
 
 
-def write_samples(folder: str | Path, *, names: Sequence[str] | None = None, overwrite: bool = False) -> tuple[Path, ...]:
+def write_samples(
+    folder: str | Path, *, names: Sequence[str] | None = None, overwrite: bool = False
+) -> tuple[Path, ...]:
     """Write the samples that ship into a folder and return their files.
 
     Raises
@@ -216,8 +257,12 @@ def _frames(sample: Sample, name: str) -> list[Specimen]:
     frames = []
     for frame in range(sample.frames):
         starts = [d * frame for d in DRIFT_PX]
-        zs, ys, xs = (slice(s, s + n + 2 * m) for s, n, m in zip(starts, grid.shape_px, margin, strict=True))
-        dimmed = scope.model_copy(update={"photons": scope.photons * (1 - BLEACHED_PER_FRAME) ** frame})
+        zs, ys, xs = (
+            slice(s, s + n + 2 * m) for s, n, m in zip(starts, grid.shape_px, margin, strict=True)
+        )
+        dimmed = scope.model_copy(
+            update={"photons": scope.photons * (1 - BLEACHED_PER_FRAME) ** frame}
+        )
         frames.append(dimmed.photograph(dye.window((zs, ys, xs)), grid, sample.seed + frame, name))
     return frames
 
@@ -225,10 +270,14 @@ def _frames(sample: Sample, name: str) -> list[Specimen]:
 def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
     taken = [path for path in paths if path.exists()]
     if taken and not overwrite:
-        raise OutputExistsError(f'"{taken[0]}" exists; choose another folder or name, or allow overwriting')
+        raise OutputExistsError(
+            f'"{taken[0]}" exists; choose another folder or name, or allow overwriting'
+        )
 
 
-def _write(sample: Sample, name: str, folder: Path, *, overwrite: bool, blurred: bool = False) -> tuple[Path, ...]:
+def _write(
+    sample: Sample, name: str, folder: Path, *, overwrite: bool, blurred: bool = False
+) -> tuple[Path, ...]:
     from zenhance.io import write_stack
 
     paths = [folder / f"{name}{ending}" for ending in ENDINGS]
@@ -247,14 +296,18 @@ def _write(sample: Sample, name: str, folder: Path, *, overwrite: bool, blurred:
     folder.mkdir(parents=True, exist_ok=True)
     for path, stack in zip(paths, stacks.values(), strict=False):
         write_stack(path, stack, overwrite=overwrite)
-    paths[-1].write_text(json.dumps(_record(sample, frames[0], stacks), indent=2) + "\n", encoding="utf-8")
+    paths[-1].write_text(
+        json.dumps(_record(sample, frames[0], stacks), indent=2) + "\n", encoding="utf-8"
+    )
     return tuple(paths)
 
 
 def _joined(frames: list[Stack]) -> Stack:
     if len(frames) == 1:
         return frames[0]
-    return replace(frames[0], data=np.stack([np.asarray(f.data) for f in frames]), axes="T" + frames[0].axes)
+    return replace(
+        frames[0], data=np.stack([np.asarray(f.data) for f in frames]), axes="T" + frames[0].axes
+    )
 
 
 def _whole_numbers(stack: Stack, dtype: str) -> Stack:

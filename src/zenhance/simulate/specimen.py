@@ -53,7 +53,9 @@ SPECIMENS = {
 class Parameters(BaseModel):
     """Base of every specimen's and microscope's settings: frozen, unknown keys refused, no NaN or infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,13 @@ class Grid:
 
     def __post_init__(self) -> None:
         if min(self.shape_px) < 1:
-            raise StackError(f"a simulated stack needs at least one voxel along z, y and x, not {self.shape_px}; give a larger shape")
+            raise StackError(
+                f"a simulated stack needs at least one voxel along z, y and x, not {self.shape_px}; give a larger shape"
+            )
         if not min(self.voxel_size_um) > 0:
-            raise StackError(f"the voxel size of a simulated stack must be positive, not {self.voxel_size_um} µm; give it as z, y, x")
+            raise StackError(
+                f"the voxel size of a simulated stack must be positive, not {self.voxel_size_um} µm; give it as z, y, x"
+            )
 
     @property
     def size_um(self) -> Triple:
@@ -94,7 +100,10 @@ class Grid:
     @property
     def field_um(self) -> Triple:
         """Edge lengths of the field without the margin that :meth:`grown` has put around one at the origin, (z, y, x)."""
-        z, y, x = (size + 2 * min(origin, 0.0) for size, origin in zip(self.size_um, self.origin_um, strict=True))
+        z, y, x = (
+            size + 2 * min(origin, 0.0)
+            for size, origin in zip(self.size_um, self.origin_um, strict=True)
+        )
         return (z, y, x)
 
     @property
@@ -113,7 +122,9 @@ class Grid:
     def grown(self, margin_px: tuple[int, int, int]) -> Grid:
         """Return the grid with a margin added on every side, so that light from beyond the field is not missing at its edges."""
         z, y, x = (n + 2 * m for n, m in zip(self.shape_px, margin_px, strict=True))
-        oz, oy, ox = (o - m * v for o, m, v in zip(self.origin_um, margin_px, self.voxel_size_um, strict=True))
+        oz, oy, ox = (
+            o - m * v for o, m, v in zip(self.origin_um, margin_px, self.voxel_size_um, strict=True)
+        )
         return Grid((z, y, x), self.voxel_size_um, (oz, oy, ox))
 
 
@@ -144,7 +155,13 @@ class Dye:
 
     def window(self, part: tuple[slice, slice, slice]) -> Dye:
         """Return a (z, y, x) part of the specimen; cells keep their numbers."""
-        return Dye(self.density[:, *part], self.labels[part], self.depth_um[part], self.channel_names, self.facts)
+        return Dye(
+            self.density[:, *part],
+            self.labels[part],
+            self.depth_um[part],
+            self.channel_names,
+            self.facts,
+        )
 
 
 class SpecimenModel(Protocol):
@@ -159,7 +176,9 @@ class ThinSpecimen:
     """Mark of specimens of which a field of one plane holds everything, so that no light comes from other planes."""
 
 
-def inside_margin(margin_px: tuple[int, int, int], shape_px: tuple[int, ...]) -> tuple[slice, slice, slice]:
+def inside_margin(
+    margin_px: tuple[int, int, int], shape_px: tuple[int, ...]
+) -> tuple[slice, slice, slice]:
     """Return the (z, y, x) slices of what a margin surrounds."""
     z, y, x = (slice(m, n - m) for m, n in zip(margin_px, shape_px[-3:], strict=True))
     return (z, y, x)
@@ -176,7 +195,9 @@ def renumbered(labels: npt.NDArray[Any]) -> LabelArray:
     present = np.unique(labels)
     present = present[present > 0]
     if len(present) > np.iinfo(np.uint16).max:
-        raise StackError(f"{len(present)} cells do not fit into 16-bit labels (65535 at most); simulate a smaller field")
+        raise StackError(
+            f"{len(present)} cells do not fit into 16-bit labels (65535 at most); simulate a smaller field"
+        )
     table = np.zeros(int(labels.max(initial=0)) + 1, np.uint16)
     table[present] = np.arange(1, len(present) + 1)
     return np.asarray(table[labels], np.uint16)
@@ -202,6 +223,8 @@ def load_specimen(name: str) -> type[SpecimenModel]:
         There is no such specimen.
     """
     if name not in SPECIMENS:
-        raise StackError(f'there is no specimen "{name}"; choose one of {", ".join(specimen_names())}')
+        raise StackError(
+            f'there is no specimen "{name}"; choose one of {", ".join(specimen_names())}'
+        )
     module, _, attribute = SPECIMENS[name].partition(":")
     return cast("type[SpecimenModel]", getattr(importlib.import_module(module), attribute))

@@ -36,18 +36,46 @@ class Structures(Parameters, ThinSpecimen):
     """Settings of the structures; lengths in µm."""
 
     kind: Annotated[
-        Literal["mixed", "filaments", "membranes", "dots", "rings", "areas"], Field(description="what is drawn; mixed draws several kinds")
+        Literal["mixed", "filaments", "membranes", "dots", "rings", "areas"],
+        Field(description="what is drawn; mixed draws several kinds"),
     ] = "mixed"
-    width_um: Annotated[float, Field(gt=0, le=1, description="width of a line or of a ring's line", json_schema_extra={"unit": "µm"})] = (
-        0.03
-    )
-    density: Annotated[float, Field(gt=0, le=10, description="how crowded the field is; 1 is usual")] = 1.0
+    width_um: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="width of a line or of a ring's line",
+            json_schema_extra={"unit": "µm"},
+        ),
+    ] = 0.03
+    density: Annotated[
+        float, Field(gt=0, le=10, description="how crowded the field is; 1 is usual")
+    ] = 1.0
     scale_um: Annotated[
-        float, Field(gt=0, le=50, description="size of a typical cell or area, ten times that of a ring", json_schema_extra={"unit": "µm"})
+        float,
+        Field(
+            gt=0,
+            le=50,
+            description="size of a typical cell or area, ten times that of a ring",
+            json_schema_extra={"unit": "µm"},
+        ),
     ] = 2.0
-    brightness_spread: Annotated[float, Field(ge=0, le=1.5, description="spread of brightness between structures (log-normal)")] = 0.5
-    texture: Annotated[float, Field(ge=0, le=1, description="largest share of an area's brightness that its texture has")] = 0.0
-    haze: Annotated[float, Field(ge=0, le=1, description="mean of a smooth background of dye, relative to a pixel full of dye")] = 0.02
+    brightness_spread: Annotated[
+        float,
+        Field(ge=0, le=1.5, description="spread of brightness between structures (log-normal)"),
+    ] = 0.5
+    texture: Annotated[
+        float,
+        Field(ge=0, le=1, description="largest share of an area's brightness that its texture has"),
+    ] = 0.0
+    haze: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="mean of a smooth background of dye, relative to a pixel full of dye",
+        ),
+    ] = 0.02
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return dye and labels on a grid.
@@ -65,7 +93,11 @@ class Structures(Parameters, ThinSpecimen):
             Channel ``structures``; the label is 1 where there is more dye than haze. The fact ``kinds`` names what was drawn.
         """
         rng = np.random.default_rng([seed, 1])
-        kinds = [self.kind] if self.kind != "mixed" else sorted(rng.choice(KINDS, size=int(rng.integers(1, 4)), replace=False).tolist())
+        kinds = (
+            [self.kind]
+            if self.kind != "mixed"
+            else sorted(rng.choice(KINDS, size=int(rng.integers(1, 4)), replace=False).tolist())
+        )
         plane = np.zeros(grid.shape_px[1:], np.float64)
         for kind in kinds:
             if kind == "areas":
@@ -77,16 +109,25 @@ class Structures(Parameters, ThinSpecimen):
         plane += self.haze * _smooth_field(grid, rng)
         density = np.ascontiguousarray(np.broadcast_to(plane, grid.shape_px)[None], np.float32)
         labels = np.ascontiguousarray(np.broadcast_to(marks, grid.shape_px), np.uint16)
-        return Dye(density, labels, np.zeros(grid.shape_px, np.float32), ("structures",), {"kinds": kinds})
+        return Dye(
+            density, labels, np.zeros(grid.shape_px, np.float32), ("structures",), {"kinds": kinds}
+        )
 
     def _bright(self, many: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
         return np.exp(rng.normal(0.0, self.brightness_spread, many))
 
     def _count(self, grid: Grid, per_um2: float, rng: np.random.Generator, reach_um: float) -> int:
         _, y_um, x_um = grid.size_um
-        return max(1, int(rng.poisson(self.density * per_um2 * (y_um + 2 * reach_um) * (x_um + 2 * reach_um))))
+        return max(
+            1,
+            int(
+                rng.poisson(self.density * per_um2 * (y_um + 2 * reach_um) * (x_um + 2 * reach_um))
+            ),
+        )
 
-    def _centres(self, grid: Grid, many: int, rng: np.random.Generator, reach_um: float) -> npt.NDArray[np.float64]:
+    def _centres(
+        self, grid: Grid, many: int, rng: np.random.Generator, reach_um: float
+    ) -> npt.NDArray[np.float64]:
         low = np.asarray(grid.origin_um[1:]) - reach_um
         return rng.uniform(low, low + np.asarray(grid.size_um[1:]) + 2 * reach_um, size=(many, 2))
 
@@ -99,24 +140,35 @@ class Structures(Parameters, ThinSpecimen):
         many = self._count(grid, 0.45 / self.scale_um, rng, length_um / 4)
         points = max(2, round(length_um / step_um))
         turn = np.sqrt(step_um / (self.scale_um * np.exp(rng.normal(1.0, 0.7, (many, 1)))))
-        heading = rng.uniform(0, 2 * np.pi, (many, 1)) + np.cumsum(rng.normal(0.0, 1.0, (many, points)) * turn, axis=1)
+        heading = rng.uniform(0, 2 * np.pi, (many, 1)) + np.cumsum(
+            rng.normal(0.0, 1.0, (many, points)) * turn, axis=1
+        )
         path = np.cumsum(np.stack([np.sin(heading), np.cos(heading)], axis=-1), axis=1) * step_um
         path += (self._centres(grid, many, rng, length_um / 4) - path[:, points // 2])[:, None]
-        dye = np.broadcast_to(self._bright(many, rng)[:, None] * self.width_um * step_um, (many, points))
+        dye = np.broadcast_to(
+            self._bright(many, rng)[:, None] * self.width_um * step_um, (many, points)
+        )
         return path.reshape(-1, 2), dye.reshape(-1)
 
-    def _loops(self, grid: Grid, rng: np.random.Generator, radius_um: npt.NDArray[np.float64], wavy: float) -> Points:
+    def _loops(
+        self, grid: Grid, rng: np.random.Generator, radius_um: npt.NDArray[np.float64], wavy: float
+    ) -> Points:
         """Closed lines about a centre; ``wavy`` is how far they are from circles."""
         many, step_um = radius_um.size, self._step_um(grid)
         points = max(8, int(np.ceil(2 * np.pi * float(radius_um.max()) * 1.3 / step_um)))
         angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
         radius = np.ones((many, points))
         for wave in range(2, 7):
-            radius += wavy / wave * rng.normal(0, 1, (many, 1)) * np.cos(wave * angle + rng.uniform(0, 2 * np.pi, (many, 1)))
+            radius += (
+                wavy
+                / wave
+                * rng.normal(0, 1, (many, 1))
+                * np.cos(wave * angle + rng.uniform(0, 2 * np.pi, (many, 1)))
+            )
         radius = np.clip(radius, 0.3, 1.8) * radius_um[:, None]
-        path = self._centres(grid, many, rng, float(radius_um.max()))[:, None] + radius[..., None] * np.stack(
-            [np.sin(angle), np.cos(angle)], -1
-        )
+        path = self._centres(grid, many, rng, float(radius_um.max()))[:, None] + radius[
+            ..., None
+        ] * np.stack([np.sin(angle), np.cos(angle)], -1)
         steps = np.linalg.norm(np.roll(path, -1, axis=1) - path, axis=-1)
         dye = self._bright(many, rng)[:, None] * self.width_um * steps
         return path.reshape(-1, 2), dye.reshape(-1)
@@ -136,7 +188,9 @@ class Structures(Parameters, ThinSpecimen):
         near = rng.random(many) < 0.5
         centres[near] += rng.normal(0.0, 0.06 * self.scale_um, (int(near.sum()), 2))
         near_to = rng.integers(0, many, many)
-        centres[near] = centres[near_to[near]] + rng.normal(0.0, 0.08 * self.scale_um, (int(near.sum()), 2))
+        centres[near] = centres[near_to[near]] + rng.normal(
+            0.0, 0.08 * self.scale_um, (int(near.sum()), 2)
+        )
         return centres, self._bright(many, rng) * 4.0 * self.width_um**2
 
     def _areas(self, grid: Grid, rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -152,19 +206,30 @@ class Structures(Parameters, ThinSpecimen):
         centres = self._centres(grid, many, rng, high / 2)
         level = rng.uniform(0.05, 1.0, many)
         step = min(grid.voxel_size_um[1:])
-        fields = [_waves(grid, rng, low, self.width_um) for _ in range(TEXTURES)] if self.texture else []
+        fields = (
+            [_waves(grid, rng, low, self.width_um) for _ in range(TEXTURES)] if self.texture else []
+        )
         strength = self.texture * rng.random(many) if fields else np.zeros(many)
         for number, ((cy, cx), r, bright) in enumerate(zip(centres, radius, level, strict=True)):
             rows = slice(*np.searchsorted(y, (cy - r - step, cy + r + step)))
             columns = slice(*np.searchsorted(x, (cx - r - step, cx + r + step)))
             away = np.hypot(y[rows, None] - cy, x[None, columns] - cx)
             cover = np.clip((r - away) / step + 0.5, 0.0, 1.0)
-            shade = bright * (1 + strength[number] * fields[number % TEXTURES][rows, columns]) if fields else bright
+            shade = (
+                bright * (1 + strength[number] * fields[number % TEXTURES][rows, columns])
+                if fields
+                else bright
+            )
             plane[rows, columns] += cover * (shade - plane[rows, columns])
         return plane
 
 
-def _deposit(plane: npt.NDArray[np.float64], places_um: npt.NDArray[np.float64], dye_um2: npt.NDArray[np.float64], grid: Grid) -> None:
+def _deposit(
+    plane: npt.NDArray[np.float64],
+    places_um: npt.NDArray[np.float64],
+    dye_um2: npt.NDArray[np.float64],
+    grid: Grid,
+) -> None:
     """Add points to a plane (Y, X), each shared out among the four pixels around it."""
     (_, dy, dx), (_, oy, ox), (height, width) = grid.voxel_size_um, grid.origin_um, plane.shape
     place = (places_um - (oy, ox)) / (dy, dx) - 0.5
@@ -173,20 +238,30 @@ def _deposit(plane: npt.NDArray[np.float64], places_um: npt.NDArray[np.float64],
     for down in (0, 1):
         for right in (0, 1):
             row, column = low[:, 0] + down, low[:, 1] + right
-            weight = np.abs(1 - down - share[:, 0]) * np.abs(1 - right - share[:, 1]) * dye_um2 / (dy * dx)
+            weight = (
+                np.abs(1 - down - share[:, 0])
+                * np.abs(1 - right - share[:, 1])
+                * dye_um2
+                / (dy * dx)
+            )
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             flat = np.bincount(row[inside] * width + column[inside], weight[inside], plane.size)
             plane += flat.reshape(plane.shape)
 
 
-def _waves(grid: Grid, rng: np.random.Generator, longest_um: float, shortest_um: float) -> npt.NDArray[np.float64]:
+def _waves(
+    grid: Grid, rng: np.random.Generator, longest_um: float, shortest_um: float
+) -> npt.NDArray[np.float64]:
     """Return a field (Y, X) within ± 1 of waves in all directions, their lengths even on a logarithmic scale."""
     _, y, x = grid.margins
     field = np.zeros((y.size, x.size))
     for _ in range(WAVES):
         length = 2 * longest_um * (shortest_um / longest_um) ** rng.random()
         angle, phase = rng.uniform(0, 2 * np.pi, 2)
-        down, across = np.exp(2j * np.pi / length * np.sin(angle) * y), np.exp(2j * np.pi / length * np.cos(angle) * x + 1j * phase)
+        down, across = (
+            np.exp(2j * np.pi / length * np.sin(angle) * y),
+            np.exp(2j * np.pi / length * np.cos(angle) * x + 1j * phase),
+        )
         field += (down[:, None] * across[None]).real
     # Of many waves the sum is close to normal, with a standard deviation of sqrt(WAVES / 2).
     return np.asarray(np.clip(field / (2.5 * np.sqrt(WAVES / 2)), -1.0, 1.0), np.float64)
@@ -199,6 +274,10 @@ def _smooth_field(grid: Grid, rng: np.random.Generator) -> FloatArray:
     field = np.ones((y.size, x.size))
     for wave in (1, 2):
         for _ in range(2):
-            a, b, phase = rng.uniform(-wave, wave), rng.uniform(-wave, wave), rng.uniform(0, 2 * np.pi)
+            a, b, phase = (
+                rng.uniform(-wave, wave),
+                rng.uniform(-wave, wave),
+                rng.uniform(0, 2 * np.pi),
+            )
             field += 0.35 * np.cos(2 * np.pi * (a * y[:, None] / y_um + b * x[None] / x_um) + phase)
     return np.asarray(np.clip(field, 0.0, None), np.float32)

@@ -45,13 +45,19 @@ class Waves:
     amplitude: float
 
     @classmethod
-    def random(cls, rng: np.random.Generator, wavelength_um: float, amplitude: float, count: int = 8) -> Waves:
+    def random(
+        cls, rng: np.random.Generator, wavelength_um: float, amplitude: float, count: int = 8
+    ) -> Waves:
         """Draw waves of 0.75 ... 1.5 times a wavelength in µm."""
         directions = rng.normal(size=(count, 3))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         lengths = wavelength_um * rng.uniform(0.75, 1.5, size=(count, 1))
         phases = rng.uniform(0, 2 * np.pi, size=count)
-        return cls(np.asarray(directions * (2 * np.pi / lengths), np.float32), np.asarray(phases, np.float32), amplitude)
+        return cls(
+            np.asarray(directions * (2 * np.pi / lengths), np.float32),
+            np.asarray(phases, np.float32),
+            amplitude,
+        )
 
     def __call__(self, points_um: FloatArray) -> FloatArray:
         """Return the function at points (N, 3), as (N,)."""
@@ -89,7 +95,9 @@ class Tissue:
         """Return the depth (N,) that decides the layer of points (N, 3): their distance below the skin, folded, but not at the skin."""
         if self.folds is None:
             return inward_um
-        return np.asarray(inward_um + self.folds(points_um) * np.clip(inward_um / UNFOLDED_UM, 0, 1), np.float32)
+        return np.asarray(
+            inward_um + self.folds(points_um) * np.clip(inward_um / UNFOLDED_UM, 0, 1), np.float32
+        )
 
     def inward_um(self, points_um: FloatArray) -> FloatArray:
         """Return the distance below the skin, across it, in µm (N,); negative outside.
@@ -99,7 +107,10 @@ class Tissue:
         The union of the spheres' distances is smooth: ``c log Σ exp(d_i / c)``.
         """
         distances = np.stack(
-            [r - np.linalg.norm(points_um - c, axis=1) for c, r in zip(self.centres_um, self.radii_um, strict=True)]
+            [
+                r - np.linalg.norm(points_um - c, axis=1)
+                for c, r in zip(self.centres_um, self.radii_um, strict=True)
+            ]
         )  # (domes, N)
         nearest = distances.max(axis=0)
         blend = np.log(np.exp((distances - nearest) / self.crease_um).sum(axis=0)) * self.crease_um

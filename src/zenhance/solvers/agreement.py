@@ -24,7 +24,13 @@ _LARGEST_RATIO = 10.0
 
 
 def agreed(
-    estimate: torch.Tensor, measured: torch.Tensor, blur: Blur, shift: float, least: float, strength: float, background: float | None = None
+    estimate: torch.Tensor,
+    measured: torch.Tensor,
+    blur: Blur,
+    shift: float,
+    least: float,
+    strength: float,
+    background: float | None = None,
 ) -> torch.Tensor:
     """Take one damped Richardson-Lucy step from an estimate towards the measurement.
 
@@ -61,7 +67,12 @@ def agreed(
         ratio = (measured - shift).clamp_min_(0.0).div_(expected).clamp_max_(_LARGEST_RATIO)
         return light.mul_(blur.adjoint(ratio).clamp_min_(_TINY).pow_(strength)).add_(background)
     light = (estimate - shift).clamp_min_(least)
-    ratio = (measured - shift).clamp_min_(0.0).div_(blur(light).clamp_min_(_TINY)).clamp_max_(_LARGEST_RATIO)
+    ratio = (
+        (measured - shift)
+        .clamp_min_(0.0)
+        .div_(blur(light).clamp_min_(_TINY))
+        .clamp_max_(_LARGEST_RATIO)
+    )
     step = blur.adjoint(ratio).clamp_min_(_TINY).pow_(strength)
     return light.mul_(step).add_(shift)
 
@@ -80,8 +91,12 @@ class Agreement:
     def __call__(self, estimate: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
         """Return the tile (Z, Y, X) after the step, in grey values."""
         shape = (measured.shape[0], measured.shape[1], measured.shape[2])
-        blur = Blur.from_psf(cast(PsfKernels, self.psf), self.voxel_size_um, shape, str(measured.device))
-        return agreed(estimate, measured, blur, self.shift, self.least, self.strength, self.background)
+        blur = Blur.from_psf(
+            cast(PsfKernels, self.psf), self.voxel_size_um, shape, str(measured.device)
+        )
+        return agreed(
+            estimate, measured, blur, self.shift, self.least, self.strength, self.background
+        )
 
     @property
     def radius_px(self) -> Triple:
@@ -90,7 +105,9 @@ class Agreement:
         return (2 * z, 2 * y, 2 * x)
 
 
-def agreement_of(context: MethodContext, strength: float, *, dark_stays_dark: bool = False) -> Agreement | None:
+def agreement_of(
+    context: MethodContext, strength: float, *, dark_stays_dark: bool = False
+) -> Agreement | None:
     """Return the step for a volume, with numbers of the whole of it; None where it is not wanted, or PSF or noise are not known.
 
     Parameters

@@ -75,7 +75,9 @@ def deconvolved_steps(
     return kept
 
 
-def deconvolved_reach_px(psf: PsfLike, voxel_size_um: tuple[float, float, float], iterations: Sequence[int], depth: int) -> Triple:
+def deconvolved_reach_px(
+    psf: PsfLike, voxel_size_um: tuple[float, float, float], iterations: Sequence[int], depth: int
+) -> Triple:
     """Return how far a voxel's say reaches in the estimates, z, y, x; 0 along z in a single plane."""
     if not iterations:
         return (0, 0, 0)

@@ -76,7 +76,9 @@ def _padded_wpl(image: int, kernel: int) -> int:
 
 
 def _low_pass(size: int, filter_px: float, half: bool) -> npt.NDArray[np.float64]:
-    frequency = np.arange(size // 2 + 1) if half else np.minimum(np.arange(size), size - np.arange(size))
+    frequency = (
+        np.arange(size // 2 + 1) if half else np.minimum(np.arange(size), size - np.arange(size))
+    )
     return np.exp(-((frequency * (filter_px + 1e-6) / size) ** 2))
 
 
@@ -97,7 +99,9 @@ def _mirror(plane: torch.Tensor, padded: tuple[int, int]) -> torch.Tensor:
     return plane
 
 
-def _spectrum(kernel: npt.NDArray[np.float32], padded: tuple[int, int], device: torch.device) -> torch.Tensor:
+def _spectrum(
+    kernel: npt.NDArray[np.float32], padded: tuple[int, int], device: torch.device
+) -> torch.Tensor:
     """Spectrum of a kernel put into an empty plane with its centre, int(n / 2), at the origin."""
     plane = np.zeros(padded)
     plane[: kernel.shape[0], : kernel.shape[1]] = kernel
@@ -138,10 +142,16 @@ def iterative_deconvolve(
     if settings.padding == "wpl":
         padded = (_padded_wpl(height, kernel.shape[0]), _padded_wpl(width, kernel.shape[1]))
     else:
-        padded = (max(_padded_id3d(height), _padded_id3d(kernel.shape[0])), max(_padded_id3d(width), _padded_id3d(kernel.shape[1])))
+        padded = (
+            max(_padded_id3d(height), _padded_id3d(kernel.shape[0])),
+            max(_padded_id3d(width), _padded_id3d(kernel.shape[1])),
+        )
     y, blur = _prepare_plane(plane, kernel, padded, settings)
     a_sum = exact_mean(torch.fft.irfft2(blur, s=padded).abs()) * padded[0] * padded[1]
-    low_pass = np.outer(_low_pass(padded[0], settings.low_pass_px, False), _low_pass(padded[1], settings.low_pass_px, True))
+    low_pass = np.outer(
+        _low_pass(padded[0], settings.low_pass_px, False),
+        _low_pass(padded[1], settings.low_pass_px, True),
+    )
     smooth = torch.from_numpy(low_pass.astype(np.float32)).to(plane.device)
     top, left = (padded[0] - height + 1) // 2, (padded[1] - width + 1) // 2
     x = y
@@ -158,18 +168,28 @@ def iterative_deconvolve(
         if _is_done(percent, settings):
             break
     x = torch.fft.irfft2(torch.fft.rfft2(x).mul_(smooth).div_(a_sum), s=padded)
-    return PlaneResult(x[top : top + height, left : left + width].contiguous(), len(percent), tuple(percent))
+    return PlaneResult(
+        x[top : top + height, left : left + width].contiguous(), len(percent), tuple(percent)
+    )
 
 
 def _prepare_plane(
-    plane: torch.Tensor, kernel: npt.NDArray[np.float32], padded: tuple[int, int], settings: Id3dSettings
+    plane: torch.Tensor,
+    kernel: npt.NDArray[np.float32],
+    padded: tuple[int, int],
+    settings: Id3dSettings,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the padded image, anti-ringing and preconditioning done, and the spectrum of the kernel that goes with it."""
     y = _mirror(plane, padded)
     blur = _spectrum(kernel, padded, plane.device)
     if settings.anti_ringing:
-        rows, columns = _margin_ramp(plane.shape[0], padded[0]), _margin_ramp(plane.shape[1], padded[1])
-        ramp = torch.from_numpy(np.maximum(rows[:, None], columns[None, :]).astype(np.float32)).to(plane.device)
+        rows, columns = (
+            _margin_ramp(plane.shape[0], padded[0]),
+            _margin_ramp(plane.shape[1], padded[1]),
+        )
+        ramp = torch.from_numpy(np.maximum(rows[:, None], columns[None, :]).astype(np.float32)).to(
+            plane.device
+        )
         y = torch.lerp(y, torch.fft.irfft2(torch.fft.rfft2(y).mul_(blur), s=padded), ramp)
     if settings.gamma > _WIENER_ON:
         power = blur.abs().square_()
@@ -212,7 +232,9 @@ def richardson_lucy_circular(
     x = plane
     for k in range(iterations):
         model = torch.fft.irfft2(torch.fft.rfft2(x).mul_(blur), s=shape)
-        quotient = torch.where(model.abs() > _DIVISION_FLOOR, plane / model, torch.zeros_like(model))
+        quotient = torch.where(
+            model.abs() > _DIVISION_FLOOR, plane / model, torch.zeros_like(model)
+        )
         x = x * torch.fft.irfft2(torch.fft.rfft2(quotient).mul_(blur.conj()), s=shape)
         yield (k + 1) / iterations
     return PlaneResult(x, iterations)
@@ -221,8 +243,11 @@ def richardson_lucy_circular(
 def _folded(kernel: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Wrap a kernel that is larger than the plane round it, its centre staying at int(n / 2)."""
     rows, columns = (
-        (np.arange(n) - n // 2 + size // 2) % size if n > size else np.arange(n) for n, size in zip(kernel.shape, shape, strict=True)
+        (np.arange(n) - n // 2 + size // 2) % size if n > size else np.arange(n)
+        for n, size in zip(kernel.shape, shape, strict=True)
     )
-    folded = np.zeros([min(n, size) for n, size in zip(kernel.shape, shape, strict=True)], dtype=np.float32)
+    folded = np.zeros(
+        [min(n, size) for n, size in zip(kernel.shape, shape, strict=True)], dtype=np.float32
+    )
     np.add.at(folded, (rows[:, None], columns[None, :]), kernel)
     return folded

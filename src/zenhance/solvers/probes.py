@@ -20,7 +20,9 @@ _CANDIDATES_PER_AXIS = (3, 4, 4)
 _LARGEST_DEPTH = 128
 
 
-def probe_regions(shape_px: Triple, read: Callable[[Region], FloatArray], whole_voxels: int) -> Generator[float, None, tuple[Region, ...]]:
+def probe_regions(
+    shape_px: Triple, read: Callable[[Region], FloatArray], whole_voxels: int
+) -> Generator[float, None, tuple[Region, ...]]:
     """Choose blocks that stand for a volume: at fixed places of its grid, one from each quarter of their ranking by brightness.
 
     The tiles have no say, so that the same volume with the same limit always gives the same blocks.
@@ -52,13 +54,23 @@ def probe_regions(shape_px: Triple, read: Callable[[Region], FloatArray], whole_
     height = min(shape_px[1], max(1, math.isqrt(share // depth)))
     width = min(shape_px[2], max(1, share // depth // height))
     block = (depth, height, width)
-    places = list(product(*(_starts(n, b, c) for n, b, c in zip(shape_px, block, _CANDIDATES_PER_AXIS, strict=True))))
+    places = list(
+        product(
+            *(
+                _starts(n, b, c)
+                for n, b, c in zip(shape_px, block, _CANDIDATES_PER_AXIS, strict=True)
+            )
+        )
+    )
     brightness = []
     for start in places:
         brightness.append((float(read(_region(start, block)).mean(dtype=np.float64)), start))
         yield 0.0
     ranked = [start for _, start in sorted(brightness)]
-    chosen = [ranked[min(len(ranked) - 1, (2 * i + 1) * len(ranked) // (2 * _BLOCKS))] for i in range(_BLOCKS)]
+    chosen = [
+        ranked[min(len(ranked) - 1, (2 * i + 1) * len(ranked) // (2 * _BLOCKS))]
+        for i in range(_BLOCKS)
+    ]
     return tuple(_region(start, block) for start in sorted(set(chosen)))
 
 

@@ -41,11 +41,16 @@ def iteration_reach_px(radius_px: Sequence[int], iterations: int, accelerated: b
     """
     iterations += _FLUX_STEPS
     widths = (4.0 + 4.5 * iterations**0.5) if accelerated else (4.0 + 3.0 * iterations**0.5)
-    z, y, x = (min(int(np.ceil(widths * r / 4.0)), (2 * r + 1) * iterations + r) if r else 0 for r in radius_px)
+    z, y, x = (
+        min(int(np.ceil(widths * r / 4.0)), (2 * r + 1) * iterations + r) if r else 0
+        for r in radius_px
+    )
     return z, y, x
 
 
-def filter_reach_px(kernel: npt.NDArray[np.float32], noise_to_signal: float, remainder: float = 1e-6) -> tuple[int, int, int]:
+def filter_reach_px(
+    kernel: npt.NDArray[np.float32], noise_to_signal: float, remainder: float = 1e-6
+) -> tuple[int, int, int]:
     """Distance (z, y, x) beyond which the filter's response holds less than `remainder` of its sum of magnitudes, axis by axis."""
     reach = []
     for axis in range(3):
@@ -55,9 +60,17 @@ def filter_reach_px(kernel: npt.NDArray[np.float32], noise_to_signal: float, rem
             continue
         size = max(1024, 32 * profile.size)
         offsets = np.arange(profile.size) - profile.size // 2
-        transfer = np.cos(2.0 * np.pi * np.outer(np.arange(size // 2 + 1), offsets) / size) @ profile
-        response = np.abs(np.fft.irfft((1.0 + noise_to_signal) * transfer / (transfer**2 + noise_to_signal), n=size))[: size // 2]
-        outside = 2.0 * (response.sum() - np.cumsum(response)) / (2.0 * response.sum() - response[0])
+        transfer = (
+            np.cos(2.0 * np.pi * np.outer(np.arange(size // 2 + 1), offsets) / size) @ profile
+        )
+        response = np.abs(
+            np.fft.irfft(
+                (1.0 + noise_to_signal) * transfer / (transfer**2 + noise_to_signal), n=size
+            )
+        )[: size // 2]
+        outside = (
+            2.0 * (response.sum() - np.cumsum(response)) / (2.0 * response.sum() - response[0])
+        )
         reach.append(int(np.argmax(outside < remainder)) + 1)
     z, y, x = reach
     return z, y, x

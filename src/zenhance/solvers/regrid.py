@@ -64,7 +64,9 @@ def _matrix(source: Samples, target: Samples) -> npt.NDArray[np.float32]:
     reach = math.ceil(max(2.0, ratio / 2 + 1))
     index = np.floor(place)[:, None].astype(np.int64) + np.arange(-reach, reach + 1)
     away = index - place[:, None]
-    weights = _cubic(away) if ratio <= 1 + 1e-9 else np.clip((ratio + 1) / 2 - np.abs(away), 0.0, 1.0)
+    weights = (
+        _cubic(away) if ratio <= 1 + 1e-9 else np.clip((ratio + 1) / 2 - np.abs(away), 0.0, 1.0)
+    )
     weights /= weights.sum(1, keepdims=True)
     matrix = np.zeros((target.count, source.count))
     rows = np.broadcast_to(np.arange(target.count)[:, None], index.shape)
@@ -72,7 +74,9 @@ def _matrix(source: Samples, target: Samples) -> npt.NDArray[np.float32]:
     return matrix.astype(np.float32)
 
 
-def regrid(image: Tensor, source: tuple[Samples, Samples], target: tuple[Samples, Samples]) -> Tensor:
+def regrid(
+    image: Tensor, source: tuple[Samples, Samples], target: tuple[Samples, Samples]
+) -> Tensor:
     """Return images (..., Y, X) on another grid.
 
     Parameters
@@ -82,5 +86,8 @@ def regrid(image: Tensor, source: tuple[Samples, Samples], target: tuple[Samples
     source, target : tuple of Samples
         For y and x.
     """
-    down, across = (torch.from_numpy(_matrix(s, t)).to(image.device) for s, t in zip(source, target, strict=True))
+    down, across = (
+        torch.from_numpy(_matrix(s, t)).to(image.device)
+        for s, t in zip(source, target, strict=True)
+    )
     return torch.matmul(torch.matmul(down, image), across.t())

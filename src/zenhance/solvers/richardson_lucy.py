@@ -107,7 +107,9 @@ class RichardsonLucy:
         """
         return self.blur(self.data).sub_(self.camera.pedestal).clamp_(min=self.floor)
 
-    def replay(self, schedule: Schedule, start: torch.Tensor | None = None) -> Generator[float, None, torch.Tensor]:
+    def replay(
+        self, schedule: Schedule, start: torch.Tensor | None = None
+    ) -> Generator[float, None, torch.Tensor]:
         """Run the iterations of a schedule; yield the fraction done after each, return x (no background, not scaled).
 
         No scalar is read back from the device.
@@ -126,7 +128,12 @@ class RichardsonLucy:
             yield path.x
 
     def measure(
-        self, iterations: int, *, accelerate: bool = True, rule: DiscrepancyRule | None = None, start: torch.Tensor | None = None
+        self,
+        iterations: int,
+        *,
+        accelerate: bool = True,
+        rule: DiscrepancyRule | None = None,
+        start: torch.Tensor | None = None,
     ) -> Generator[float, None, tuple[torch.Tensor, Schedule]]:
         """Run on the whole volume, or on probe blocks of it, and find the schedule; return x (as :meth:`replay`) and the schedule.
 
@@ -170,7 +177,11 @@ class RichardsonLucy:
     def image(self, x: torch.Tensor, schedule: Schedule) -> torch.Tensor:
         """Return the deconvolved image in camera units: x on its background, with the flux of y kept place by place."""
         light = x + (self.camera.background - self.camera.ground)
-        return keep_flux(light, self._wanted(), self.blur).mul_(schedule.scale).add_(self.camera.ground)
+        return (
+            keep_flux(light, self._wanted(), self.blur)
+            .mul_(schedule.scale)
+            .add_(self.camera.ground)
+        )
 
     def _wanted(self) -> torch.Tensor:
         """Return the light above the ground, seen once more through the blur, which calms the noise and hardly leaves it negative."""
@@ -178,7 +189,10 @@ class RichardsonLucy:
 
     def _scale(self) -> float:
         """Find what is left to correct where read noise makes even blurred data negative: they are cut off there."""
-        light, kept = exact_mean(self.y) - self.camera.ground, exact_mean(self._wanted().clamp_(min=0.0))
+        light, kept = (
+            exact_mean(self.y) - self.camera.ground,
+            exact_mean(self._wanted().clamp_(min=0.0)),
+        )
         return light / kept if kept > _TINY and light > 0.0 else 1.0
 
 
@@ -196,18 +210,28 @@ class _Path:
         """Extrapolate by alpha and return A p + c, never zero; valid until :meth:`advance`."""
         self.guess = self.x
         if alpha != 0.0:
-            self._between = torch.lerp(self.previous, self.x, 1.0 + alpha, out=self._between).clamp_(min=_TINY)
+            self._between = torch.lerp(
+                self.previous, self.x, 1.0 + alpha, out=self._between
+            ).clamp_(min=_TINY)
             self.guess = self._between
-        self._model = self.problem.blur(self.guess, out=self._model).add_(self.problem.camera.pedestal).clamp_(min=_TINY)
+        self._model = (
+            self.problem.blur(self.guess, out=self._model)
+            .add_(self.problem.camera.pedestal)
+            .clamp_(min=_TINY)
+        )
         return self._model
 
     def advance(self, model: torch.Tensor, keep: torch.Tensor | None = None) -> None:
         """Do one Richardson-Lucy step from the extrapolated point; `model` is used up, `keep` is not written to."""
         problem = self.problem
         free = self.previous if self.previous is not self.x and self.previous is not keep else None
-        update = problem.blur.adjoint(torch.div(problem.data, model, out=model), out=free).mul_(self.guess)
+        update = problem.blur.adjoint(torch.div(problem.data, model, out=model), out=free).mul_(
+            self.guess
+        )
         if problem.tv_weight > 0.0:
-            variation_factor_(update, self.guess, problem.tv_weight, problem.smoothing, problem.axis_weights)
+            variation_factor_(
+                update, self.guess, problem.tv_weight, problem.smoothing, problem.axis_weights
+            )
         self.previous, self.x = self.x, update.clamp_(min=_TINY)
 
 
@@ -236,7 +260,9 @@ class _Shadow:
         """Perturb the data by +-5 % of their noise, the same signs on every device."""
         variance = problem.blur(problem.data).mul_(problem.camera.gain)
         variance.clamp_(min=max(problem.camera.read_noise**2, 1e-3 * float(variance.mean()), _TINY))
-        signs = torch.randint(0, 2, problem.y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+        signs = torch.randint(
+            0, 2, problem.y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32
+        )
         noise = signs.mul_(2.0).sub_(1.0).to(problem.y.device).mul_(variance.sqrt())
         self.data, self.variance = problem.data, variance
         self.path = _Path(replace(problem, y=torch.add(problem.y, noise, alpha=_PERTURBATION)))

@@ -32,7 +32,9 @@ def reach_px(radius_px: float) -> int:
     return math.ceil(radius_px) + 3 * block_px(radius_px) + math.ceil(4 * SMOOTH_PX) + 1
 
 
-def rolled_background(plane: FloatArray, radius_px: float, height: float, origin_px: tuple[int, int] = (0, 0)) -> FloatArray:
+def rolled_background(
+    plane: FloatArray, radius_px: float, height: float, origin_px: tuple[int, int] = (0, 0)
+) -> FloatArray:
     """Return the background of a plane.
 
     Parameters
@@ -62,6 +64,10 @@ def rolled_background(plane: FloatArray, radius_px: float, height: float, origin
     kernel = ellipsoid_kernel((2 * radius + 1, 2 * radius + 1), float(height) * 2.0)
     touched = np.minimum(rolling_ball(small, kernel=kernel), small)
     if block > 1:
-        at = [(np.arange(n) + b + 0.5) / block - 0.5 for n, b in zip(plane.shape, before, strict=True)]
-        touched = ndimage.map_coordinates(touched, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest")
+        at = [
+            (np.arange(n) + b + 0.5) / block - 0.5 for n, b in zip(plane.shape, before, strict=True)
+        ]
+        touched = ndimage.map_coordinates(
+            touched, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest"
+        )
     return np.asarray(touched, np.float32)

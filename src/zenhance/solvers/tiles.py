@@ -38,7 +38,9 @@ def exact_mean(tensor: torch.Tensor) -> float:
     """Return the mean, summed in double precision (on the CPU where the device, such as Metal, has none)."""
     import torch
 
-    return float((tensor.cpu() if tensor.device.type == "mps" else tensor).mean(dtype=torch.float64))
+    return float(
+        (tensor.cpu() if tensor.device.type == "mps" else tensor).mean(dtype=torch.float64)
+    )
 
 
 @dataclass
@@ -51,7 +53,9 @@ class CutOut:
     halo_px: Triple = (0, 0, 0)
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
-        place = tuple(slice(start, start + size) for start, size in zip(origin_px, tile.shape, strict=True))
+        place = tuple(
+            slice(start, start + size) for start, size in zip(origin_px, tile.shape, strict=True)
+        )
         yield 1.0
         return {"enhanced": self.solved[place].copy()}
 
@@ -126,7 +130,9 @@ class Planes:
         return {"enhanced": enhanced}
 
 
-def _within(steps: Generator[float, None, PlaneResult], index: int, count: int) -> Generator[float, None, PlaneResult]:
+def _within(
+    steps: Generator[float, None, PlaneResult], index: int, count: int
+) -> Generator[float, None, PlaneResult]:
     """Pass on the fractions of one plane as fractions of all, and return what it returns."""
     while True:
         try:

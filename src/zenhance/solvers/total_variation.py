@@ -11,7 +11,11 @@ _LARGEST_CHANGE = 0.5
 
 
 def variation_factor_(
-    update: torch.Tensor, guess: torch.Tensor, weight: float, smoothing: float, axis_weights: tuple[float, float, float]
+    update: torch.Tensor,
+    guess: torch.Tensor,
+    weight: float,
+    smoothing: float,
+    axis_weights: tuple[float, float, float],
 ) -> torch.Tensor:
     """Divide `update` in place by ``1 - weight * div(grad x / |grad x|)`` taken at x = `guess`.
 
@@ -31,7 +35,11 @@ def variation_factor_(
     Forward differences with a zero normal gradient at the border and their exact adjoint. Source: Dey et al. 2006
     (Microsc. Res. Tech. 69:260); the smoothed norm and the bound on the divisor are ours.
     """
-    axes = [(axis, w) for axis, w in zip((-3, -2, -1), axis_weights, strict=True) if w > 0.0 and guess.shape[axis] > 1]
+    axes = [
+        (axis, w)
+        for axis, w in zip((-3, -2, -1), axis_weights, strict=True)
+        if w > 0.0 and guess.shape[axis] > 1
+    ]
     norm = torch.full_like(guess, smoothing**2)
     steps = []
     for axis, axis_weight in axes:

@@ -81,7 +81,9 @@ class Wiener:
         spectrum = self.coefficients(y)
         yield 0.5
         transfer = self.transfer(y.shape, y.device)
-        spectrum = spectrum * transfer.mul(1.0 + self.noise_to_signal).div_(transfer.square().add_(self.noise_to_signal))
+        spectrum = spectrum * transfer.mul(1.0 + self.noise_to_signal).div_(
+            transfer.square().add_(self.noise_to_signal)
+        )
         for axis in _AXES:
             if self.kernel.shape[axis] > 1:
                 spectrum = _multiply(spectrum, _cosine_matrix(y.shape[axis], y.device).t(), axis)
@@ -113,5 +115,7 @@ def best_noise_to_signal(y: torch.Tensor, kernel: npt.NDArray[np.float32]) -> fl
     for epsilon in _CANDIDATES:
         lost = 1.0 - transfer.mul(1.0 + epsilon).div_(transfer + epsilon)
         share = float(lost.mean())
-        scores.append(float(lost.square_().mul(power).mean()) / share**2 if share > 0.0 else float("inf"))
+        scores.append(
+            float(lost.square_().mul(power).mean()) / share**2 if share > 0.0 else float("inf")
+        )
     return _CANDIDATES[int(np.argmin(scores))]

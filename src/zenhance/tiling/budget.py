@@ -56,7 +56,9 @@ def _cgroup_folders(membership: Path, root: Path) -> Iterator[tuple[Path, str, s
         if controllers and "memory" not in controllers.split(","):
             continue
         base, limit, usage = (
-            (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else (root, "memory.max", "memory.current")
+            (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+            if controllers
+            else (root, "memory.max", "memory.current")
         )
         folder = base / name.lstrip("/")
         # inside a container the name is that of the host; its own limit then stands at the root of the mount
@@ -66,14 +68,20 @@ def _cgroup_folders(membership: Path, root: Path) -> Iterator[tuple[Path, str, s
                 break
 
 
-def _cgroup_bytes(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
+def _cgroup_bytes(
+    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> int | None:
     rooms = []
     for folder, limit_name, usage_name in _cgroup_folders(membership, root):
         limit, usage = _number(folder / limit_name), _number(folder / usage_name)
         if limit is None or usage is None:
             continue
         try:
-            cached = re.search(r"^(?:total_)?inactive_file (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE)
+            cached = re.search(
+                r"^(?:total_)?inactive_file (\d+)",
+                (folder / "memory.stat").read_text(),
+                re.MULTILINE,
+            )
         except OSError:
             cached = None
         rooms.append(max(0, limit - usage + (int(cached.group(1)) if cached else 0)))
@@ -97,11 +105,15 @@ def _address_space_bytes() -> int | None:
 
 def _macos_bytes() -> int | None:
     try:
-        text = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, timeout=5, check=True).stdout
+        text = subprocess.run(
+            ["/usr/bin/vm_stat"], capture_output=True, text=True, timeout=5, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     page = re.search(r"page size of (\d+) bytes", text)
-    pages = re.findall(r"^Pages (?:free|inactive|speculative|purgeable):\s+(\d+)\.", text, re.MULTILINE)
+    pages = re.findall(
+        r"^Pages (?:free|inactive|speculative|purgeable):\s+(\d+)\.", text, re.MULTILINE
+    )
     return int(page.group(1)) * sum(map(int, pages)) if page and pages else None
 
 
@@ -113,7 +125,15 @@ class _MemoryStatus(ctypes.Structure):
         ("load", ctypes.c_uint32),
         *(
             (name, ctypes.c_uint64)
-            for name in ("total", "available", "total_page", "available_page", "total_virtual", "available_virtual", "extended")
+            for name in (
+                "total",
+                "available",
+                "total_page",
+                "available_page",
+                "total_virtual",
+                "available_virtual",
+                "extended",
+            )
         ),
     )
 
@@ -130,7 +150,11 @@ def _host_bytes() -> int:
     own = {"win32": _windows_bytes, "darwin": _macos_bytes}.get(sys.platform, _meminfo_bytes)()
     if own is None:
         # the last resort where the system does not say what is free: half of what is built in
-        own = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 2 * 1024**3
+        own = (
+            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+            if hasattr(os, "sysconf")
+            else 2 * 1024**3
+        )
     limits = (own, _cgroup_bytes(), _address_space_bytes())
     return int(HOST_SHARE * min(n for n in limits if n is not None))
 
@@ -186,7 +210,9 @@ def _axis_cut(size: int, reach: int, multiple: int, core: int) -> _Cut:
     """Sum the read lengths of all tiles along an axis in closed form; all but ``size`` in cells of the grid."""
     cells = -(-size // multiple)
     tiles = -(-cells // core)
-    inner = min(tiles, max(0, (cells - reach) // core))  # tiles whose halo ends before the volume does
+    inner = min(
+        tiles, max(0, (cells - reach) // core)
+    )  # tiles whose halo ends before the volume does
     first = min(tiles, reach // core + 1)  # tiles whose halo begins before the volume does
     stops = core * inner * (inner + 1) // 2 + reach * inner + cells * (tiles - inner)
     starts = core * (tiles * (tiles - 1) - first * (first - 1)) // 2 - reach * (tiles - first)
@@ -205,13 +231,18 @@ def _axis_cuts(size: int, halo: int, multiple: int) -> list[_Cut]:
         parts = min(cells, max(parts + 1, parts * 11 // 10))
         cores.add(-(-cells // parts))
     cuts: list[_Cut] = []
-    for cut in sorted((_axis_cut(size, reach, multiple, c) for c in cores), key=lambda c: (c.read, c.total, c.tiles)):
+    for cut in sorted(
+        (_axis_cut(size, reach, multiple, c) for c in cores),
+        key=lambda c: (c.read, c.total, c.tiles),
+    ):
         if not cuts or (cut.total, cut.tiles) < (cuts[-1].total, cuts[-1].tiles):
             cuts.append(cut)
     return cuts
 
 
-def _best(cuts: tuple[list[_Cut], list[_Cut], list[_Cut]], max_voxels: float) -> tuple[int, Triple] | None:
+def _best(
+    cuts: tuple[list[_Cut], list[_Cut], list[_Cut]], max_voxels: float
+) -> tuple[int, Triple] | None:
     best: tuple[int, int, int, int, Triple] | None = None
     reads_x = [c.read for c in cuts[2]]
     for z in cuts[0]:
@@ -220,7 +251,13 @@ def _best(cuts: tuple[list[_Cut], list[_Cut], list[_Cut]], max_voxels: float) ->
             if not fitting:
                 break  # the cuts ascend: a longer y does not fit either
             x = cuts[2][fitting - 1]
-            rank = (z.total * y.total * x.total, z.tiles * y.tiles * x.tiles, -z.core, abs(y.core - x.core), (z.core, y.core, x.core))
+            rank = (
+                z.total * y.total * x.total,
+                z.tiles * y.tiles * x.tiles,
+                -z.core,
+                abs(y.core - x.core),
+                (z.core, y.core, x.core),
+            )
             if best is None or rank < best:
                 best = rank
     return None if best is None else (best[0], best[4])

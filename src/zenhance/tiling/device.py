@@ -41,7 +41,9 @@ class Device:
 
 
 def _cpu(reason: str) -> Device:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return Device("cpu", f"CPU, {cores} core{'s' if cores > 1 else ''}", f"CPU: {reason}")
 
 
@@ -61,11 +63,17 @@ def _cuda(torch: ModuleType, number: int | None) -> Device:
     index = torch.cuda.current_device() if number is None else number
     title = str(torch.cuda.get_device_name(index))
     free, _ = torch.cuda.mem_get_info(index)
-    return Device("cuda" if number is None else f"cuda:{number}", title, f"CUDA: {title}, {free / 1e9:.3g} GB free")
+    return Device(
+        "cuda" if number is None else f"cuda:{number}",
+        title,
+        f"CUDA: {title}, {free / 1e9:.3g} GB free",
+    )
 
 
 def _mps() -> Device:
-    return Device("mps", "Apple GPU", "MPS: Apple GPU; results can differ from the CPU's in the last digits")
+    return Device(
+        "mps", "Apple GPU", "MPS: Apple GPU; results can differ from the CPU's in the last digits"
+    )
 
 
 def _auto() -> Device:
@@ -83,14 +91,20 @@ def _asked_cuda(wanted: str, number: int | None) -> Device:
     import torch
 
     if not torch.cuda.is_available():
-        raise MethodError(f'device "{wanted}" is not there: {_why_no_gpu(torch)}; choose "auto" or "cpu"')
+        raise MethodError(
+            f'device "{wanted}" is not there: {_why_no_gpu(torch)}; choose "auto" or "cpu"'
+        )
     count = torch.cuda.device_count()
     if number is not None and number >= count:
-        raise MethodError(f'device "{wanted}" is not there: GPUs are numbered 0 to {count - 1}; choose one of them or "auto"')
+        raise MethodError(
+            f'device "{wanted}" is not there: GPUs are numbered 0 to {count - 1}; choose one of them or "auto"'
+        )
     try:
         return _cuda(torch, number)
     except RuntimeError as error:
-        raise MethodError(f'device "{wanted}" does not answer ({" ".join(str(error).split())[:80]}); choose "cpu"') from None
+        raise MethodError(
+            f'device "{wanted}" does not answer ({" ".join(str(error).split())[:80]}); choose "cpu"'
+        ) from None
 
 
 def choose_device(wanted: str = "auto") -> Device:
@@ -115,11 +129,15 @@ def choose_device(wanted: str = "auto") -> Device:
         import torch
 
         if not _has_mps(torch):
-            raise MethodError('device "mps" is not there: it needs a Mac with Apple silicon; choose "auto" or "cpu"')
+            raise MethodError(
+                'device "mps" is not there: it needs a Mac with Apple silicon; choose "auto" or "cpu"'
+            )
         return _mps()
     asked = re.fullmatch(r"cuda(?::(\d{1,3}))?", wanted)
     if asked is None:
-        raise MethodError(f'there is no device "{wanted}"; allowed are auto, cpu, cuda, cuda:N and mps')
+        raise MethodError(
+            f'there is no device "{wanted}"; allowed are auto, cpu, cuda, cuda:N and mps'
+        )
     return _asked_cuda(wanted, int(asked.group(1)) if asked.group(1) else None)
 
 

@@ -100,26 +100,38 @@ def padded_shape(region: Region, size_multiple: Triple) -> Triple:
     return _triple([_up(s.stop, m) - s.start for s, m in zip(region, size_multiple, strict=True)])
 
 
-def read_shape(shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_multiple: Triple) -> Triple:
+def read_shape(
+    shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_multiple: Triple
+) -> Triple:
     """Return (Z, Y, X) of the largest array a method is handed: core, halo on both sides, padding at the volume's end."""
     lengths = []
-    for size, core, halo, multiple in zip(shape_px, core_shape_px, halo_px, size_multiple, strict=True):
+    for size, core, halo, multiple in zip(
+        shape_px, core_shape_px, halo_px, size_multiple, strict=True
+    ):
         whole = _up(size, multiple)
         aligned = _up(min(core, size), multiple)
         lengths.append(whole if aligned >= whole else min(whole, aligned + 2 * _up(halo, multiple)))
     return _triple(lengths)
 
 
-def check_numbers(shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_multiple: Triple) -> None:
+def check_numbers(
+    shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_multiple: Triple
+) -> None:
     """Refuse numbers that no volume can be cut by; see :func:`plan_tiles`."""
     if min(shape_px) < 1:
-        raise StackError(f"a volume of shape {shape_px} (z, y, x) has no voxels; each axis needs at least 1")
+        raise StackError(
+            f"a volume of shape {shape_px} (z, y, x) has no voxels; each axis needs at least 1"
+        )
     if min(core_shape_px) < 1:
-        raise MethodError(f"tile size is {core_shape_px} (z, y, x) px; each axis needs at least 1 px, set a larger tile")
+        raise MethodError(
+            f"tile size is {core_shape_px} (z, y, x) px; each axis needs at least 1 px, set a larger tile"
+        )
     if min(halo_px) < 0:
         raise MethodError(f"halo is {halo_px} (z, y, x) px; it must be 0 or more on each axis")
     if min(size_multiple) < 1:
-        raise MethodError(f"size multiple is {size_multiple} (z, y, x); it must be 1 or more on each axis")
+        raise MethodError(
+            f"size multiple is {size_multiple} (z, y, x); it must be 1 or more on each axis"
+        )
 
 
 def _reach(core: Region, shape_px: Triple, halo_px: Triple, size_multiple: Triple) -> Region:
@@ -130,18 +142,26 @@ def _reach(core: Region, shape_px: Triple, halo_px: Triple, size_multiple: Tripl
     return (z, y, x)
 
 
-def _tile(index: int, core: Region, shape_px: Triple, halo_px: Triple, size_multiple: Triple) -> Tile:
+def _tile(
+    index: int, core: Region, shape_px: Triple, halo_px: Triple, size_multiple: Triple
+) -> Tile:
     read = _reach(core, shape_px, halo_px, size_multiple)
     z, y, x = (slice(c.start - r.start, c.stop - r.start) for c, r in zip(core, read, strict=True))
     return Tile(index, core, read, (z, y, x))
 
 
 def _cuts(whole: slice, length: int, multiple: int) -> list[slice]:
-    step = max(multiple, length // multiple * multiple) if length < whole.stop - whole.start else whole.stop - whole.start
+    step = (
+        max(multiple, length // multiple * multiple)
+        if length < whole.stop - whole.start
+        else whole.stop - whole.start
+    )
     return [slice(a, min(a + step, whole.stop)) for a in range(whole.start, whole.stop, step)]
 
 
-def plan_tiles(shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_multiple: Triple = (1, 1, 1)) -> TilePlan:
+def plan_tiles(
+    shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_multiple: Triple = (1, 1, 1)
+) -> TilePlan:
     """Cut a volume into tiles.
 
     Parameters
@@ -176,7 +196,10 @@ def plan_tiles(shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_mu
             f"a volume of {whole} px would be cut into {count:,} tiles, at most {MAX_TILES:,} are possible; "
             "set a larger tile or crop the stack"
         )
-    tiles = tuple(_tile(i, (z, y, x), whole, halo_px, size_multiple) for i, (z, y, x) in enumerate(itertools.product(*axes)))
+    tiles = tuple(
+        _tile(i, (z, y, x), whole, halo_px, size_multiple)
+        for i, (z, y, x) in enumerate(itertools.product(*axes))
+    )
     largest = _triple([cuts[0].stop for cuts in axes])
     voxels = max(math.prod(padded_shape(tile.read, size_multiple)) for tile in tiles)
     if voxels > MAX_ELEMENTS:
@@ -232,4 +255,7 @@ def split(plan: TilePlan, tile: Tile, core_shape_px: Triple | None = None) -> tu
     wanted = core_shape_px or halved(plan, own) or own
     axes = [_cuts(s, c, m) for s, c, m in zip(tile.core, wanted, plan.size_multiple, strict=True)]
     cores = itertools.product(*axes)
-    return tuple(_tile(tile.index, (z, y, x), plan.shape_px, plan.halo_px, plan.size_multiple) for z, y, x in cores)
+    return tuple(
+        _tile(tile.index, (z, y, x), plan.shape_px, plan.halo_px, plan.size_multiple)
+        for z, y, x in cores
+    )

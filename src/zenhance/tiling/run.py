@@ -17,9 +17,27 @@ from time import perf_counter
 
 import numpy as np
 
-from zenhance.errors import FailureKind, MemoryBudgetError, MethodError, RunCancelled, StackError, ZenhanceError, classify, sentence
+from zenhance.errors import (
+    FailureKind,
+    MemoryBudgetError,
+    MethodError,
+    RunCancelled,
+    StackError,
+    ZenhanceError,
+    classify,
+    sentence,
+)
 from zenhance.stack import FloatArray
-from zenhance.tiling.geometry import MAX_ELEMENTS, Region, Tile, TilePlan, Triple, halved, padded_shape, split
+from zenhance.tiling.geometry import (
+    MAX_ELEMENTS,
+    Region,
+    Tile,
+    TilePlan,
+    Triple,
+    halved,
+    padded_shape,
+    split,
+)
 
 __all__ = ["DeviceLostError", "Process", "Read", "RunReport", "TileProgress", "Write", "run_tiles"]
 
@@ -121,7 +139,9 @@ class _Run:
     shrunk: int = 0
     fraction: float = 0.0
     voxels_done: int = 0
-    work_left: int = field(init=False)  # voxels to read, halos included: what time is proportional to
+    work_left: int = field(
+        init=False
+    )  # voxels to read, halos included: what time is proportional to
     work_done: int = 0
     work_s: float = 0.0
     started_s: float = field(init=False)
@@ -131,7 +151,9 @@ class _Run:
         self.pending = deque(self.plan.tiles)
         self.core_shape_px = self.plan.core_shape_px
         limit = MAX_ELEMENTS // (math.prod(self.output_scale) * max((1, *self.series.values())))
-        while any(math.prod(padded_shape(t.read, self.plan.size_multiple)) > limit for t in self.pending):
+        while any(
+            math.prod(padded_shape(t.read, self.plan.size_multiple)) > limit for t in self.pending
+        ):
             self.cut(f"an output tile would have more than {MAX_ELEMENTS:,} voxels")
         self.work_left = sum(_voxels(t.read) for t in self.pending)
 
@@ -148,9 +170,13 @@ class _Run:
         """Replace all tiles still to come by ones half as large."""
         core = halved(self.plan, self.core_shape_px)
         if core is None:
-            raise MemoryBudgetError(f"tiles of {self.core_shape_px} px cannot be made smaller, and {cause}")
+            raise MemoryBudgetError(
+                f"tiles of {self.core_shape_px} px cannot be made smaller, and {cause}"
+            )
         self.core_shape_px = core
-        self.pending = deque(piece for tile in self.pending for piece in split(self.plan, tile, core))
+        self.pending = deque(
+            piece for tile in self.pending for piece in split(self.plan, tile, core)
+        )
         self.work_left = sum(_voxels(t.read) for t in self.pending)
 
     def shrink(self, failure: str) -> None:
@@ -169,7 +195,9 @@ class _Run:
     def check_cancelled(self) -> None:
         """Stop here if the user asked for it."""
         if self.cancel is not None and self.cancel.is_set():
-            raise RunCancelled(f"the run was cancelled after {len(self.finished)} of {self.tiles} tiles")
+            raise RunCancelled(
+                f"the run was cancelled after {len(self.finished)} of {self.tiles} tiles"
+            )
 
     def progress(self, tile: Tile, inner: float, busy_s: float) -> TileProgress:
         """Say where the run is, ``inner`` of the tile at work being done after ``busy_s`` seconds."""
@@ -177,7 +205,9 @@ class _Run:
         self.fraction = min(1.0, max(self.fraction, done / math.prod(self.plan.shape_px)))
         extra = inner * _voxels(tile.read)
         work = self.work_done + extra
-        seconds_left = (self.work_s + busy_s) / work * (self.work_left - extra) if work > 0 else None
+        seconds_left = (
+            (self.work_s + busy_s) / work * (self.work_left - extra) if work > 0 else None
+        )
         return TileProgress(len(self.finished), self.tiles, self.fraction, seconds_left)
 
     def finish(self, tile: Tile, busy_s: float) -> None:
@@ -190,10 +220,16 @@ class _Run:
 
     def device_lost(self, tile: Tile, failure: str) -> DeviceLostError:
         """Put the loss of the GPU into words."""
-        kept = f"the {len(self.finished)} tiles before it are kept" if len(self.finished) > 1 else "the tile before it is kept"
+        kept = (
+            f"the {len(self.finished)} tiles before it are kept"
+            if len(self.finished) > 1
+            else "the tile before it is kept"
+        )
         done = kept if self.finished else "no tile was finished before it"
         text = f"the GPU stopped answering in {self.name(tile)}; {done}; restart the program, or choose device 'cpu'"
-        return DeviceLostError(f"{text} ({failure[:60]})" if failure else text, tuple(self.finished))
+        return DeviceLostError(
+            f"{text} ({failure[:60]})" if failure else text, tuple(self.finished)
+        )
 
 
 def _block(read: Read, tile: Tile, size_multiple: Triple) -> FloatArray:
@@ -201,8 +237,12 @@ def _block(read: Read, tile: Tile, size_multiple: Triple) -> FloatArray:
     block = np.asarray(read(tile.read), dtype=np.float32)
     expected = tuple(s.stop - s.start for s in tile.read)
     if block.shape != expected:
-        raise StackError(f"reading {_words(tile.read)} gave an array of shape {block.shape}, expected {expected}; open the stack again")
-    padding = [(0, p - n) for p, n in zip(padded_shape(tile.read, size_multiple), expected, strict=True)]
+        raise StackError(
+            f"reading {_words(tile.read)} gave an array of shape {block.shape}, expected {expected}; open the stack again"
+        )
+    padding = [
+        (0, p - n) for p, n in zip(padded_shape(tile.read, size_multiple), expected, strict=True)
+    ]
     if any(after for _, after in padding):
         block = np.pad(block, padding, mode="symmetric")
     # a method may work in place, and the array read may be a view of the user's image
@@ -224,7 +264,9 @@ def _checked(name: str, output: FloatArray, run: _Run, tile: Tile) -> FloatArray
         )
     core: FloatArray = array[(..., *_scaled(tile.crop, run.output_scale))]
     # One image at a time: what is looked at takes a byte a voxel.
-    bad = core.size - sum(int(np.count_nonzero(np.isfinite(image))) for image in (core if samples else (core,)))
+    bad = core.size - sum(
+        int(np.count_nonzero(np.isfinite(image))) for image in (core if samples else (core,))
+    )
     if bad:
         raise MethodError(
             f'the method gave {bad:,} voxels of "{name}" that are not finite in {run.name(tile)}; '
@@ -233,7 +275,9 @@ def _checked(name: str, output: FloatArray, run: _Run, tile: Tile) -> FloatArray
     return core
 
 
-def _compute(run: _Run, tile: Tile, read: Read, process: Process) -> Generator[TileProgress, None, tuple[dict[str, FloatArray], float]]:
+def _compute(
+    run: _Run, tile: Tile, read: Read, process: Process
+) -> Generator[TileProgress, None, tuple[dict[str, FloatArray], float]]:
     """Process one tile; return its cropped outputs and the seconds it took."""
     run.check_cancelled()
     started = perf_counter()
@@ -257,7 +301,9 @@ def _compute(run: _Run, tile: Tile, read: Read, process: Process) -> Generator[T
         raise MethodError(
             f"the method gave the outputs {sorted(outputs)} in {run.name(tile)}, expected {sorted(run.names) or 'at least one'}"
         )
-    return {name: _checked(name, output, run, tile) for name, output in outputs.items()}, perf_counter() - started
+    return {
+        name: _checked(name, output, run, tile) for name, output in outputs.items()
+    }, perf_counter() - started
 
 
 def run_tiles(
@@ -340,4 +386,10 @@ def run_tiles(
         update = run.progress(tile, 1.0, busy_s)
         run.finish(tile, busy_s)
         yield update
-    return RunReport(len(run.finished), run.core_shape_px, plan.halo_px, run.shrunk, perf_counter() - run.started_s)
+    return RunReport(
+        len(run.finished),
+        run.core_shape_px,
+        plan.halo_px,
+        run.shrunk,
+        perf_counter() - run.started_s,
+    )

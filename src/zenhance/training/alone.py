@@ -114,7 +114,9 @@ def alone_steps(
     run.begin()
     result = run.finished()
     if run.done < recipe.rounds:
-        columns = yield from _unless(run.stop, run.told(cut_columns(volumes, recipe), run.done, 0.0, CUT_SHARE))
+        columns = yield from _unless(
+            run.stop, run.told(cut_columns(volumes, recipe), run.done, 0.0, CUT_SHARE)
+        )
         for number in range(run.done, recipe.rounds):
             lists = yield from _made(run, columns or (), number)
             if run.stop.is_set():
@@ -160,17 +162,29 @@ class _Alone:
     def _start_from(self, path: Path) -> None:
         checkpoint = read_checkpoint(path)
         if checkpoint.card.method != self.recipe.method:
-            raise CheckpointError(f'the model "{path.name}" belongs to the method {checkpoint.card.method}, not to {self.recipe.method}')
-        self.method, self.weights, self.initial = self.recipe.method, str(path), dict(checkpoint.state)
+            raise CheckpointError(
+                f'the model "{path.name}" belongs to the method {checkpoint.card.method}, not to {self.recipe.method}'
+            )
+        self.method, self.weights, self.initial = (
+            self.recipe.method,
+            str(path),
+            dict(checkpoint.state),
+        )
 
     def finished(self) -> TrainResult | None:
         """Take up the rounds that an earlier sitting finished; return what the last of them gave."""
         from zenhance.training.loop import TrainResult
 
         result: TrainResult | None = None
-        while self.resume and self.done < self.recipe.rounds and (path := self._kept(self.done)).is_file():
+        while (
+            self.resume
+            and self.done < self.recipe.rounds
+            and (path := self._kept(self.done)).is_file()
+        ):
             card = read_checkpoint(path).card
-            result = TrainResult(path, card, f"all {self.recipe.rounds} rounds were done before", ())
+            result = TrainResult(
+                path, card, f"all {self.recipe.rounds} rounds were done before", ()
+            )
             self.earlier_s += card.seconds
             self._start_from(path)
             self.done += 1
@@ -180,7 +194,9 @@ class _Alone:
         """Return where the model of a finished round lies."""
         return self.folder / f"round_{number + 1}{SUFFIX}"
 
-    def told(self, steps: Generator[float, None, T], number: int, first: float, last: float) -> Generator[TrainProgress, None, T]:
+    def told(
+        self, steps: Generator[float, None, T], number: int, first: float, last: float
+    ) -> Generator[TrainProgress, None, T]:
         """Pass on steps of getting ready as progress of a round, from one share of it to another."""
         from zenhance.training.loop import TrainProgress
 
@@ -194,7 +210,13 @@ class _Alone:
                     value: T = end.value
                     return value
                 at = (number + first + (last - first) * share) / self.recipe.rounds
-                yield TrainProgress("data", number * (self.recipe.steps // self.recipe.rounds), self.recipe.steps, at, None)
+                yield TrainProgress(
+                    "data",
+                    number * (self.recipe.steps // self.recipe.rounds),
+                    self.recipe.steps,
+                    at,
+                    None,
+                )
         finally:
             steps.close()
 
@@ -205,30 +227,56 @@ class _Alone:
         place, began = self.folder / f"round_{number + 1}", time.perf_counter()
         again = self.resume and (place / RECIPE_FILE).is_file()
         # The time that is left differs from sitting to sitting, but a state belongs to the recipe that it was made with.
-        part = load_recipe(str(place / RECIPE_FILE)) if again else _round(self.recipe, number, self.earlier_s + began - self.started)
+        part = (
+            load_recipe(str(place / RECIPE_FILE))
+            if again
+            else _round(self.recipe, number, self.earlier_s + began - self.started)
+        )
         inner = self.train(
-            part, place, volumes=lists, device=self.device, initial=self.initial, resume=again, stop=self.stop, command=self.command
+            part,
+            place,
+            volumes=lists,
+            device=self.device,
+            initial=self.initial,
+            resume=again,
+            stop=self.stop,
+            command=self.command,
         )
         result = yield from _counted(inner, self.recipe, number)
-        self.earlier_s += max(0.0, result.card.seconds - (time.perf_counter() - began)) if again else 0.0
+        self.earlier_s += (
+            max(0.0, result.card.seconds - (time.perf_counter() - began)) if again else 0.0
+        )
         if not self.stop.is_set():
-            self._start_from(write_bytes(self._kept(number), result.path.read_bytes(), overwrite=True))
+            self._start_from(
+                write_bytes(self._kept(number), result.path.read_bytes(), overwrite=True)
+            )
         return result
 
 
-def _made(run: _Alone, columns: Sequence[Column], number: int) -> Generator[TrainProgress, None, Lists]:
+def _made(
+    run: _Alone, columns: Sequence[Column], number: int
+) -> Generator[TrainProgress, None, Lists]:
     """Estimate the specimen in each column and measure it again; give up between two steps where the user stops."""
     train_on: list[TrainingVolume] = []
     held: list[TrainingVolume] = []
     for index, column in enumerate(columns):
-        first, last = (CUT_SHARE + (READY_SHARE - CUT_SHARE) * (index + part) / len(columns) for part in (0, 1))
+        first, last = (
+            CUT_SHARE + (READY_SHARE - CUT_SHARE) * (index + part) / len(columns) for part in (0, 1)
+        )
         middle = 0.7 * last + 0.3 * first
         seed = run.recipe.seed * 1009 + number * len(columns) + index
-        made = run.told(estimate_steps(run.method, run.weights, column, run.device, run.recipe.seed), number, first, middle)
+        made = run.told(
+            estimate_steps(run.method, run.weights, column, run.device, run.recipe.seed),
+            number,
+            first,
+            middle,
+        )
         estimate = yield from _unless(run.stop, made)
         if estimate is None:
             break
-        pairs = yield from _unless(run.stop, run.told(pair_steps(column, estimate, seed), number, middle, last))
+        pairs = yield from _unless(
+            run.stop, run.told(pair_steps(column, estimate, seed), number, middle, last)
+        )
         if pairs is None:
             break
         train_on += pairs[0]
@@ -236,7 +284,9 @@ def _made(run: _Alone, columns: Sequence[Column], number: int) -> Generator[Trai
     return train_on, held
 
 
-def _unless(stop: threading.Event, steps: Generator[TrainProgress, None, T]) -> Generator[TrainProgress, None, T | None]:
+def _unless(
+    stop: threading.Event, steps: Generator[TrainProgress, None, T]
+) -> Generator[TrainProgress, None, T | None]:
     """Pass on steps until they end or the user stops; None where the user did."""
     try:
         while not stop.is_set():
@@ -256,7 +306,9 @@ def _round(recipe: Recipe, number: int, spent_s: float) -> Recipe:
     left = recipe.rounds - number
     minutes = None if recipe.minutes is None else max(0.02, (recipe.minutes - spent_s / 60) / left)
     steps = max(1, recipe.steps // recipe.rounds)
-    return recipe.model_copy(update={"steps": steps, "minutes": minutes, "seed": recipe.seed + number})
+    return recipe.model_copy(
+        update={"steps": steps, "minutes": minutes, "seed": recipe.seed + number}
+    )
 
 
 def _counted(
@@ -273,15 +325,23 @@ def _counted(
                 return result
             left = progress.seconds_left
             rounds_left = recipe.rounds - number
-            whole = None if left is None or progress.fraction >= 1 else left * (rounds_left - progress.fraction) / (1 - progress.fraction)
-            fraction = (number + READY_SHARE + (1 - READY_SHARE) * progress.fraction) / recipe.rounds
+            whole = (
+                None
+                if left is None or progress.fraction >= 1
+                else left * (rounds_left - progress.fraction) / (1 - progress.fraction)
+            )
+            fraction = (
+                number + READY_SHARE + (1 - READY_SHARE) * progress.fraction
+            ) / recipe.rounds
             yield replace(
                 progress,
                 step=before + progress.step,
                 steps=recipe.steps,
                 fraction=min(1.0, fraction),
                 seconds_left=whole,
-                validation=None if progress.validation is None else _of_estimate(progress.validation),
+                validation=None
+                if progress.validation is None
+                else _of_estimate(progress.validation),
             )
     finally:
         steps.close()
@@ -290,4 +350,6 @@ def _counted(
 def _of_estimate(found: Validation) -> Validation:
     """Return a validation whose picture does not call the estimate a truth."""
     names = {"truth": "estimate"}
-    return replace(found, preview={names.get(name, name): picture for name, picture in found.preview.items()})
+    return replace(
+        found, preview={names.get(name, name): picture for name, picture in found.preview.items()}
+    )

@@ -27,7 +27,9 @@ class Board:
         self._folder = folder
         self._writer: Any = None
 
-    def write(self, step: int, figures: Mapping[str, float], pictures: Mapping[str, FloatArray]) -> None:
+    def write(
+        self, step: int, figures: Mapping[str, float], pictures: Mapping[str, FloatArray]
+    ) -> None:
         """Write the figures and pictures of one validation."""
         if self._writer is None:
             if find_spec("tensorboard") is None:

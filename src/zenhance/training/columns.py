@@ -46,7 +46,12 @@ class Column:
 
 
 def measured_again(
-    estimate: FloatArray, psf: Psf, noise: PoissonGauss, voxel_size_um: tuple[float, float, float], seed: int, growth: float = 1.0
+    estimate: FloatArray,
+    psf: Psf,
+    noise: PoissonGauss,
+    voxel_size_um: tuple[float, float, float],
+    seed: int,
+    growth: float = 1.0,
 ) -> FloatArray:
     """Return an image of a specimen as this microscope would measure it.
 
@@ -72,7 +77,9 @@ def measured_again(
     return noise.sample(np.clip((blurred - noise.offset) / noise.gain, 0.0, None), seed)
 
 
-def _blurred(estimate: FloatArray, psf: Psf, voxel_size_um: tuple[float, float, float], growth: float) -> torch.Tensor:
+def _blurred(
+    estimate: FloatArray, psf: Psf, voxel_size_um: tuple[float, float, float], growth: float
+) -> torch.Tensor:
     """Blur each plane's light as wide as the PSF is at its depth: blends of a few blurs."""
     depth, height, width = estimate.shape
     light = torch.from_numpy(np.ascontiguousarray(estimate))
@@ -87,9 +94,15 @@ def _blurred(estimate: FloatArray, psf: Psf, voxel_size_um: tuple[float, float, 
     return total
 
 
-def cut_columns(volumes: Sequence[TrainingVolume], recipe: Recipe) -> Generator[float, None, list[Column]]:
+def cut_columns(
+    volumes: Sequence[TrainingVolume], recipe: Recipe
+) -> Generator[float, None, list[Column]]:
     """Cut the brightest columns out of the stacks, as many as may be learnt from, from each stack its share."""
-    most = MOST_VOXELS if recipe.minutes is None else min(MOST_VOXELS, max(1, round(VOXELS_A_MINUTE * recipe.minutes)))
+    most = (
+        MOST_VOXELS
+        if recipe.minutes is None
+        else min(MOST_VOXELS, max(1, round(VOXELS_A_MINUTE * recipe.minutes)))
+    )
     columns: list[Column] = []
     for number, volume in enumerate(volumes):
         yield number / len(volumes)
@@ -114,7 +127,16 @@ def _columns_of(volume: TrainingVolume, recipe: Recipe, most_voxels: int) -> lis
     columns = []
     for _, y, x in sorted(found, reverse=True)[:many]:
         region = (slice(0, depth), slice(y, min(y + side, height)), slice(x, min(x + side, width)))
-        columns.append(Column(volume, volume.measured.read(region), shape, noise, (voxel[0], voxel[1], voxel[2]), recipe.data.psf_growth))
+        columns.append(
+            Column(
+                volume,
+                volume.measured.read(region),
+                shape,
+                noise,
+                (voxel[0], voxel[1], voxel[2]),
+                recipe.data.psf_growth,
+            )
+        )
     return columns
 
 
@@ -125,7 +147,9 @@ def _starts(length: int, side: int) -> list[int]:
     return sorted({*range(0, length - side, side), length - side})
 
 
-def estimate_steps(method: str, weights: str | None, column: Column, device: str, seed: int) -> Generator[float, None, FloatArray]:
+def estimate_steps(
+    method: str, weights: str | None, column: Column, device: str, seed: int
+) -> Generator[float, None, FloatArray]:
     """Run a method on a column; nothing below the background remains, since no light is negative."""
     loaded = registry.load(method)
     context = MethodContext(
@@ -147,22 +171,51 @@ def estimate_steps(method: str, weights: str | None, column: Column, device: str
     return np.maximum(enhanced, np.float32(column.volume.statistics.background))
 
 
-def _padded(block: FloatArray, multiple: tuple[int, int, int]) -> tuple[FloatArray, tuple[int, int]]:
+def _padded(
+    block: FloatArray, multiple: tuple[int, int, int]
+) -> tuple[FloatArray, tuple[int, int]]:
     _, height, width = block.shape
     more = [(0, -n % m) for n, m in zip(block.shape, multiple, strict=True)]
     return np.pad(block, [(0, 0), *more[1:]], mode="symmetric"), (height, width)
 
 
-def pair_steps(column: Column, estimate: FloatArray, seed: int) -> Generator[float, None, tuple[list[TrainingVolume], TrainingVolume]]:
+def pair_steps(
+    column: Column, estimate: FloatArray, seed: int
+) -> Generator[float, None, tuple[list[TrainingVolume], TrainingVolume]]:
     """Return pairs to train on and one to validate on."""
     size = column.volume.measured.stack.voxel_size
     truth = VolumeReader(Stack.from_array(estimate, "ZYX", size))
-    optics = optics_of_camera(column.psf, column.noise, column.voxel_size_um, column.volume.scaling, estimate.shape[0], column.growth)
+    optics = optics_of_camera(
+        column.psf,
+        column.noise,
+        column.voxel_size_um,
+        column.volume.scaling,
+        estimate.shape[0],
+        column.growth,
+    )
     made = []
     for draw in range(DRAWS + 1):
         yield draw / (DRAWS + 1)
-        again = measured_again(estimate, column.psf, column.noise, column.voxel_size_um, seed * (DRAWS + 1) + draw, column.growth)
+        again = measured_again(
+            estimate,
+            column.psf,
+            column.noise,
+            column.voxel_size_um,
+            seed * (DRAWS + 1) + draw,
+            column.growth,
+        )
         reader = VolumeReader(Stack.from_array(again, "ZYX", size))
         name = f"{column.volume.name}, measured again"
-        made.append(TrainingVolume(name, reader, truth, column.volume.scaling, column.volume.statistics, 1, column.volume, optics))
+        made.append(
+            TrainingVolume(
+                name,
+                reader,
+                truth,
+                column.volume.scaling,
+                column.volume.statistics,
+                1,
+                column.volume,
+                optics,
+            )
+        )
     return made[:-1], made[-1]

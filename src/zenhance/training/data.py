@@ -20,7 +20,13 @@ from zenhance.simulate.presets import microscope
 from zenhance.simulate.samples import simulate
 from zenhance.solvers.deconvolved import deconvolved_steps
 from zenhance.stack import Stack, VoxelSize
-from zenhance.training.optics import OpticsOf, PlaneOptics, optics_of_camera, optics_of_specimen, psf_for_learning
+from zenhance.training.optics import (
+    OpticsOf,
+    PlaneOptics,
+    optics_of_camera,
+    optics_of_specimen,
+    psf_for_learning,
+)
 from zenhance.training.recipe import Data, Recipe, Simulated
 from zenhance.volumes import VolumeReader, measure, measure_noise
 
@@ -104,7 +110,9 @@ class TrainingVolume:
             That is not known: see :func:`with_optics`.
         """
         if self.optics_of is None:
-            raise RecipeError(f'how "{self.name}" was measured is not known; give data.psf in the recipe')
+            raise RecipeError(
+                f'how "{self.name}" was measured is not known; give data.psf in the recipe'
+            )
         return self.optics_of(z)
 
     def estimate_steps(self, iterations: tuple[int, ...]) -> Generator[float, None, TrainingVolume]:
@@ -114,11 +122,20 @@ class TrainingVolume:
         """
         depth, height, width = self.shape_px
         optics = self.optics(depth // 2)
-        measured = torch.from_numpy(self.measured.read((slice(0, depth), slice(0, height), slice(0, width))))
+        measured = torch.from_numpy(
+            self.measured.read((slice(0, depth), slice(0, height), slice(0, width)))
+        )
         noise = measure_noise([self.measured], self.statistics)
-        steps = deconvolved_steps(measured, optics.parts[0][1], optics.voxel_size_um, noise, self.statistics, iterations)
+        steps = deconvolved_steps(
+            measured, optics.parts[0][1], optics.voxel_size_um, noise, self.statistics, iterations
+        )
         made = yield from steps
-        return replace(self, estimates=np.stack([np.asarray(light.numpy() / self.scaling.span, np.float16) for light in made]))
+        return replace(
+            self,
+            estimates=np.stack(
+                [np.asarray(light.numpy() / self.scaling.span, np.float16) for light in made]
+            ),
+        )
 
     def with_estimates(self, iterations: tuple[int, ...]) -> TrainingVolume:
         """Return what :meth:`estimate_steps` gives; with no iterations, the volume itself."""
@@ -131,7 +148,9 @@ class TrainingVolume:
             except StopIteration as done:
                 return cast(TrainingVolume, done.value)
 
-    def light_steps(self, learner: SelfTaughtLearner, architecture: Mapping[str, Any]) -> Generator[float, None, TrainingVolume]:
+    def light_steps(
+        self, learner: SelfTaughtLearner, architecture: Mapping[str, Any]
+    ) -> Generator[float, None, TrainingVolume]:
         """Return the volume with the light that a learner finds in each plane, or itself; yield the share that is done."""
         depth, height, width = self.shape_px
         found = []
@@ -165,7 +184,11 @@ def of_stacks(name: str, measured: Stack, truth: Stack | None = None) -> Iterato
     for t, c in measured.volumes():
         reader = VolumeReader(measured, t, c)
         statistics, _ = measure([reader])
-        sharp = None if truth is None else VolumeReader(truth, min(t, truth.size("T") - 1), min(c, truth.size("C") - 1))
+        sharp = (
+            None
+            if truth is None
+            else VolumeReader(truth, min(t, truth.size("T") - 1), min(c, truth.size("C") - 1))
+        )
         yield TrainingVolume(name, reader, sharp, Scaling.of(statistics), statistics, scale)
 
 
@@ -191,9 +214,14 @@ def with_optics(volume: TrainingVolume, psf: str | None, growth: float = 1.0) ->
     stack = volume.measured.stack
     shape = psf_for_learning(stack, volume.measured.c, psf)
     lengths = stack.voxel_size.require("ZYX" if "Z" in stack.axes else "YX")
-    voxel = (lengths[0], lengths[1], lengths[2]) if len(lengths) == 3 else (1.0, lengths[0], lengths[1])
+    voxel = (
+        (lengths[0], lengths[1], lengths[2]) if len(lengths) == 3 else (1.0, lengths[0], lengths[1])
+    )
     noise = measure_noise([volume.measured], volume.statistics)
-    return replace(volume, optics_of=optics_of_camera(shape, noise, voxel, volume.scaling, volume.shape_px[0], growth))
+    return replace(
+        volume,
+        optics_of=optics_of_camera(shape, noise, voxel, volume.scaling, volume.shape_px[0], growth),
+    )
 
 
 def _scale_between(name: str, measured: Stack, truth: Stack) -> int:
@@ -221,10 +249,15 @@ def _simulated(plan: Simulated) -> Iterator[list[TrainingVolume]]:
             microscope=microscope(**plan.microscopes[number % len(plan.microscopes)]),
         )
         volumes = of_stacks(
-            f"{plan.specimen} seed {seed}", _binned(specimen.measured, plan.scale), None if plan.measured_only else specimen.truth
+            f"{plan.specimen} seed {seed}",
+            _binned(specimen.measured, plan.scale),
+            None if plan.measured_only else specimen.truth,
         )
         known = plan.scale == 1 and "C" not in specimen.measured.axes
-        yield [replace(v, optics_of=optics_of_specimen(specimen, v.scaling)) if known else v for v in volumes]
+        yield [
+            replace(v, optics_of=optics_of_specimen(specimen, v.scaling)) if known else v
+            for v in volumes
+        ]
 
 
 def _binned(stack: Stack, scale: int) -> Stack:
@@ -235,10 +268,14 @@ def _binned(stack: Stack, scale: int) -> Stack:
     *front, height, width = data.shape
     blocks = data.reshape(*front, height // scale, scale, width // scale, scale).mean(axis=(-3, -1))
     z_um, y_um, x_um = stack.voxel_size.require()
-    return stack.with_data(blocks, voxel_size=VoxelSize.of((z_um, y_um * scale, x_um * scale), "file"))
+    return stack.with_data(
+        blocks, voxel_size=VoxelSize.of((z_um, y_um * scale, x_um * scale), "file")
+    )
 
 
-def volume_steps(recipe: Recipe) -> Generator[tuple[str, float], None, tuple[list[TrainingVolume], list[TrainingVolume]]]:
+def volume_steps(
+    recipe: Recipe,
+) -> Generator[tuple[str, float], None, tuple[list[TrainingVolume], list[TrainingVolume]]]:
     """Load or simulate the volumes one by one, so that whoever waits can be told, and can stop in between.
 
     Yields
@@ -253,7 +290,9 @@ def volume_steps(recipe: Recipe) -> Generator[tuple[str, float], None, tuple[lis
     """
     train: list[TrainingVolume] = []
     held: list[TrainingVolume] = []
-    files = [(p.measured, p.truth) for p in recipe.data.pairs] + [(path, None) for path in recipe.data.stacks]
+    files = [(p.measured, p.truth) for p in recipe.data.pairs] + [
+        (path, None) for path in recipe.data.stacks
+    ]
     total = len(files) + sum(plan.count + plan.validation for plan in recipe.data.simulated)
     done = 0
     for plan in recipe.data.simulated:
@@ -262,7 +301,10 @@ def volume_steps(recipe: Recipe) -> Generator[tuple[str, float], None, tuple[lis
             yield f"{plan.specimen} seed {plan.seed + number}", done / total
             (train if number < plan.count else held).extend(next(pairs))
             done += 1
-    kept, apart = kept_for_validation(len(files), recipe.data), kept_for_test(len(files), recipe.data)
+    kept, apart = (
+        kept_for_validation(len(files), recipe.data),
+        kept_for_test(len(files), recipe.data),
+    )
     for number, (path, sharp) in enumerate(files):
         if number in apart:
             done += 1
@@ -323,4 +365,6 @@ def files_for_test(recipe: Recipe) -> list[str]:
 def _check_grids(volumes: list[TrainingVolume]) -> None:
     scales = {v.scale for v in volumes if v.truth is not None}
     if len(scales) > 1:
-        raise RecipeError(f"the training pairs have different scales {sorted(scales)}; train one model for each")
+        raise RecipeError(
+            f"the training pairs have different scales {sorted(scales)}; train one model for each"
+        )

@@ -23,9 +23,18 @@ def write_bytes(path: Path, blob: bytes, *, overwrite: bool = False) -> Path:
 
     def verify(partial: Path) -> None:
         if hashlib.sha256(partial.read_bytes()).hexdigest() != digest:
-            raise WriteError(f'"{path.name}" did not read back as written; the disk may be failing', FailureKind.DISK_FULL)
+            raise WriteError(
+                f'"{path.name}" did not read back as written; the disk may be failing',
+                FailureKind.DISK_FULL,
+            )
 
-    return commit(path, lambda partial: _fill(partial, blob), verify=verify, needed_bytes=len(blob), overwrite=overwrite)
+    return commit(
+        path,
+        lambda partial: _fill(partial, blob),
+        verify=verify,
+        needed_bytes=len(blob),
+        overwrite=overwrite,
+    )
 
 
 def _fill(partial: Path, blob: bytes) -> None:

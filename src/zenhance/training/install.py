@@ -30,12 +30,18 @@ def check_name(name: str) -> Path:
         There is one of that name already.
     """
     if not NAME.fullmatch(name) or len(name) > 100:
-        raise CheckpointError(f'"{name[:60]}" is no name for a model; use letters, digits, _, - and dots, at most 100 of them')
+        raise CheckpointError(
+            f'"{name[:60]}" is no name for a model; use letters, digits, _, - and dots, at most 100 of them'
+        )
     if (Path(str(files("zenhance.weights"))) / f"{name}{SUFFIX}").is_file():
-        raise CheckpointError(f'a model called "{name}" ships with zenhance; give yours another name with --name')
+        raise CheckpointError(
+            f'a model called "{name}" ships with zenhance; give yours another name with --name'
+        )
     path = user_folder() / f"{name}{SUFFIX}"
     if path.exists():
-        raise OutputExistsError(f'there is a model called "{name}" already, in "{path.parent}"; give this one another name with --name')
+        raise OutputExistsError(
+            f'there is a model called "{name}" already, in "{path.parent}"; give this one another name with --name'
+        )
     return path
 
 
@@ -53,7 +59,9 @@ def try_model(path: Path) -> Checkpoint:
     except MethodError as error:
         raise CheckpointError(f'the model "{path.name}" cannot be used: {error}') from error
     if not isinstance(method, LearningMethod):
-        raise CheckpointError(f'the model "{path.name}" is for {checkpoint.card.method}, which uses no weights; it cannot be used')
+        raise CheckpointError(
+            f'the model "{path.name}" is for {checkpoint.card.method}, which uses no weights; it cannot be used'
+        )
     load_network(checkpoint, method.learner(), "cpu")
     return checkpoint
 

@@ -13,7 +13,9 @@ __all__ = ["look_steps"]
 Volumes = list[TrainingVolume]
 
 
-def look_steps(recipe: Recipe, learner: Learner, volumes: tuple[Volumes, Volumes]) -> Generator[float, None, tuple[Volumes, Volumes]]:
+def look_steps(
+    recipe: Recipe, learner: Learner, volumes: tuple[Volumes, Volumes]
+) -> Generator[float, None, tuple[Volumes, Volumes]]:
     """Return the volumes with what the learner wants to know of them; each is looked at once, also where it is in both lists.
 
     Yields
@@ -40,7 +42,9 @@ def _in_place(volumes: Sequence[TrainingVolume], known: dict[int, TrainingVolume
     return [known[id(volume)] for volume in volumes]
 
 
-def _one(recipe: Recipe, learner: PhysicalLearner, volume: TrainingVolume) -> Generator[float, None, TrainingVolume]:
+def _one(
+    recipe: Recipe, learner: PhysicalLearner, volume: TrainingVolume
+) -> Generator[float, None, TrainingVolume]:
     found = with_optics(volume, recipe.data.psf, recipe.data.psf_growth)
     yield 0.0
     iterations = learner.deconvolved(recipe.architecture)

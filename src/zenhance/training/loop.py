@@ -111,7 +111,9 @@ class _Training:
 
     def fraction(self, step: int) -> float:
         by_steps = step / self.recipe.steps
-        by_time = 0.0 if self.recipe.minutes is None else self.seconds() / (60 * self.recipe.minutes)
+        by_time = (
+            0.0 if self.recipe.minutes is None else self.seconds() / (60 * self.recipe.minutes)
+        )
         return min(1.0, max(by_steps, by_time))
 
     def rate(self, step: int) -> float:
@@ -120,17 +122,23 @@ class _Training:
         cosine = 0.5 * (1 + math.cos(math.pi * self.fraction(step)))
         return self.recipe.learning_rate * warm * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
 
-    def progress(self, step: int, loss: float, logs: Mapping[str, float], validation: Validation | None) -> TrainProgress:
+    def progress(
+        self, step: int, loss: float, logs: Mapping[str, float], validation: Validation | None
+    ) -> TrainProgress:
         fraction = self.fraction(step)
         passed = self.seconds()
         left = passed * (1 - fraction) / fraction if fraction > 0.005 else None
-        return TrainProgress("train", step, self.recipe.steps, fraction, left, loss, logs, validation)
+        return TrainProgress(
+            "train", step, self.recipe.steps, fraction, left, loss, logs, validation
+        )
 
 
 def _learning(name: str) -> LearningMethod:
     method = registry.load(name)
     if not isinstance(method, LearningMethod):
-        raise MethodError(f"the method {name} does not learn; choose one that does, see `zenhance methods`")
+        raise MethodError(
+            f"the method {name} does not learn; choose one that does, see `zenhance methods`"
+        )
     return method
 
 
@@ -191,11 +199,29 @@ def train_steps(
     volumes = volumes if volumes is not None else load_volumes(recipe)
     everything = _once_each(volumes)
     if learns_alone(recipe, everything):
-        return (yield from alone_steps(recipe, folder, everything, train_steps, device=chosen, resume=resume, stop=stop, command=command))
+        return (
+            yield from alone_steps(
+                recipe,
+                folder,
+                everything,
+                train_steps,
+                device=chosen,
+                resume=resume,
+                stop=stop,
+                command=command,
+            )
+        )
     _check_truths(recipe, everything)
     volumes = yield from _looked_at(recipe, volumes, stop)
     goes_on = resume and (folder / STATE_FILE).is_file()
-    run = _begin(recipe, folder, resume, chosen, volumes, initial if initial is not None or goes_on else initial_weights(recipe))
+    run = _begin(
+        recipe,
+        folder,
+        resume,
+        chosen,
+        volumes,
+        initial if initial is not None or goes_on else initial_weights(recipe),
+    )
     try:
         ended = yield from _loop(run, stop)
         yield TrainProgress("save", run.state.done.step, recipe.steps, 1.0, 0.0)
@@ -212,7 +238,9 @@ def _once_each(volumes: tuple[list[TrainingVolume], list[TrainingVolume]]) -> li
 
 
 def _looked_at(
-    recipe: Recipe, volumes: tuple[list[TrainingVolume], list[TrainingVolume]], stop: threading.Event
+    recipe: Recipe,
+    volumes: tuple[list[TrainingVolume], list[TrainingVolume]],
+    stop: threading.Event,
 ) -> Generator[TrainProgress, None, tuple[list[TrainingVolume], list[TrainingVolume]]]:
     """Return the volumes with what the method wants to know of them; whoever waits is told, and can stop in between."""
     steps = look_steps(recipe, _learning(recipe.method).learner(), volumes)
@@ -230,7 +258,9 @@ def _check_truths(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> None:
     """Refuse stacks of which only some have the truth that the method needs, before a patch of such a stack is drawn."""
     without = [volume.name for volume in volumes if volume.truth is None]
     if without and _learning(recipe.method).learner().needs_truth(recipe.architecture):
-        raise RecipeError(f'"{without[0]}" has no truth, but other stacks have; give one for each, or give stacks without a truth alone')
+        raise RecipeError(
+            f'"{without[0]}" has no truth, but other stacks have; give one for each, or give stacks without a truth alone'
+        )
 
 
 def _begin(
@@ -255,7 +285,9 @@ def _begin(
         fill(network, initial)
     network = network.to(device)
     mean = AveragedModel(network, multi_avg_fn=_running_mean(recipe.ema), use_buffers=True)
-    optimiser = AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimiser = AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
     state = TrainingState(recipe, network, mean, optimiser)
     if resume and kept.is_file():
         state.load(kept)
@@ -266,11 +298,23 @@ def _begin(
     checker = PatchSampler(held, patch, size, recipe.seed, augment=False, with_optics=physical)
     checks = [checker.draw(i, VALIDATION) for i in range(-(-recipe.validation_patches // size))]
     return _Training(
-        recipe, folder, learner, device, train, held, state, sampler, checks, Board(folder / "tensorboard"), state.done.seconds
+        recipe,
+        folder,
+        learner,
+        device,
+        train,
+        held,
+        state,
+        sampler,
+        checks,
+        Board(folder / "tensorboard"),
+        state.done.seconds,
     )
 
 
-def _running_mean(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+def _running_mean(
+    decay: float,
+) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     """Return an exponential running mean that begins short, so that it does not remember the untrained network for long."""
 
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], seen: Tensor | int) -> None:
@@ -298,7 +342,9 @@ def _loop(run: _Training, stop: threading.Event) -> Generator[TrainProgress, Non
                 )
             return f"the loss became {loss} at step {step}; the best model before it is kept"
         state.done.step = step + 1
-        last = state.done.step == recipe.steps or run.fraction(state.done.step) >= 1 or stop.is_set()
+        last = (
+            state.done.step == recipe.steps or run.fraction(state.done.step) >= 1 or stop.is_set()
+        )
         validation = None
         if state.done.step % recipe.validate_every == 0 or last:
             validation = _validate(run, loss, logs)
@@ -340,7 +386,15 @@ def _validate(run: _Training, loss: float, logs: Mapping[str, float]) -> Validat
     found = validate(run.learner, cast(Module, state.mean.module), run.checks, run.device)
     state.keep_best(found.score, dict(found.metrics))
     rate = run.rate(state.done.step - 1)
-    state.done.log.append({"step": state.done.step, "loss_train": loss, "learning_rate": rate, **logs, **found.metrics})
+    state.done.log.append(
+        {
+            "step": state.done.step,
+            "loss_train": loss,
+            "learning_rate": rate,
+            **logs,
+            **found.metrics,
+        }
+    )
     state.done.seconds = run.seconds()
     state.save(run.folder / STATE_FILE)
     write_bytes(run.folder / LOG_FILE, _csv(state.done.log).encode(), overwrite=True)
@@ -350,19 +404,30 @@ def _validate(run: _Training, loss: float, logs: Mapping[str, float]) -> Validat
 
 def _csv(log: list[dict[str, float]]) -> str:
     names = list(dict.fromkeys(name for entry in log for name in entry))
-    lines = [",".join(names)] + [",".join(f"{entry.get(name, math.nan):.6g}" for name in names) for entry in log]
+    lines = [",".join(names)] + [
+        ",".join(f"{entry.get(name, math.nan):.6g}" for name in names) for entry in log
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _finish(run: _Training, ended: str, command: str) -> TrainResult:
     state, recipe = run.state, run.recipe
     if not state.best:
-        raise RecipeError("the training ended before its first validation; give it more steps or minutes")
+        raise RecipeError(
+            "the training ended before its first validation; give it more steps or minutes"
+        )
     network = run.learner.build(recipe.architecture)
     network.load_state_dict(state.best)
     test = run.checks[0].seen[:1]
     blob, card = model_bytes(
-        run.learner, network.eval(), recipe, state.done, (run.train, run.held), test, run.device, (command, run.commit)
+        run.learner,
+        network.eval(),
+        recipe,
+        state.done,
+        (run.train, run.held),
+        test,
+        run.device,
+        (command, run.commit),
     )
     path = write_bytes(run.folder / f"{recipe.name}.safetensors", blob, overwrite=True)
     return TrainResult(path, card, ended, tuple(state.done.log))

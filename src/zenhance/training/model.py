@@ -67,7 +67,8 @@ def model_bytes(
         recipe=recipe.model_dump(mode="json", exclude_defaults=True),
         architecture=recipe.architecture,
         parameters=sum(p.numel() for p in network.parameters()),
-        data=tuple(_describe(v, "train") for v in train) + tuple(_describe(v, "validation") for v in held),
+        data=tuple(_describe(v, "train") for v in train)
+        + tuple(_describe(v, "validation") for v in held),
         seed=recipe.seed,
         steps=done.best_step,
         seconds=round(done.seconds, 1),
@@ -86,7 +87,12 @@ def _describe(volume: TrainingVolume, role: str) -> dict[str, object]:
     real = volume.estimated_from
     if real is not None:
         return {"name": volume.name, "role": role, "sha256": real.sha256(), "truth": ESTIMATED}
-    return {"name": volume.name, "role": role, "sha256": volume.sha256(), "truth": volume.truth is not None}
+    return {
+        "name": volume.name,
+        "role": role,
+        "sha256": volume.sha256(),
+        "truth": volume.truth is not None,
+    }
 
 
 def source_commit() -> str:
@@ -94,5 +100,10 @@ def source_commit() -> str:
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return ""
-    done = subprocess.run(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -21,7 +21,14 @@ from zenhance.physics.psf_spec import resolve_psf
 from zenhance.simulate.microscope import Specimen
 from zenhance.stack import Stack
 
-__all__ = ["OpticsOf", "PlaneOptics", "grown_psf", "optics_of_camera", "optics_of_specimen", "psf_for_learning"]
+__all__ = [
+    "OpticsOf",
+    "PlaneOptics",
+    "grown_psf",
+    "optics_of_camera",
+    "optics_of_specimen",
+    "psf_for_learning",
+]
 
 OpticsOf = Callable[[int], "PlaneOptics"]
 """Tells the optics of a plane of a volume."""
@@ -59,7 +66,9 @@ class PlaneOptics:
     no_photons: float
     gain: float
     read_noise: float
-    _blurs: dict[tuple[int, int, int, int, str], list[tuple[float, Blur]]] = field(default_factory=dict, repr=False)
+    _blurs: dict[tuple[int, int, int, int, str], list[tuple[float, Blur]]] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def sigma_px(self) -> tuple[float, float, float]:
@@ -79,7 +88,9 @@ class PlaneOptics:
         if key not in self._blurs:
             z, y, x = self.voxel_size_um
             voxel, shape = (z, y / finer, x / finer), (depth, height, width)
-            self._blurs[key] = [(w, Blur.from_psf(psf, voxel, shape, str(light.device))) for w, psf in self.parts]
+            self._blurs[key] = [
+                (w, Blur.from_psf(psf, voxel, shape, str(light.device))) for w, psf in self.parts
+            ]
         with torch.autocast(light.device.type, enabled=False):
             exact = light.float().contiguous()
             seen = torch.stack([weight * blur(exact) for weight, blur in self._blurs[key]]).sum(0)
@@ -91,7 +102,12 @@ class PlaneOptics:
 
 
 def optics_of_camera(
-    psf: Psf, noise: PoissonGauss, voxel_size_um: tuple[float, float, float], scaling: Scaling, depth: int = 1, growth: float = 1.0
+    psf: Psf,
+    noise: PoissonGauss,
+    voxel_size_um: tuple[float, float, float],
+    scaling: Scaling,
+    depth: int = 1,
+    growth: float = 1.0,
 ) -> OpticsOf:
     """Return the optics of a stack of which PSF and noise are known or estimated, with the background as darkness.
 
@@ -113,7 +129,15 @@ def optics_of_camera(
     @cache
     def at(knot: int) -> PlaneOptics:
         shape = grown_psf(psf, growth, knot / (DEPTHS - 1))
-        return PlaneOptics(((1.0, shape),), voxel_size_um, 0.0, 0.0, offset, noise.gain / scaling.span, noise.read_noise / scaling.span)
+        return PlaneOptics(
+            ((1.0, shape),),
+            voxel_size_um,
+            0.0,
+            0.0,
+            offset,
+            noise.gain / scaling.span,
+            noise.read_noise / scaling.span,
+        )
 
     return lambda z: at(round(z / max(depth - 1, 1) * (DEPTHS - 1)) if growth != 1 else 0)
 
@@ -139,16 +163,24 @@ def grown_psf(psf: Psf, growth: float, share: float) -> Psf:
 def optics_of_specimen(specimen: Specimen, scaling: Scaling) -> OpticsOf:
     """Return the optics of a simulated stack, plane by plane: the blur of the depth that a plane's light comes from, and its haze."""
     microscope = specimen.microscope.settled()
-    truth, depth = np.asarray(specimen.truth.data, np.float64), np.asarray(specimen.depth_um.data, np.float64)
+    truth, depth = (
+        np.asarray(specimen.truth.data, np.float64),
+        np.asarray(specimen.depth_um.data, np.float64),
+    )
     light = truth if truth.ndim == 3 else truth[0]
     light = light - microscope.offset
     weight = light.sum((1, 2))
-    mean_um = np.where(weight > 0, (light * depth).sum((1, 2)) / np.maximum(weight, 1e-12), depth.mean((1, 2)))
+    mean_um = np.where(
+        weight > 0, (light * depth).sum((1, 2)) / np.maximum(weight, 1e-12), depth.mean((1, 2))
+    )
     share = np.clip(mean_um / microscope.deep_at_um, 0, 1)
     z_um, y_um, x_um = specimen.measured.voxel_size.require()
     dark = (microscope.offset - scaling.offset) / scaling.span
     gain = microscope.gain / scaling.span
-    base, read_noise = dark + microscope.background_photons * gain, microscope.read_noise / scaling.span
+    base, read_noise = (
+        dark + microscope.background_photons * gain,
+        microscope.read_noise / scaling.span,
+    )
 
     @cache
     def at(knot: int) -> PlaneOptics:
@@ -164,4 +196,10 @@ def optics_of_specimen(specimen: Specimen, scaling: Scaling) -> OpticsOf:
 
 def psf_for_learning(stack: Stack, channel: int, psf: str | None) -> Psf:
     """Return the point spread function that a stack is learnt with: the recipe's, else the file's, else a stated default."""
-    return resolve_psf(psf, stack.metadata, 3 if "Z" in stack.axes else 2, channel=channel, read_measured=read_beads)
+    return resolve_psf(
+        psf,
+        stack.metadata,
+        3 if "Z" in stack.axes else 2,
+        channel=channel,
+        read_measured=read_beads,
+    )

@@ -42,12 +42,23 @@ def find_data(paths: Sequence[str], method: str) -> Data:
     given = [path for text in paths for path in _files(text)]
     files = list(dict.fromkeys(given))
     measured = [path for path in files if _owner(path, TRUTH) is None and not _is_companion(path)]
-    lost = [path for path in files if (name := _owner(path, TRUTH)) is not None and not _beside(path, name)]
+    lost = [
+        path
+        for path in files
+        if (name := _owner(path, TRUTH)) is not None and not _beside(path, name)
+    ]
     if lost:
         name = _owner(lost[0], TRUTH)
-        raise RecipeError(f'"{lost[0].name}" is a truth without its measurement; put "{name}.ome.tif" beside it, or rename it')
+        raise RecipeError(
+            f'"{lost[0].name}" is a truth without its measurement; put "{name}.ome.tif" beside it, or rename it'
+        )
     # a truth that is given alone stands for its pair
-    measured += [own for path in files if (name := _owner(path, TRUTH)) is not None for own in _beside(path, name)[:1]]
+    measured += [
+        own
+        for path in files
+        if (name := _owner(path, TRUTH)) is not None
+        for own in _beside(path, name)[:1]
+    ]
     pairs, stacks = [], []
     for path in dict.fromkeys(measured):
         truths = _beside(path, stem(path) + TRUTH)
@@ -76,7 +87,10 @@ def _owner(path: Path, ending: str) -> str | None:
 
 
 def _is_companion(path: Path) -> bool:
-    return any((name := _owner(path, ending)) is not None and bool(_beside(path, name)) for ending in COMPANIONS)
+    return any(
+        (name := _owner(path, ending)) is not None and bool(_beside(path, name))
+        for ending in COMPANIONS
+    )
 
 
 def _beside(path: Path, name: str) -> list[Path]:

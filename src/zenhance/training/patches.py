@@ -103,40 +103,74 @@ class PatchSampler:
         planes = [p.middle for p in patches]
         chosen = [self.volumes[int(i)] for i in picks]
         depth = [z / max(v.shape_px[0] - 1, 1) for z, v in zip(planes, chosen, strict=True)]
-        optics = tuple(v.optics(z) for z, v in zip(planes, chosen, strict=True)) if self.with_optics else ()
-        return Batch(measured, truth, torch.tensor(depth, dtype=torch.float32), optics, estimates, light)
+        optics = (
+            tuple(v.optics(z) for z, v in zip(planes, chosen, strict=True))
+            if self.with_optics
+            else ()
+        )
+        return Batch(
+            measured, truth, torch.tensor(depth, dtype=torch.float32), optics, estimates, light
+        )
 
     def _patch(self, volume: TrainingVolume, rng: np.random.Generator) -> _Patch:
         depth = volume.shape_px[0]
         for attempt in range(REDRAWS + 1):
             middle = int(rng.integers(depth))
-            y, x = (int(rng.integers(n - p + 1)) for n, p in zip(volume.shape_px[1:], self.patch_px[1:], strict=True))
+            y, x = (
+                int(rng.integers(n - p + 1))
+                for n, p in zip(volume.shape_px[1:], self.patch_px[1:], strict=True)
+            )
             measured = self._cut(volume, middle, y, x, truth=False)
             if measured is not None and (attempt == REDRAWS or float(measured.mean()) >= MIN_MEAN):
                 break
         truth = self._cut(volume, middle, y, x, truth=True)
         turn, flip, upside_down = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
         if self.with_optics and not volume.optics(middle).turns:
-            turn -= turn % 2  # along y and x the blur differs: a quarter turn would belong to another microscope
-        estimates = None if volume.estimates is None else self._planes(volume.estimates, middle, y, x)
-        light = None if volume.light is None else self._fine(volume.light, volume.shape_px, middle, y, x)
+            turn -= (
+                turn % 2
+            )  # along y and x the blur differs: a quarter turn would belong to another microscope
+        estimates = (
+            None if volume.estimates is None else self._planes(volume.estimates, middle, y, x)
+        )
+        light = (
+            None
+            if volume.light is None
+            else self._fine(volume.light, volume.shape_px, middle, y, x)
+        )
         patch = _Patch(np.asarray(measured), truth, estimates, light, middle)
         return patch.turned(turn, flip, upside_down) if self.augment else patch
 
-    def _planes(self, estimates: npt.NDArray[np.float16], middle: int, y: int, x: int) -> FloatArray:
+    def _planes(
+        self, estimates: npt.NDArray[np.float16], middle: int, y: int, x: int
+    ) -> FloatArray:
         """Return the estimates (K, Z, Y, X) of a patch."""
         window, height, width = self.patch_px
-        planes = mirrored(np.arange(middle - window // 2, middle - window // 2 + window), estimates.shape[1])
+        planes = mirrored(
+            np.arange(middle - window // 2, middle - window // 2 + window), estimates.shape[1]
+        )
         return np.asarray(estimates[:, planes, y : y + height, x : x + width], np.float32)
 
-    def _fine(self, light: npt.NDArray[np.float16], shape_px: tuple[int, int, int], middle: int, y: int, x: int) -> FloatArray:
+    def _fine(
+        self,
+        light: npt.NDArray[np.float16],
+        shape_px: tuple[int, int, int],
+        middle: int,
+        y: int,
+        x: int,
+    ) -> FloatArray:
         """Return the light (Z, sY, sX) of a patch."""
         window, height, width = self.patch_px
-        planes = mirrored(np.arange(middle - window // 2, middle - window // 2 + window), light.shape[0])
+        planes = mirrored(
+            np.arange(middle - window // 2, middle - window // 2 + window), light.shape[0]
+        )
         s = light.shape[-1] // shape_px[-1]
-        return np.asarray(light[planes, s * y : s * (y + height), s * x : s * (x + width)], np.float32)
+        return np.asarray(
+            light[planes, s * y : s * (y + height), s * x : s * (x + width)], np.float32
+        )
 
-    def _cut(self, volume: TrainingVolume, middle: int, y: int, x: int, *, truth: bool) -> FloatArray | None:
+    def _cut(
+        self, volume: TrainingVolume, middle: int, y: int, x: int, *, truth: bool
+    ) -> FloatArray | None:
         """Read the planes about a middle one; beyond the first and last, planes are mirrored."""
         window, height, width = self.patch_px
         first = middle - window // 2

@@ -27,20 +27,33 @@ class Simulated(_Strict):
     specimen: str = Field(description="name of the specimen, as `zenhance simulate` takes it")
     count: int = Field(8, ge=1, description="how many stacks to train on")
     validation: int = Field(2, ge=1, description="how many further stacks to validate on")
-    seed: int = Field(1000, ge=0, description="seed of the first stack; the next one's is one higher")
-    shape_px: tuple[int, int, int] = Field((24, 160, 160), description="size of a stack z, y, x in voxels")
-    voxel_size_um: tuple[float, float, float] = Field((0.5, 0.22, 0.22), description="voxel size z, y, x in µm")
+    seed: int = Field(
+        1000, ge=0, description="seed of the first stack; the next one's is one higher"
+    )
+    shape_px: tuple[int, int, int] = Field(
+        (24, 160, 160), description="size of a stack z, y, x in voxels"
+    )
+    voxel_size_um: tuple[float, float, float] = Field(
+        (0.5, 0.22, 0.22), description="voxel size z, y, x in µm"
+    )
     scale: int = Field(1, ge=1, le=4, description="truth voxels per measured voxel along y and x")
-    microscopes: tuple[dict[str, Any], ...] = Field(({},), description="microscopes, taken in turn: preset and settings")
+    microscopes: tuple[dict[str, Any], ...] = Field(
+        ({},), description="microscopes, taken in turn: preset and settings"
+    )
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of the specimen")
-    measured_only: bool = Field(False, description="keep the truth back, from training and from validation, as with stacks of one's own")
+    measured_only: bool = Field(
+        False,
+        description="keep the truth back, from training and from validation, as with stacks of one's own",
+    )
 
 
 class Pair(_Strict):
     """A measured file and its sharp counterpart."""
 
     measured: str = Field(description="file with the measured stack")
-    truth: str = Field(description="file with the sharp stack, same place and shape (or a whole multiple of it)")
+    truth: str = Field(
+        description="file with the sharp stack, same place and shape (or a whole multiple of it)"
+    )
 
 
 class Data(_Strict):
@@ -48,12 +61,22 @@ class Data(_Strict):
 
     simulated: tuple[Simulated, ...] = Field((), description="simulated pairs")
     pairs: tuple[Pair, ...] = Field((), description="the user's own pairs")
-    stacks: tuple[str, ...] = Field((), description="measured stacks alone, for methods that learn without truth")
-    psf: str | None = Field(None, description="point spread function of measured stacks alone; left out, from the file or a default")
-    psf_growth: float = Field(
-        1.0, ge=0.2, le=5, description="width of the PSF in a stack's last plane over that in its first, for stacks alone"
+    stacks: tuple[str, ...] = Field(
+        (), description="measured stacks alone, for methods that learn without truth"
     )
-    validation_share: float = Field(0.2, gt=0, lt=1, description="share of the user's files (at least one) kept for validation")
+    psf: str | None = Field(
+        None,
+        description="point spread function of measured stacks alone; left out, from the file or a default",
+    )
+    psf_growth: float = Field(
+        1.0,
+        ge=0.2,
+        le=5,
+        description="width of the PSF in a stack's last plane over that in its first, for stacks alone",
+    )
+    validation_share: float = Field(
+        0.2, gt=0, lt=1, description="share of the user's files (at least one) kept for validation"
+    )
 
     @model_validator(mode="after")
     def _something(self) -> Data:
@@ -72,26 +95,46 @@ class Recipe(_Strict):
     """
 
     method: str = Field(description="name of the method")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name of the model, and of its file")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="name of the model, and of its file"
+    )
     description: str = Field("", description="what the model is for, in one sentence")
-    architecture: dict[str, Any] = Field(default_factory=dict, description="what decides the network's shape; the method checks it")
+    architecture: dict[str, Any] = Field(
+        default_factory=dict, description="what decides the network's shape; the method checks it"
+    )
     data: Data = Field(description="what to learn from")
     patch_px: int = Field(64, ge=8, description="patch size along y and x in pixels")
     batch: int = Field(16, ge=1, description="patches per step")
     steps: int = Field(4000, ge=1, description="optimiser steps")
-    minutes: float | None = Field(None, gt=0, description="time budget; the run ends there if the steps are not done before")
+    minutes: float | None = Field(
+        None, gt=0, description="time budget; the run ends there if the steps are not done before"
+    )
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
     warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up before the cosine")
-    ema: float = Field(0.995, ge=0, lt=1, description="decay of the running mean of the weights, which is what is kept")
+    ema: float = Field(
+        0.995,
+        ge=0,
+        lt=1,
+        description="decay of the running mean of the weights, which is what is kept",
+    )
     clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
-    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the forward pass")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="arithmetic of the forward pass"
+    )
     validate_every: int = Field(200, ge=1, description="steps between validations")
     validation_patches: int = Field(32, ge=1, description="patches in a validation")
     patience: int = Field(20, ge=1, description="validations without a better one before stopping")
     seed: int = Field(0, ge=0, description="seed of initialisation, patches and augmentation")
-    start: str = Field("", description="name or path of the weights to begin from; left out, from random ones")
-    rounds: int = Field(2, ge=1, le=10, description="learning from measured stacks alone: how often the estimate is renewed")
+    start: str = Field(
+        "", description="name or path of the weights to begin from; left out, from random ones"
+    )
+    rounds: int = Field(
+        2,
+        ge=1,
+        le=10,
+        description="learning from measured stacks alone: how often the estimate is renewed",
+    )
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -103,9 +146,13 @@ class Recipe(_Strict):
     def _fits_method(self) -> Recipe:
         learns = registry.load(self.method).spec.learns
         if learns == "no":
-            raise RecipeError(f"the method {self.method} does not learn; choose one that does, see `zenhance methods`")
+            raise RecipeError(
+                f"the method {self.method} does not learn; choose one that does, see `zenhance methods`"
+            )
         if learns == "pairs" and self.data.stacks:
-            raise RecipeError(f"the method {self.method} learns from pairs only; give pairs or simulated, not stacks")
+            raise RecipeError(
+                f"the method {self.method} learns from pairs only; give pairs or simulated, not stacks"
+            )
         return self
 
     def to_yaml(self) -> str:
@@ -125,9 +172,13 @@ class Recipe(_Strict):
         try:
             fields = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise RecipeError(f"the recipe is not valid YAML: {' '.join(str(error).split())[:120]}; write key: value lines") from error
+            raise RecipeError(
+                f"the recipe is not valid YAML: {' '.join(str(error).split())[:120]}; write key: value lines"
+            ) from error
         if not isinstance(fields, dict):
-            raise RecipeError("the recipe is not a list of key: value lines; begin with method: and name:")
+            raise RecipeError(
+                "the recipe is not a list of key: value lines; begin with method: and name:"
+            )
         return cls(**fields)
 
 
@@ -141,7 +192,9 @@ def _where(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden" and model is not Recipe:
         name = str(first["loc"][-1])
         near = difflib.get_close_matches(name, model.model_fields, n=1)
-        hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(model.model_fields)}"
+        hint = (
+            f'did you mean "{near[0]}"?' if near else f"known are {', '.join(model.model_fields)}"
+        )
         return f'there is no recipe key called "{".".join(str(p) for p in first["loc"])}"; {hint}'
     return explain(error, Recipe, "recipe key")
 
@@ -166,7 +219,9 @@ def load_recipe(wanted: str) -> Recipe:
     path = Path(wanted).expanduser()
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise RecipeError(f'there is no recipe file "{wanted[-100:]}"; check the path, or name a recipe that ships: {_some()}')
+            raise RecipeError(
+                f'there is no recipe file "{wanted[-100:]}"; check the path, or name a recipe that ships: {_some()}'
+            )
         return Recipe.from_yaml(path.read_text(encoding="utf-8"))
     for name in (wanted, f"{wanted}_stack"):
         if name in recipe_names():

@@ -13,7 +13,9 @@ from zenhance.volumes import VolumeReader
 __all__ = ["strips_apart"]
 
 
-def strips_apart(volumes: Sequence[TrainingVolume], share: float, patch_px: int) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
+def strips_apart(
+    volumes: Sequence[TrainingVolume], share: float, patch_px: int
+) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
     """Divide each volume along its longer side in the plane.
 
     Parameters
@@ -49,7 +51,14 @@ def _part(volume: TrainingVolume, axis: int, first: int, last: int) -> TrainingV
     letter = "ZYX"[axis]
 
     def cut(reader: VolumeReader, factor: int) -> VolumeReader:
-        return replace(reader, stack=reader.stack.crop({letter: slice(first * factor, last * factor)}))
+        return replace(
+            reader, stack=reader.stack.crop({letter: slice(first * factor, last * factor)})
+        )
 
     truth = None if volume.truth is None else cut(volume.truth, volume.scale)
-    return replace(volume, name=f"{volume.name}, {letter.lower()} {first}:{last}", measured=cut(volume.measured, 1), truth=truth)
+    return replace(
+        volume,
+        name=f"{volume.name}, {letter.lower()} {first}:{last}",
+        measured=cut(volume.measured, 1),
+        truth=truth,
+    )

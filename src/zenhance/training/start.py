@@ -27,7 +27,9 @@ def initial_weights(recipe: Recipe) -> Mapping[str, Tensor] | None:
         return None
     checkpoint = read_checkpoint(find_weights(recipe.method, recipe.start))
     if checkpoint.card.method != recipe.method:
-        raise CheckpointError(f'the model "{recipe.start}" belongs to the method {checkpoint.card.method}, not to {recipe.method}')
+        raise CheckpointError(
+            f'the model "{recipe.start}" belongs to the method {checkpoint.card.method}, not to {recipe.method}'
+        )
     return checkpoint.state
 
 
@@ -42,4 +44,6 @@ def fill(network: Module, initial: Mapping[str, Tensor]) -> None:
     try:
         network.load_state_dict(dict(initial))
     except RuntimeError as error:
-        raise RecipeError("the weights to start from belong to another architecture; take the one on their card, or start anew") from error
+        raise RecipeError(
+            "the weights to start from belong to another architecture; take the one on their card, or start anew"
+        ) from error

@@ -86,7 +86,11 @@ class TrainingState:
 
     def recipe_sha256(self) -> str:
         """Return the hash of what the recipe says of network, data and loss; how long it learns may be changed when it goes on."""
-        fields = {name: value for name, value in self.recipe.model_dump(mode="json").items() if name not in LENGTH}
+        fields = {
+            name: value
+            for name, value in self.recipe.model_dump(mode="json").items()
+            if name not in LENGTH
+        }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
@@ -96,9 +100,13 @@ class TrainingState:
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         for number, parameter in enumerate(self._parameters()):
             moments = self.optimiser.state.get(parameter, {})
-            tensors |= {f"adam.{number}.{name}": moments[name] for name in MOMENTS if name in moments}
+            tensors |= {
+                f"adam.{number}.{name}": moments[name] for name in MOMENTS if name in moments
+            }
         record = json.dumps({"recipe": self.recipe_sha256(), "done": vars(self.done)})
-        copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+        copies = {
+            name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()
+        }
         write_bytes(path, save(copies, metadata={KEY: record}), overwrite=True)
 
     def load(self, path: Path) -> None:
@@ -116,9 +124,13 @@ class TrainingState:
                 record = json.loads((file.metadata() or {})[KEY])
             tensors = load(path.read_bytes())
         except (SafetensorError, KeyError, ValueError) as error:
-            raise CheckpointError(f'the training state "{path}" is damaged; start anew without --resume') from error
+            raise CheckpointError(
+                f'the training state "{path}" is damaged; start anew without --resume'
+            ) from error
         if record["recipe"] != self.recipe_sha256():
-            raise RecipeError(f'the training state "{path.parent}" was made with another recipe; use that one, or another folder')
+            raise RecipeError(
+                f'the training state "{path.parent}" was made with another recipe; use that one, or another folder'
+            )
         self.network.load_state_dict(_part(tensors, "network."))
         self.mean.load_state_dict(_part(tensors, "mean."))
         self.best = _part(tensors, "best.")
@@ -146,10 +158,18 @@ class TrainingState:
         if not isinstance(module, Module):
             raise TypeError(f"the running mean holds {type(module).__name__}, not a network")
         self.best = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
-        self.done.best_score, self.done.best_step, self.done.best_metrics = score, self.done.step, dict(metrics)
+        self.done.best_score, self.done.best_step, self.done.best_metrics = (
+            score,
+            self.done.step,
+            dict(metrics),
+        )
         self.done.since_best = 0
         return True
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -42,7 +42,14 @@ def to_device(batch: Batch, device: str) -> Batch:
     truth = None if batch.truth is None else batch.truth.to(device)
     estimates = None if batch.deconvolved is None else batch.deconvolved.to(device)
     light = None if batch.light is None else batch.light.to(device)
-    return replace(batch, measured=batch.measured.to(device), truth=truth, depth=batch.depth.to(device), deconvolved=estimates, light=light)
+    return replace(
+        batch,
+        measured=batch.measured.to(device),
+        truth=truth,
+        depth=batch.depth.to(device),
+        deconvolved=estimates,
+        light=light,
+    )
 
 
 def _numpy(tensor: Tensor) -> FloatArray:
@@ -60,16 +67,27 @@ def validate(learner: Learner, network: Module, batches: list[Batch], device: st
             there = to_device(batch, device)
             loss, _ = learner.loss(network, there)
             losses.append(float(loss))
-            told = learner.predict_batch(network, there) if isinstance(learner, TellingLearner) else learner.predict(network, there.seen)
+            told = (
+                learner.predict_batch(network, there)
+                if isinstance(learner, TellingLearner)
+                else learner.predict(network, there.seen)
+            )
             predicted = _numpy(told)[:, 0]
             middle = _numpy(batch.measured[:, batch.measured.shape[1] // 2])
-            truth = None if batch.truth is None else _numpy(batch.truth[:, batch.truth.shape[1] // 2])
+            truth = (
+                None if batch.truth is None else _numpy(batch.truth[:, batch.truth.shape[1] // 2])
+            )
             if number == 0:
-                preview = {"measured": middle[0], "predicted": predicted[0]} | ({} if truth is None else {"truth": truth[0]})
+                preview = {"measured": middle[0], "predicted": predicted[0]} | (
+                    {} if truth is None else {"truth": truth[0]}
+                )
             if truth is None:
                 continue
             errors.append(np.square(predicted - truth).mean(axis=(1, 2)))
-            likeness += [structural_similarity(p, t, data_range=1.0) for p, t in zip(predicted, truth, strict=True)]
+            likeness += [
+                structural_similarity(p, t, data_range=1.0)
+                for p, t in zip(predicted, truth, strict=True)
+            ]
             if middle.shape == truth.shape:
                 kept_errors.append(np.square(middle - truth).mean(axis=(1, 2)))
     network.train(training)

@@ -45,32 +45,72 @@ class VaeArchitecture(BaseModel):
 
     model_config = {"frozen": True, "extra": "forbid"}
 
-    kind: Literal["flat", "ladder"] = Field("ladder", description="the report's flat network, or the ladder")
+    kind: Literal["flat", "ladder"] = Field(
+        "ladder", description="the report's flat network, or the ladder"
+    )
     window: int = Field(1, ge=1, le=9, description="planes seen at once, odd")
-    planes: int = Field(1, ge=1, le=9, description="planes of light drawn while learning, odd: the PSF's reach along z")
-    features: tuple[int, ...] = Field((16, 32, 64), description="channels at full, half and quarter resolution; flat: of the first level")
-    latents: tuple[int, ...] = Field((1, 4, 16), description="channels of the latents there; flat: of the only level")
+    planes: int = Field(
+        1,
+        ge=1,
+        le=9,
+        description="planes of light drawn while learning, odd: the PSF's reach along z",
+    )
+    features: tuple[int, ...] = Field(
+        (16, 32, 64),
+        description="channels at full, half and quarter resolution; flat: of the first level",
+    )
+    latents: tuple[int, ...] = Field(
+        (1, 4, 16), description="channels of the latents there; flat: of the only level"
+    )
     deconvolved: tuple[int, ...] = Field(
-        (), description="iterations after which Richardson-Lucy estimates are taken and seen beside the image"
+        (),
+        description="iterations after which Richardson-Lucy estimates are taken and seen beside the image",
     )
-    blocks: int = Field(1, ge=1, le=2, description="residual blocks of the ladder's encoder at each resolution")
-    shortcut: bool = Field(False, description="whether the ladder draws what is to be added to the last estimate, and so begins from it")
+    blocks: int = Field(
+        1, ge=1, le=2, description="residual blocks of the ladder's encoder at each resolution"
+    )
+    shortcut: bool = Field(
+        False,
+        description="whether the ladder draws what is to be added to the last estimate, and so begins from it",
+    )
     scale: Literal[1, 2] = Field(1, description="light pixels per image pixel along y and x")
-    positive: bool = Field(True, description="whether the light of the flat network is made positive; the ladder's always is")
-    blur: bool = Field(True, description="whether the decoder ends in the blur; without it this is DivNoising")
-    noise: Literal["poisson_gauss", "gaussian", "mixture"] = Field(
-        "poisson_gauss", description="camera's noise: photons and read-out, one width for all pixels, or a learnt mixture of Gaussians"
+    positive: bool = Field(
+        True,
+        description="whether the light of the flat network is made positive; the ladder's always is",
     )
-    sigma: float | None = Field(None, gt=0, description="noise width in scaled intensities, for gaussian; left out, from the volume")
+    blur: bool = Field(
+        True, description="whether the decoder ends in the blur; without it this is DivNoising"
+    )
+    noise: Literal["poisson_gauss", "gaussian", "mixture"] = Field(
+        "poisson_gauss",
+        description="camera's noise: photons and read-out, one width for all pixels, or a learnt mixture of Gaussians",
+    )
+    sigma: float | None = Field(
+        None,
+        gt=0,
+        description="noise width in scaled intensities, for gaussian; left out, from the volume",
+    )
     kl_weight: float = Field(1.0, ge=0, description="weight of the divergence; below 1 a beta-VAE")
     warmup_steps: int = Field(500, ge=0, description="steps over which that weight rises from 0")
-    free_bits: float = Field(0.0, ge=0, description="nats per latent channel and pixel of its grid that cost nothing, each level")
+    free_bits: float = Field(
+        0.0,
+        ge=0,
+        description="nats per latent channel and pixel of its grid that cost nothing, each level",
+    )
     l1: float = Field(0.0, ge=0, description="weight of the mean absolute light")
     l2: float = Field(0.0, ge=0, description="weight of the mean squared light")
     positivity: float = Field(0.0, ge=0, description="weight of the mean squared negative light")
-    total_variation: float = Field(0.0, ge=0, description="weight of the mean length of the gradient")
-    huber: float = Field(0.0, ge=0, description="weight of the Huber function of the gradient, width 0.05")
-    truth: float = Field(0.0, ge=0, description="weight of what a truth says of the drawn light; 0 learns from measurements alone")
+    total_variation: float = Field(
+        0.0, ge=0, description="weight of the mean length of the gradient"
+    )
+    huber: float = Field(
+        0.0, ge=0, description="weight of the Huber function of the gradient, width 0.05"
+    )
+    truth: float = Field(
+        0.0,
+        ge=0,
+        description="weight of what a truth says of the drawn light; 0 learns from measurements alone",
+    )
     measured: float = Field(1.0, ge=0, description="weight of the likelihood of the measurement")
 
     @property
@@ -82,14 +122,24 @@ class VaeArchitecture(BaseModel):
 def _checked(architecture: Mapping[str, Any]) -> VaeArchitecture:
     a = validate(VaeArchitecture, architecture, "architecture key", RecipeError)
     if a.window % 2 == 0 or a.planes % 2 == 0 or a.planes > a.window:
-        raise RecipeError(f"window {a.window} and planes {a.planes} must be odd, and no more planes drawn than seen")
-    if list(a.deconvolved) != sorted(set(a.deconvolved)) or any(not 1 <= n <= MOST_ITERATIONS for n in a.deconvolved):
-        raise RecipeError(f"deconvolved is {list(a.deconvolved)}; give rising numbers of iterations, at most {MOST_ITERATIONS}")
+        raise RecipeError(
+            f"window {a.window} and planes {a.planes} must be odd, and no more planes drawn than seen"
+        )
+    if list(a.deconvolved) != sorted(set(a.deconvolved)) or any(
+        not 1 <= n <= MOST_ITERATIONS for n in a.deconvolved
+    ):
+        raise RecipeError(
+            f"deconvolved is {list(a.deconvolved)}; give rising numbers of iterations, at most {MOST_ITERATIONS}"
+        )
     if a.shortcut and (a.kind == "flat" or a.scale != 1 or not a.deconvolved):
-        raise RecipeError("shortcut needs the ladder, scale 1 and at least one estimate; give deconvolved, or leave shortcut out")
+        raise RecipeError(
+            "shortcut needs the ladder, scale 1 and at least one estimate; give deconvolved, or leave shortcut out"
+        )
     levels = 1 if a.kind == "flat" else 3
     if len(a.features) != levels or len(a.latents) != levels:
-        raise RecipeError(f"features and latents of the {a.kind} network need {levels} number{'s' if levels > 1 else ''} each")
+        raise RecipeError(
+            f"features and latents of the {a.kind} network need {levels} number{'s' if levels > 1 else ''} each"
+        )
     return a
 
 
@@ -109,7 +159,15 @@ class VaeLearner:
         if a.kind == "flat":
             network = FlatVae(a.seen, a.planes, a.latents[0], a.features[0], a.scale, a.positive)
         else:
-            network = LadderVae(a.seen, a.planes, a.features, a.latents, a.blocks, a.scale, a.window if a.shortcut else 0)
+            network = LadderVae(
+                a.seen,
+                a.planes,
+                a.features,
+                a.latents,
+                a.blocks,
+                a.scale,
+                a.window if a.shortcut else 0,
+            )
         network.architecture = a
         if a.noise == "mixture":
             network.camera = MixtureNoise()
@@ -152,7 +210,9 @@ class VaeLearner:
         net = cast(Vae, network)
         a = cast(VaeArchitecture, net.architecture)
         many = 2 if a.truth else 1
-        light, latents = net.decode(net.encode(batch.seen).repeated(many), _random(batch.measured.device))
+        light, latents = net.decode(
+            net.encode(batch.seen).repeated(many), _random(batch.measured.device)
+        )
         inside = (slice(None), slice((a.window - a.planes) // 2, (a.window + a.planes) // 2))
         measured = batch.measured[inside].repeat_interleave(many, 0)
         optics = [o for o in batch.optics for _ in range(many)]
@@ -163,21 +223,35 @@ class VaeLearner:
         likelihood = _likelihood(net, a, light, measured, optics)
         logs["measured"] = float(likelihood.detach())
         warm = self._warm(net, a)
-        paid = sum((_beyond(d, free) for d, free in zip(levels, _free(a, net), strict=True)), torch.zeros_like(levels[0]))
+        paid = sum(
+            (_beyond(d, free) for d, free in zip(levels, _free(a, net), strict=True)),
+            torch.zeros_like(levels[0]),
+        )
         loss = a.measured * likelihood + warm * a.kl_weight * paid.mean() + _penalties(a, light)
         if a.truth:
             loss = loss + a.truth * self._truth(a, light, batch, inside, logs)
         return loss, logs
 
-    def _truth(self, a: VaeArchitecture, light: Tensor, batch: Batch, inside: tuple[slice, slice], logs: dict[str, float]) -> Tensor:
+    def _truth(
+        self,
+        a: VaeArchitecture,
+        light: Tensor,
+        batch: Batch,
+        inside: tuple[slice, slice],
+        logs: dict[str, float],
+    ) -> Tensor:
         if batch.truth is None:
-            raise RecipeError("a training stack has no truth; give pairs or simulated, set architecture.truth to 0, or learn from a stack")
+            raise RecipeError(
+                "a training stack has no truth; give pairs or simulated, set architecture.truth to 0, or learn from a stack"
+            )
         truth = batch.truth[inside]
         if truth.shape[-1] != light.shape[-1]:
             raise RecipeError(
                 f"the truth has {truth.shape[-1]} pixels where the network draws {light.shape[-1]}; set architecture.scale to fit"
             )
-        dark = torch.tensor([o.dark for o in batch.optics], device=truth.device)[:, None, None, None]
+        dark = torch.tensor([o.dark for o in batch.optics], device=truth.device)[
+            :, None, None, None
+        ]
         target = (truth - dark).clamp_min(0)
         one, two = light[0::2], light[1::2]
         mean = ((one - target) * (two - target)).mean()
@@ -226,15 +300,23 @@ def _beyond(divergence: Tensor, free: float) -> Tensor:
     return divergence.clamp_min(free) if free else divergence
 
 
-def _likelihood(network: Vae, a: VaeArchitecture, light: Tensor, measured: Tensor, optics: list[Optics]) -> Tensor:
+def _likelihood(
+    network: Vae, a: VaeArchitecture, light: Tensor, measured: Tensor, optics: list[Optics]
+) -> Tensor:
     """Return minus the mean log likelihood of the measured pixels, away from the patch's edge, where light from beyond is missing."""
     expected = torch.empty_like(measured)
     variance = torch.empty_like(measured)
     for alike in dict.fromkeys(optics):
         rows = [number for number, other in enumerate(optics) if other is alike]
-        seen = alike.expected(light[rows], a.scale) if a.blur else _binned(light[rows], a.scale) + alike.base
+        seen = (
+            alike.expected(light[rows], a.scale)
+            if a.blur
+            else _binned(light[rows], a.scale) + alike.base
+        )
         expected[rows] = seen
-        variance[rows] = alike.variance(measured[rows].mean((1, 2, 3), keepdim=True) if a.noise == "gaussian" else seen.detach())
+        variance[rows] = alike.variance(
+            measured[rows].mean((1, 2, 3), keepdim=True) if a.noise == "gaussian" else seen.detach()
+        )
     if a.noise == "gaussian" and a.sigma is not None:
         variance = torch.full_like(variance, a.sigma**2)
     third, rim = a.planes // 3, min(8, measured.shape[-1] // 8)
@@ -259,11 +341,20 @@ def _penalties(a: VaeArchitecture, light: Tensor) -> Tensor:
     if a.positivity:
         total = total + a.positivity * light.clamp_max(0).square().mean()
     if a.total_variation or a.huber:
-        dy, dx = light[..., 1:, :-1] - light[..., :-1, :-1], light[..., :-1, 1:] - light[..., :-1, :-1]
+        dy, dx = (
+            light[..., 1:, :-1] - light[..., :-1, :-1],
+            light[..., :-1, 1:] - light[..., :-1, :-1],
+        )
         length = (dy.square() + dx.square() + 1e-8).sqrt()
         total = total + a.total_variation * length.mean()
         width = 0.05
-        total = total + a.huber * torch.where(length < width, 0.5 * length.square() / width, length - 0.5 * width).mean()
+        total = (
+            total
+            + a.huber
+            * torch.where(
+                length < width, 0.5 * length.square() / width, length - 0.5 * width
+            ).mean()
+        )
     return total
 
 

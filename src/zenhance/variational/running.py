@@ -106,7 +106,9 @@ class Posterior:
                 encoded.clear()
                 encoded[position] = yield from self._encoded(_turned(seen, position), done / count)
             drawn = None if draw < 0 or not self.settings.samples else draw
-            light = yield from self._decoded(encoded[position], tile.shape, origin_px, position, drawn, done / count, 1 / count)
+            light = yield from self._decoded(
+                encoded[position], tile.shape, origin_px, position, drawn, done / count, 1 / count
+            )
             light = _turned_back(light, position)
             done += 1
             if draw < 0:
@@ -114,14 +116,22 @@ class Posterior:
                 continue
             if centre is not None:
                 light = centre + self.settings.spread * (light - centre)
-                light = light.clamp_min_(0) if self.architecture.kind == "ladder" or self.architecture.positive else light
+                light = (
+                    light.clamp_min_(0)
+                    if self.architecture.kind == "ladder" or self.architecture.positive
+                    else light
+                )
             light = yield from self._finished(light, measured, done / count)
             first = light if first is None else first
             # Sums of differences from the first draw keep their digits where the intensities are large.
             total.add(light - first)
             squares.add((light - first).square())
             if draw < self.settings.kept:
-                kept = np.empty((self.settings.kept, *light.shape), np.float32) if kept is None else kept
+                kept = (
+                    np.empty((self.settings.kept, *light.shape), np.float32)
+                    if kept is None
+                    else kept
+                )
                 kept[draw] = light.cpu().numpy()
         return self._outputs(cast(Tensor, first), total, squares, many, kept)
 
@@ -130,14 +140,21 @@ class Posterior:
 
         Draw -1 is the centre that the others are moved away from.
         """
-        draws = [(draw % 8 if self.settings.turned else 0, draw) for draw in range(max(1, self.settings.samples))]
+        draws = [
+            (draw % 8 if self.settings.turned else 0, draw)
+            for draw in range(max(1, self.settings.samples))
+        ]
         return [(0, -1)] * (self.settings.spread != 1.0) + sorted(draws)
 
-    def _outputs(self, first: Tensor, total: _Sum, squares: _Sum, many: int, kept: FloatArray | None) -> dict[str, FloatArray]:
+    def _outputs(
+        self, first: Tensor, total: _Sum, squares: _Sum, many: int, kept: FloatArray | None
+    ) -> dict[str, FloatArray]:
         mean = total.value / many
         found = {"enhanced": (first + mean).cpu().numpy()}
         if self.settings.with_std:
-            variance = (squares.value / many - mean.square()).clamp_min(0) * (many / max(many - 1, 1))
+            variance = (squares.value / many - mean.square()).clamp_min(0) * (
+                many / max(many - 1, 1)
+            )
             found["std"] = variance.sqrt().cpu().numpy()
         if kept is not None:
             found["samples"] = kept
@@ -155,7 +172,12 @@ class Posterior:
                 "these weights see a deconvolved image too; give a point spread function, for example psf sigma_um=0.3,0.1,0.1"
             )
         steps = deconvolved_steps(
-            measured, context.psf, context.voxel_size_um, context.noise, context.statistics, self.architecture.deconvolved
+            measured,
+            context.psf,
+            context.voxel_size_um,
+            context.noise,
+            context.statistics,
+            self.architecture.deconvolved,
         )
         while True:
             try:
@@ -170,48 +192,81 @@ class Posterior:
         depth = seen.shape[1]
         parts = []
         for start, stop in self._batches(seen.shape[1:]):
-            index = mirrored(np.arange(start, stop)[:, None] + np.arange(-half, half + 1)[None], depth)
+            index = mirrored(
+                np.arange(start, stop)[:, None] + np.arange(-half, half + 1)[None], depth
+            )
             with torch.inference_mode():
-                planes = seen[:, torch.from_numpy(index).to(seen.device)]  # (1 + K, B, window, Y, X)
-                entered = planes.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+                planes = seen[
+                    :, torch.from_numpy(index).to(seen.device)
+                ]  # (1 + K, B, window, Y, X)
+                entered = (
+                    planes.transpose(0, 1)
+                    .flatten(1, 2)
+                    .contiguous(memory_format=torch.channels_last)
+                )
                 parts.append(self.network.encode(entered))
             yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * done
         return parts
 
     def _decoded(
-        self, parts: list[Encoded], shape: Triple, origin_px: Triple, position: int, draw: int | None, done: float, share: float
+        self,
+        parts: list[Encoded],
+        shape: Triple,
+        origin_px: Triple,
+        position: int,
+        draw: int | None,
+        done: float,
+        share: float,
     ) -> Generator[float, None, Tensor]:
         """Draw the light (Z, sY, sX) of a tile, in the position in which it was encoded."""
         turned_shape = shape if position % 2 == 0 else (shape[0], shape[2], shape[1])
         planes = []
-        for number, ((start, stop), encoded) in enumerate(zip(self._batches(turned_shape), parts, strict=True)):
-            noise = None if draw is None else self._noise(draw, (start, stop), shape, origin_px, position)
+        for number, ((start, stop), encoded) in enumerate(
+            zip(self._batches(turned_shape), parts, strict=True)
+        ):
+            noise = (
+                None
+                if draw is None
+                else self._noise(draw, (start, stop), shape, origin_px, position)
+            )
             with torch.inference_mode():
                 planes.append(self.network.decode(encoded, noise, only_middle=True)[0][:, 0])
-            yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * (done + share * (number + 1) / len(parts))
+            yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * (
+                done + share * (number + 1) / len(parts)
+            )
         return torch.cat(planes)
 
-    def _noise(self, draw: int, planes: tuple[int, int], shape: Triple, origin_px: Triple, position: int) -> Any:
+    def _noise(
+        self, draw: int, planes: tuple[int, int], shape: Triple, origin_px: Triple, position: int
+    ) -> Any:
         """Return the normal numbers of each level at the places of a tile's planes."""
 
         def at(level: int, wanted: tuple[int, ...]) -> Tensor:
             stride, channels = self.network.levels[level]
             origin = (origin_px[0] + planes[0], origin_px[1] // stride, origin_px[2] // stride)
             size = (planes[1] - planes[0], shape[1] // stride, shape[2] // stride)
-            field = torch.from_numpy(noise_field(self.context.seed, level, draw, channels, origin, size))
+            field = torch.from_numpy(
+                noise_field(self.context.seed, level, draw, channels, origin, size)
+            )
             turned = _turned(field, position)
             if tuple(turned.shape) != wanted:
-                raise MethodError(f"a tile of {shape} does not lie on the grid of {stride} pixels that the latents have")
+                raise MethodError(
+                    f"a tile of {shape} does not lie on the grid of {stride} pixels that the latents have"
+                )
             return turned.to(self.context.device)
 
         return at
 
     def _batches(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
         depth, height, width = shape
-        many = max(1, PIXELS_AT_ONCE.get(self.context.device.partition(":")[0], 2**18) // (height * width))
+        many = max(
+            1, PIXELS_AT_ONCE.get(self.context.device.partition(":")[0], 2**18) // (height * width)
+        )
         return [(start, min(start + many, depth)) for start in range(0, depth, many)]
 
-    def _finished(self, light: Tensor, measured: Tensor, done: float) -> Generator[float, None, Tensor]:
+    def _finished(
+        self, light: Tensor, measured: Tensor, done: float
+    ) -> Generator[float, None, Tensor]:
         """Return a draw in grey values, brought back towards the measurement in so many steps."""
         grey = light * self.scaling.span + self.scaling.offset
         if self.agreement is None or grey.shape != measured.shape:
@@ -243,7 +298,9 @@ def _turned_back(x: Tensor, position: int) -> Tensor:
     return torch.rot90(unflipped, -(position % 4), (-2, -1))
 
 
-def prepare_posterior(method: str, wanted: PosteriorSettings, context: MethodContext) -> Generator[float, None, Posterior]:
+def prepare_posterior(
+    method: str, wanted: PosteriorSettings, context: MethodContext
+) -> Generator[float, None, Posterior]:
     """Load weights and make the network ready for a volume.
 
     Parameters
@@ -270,20 +327,42 @@ def prepare_posterior(method: str, wanted: PosteriorSettings, context: MethodCon
             f'the model "{checkpoint.card.name}" enlarges {a.scale} ×, but scale {wanted.scale} was asked for; choose other weights'
         )
     # What still has the microscope's blur is not brought back to the measurement, nor what lies on another grid.
-    steps = (steps_for(context) if wanted.steps is None else wanted.steps) if a.blur and a.scale == 1 else 0
+    steps = (
+        (steps_for(context) if wanted.steps is None else wanted.steps)
+        if a.blur and a.scale == 1
+        else 0
+    )
     wanted = replace(wanted, steps=steps)
-    agreement = agreement_of(context, float(steps > 0), dark_stays_dark=True) if a.blur and a.scale == 1 else None
-    halo = halo_px(a, context.psf, context.voxel_size_um, context.shape_px, steps if agreement is not None else 0)
+    agreement = (
+        agreement_of(context, float(steps > 0), dark_stays_dark=True)
+        if a.blur and a.scale == 1
+        else None
+    )
+    halo = halo_px(
+        a,
+        context.psf,
+        context.voxel_size_um,
+        context.shape_px,
+        steps if agreement is not None else 0,
+    )
     notes: dict[str, Any] = {"model": checkpoint.card.name, "weights_sha256": checkpoint.sha256}
-    notes["warnings"] = voxel_warnings(context, checkpoint, "let it learn from this stack first (--learn 10min)")
+    notes["warnings"] = voxel_warnings(
+        context, checkpoint, "let it learn from this stack first (--learn 10min)"
+    )
     notes["deblurs"] = a.blur
     notes["samples"] = max(1, wanted.samples)
     notes["steps_back"] = steps
-    return Posterior(network, a, wanted, context, Scaling.of(context.statistics), agreement, halo, notes)
+    return Posterior(
+        network, a, wanted, context, Scaling.of(context.statistics), agreement, halo, notes
+    )
 
 
 def halo_px(
-    architecture: VaeArchitecture, psf: PsfLike | None, voxel_size_um: tuple[float, float, float], shape_px: Triple, steps: int
+    architecture: VaeArchitecture,
+    psf: PsfLike | None,
+    voxel_size_um: tuple[float, float, float],
+    shape_px: Triple,
+    steps: int,
 ) -> Triple:
     """Return the context (z, y, x) that a tile needs: that of network, estimates, and the step towards the measurement."""
     reach = reach_px(architecture.kind, architecture.blocks)
@@ -293,7 +372,9 @@ def halo_px(
         z, y, x = z + more[0], y + more[1], x + more[2]
     if psf is not None and steps:
         radius = psf.radius_px(voxel_size_um)
-        back = iteration_reach_px((radius[0] if shape_px[0] > 1 else 0, *radius[1:]), steps, accelerated=False)
+        back = iteration_reach_px(
+            (radius[0] if shape_px[0] > 1 else 0, *radius[1:]), steps, accelerated=False
+        )
         z, y, x = z + back[0], y + back[1], x + back[2]
     return min(z, shape_px[0]), y, x
 
@@ -306,5 +387,7 @@ def steps_for(context: MethodContext) -> int:
     """
     if context.noise is None:
         return 1
-    photons = (context.statistics.percentile_high - context.statistics.background) / max(context.noise.gain, 1e-12)
+    photons = (context.statistics.percentile_high - context.statistics.background) / max(
+        context.noise.gain, 1e-12
+    )
     return int(np.clip(round(float(np.log2(max(photons, 1.0) / 15))), 1, 8))
