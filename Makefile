@@ -32,7 +32,7 @@ help:
 	@echo "make docs      measure the tables and take the pictures of the documentation again; takes some hours"
 
 demo: $(VENV)/.installed-demo
-	$(BIN)/zenhance benchmark sample --out demo
+	$(BIN)/python -m benchmarks sample --out demo
 
 test: system-libraries $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -50,20 +50,20 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/lint-imports
 
 docs: system-libraries $(VENV)/.installed-test
-	$(BIN)/zenhance benchmark sample --all --write-docs
-	$(BIN)/zenhance benchmark speed --write-docs
-	$(BIN)/zenhance benchmark quality --write-docs
-	$(BIN)/zenhance benchmark domains --write-docs
-	$(BIN)/zenhance benchmark alone --write-docs
-	$(BIN)/zenhance benchmark prediction --write-docs
-	$(BIN)/zenhance benchmark levels --write-docs
-	$(BIN)/zenhance benchmark resolution --write-docs
-	$(BIN)/zenhance benchmark universal --minutes 2.5 --write-docs
-	$(BIN)/zenhance benchmark sweep --steps 100 --write-docs
-	$(BIN)/zenhance benchmark modules --write-docs
-	$(BIN)/zenhance benchmark seconds --methods dps,diffusion --write-docs
-	$(BIN)/zenhance benchmark models --write-docs
-	$(VIRTUAL_DISPLAY) $(BIN)/python -m zenhance.plugin.screenshots docs/images
+	$(BIN)/python -m benchmarks sample --all --write-docs
+	$(BIN)/python -m benchmarks speed --write-docs
+	$(BIN)/python -m benchmarks quality --write-docs
+	$(BIN)/python -m benchmarks domains --write-docs
+	$(BIN)/python -m benchmarks alone --write-docs
+	$(BIN)/python -m benchmarks prediction --write-docs
+	$(BIN)/python -m benchmarks levels --write-docs
+	$(BIN)/python -m benchmarks resolution --write-docs
+	$(BIN)/python -m benchmarks universal --minutes 2.5 --write-docs
+	$(BIN)/python -m benchmarks sweep --steps 100 --write-docs
+	$(BIN)/python -m benchmarks modules --write-docs
+	$(BIN)/python -m benchmarks seconds --methods dps,diffusion --write-docs
+	$(BIN)/python -m benchmarks models --write-docs
+	$(VIRTUAL_DISPLAY) $(BIN)/python -m benchmarks.screenshots docs/images
 
 # pins everything that the sets above install, as it is installed now
 constraints: $(VENV)/.installed-lint

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zenhance.tiling.threads import spin_briefly
+from zenhance.device.threads import spin_briefly
 
 spin_briefly()
 

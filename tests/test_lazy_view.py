@@ -147,7 +147,7 @@ def test_a_part_of_a_zarr_array_is_read_through_the_view(tmp_path: Any) -> None:
 
 
 def test_a_plan_with_channel_crop_and_axes_reads_no_pixels() -> None:
-    from zenhance.enhance import EnhanceRequest, plan_run
+    from zenhance.pipeline import EnhanceRequest, plan_run
 
     stored = Stored(np.zeros((4, 3, 30, 31), np.uint16))
     request = EnhanceRequest(

@@ -8,22 +8,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from zenhance._version import __version__
+
 if TYPE_CHECKING:
     from zenhance.contract.registry import names as methods
-    from zenhance.enhance import EnhanceRequest, EnhanceResult, enhance
     from zenhance.io import open_stack, write_stack
+    from zenhance.pipeline import EnhanceRequest, EnhanceResult, enhance
     from zenhance.provenance import Provenance
     from zenhance.stack import Stack, VoxelSize
 
-__version__ = "0.1.0"
-
 _HOMES = {
-    "EnhanceRequest": "zenhance.enhance",
-    "EnhanceResult": "zenhance.enhance",
+    "EnhanceRequest": "zenhance.pipeline",
+    "EnhanceResult": "zenhance.pipeline",
     "Provenance": "zenhance.provenance",
     "Stack": "zenhance.stack",
     "VoxelSize": "zenhance.stack",
-    "enhance": "zenhance.enhance",
+    "enhance": "zenhance.pipeline",
     "methods": "zenhance.contract.registry",
     "open_stack": "zenhance.io",
     "write_stack": "zenhance.io",

@@ -231,7 +231,7 @@ def test_a_report_is_written_beside_one_result_and_into_a_folder_for_several(
 def test_a_result_that_cannot_be_judged_is_written_with_a_warning(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zenhance.enhance import assessing
+    from zenhance.pipeline import assessing
 
     def refuse(*_: Any) -> Any:
         raise StackError("there is nothing to judge")

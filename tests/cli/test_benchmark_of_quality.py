@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from zenhance.benchmark import judging
+from benchmarks import judging
 from zenhance.cli.app import app
 
 FORWARDED = (

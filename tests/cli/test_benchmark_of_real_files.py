@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from zenhance.benchmark import judging, pictures_command, resolving_command
+from benchmarks import judging, pictures_command, resolving_command
 from zenhance.cli.app import app
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from zenhance.benchmark import resolving_command
+from benchmarks import resolving_command
 from zenhance.cli.app import app
 
 

@@ -16,10 +16,10 @@ from zenhance.cli import running
 from zenhance.cli.app import app, command
 from zenhance.cli.paths import Job
 from zenhance.cli.requesting import RequestOptions
-from zenhance.enhance import EnhanceRequest, enhance
 from zenhance.errors import RunCancelled
 from zenhance.io import open_stack, write_stack
 from zenhance.io.lock import locked
+from zenhance.pipeline import EnhanceRequest, enhance
 from zenhance.provenance import Provenance
 from zenhance.stack import Stack
 

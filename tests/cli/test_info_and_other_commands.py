@@ -287,7 +287,7 @@ def test_the_doctor_says_how_to_install_what_is_missing(monkeypatch: pytest.Monk
 def test_the_benchmarks_are_called_with_what_was_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zenhance.benchmark import command as benchmark
+    from benchmarks import command as benchmark
 
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(

@@ -17,9 +17,9 @@ from tiny_model import ARCHITECTURE, PSF, small_stack, tiny_model
 from zenhance.cli import training
 from zenhance.cli.app import app
 from zenhance.cli.parsing import parse_minutes
-from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.errors import RecipeError
 from zenhance.io import open_stack, write_stack
+from zenhance.models.checkpoint import read_checkpoint
 from zenhance.provenance import Provenance
 
 TINY = (

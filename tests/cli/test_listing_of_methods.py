@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from zenhance.cli.app import app
 from zenhance.cli.listing import Setting, method_record, settings_of
-from zenhance.contract.paragraph import methods_paragraph
 from zenhance.contract.spec import MethodParameters, MethodSpec
+from zenhance.pipeline.methods_paragraph import methods_paragraph
 from zenhance.provenance import Provenance
 
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from zenhance.cli import training
 from zenhance.cli.app import app
 from zenhance.cli.recipes import TrainWords, build_recipe, command_of
-from zenhance.contract.checkpoint import read_checkpoint
 from zenhance.errors import MethodError, ReadError, RecipeError
 from zenhance.io import write_stack
+from zenhance.models.checkpoint import read_checkpoint
 from zenhance.stack import Stack, VoxelSize
 from zenhance.training.pairing import find_data
 

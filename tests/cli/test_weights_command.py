@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from zenhance.cli.app import app
 from zenhance.contract import registry
-from zenhance.contract.card import Card
-from zenhance.contract.checkpoint import dump_checkpoint
-from zenhance.contract.weights import find_weights
 from zenhance.errors import CheckpointError
-from zenhance.training import install
+from zenhance.models import installing as install
+from zenhance.models.card import Card
+from zenhance.models.catalogue import find_weights
+from zenhance.models.checkpoint import dump_checkpoint
 
 ARCHITECTURE = {"kernels": [3, 1, 3], "widths": [4, 4], "window": 1}
 
@@ -83,7 +83,7 @@ def test_the_list_names_method_origin_voxel_size_and_figures(tmp_path: Path, own
 def test_where_there_is_no_model_the_list_says_how_to_get_one(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zenhance.contract import weights
+    from zenhance.models import catalogue as weights
 
     monkeypatch.setattr(weights, "list_weights", lambda method: ())
     result = run()

@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtWidgets import QLabel
 
 from zenhance.errors import ZenhanceError
-from zenhance.plugin.outlook import QUIET_MS
+from zenhance.plugin.run_estimate import QUIET_MS
 from zenhance.plugin.task import busy
 
 OPENING = """
@@ -92,7 +92,7 @@ def test_what_cannot_be_planned_is_explained(make_bench, cells, qtbot):
 
 
 def test_durations_are_told_in_words():
-    from zenhance.plugin.outlook import duration
+    from zenhance.plugin.run_estimate import duration
 
     assert [duration(s) for s in (0.2, 42.4, 200, 7800)] == ["1 s", "42 s", "3 min", "2 h 10 min"]
 
@@ -151,7 +151,7 @@ def test_edits_that_follow_one_another_are_planned_once(make_bench, cells, qtbot
 def test_nothing_is_measured_while_a_run_is_on_in_another_window(
     make_bench, cells, qtbot, monkeypatch
 ):
-    monkeypatch.setattr("zenhance.plugin.outlook.QUIET_MS", 50)
+    monkeypatch.setattr("zenhance.plugin.run_estimate.QUIET_MS", 50)
     other, bench = make_bench(), make_bench(outlook=True)
     other.choose("slow", steps=1000, step_s=0.02)
     other.add(cells)
@@ -172,7 +172,7 @@ def test_nothing_is_measured_while_a_run_is_on_in_another_window(
 
 
 def test_a_crop_from_a_settings_file_is_shown_and_goes_with_its_layer(bench, cells):
-    from zenhance.enhance import EnhanceRequest
+    from zenhance.pipeline import EnhanceRequest
 
     bench.add(cells)
     bench.dock.show_request(

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from zenhance.enhance import EnhanceRequest, enhance
+from zenhance.pipeline import EnhanceRequest, enhance
 from zenhance.plugin.layer_bridge import FILE_KEY
 from zenhance.stack import Stack
 

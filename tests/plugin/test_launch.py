@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from zenhance.plugin import launch, screenshots
+from benchmarks import screenshots
+from zenhance.plugin import launch
 
 
 def test_the_launcher_explains_itself(capsys):
@@ -22,7 +23,7 @@ def test_the_screenshot_command_clicks_enhance_and_makes_both_pictures(
     make_napari_viewer, tmp_path
 ):
     # The fixture is not used: it stands for the display that the child process needs.
-    command = [sys.executable, "-m", "zenhance.plugin.screenshots", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.screenshots", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     from skimage.io import imread

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tiny_model import ARCHITECTURE, MINUTES, PSF, tiny_model, walls
-from zenhance.contract.header import read_card
-from zenhance.contract.weights import list_weights
-from zenhance.enhance import LearningProgress
+from zenhance.models.catalogue import list_weights
+from zenhance.models.header import read_card
+from zenhance.pipeline import LearningProgress
 
 
 @pytest.fixture(scope="module")

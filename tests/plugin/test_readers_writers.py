@@ -207,7 +207,7 @@ def test_of_a_turned_layer_the_user_is_told_that_its_place_is_not_kept(
 
 
 def test_a_result_of_a_part_lies_where_the_part_lies_also_on_disk(bench, cells, tmp_path):
-    from zenhance.enhance import EnhanceRequest
+    from zenhance.pipeline import EnhanceRequest
 
     write_image(
         str(tmp_path / "raw.ome.tif"),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from zenhance.cli import main
-from zenhance.enhance import EnhanceRequest
 from zenhance.io import open_stack, write_stack
+from zenhance.pipeline import EnhanceRequest
 from zenhance.plugin.layer_bridge import FILE_KEY, LayerFacts
 from zenhance.plugin.recording import of_file
 from zenhance.plugin.snapshot import Snapshot

@@ -46,7 +46,7 @@ def test_results_are_written_with_voxel_size_and_record(folder):
 
 
 def test_only_the_latest_few_are_kept_and_other_files_are_left_alone(folder, monkeypatch):
-    monkeypatch.setattr(recovery, "MOST_KEPT", 2)
+    monkeypatch.setattr(recovery, "MAX_KEPT", 2)
     folder.mkdir()
     (folder / "mine.ome.tif").write_text("my own")
     paths = [recovery.keep([entry(n)])[0] for n in range(4)]

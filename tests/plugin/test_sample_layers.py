@@ -7,8 +7,8 @@ import pytest
 from test_recovery import wait_for_writers
 
 from sampling_method import STD
-from zenhance.enhance import plan_run
 from zenhance.errors import StackError
+from zenhance.pipeline import plan_run
 from zenhance.plugin import recovery
 from zenhance.plugin.enhance_dock import EnhanceDock
 from zenhance.plugin.layer_bridge import read_facts

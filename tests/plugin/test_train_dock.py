@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from zenhance.contract.header import read_card
-from zenhance.contract.weights import list_weights
+from zenhance.models.catalogue import list_weights
+from zenhance.models.header import read_card
 
 # Long enough to be stopped by the user, quick enough to validate at once.
 WATCHED = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zenhance.contract.card import Card
-from zenhance.contract.header import read_card
 from zenhance.errors import OutputExistsError, RecipeError
+from zenhance.models.card import Card
+from zenhance.models.header import read_card
 from zenhance.plugin.card_text import card_html, card_line
 from zenhance.plugin.loss_plot import LossPlot, smoothed
 from zenhance.plugin.model_store import check_name, free_name, model_path, renamed, save_model
@@ -35,7 +35,7 @@ def home(tmp_path, monkeypatch):
 def checkpoint():
     from safetensors.numpy import save
 
-    from zenhance.contract.header import CARD_KEY
+    from zenhance.models.header import CARD_KEY
 
     return save({"network.w": np.arange(3, dtype=np.float32)}, metadata={CARD_KEY: CARD.to_json()})
 
@@ -211,7 +211,7 @@ def test_a_name_that_is_no_file_name_is_refused(home, name):
 
 
 def test_a_model_that_ships_cannot_be_taken_over(home, monkeypatch):
-    from zenhance.contract.weights import WeightsEntry
+    from zenhance.models.catalogue import WeightsEntry
     from zenhance.plugin import model_store
 
     monkeypatch.setattr(

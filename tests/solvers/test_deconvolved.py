@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from zenhance.contract.spec import VolumeStatistics
+from zenhance.measurement.volume import VolumeReader, measure
 from zenhance.physics.blur import Blur
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf, gaussian
@@ -24,7 +25,6 @@ from zenhance.solvers.deconvolved import (
 from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import CameraModel
 from zenhance.stack import Stack
-from zenhance.volumes import VolumeReader, measure
 
 VOXEL_UM = (0.5, 0.2, 0.2)
 PSF = gaussian((0.5, 0.24, 0.24))

@@ -9,9 +9,9 @@ import pytest
 import torch
 from skimage.restoration import richardson_lucy as skimage_richardson_lucy
 
+from zenhance.methods.deconvolution.probes import probe_regions
 from zenhance.physics.blur import Blur
-from zenhance.solvers.probes import probe_regions
-from zenhance.solvers.reach import iteration_reach_px
+from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
 from zenhance.solvers.total_variation import variation_factor_

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from zenhance.physics.blur import Blur
-from zenhance.solvers.reach import filter_reach_px
+from zenhance.solvers.receptive_field import filter_reach_px
 from zenhance.solvers.wiener import Wiener, best_noise_to_signal
 
 

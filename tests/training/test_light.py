@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from zenhance.benchmark.rivals import FineMicroscope
-from zenhance.contract.learning import SelfTaughtLearner
+from benchmarks.rivals import FineMicroscope
+from zenhance.contract.learner import SelfTaughtLearner
 from zenhance.errors import RunCancelled
-from zenhance.nets.res_u_dbpn import enlarged, pooled
+from zenhance.methods.dps.network import enlarged, pooled
+from zenhance.methods.dps.optics import Inversion, checked, closer, measured_from
+from zenhance.methods.dps.pairs import light_of, make_pairs
+from zenhance.methods.dps.training import DpsLearner
 from zenhance.physics.psf import parse_psf
-from zenhance.resolution.learning import DpsLearner
-from zenhance.resolution.optics import Inversion, checked, closer, measured_from
-from zenhance.resolution.pairs import light_of, make_pairs
 from zenhance.simulate.specimen import Grid
 from zenhance.simulate.structures import Structures
 from zenhance.training.data import TrainingVolume, volume_steps
-from zenhance.training.looking import look_steps
 from zenhance.training.loop import train_steps
 from zenhance.training.patches import PatchSampler
+from zenhance.training.preprocess import look_steps
 from zenhance.training.recipe import Recipe
 
 ARCHITECTURE = {

@@ -16,10 +16,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from zenhance.contract.checkpoint import read_checkpoint
-from zenhance.enhance import enhance
 from zenhance.errors import CheckpointError, OutputExistsError, RecipeError
 from zenhance.io import write_stack
+from zenhance.models.checkpoint import read_checkpoint
+from zenhance.pipeline import enhance
 from zenhance.stack import Stack, VoxelSize
 from zenhance.training.loop import TrainProgress, train, train_steps
 from zenhance.training.recipe import Recipe
@@ -204,7 +204,7 @@ def test_a_time_budget_ends_the_training(folder_of_pairs: Path, tmp_path: Path) 
 def test_a_loss_that_is_not_a_number_stops_at_once_and_keeps_the_best(
     folder_of_pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zenhance.supervised import PairLearner
+    from zenhance.methods._shared.supervised import PairLearner
 
     honest, calls = PairLearner.loss, [0]
 

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from zenhance.contract.learning import Scaling
+from zenhance.contract.learner import Scaling
 from zenhance.errors import RecipeError
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import gaussian
 from zenhance.physics.psf_diffraction import airy
 from zenhance.simulate.presets import microscope
 from zenhance.simulate.samples import simulate
-from zenhance.training.columns import measured_again
 from zenhance.training.data import load_volumes
 from zenhance.training.optics import grown_psf, optics_of_camera, optics_of_specimen
 from zenhance.training.patches import PatchSampler
+from zenhance.training.pseudo_pairs import measured_again
 from zenhance.training.recipe import Recipe
 
 SCALING = Scaling(130.0, 400.0)

@@ -22,9 +22,9 @@ Float64Array = npt.NDArray[np.float64]
 
 RADII = 50
 FILTERS = 10
-LEAST_DROP = 5e-4
+MIN_DROP = 5e-4
 """A maximum counts as a peak if the curve falls by this much after it."""
-LEAST_PEAK = 0.05
+MIN_PEAK = 0.05
 EDGE_PX = 20
 
 
@@ -86,11 +86,11 @@ def decorrelation_resolution(image: npt.NDArray[Any], pixel_size_um: float) -> D
         for width in widths:
             passed = modulus * (1.0 - np.exp(-2.0 * (width * np.pi * radius / 2.0) ** 2))
             found.append((*_peak(_curve(passed, radius, grid), grid), float(width)))
-        cutoff, _, best = max((f for f in found if f[1] >= LEAST_PEAK), default=(0.0, 0.0, weak))
+        cutoff, _, best = max((f for f in found if f[1] >= MIN_PEAK), default=(0.0, 0.0, weak))
         step = grid[1]
         grid = np.linspace(max(cutoff - 2 * step, 0.0), min(cutoff + 0.3, 1.0), RADII)
         weak, strong = min(best * 2.0, size / 4.0), max(best / 2.0, 0.1)
-    cutoff = max((f[0] for f in found if f[1] >= LEAST_PEAK), default=0.0)
+    cutoff = max((f[0] for f in found if f[1] >= MIN_PEAK), default=0.0)
     return DecorrelationResult(2.0 * pixel_size_um / cutoff if cutoff > 0 else None, cutoff, height)
 
 
@@ -129,7 +129,7 @@ def _peak(curve: Float64Array, grid: Float64Array) -> tuple[float, float]:
         top = int(np.argmax(curve[:end]))
         if top == 0:
             return 0.0, float(curve[0])
-        if top < end - 1 and curve[top] - curve[top:].min() >= LEAST_DROP:
+        if top < end - 1 and curve[top] - curve[top:].min() >= MIN_DROP:
             return float(grid[top]), float(curve[top])
         end = top if top == end - 1 else end - 1
     return 0.0, float(curve[0])

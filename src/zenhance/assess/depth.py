@@ -36,7 +36,7 @@ Triple = tuple[float, float, float]
 
 DEPTH_EDGES_UM = (0.0, 5.0, 10.0, 15.0)
 SURFACE_SMOOTH_UM = 1.0
-LEAST_LEVEL = 0.15
+MIN_LEVEL = 0.15
 """A column belongs to the specimen if it climbs this far from the surroundings to the brightest."""
 HOLE_UM = 4.0
 STRUCTURE_UM = 0.3
@@ -103,7 +103,7 @@ def find_surface(volume: npt.NDArray[Any], voxel_size_um: Triple) -> FloatArray:
             "the volume is constant, so it has no surface; choose a channel with a specimen"
         )
     top = smooth.max(axis=0)
-    seen = top > low + LEAST_LEVEL * (high - low)
+    seen = top > low + MIN_LEVEL * (high - low)
     # A blurred edge passes half of its height where the edge itself is.
     inside = smooth > (low + top) / 2.0
     first = np.where(seen, inside.argmax(axis=0), volume.shape[0]).astype(np.float32)

@@ -57,7 +57,7 @@ STATED_PSF_RANGE = (0.85, 1.15)
 DEFAULT_PSF_RANGE = (0.7, 1.3)
 FOUND_SIGMA = 1.645
 """A spot that lies this far above the threshold on average is found in 19 of 20 cases."""
-MOST_PLACES = 10
+MAX_PLACES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +406,7 @@ def _places(z_map: FloatArray, threshold: float) -> tuple[tuple[Place, ...], int
             Place(int(z), int(y), int(x), float(z_map[z, y, x])) for z, y, x in at[order[first]]
         )
     found.sort(key=lambda place: -abs(place.score))
-    return tuple(found[:MOST_PLACES]), len(found)
+    return tuple(found[:MAX_PLACES]), len(found)
 
 
 def _grade(share: float) -> Grade:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Always, with the status of the table in ``zenhance.errors``.
     """
     try:
-        from zenhance.tiling.threads import spin_briefly
+        from zenhance.device.threads import spin_briefly
 
         spin_briefly()
         from zenhance.cli.app import command

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-import zenhance
+from zenhance._version import __version__
 from zenhance.cli import inquiries, judging, learning, making
-from zenhance.cli.gate import Gate
+from zenhance.cli.errors import Gate
 from zenhance.cli.options import Assess, Axes, Device, Json, Overwrite, Series, text_option
 
 __all__ = ["app", "command"]
@@ -50,7 +50,7 @@ def root(
     """Enhance confocal z-stacks and say how far to believe the result."""
     del debug  # the gate has looked for it already: it must hold for errors of the parser too
     if show_version:
-        print(zenhance.__version__)
+        print(__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -199,7 +199,6 @@ for _command in (
     learning.weights,
     making.sample,
     making.simulate,
-    making.benchmark,
     inquiries.verify,
     inquiries.doctor,
 ):

@@ -47,12 +47,12 @@ def _installed(name: str) -> str | None:
 
 
 def _check_program() -> Check:
-    import zenhance
+    from zenhance._version import __version__
 
     return Check(
         "zenhance",
         "ok",
-        f"{zenhance.__version__}, Python {platform.python_version()} on {platform.platform()}",
+        f"{__version__}, Python {platform.python_version()} on {platform.platform()}",
     )
 
 
@@ -69,7 +69,7 @@ def _check_libraries() -> Check:
 
 
 def _check_device() -> Check:
-    from zenhance.tiling.device import choose_device
+    from zenhance.device.choice import choose_device
 
     chosen = choose_device("auto")
     return Check("device", "ok", f"{chosen.name} ({chosen.title}): {chosen.reason}")
@@ -128,7 +128,7 @@ def _check_vendor_readers() -> Check:
 
 def _check_methods() -> Check:
     from zenhance.contract import registry
-    from zenhance.contract.weights import list_weights
+    from zenhance.models.catalogue import list_weights
 
     specs = [registry.load(name).spec for name in registry.names()]
     found = [

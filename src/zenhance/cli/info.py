@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zenhance.contract.paragraph import methods_paragraph
 from zenhance.errors import ZenhanceError
+from zenhance.pipeline.methods_paragraph import methods_paragraph
 from zenhance.provenance import METADATA_KEY, SAMPLES_AXIS, Provenance, sample_count
 
 if TYPE_CHECKING:

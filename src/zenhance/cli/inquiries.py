@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zenhance.cli.gate import print_json
+from zenhance.cli.errors import print_json
 from zenhance.cli.options import Json, Series
 
 if TYPE_CHECKING:

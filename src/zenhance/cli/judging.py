@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zenhance.cli.gate import print_json
+from zenhance.cli.errors import print_json
 from zenhance.cli.options import Axes, Json, Overwrite, Series, text_option
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from zenhance.assess.assessment import Assessment
-    from zenhance.enhance import EnhanceRequest
+    from zenhance.pipeline import EnhanceRequest
     from zenhance.provenance import Provenance
     from zenhance.stack import Stack
 
@@ -69,8 +69,8 @@ def assess(
     """
     from zenhance.cli.parsing import parse_axes, parse_voxel_size, parse_whole
     from zenhance.cli.paths import check_report
-    from zenhance.enhance.assessing import assess_result
     from zenhance.io import open_stack
+    from zenhance.pipeline.assessing import assess_result
     from zenhance.provenance import Provenance
 
     number = parse_whole("--series", series)
@@ -110,7 +110,7 @@ def assess(
 
 def _request(record: Provenance | None, given: dict[str, Any]) -> EnhanceRequest:
     """Return the request of the run that made the result, where it is known, changed by the options."""
-    from zenhance.enhance import EnhanceRequest
+    from zenhance.pipeline import EnhanceRequest
 
     return EnhanceRequest(**{**({} if record is None else record.request), **given})
 
@@ -131,7 +131,7 @@ def write_report(
 ) -> None:
     """Write the report as one HTML file, whole or not at all."""
     from zenhance.assess.report import render_report
-    from zenhance.training.files import write_bytes
+    from zenhance.io.write_bytes import write_bytes
 
     text = render_report(assessment, raw, result, truth=truth, provenance=provenance)
     write_bytes(path, text.encode("utf-8"), overwrite=overwrite)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zenhance.cli.gate import print_json
+from zenhance.cli.errors import print_json
 from zenhance.cli.options import Device, Json, text_option
 from zenhance.errors import MethodError, RecipeError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from zenhance.cli.recipes import TrainWords
-    from zenhance.contract.weights import WeightsEntry
+    from zenhance.models.catalogue import WeightsEntry
     from zenhance.training.recipe import Recipe
 
 __all__ = ["train", "weights"]
@@ -91,7 +91,7 @@ def train(
     """
     from zenhance.cli.recipes import TrainWords, build_recipe, command_of
     from zenhance.cli.training import RECIPE_FILE, TrainRun, check_folder, run_training
-    from zenhance.tiling.device import choose_device
+    from zenhance.device.choice import choose_device
 
     session = replace(context.obj, json_wanted=json_line)
     words = TrainWords(wanted, tuple(data or ()), name, tuple(set_ or ()), minutes, steps, seed)
@@ -107,7 +107,7 @@ def train(
     resume = resume and (folder / RECIPE_FILE).is_file()
     check_folder(folder, resume)
     if install:
-        from zenhance.training.install import check_name
+        from zenhance.models.installing import check_name
 
         check_name(recipe.name)
     command = command_of(
@@ -171,7 +171,7 @@ def weights(
 
 
 def _add(file: Path | None, name: str | None, json_line: bool) -> None:
-    from zenhance.training.install import install_model
+    from zenhance.models.installing import install_model
 
     if file is None:
         raise RecipeError(
@@ -189,7 +189,7 @@ def _add(file: Path | None, name: str | None, json_line: bool) -> None:
 def _listed(method: str | None) -> list[tuple[WeightsEntry, bool]]:
     """Return the models of one method, or of all, and whether each is its method's default."""
     from zenhance.contract import registry
-    from zenhance.contract.weights import list_weights
+    from zenhance.models.catalogue import list_weights
 
     specs = [
         registry.load(name).spec for name in (registry.names() if method is None else [method])

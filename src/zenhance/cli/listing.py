@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zenhance.contract.paragraph import typed_value
 from zenhance.contract.spec import MethodSpec
+from zenhance.pipeline.methods_paragraph import typed_value
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -21,7 +21,7 @@ from zenhance.cli.paths import OUTPUT_SUFFIXES
 from zenhance.errors import ReadError, WriteError
 
 if TYPE_CHECKING:
-    from zenhance.enhance import EnhanceRequest
+    from zenhance.pipeline import EnhanceRequest
 
 __all__ = ["RequestOptions", "build_request", "write_request"]
 
@@ -100,8 +100,8 @@ def _read_text(path: Path) -> str:
 
 def _from_image(path: Path) -> EnhanceRequest:
     """Return the request that made an image, from the account inside it."""
-    from zenhance.enhance import EnhanceRequest
     from zenhance.io import inspect_image
+    from zenhance.pipeline import EnhanceRequest
     from zenhance.provenance import Provenance
 
     record = Provenance.find(inspect_image(path).metadata)
@@ -114,7 +114,7 @@ def _from_image(path: Path) -> EnhanceRequest:
 
 
 def _starting_request(path: Path) -> EnhanceRequest:
-    from zenhance.enhance import EnhanceRequest
+    from zenhance.pipeline import EnhanceRequest
 
     if path.name.lower().endswith(OUTPUT_SUFFIXES):
         return _from_image(path)
@@ -134,7 +134,7 @@ def build_request(options: RequestOptions, request_file: Path | None = None) -> 
     RecipeError, StackError, MethodError
         A field, a setting or the method is not as it should be; nothing was read or computed yet.
     """
-    from zenhance.enhance import EnhanceRequest
+    from zenhance.pipeline import EnhanceRequest
 
     given = options.given()
     base: dict[str, Any] = {}

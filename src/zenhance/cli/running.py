@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zenhance.cli.gate import Session, failure_record, print_json
+from zenhance.cli.errors import Session, failure_record, print_json
 from zenhance.cli.judging import write_report
 from zenhance.cli.paths import Job, batch_status, check_free_space, check_target, extra_path
 from zenhance.cli.progress import Reporter, format_seconds, open_reporter
@@ -18,7 +18,7 @@ from zenhance.errors import RunCancelled, StackError
 
 if TYPE_CHECKING:
     from zenhance.assess.assessment import Assessment
-    from zenhance.enhance import EnhanceRequest, EnhanceResult, RunPlan
+    from zenhance.pipeline import EnhanceRequest, EnhanceResult, RunPlan
     from zenhance.provenance import Provenance
     from zenhance.stack import Stack
 
@@ -42,7 +42,7 @@ def _compute(
     stack: Stack, request: EnhanceRequest, session: Session, reporter: Reporter
 ) -> EnhanceResult:
     """Run the request, showing each step; the first Ctrl-C ends it at the next one."""
-    from zenhance.enhance import enhance_steps
+    from zenhance.pipeline import enhance_steps
 
     with session.stop.watched() as cancel:
         steps = enhance_steps(stack, request, cancel)
@@ -72,8 +72,8 @@ def _judge(
 
     A result that cannot be judged is a result all the same: the account then holds a warning. Ctrl-C ends it on the spot.
     """
-    from zenhance.enhance import Progress
-    from zenhance.enhance.assessing import ASSESSMENT, assess_result, assessment_notes
+    from zenhance.pipeline import Progress
+    from zenhance.pipeline.assessing import ASSESSMENT, assess_result, assessment_notes
 
     reporter.update(
         Progress("assess", 1.0, None, "blurring the result again and comparing it with its input")
@@ -136,7 +136,7 @@ def _plan(job: Job, stack: Stack, request: EnhanceRequest) -> RunPlan:
     """Plan the run and refuse what its results could not be written as; no pixel is read."""
     import numpy as np
 
-    from zenhance.enhance import plan_run
+    from zenhance.pipeline import plan_run
 
     try:
         plan = plan_run(stack, request)
@@ -164,8 +164,8 @@ def enhance_file(
     ZenhanceError
         Whatever went wrong; the output path is as it was before.
     """
-    from zenhance.enhance import Progress
     from zenhance.io import write_stack
+    from zenhance.pipeline import Progress
 
     started = time.perf_counter()
     targets = _targets(job, request)

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zenhance.cli.gate import Session, print_json
+from zenhance.cli.errors import Session, print_json
 from zenhance.cli.progress import Reporter, format_seconds, open_reporter
 from zenhance.errors import FailureKind, OutputExistsError, RunCancelled, WriteError
 
 if TYPE_CHECKING:
+    from zenhance.measurement.volume import VolumeReader
     from zenhance.training.data import TrainingVolume
     from zenhance.training.loop import TrainProgress, TrainResult
     from zenhance.training.recipe import Recipe
     from zenhance.training.validate import Validation
-    from zenhance.volumes import VolumeReader
 
     Volumes = tuple[list[TrainingVolume], list[TrainingVolume]]
 
@@ -168,7 +168,7 @@ def _load(recipe: Recipe, reporter: Reporter) -> Volumes:
 
 
 def _is_alone(recipe: Recipe, volumes: Volumes) -> bool:
-    from zenhance.training.alone import learns_alone
+    from zenhance.training.self_training import learns_alone
 
     return learns_alone(recipe, [*volumes[0], *volumes[1]])
 
@@ -222,7 +222,7 @@ def _counted(count: int, what: str) -> str:
 
 def _train(run: TrainRun, volumes: Volumes, session: Session, reporter: Reporter) -> TrainResult:
     """Run the loop; the first Ctrl-C ends it after the step it is at."""
-    from zenhance.tiling.device import choose_device
+    from zenhance.device.choice import choose_device
     from zenhance.training.loop import train_steps
 
     reporter.line(f"  on {choose_device(run.device).reason}")
@@ -306,15 +306,15 @@ def _rounds(folder: Path) -> list[Path]:
 
 
 def _install(path: Path) -> str:
-    from zenhance.training.install import install_model
+    from zenhance.models.installing import install_model
 
     return str(install_model(path).path)
 
 
 def _print_result(record: dict[str, Any]) -> None:
     card = record["card"]
-    from zenhance.contract.card import Card
-    from zenhance.contract.weights import list_weights
+    from zenhance.models.card import Card
+    from zenhance.models.catalogue import list_weights
 
     self_judged = Card(**card).is_self_judged
     print(f"{record['model']}  ({format_seconds(record['seconds'])}, {card['device']})")

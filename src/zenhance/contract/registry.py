@@ -9,17 +9,19 @@ import difflib
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import cast
 
 from zenhance.contract.spec import Method
 from zenhance.errors import MethodError
 
-__all__ = ["ENTRY_POINT_GROUP", "load", "names"]
+__all__ = ["ENTRY_POINT_GROUP", "folder", "load", "names"]
 
 ENTRY_POINT_GROUP = "zenhance.methods"
 
 _BUILT_IN = {
-    "gaussian_deconvolution": "zenhance.methods.gaussian_deconvolution:METHOD",
+    "gaussian_deconvolution": "zenhance.methods.deconvolution:METHOD",
     "srcnn": "zenhance.methods.srcnn:METHOD",
     "rdn": "zenhance.methods.rdn:METHOD",
     "divblurring": "zenhance.methods.divblurring:METHOD",
@@ -46,6 +48,27 @@ def names() -> tuple[str, ...]:
 
 
 @cache
+def _folder(module: str) -> Path:
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise MethodError(
+            f"the module {module} of a method cannot be found; install its package again"
+        )
+    return Path(spec.origin).parent
+
+
+def folder(name: str) -> Path:
+    """Return the folder of a method: its recipes stand in ``recipes/`` there, its weights in ``weights/``.
+
+    Raises
+    ------
+    MethodError
+        There is no such method, or its package is gone.
+    """
+    return _folder(_source(name).partition(":")[0])
+
+
+@cache
 def _load(name: str, target: str) -> Method:
     module, _, attribute = target.partition(":")
     if name in _BUILT_IN:
@@ -61,9 +84,13 @@ def load(name: str) -> Method:
     MethodError
         No method has that name; the nearest one is offered.
     """
+    return _load(name, _source(name))
+
+
+def _source(name: str) -> str:
     sources = _sources()
     if name not in sources:
         near = difflib.get_close_matches(name, sources, n=1)
         hint = f'did you mean "{near[0]}"?' if near else f"available are {', '.join(names())}"
         raise MethodError(f'there is no method "{name}"; {hint}')
-    return _load(name, sources[name])
+    return sources[name]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from zenhance.contract.learning import Learner
+    from zenhance.contract.learner import Learner
 
 __all__ = [
     "REMARK",

@@ -6,16 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zenhance.io.gate import ImageInfo, inspect_image, open_stack
+    from zenhance.io.open import ImageInfo, inspect_image, open_stack
     from zenhance.io.samples import open_sample, open_sample_truth, sample_names
     from zenhance.io.write import verify_image, write_stack
 
 _HOMES = {
-    "ImageInfo": "zenhance.io.gate",
-    "inspect_image": "zenhance.io.gate",
+    "ImageInfo": "zenhance.io.open",
+    "inspect_image": "zenhance.io.open",
     "open_sample": "zenhance.io.samples",
     "open_sample_truth": "zenhance.io.samples",
-    "open_stack": "zenhance.io.gate",
+    "open_stack": "zenhance.io.open",
     "sample_names": "zenhance.io.samples",
     "verify_image": "zenhance.io.write",
     "write_stack": "zenhance.io.write",

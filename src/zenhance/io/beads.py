@@ -30,7 +30,7 @@ def read_beads(path: str) -> tuple[npt.NDArray[Any], tuple[float, float, float]]
     ReadError, StackError
         The file cannot be read, or its voxel size is not known.
     """
-    from zenhance.io.gate import open_stack
+    from zenhance.io.open import open_stack
 
     beads = open_stack(Path(path))
     return beads.read(), beads.voxel_size.require(beads.spatial_axes)

@@ -17,7 +17,7 @@ from zenhance.errors import BusyError
 __all__ = ["hidden_name", "locked"]
 
 # How often a lock file may vanish between being opened and being locked before somebody else is taken to be at work.
-MOST_TRIES = 100
+MAX_TRIES = 100
 
 
 def hidden_name(path: Path) -> str:
@@ -90,7 +90,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _acquire(path: Path, lock: Path) -> int:
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         if not _try_lock(handle):
             os.close(handle)
@@ -105,5 +105,5 @@ def _acquire(path: Path, lock: Path) -> int:
             pass
         os.close(handle)
     raise BusyError(
-        f'the lock of "{path.name}" was taken away {MOST_TRIES} times; wait until other programs are done with this folder'
+        f'the lock of "{path.name}" was taken away {MAX_TRIES} times; wait until other programs are done with this folder'
     )

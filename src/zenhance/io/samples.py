@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from zenhance.errors import StackError
-from zenhance.io.gate import open_stack
+from zenhance.io.open import open_stack
 from zenhance.stack import Stack
 
 __all__ = ["open_sample", "open_sample_truth", "sample_names", "sample_path"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from zenhance.errors import FailureKind, ReadError, WriteError
 from zenhance.io.commit import commit
-from zenhance.io.gate import open_stack
+from zenhance.io.open import open_stack
 from zenhance.io.planes import hash_planes, plane_count
 from zenhance.provenance import METADATA_KEY, Provenance
 from zenhance.stack import Stack

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from zenhance.contract.card import Card
-from zenhance.plugin.outlook import duration
+from zenhance.models.card import Card
+from zenhance.plugin.run_estimate import duration
 
 __all__ = ["card_html", "card_line"]
 

@@ -10,15 +10,15 @@ from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from zenhance.contract import registry
-from zenhance.enhance import EnhanceRequest, RunPlan
 from zenhance.errors import RecipeError, ZenhanceError
+from zenhance.pipeline import EnhanceRequest, RunPlan
 from zenhance.plugin.form import SettingsForm
 from zenhance.plugin.layer_bridge import LayerFacts, read_facts
 from zenhance.plugin.layer_line import LayerLine
 from zenhance.plugin.learn_choice import LearnChoice
-from zenhance.plugin.outlook import duration
 from zenhance.plugin.psf_form import PsfForm, check_psf
 from zenhance.plugin.rows import WheelGuard, add_row, narrow, new_form
+from zenhance.plugin.run_estimate import duration
 from zenhance.plugin.run_options import RunOptions
 from zenhance.plugin.weights_choice import WeightsChoice
 

@@ -28,7 +28,8 @@ from qtpy.QtWidgets import (
 )
 
 from zenhance.contract.spec import REMARK
-from zenhance.enhance import (
+from zenhance.errors import ZenhanceError, sentence
+from zenhance.pipeline import (
     EnhanceRequest,
     EnhanceResult,
     LearningProgress,
@@ -36,15 +37,14 @@ from zenhance.enhance import (
     enhance_steps,
     preview_steps,
 )
-from zenhance.errors import ZenhanceError, sentence
-from zenhance.plugin.delivery import add_preview, add_results, result_entries
 from zenhance.plugin.dock_form import DockForm
 from zenhance.plugin.dock_tabs import join_tabs
 from zenhance.plugin.layer_bridge import pixels, set_voxel_size
 from zenhance.plugin.model_store import news
-from zenhance.plugin.outlook import Outlook
 from zenhance.plugin.recording import of_file, with_record_of_file
 from zenhance.plugin.recovery import keep, keep_later, tell
+from zenhance.plugin.result_layers import add_preview, add_results, result_entries
+from zenhance.plugin.run_estimate import Outlook
 from zenhance.plugin.run_panel import RunPanel
 from zenhance.plugin.sample_player import SamplePlayer
 from zenhance.plugin.settings_file import read_settings, write_settings

@@ -11,8 +11,8 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QWidget
 
-from zenhance.enhance import EnhanceRequest
 from zenhance.errors import StackError, ZenhanceError, sentence
+from zenhance.pipeline import EnhanceRequest
 from zenhance.plugin.layer_bridge import LayerFacts, pixels, read_facts
 from zenhance.plugin.number_field import NumberField
 from zenhance.plugin.rows import add_row, narrow, new_form

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from qtpy.QtCore import QObject, Signal
 
-from zenhance.contract.card import Card
-from zenhance.contract.header import CARD_KEY, read_card
-from zenhance.contract.weights import SUFFIX, list_weights, user_folder
 from zenhance.errors import RecipeError
-from zenhance.training.files import write_bytes
+from zenhance.io.write_bytes import write_bytes
+from zenhance.models.card import Card
+from zenhance.models.catalogue import SUFFIX, list_weights, user_folder
+from zenhance.models.header import CARD_KEY, read_card
 from zenhance.training.recipe import Recipe
 
 __all__ = ["ModelNews", "check_name", "free_name", "model_path", "news", "renamed", "save_model"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from zenhance.enhance import EnhanceRequest, EnhanceResult
+from zenhance.pipeline import EnhanceRequest, EnhanceResult
 from zenhance.plugin.layer_bridge import LayerFacts
 
 __all__ = ["of_file", "with_record_of_file"]

@@ -16,13 +16,13 @@ from typing import Any
 
 from zenhance.errors import ZenhanceError, sentence
 
-__all__ = ["MOST_KEPT", "keep", "keep_later", "recovery_folder", "tell"]
+__all__ = ["MAX_KEPT", "keep", "keep_later", "recovery_folder", "tell"]
 
 LOG = logging.getLogger(__name__)
 LayerData = tuple[Any, dict[str, Any], str]
 
 # Results are large; the oldest one goes when another arrives.
-MOST_KEPT = 4
+MAX_KEPT = 4
 _NAMES = "*.recovered.ome.tif"
 _TOLD = "told.txt"
 # Two results that come at once do not take away each other's place.
@@ -85,7 +85,7 @@ def keep(entries: Sequence[LayerData]) -> list[Path]:
 
 def _make_room(folder: Path, written: Sequence[Path]) -> None:
     older = [path for path in _kept(folder) if path not in written]
-    for path in older[: max(0, len(older) + len(written) - MOST_KEPT)]:
+    for path in older[: max(0, len(older) + len(written) - MAX_KEPT)]:
         try:
             path.unlink()
         except OSError as error:

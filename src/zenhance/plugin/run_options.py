@@ -7,7 +7,7 @@ from typing import Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSpinBox, QWidget
 
-from zenhance.enhance import EnhanceRequest
+from zenhance.pipeline import EnhanceRequest
 from zenhance.plugin.number_field import NumberField
 from zenhance.plugin.rows import add_row, narrow, new_form, show_row
 

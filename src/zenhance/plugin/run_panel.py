@@ -7,8 +7,8 @@ import math
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from zenhance.enhance import LearningProgress, Progress
-from zenhance.plugin.outlook import duration
+from zenhance.pipeline import LearningProgress, Progress
+from zenhance.plugin.run_estimate import duration
 
 __all__ = ["RunPanel"]
 

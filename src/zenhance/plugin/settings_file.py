@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zenhance.enhance import EnhanceRequest
 from zenhance.errors import RecipeError
+from zenhance.pipeline import EnhanceRequest
 
 __all__ = ["read_settings", "write_settings"]
 
 # A request is a few hundred bytes, a provenance record some kilobytes; anything larger was chosen by mistake.
-MOST_BYTES = 2**20
+MAX_BYTES = 2**20
 
 
 def read_settings(path: Path) -> EnhanceRequest:
@@ -22,9 +22,9 @@ def read_settings(path: Path) -> EnhanceRequest:
         The file cannot be read, or is not such a request.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise RecipeError(
-                f'"{path.name}" has {path.stat().st_size} bytes, too many for settings (at most {MOST_BYTES}); choose another file'
+                f'"{path.name}" has {path.stat().st_size} bytes, too many for settings (at most {MAX_BYTES}); choose another file'
             )
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

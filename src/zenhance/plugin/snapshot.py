@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.enhance import Progress
 from zenhance.errors import MemoryBudgetError
+from zenhance.pipeline import Progress
 from zenhance.plugin.layer_bridge import LayerFacts, LayerLook, level_zero, pixels
 from zenhance.plugin.placement import Placement
 from zenhance.stack import Stack

@@ -16,8 +16,8 @@ from typing import Any
 
 from napari.qt.threading import thread_worker
 
-from zenhance.enhance import Progress
 from zenhance.errors import RunCancelled, sentence
+from zenhance.pipeline import Progress
 
 __all__ = ["Outcome", "Steps", "Task", "busy"]
 

@@ -18,8 +18,8 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QScrollArea, QVBoxLayout, QWidget
 
-from zenhance.enhance import Progress
 from zenhance.errors import ZenhanceError, sentence
+from zenhance.pipeline import Progress
 from zenhance.plugin.dock_tabs import join_tabs
 from zenhance.plugin.model_store import check_name, free_name, model_path, save_model
 from zenhance.plugin.task import Outcome, Task

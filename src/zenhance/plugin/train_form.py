@@ -12,9 +12,9 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QVBoxLayout, QWidg
 from superqt import QCollapsible
 
 from zenhance.contract import registry
-from zenhance.contract.header import read_card
-from zenhance.contract.weights import find_weights, list_weights
 from zenhance.errors import MethodError, ZenhanceError, sentence
+from zenhance.models.catalogue import find_weights, list_weights
+from zenhance.models.header import read_card
 from zenhance.plugin.form import SettingsForm
 from zenhance.plugin.model_store import news
 from zenhance.plugin.rows import WheelGuard, add_row, narrow, new_form

@@ -13,10 +13,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from zenhance.contract.card import Card
+from zenhance.models.card import Card
 from zenhance.plugin.card_text import card_html
 from zenhance.plugin.loss_plot import LossPlot
-from zenhance.plugin.outlook import duration
+from zenhance.plugin.run_estimate import duration
 from zenhance.plugin.training_run import TrainingView
 
 __all__ = ["TrainPanel"]

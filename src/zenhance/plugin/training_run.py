@@ -14,10 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from zenhance.contract.card import Card
 from zenhance.contract.spec import FloatArray
-from zenhance.enhance import Progress
 from zenhance.errors import RecipeError, RunCancelled
+from zenhance.models.card import Card
+from zenhance.pipeline import Progress
 from zenhance.plugin.snapshot import Snapshot
 from zenhance.plugin.task import Steps
 from zenhance.stack import Stack
@@ -40,7 +40,7 @@ __all__ = [
 VolumeLists = tuple[list["TrainingVolume"], list["TrainingVolume"]]
 VolumeSteps = Generator[tuple[str, float], None, VolumeLists]
 # A plot of a few hundred pixels shows no more points than these.
-MOST_POINTS = 2000
+MAX_POINTS = 2000
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def layer_volumes(pairs: Sequence[LayerPair], recipe: Recipe) -> VolumeSteps:
     RecipeError
         A truth does not fit its measurement.
     """
-    from zenhance.training.alone import learns_alone
     from zenhance.training.data import kept_for_validation, of_stacks
+    from zenhance.training.self_training import learns_alone
     from zenhance.training.split import strips_apart
 
     train: list[TrainingVolume] = []
@@ -159,7 +159,7 @@ class _Curves:
     def add(self, progress: TrainProgress) -> None:
         if progress.step % self._every == 0 and math.isfinite(progress.loss):
             self.losses.append((progress.step, progress.loss))
-        if len(self.losses) > MOST_POINTS:
+        if len(self.losses) > MAX_POINTS:
             self.losses = self.losses[1::2]
             self._every *= 2
         if progress.validation is not None:

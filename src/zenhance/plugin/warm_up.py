@@ -9,7 +9,7 @@ from importlib import import_module
 
 from qtpy.QtCore import QObject, Signal
 
-from zenhance.tiling.threads import spin_briefly
+from zenhance.device.threads import spin_briefly
 
 __all__ = ["import_torch_later"]
 

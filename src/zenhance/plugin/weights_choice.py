@@ -10,10 +10,10 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QVBoxLayout, QWidget
 
 from zenhance.contract import registry
-from zenhance.contract.header import read_card
-from zenhance.contract.weights import find_weights, list_weights
-from zenhance.enhance.request import NO_WEIGHTS
 from zenhance.errors import CheckpointError, sentence
+from zenhance.models.catalogue import find_weights, list_weights
+from zenhance.models.header import read_card
+from zenhance.pipeline.request import NO_WEIGHTS
 from zenhance.plugin.card_text import card_html, card_line
 from zenhance.plugin.model_store import news
 from zenhance.plugin.rows import add_row, narrow, new_form

@@ -13,7 +13,7 @@ import torch
 
 from zenhance.contract.spec import NoiseLike, PsfLike, VolumeStatistics
 from zenhance.physics.blur import Blur, PsfKernels
-from zenhance.solvers.reach import iteration_reach_px
+from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import CameraModel, Schedule
 

@@ -17,7 +17,7 @@ import torch
 from zenhance.physics.blur import Blur
 from zenhance.solvers.flux import keep_flux
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
-from zenhance.solvers.tiles import exact_mean
+from zenhance.solvers.tensors import exact_mean
 from zenhance.solvers.total_variation import variation_factor_
 
 __all__ = ["RichardsonLucy"]

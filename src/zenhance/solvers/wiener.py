@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zenhance.solvers.reach import SMALLEST_NOISE_TO_SIGNAL
+from zenhance.solvers.receptive_field import SMALLEST_NOISE_TO_SIGNAL
 
 __all__ = ["Wiener", "best_noise_to_signal"]
 

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zenhance.contract.learning import Scaling, SelfTaughtLearner
+from zenhance.contract.learner import Scaling, SelfTaughtLearner
 from zenhance.contract.spec import FloatArray, VolumeStatistics
 from zenhance.errors import RecipeError
 from zenhance.io import open_stack
+from zenhance.measurement.volume import VolumeReader, measure, measure_noise
 from zenhance.provenance import ArrayHash
 from zenhance.simulate.presets import microscope
 from zenhance.simulate.samples import simulate
@@ -28,7 +29,6 @@ from zenhance.training.optics import (
     psf_for_learning,
 )
 from zenhance.training.recipe import Data, Recipe, Simulated
-from zenhance.volumes import VolumeReader, measure, measure_noise
 
 __all__ = [
     "TrainingVolume",
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 Region = tuple[slice, slice, slice]
-LEAST_FILES_FOR_TEST = 6
+MIN_FILES_FOR_TEST = 6
 
 
 @dataclass(frozen=True)
@@ -348,7 +348,7 @@ def kept_for_test(count: int, data: Data) -> set[int]:
 
     Six plants are so divided into four to train on, one to validate on and one to test with.
     """
-    if count < LEAST_FILES_FOR_TEST:
+    if count < MIN_FILES_FOR_TEST:
         return set()
     validating = kept_for_validation(count, data)
     others = [number for number in range(count) if number not in validating]

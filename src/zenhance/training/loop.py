@@ -22,21 +22,21 @@ from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
 from zenhance.contract import registry
-from zenhance.contract.card import Card
-from zenhance.contract.learning import Batch, Learner, PhysicalLearner
+from zenhance.contract.learner import Batch, Learner, PhysicalLearner
 from zenhance.contract.spec import LearningMethod
+from zenhance.device.choice import choose_device, release_memory
 from zenhance.errors import MethodError, RecipeError, RunCancelled
-from zenhance.tiling.device import choose_device, release_memory
-from zenhance.training.alone import alone_steps, learns_alone
-from zenhance.training.board import Board
+from zenhance.io.write_bytes import write_bytes
+from zenhance.models.card import Card
 from zenhance.training.data import TrainingVolume, load_volumes
-from zenhance.training.files import write_bytes
-from zenhance.training.looking import look_steps
 from zenhance.training.model import model_bytes, source_commit
 from zenhance.training.patches import VALIDATION, PatchSampler
+from zenhance.training.preprocess import look_steps
+from zenhance.training.pretrained import fill, initial_weights
 from zenhance.training.recipe import Recipe
-from zenhance.training.start import fill, initial_weights
+from zenhance.training.self_training import alone_steps, learns_alone
 from zenhance.training.state import TrainingState
+from zenhance.training.tensorboard import Board
 from zenhance.training.validate import Validation, to_device, validate
 
 __all__ = ["TrainProgress", "TrainResult", "train", "train_steps"]
@@ -153,7 +153,7 @@ def train_steps(
     command: str = "",
     initial: Mapping[str, Tensor] | None = None,
 ) -> Generator[TrainProgress, None, TrainResult]:
-    """Train step by step; stacks without the truth that the method needs are learnt from as :mod:`zenhance.training.alone` says.
+    """Train step by step; stacks without the truth that the method needs are learnt from as :mod:`zenhance.training.self_training` says.
 
     Parameters
     ----------

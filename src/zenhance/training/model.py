@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-import zenhance
-from zenhance.contract.card import ESTIMATED, Card
-from zenhance.contract.checkpoint import dump_checkpoint
-from zenhance.contract.learning import Learner
+from zenhance._version import __version__
+from zenhance.contract.learner import Learner
+from zenhance.models.card import ESTIMATED, Card
+from zenhance.models.checkpoint import dump_checkpoint
 from zenhance.training.data import TrainingVolume
 from zenhance.training.recipe import Recipe
 from zenhance.training.state import Progressed
@@ -61,7 +61,7 @@ def model_bytes(
         method=recipe.method,
         name=recipe.name,
         description=recipe.description,
-        version=zenhance.__version__,
+        version=__version__,
         commit=made_by[1],
         command=made_by[0],
         recipe=recipe.model_dump(mode="json", exclude_defaults=True),

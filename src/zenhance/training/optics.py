@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from zenhance.contract.learning import Scaling
+from zenhance.contract.learner import Scaling
 from zenhance.errors import RecipeError
 from zenhance.io.beads import read_beads
 from zenhance.physics.blur import Blur
@@ -39,7 +39,7 @@ DEPTHS = 6
 
 @dataclass(frozen=True, eq=False)
 class PlaneOptics:
-    """Optics of planes that were measured alike; see :class:`zenhance.contract.learning.Optics`.
+    """Optics of planes that were measured alike; see :class:`zenhance.contract.learner.Optics`.
 
     Parameters
     ----------

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zenhance.contract.learning import Batch
+from zenhance.contract.learner import Batch
 from zenhance.contract.spec import FloatArray
 from zenhance.errors import RecipeError
-from zenhance.nets.planes import mirrored
+from zenhance.methods._shared.planes import mirrored
 from zenhance.training.data import TrainingVolume
 
 __all__ = ["PatchSampler"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -199,13 +198,15 @@ def _where(error: ValidationError) -> str:
     return explain(error, Recipe, "recipe key")
 
 
-def _folder() -> Path:
-    return Path(str(files("zenhance.training"))) / "recipes"
+def _shipped() -> dict[str, Path]:
+    """Return the recipes that ship, by name: each method keeps its own in ``recipes/``."""
+    found = [p for m in registry.names() for p in (registry.folder(m) / "recipes").glob("*.yaml")]
+    return {path.stem: path for path in sorted(found, key=lambda path: path.stem)}
 
 
 def recipe_names() -> tuple[str, ...]:
     """Return the names of the recipes that ship."""
-    return tuple(sorted(path.stem for path in _folder().glob("*.yaml")))
+    return tuple(_shipped())
 
 
 def load_recipe(wanted: str) -> Recipe:
@@ -223,9 +224,10 @@ def load_recipe(wanted: str) -> Recipe:
                 f'there is no recipe file "{wanted[-100:]}"; check the path, or name a recipe that ships: {_some()}'
             )
         return Recipe.from_yaml(path.read_text(encoding="utf-8"))
+    shipped = _shipped()
     for name in (wanted, f"{wanted}_stack"):
-        if name in recipe_names():
-            return Recipe.from_yaml((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+        if name in shipped:
+            return Recipe.from_yaml(shipped[name].read_text(encoding="utf-8"))
     near = difflib.get_close_matches(wanted, recipe_names(), n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"give a YAML file or one of {_some()}"
     raise RecipeError(f'there is no recipe "{wanted[:60]}"; {hint}')

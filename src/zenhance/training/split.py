@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from zenhance.measurement.volume import VolumeReader
 from zenhance.training.data import TrainingVolume
-from zenhance.volumes import VolumeReader
 
 __all__ = ["strips_apart"]
 

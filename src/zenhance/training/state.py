@@ -19,7 +19,7 @@ from torch.nn import Module
 from torch.optim import AdamW
 
 from zenhance.errors import CheckpointError, RecipeError
-from zenhance.training.files import write_bytes
+from zenhance.io.write_bytes import write_bytes
 from zenhance.training.recipe import Recipe
 
 __all__ = ["Progressed", "TrainingState"]

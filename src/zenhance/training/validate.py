@@ -12,7 +12,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from torch.nn import Module
 
-from zenhance.contract.learning import Batch, Learner, TellingLearner
+from zenhance.contract.learner import Batch, Learner, TellingLearner
 from zenhance.contract.spec import FloatArray
 
 __all__ = ["Validation", "to_device", "validate"]

@@ -1,0 +1,286 @@
+"""Before and after on real files: each method as it ships, what the re-blur check says of it, and the planes to be shown.
+
+Of a file the middle is taken, at most 40 planes of 460 × 460 pixels. A stack of 12 planes or more that is 10 µm thick or more is deep: it
+is shown at three depths, and the signal-to-noise ratio is measured in thirds of the depth below the specimen's surface. Of others the
+brightest plane is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.alone import own_folder
+from benchmarks.machine import Machine, describe_machine
+from benchmarks.picture import Cut
+from benchmarks.psf_rules import PsfRule, told_psf
+from benchmarks.real import real_stacks
+from zenhance.assess.depth import contrast_by_depth, depth_below_surface, find_surface
+from zenhance.assess.reblur import ReblurReport, psf_in_the_plane, reblur_check, width_range_of
+from zenhance.contract import registry
+from zenhance.contract.spec import MethodSpec
+from zenhance.errors import ReadError, RunCancelled, StackError, sentence
+from zenhance.io import open_stack
+from zenhance.physics.noise import PoissonGauss, estimate
+from zenhance.physics.psf import Psf
+from zenhance.pipeline import EnhanceRequest, enhance
+from zenhance.pipeline.plan import psf_for
+from zenhance.stack import FloatArray, Stack
+
+__all__ = ["PictureFile", "PictureRow", "PicturesReport", "measure_pictures"]
+
+Triple = tuple[float, float, float]
+Tell = Callable[[str, float], None]
+MAX_PX = (40, 460)
+"""Planes, and pixels along y and x."""
+QUICK_PX = (12, 230)
+DEEP_PLANES, DEEP_UM = 12, 10.0
+DEPTHS = (0.15, 0.5, 0.85)
+"""Which planes of a deep stack are shown, as shares of the planes."""
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """What a method made of a file: the re-blur check, SNR of the thirds of a deep stack, and the planes that are shown."""
+
+    report: ReblurReport | None = None
+    snr: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failure: str = ""
+    planes: tuple[FloatArray, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """One file: what was taken of it, what was supposed of its microscope, and a row a method."""
+
+    path: Path
+    shape_px: tuple[int, int, int]
+    whole_shape_px: tuple[int, int, int]
+    voxel_size_um: Triple
+    psf: str
+    noise: str
+    thirds_um: tuple[float, ...]
+    snr: tuple[float, ...]
+    """Of the measurement, by thirds of the depth; empty where the stack is not deep."""
+    cuts: tuple[Cut, ...]
+    planes: tuple[FloatArray, ...] = field(repr=False)
+    rows: Mapping[str, PictureRow] = field(default_factory=dict)
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether there is more than one plane."""
+        return self.whole_shape_px[0] > 1
+
+
+@dataclass(frozen=True)
+class PicturesReport:
+    """All files, and why others were left out."""
+
+    methods: tuple[str, ...]
+    files: tuple[PictureFile, ...]
+    left_out: tuple[str, ...]
+    machine: Machine
+
+    def record(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them."""
+        files = []
+        for file in self.files:
+            rows = {name: asdict(replace(row, planes=())) for name, row in file.rows.items()}
+            bare = asdict(replace(file, planes=(), rows={}))
+            files.append({**bare, "path": file.path.name, "rows": rows})
+        return {"pictures": files, "left_out": list(self.left_out), "machine": asdict(self.machine)}
+
+
+@dataclass(frozen=True)
+class _Scene:
+    stack: Stack
+    raw: npt.NDArray[Any]
+    spec: str | None
+    psf: Psf
+    camera: PoissonGauss
+    depth_um: FloatArray | None
+    edges_um: tuple[float, ...]
+    cuts: tuple[Cut, ...]
+    voxel_um: Triple
+
+    def snr(self, image: FloatArray) -> tuple[float, ...]:
+        """Signal to noise by thirds of the depth; none of a stack that is not deep."""
+        if self.depth_um is None:
+            return ()
+        layers = contrast_by_depth(
+            self.raw, {"image": image}, self.voxel_um, self.depth_um, self.edges_um
+        )["image"]
+        return tuple(layer.snr for layer in layers) if len(layers) == 3 else ()
+
+    def shown(self, image: npt.NDArray[Any]) -> tuple[FloatArray, ...]:
+        return tuple(cut.of(image) for cut in self.cuts)
+
+
+def measure_pictures(
+    place: str | Path,
+    methods: Sequence[str],
+    rules: tuple[PsfRule, ...] = (),
+    *,
+    quick: bool = False,
+    device: str = "cpu",
+    on_progress: Tell | None = None,
+) -> PicturesReport:
+    """Enhance real files by methods as they ship.
+
+    Parameters
+    ----------
+    place : str or Path
+        A file, a folder, or several separated by commas. What cannot be read, holds several volumes or does not say its voxel size is
+        left out.
+    methods : sequence of str
+        Of the registry.
+    rules : tuple of PsfRule
+        Which point spread function which file is told.
+    quick : bool
+        At most 12 planes of 230 × 230 pixels.
+    device : str
+        Where to compute.
+    on_progress : callable, optional
+        Called with a title and the fraction done.
+
+    Raises
+    ------
+    MethodError
+        A method is not known.
+    StackError, ReadError
+        No file could be measured; the reason of the first is given.
+    """
+    specs = [registry.load(name).spec for name in methods]
+    machine, paths = describe_machine(), list(real_stacks(place))
+    files: list[PictureFile] = []
+    refused: list[StackError | ReadError] = []
+    for number, path in enumerate(paths):
+
+        def tell(title: str, part: float, path: Path = path, number: int = number) -> None:
+            if on_progress is not None:
+                on_progress(f"{path.name}, {title}", (number + part) / len(paths))
+
+        try:
+            files.append(_measure(path, specs, rules, QUICK_PX if quick else MAX_PX, device, tell))
+        except (StackError, ReadError) as error:
+            refused.append(error)
+    if not files and refused:
+        raise refused[0]
+    return PicturesReport(
+        tuple(methods), tuple(files), tuple(str(error) for error in refused), machine
+    )
+
+
+def _measure(
+    path: Path,
+    specs: Sequence[MethodSpec],
+    rules: tuple[PsfRule, ...],
+    most_px: tuple[int, int],
+    device: str,
+    tell: Tell,
+) -> PictureFile:
+    whole = open_stack(path)
+    if not whole.voxel_size.is_known(whole.spatial_axes):
+        raise StackError(f'"{path.name}" does not say its voxel size; choose a file that does')
+    if sum(1 for _ in whole.volumes()) != 1:
+        raise StackError(
+            f'"{path.name}" holds several volumes (its axes are {whole.axes}); choose a file of one'
+        )
+    told, beads = told_psf(path, rules)
+    scene = _scene(whole, told, most_px)
+    rows = {}
+    for number, spec in enumerate(specs):
+        tell(spec.title, number / len(specs))
+        rows[spec.name] = _run(spec, scene, device)
+    camera = scene.camera
+    return PictureFile(
+        path=path,
+        shape_px=scene.stack.volume_shape,
+        whole_shape_px=whole.volume_shape,
+        voxel_size_um=scene.voxel_um,
+        psf=scene.psf.describe() + (f", {beads}" if beads else ""),
+        noise=f"gain {camera.gain:.3g} per photon, offset {camera.offset:.3g}, read noise {camera.read_noise:.2g}, estimated",
+        thirds_um=scene.edges_um[1:],
+        snr=scene.snr(scene.raw.astype(np.float32)),
+        cuts=scene.cuts,
+        planes=scene.shown(scene.raw),
+        rows=rows,
+    )
+
+
+def _scene(whole: Stack, told: str | None, most_px: tuple[int, int]) -> _Scene:
+    """Cut out the middle; the depth is measured before planes are taken away."""
+    shape, most = whole.volume_shape, (most_px[0], most_px[1], most_px[1])
+    parts = {
+        a: slice((n - min(n, m)) // 2, (n - min(n, m)) // 2 + min(n, m))
+        for a, n, m in zip("ZYX", shape, most, strict=True)
+    }
+    column = whole.crop({a: parts[a] for a in "YX"})
+    stack = column.crop({"Z": parts["Z"]}) if "Z" in column.axes else column
+    voxel = stack.voxel_size.require(stack.spatial_axes)
+    raw, depth = stack.read(), None
+    edges: tuple[float, ...] = (0.0,)
+    if shape[0] >= DEEP_PLANES and shape[0] * voxel[0] >= DEEP_UM:
+        below = depth_below_surface(find_surface(column.read(), voxel), shape[0], voxel)[parts["Z"]]
+        if (below >= 0).any():
+            depth, edges = (
+                below,
+                (0.0, *(float(e) for e in np.percentile(below[below >= 0], [100 / 3, 200 / 3]))),
+            )
+    psf = psf_for(stack, EnhanceRequest(method="identity", psf=told))
+    return _Scene(
+        stack,
+        raw,
+        told,
+        psf,
+        estimate(raw),
+        depth,
+        edges,
+        _cuts(raw, parts["Z"].start, voxel[0], depth is not None),
+        voxel,
+    )
+
+
+def _cuts(raw: npt.NDArray[Any], first: int, step_um: float, deep: bool) -> tuple[Cut, ...]:
+    planes = raw.shape[0]
+    if planes == 1:
+        return (Cut("", 0, 0),)
+    wanted = (
+        [int(share * planes) for share in DEPTHS]
+        if deep
+        else [int(raw.reshape(planes, -1).mean(axis=1).argmax())]
+    )
+    return tuple(Cut(f"z = {(first + z + 0.5) * step_um:.1f} um", 0, z) for z in wanted)
+
+
+def _run(spec: MethodSpec, scene: _Scene, device: str) -> PictureRow:
+    """Enhance and check; a method that works plane by plane claims nothing along z, so it is blurred again in the plane alone."""
+    request = EnhanceRequest(method=spec.name, psf=scene.spec, device=device)
+    parameters = request.parameters()
+    try:
+        with own_folder():
+            result = enhance(scene.stack, request)
+        image = result.stack.read().astype(np.float32)
+        flat = spec.dimensions(parameters) == 2
+        report, _ = reblur_check(
+            scene.raw,
+            image,
+            psf_in_the_plane(scene.psf) if flat else scene.psf,
+            scene.voxel_um,
+            scene.camera,
+            deblurred=spec.deblurs_with(parameters),
+            width_range=width_range_of(scene.psf),
+        )
+    except RunCancelled:
+        raise
+    except Exception as error:  # noqa: BLE001 - a benchmark shows how a method failed instead of ending with it
+        return PictureRow(failure=sentence(error))
+    return PictureRow(
+        report, scene.snr(image), tuple(result.provenance.warnings), planes=scene.shown(image)
+    )

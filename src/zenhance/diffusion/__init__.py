@@ -1,1 +1,0 @@
-"""Diffusion over blur and noise: how its network learns, and how it is run over a tile."""

@@ -1,0 +1,1 @@
+"""What is measured on a volume before a method runs."""

@@ -1,0 +1,392 @@
+"""Deconvolution with a known point spread function: Richardson-Lucy, Wiener, or what ImageJ's plugins do plane by plane.
+
+Everything that belongs to the volume is decided in ``prepare``: background, noise, how many iterations, how far each is extrapolated,
+what keeps the flux. A volume of up to ``whole_voxels`` is solved there as a whole and its tiles are cut out; of a larger one, four
+fixed blocks are solved, and each tile then replays their schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+from pydantic import Field
+
+from zenhance.contract.spec import (
+    WHOLE_VOXELS,
+    FloatArray,
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    Prepared,
+    PsfLike,
+)
+from zenhance.errors import MethodError
+from zenhance.methods.deconvolution.prepared import CutOut, Planes, Replayed
+from zenhance.methods.deconvolution.probes import probe_regions
+from zenhance.solvers.receptive_field import (
+    SMALLEST_NOISE_TO_SIGNAL,
+    filter_reach_px,
+    iteration_reach_px,
+)
+from zenhance.solvers.schedule import CameraModel, DiscrepancyRule
+from zenhance.solvers.tensors import exact_mean, to_device, to_numpy
+
+if TYPE_CHECKING:
+    import torch
+
+    from zenhance.methods.deconvolution.imagej import PlaneResult
+    from zenhance.physics.blur import Blur, PsfKernels
+
+__all__ = ["METHOD", "GaussianDeconvolution", "GaussianDeconvolutionParameters"]
+
+Triple = tuple[int, int, int]
+
+_STANDARD_ITERATIONS = {"id3d": 100, "rl10": 10, "wpl5": 5, "discrepancy": 100, "fixed": 10}
+_NOTHING_TO_SHARPEN = "the noise hides whatever the blur took, so nothing was sharpened: the result is the measurement made smooth"
+
+
+class GaussianDeconvolutionParameters(MethodParameters):
+    """Settings of :data:`METHOD`."""
+
+    variant: Literal["richardson_lucy", "wiener", "imagej"] = Field(
+        "richardson_lucy",
+        description="richardson_lucy: best for photon noise; wiener: one linear step; imagej: plane by plane as ImageJ's plugins do",
+        json_schema_extra={"unit": ""},
+    )
+    dimensions: Literal[2, 3] = Field(
+        3,
+        description="3: the stack as a whole; 2: each plane by itself, with the PSF in focus (a 2-D image and imagej are always 2)",
+        json_schema_extra={"unit": ""},
+    )
+    iterations: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="at most this many; empty: 100 with stop=discrepancy, 10 with stop=fixed, and for imagej id3d 100, rl10 10, wpl5 5",
+        json_schema_extra={"unit": "iterations", "start": 10},
+    )
+    stop: Literal["discrepancy", "fixed"] = Field(
+        "discrepancy",
+        description="discrepancy: stop where the re-blurred result has reached the noise; fixed: do all iterations (richardson_lucy)",
+        json_schema_extra={"unit": ""},
+    )
+    acceleration: bool = Field(
+        True,
+        description="extrapolate each step (Biggs-Andrews): 3 to 5 times fewer iterations (richardson_lucy)",
+        json_schema_extra={"unit": ""},
+    )
+    tv_weight: float = Field(
+        0.0,
+        ge=0.0,
+        le=0.1,
+        description="total variation: 0 none, 0.002 calms noise in dim images, 0.02 flattens (richardson_lucy)",
+        json_schema_extra={"unit": ""},
+    )
+    wiener_noise: float | None = Field(
+        None,
+        ge=SMALLEST_NOISE_TO_SIGNAL,
+        le=100.0,
+        description="noise power over signal power; larger is smoother; empty: chosen by cross-validation (wiener)",
+        json_schema_extra={"unit": "", "start": 0.01},
+    )
+    imagej_form: Literal["id3d", "rl10", "wpl5"] = Field(
+        "id3d",
+        description="id3d: Iterative Deconvolve 3D; rl10: DeconvolutionLab2's RL; wpl5: WPL of Parallel Iterative Deconvolution",
+        json_schema_extra={"unit": "", "advanced": True},
+    )
+    wiener_gamma: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Wiener filter before the iterations, used above 0.0001 (imagej id3d and wpl5)",
+        json_schema_extra={"unit": "", "advanced": True},
+    )
+    low_pass_px: float = Field(
+        1.0,
+        ge=0.0,
+        le=10.0,
+        description="Gaussian low-pass in each iteration; 0 switches it off (imagej id3d and wpl5)",
+        json_schema_extra={"unit": "px", "advanced": True},
+    )
+    terminate_percent: float = Field(
+        0.01,
+        ge=0.0,
+        le=100.0,
+        description="stop when the mean change falls by less than this (imagej id3d and wpl5)",
+        json_schema_extra={"unit": "%", "advanced": True},
+    )
+    anti_ringing: bool = Field(
+        True,
+        description="blend the mirrored margin into its blurred self (imagej id3d and wpl5)",
+        json_schema_extra={"unit": "", "advanced": True},
+    )
+
+    @property
+    def most_iterations(self) -> int:
+        """The limit on iterations, the standard of the variant where none is given."""
+        if self.iterations is not None:
+            return self.iterations
+        return _STANDARD_ITERATIONS[self.imagej_form if self.variant == "imagej" else self.stop]
+
+    @property
+    def solved_dimensions(self) -> int:
+        """2 where each plane is solved by itself, else 3."""
+        return 2 if self.variant == "imagej" else self.dimensions
+
+
+class GaussianDeconvolution:
+    """Deconvolution as the registry hands it out; see the module's docstring."""
+
+    spec = MethodSpec(
+        name="gaussian_deconvolution",
+        title="Deconvolution (Richardson-Lucy, Wiener, ImageJ)",
+        summary="Takes the microscope's known blur out again; no training, and nothing in the result that the blur does not explain.",
+        parameters=GaussianDeconvolutionParameters,
+        consumes="volume",
+        bytes_per_voxel=112,
+        needs_psf=True,
+        dimensions_of=lambda parameters: parameters.solved_dimensions,
+        source="Richardson 1972; Lucy 1974; Biggs & Andrews 1997; Dey et al. 2006; Dougherty 2005",
+    )
+
+    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
+        """Measure the volume, or solve it where it is small; see :class:`zenhance.contract.spec.Method`.
+
+        Raises
+        ------
+        MethodError
+            There is no point spread function.
+        """
+        parameters: GaussianDeconvolutionParameters = context.parameters
+        psf = _psf(context)
+        if parameters.variant == "imagej":
+            return (yield from _prepare_imagej(context, psf))
+        if parameters.variant == "wiener":
+            return (yield from _prepare_wiener(context, psf))
+        return (yield from _prepare_richardson_lucy(context, psf))
+
+    def plan_halo_px(
+        self,
+        parameters: GaussianDeconvolutionParameters,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
+    ) -> Triple:
+        """The largest halo that ``prepare`` may come to ask for; cheap, and without torch."""
+        if parameters.variant == "imagej":
+            return 0, shape_px[1], shape_px[2]
+        if psf is None or _is_whole(shape_px, WHOLE_VOXELS):
+            return 0, 0, 0
+        kernel = psf.kernel(voxel_size_um, _ndim(parameters, shape_px))
+        if parameters.variant == "wiener":
+            return _wiener_halo_px(
+                kernel,
+                [parameters.wiener_noise]
+                if parameters.wiener_noise
+                else [SMALLEST_NOISE_TO_SIGNAL * 10.0**k for k in range(8)],
+            )
+        return iteration_reach_px(
+            [n // 2 for n in kernel.shape], parameters.most_iterations, parameters.acceleration
+        )
+
+
+def _prepare_richardson_lucy(
+    context: MethodContext, psf: PsfLike
+) -> Generator[float, None, Prepared]:
+    from zenhance.physics.blur import Blur
+    from zenhance.solvers.richardson_lucy import RichardsonLucy
+
+    parameters: GaussianDeconvolutionParameters = context.parameters
+    y = to_device((yield from _measured(context)), context.device)
+    ndim = _ndim(parameters, context.shape_px)
+    blur = Blur.from_psf(
+        cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device
+    )
+    camera = _camera(context, y, blur)
+    signal = max(context.statistics.percentile_high, context.statistics.mean) - camera.background
+    problem = RichardsonLucy(
+        blur,
+        y,
+        camera,
+        max(signal, 0.0),
+        parameters.tv_weight,
+        _axis_weights(context.voxel_size_um, ndim),
+    )
+    rule = DiscrepancyRule() if parameters.stop == "discrepancy" else None
+    x, schedule = yield from problem.measure(
+        parameters.most_iterations, accelerate=parameters.acceleration, rule=rule
+    )
+    curves = {
+        "alpha": list(schedule.alphas),
+        "chi2": list(schedule.chi2),
+        "freedom": list(schedule.freedom),
+    }
+    whole = _is_whole(context.shape_px, context.whole_voxels)
+    notes = {
+        "iterations": schedule.iterations,
+        "stop": _why_stopped(parameters, schedule.iterations),
+        "background": camera.background,
+        "flux_scale": schedule.scale,
+        "gain": camera.gain,
+        "measured_on": "whole volume"
+        if whole
+        else f"{y.shape[0]} blocks of {tuple(y.shape[1:])} px",
+        "warnings": [_NOTHING_TO_SHARPEN] if schedule.iterations == 0 else [],
+    }
+    if schedule.freedom:
+        # Where the limit ended the run, the last estimate was not measured any more: the one before it stands for it.
+        notes["freedom"] = round(
+            schedule.freedom[min(schedule.iterations, len(schedule.freedom) - 1)], 4
+        )
+    if whole:
+        return CutOut(to_numpy(problem.image(x, schedule))[0], curves, notes)
+    template = replace(problem, y=y[..., :1, :1, :1].clone())
+
+    def solve(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
+        on_tile = replace(template, y=tile)
+        return on_tile.image((yield from on_tile.replay(schedule)), schedule)
+
+    halo = iteration_reach_px(blur.radius_px, schedule.iterations, parameters.acceleration)
+    return Replayed(solve, context.device, halo, curves, notes)
+
+
+def _why_stopped(parameters: GaussianDeconvolutionParameters, iterations: int) -> str:
+    if parameters.stop == "fixed":
+        return f"after {iterations} iterations, as set"
+    if iterations == parameters.most_iterations:
+        return f"after {iterations} iterations, the limit; the stop rule would have gone on"
+    return f"after {iterations} iterations, where the stop rule's score was smallest"
+
+
+def _prepare_imagej(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
+    from zenhance.methods.deconvolution.imagej import (
+        Id3dSettings,
+        iterative_deconvolve,
+        richardson_lucy_circular,
+    )
+
+    p: GaussianDeconvolutionParameters = context.parameters
+    kernel = psf.kernel(context.voxel_size_um, 2)[0]
+    padding = "wpl" if p.imagej_form == "wpl5" else "id3d"
+    settings = Id3dSettings(
+        p.most_iterations,
+        p.wiener_gamma,
+        p.low_pass_px,
+        p.terminate_percent,
+        p.anti_ringing,
+        padding=padding,
+    )
+    yield 1.0
+
+    def solve(plane: torch.Tensor) -> Generator[float, None, PlaneResult]:
+        if p.imagej_form == "rl10":
+            return richardson_lucy_circular(plane, kernel, p.most_iterations)
+        return iterative_deconvolve(plane, kernel, settings)
+
+    return Planes(solve, context.shape_px, context.device, p.imagej_form)
+
+
+def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
+    from zenhance.physics.blur import Blur
+    from zenhance.solvers.flux import keep_flux
+    from zenhance.solvers.wiener import Wiener, best_noise_to_signal
+
+    parameters: GaussianDeconvolutionParameters = context.parameters
+    y = to_device((yield from _measured(context)), context.device)
+    ndim = _ndim(parameters, context.shape_px)
+    kernel = psf.kernel(context.voxel_size_um, ndim)
+    ratio = parameters.wiener_noise or best_noise_to_signal(y, kernel)
+    yield 0.3
+    wiener = Wiener(kernel, ratio)
+    blur = Blur.from_psf(
+        cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device
+    )
+    lowest = min(0.0, context.statistics.minimum)
+
+    def solve(measured: torch.Tensor) -> Generator[float, None, torch.Tensor]:
+        light = (yield from wiener.apply(measured)).sub_(lowest)
+        return keep_flux(light.clamp(min=0.0), blur(blur(light)), blur)
+
+    light = yield from solve(y)
+    mean_light = exact_mean(light)
+    scale = (exact_mean(y) - lowest) / mean_light if mean_light > 0.0 else 1.0
+    notes = {"noise_to_signal": ratio, "flux_scale": scale}
+    if _is_whole(context.shape_px, context.whole_voxels):
+        return CutOut(to_numpy(light.mul_(scale).add_(lowest))[0], {}, notes)
+
+    def replay(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
+        return (yield from solve(tile)).mul_(scale).add_(lowest)
+
+    return Replayed(replay, context.device, _wiener_halo_px(kernel, [ratio]), {}, notes)
+
+
+def _wiener_halo_px(kernel: FloatArray, ratios: list[float]) -> Triple:
+    """Reach of the filter and, less than three times that of the PSF, of keeping the flux.
+
+    The filter's grows as it sharpens, but not from each step to the next: look at the whole span.
+    """
+    filtering = np.max([filter_reach_px(kernel, ratio) for ratio in ratios], axis=0)
+    z, y, x = (int(reach) + 3 * (n // 2) for reach, n in zip(filtering, kernel.shape, strict=True))
+    return z, y, x
+
+
+def _blurred_shape(y: torch.Tensor, ndim: int) -> Triple:
+    """Return the shape to make a blur for: it only tells two from three dimensions, and which matrices to make at once."""
+    return (1 if ndim == 2 else max(2, y.shape[-3])), y.shape[-2], y.shape[-1]
+
+
+def _measured(context: MethodContext) -> Generator[float, None, FloatArray]:
+    """Read the volume, or the blocks that stand for it, as (blocks, Z, Y, X)."""
+    regions = yield from probe_regions(context.shape_px, context.read, context.whole_voxels)
+    blocks = []
+    for region in regions:
+        blocks.append(context.read(region))
+        yield 0.0
+    return np.stack(blocks)
+
+
+def _camera(context: MethodContext, y: torch.Tensor, blur: Blur) -> CameraModel:
+    """Settle background and noise; a background that is estimated never lies above the darkest percent of the blurred data.
+
+    Too high a background costs far more than too low a one: the model then leaves light unexplained that no specimen can take away.
+    """
+    from zenhance.physics.noise import estimate
+
+    background = context.statistics.background
+    if not context.background_given:
+        darkest = float(np.percentile(to_numpy(blur(y)), 1.0))
+        background = min(background, darkest)
+    noise = context.noise or estimate(to_numpy(y[0]))
+    return CameraModel(background, noise.gain, noise.offset, noise.read_noise)
+
+
+def _axis_weights(
+    voxel_size_um: tuple[float, float, float], ndim: int
+) -> tuple[float, float, float]:
+    """Pixel steps relative to the shortest axis, inverted; an axis that is not solved together has none."""
+    finest = min(voxel_size_um[3 - ndim :])
+    z, y, x = (finest / step for step in voxel_size_um)
+    return (0.0 if ndim == 2 else z), y, x
+
+
+def _psf(context: MethodContext) -> PsfLike:
+    if context.psf is None:
+        raise MethodError(
+            "deconvolution needs a point spread function; give one with --psf, for example --psf sigma_um=0.3,0.1,0.1"
+        )
+    return context.psf
+
+
+def _ndim(parameters: GaussianDeconvolutionParameters, shape_px: Triple) -> int:
+    return 2 if shape_px[0] == 1 else parameters.dimensions
+
+
+def _is_whole(shape_px: Triple, whole_voxels: int) -> bool:
+    return shape_px[0] * shape_px[1] * shape_px[2] <= whole_voxels
+
+
+METHOD = GaussianDeconvolution()
+"""The method, for the registry."""

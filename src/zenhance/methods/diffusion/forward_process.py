@@ -1,0 +1,103 @@
+"""The forward process: a specimen grows blurred and noisy along its way to the measurement.
+
+    x_t = B_t x_0 + s(t) sqrt(c + (1 - c) max(B_t x_0, 0)) n,      n ~ N(0, 1),   B_0 = 1, s(0) = 0
+
+B_t is a Gaussian blur of :func:`~zenhance.methods.diffusion.noise_schedule.sigma_of_level` pixels, s the noise at intensity 1, c its share that is there
+without light; the rest grows with the light, as photons have it. Intensities are scaled: background 0, brightest 1. At t = 0 nothing is
+done at all, so that x_0 is the specimen to the last bit.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from torch import Tensor
+
+from zenhance.methods.diffusion.noise_schedule import Level
+from zenhance.physics.blur import Blur
+from zenhance.physics.psf_base import gaussian_kernel_1d
+
+__all__ = ["blurred", "degraded", "moved", "noise_of", "noise_sd"]
+
+# A noise this small, relative to intensity 1, is not looked for in a residual; and nothing is taken for noise that lies further out.
+_LEAST_SD = 1e-4
+_MOST_SIGMAS = 5.0
+_SAME_PX = 1e-3
+
+
+@lru_cache(maxsize=512)
+def _blur(z: float, y: float, x: float) -> Blur:
+    return Blur.from_axis_kernels(*(gaussian_kernel_1d(sigma) for sigma in (z, y, x)))
+
+
+def blurred(x: Tensor, level: Level) -> Tensor:
+    """Return B_t x for images (..., Z, Y, X), float32; the image itself where the level is 0."""
+    z, y, x_ = (round(sigma / _SAME_PX) * _SAME_PX for sigma in level.sigma_px)
+    return x if max(z, y, x_) == 0.0 else _blur(z, y, x_)(x)
+
+
+def noise_sd(expected: Tensor, level: Level) -> Tensor:
+    """Return the standard deviation of the noise where so much light is expected; 0 at level 0."""
+    return level.noise * (level.constant + (1.0 - level.constant) * expected.clamp_min(0.0)).sqrt()
+
+
+def degraded(specimen: Tensor, level: Level, normal: Tensor) -> Tensor:
+    """Return x_t: the specimen at a level.
+
+    Parameters
+    ----------
+    specimen : Tensor (..., Z, Y, X)
+        x_0, float32, scaled.
+    level : Level
+        Where on the way.
+    normal : Tensor
+        n, of the same shape.
+    """
+    expected = blurred(specimen, level)
+    return expected if level.noise == 0.0 else expected + noise_sd(expected, level) * normal
+
+
+def noise_of(state: Tensor, specimen: Tensor, level: Level) -> Tensor:
+    """Return the n with which a specimen would be this state at a level: the inverse of :func:`degraded`, within 5 standard deviations."""
+    expected = blurred(specimen, level)
+    normal = (state - expected) / noise_sd(expected, level).clamp_min(
+        _LEAST_SD * max(level.t, 1e-6)
+    )
+    return normal.clamp_(-_MOST_SIGMAS, _MOST_SIGMAS)
+
+
+def moved(
+    state: Tensor,
+    specimen: Tensor,
+    level: Level,
+    to: float,
+    fresh: Tensor | None = None,
+    share: float = 0.0,
+) -> Tensor:
+    """Move a state to another level, if the specimen is this one.
+
+    Parameters
+    ----------
+    state : Tensor (..., Z, Y, X)
+        x_t at ``level``.
+    specimen : Tensor
+        What x_0 is taken to be.
+    level : Level
+        Of the state.
+    to : float
+        The level to go to; 0 gives the specimen.
+    fresh : Tensor, optional
+        Standard normal numbers of the same shape.
+    share : float
+        Share of the noise's variance that is drawn anew, 0 ... 1; needs ``fresh``.
+
+    Notes
+    -----
+    Algorithm 2 of Bansal et al. (Cold diffusion, 2022), ``x_t - D(x_0, t) + D(x_0, s)``, with the noise that the state shows as part of D.
+    """
+    if to == 0.0:
+        return specimen
+    normal = noise_of(state, specimen, level)
+    if fresh is not None and share > 0.0:
+        normal = (1.0 - share) ** 0.5 * normal + share**0.5 * fresh
+    return degraded(specimen, level.at(to), normal)

@@ -1,0 +1,261 @@
+"""The reverse process over a tile: from the measurement's own level to the specimen, one run or several.
+
+A tile holds all planes of its column. What is random belongs to the voxel, the step and the number of the run, not to the tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zenhance.contract.learner import Scaling
+from zenhance.contract.spec import REMARK, FloatArray, MethodContext, TileGenerator
+from zenhance.methods._shared.noise_field import noise_field
+from zenhance.methods._shared.supervised import voxel_warnings
+from zenhance.methods.diffusion.network import STRIDE, LevelNetwork
+from zenhance.methods.diffusion.noise_schedule import Level, match_level
+from zenhance.methods.diffusion.samplers import Sampler, reverse
+from zenhance.methods.diffusion.training import LevelLearner, levels_of, windows
+from zenhance.models.checkpoint import load_network, model_of
+from zenhance.solvers.data_consistency import Agreement, agreement_of
+
+__all__ = ["DiffusionSettings", "ReverseRestorer", "level_of", "prepare_reverse"]
+
+Triple = tuple[int, int, int]
+# Planes are given to the network up to this many pixels at once: small enough for a look at Cancel many times a step.
+_PIXELS_AT_ONCE = 2**17
+# The level of an image without a PSF is read off this many planes of at most so many pixels.
+_GUESS_PLANES, _GUESS_PX = 8, 512
+
+
+@dataclass(frozen=True, slots=True)
+class DiffusionSettings:
+    """What a request asks of the run.
+
+    Parameters
+    ----------
+    default_weights : str
+        Name of the weights to use where the request names none.
+    steps : int
+        N.
+    sampler : {'cold', 'indi', 'stochastic'}
+        See :func:`zenhance.methods.diffusion.samplers.reverse`.
+    start : float or None
+        Level to start from; None takes the image's own.
+    agreement : float
+        How far each estimate is drawn towards the measurement, 0 ... 1.
+    samples : int
+        Runs with random numbers of their own, whose mean is the result; 0 is one run.
+    """
+
+    default_weights: str
+    steps: int
+    sampler: Sampler
+    start: float | None
+    agreement: float
+    samples: int
+
+
+@dataclass
+class ReverseRestorer:
+    """A network made ready for one volume."""
+
+    network: LevelNetwork
+    scaling: Scaling
+    level: Level
+    settings: DiffusionSettings
+    device: str
+    seed: int
+    halo_px: Triple
+    agreement: Agreement | None
+    notes: dict[str, Any]
+    curves: dict[str, list[float]] = field(default_factory=dict)
+
+    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
+        """Enhance a tile (Z, Y, X)."""
+        grey = torch.from_numpy(tile).to(self.device)
+        measured = torch.from_numpy(self.scaling.forward(tile)).to(self.device)
+        runs = max(1, self.settings.samples)
+        found = []
+        for run in range(runs):
+            one = yield from _within(self._run(measured, grey, origin_px, run), run, runs)
+            found.append(self.scaling.inverse(one.cpu().numpy()))
+        if not self.settings.samples:
+            return {"enhanced": found[0]}
+        samples = np.stack(found)
+        spread = samples.std(axis=0, ddof=1, dtype=np.float64)
+        return {
+            "enhanced": samples.mean(axis=0),
+            "samples": samples,
+            "std": spread.astype(np.float32),
+        }
+
+    def _run(
+        self, measured: Tensor, grey: Tensor, origin_px: Triple, run: int
+    ) -> Generator[float, None, Tensor]:
+        with torch.inference_mode():
+            work = reverse(
+                self.predict,
+                measured,
+                self.level,
+                self.settings.steps,
+                self.settings.sampler,
+                agree=None if self.agreement is None else partial(self.agree, grey),
+                fresh=partial(self._fresh, origin_px, run, measured),
+            )
+        while True:
+            with torch.inference_mode():
+                try:
+                    fraction = next(work)
+                except StopIteration as done:
+                    return cast(Tensor, done.value)
+            yield fraction
+
+    def predict(self, state: Tensor, level: Level) -> Generator[float, None, Tensor]:
+        """Return the specimen (Z, Y, X) that a state at a level seems to show."""
+        depth, height, width = state.shape
+        many = max(1, _PIXELS_AT_ONCE // (height * width))
+        out = torch.empty_like(state)
+        told = levels_of([level], state.device)
+        for first in range(0, depth, many):
+            last = min(depth, first + many)
+            planes = windows(state[None], self.network.window, first, last)[0]
+            out[first:last] = self.network(planes, told.expand(last - first, 2))[:, 0]
+            yield last / depth
+        return out
+
+    def agree(self, grey: Tensor, estimate: Tensor) -> Tensor:
+        """Return a scaled estimate drawn towards the measurement in grey values."""
+        agreement = cast(Agreement, self.agreement)
+        drawn = agreement(estimate * self.scaling.span + self.scaling.offset, grey)
+        return (drawn - self.scaling.offset) / self.scaling.span
+
+    def _fresh(self, origin_px: Triple, run: int, like: Tensor, step: int) -> Tensor:
+        depth, height, width = like.shape
+        drawn = noise_field(self.seed, step, run, 1, origin_px, (depth, height, width))
+        return torch.from_numpy(drawn[:, 0]).to(self.device)
+
+
+def _within(
+    work: Generator[float, None, Tensor], run: int, runs: int
+) -> Generator[float, None, Tensor]:
+    while True:
+        try:
+            yield (run + next(work)) / runs
+        except StopIteration as done:
+            return cast(Tensor, done.value)
+
+
+def prepare_reverse(
+    method: str, wanted: DiffusionSettings, context: MethodContext, halo_px: Triple
+) -> Generator[float, None, ReverseRestorer]:
+    """Load weights, find the measurement's level, and make the network ready for a volume.
+
+    Parameters
+    ----------
+    method : str
+        Name for the search of the weights; ``context.weights`` is the request's name or path, or None.
+    wanted : DiffusionSettings
+        What the request asks for.
+    context : MethodContext
+        The volume.
+    halo_px : tuple of int
+        Context of a tile.
+
+    Raises
+    ------
+    CheckpointError
+        There are no such weights, or they belong to another method.
+    """
+    yield 0.0
+    checkpoint = model_of(method, context.weights, wanted.default_weights)
+    yield 0.5
+    network = cast(LevelNetwork, load_network(checkpoint, LevelLearner(), context.device).eval())
+    scaling = Scaling.of(context.statistics)
+    level = level_of(context, scaling, network)
+    own = level.t
+    if wanted.start is not None:
+        level = level.started_at(wanted.start)
+    notes: dict[str, Any] = {
+        "model": checkpoint.card.name,
+        "weights_sha256": checkpoint.sha256,
+        "level": round(level.t, 3),
+        "level of the image": round(own, 3),
+        "blur at that level, px (z, y, x)": [round(sigma, 2) for sigma in level.sigma_px],
+        "noise at that level, of the brightest": round(level.noise, 3),
+    }
+    notes[REMARK] = _remark(level, own)
+    notes["warnings"] = voxel_warnings(context, checkpoint)
+    if own >= 1.0:
+        notes["warnings"].append(
+            "the image is more blurred or noisier than any that was learnt from; bin its pixels, and judge with care"
+        )
+    agreement = agreement_of(context, wanted.agreement)
+    return ReverseRestorer(
+        network, scaling, level, wanted, context.device, context.seed, halo_px, agreement, notes
+    )
+
+
+def level_of(context: MethodContext, scaling: Scaling, network: LevelNetwork) -> Level:
+    """Return the level of a volume: blur from the point spread function, noise as measured; without the one, what the network thinks.
+
+    Parameters
+    ----------
+    context : MethodContext
+        The volume.
+    scaling : Scaling
+        Of its intensities.
+    network : LevelNetwork
+        Looks at some planes where there is no point spread function.
+    """
+    noise, constant = _noise(context, scaling)
+    if context.psf is not None:
+        z, y, x = context.psf.sigma_px(context.voxel_size_um)
+        return match_level(
+            (0.0 if network.window == 1 or context.shape_px[0] == 1 else z, y, x), noise, constant
+        )
+    depth, height, width = context.shape_px
+    guesses = []
+    for z_px in np.unique(np.linspace(0, depth - 1, _GUESS_PLANES).round().astype(int)):
+        top, left = (max(0, (n - _GUESS_PX) // 2 // STRIDE * STRIDE) for n in (height, width))
+        plane = context.read(
+            (slice(z_px, z_px + 1), slice(top, top + _GUESS_PX), slice(left, left + _GUESS_PX))
+        )
+        with torch.inference_mode():
+            guesses.append(
+                network.guess(torch.from_numpy(scaling.forward(plane))[None].to(context.device))[
+                    0
+                ].cpu()
+            )
+    t, ratio = (float(v) for v in torch.stack(guesses).median(0).values)
+    if context.noise is not None:
+        ratio = max(0.01, min(1.0, noise / t))
+    return Level(t, ratio, constant, (0.0 if network.window == 1 else 1.0, 1.0, 1.0))
+
+
+def _remark(level: Level, own: float) -> str:
+    _, y, x = level.sigma_px
+    chosen = "" if level.t == own else f", which was chosen; its own is {own:.2f}"
+    return (
+        f"started at level {level.t:.2f}{chosen}: blur of {y:.2f} × {x:.2f} px (y, x), noise {100 * level.noise:.0f} % of the brightest; "
+        "set start to change it"
+    )
+
+
+def _noise(context: MethodContext, scaling: Scaling) -> tuple[float, float]:
+    """Return the standard deviation of the noise at scaled intensity 1, and the share of the variance that is there without light."""
+    camera = context.noise
+    if camera is None:
+        return 0.0, 0.5
+    dark, bright = (
+        camera.gain * max(scaling.offset + v * scaling.span - camera.offset, 0.0)
+        + camera.read_noise**2
+        for v in (0.0, 1.0)
+    )
+    return bright**0.5 / scaling.span, dark / max(bright, 1e-30)

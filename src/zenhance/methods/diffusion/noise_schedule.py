@@ -1,0 +1,129 @@
+"""Levels of blur and noise between the specimen and the worst stack, and which of them an image has (without torch).
+
+::
+
+    t    0                     0.3            0.5        0.7        0.87      1
+    σ    0 px (the specimen)   0.58           1.3        2.5        4.2       6 px
+    s    0                     r · 0.3        r · 0.5    r · 0.7    ...       r       of an intensity of 1
+
+    σ(t) = σ0 ((1 + σ_max / σ0)^t - 1),  σ0 = 0.5 px, σ_max = 6 px       nearly even steps below a pixel, even ratios above
+    s(t) = r t                                                           standard deviation of the noise at intensity 1
+
+The blur's schedule is the same for all images. How much noise goes with it is not: a camera may be good behind a poor lens. So each image
+has its own noise ratio ``r``, at most 1, and its level is the first at which the schedule is as blurred as it is and may be as noisy.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from zenhance.errors import MethodError
+
+__all__ = [
+    "FLOOR_PX",
+    "MIN_NOISE_RATIO",
+    "MAX_SIGMA_PX",
+    "STEPS",
+    "Level",
+    "level_of_sigma",
+    "match_level",
+    "sigma_of_level",
+]
+
+Triple = tuple[float, float, float]
+
+STEPS = 100
+"""Levels are counted in hundredths where they have to be counted."""
+FLOOR_PX = 0.5
+MAX_SIGMA_PX = 6.0
+MIN_NOISE_RATIO = 0.01
+_LEAST_CONSTANT = 0.05
+# Below this an image counts as sharp and clean: there is nothing to undo.
+_LEAST_LEVEL = 1.0 / STEPS
+
+
+def sigma_of_level(t: float) -> float:
+    """Return the standard deviation of the blur in pixels along y and x at a level 0 ... 1."""
+    return float(FLOOR_PX * ((1.0 + MAX_SIGMA_PX / FLOOR_PX) ** t - 1.0))
+
+
+def level_of_sigma(sigma_px: float) -> float:
+    """Return the level at which the blur has a standard deviation; the inverse of :func:`sigma_of_level`, at most 1."""
+    return min(1.0, math.log1p(max(sigma_px, 0.0) / FLOOR_PX) / math.log1p(MAX_SIGMA_PX / FLOOR_PX))
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Where an image stands on its own way from the specimen to the measurement, and what that way is like.
+
+    Parameters
+    ----------
+    t : float
+        0 is the specimen, 1 beyond the worst stack.
+    ratio : float
+        r: standard deviation of the noise at intensity 1, per t; 0.01 ... 1.
+    constant : float
+        Share of the noise's variance at intensity 1 that is there without light as well, 0 ... 1; the rest grows with intensity.
+    shape : tuple of float
+        Blur along z, y, x relative to :func:`sigma_of_level`; z is 0 where planes are blurred each by itself.
+    """
+
+    t: float
+    ratio: float
+    constant: float = 0.5
+    shape: Triple = (0.0, 1.0, 1.0)
+
+    @property
+    def sigma_px(self) -> Triple:
+        """Standard deviation of the blur along z, y, x."""
+        sigma = sigma_of_level(self.t)
+        return (sigma * self.shape[0], sigma * self.shape[1], sigma * self.shape[2])
+
+    @property
+    def noise(self) -> float:
+        """s: standard deviation of the noise at intensity 1."""
+        return self.ratio * self.t
+
+    def at(self, t: float) -> Level:
+        """Return another level of the same way."""
+        return replace(self, t=t)
+
+    def started_at(self, t: float) -> Level:
+        """Return the way of an image with the same noise that is taken to stand at another level."""
+        return replace(self, t=t, ratio=min(1.0, max(MIN_NOISE_RATIO, self.noise / t)))
+
+
+def match_level(sigma_px: Triple, noise: float, constant: float = 0.5) -> Level:
+    """Return the level of an image.
+
+    Parameters
+    ----------
+    sigma_px : tuple of float
+        Standard deviation of its blur along z, y, x; 0 along z where planes are blurred each by itself.
+    noise : float
+        Standard deviation of its noise at intensity 1 (background 0).
+    constant : float
+        Share of that noise's variance that is there without light, 0 ... 1.
+
+    Raises
+    ------
+    MethodError
+        A number is negative or not finite.
+
+    Notes
+    -----
+    t = max(t_blur, noise), at most 1, with t_blur the level whose blur is the geometric mean of those along y and x. Where noise decides,
+    the image is less blurred than its level; where blur alone exceeds the schedule, more. At least 5 % of the noise's variance count as
+    constant, so that what a dark place shows is never taken for a thousandfold of its noise.
+    """
+    if not all(math.isfinite(v) and v >= 0 for v in (*sigma_px, noise, constant)):
+        raise MethodError(
+            f"a blur of {sigma_px} px with noise {noise:g} has no level; both must be finite and 0 or more"
+        )
+    z, y, x = sigma_px
+    plane = math.sqrt(y * x)
+    t = min(1.0, max(level_of_sigma(plane), noise, _LEAST_LEVEL))
+    ratio = min(1.0, max(MIN_NOISE_RATIO, noise / t))
+    shape = (z / plane, y / plane, x / plane) if plane > 1e-3 else (0.0, 1.0, 1.0)
+    return Level(t, ratio, min(1.0, max(_LEAST_CONSTANT, constant)), shape)

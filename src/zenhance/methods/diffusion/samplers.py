@@ -1,0 +1,87 @@
+"""Ways back from a measurement to the specimen, level by level.
+
+::
+
+    state x_t ──► predictor ──► estimate of x_0 ──► (drawn towards the measurement) ──► state x_s, s < t ──► ...  ──► x_0
+
+With a predictor that is always right each of them ends at the specimen, whatever the number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Literal
+
+from torch import Tensor
+
+from zenhance.methods.diffusion.forward_process import moved
+from zenhance.methods.diffusion.noise_schedule import Level
+
+__all__ = ["FRESH_SHARE", "Sampler", "reverse"]
+
+Sampler = Literal["cold", "indi", "stochastic"]
+FRESH_SHARE = 0.5
+"""Share of the noise's variance that the stochastic way draws anew in each step."""
+
+
+def reverse(
+    predict: Callable[[Tensor, Level], Generator[float, None, Tensor]],
+    measured: Tensor,
+    level: Level,
+    steps: int,
+    sampler: Sampler,
+    *,
+    agree: Callable[[Tensor], Tensor] | None = None,
+    fresh: Callable[[int], Tensor] | None = None,
+) -> Generator[float, None, Tensor]:
+    """Walk back from a measurement; a generator, so that it can be stopped within a step.
+
+    Parameters
+    ----------
+    predict : callable
+        Takes a state (..., Z, Y, X) and its level; a generator of the fraction done that returns the estimated specimen.
+    measured : Tensor
+        The state at ``level``, scaled.
+    level : Level
+        Of the measurement.
+    steps : int
+        N, at least 1; levels are evenly spaced in t.
+    sampler : {'cold', 'indi', 'stochastic'}
+        Cold diffusion's Algorithm 2 (Bansal et al. 2022); InDI (Delbracio and Milanfar 2023),
+        ``x_s = (1 - s / t) x_0 + (s / t) x_t``; or Algorithm 2 with half of the noise drawn anew in every step.
+    agree : callable, optional
+        Draws each estimate towards the measurement.
+    fresh : callable, optional
+        Standard normal numbers for a step, for the stochastic way.
+
+    Yields
+    ------
+    float
+        Fraction done.
+
+    Returns
+    -------
+    Tensor
+        The last estimate of the specimen.
+    """
+    state, estimate = measured, measured
+    for step in range(steps):
+        here, there = (level.t * (1.0 - number / steps) for number in (step, step + 1))
+        work = predict(state, level.at(here))
+        while True:
+            try:
+                yield (step + next(work)) / steps
+            except StopIteration as done:
+                estimate = done.value
+                break
+        if agree is not None:
+            estimate = agree(estimate)
+        yield (step + 1) / steps
+        if step + 1 == steps:
+            break
+        if sampler == "indi":
+            state = estimate + (there / here) * (state - estimate)
+        else:
+            drawn = fresh(step) if sampler == "stochastic" and fresh is not None else None
+            state = moved(state, estimate, level.at(here), there, drawn, FRESH_SHARE)
+    return estimate

@@ -1,0 +1,189 @@
+"""DivBlurring: a variational auto-encoder whose decoder ends in the microscope; draws plausible specimens, their mean and their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from zenhance.contract.spec import (
+    STD,
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    OutputSpec,
+    Prepared,
+    PsfLike,
+    Triple,
+)
+
+if TYPE_CHECKING:
+    from zenhance.methods.divblurring.training import VaeLearner
+
+__all__ = ["METHOD", "WEIGHTS", "Divblurring", "DivblurringParameters"]
+
+# Tiles are planned before weights are read; networks and estimates that look further are refused.
+MAX_REACH_PX = 96
+MAX_ITERATIONS = 100
+MAX_WINDOW = 9
+MAX_STEPS = 10
+
+WEIGHTS = {"divblurring": "divblurring_stack", "paper": "divblurring_paper"}
+"""The weights that ship with each preset."""
+
+
+class DivblurringParameters(MethodParameters):
+    """Settings of DivBlurring."""
+
+    preset: Literal["divblurring", "paper"] = Field(
+        "divblurring",
+        description="divblurring: the ladder, taught with simulated stacks; paper: the report's flat network, for filaments",
+    )
+    samples: int = Field(
+        20,
+        ge=1,
+        le=1000,
+        description="specimens drawn; the result is their mean, 5 for a quick look, 100 in the report",
+        json_schema_extra={"unit": ""},
+    )
+    uncertainty: bool = Field(
+        False,
+        description="also give a layer with the standard deviation of each voxel over the samples",
+    )
+    keep_samples: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="also give so many of the samples themselves, as one layer with a slider",
+        json_schema_extra={"unit": ""},
+    )
+    agreement: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_STEPS,
+        description="steps in which each sample is brought back to what was measured; empty: 1 to 8 by the photons of the brightest voxels",
+        json_schema_extra={"unit": "", "start": 2},
+    )
+    spread: float = Field(
+        1.15,
+        gt=0.0,
+        le=10.0,
+        description="how many times samples are moved away from their centre; what simulated stacks asked for",
+        json_schema_extra={"unit": "", "advanced": True},
+    )
+    turned: bool = Field(
+        False,
+        description="draw from the image in its eight positions (turned, mirrored) in turn; steadier, and slower",
+        json_schema_extra={"advanced": True},
+    )
+    scale: Literal[1, 2] = Field(
+        1,
+        description="output pixels per input pixel along y and x; needs weights trained for it",
+        json_schema_extra={"advanced": True},
+    )
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.uncertainty and self.samples < 2:
+            raise ValueError(
+                "uncertainty needs at least 2 samples; raise samples, or switch uncertainty off"
+            )
+        return self
+
+
+def _weights(parameters: DivblurringParameters) -> str:
+    return WEIGHTS[parameters.preset]
+
+
+def _outputs(parameters: DivblurringParameters) -> tuple[OutputSpec, ...]:
+    found = [_ENHANCED]
+    if parameters.uncertainty:
+        found.append(_STD)
+    if parameters.keep_samples:
+        found.append(
+            OutputSpec(
+                "samples", "samples", series=min(parameters.keep_samples, parameters.samples)
+            )
+        )
+    return tuple(found)
+
+
+def _scale(parameters: DivblurringParameters) -> Triple:
+    return (1, parameters.scale, parameters.scale)
+
+
+_ENHANCED = OutputSpec("enhanced", "enhanced")
+_STD = OutputSpec(STD, "standard deviation")
+
+
+class Divblurring:
+    """DivBlurring as a method."""
+
+    spec = MethodSpec(
+        name="divblurring",
+        title="DivBlurring",
+        summary="Draws many specimens the image may have come from: their mean denoises and sharpens, their spread tells how sure it is.",
+        parameters=DivblurringParameters,
+        consumes="z_window",
+        outputs=(_ENHANCED, _STD),
+        outputs_of=_outputs,
+        output_scale_of=_scale,
+        needs_psf=True,
+        size_multiple=(1, 8, 8),
+        bytes_per_voxel=200,
+        stochastic=True,
+        learns="own_stack",
+        default_weights=WEIGHTS["divblurring"],
+        default_weights_of=_weights,
+        source="Muttavarapu (2022), after DivNoising (Prakash, Krull, Jug, ICLR 2021) and HDN (Prakash et al., ICLR 2022)",
+    )
+
+    def plan_halo_px(
+        self,
+        parameters: Any,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
+    ) -> Triple:
+        """Return the largest halo that weights of this method may need."""
+        from zenhance.solvers.receptive_field import iteration_reach_px
+
+        if psf is None:
+            return (min(MAX_WINDOW // 2, shape_px[0]), MAX_REACH_PX, MAX_REACH_PX)
+        z, y, x = psf.radius_px(voxel_size_um)
+        z = z if shape_px[0] > 1 else 0
+        more = iteration_reach_px((z, y, x), MAX_ITERATIONS, accelerated=True)
+        back = iteration_reach_px((z, y, x), MAX_STEPS, accelerated=False)
+        return (
+            min(MAX_WINDOW // 2 + more[0] + back[0], shape_px[0]),
+            MAX_REACH_PX + more[1] + back[1],
+            MAX_REACH_PX + more[2] + back[2],
+        )
+
+    def learner(self) -> VaeLearner:
+        """Return how it learns."""
+        from zenhance.methods.divblurring.training import VaeLearner
+
+        return VaeLearner()
+
+    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
+        """Load the weights."""
+        from zenhance.methods.divblurring.inference import PosteriorSettings, prepare_posterior
+
+        p: DivblurringParameters = context.parameters
+        wanted = PosteriorSettings(
+            WEIGHTS[p.preset],
+            p.samples,
+            min(p.keep_samples, p.samples),
+            p.uncertainty,
+            p.spread if p.preset != "paper" else 1.0,
+            p.turned,
+            p.agreement if p.preset != "paper" else 0,
+            p.scale,
+        )
+        prepared = yield from prepare_posterior(self.spec.name, wanted, context)
+        return prepared
+
+
+METHOD = Divblurring()

@@ -1,0 +1,393 @@
+"""Drawing specimens from the posterior over a tile: encode once, draw many times, keep mean and spread, never all the draws together.
+
+::
+
+    tile ─► Richardson-Lucy estimates ─► encoder (once) ─┬─► draw 1 ─► step towards the measurement ─► mean, spread
+                                                         ├─► draw 2 ─► …
+                                                         └─► draw K
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zenhance.contract.learner import Scaling
+from zenhance.contract.settings import validate
+from zenhance.contract.spec import FloatArray, MethodContext, PsfLike, TileGenerator
+from zenhance.errors import CheckpointError, MethodError
+from zenhance.methods._shared.noise_field import noise_field
+from zenhance.methods._shared.planes import mirrored
+from zenhance.methods._shared.supervised import voxel_warnings
+from zenhance.methods.divblurring.network import Encoded, Vae, reach_px
+from zenhance.methods.divblurring.training import VaeArchitecture, VaeLearner
+from zenhance.models.checkpoint import load_network, model_of
+from zenhance.solvers.data_consistency import Agreement, agreement_of
+from zenhance.solvers.deconvolved import deconvolved_reach_px, deconvolved_steps
+from zenhance.solvers.receptive_field import iteration_reach_px
+
+__all__ = ["PosteriorSettings", "prepare_posterior", "steps_for"]
+
+Triple = tuple[int, int, int]
+# Images are decoded in batches of about so many pixels: large enough to fill a device, small enough for caches and for Cancel.
+PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**23, "mps": 2**22}
+# Of the steps towards the end, which share is the deconvolution's.
+ESTIMATES_SHARE = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class PosteriorSettings:
+    """What a request asks of the run.
+
+    Parameters
+    ----------
+    default_weights : str
+        Name of the weights to use where the request names none.
+    samples : int
+        Draws that mean and standard deviation are made of; 0 decodes the posterior's mean instead.
+    kept : int
+        Draws that are given back, the first ones.
+    with_std : bool
+        Whether the standard deviation is given back.
+    spread : float
+        How many times draws are moved away from what the posterior's mean decodes to.
+    turned : bool
+        Whether draws are made of the image in its eight positions in turn.
+    steps : int or None
+        Richardson-Lucy steps in which each draw is brought back to the measurement; None is told by the light (:func:`steps_for`).
+    scale : int
+        Output pixels per input pixel along y and x that the request asks for.
+    """
+
+    default_weights: str
+    samples: int
+    kept: int = 0
+    with_std: bool = False
+    spread: float = 1.0
+    turned: bool = False
+    steps: int | None = 0
+    scale: int = 1
+
+
+@dataclass
+class Posterior:
+    """A network made ready for one volume."""
+
+    network: Vae
+    architecture: VaeArchitecture
+    settings: PosteriorSettings
+    context: MethodContext
+    scaling: Scaling
+    agreement: Agreement | None
+    halo_px: Triple
+    notes: dict[str, Any]
+    curves: Mapping[str, list[float]] = field(default_factory=dict)
+
+    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
+        """Draw from a tile (Z, Y, X)."""
+        device = self.context.device
+        measured = torch.from_numpy(np.ascontiguousarray(tile)).to(device)
+        seen = yield from self._seen(measured)
+        many = max(1, self.settings.samples)
+        total, squares = _Sum(), _Sum()
+        kept: FloatArray | None = None
+        encoded: dict[int, list[Encoded]] = {}
+        centre: Tensor | None = None
+        first: Tensor | None = None
+        count = many + (self.settings.spread != 1.0)
+        done = 0
+        for position, draw in self._order():
+            if position not in encoded:
+                encoded.clear()
+                encoded[position] = yield from self._encoded(_turned(seen, position), done / count)
+            drawn = None if draw < 0 or not self.settings.samples else draw
+            light = yield from self._decoded(
+                encoded[position], tile.shape, origin_px, position, drawn, done / count, 1 / count
+            )
+            light = _turned_back(light, position)
+            done += 1
+            if draw < 0:
+                centre = light
+                continue
+            if centre is not None:
+                light = centre + self.settings.spread * (light - centre)
+                light = (
+                    light.clamp_min_(0)
+                    if self.architecture.kind == "ladder" or self.architecture.positive
+                    else light
+                )
+            light = yield from self._finished(light, measured, done / count)
+            first = light if first is None else first
+            # Sums of differences from the first draw keep their digits where the intensities are large.
+            total.add(light - first)
+            squares.add((light - first).square())
+            if draw < self.settings.kept:
+                kept = (
+                    np.empty((self.settings.kept, *light.shape), np.float32)
+                    if kept is None
+                    else kept
+                )
+                kept[draw] = light.cpu().numpy()
+        return self._outputs(cast(Tensor, first), total, squares, many, kept)
+
+    def _order(self) -> list[tuple[int, int]]:
+        """Return the draws, each with the position of the image: those of a position together, so that it is encoded once.
+
+        Draw -1 is the centre that the others are moved away from.
+        """
+        draws = [
+            (draw % 8 if self.settings.turned else 0, draw)
+            for draw in range(max(1, self.settings.samples))
+        ]
+        return [(0, -1)] * (self.settings.spread != 1.0) + sorted(draws)
+
+    def _outputs(
+        self, first: Tensor, total: _Sum, squares: _Sum, many: int, kept: FloatArray | None
+    ) -> dict[str, FloatArray]:
+        mean = total.value / many
+        found = {"enhanced": (first + mean).cpu().numpy()}
+        if self.settings.with_std:
+            variance = (squares.value / many - mean.square()).clamp_min(0) * (
+                many / max(many - 1, 1)
+            )
+            found["std"] = variance.sqrt().cpu().numpy()
+        if kept is not None:
+            found["samples"] = kept
+        return found
+
+    def _seen(self, measured: Tensor) -> Generator[float, None, Tensor]:
+        """Return what the network sees: (1 + K, Z, Y, X), scaled."""
+        scaled = (measured - self.scaling.offset) / self.scaling.span
+        if not self.architecture.deconvolved:
+            yield 0.0
+            return scaled[None]
+        context = self.context
+        if context.psf is None or context.noise is None:
+            raise MethodError(
+                "these weights see a deconvolved image too; give a point spread function, for example psf sigma_um=0.3,0.1,0.1"
+            )
+        steps = deconvolved_steps(
+            measured,
+            context.psf,
+            context.voxel_size_um,
+            context.noise,
+            context.statistics,
+            self.architecture.deconvolved,
+        )
+        while True:
+            try:
+                yield ESTIMATES_SHARE * next(steps)
+            except StopIteration as end:
+                lights: list[Tensor] = end.value
+                return torch.stack([scaled, *(light / self.scaling.span for light in lights)])
+
+    def _encoded(self, seen: Tensor, done: float) -> Generator[float, None, list[Encoded]]:
+        """Encode every plane; one item a batch of planes."""
+        half = self.architecture.window // 2
+        depth = seen.shape[1]
+        parts = []
+        for start, stop in self._batches(seen.shape[1:]):
+            index = mirrored(
+                np.arange(start, stop)[:, None] + np.arange(-half, half + 1)[None], depth
+            )
+            with torch.inference_mode():
+                planes = seen[
+                    :, torch.from_numpy(index).to(seen.device)
+                ]  # (1 + K, B, window, Y, X)
+                entered = (
+                    planes.transpose(0, 1)
+                    .flatten(1, 2)
+                    .contiguous(memory_format=torch.channels_last)
+                )
+                parts.append(self.network.encode(entered))
+            yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * done
+        return parts
+
+    def _decoded(
+        self,
+        parts: list[Encoded],
+        shape: Triple,
+        origin_px: Triple,
+        position: int,
+        draw: int | None,
+        done: float,
+        share: float,
+    ) -> Generator[float, None, Tensor]:
+        """Draw the light (Z, sY, sX) of a tile, in the position in which it was encoded."""
+        turned_shape = shape if position % 2 == 0 else (shape[0], shape[2], shape[1])
+        planes = []
+        for number, ((start, stop), encoded) in enumerate(
+            zip(self._batches(turned_shape), parts, strict=True)
+        ):
+            noise = (
+                None
+                if draw is None
+                else self._noise(draw, (start, stop), shape, origin_px, position)
+            )
+            with torch.inference_mode():
+                planes.append(self.network.decode(encoded, noise, only_middle=True)[0][:, 0])
+            yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * (
+                done + share * (number + 1) / len(parts)
+            )
+        return torch.cat(planes)
+
+    def _noise(
+        self, draw: int, planes: tuple[int, int], shape: Triple, origin_px: Triple, position: int
+    ) -> Any:
+        """Return the normal numbers of each level at the places of a tile's planes."""
+
+        def at(level: int, wanted: tuple[int, ...]) -> Tensor:
+            stride, channels = self.network.levels[level]
+            origin = (origin_px[0] + planes[0], origin_px[1] // stride, origin_px[2] // stride)
+            size = (planes[1] - planes[0], shape[1] // stride, shape[2] // stride)
+            field = torch.from_numpy(
+                noise_field(self.context.seed, level, draw, channels, origin, size)
+            )
+            turned = _turned(field, position)
+            if tuple(turned.shape) != wanted:
+                raise MethodError(
+                    f"a tile of {shape} does not lie on the grid of {stride} pixels that the latents have"
+                )
+            return turned.to(self.context.device)
+
+        return at
+
+    def _batches(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
+        depth, height, width = shape
+        many = max(
+            1, PIXELS_AT_ONCE.get(self.context.device.partition(":")[0], 2**18) // (height * width)
+        )
+        return [(start, min(start + many, depth)) for start in range(0, depth, many)]
+
+    def _finished(
+        self, light: Tensor, measured: Tensor, done: float
+    ) -> Generator[float, None, Tensor]:
+        """Return a draw in grey values, brought back towards the measurement in so many steps."""
+        grey = light * self.scaling.span + self.scaling.offset
+        if self.agreement is None or grey.shape != measured.shape:
+            return grey
+        for _ in range(self.settings.steps or 0):
+            grey = self.agreement(grey, measured)
+            yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * done
+        return grey
+
+
+@dataclass
+class _Sum:
+    """A running sum."""
+
+    value: Any = 0.0
+
+    def add(self, more: Tensor) -> None:
+        self.value = self.value + more
+
+
+def _turned(x: Tensor, position: int) -> Tensor:
+    """Turn the last two axes by quarter turns, and flip them in the latter four positions."""
+    turned = torch.rot90(x, position % 4, (-2, -1))
+    return turned.flip(-1) if position >= 4 else turned
+
+
+def _turned_back(x: Tensor, position: int) -> Tensor:
+    unflipped = x.flip(-1) if position >= 4 else x
+    return torch.rot90(unflipped, -(position % 4), (-2, -1))
+
+
+def prepare_posterior(
+    method: str, wanted: PosteriorSettings, context: MethodContext
+) -> Generator[float, None, Posterior]:
+    """Load weights and make the network ready for a volume.
+
+    Parameters
+    ----------
+    method : str
+        Name for the search of the weights; ``context.weights`` is the request's name or path, or None.
+    wanted : PosteriorSettings
+        What the request asks for.
+    context : MethodContext
+        The volume.
+
+    Raises
+    ------
+    CheckpointError
+        There are no such weights, they belong to another method, or draw on another grid than asked for.
+    """
+    yield 0.0
+    checkpoint = model_of(method, context.weights, wanted.default_weights)
+    yield 0.5
+    network = cast(Vae, load_network(checkpoint, VaeLearner(), context.device).eval())
+    a = validate(VaeArchitecture, checkpoint.card.architecture, "architecture key", CheckpointError)
+    if a.scale != wanted.scale:
+        raise CheckpointError(
+            f'the model "{checkpoint.card.name}" enlarges {a.scale} ×, but scale {wanted.scale} was asked for; choose other weights'
+        )
+    # What still has the microscope's blur is not brought back to the measurement, nor what lies on another grid.
+    steps = (
+        (steps_for(context) if wanted.steps is None else wanted.steps)
+        if a.blur and a.scale == 1
+        else 0
+    )
+    wanted = replace(wanted, steps=steps)
+    agreement = (
+        agreement_of(context, float(steps > 0), dark_stays_dark=True)
+        if a.blur and a.scale == 1
+        else None
+    )
+    halo = halo_px(
+        a,
+        context.psf,
+        context.voxel_size_um,
+        context.shape_px,
+        steps if agreement is not None else 0,
+    )
+    notes: dict[str, Any] = {"model": checkpoint.card.name, "weights_sha256": checkpoint.sha256}
+    notes["warnings"] = voxel_warnings(
+        context, checkpoint, "let it learn from this stack first (--learn 10min)"
+    )
+    notes["deblurs"] = a.blur
+    notes["samples"] = max(1, wanted.samples)
+    notes["steps_back"] = steps
+    return Posterior(
+        network, a, wanted, context, Scaling.of(context.statistics), agreement, halo, notes
+    )
+
+
+def halo_px(
+    architecture: VaeArchitecture,
+    psf: PsfLike | None,
+    voxel_size_um: tuple[float, float, float],
+    shape_px: Triple,
+    steps: int,
+) -> Triple:
+    """Return the context (z, y, x) that a tile needs: that of network, estimates, and the step towards the measurement."""
+    reach = reach_px(architecture.kind, architecture.blocks)
+    z, y, x = architecture.window // 2, reach, reach
+    if psf is not None and architecture.deconvolved:
+        more = deconvolved_reach_px(psf, voxel_size_um, architecture.deconvolved, shape_px[0])
+        z, y, x = z + more[0], y + more[1], x + more[2]
+    if psf is not None and steps:
+        radius = psf.radius_px(voxel_size_um)
+        back = iteration_reach_px(
+            (radius[0] if shape_px[0] > 1 else 0, *radius[1:]), steps, accelerated=False
+        )
+        z, y, x = z + back[0], y + back[1], x + back[2]
+    return min(z, shape_px[0]), y, x
+
+
+def steps_for(context: MethodContext) -> int:
+    """Return how many steps back to the measurement draws of a volume take: one more each time its brightest voxels have twice the photons.
+
+    Where there are many photons, a draw can contradict the measurement in many more places; where there are few, a step mostly
+    fetches noise. Two for 60 photons, four for 240, never more than eight.
+    """
+    if context.noise is None:
+        return 1
+    photons = (context.statistics.percentile_high - context.statistics.background) / max(
+        context.noise.gain, 1e-12
+    )
+    return int(np.clip(round(float(np.log2(max(photons, 1.0) / 15))), 1, 8))

@@ -1,0 +1,373 @@
+"""Learning of variational auto-encoders whose decoder ends in the microscope: the loss, and what a recipe may say of it.
+
+For an image ``y``, latents ``z`` and the light ``x = g(z)`` of a specimen::
+
+    loss = - E_q(z|y) log p(y | A x)  +  weight x KL(q(z|y) || p(z))  +  penalties on x  [ +  what a truth says of the drawn x ]
+
+``A`` is the point spread function, ``p`` the camera's noise. Without blur it is DivNoising.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.functional import avg_pool2d
+
+from zenhance.contract.learner import Batch, Optics
+from zenhance.contract.settings import validate
+from zenhance.errors import RecipeError
+from zenhance.methods.divblurring.network import FlatVae, LadderVae, Vae
+from zenhance.methods.divblurring.noise_mixture import MixtureNoise
+
+__all__ = ["VaeArchitecture", "VaeLearner", "energy"]
+
+Triple = tuple[int, int, int]
+MAX_ITERATIONS = 100
+"""Tiles are planned for estimates that reach no further."""
+COLLAPSED = 1e-5
+"""Nats per pixel below which the latents say nothing of the image; DivNoising's own limit."""
+QUIET = 20
+"""So many batches in a row have to be so before it is called a collapse."""
+
+
+class VaeArchitecture(BaseModel):
+    """What a recipe says of network and loss; frozen, unknown keys refused. The defaults are the preset ``divblurring``.
+
+    Notes
+    -----
+    Penalties are means over pixels of light in units of the scaled intensity, so that a weight means the same at any image size.
+    """
+
+    model_config = {"frozen": True, "extra": "forbid"}
+
+    kind: Literal["flat", "ladder"] = Field(
+        "ladder", description="the report's flat network, or the ladder"
+    )
+    window: int = Field(1, ge=1, le=9, description="planes seen at once, odd")
+    planes: int = Field(
+        1,
+        ge=1,
+        le=9,
+        description="planes of light drawn while learning, odd: the PSF's reach along z",
+    )
+    features: tuple[int, ...] = Field(
+        (16, 32, 64),
+        description="channels at full, half and quarter resolution; flat: of the first level",
+    )
+    latents: tuple[int, ...] = Field(
+        (1, 4, 16), description="channels of the latents there; flat: of the only level"
+    )
+    deconvolved: tuple[int, ...] = Field(
+        (),
+        description="iterations after which Richardson-Lucy estimates are taken and seen beside the image",
+    )
+    blocks: int = Field(
+        1, ge=1, le=2, description="residual blocks of the ladder's encoder at each resolution"
+    )
+    shortcut: bool = Field(
+        False,
+        description="whether the ladder draws what is to be added to the last estimate, and so begins from it",
+    )
+    scale: Literal[1, 2] = Field(1, description="light pixels per image pixel along y and x")
+    positive: bool = Field(
+        True,
+        description="whether the light of the flat network is made positive; the ladder's always is",
+    )
+    blur: bool = Field(
+        True, description="whether the decoder ends in the blur; without it this is DivNoising"
+    )
+    noise: Literal["poisson_gauss", "gaussian", "mixture"] = Field(
+        "poisson_gauss",
+        description="camera's noise: photons and read-out, one width for all pixels, or a learnt mixture of Gaussians",
+    )
+    sigma: float | None = Field(
+        None,
+        gt=0,
+        description="noise width in scaled intensities, for gaussian; left out, from the volume",
+    )
+    kl_weight: float = Field(1.0, ge=0, description="weight of the divergence; below 1 a beta-VAE")
+    warmup_steps: int = Field(500, ge=0, description="steps over which that weight rises from 0")
+    free_bits: float = Field(
+        0.0,
+        ge=0,
+        description="nats per latent channel and pixel of its grid that cost nothing, each level",
+    )
+    l1: float = Field(0.0, ge=0, description="weight of the mean absolute light")
+    l2: float = Field(0.0, ge=0, description="weight of the mean squared light")
+    positivity: float = Field(0.0, ge=0, description="weight of the mean squared negative light")
+    total_variation: float = Field(
+        0.0, ge=0, description="weight of the mean length of the gradient"
+    )
+    huber: float = Field(
+        0.0, ge=0, description="weight of the Huber function of the gradient, width 0.05"
+    )
+    truth: float = Field(
+        0.0,
+        ge=0,
+        description="weight of what a truth says of the drawn light; 0 learns from measurements alone",
+    )
+    measured: float = Field(1.0, ge=0, description="weight of the likelihood of the measurement")
+
+    @property
+    def seen(self) -> int:
+        """Planes that enter the network: the window, once measured and once for each estimate."""
+        return self.window * (1 + len(self.deconvolved))
+
+
+def _checked(architecture: Mapping[str, Any]) -> VaeArchitecture:
+    a = validate(VaeArchitecture, architecture, "architecture key", RecipeError)
+    if a.window % 2 == 0 or a.planes % 2 == 0 or a.planes > a.window:
+        raise RecipeError(
+            f"window {a.window} and planes {a.planes} must be odd, and no more planes drawn than seen"
+        )
+    if list(a.deconvolved) != sorted(set(a.deconvolved)) or any(
+        not 1 <= n <= MAX_ITERATIONS for n in a.deconvolved
+    ):
+        raise RecipeError(
+            f"deconvolved is {list(a.deconvolved)}; give rising numbers of iterations, at most {MAX_ITERATIONS}"
+        )
+    if a.shortcut and (a.kind == "flat" or a.scale != 1 or not a.deconvolved):
+        raise RecipeError(
+            "shortcut needs the ladder, scale 1 and at least one estimate; give deconvolved, or leave shortcut out"
+        )
+    levels = 1 if a.kind == "flat" else 3
+    if len(a.features) != levels or len(a.latents) != levels:
+        raise RecipeError(
+            f"features and latents of the {a.kind} network need {levels} number{'s' if levels > 1 else ''} each"
+        )
+    return a
+
+
+class VaeLearner:
+    """Learns to draw the light that an image may have come from."""
+
+    def build(self, architecture: Mapping[str, Any]) -> Module:
+        """Return a new network.
+
+        Raises
+        ------
+        RecipeError
+            The architecture has an unknown key or a value out of range.
+        """
+        a = _checked(architecture)
+        network: Vae
+        if a.kind == "flat":
+            network = FlatVae(a.seen, a.planes, a.latents[0], a.features[0], a.scale, a.positive)
+        else:
+            network = LadderVae(
+                a.seen,
+                a.planes,
+                a.features,
+                a.latents,
+                a.blocks,
+                a.scale,
+                a.window if a.shortcut else 0,
+            )
+        network.architecture = a
+        if a.noise == "mixture":
+            network.camera = MixtureNoise()
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def patch_px(self, architecture: Mapping[str, Any], size_px: int) -> Triple:
+        """Return (window, size, size).
+
+        Raises
+        ------
+        RecipeError
+            The size is no multiple of the coarsest latents' grid.
+        """
+        a = _checked(architecture)
+        stride = 4 if a.kind == "flat" else 8
+        if size_px % stride:
+            raise RecipeError(f"patch_px is {size_px}; it must be a multiple of {stride}")
+        return (a.window, size_px, size_px)
+
+    def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
+        """Tell whether the loss asks for a truth."""
+        return _checked(architecture).truth > 0
+
+    def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
+        """Return True: the decoder ends in the microscope."""
+        return True
+
+    def deconvolved(self, architecture: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return after how many iterations the estimates are taken that the network gets to see."""
+        return _checked(architecture).deconvolved
+
+    def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
+        """Draw light, measure it, and compare with what was measured; and with the truth, where that is asked for.
+
+        Raises
+        ------
+        RecipeError
+            A truth is asked for and not there, or the posterior has collapsed.
+        """
+        net = cast(Vae, network)
+        a = cast(VaeArchitecture, net.architecture)
+        many = 2 if a.truth else 1
+        light, latents = net.decode(
+            net.encode(batch.seen).repeated(many), _random(batch.measured.device)
+        )
+        inside = (slice(None), slice((a.window - a.planes) // 2, (a.window + a.planes) // 2))
+        measured = batch.measured[inside].repeat_interleave(many, 0)
+        optics = [o for o in batch.optics for _ in range(many)]
+        pixels = measured.shape[-2] * measured.shape[-1]
+        levels = [d / pixels for d in latents.divergences()]
+        logs = {f"kl_{number + 1}": float(d.detach().mean()) for number, d in enumerate(levels)}
+        self._check_collapse(net, logs)
+        likelihood = _likelihood(net, a, light, measured, optics)
+        logs["measured"] = float(likelihood.detach())
+        warm = self._warm(net, a)
+        paid = sum(
+            (_beyond(d, free) for d, free in zip(levels, _free(a, net), strict=True)),
+            torch.zeros_like(levels[0]),
+        )
+        loss = a.measured * likelihood + warm * a.kl_weight * paid.mean() + _penalties(a, light)
+        if a.truth:
+            loss = loss + a.truth * self._truth(a, light, batch, inside, logs)
+        return loss, logs
+
+    def _truth(
+        self,
+        a: VaeArchitecture,
+        light: Tensor,
+        batch: Batch,
+        inside: tuple[slice, slice],
+        logs: dict[str, float],
+    ) -> Tensor:
+        if batch.truth is None:
+            raise RecipeError(
+                "a training stack has no truth; give pairs or simulated, set architecture.truth to 0, or learn from a stack"
+            )
+        truth = batch.truth[inside]
+        if truth.shape[-1] != light.shape[-1]:
+            raise RecipeError(
+                f"the truth has {truth.shape[-1]} pixels where the network draws {light.shape[-1]}; set architecture.scale to fit"
+            )
+        dark = torch.tensor([o.dark for o in batch.optics], device=truth.device)[
+            :, None, None, None
+        ]
+        target = (truth - dark).clamp_min(0)
+        one, two = light[0::2], light[1::2]
+        mean = ((one - target) * (two - target)).mean()
+        logs["truth"] = float(mean.detach())
+        return mean + energy(one, two, target)
+
+    @staticmethod
+    def _warm(network: Vae, a: VaeArchitecture) -> float:
+        """Return the share of the divergence's weight that has been reached, and count a step of training; a validation pays all of it."""
+        if not network.training:
+            return 1.0
+        step = 1.0 if a.warmup_steps == 0 else 1 / a.warmup_steps
+        network.warm.add_(step).clamp_(max=2.0)
+        return min(1.0, float(network.warm))
+
+    @staticmethod
+    def _check_collapse(network: Vae, logs: Mapping[str, float]) -> None:
+        """Refuse to go on where the latents have stopped saying anything, a while after the warm-up; a few dark patches are no reason."""
+        said = sum(logs.values())
+        if not network.training:
+            return
+        network.quiet = network.quiet + 1 if float(network.warm) >= 2.0 and said < COLLAPSED else 0
+        if network.quiet >= QUIET:
+            raise RecipeError(
+                f"the latents no longer depend on the image ({said:.1g} nats per pixel: posterior collapse); "
+                "set architecture.free_bits to 0.05, lower kl_weight, or lengthen warmup_steps"
+            )
+
+    def predict(self, network: Module, measured: Tensor) -> Tensor:
+        """Return the middle plane (B, 1, sY, sX) of the light that the posterior's means stand for."""
+        out: Tensor = network(measured)
+        return out.float()
+
+
+def _random(device: torch.device) -> Any:
+    return lambda _, shape: torch.randn(shape, device=device)
+
+
+def _free(a: VaeArchitecture, network: Vae) -> list[float]:
+    """Return the nats per pixel that each level has for free."""
+    return [a.free_bits * channels / stride**2 for stride, channels in network.levels]
+
+
+def _beyond(divergence: Tensor, free: float) -> Tensor:
+    """Return the divergence (B,), but not less than what is free."""
+    return divergence.clamp_min(free) if free else divergence
+
+
+def _likelihood(
+    network: Vae, a: VaeArchitecture, light: Tensor, measured: Tensor, optics: list[Optics]
+) -> Tensor:
+    """Return minus the mean log likelihood of the measured pixels, away from the patch's edge, where light from beyond is missing."""
+    expected = torch.empty_like(measured)
+    variance = torch.empty_like(measured)
+    for alike in dict.fromkeys(optics):
+        rows = [number for number, other in enumerate(optics) if other is alike]
+        seen = (
+            alike.expected(light[rows], a.scale)
+            if a.blur
+            else _binned(light[rows], a.scale) + alike.base
+        )
+        expected[rows] = seen
+        variance[rows] = alike.variance(
+            measured[rows].mean((1, 2, 3), keepdim=True) if a.noise == "gaussian" else seen.detach()
+        )
+    if a.noise == "gaussian" and a.sigma is not None:
+        variance = torch.full_like(variance, a.sigma**2)
+    third, rim = a.planes // 3, min(8, measured.shape[-1] // 8)
+    inner = (slice(None), slice(third, a.planes - third), slice(rim, -rim), slice(rim, -rim))
+    y, mean, spread = measured[inner], expected[inner], variance[inner].clamp_min(1e-8)
+    if a.noise == "mixture":
+        density: Tensor = network.camera(y, mean, spread)
+        return -density.mean()
+    return 0.5 * ((y - mean).square() / spread).mean()
+
+
+def _binned(light: Tensor, scale: int) -> Tensor:
+    return light if scale == 1 else avg_pool2d(light, scale)
+
+
+def _penalties(a: VaeArchitecture, light: Tensor) -> Tensor:
+    total = light.new_zeros(())
+    if a.l1:
+        total = total + a.l1 * light.abs().mean()
+    if a.l2:
+        total = total + a.l2 * light.square().mean()
+    if a.positivity:
+        total = total + a.positivity * light.clamp_max(0).square().mean()
+    if a.total_variation or a.huber:
+        dy, dx = (
+            light[..., 1:, :-1] - light[..., :-1, :-1],
+            light[..., :-1, 1:] - light[..., :-1, :-1],
+        )
+        length = (dy.square() + dx.square() + 1e-8).sqrt()
+        total = total + a.total_variation * length.mean()
+        width = 0.05
+        total = (
+            total
+            + a.huber
+            * torch.where(
+                length < width, 0.5 * length.square() / width, length - 0.5 * width
+            ).mean()
+        )
+    return total
+
+
+def energy(one: Tensor, two: Tensor, truth: Tensor, grids: tuple[int, ...] = (1, 2, 4)) -> Tensor:
+    """Return the energy score of two independent draws (B, P, Y, X), averaged over pixels and over grids made of blocks of them.
+
+    Notes
+    -----
+    The score ``E|X - t| - E|X - X'| / 2`` is least where draws come from the distribution of the truth (Gneiting and Raftery, J. Am.
+    Stat. Assoc. 102:359, 2007), so that the draws' spread is right; blocks of pixels see to the spread of larger structures.
+    """
+    total = one.new_zeros(())
+    for grid in grids:
+        a, b, t = (x if grid == 1 else avg_pool2d(x, grid) for x in (one, two, truth))
+        total = total + (0.5 * ((a - t).abs() + (b - t).abs()) - 0.5 * (a - b).abs()).mean()
+    return total / len(grids)

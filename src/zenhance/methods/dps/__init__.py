@@ -1,0 +1,157 @@
+"""DPS: resolution extended by a network that was taught by a point spread function, and the modules around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from zenhance.contract.spec import (
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    Prepared,
+    PsfLike,
+    Triple,
+)
+
+if TYPE_CHECKING:
+    from zenhance.methods.dps.training import DpsLearner
+
+__all__ = ["METHOD", "MODULES", "Dps", "DpsParameters"]
+
+MODULES = {
+    "extend": "dps_stack",
+    "sim_like": "dps_sim",
+    "denoise": "dps_denoise",
+    "artefacts": "dps_artefacts",
+}
+"""The weights that ship with each learnt step."""
+LARGER_PIXELS = "dps_coarse"
+"""Taken in place of ``dps_stack`` where pixels are larger than the network's, and nobody names weights."""
+# Tiles are planned before weights are read: a network's reach on its own grid, and the narrowest PSF that one may know, in pixels.
+MAX_REACH_PX = 118
+MIN_FWHM_PX = 2.7
+FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
+
+
+def _step_only(architecture: Mapping[str, Any]) -> bool:
+    return architecture.get("module") in ("denoise", "artefacts")
+
+
+class DpsParameters(MethodParameters):
+    """Settings of DPS."""
+
+    reconstruction: Literal["extend", "sim_like", "none"] = Field(
+        "extend",
+        description="extend takes the blur away that your PSF names, taught without sharp images; sim_like was taught with pairs; "
+        "both work at one PSF width in pixels, and your image is resampled to it and back",
+    )
+    scale: Literal[1, 2] = Field(1, description="output pixels per input pixel along y and x")
+    denoise: bool = Field(False, description="take noise away before, with a network of its own")
+    artefacts: bool = Field(
+        False, description="take stripes and honeycomb of structured illumination away before"
+    )
+    background_um: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="radius of the ball that is rolled under each plane to find its background; 0 leaves it, and with it what is diffuse",
+        json_schema_extra={"unit": "µm", "start": 1.6},
+    )
+    continuity: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="how far each plane is averaged with its two neighbours before; for planes closer than the axial blur",
+        json_schema_extra={"unit": "", "advanced": True},
+    )
+
+
+def _scale(parameters: DpsParameters) -> Triple:
+    return (1, parameters.scale, parameters.scale)
+
+
+def _reconstructs(parameters: DpsParameters) -> bool:
+    return parameters.reconstruction != "none"
+
+
+def _weights(parameters: DpsParameters) -> str:
+    if _reconstructs(parameters):
+        return MODULES[parameters.reconstruction]
+    return MODULES["artefacts" if parameters.artefacts and not parameters.denoise else "denoise"]
+
+
+def _two(parameters: DpsParameters) -> int:
+    return 3 if parameters.continuity > 0 else 2
+
+
+class Dps:
+    """DPS as a method."""
+
+    spec = MethodSpec(
+        name="dps",
+        title="DPS (resolution extension)",
+        summary="Resolution beyond the microscope's for thin, bright structures: a network taught by the PSF, without sharp images.",
+        parameters=DpsParameters,
+        consumes="slice",
+        output_scale_of=_scale,
+        deblurs_of=_reconstructs,
+        needs_psf=True,
+        dimensions_of=_two,
+        bytes_per_voxel=2000,
+        learns="own_stack",
+        default_weights=MODULES["extend"],
+        default_weights_of=_weights,
+        step_only=_step_only,
+        source="Ye et al., Intelligent Computing 3:0082 (2024)",
+    )
+
+    def plan_halo_px(
+        self,
+        parameters: Any,
+        psf: PsfLike | None,
+        voxel_size_um: tuple[float, float, float],
+        shape_px: Triple,
+    ) -> Triple:
+        """Return the largest halo: that of all the networks one after the other, in pixels of this image, and that of the ball."""
+        widths = (
+            (MIN_FWHM_PX,) * 2
+            if psf is None
+            else tuple(s * FWHM_PER_SIGMA for s in psf.sigma_px(voxel_size_um)[1:])
+        )
+        nets = max(
+            1, int(_reconstructs(parameters)) + int(parameters.denoise) + int(parameters.artefacts)
+        )
+        around = []
+        for width, size in zip(widths, voxel_size_um[1:], strict=True):
+            per_px = max(1.0, width / MIN_FWHM_PX)
+            ball = 2.2 * parameters.background_um / size + 16 if parameters.background_um else 0
+            around.append(math.ceil((nets * MAX_REACH_PX + 8) * per_px + ball))
+        return (1 if parameters.continuity else 0, around[0], around[1])
+
+    def learner(self) -> DpsLearner:
+        """Return how it learns."""
+        from zenhance.methods.dps.training import DpsLearner
+
+        return DpsLearner()
+
+    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
+        """Load the weights of each step."""
+        from zenhance.methods.dps.inference import Wanted, has_larger_pixels, prepare_resolving
+
+        p: DpsParameters = context.parameters
+        learnt = [
+            MODULES[name] for name, on in (("denoise", p.denoise), ("artefacts", p.artefacts)) if on
+        ]
+        last = MODULES[p.reconstruction] if _reconstructs(p) else None
+        if p.reconstruction == "extend" and context.weights is None and has_larger_pixels(context):
+            last = LARGER_PIXELS
+        wanted = Wanted(tuple(learnt), last, p.background_um, p.continuity, p.scale)
+        prepared = yield from prepare_resolving(self.spec.name, wanted, context)
+        return prepared
+
+
+METHOD = Dps()

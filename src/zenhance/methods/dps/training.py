@@ -1,0 +1,172 @@
+"""Learning to extend resolution from measurements alone, and the three learnt modules around it; none of them sees a sharp image.
+
+::
+
+    module        sees                                         its image is compared            with
+    extend        light found in a measurement, seen again     blurred by its PSF and binned    the measurement, and that light
+    denoise       the measurement, noisier                     binned                           the measurement, with other noise
+    reconstruct   the measurement as if half as resolved       as it is, twice as fine          the measurement
+    artefacts     the measurement with stripes and honeycomb   through a network's features     the measurement
+
+A network that is compared with the noisy measurement it was given gains by repeating noise. ``extend`` is therefore given something else:
+what Richardson-Lucy finds in a well-lit measurement, measured again with fewer photons::
+
+    y ──► Richardson-Lucy, once ──► x ──► measured again with few or many photons ──► network ──► x'
+                                    └────────────────── again · |x' - x| ─────────────────────────┤
+    y ◄────────────────────────── 1 - SSIM, intensity ──────────── blurred ◄──────────────────────┘
+
+``denoise`` shares noise out between input and target so that the two are independent (Pang et al., CVPR (2021)); so does ``extend`` where
+a measurement, a stack of the user's own for example, is too dim for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from zenhance.contract.learner import Batch, Optics
+from zenhance.contract.spec import FloatArray
+from zenhance.errors import RecipeError
+from zenhance.methods.dps.features import feature_difference, load_features
+from zenhance.methods.dps.network import pooled
+from zenhance.methods.dps.optics import DpsArchitecture, build_network, checked, measured_from
+from zenhance.methods.dps.pairs import (
+    WELL_LIT,
+    Pairs,
+    light_of,
+    make_pairs,
+    noise_of,
+    on_network_grid,
+    zooms_of,
+)
+from zenhance.methods.dps.sparse_losses import (
+    fourier_difference,
+    hessian,
+    light_concentration,
+    structural_difference,
+)
+
+__all__ = ["DpsLearner"]
+
+# Of a patch, so many pixels at its rim see light from outside of it and are not compared.
+RIM_PX = 8
+MIN_PX = 32
+DIM = 0.5
+"""Light for which squared differences from an estimate count in full; brighter light counts by its share, as photon noise has it."""
+
+
+class DpsLearner:
+    """Learns one of the modules."""
+
+    def build(self, architecture: Mapping[str, Any]) -> Module:
+        """Return a new network.
+
+        Raises
+        ------
+        RecipeError
+            The architecture has an unknown key or a value out of range.
+        """
+        a = checked(architecture)
+        network: Any = build_network(a)
+        network.architecture = a
+        return cast(Module, network.to(memory_format=torch.channels_last))
+
+    def patch_px(self, architecture: Mapping[str, Any], size_px: int) -> tuple[int, int, int]:
+        """Return (planes, size, size).
+
+        Raises
+        ------
+        RecipeError
+            The size is hardly larger than the rim that is not compared.
+        """
+        if size_px < MIN_PX:
+            raise RecipeError(
+                f"patch_px is {size_px}; a patch needs {MIN_PX} pixels, of which {2 * RIM_PX} at its rim are not compared"
+            )
+        return (checked(architecture).planes, size_px, size_px)
+
+    def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
+        """Tell that no module needs one."""
+        return False
+
+    def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
+        """Tell that the noise must be known."""
+        return True
+
+    def deconvolved(self, architecture: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return nothing: the network inverts by itself."""
+        return ()
+
+    def light_of(
+        self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics
+    ) -> FloatArray | None:
+        """Return the light (2 Y, 2 X) of a plane whose PSF is the network's, where it is to be found again; else None."""
+        a = checked(architecture)
+        if a.module != "extend" or not a.again or set(zooms_of(optics, a)) != {1.0}:
+            return None
+        plane = torch.from_numpy(measured)[None, None]
+        photons = (1 / noise_of(plane, (optics,))[0])[:, None, None, None]
+        if float(photons) < WELL_LIT:
+            return None
+        return np.asarray(light_of(plane, photons, a)[0, 0].numpy(), np.float32)
+
+    def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
+        """Return the loss of a batch; see the module's docstring for what is compared."""
+        a = cast(DpsArchitecture, network.architecture)
+        generator = (
+            None if network.training else torch.Generator(batch.measured.device).manual_seed(0)
+        )
+        batch = on_network_grid(batch, a)
+        if min(batch.measured.shape[-2:]) < MIN_PX:
+            raise RecipeError(
+                f"patches of {batch.measured.shape[-1]} pixels are left on the network's grid; give a larger patch_px"
+            )
+        pairs = make_pairs(batch, a, generator)
+        light: Tensor = network(pairs.seen).float()
+        loss, logs = _fidelity(light, pairs, a)
+        if pairs.known is not None:
+            rim = 2 * RIM_PX
+            known = pairs.known[..., rim:-rim, rim:-rim]
+            # Squares, not magnitudes: of light whose place is uncertain the median is darkness.
+            found = ((light[..., rim:-rim, rim:-rim] - known).square() / (known + DIM)).mean()
+            loss, logs["again"] = loss + a.again * found, float(found.detach())
+        stack = light.reshape(*batch.measured.shape[:2], *light.shape[-2:])
+        if a.hessian:
+            loss = loss + a.hessian * hessian(stack, a.continuity)
+        if a.sparsity:
+            loss = loss + a.sparsity * stack.abs().mean()
+        if a.concentration:
+            loss = loss + a.concentration * light_concentration(stack, a.floor)
+        return loss, logs
+
+    def predict(self, network: Module, measured: Tensor) -> Tensor:
+        """Return the image of the middle plane (B, 1, Y, X), on the input's grid, as if its PSF were the network's."""
+        light: Tensor = network(measured[:, measured.shape[1] // 2][:, None])
+        return pooled(light)
+
+
+def _fidelity(light: Tensor, pairs: Pairs, a: DpsArchitecture) -> tuple[Tensor, dict[str, float]]:
+    """Return how far the network's image is from the target, by the weights of the architecture."""
+    image = (
+        measured_from(light, a)
+        if a.module == "extend"
+        else light
+        if a.module == "reconstruct"
+        else pooled(light)
+    )
+    image, target = (x[..., RIM_PX:-RIM_PX, RIM_PX:-RIM_PX] for x in (image, pairs.wanted))
+    difference = (image - target).abs().mean()
+    loss, logs = a.intensity * difference, {"intensity": float(difference.detach())}
+    if a.ssim:
+        loss = loss + a.ssim * structural_difference(image, target)
+    if a.spectrum:
+        loss = loss + a.spectrum * fourier_difference(image, target)
+    if a.perceptual:
+        seen = feature_difference(load_features(a.features_from), image, target)
+        loss, logs["perceptual"] = loss + a.perceptual * seen, float(seen.detach())
+    return loss, logs

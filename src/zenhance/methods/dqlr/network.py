@@ -1,0 +1,412 @@
+"""DQLR: encoder, recurrence over z, vector quantisation and generator.
+
+::
+
+    z_i ──► E ──► x_i ──► R (over z) ──► y_i ──► Q (dictionary) ──► G ──► enhanced slice i
+                          │ its own codes fed back
+                          └──► y_i+1, y_i+2 ──► Q ──► G ──► predicted slices i+1, i+2
+
+After Gupta, Aich, Rodriguez, Reddy and Roy-Chowdhury, "Deep quantized representation for enhanced reconstruction" (arXiv 2107.14368).
+All that mixes pixels are convolutions of a known reach, and what the recurrence passes on from slice to slice stays in its place, so the
+reach along y and x does not grow with the stack's depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, relu
+
+from zenhance.methods._shared.planes import mirrored
+from zenhance.methods.dqlr.quantiser import Quantiser
+
+__all__ = ["Dqlr", "DqlrOutput", "Recurrence", "reach_px", "restore_sequence"]
+
+
+@dataclass(frozen=True)
+class DqlrOutput:
+    """What the network makes of a sequence of slices.
+
+    Parameters
+    ----------
+    enhanced : Tensor (B, T, Y, X)
+        Every slice.
+    predicted : Tensor (B, P, Y, X)
+        The slices after one of the sequence, predicted from those up to it; P is 0 where no prediction was asked for.
+    commitment : Tensor
+        Of the quantiser; scalar, 0 without quantisation.
+    index : Tensor (B, T, levels, Y/stride, X/stride)
+        int64, the words used.
+    """
+
+    enhanced: Tensor
+    predicted: Tensor
+    commitment: Tensor
+    index: Tensor
+
+
+class _Residual(nn.Module):
+    """ReLU, 3 × 3, ReLU, 1 × 1, beside the identity."""
+
+    def __init__(self, features: int, inner: int) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(features, inner, 3, padding=1)
+        self.narrow = nn.Conv2d(inner, features, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.narrow(relu(self.wide(relu(x))))
+        return out
+
+
+class _Encoder(nn.Module):
+    """Slices (N, window, Y, X) to latents (N, features, Y/stride, X/stride)."""
+
+    def __init__(self, window: int, features: int, inner: int, blocks: int, stride: int) -> None:
+        super().__init__()
+        half = features // 2
+        if stride == 4:
+            down = [
+                nn.Conv2d(window, half, 4, 2, 1),
+                nn.ReLU(),
+                nn.Conv2d(half, features, 4, 2, 1),
+                nn.ReLU(),
+            ]
+        else:
+            down = [nn.Conv2d(window, features, 4, 2, 1), nn.ReLU()]
+        body = [
+            nn.Conv2d(features, features, 3, padding=1),
+            *(_Residual(features, inner) for _ in range(blocks)),
+            nn.ReLU(),
+        ]
+        self.layers = nn.Sequential(*down, *body)
+
+    def forward(self, slices: Tensor) -> Tensor:
+        out: Tensor = self.layers(slices)
+        return out
+
+
+class _Enlarge(nn.Module):
+    """Twice the size by repetition, then a convolution: a transposed convolution would leave a checkerboard."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))
+        return out
+
+
+class _Generator(nn.Module):
+    """Codes (N, D, Y/stride, X/stride) to slices (N, 1, Y, X)."""
+
+    def __init__(
+        self, dimensions: int, features: int, inner: int, blocks: int, stride: int
+    ) -> None:
+        super().__init__()
+        half = features // 2
+        body = [
+            nn.Conv2d(dimensions, features, 3, padding=1),
+            *(_Residual(features, inner) for _ in range(blocks)),
+            nn.ReLU(),
+        ]
+        up: list[nn.Module] = [_Enlarge(features, features), nn.ReLU()] if stride == 4 else []
+        self.layers = nn.Sequential(
+            *body, *up, _Enlarge(features, half), nn.ReLU(), nn.Conv2d(half, 1, 3, padding=1)
+        )
+
+    def forward(self, codes: Tensor) -> Tensor:
+        out: Tensor = self.layers(codes)
+        return out
+
+
+class Recurrence(nn.Module):
+    """A gated recurrent unit over slices (Cho et al. 2014): 3 × 3 on what comes in, pixel by pixel on what is remembered.
+
+    Parameters
+    ----------
+    features, hidden : int
+        Channels of what comes in and of what is remembered.
+    """
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.enter = nn.Conv2d(features, 3 * hidden, 3, padding=1)
+        self.keep = nn.Conv2d(hidden, 2 * hidden, 1, bias=False)
+        self.recall = nn.Conv2d(hidden, hidden, 1, bias=False)
+
+    def prepare(self, latents: Tensor) -> Tensor:
+        """Return what a step needs of the latents (N, features, y, x); all slices at once, for speed."""
+        out: Tensor = self.enter(latents)
+        return out
+
+    def step(self, entering: Tensor, state: Tensor) -> Tensor:
+        """Take one prepared slice (N, 3 hidden, y, x) and the state; return the new state (N, hidden, y, x)."""
+        update, reset, new = entering.chunk(3, 1)
+        kept_update, kept_reset = self.keep(state).chunk(2, 1)
+        update, reset = torch.sigmoid(update + kept_update), torch.sigmoid(reset + kept_reset)
+        candidate = torch.tanh(new + self.recall(reset * state))
+        return state + update * (candidate - state)
+
+
+def _apart(flat: Tensor, like: Tensor) -> Tensor:
+    """Undo ``flatten(0, 1)``: (B T, ...) becomes (B, T, ...) as it was in ``like``."""
+    return flat.reshape(*like.shape[:2], *flat.shape[1:])
+
+
+class Dqlr(nn.Module):
+    """The network.
+
+    Parameters
+    ----------
+    window : int
+        Slices that the encoder sees at once; 1 is the paper's.
+    features, inner, blocks : int
+        Channels of encoder and generator, of the inside of their residual blocks, and how many of these.
+    stride : {2, 4}
+        Pixels per latent along y and x.
+    recurrence : {'none', 'forward', 'both'}
+        Over z: none, from the first slice on (the paper's), or from both ends.
+    hidden : int
+        Channels of the recurrence.
+    words, dimensions, levels : int
+        Of the quantiser; ``words`` 0 leaves it out.
+    predicted : int
+        How many slices ahead the recurrence predicts.
+    """
+
+    architecture: Any
+    """What the network was built from, for whoever trains it."""
+
+    def __init__(
+        self,
+        window: int = 1,
+        features: int = 128,
+        inner: int = 32,
+        blocks: int = 2,
+        stride: int = 4,
+        recurrence: Literal["none", "forward", "both"] = "forward",
+        hidden: int = 64,
+        words: int = 128,
+        dimensions: int = 64,
+        levels: int = 1,
+        predicted: int = 2,
+    ) -> None:
+        super().__init__()
+        self.window, self.stride, self.levels, self.features = window, stride, levels, features
+        self.words = words
+        # So many latents to each side have a say in what the encoder makes of a place, and in what the generator makes of it.
+        self.margin = blocks + 2
+        self.predicted = predicted if recurrence != "none" else 0
+        self.encoder = _Encoder(window, features, inner, blocks, stride)
+        ways = {"none": 0, "forward": 1, "both": 2}[recurrence]
+        self.recurrences = [Recurrence(features, hidden) for _ in range(ways)]
+        self.ways = nn.ModuleList(self.recurrences)
+        self.codes = nn.Conv2d(ways * hidden if ways else features, dimensions, 1)
+        if self.predicted:
+            self.ahead = nn.Conv2d(hidden, dimensions, 1)
+            self.again = nn.Conv2d(dimensions, features, 1)
+        self.quantiser = Quantiser(words, dimensions, levels) if words else None
+        self.generator = _Generator(dimensions, features, inner, blocks, stride)
+
+    def encode(self, stack: Tensor, first: int, last: int) -> Tensor:
+        """Return the latents (B, last - first, features, y, x) of some slices of a stack (B, Z, Y, X), mirrored beyond its ends."""
+        half = self.window // 2
+        index = mirrored(
+            np.arange(first, last)[:, None] + np.arange(-half, half + 1)[None], stack.shape[1]
+        )
+        slices = stack[:, torch.from_numpy(index).to(stack.device)]
+        latents: Tensor = self.encoder(slices.flatten(0, 1))
+        return _apart(latents, slices)
+
+    def begin(self, latents: Tensor, hidden: int) -> Tensor:
+        """Return the state before the first slice: random while training, as the paper has it, and zero in use, so that runs repeat."""
+        shape = (latents.shape[0], hidden, *latents.shape[-2:])
+        return (
+            torch.randn(shape, device=latents.device)
+            if self.training
+            else torch.zeros(shape, device=latents.device)
+        )
+
+    def correlate(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the codes before quantisation (B, T, D, y, x) and the states of the forward recurrence (B, T, hidden, y, x)."""
+        if not self.recurrences:
+            return _apart(self.codes(latents.flatten(0, 1)), latents), None
+        found = []
+        for number, way in enumerate(self.recurrences):
+            entering = _apart(way.prepare(latents.flatten(0, 1)), latents)
+            order = range(latents.shape[1]) if number == 0 else range(latents.shape[1] - 1, -1, -1)
+            state, states = self.begin(latents, way.hidden), {}
+            for i in order:
+                states[i] = state = way.step(entering[:, i], state)
+            found.append(torch.stack([states[i] for i in range(latents.shape[1])], 1))
+        joined = torch.cat(found, 2)
+        return _apart(self.codes(joined.flatten(0, 1)), latents), found[0]
+
+    def quantise(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return codes (N, D, y, x) made of words, the commitment, and the index (N, levels, y, x)."""
+        if self.quantiser is None:
+            return (
+                codes,
+                codes.new_zeros(()),
+                torch.zeros(
+                    (len(codes), 0, *codes.shape[-2:]), dtype=torch.int64, device=codes.device
+                ),
+            )
+        count, dimensions, height, width = codes.shape
+        done = self.quantiser(codes.permute(0, 2, 3, 1).reshape(-1, dimensions))
+        vectors = done.vectors.reshape(count, height, width, dimensions).permute(0, 3, 1, 2)
+        index = done.index.reshape(count, height, width, -1).permute(0, 3, 1, 2)
+        return vectors.contiguous(), done.commitment, index
+
+    def predict(self, state: Tensor) -> Tensor:
+        """Return the codes (B, P, D, y, x) of the slices after the one that a forward state (B, hidden, y, x) belongs to."""
+        way = self.recurrences[0]
+        found = []
+        for _ in range(self.predicted):
+            state = way.step(way.prepare(relu(self.again(self.ahead(state)))), state)
+            found.append(self.ahead(state))
+        return torch.stack(found, 1)
+
+    def forward(self, sequence: Tensor, from_slice: int | None = None) -> DqlrOutput:
+        """Enhance a sequence (B, T, Y, X) and predict what follows one of its slices.
+
+        Parameters
+        ----------
+        sequence : Tensor (B, T, Y, X)
+            Scaled; Y and X multiples of the stride.
+        from_slice : int, optional
+            Predict the slices after this one from it and those before it.
+        """
+        latents = self.encode(sequence, 0, sequence.shape[1])
+        codes, states = self.correlate(latents)
+        wanted = [codes]
+        if from_slice is not None and states is not None and self.predicted:
+            wanted.append(self.predict(states[:, from_slice]))
+        together = torch.cat(wanted, 1)
+        vectors, commitment, index = self.quantise(together.flatten(0, 1))
+        images: Tensor = _apart(self.generator(vectors)[:, 0], together)
+        count = sequence.shape[1]
+        return DqlrOutput(
+            images[:, :count], images[:, count:], commitment, _apart(index, together)[:, :count]
+        )
+
+
+def reach_px(stride: int, blocks: int, recurrent: bool) -> int:
+    """Return how far along y and x a pixel has a say, in input pixels, rounded up to whole latents."""
+    # Latent pixels: the body of encoder and generator, and the recurrence. Finer ones: what shrinks and what enlarges.
+    latent = 2 * (1 + blocks) + (1 if recurrent else 0)
+    fine = {2: 2 + 2, 4: 2 + 4 + 2 + 2}[stride]
+    return latent * stride + -(-fine // stride) * stride + stride
+
+
+Cuts = list[tuple[int, int]]
+
+
+def _correlated(
+    network: Dqlr, latents: Tensor, cuts: Cuts, strips: Cuts
+) -> Generator[float, None, Tensor]:
+    """Go through latents (Z, features, y, x) in the network's directions; return what it keeps of every slice (Z, ways hidden, y, x).
+
+    Parameters
+    ----------
+    cuts, strips : list of tuple of int
+        Slices, and rows, to take at once: first and behind the last.
+
+    Yields
+    ------
+    float
+        From 0.3 to 0.6.
+    """
+    ways = network.recurrences
+    if not ways:
+        return latents
+    depth, _, rows, columns = latents.shape
+    joined = latents.new_empty((depth, sum(way.hidden for way in ways), rows, columns)).contiguous(
+        memory_format=torch.channels_last
+    )
+    done, steps = 0, len(ways) * len(cuts) * len(strips)
+    for number, way in enumerate(ways):
+        kept = slice(number * way.hidden, (number + 1) * way.hidden)
+        for top, bottom in strips:
+            low, high = max(0, top - 1), min(rows, bottom + 1)
+            state = network.begin(latents[:1, :, top:bottom], way.hidden)
+            for first, last in cuts if number == 0 else cuts[::-1]:
+                entering = way.prepare(latents[first:last, :, low:high])[
+                    :, :, top - low : bottom - low
+                ]
+                order = range(first, last) if number == 0 else range(last - 1, first - 1, -1)
+                for i in order:
+                    state = way.step(entering[i - first : i - first + 1], state)
+                    joined[i, kept, top:bottom] = state[0]
+                done += 1
+                yield 0.3 + 0.3 * done / steps
+    return joined
+
+
+def restore_sequence(
+    network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18
+) -> Generator[float, None, tuple[Tensor, Tensor]]:
+    """Enhance a whole stack slice by slice; a generator, so that it can be stopped in between.
+
+    Parameters
+    ----------
+    network : Dqlr
+        In evaluation mode.
+    stack : Tensor (Z, Y, X)
+        Scaled, on the network's device; Y and X multiples of the stride.
+    pixels_at_once : int
+        Slices are batched up to this many pixels, and larger ones are taken in strips.
+
+    Yields
+    ------
+    float
+        Fraction done.
+
+    Returns
+    -------
+    enhanced : Tensor (Z, Y, X)
+    index : Tensor (Z, levels, Y/stride, X/stride)
+        The words used; int64.
+    """
+    depth, height, width = stack.shape
+    stride, rows = network.stride, height // network.stride
+    many, tall = (
+        max(1, pixels_at_once // (height * width)),
+        max(1, pixels_at_once // (stride * width)),
+    )
+    cuts = [(first, min(first + many, depth)) for first in range(0, depth, many)]
+    strips = [(top, min(top + tall, rows)) for top in range(0, rows, tall)]
+    parts = [(first, last, top, bottom) for first, last in cuts for top, bottom in strips]
+    with torch.inference_mode():
+        latents = stack.new_empty((depth, network.features, rows, width // stride)).contiguous(
+            memory_format=torch.channels_last
+        )
+        for number, (first, last, top, bottom) in enumerate(parts):
+            low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
+            found = network.encode(stack[None, :, low * stride : high * stride], first, last)[0]
+            latents[first:last, :, top:bottom] = found[:, :, top - low : bottom - low]
+            yield 0.3 * (number + 1) / len(parts)
+        joined = yield from _correlated(network, latents, cuts, strips)
+        del latents
+        enhanced = stack.new_empty(stack.shape, dtype=torch.float32)
+        levels = network.levels if network.quantiser else 0
+        index = torch.empty(
+            (depth, levels, rows, width // stride), dtype=torch.int64, device=stack.device
+        )
+        for number, (first, last, top, bottom) in enumerate(parts):
+            low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
+            vectors, _, words = network.quantise(network.codes(joined[first:last, :, low:high]))
+            made = network.generator(vectors)[:, 0]
+            enhanced[first:last, top * stride : bottom * stride] = made[
+                :, (top - low) * stride : (bottom - low) * stride
+            ]
+            index[first:last, :, top:bottom] = words[:, :, top - low : bottom - low]
+            yield 0.6 + 0.4 * (number + 1) / len(parts)
+        return enhanced, index

@@ -1,0 +1,1 @@
+"""What was learnt, on disk: card, header, checkpoint, catalogue, installing."""

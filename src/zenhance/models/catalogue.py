@@ -1,0 +1,98 @@
+"""Where learnt weights are found: those that ship, those the user trained, or any path.
+
+The user's own models lie in ``~/.zenhance/weights``, or in the folder that the environment variable ``ZENHANCE_WEIGHTS`` names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from zenhance.contract import registry
+from zenhance.errors import CheckpointError
+from zenhance.models.card import Card
+from zenhance.models.header import read_card
+
+__all__ = ["WeightsEntry", "find_weights", "list_weights", "shipped_folder", "user_folder"]
+
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsEntry:
+    """A model that can be chosen: its name, its file, its card, and whether it ships with the package."""
+
+    name: str
+    path: Path
+    card: Card
+    ships: bool
+
+
+def user_folder() -> Path:
+    """Return the folder of the user's own models; it need not exist yet."""
+    named = os.environ.get("ZENHANCE_WEIGHTS")
+    return Path(named).expanduser() if named else Path.home() / ".zenhance" / "weights"
+
+
+def shipped_folder(method: str) -> Path:
+    """Return the folder of the models that ship with a method; it need not exist."""
+    return registry.folder(method) / "weights"
+
+
+def list_weights(method: str) -> tuple[WeightsEntry, ...]:
+    """Return the models of a method, those that ship first; files that cannot be read are left out."""
+    found = []
+    for folder, ships in ((shipped_folder(method), True), (user_folder(), False)):
+        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
+            try:
+                card = read_card(path)
+            except CheckpointError:
+                continue
+            if card.method == method:
+                found.append(WeightsEntry(path.name.removesuffix(SUFFIX), path, card, ships))
+    return tuple(found)
+
+
+def find_weights(method: str, wanted: str | None, default: str = "") -> Path:
+    """Return the file of the weights a request asks for.
+
+    Parameters
+    ----------
+    method : str
+        Name of the method.
+    wanted : str or None
+        Name or path; None means the method's default, or the first model that there is where the method names none.
+    default : str
+        Name of the weights that a method ships as its best.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such model; the nearest name is offered.
+    """
+    if wanted is not None and (
+        wanted.endswith(SUFFIX) or os.sep in wanted or Path(wanted).is_file()
+    ):
+        path = Path(wanted).expanduser()
+        if not path.is_file():
+            raise CheckpointError(
+                f'there is no file "{wanted}"; give the name of a model or the path of a {SUFFIX} file'
+            )
+        return path
+    entries = {entry.name: entry.path for entry in list_weights(method)}
+    name = wanted or default
+    if name in entries:
+        return entries[name]
+    if not name and entries:
+        return next(iter(entries.values()))
+    if not entries:
+        raise CheckpointError(
+            f"there are no weights for {method} yet; train some with `zenhance train {method}`"
+        )
+    near = difflib.get_close_matches(name, entries, n=1)
+    raise CheckpointError(
+        f'there are no weights "{name}" for {method}; '
+        + (f'did you mean "{near[0]}"?' if near else f"there are {', '.join(entries)}")
+    )

@@ -1,0 +1,237 @@
+"""How what a method learnt is kept: one safetensors file with the weights, a card, and a small test input with its output.
+
+Weights come from strangers. A pickle is refused before anything opens it; the header is checked before a tensor is made; names, shapes,
+types and values are checked before the network sees them; and the test input must give the test output before the model is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+from torch.nn import Module
+
+from zenhance.contract.learner import Learner
+from zenhance.errors import CheckpointError, RecipeError
+from zenhance.models.card import Card
+from zenhance.models.catalogue import find_weights
+from zenhance.models.header import CARD_KEY, read_card
+
+__all__ = ["Checkpoint", "dump_checkpoint", "load_network", "model_of", "read_checkpoint"]
+
+NETWORK, TEST_INPUT, TEST_OUTPUT = "network.", "test.input", "test.output"
+MAX_WEIGHT = 1e4
+# The test output may differ by this share of its own range (other CPUs add in other orders), in all but 100 of a million values.
+TEST_TOLERANCE = 1e-3
+TEST_OUTLIERS = 1e-4
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model read and found sound, though not yet tried.
+
+    Parameters
+    ----------
+    card : Card
+        What it says of itself.
+    state : mapping of str to Tensor
+        The network's weights by name.
+    test_input, test_output : Tensor (B, Z, Y, X)
+        Scaled patches and what the network made of them when it was saved.
+    sha256 : str
+        Of the file.
+    path : Path
+        Where it was read.
+    """
+
+    card: Card
+    state: Mapping[str, Tensor]
+    test_input: Tensor
+    test_output: Tensor
+    sha256: str
+    path: Path
+
+    def load_into(self, network: Module) -> Module:
+        """Put the weights into a network of exactly this shape and make it ready for inference.
+
+        Raises
+        ------
+        CheckpointError
+            A name or shape differs; the first three are named.
+        """
+        wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        given = {name: tuple(value.shape) for name, value in self.state.items()}
+        wrong = [f"{n} missing" for n in wanted if n not in given] + [
+            f"{n} not known" for n in given if n not in wanted
+        ]
+        wrong += [
+            f"{n} is {given[n]} instead of {wanted[n]}"
+            for n in wanted
+            if n in given and given[n] != wanted[n]
+        ]
+        if wrong:
+            raise CheckpointError(
+                f'the model "{self.path.name}" does not fit the method {self.card.method}: {"; ".join(wrong[:3])}'
+            )
+        network.load_state_dict(
+            {name: value.to(network.state_dict()[name].dtype) for name, value in self.state.items()}
+        )
+        return network.eval()
+
+    def verify(self, predict: Callable[[Tensor], Tensor]) -> None:
+        """Run the test input and compare with the test output.
+
+        Parameters
+        ----------
+        predict : callable
+            Takes and returns a tensor (B, Z, Y, X), on the CPU.
+
+        Raises
+        ------
+        CheckpointError
+            The output is not finite or differs: the weights are not those that were saved.
+        """
+        with torch.inference_mode():
+            found = predict(self.test_input)
+        expected = self.test_output
+        if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
+            raise CheckpointError(
+                f'the model "{self.path.name}" fails its own test (shape or values not finite); fetch or train it again'
+            )
+        reach = max(float(expected.max() - expected.min()), 1e-6)
+        off = (found - expected).abs() > TEST_TOLERANCE * reach
+        if float(off.float().mean()) > TEST_OUTLIERS:
+            worst = float((found - expected).abs().max()) / reach
+            raise CheckpointError(
+                f'the model "{self.path.name}" fails its own test by {worst:.2g} of the range: '
+                "its weights were changed; fetch or train it again"
+            )
+
+
+def dump_checkpoint(
+    card: Card, state: Mapping[str, Tensor], test_input: Tensor, test_output: Tensor
+) -> bytes:
+    """Return the bytes of a checkpoint file; whoever writes them goes through the package's one gate out.
+
+    Raises
+    ------
+    CheckpointError
+        A weight is not finite or not floating point.
+    """
+    _check_values(state, card.name)
+    tensors = {
+        NETWORK + name: value.detach().cpu().float().contiguous() for name, value in state.items()
+    }
+    tensors |= {
+        TEST_INPUT: test_input.detach().cpu().float().contiguous(),
+        TEST_OUTPUT: test_output.detach().cpu().float().contiguous(),
+    }
+    return save_safetensors(tensors, metadata={CARD_KEY: card.to_json()})
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint and check everything that can be checked without the network.
+
+    Parameters
+    ----------
+    path : Path
+        A safetensors file written by this package.
+
+    Raises
+    ------
+    CheckpointError
+        It is a pickle, not a safetensors file, damaged, too large, or its values cannot be weights.
+    """
+    card = read_card(path)
+    blob = path.read_bytes()
+    try:
+        tensors = load_safetensors(blob)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f'the model "{path.name}" is damaged ({error}); fetch or train it again'
+        ) from error
+    state = {
+        name.removeprefix(NETWORK): value
+        for name, value in tensors.items()
+        if name.startswith(NETWORK)
+    }
+    if TEST_INPUT not in tensors or TEST_OUTPUT not in tensors or not state:
+        raise CheckpointError(
+            f'the model "{path.name}" has no weights or no test input and output; fetch or train it again'
+        )
+    _check_values(state, path.name)
+    return Checkpoint(
+        card,
+        state,
+        tensors[TEST_INPUT].float(),
+        tensors[TEST_OUTPUT].float(),
+        hashlib.sha256(blob).hexdigest(),
+        path,
+    )
+
+
+def model_of(method: str, wanted: str | None, default: str) -> Checkpoint:
+    """Return the model that a request asks for.
+
+    Parameters
+    ----------
+    method : str
+        That is to use it.
+    wanted : str or None
+        Name or path; None means the default.
+    default : str
+        Name of the weights where none is asked for.
+
+    Raises
+    ------
+    CheckpointError
+        There is none of that name, it cannot be read, or it belongs to another method.
+    """
+    checkpoint = read_checkpoint(find_weights(method, wanted, default))
+    if checkpoint.card.method != method:
+        raise CheckpointError(
+            f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, not to {method}'
+        )
+    return checkpoint
+
+
+def _check_values(state: Mapping[str, Tensor], name: str) -> None:
+    for key, value in state.items():
+        if not value.is_floating_point():
+            raise CheckpointError(
+                f'the weight {key} of the model "{name}" is {value.dtype}, not floating point'
+            )
+        if not bool(torch.isfinite(value).all()) or (
+            value.numel() and float(value.abs().max()) > MAX_WEIGHT
+        ):
+            raise CheckpointError(
+                f'the weight {key} of the model "{name}" is not finite or beyond ±{MAX_WEIGHT:g}; train it again'
+            )
+    if state and all(not bool(value.any()) for value in state.values()):
+        raise CheckpointError(f'all weights of the model "{name}" are zero; train it again')
+
+
+def load_network(checkpoint: Checkpoint, learner: Learner, device: str) -> Module:
+    """Build the network a checkpoint describes, fill it, and let it pass its own test before it is used.
+
+    Raises
+    ------
+    CheckpointError
+        The weights do not fit, or fail the test.
+    """
+    try:
+        network = learner.build(checkpoint.card.architecture)
+    except RecipeError as error:
+        raise CheckpointError(
+            f'the model "{checkpoint.path.name}" asks for a network that cannot be built: {error}'
+        ) from error
+    checkpoint.load_into(network)
+    checkpoint.verify(lambda measured: learner.predict(network, measured))
+    return network.to(device)

@@ -1,1 +1,0 @@
-"""torch modules shared by methods: no files, no devices, no training."""

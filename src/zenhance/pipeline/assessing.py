@@ -1,0 +1,225 @@
+"""A result judged by the measurement it was made from, with the point spread function and the noise that its run went by."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zenhance.assess.assessment import Assessment, assess
+from zenhance.assess.reblur import psf_in_the_plane
+from zenhance.contract import registry
+from zenhance.errors import MethodError, RunCancelled
+from zenhance.measurement.volume import VolumeReader, measure, measure_noise
+from zenhance.physics.noise import PoissonGauss
+from zenhance.pipeline.plan import psf_for
+from zenhance.pipeline.request import EnhanceRequest
+from zenhance.provenance import ArrayHash, Provenance
+from zenhance.stack import Stack
+
+__all__ = ["ASSESSMENT", "assess_result", "assessment_notes"]
+
+ASSESSMENT = "assessment"
+# Of a time series, the first, a middle and the last time point are judged.
+MAX_TIME_POINTS = 3
+# From the worst to the best.
+LIGHTS = ("red", "amber", "green")
+
+
+def assess_result(
+    raw: Stack,
+    result: Stack,
+    request: EnhanceRequest | None = None,
+    cancel: threading.Event | None = None,
+    *,
+    truth: Stack | None = None,
+    labels: Stack | None = None,
+    deblurred: bool | None = None,
+    axes_named: bool = False,
+) -> Assessment:
+    """Judge a result; of several channels and time points, the worst of those judged is returned.
+
+    Parameters
+    ----------
+    raw : Stack
+        The measurement as it was opened: axes, voxel size, channel and crop of the request are applied to it here.
+    result : Stack
+        What the request made of it.
+    request : EnhanceRequest, optional
+        Of the run; left out, the one inside the result, else the file's own values and defaults.
+    cancel : threading.Event, optional
+        Looked at before each volume.
+    truth, labels : Stack, optional
+        On the result's voxels, or on those of the whole measurement where the request crops it.
+    deblurred : bool, optional
+        Whether the result is expected to be free of the microscope's blur; left out, its method says so.
+    axes_named : bool
+        Whether the measurement was already read with the axes of the request.
+
+    Returns
+    -------
+    Assessment
+        Its last sentences say which volumes were judged, and whether the result names another measurement.
+
+    Raises
+    ------
+    StackError
+        The stacks do not fit together.
+    RunCancelled
+        The user stopped it.
+    """
+    record = Provenance.find(result.metadata)
+    if request is None:
+        request = EnhanceRequest(**({} if record is None else record.request))
+    before = request.apply_to(raw, axes_named=axes_named)
+    known = _Known(
+        request,
+        _cropped(truth, raw, request),
+        _cropped(labels, raw, request),
+        deblurred,
+        {} if record is None else record.notes,
+    )
+    found: list[Assessment] = []
+    for t in _time_points(before.size("T")):
+        for c in range(before.size("C")):
+            if cancel is not None and cancel.is_set():
+                raise RunCancelled(
+                    "the run was cancelled while its result was assessed; the original is unchanged"
+                )
+            found.append(_assess_volume(before, result, known, t, c))
+    worst = min(found, key=lambda a: LIGHTS.index(a.verdict))
+    said = _judged(found, worst, before) + _origin(before, record)
+    if known.deblurs and _plane_by_plane(before, request):
+        said.append(
+            "The method works plane by plane and takes no blur along z away, so the result was blurred again in the plane alone."
+        )
+    return worst.model_copy(update={"sentences": (*worst.sentences, *said)})
+
+
+def _time_points(count: int) -> list[int]:
+    if count <= MAX_TIME_POINTS:
+        return list(range(count))
+    return [0, count // 2, count - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known beside the two stacks."""
+
+    request: EnhanceRequest
+    truth: Stack | None
+    labels: Stack | None
+    deblurred: bool | None
+    notes: Mapping[str, Any]
+
+    @property
+    def deblurs(self) -> bool:
+        """Whether blur was taken away: as the caller says, else by the run's own account."""
+        return _deblurs(self.request, self.notes) if self.deblurred is None else self.deblurred
+
+
+def _cropped(stack: Stack | None, raw: Stack, request: EnhanceRequest) -> Stack | None:
+    """Crop what lies on the voxels of the whole measurement as the request crops the measurement."""
+    if stack is None or request.crop is None or stack.volume_shape != raw.volume_shape:
+        return stack
+    return EnhanceRequest(crop=request.crop).apply_to(stack)
+
+
+def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) -> Assessment:
+    request = known.request
+    deblurred = known.deblurs
+    psf, noise = psf_for(before, request, c), _noise(before, request, t, c)
+    if deblurred and _plane_by_plane(before, request):
+        psf = psf_in_the_plane(psf)
+    count = before.size("T") * before.size("C")
+    freedom = float(
+        known.notes.get("freedom" if count == 1 else f"freedom[{t * before.size('C') + c}]", 0.0)
+    )
+    found = assess(
+        before,
+        result,
+        psf=psf,
+        noise=noise,
+        truth=known.truth,
+        labels=known.labels,
+        deblurred=deblurred,
+        freedom=freedom,
+        t=t,
+        c=c,
+    )
+    return found.model_copy(
+        update={"noise": found.noise.replace("(given)", "(estimated, as in the run)")}
+    )
+
+
+def _noise(before: Stack, request: EnhanceRequest, t: int, c: int) -> PoissonGauss:
+    """Return the noise of a volume as the run estimated it."""
+    shared = request.statistics == "shared"
+    readers = (
+        [VolumeReader(before, i, c) for i in range(before.size("T"))]
+        if shared
+        else [VolumeReader(before, t, c)]
+    )
+    statistics, _ = measure(readers, request.background)
+    return measure_noise(readers, statistics)
+
+
+def _deblurs(request: EnhanceRequest, notes: Mapping[str, Any]) -> bool:
+    """Tell whether the method took blur away, by its own account or by its settings; of one that is not installed this is expected."""
+    said = [value for name, value in notes.items() if name.partition("[")[0] == "deblurs"]
+    if said:
+        return all(said)
+    try:
+        return registry.load(request.method).spec.deblurs_with(request.parameters())
+    except MethodError:
+        return True
+
+
+def _plane_by_plane(before: Stack, request: EnhanceRequest) -> bool:
+    """Tell whether a stack of planes was deblurred in each of them alone."""
+    try:
+        return (
+            before.size("Z") > 1
+            and registry.load(request.method).spec.dimensions(request.parameters()) == 2
+        )
+    except MethodError:
+        return False
+
+
+def _judged(found: list[Assessment], worst: Assessment, before: Stack) -> list[str]:
+    if len(found) == 1 and before.size("T") * before.size("C") == 1:
+        return []
+    lights = ", ".join(
+        f"time point {a.time_point}, channel {a.channel}: {a.verdict}" for a in found
+    )
+    return [
+        f"Time point {worst.time_point}, channel {worst.channel} is shown, the worst of those judged ({lights})."
+    ]
+
+
+def _origin(before: Stack, record: Provenance | None) -> list[str]:
+    """Say so where the result was made from other pixels than these."""
+    if record is None or not record.input_sha256:
+        return []
+    digest = ArrayHash(before.dtype, before.shape)
+    for t, c in before.volumes():
+        for z in range(before.volume_shape[0]):
+            digest.add(before.read(t, c, (slice(z, z + 1), slice(None), slice(None))))
+    if digest.hexdigest() == record.input_sha256:
+        return []
+    return [
+        f'The result was made from other pixels than these: the account inside it names "{record.input_name}", with another hash.'
+    ]
+
+
+def assessment_notes(assessment: Assessment) -> Mapping[str, Any]:
+    """Return the figures of an assessment for the account of a run: plain numbers and words, without the curves."""
+    notes: dict[str, Any] = json.loads(assessment.to_json())
+    for curve in notes.get("correlation", {}).values():
+        for name in ("frequency", "correlation", "half_bit"):
+            curve.pop(name, None)
+    for name in ("raw_name", "result_name", "voxel_size_um", "shape_px"):
+        notes.pop(name, None)
+    return {name: value for name, value in notes.items() if value not in (None, {}, [])}

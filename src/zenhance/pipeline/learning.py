@@ -1,0 +1,426 @@
+"""Learning from the stack itself before it is enhanced: the third door, beside weights that ship and weights of one's own.
+
+::
+
+    the stack as the request wants it ──► training volumes ──► training alone, within the minutes ──► model, kept by its name
+                                                                                                          │
+                                                                        the run goes on with it  ◄────────┘
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import threading
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from zenhance.contract import registry
+from zenhance.contract.learner import Scaling
+from zenhance.contract.spec import FloatArray, VolumeStatistics
+from zenhance.errors import (
+    CheckpointError,
+    OutputExistsError,
+    RecipeError,
+    RunCancelled,
+    StackError,
+    WriteError,
+)
+from zenhance.io.names import stem
+from zenhance.measurement.volume import VolumeReader, survey
+from zenhance.models.catalogue import SUFFIX, find_weights, user_folder
+from zenhance.models.header import read_card
+from zenhance.pipeline.plan import RunPlan
+from zenhance.pipeline.request import NO_WEIGHTS, EnhanceRequest
+from zenhance.pipeline.result import Progress
+from zenhance.stack import Stack
+
+if TYPE_CHECKING:
+    from zenhance.models.card import Card
+    from zenhance.models.catalogue import WeightsEntry
+    from zenhance.training.data import TrainingVolume
+    from zenhance.training.loop import TrainProgress
+    from zenhance.training.recipe import Recipe
+
+__all__ = ["LearningProgress", "Learnt", "learn_steps"]
+
+# Of a long time series, so many time points and channels are learnt from, evenly spaced.
+MAX_VOLUMES = 16
+# One watches: validations this frequent move the preview, and this small they cost a few per cent of the time.
+VALIDATE_EVERY, VALIDATION_PATCHES = 50, 8
+# The time decides when learning ends, and neither steps nor patience.
+NEVER = 10**6
+# Kept back for the last step, the last validation and the model's own test: this share, or so many seconds up to a tenth.
+RESERVE_SHARE, RESERVE_S = 0.03, 2.0
+WARMUP_STEPS_A_MINUTE = 10
+MIN_PATCH_PX = 12
+LONGEST_NAME = 80
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LearningProgress(Progress):
+    """How far learning is.
+
+    Parameters
+    ----------
+    loss : float
+        Of the last step; NaN before the first.
+    preview : mapping of str to float32 array (Y, X)
+        ``measured``, ``predicted`` and perhaps ``estimate`` of the last validation's first patch, scaled to 0 ... 1.
+    """
+
+    loss: float = math.nan
+    preview: Mapping[str, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What was learnt.
+
+    Parameters
+    ----------
+    path : Path
+        Of the model, among the user's own.
+    notes : mapping
+        For the record: the model's name and hash, what it was learnt from and how long, and its figures.
+    warnings : tuple of str
+        What the user should know of it.
+    """
+
+    path: Path
+    notes: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What learning begins from: ``name`` is empty for random weights."""
+
+    name: str = ""
+    sha256: str = ""
+    card: Card | None = None
+
+    @property
+    def words(self) -> str:
+        return self.name or "random weights"
+
+
+@dataclass
+class _Clock:
+    """How much of the time is gone, and the last figures."""
+
+    title: str
+    minutes: float
+    cancel: threading.Event
+    started: float = field(default_factory=time.perf_counter)
+    steps: int = 0
+    loss: float = math.nan
+    preview: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def spent_s(self) -> float:
+        return time.perf_counter() - self.started
+
+    def training_s(self) -> float:
+        """Return the time that training may take from now on."""
+        whole = 60 * self.minutes
+        return whole - self.spent_s() - max(RESERVE_SHARE * whole, min(RESERVE_S, 0.1 * whole))
+
+    def progress(self, doing: str) -> LearningProgress:
+        left = max(0.0, 60 * self.minutes - self.spent_s())
+        fraction = 1.0 - left / (60 * self.minutes)
+        return LearningProgress(
+            "learn",
+            fraction,
+            left,
+            f'learning from "{self.title}": {doing}',
+            self.loss,
+            self.preview,
+        )
+
+    def check(self) -> None:
+        if self.cancel.is_set():
+            raise RunCancelled(
+                "the run was cancelled while it learnt; the original is unchanged, and nothing was kept"
+            )
+
+    def follow(
+        self, steps: Generator[Any, None, T], doing: str
+    ) -> Generator[LearningProgress, None, T]:
+        """Pass on steps, stopping them when the user cancels."""
+        try:
+            while True:
+                self.check()
+                try:
+                    step = next(steps)
+                except StopIteration as done:
+                    value: T = done.value
+                    return value
+                yield self.progress(self._words(step) or doing)
+        finally:
+            steps.close()
+
+    def _words(self, step: Any) -> str:
+        """Take down the figures of a training step, and put it into words."""
+        if isinstance(step, float) or step.stage != "train":
+            return ""
+        progress: TrainProgress = step
+        if math.isfinite(progress.loss):
+            self.loss = progress.loss
+        if progress.validation is not None:
+            self.preview = progress.validation.preview
+        self.steps += 1
+        return f"step {self.steps}, loss {self.loss:.3g}"
+
+
+def learn_steps(
+    plan: RunPlan, request: EnhanceRequest, cancel: threading.Event
+) -> Generator[LearningProgress, None, Learnt]:
+    """Learn from the stack that is to be enhanced, and keep the model among the user's own.
+
+    Parameters
+    ----------
+    plan : RunPlan
+        Of the run; its stack is cropped, with the channel picked.
+    request : EnhanceRequest
+        ``learn_minutes`` says how long, ``weights`` what to begin from.
+    cancel : threading.Event
+        Looked at before each step; then nothing is kept.
+
+    Yields
+    ------
+    LearningProgress
+
+    Returns
+    -------
+    Learnt
+
+    Raises
+    ------
+    StackError
+        The stack is too small to learn from, or a voxel size is not known.
+    CheckpointError
+        There are no weights to begin from, or they belong to another method.
+    WriteError
+        The user's folder of models cannot be written.
+    RunCancelled
+        The user stopped it.
+    """
+    if request.learn_minutes is None:
+        raise RecipeError("the request does not say how long to learn; give learn_minutes")
+    clock = _Clock(plan.stack.name or "the stack", request.learn_minutes, cancel)
+    _check_folder()
+    begin = _start(request)
+    recipe = _recipe(plan, request, begin)
+    volumes = yield from clock.follow(_volume_steps(plan.stack, request), "measuring intensities")
+    from zenhance.training.loop import train_steps
+
+    with TemporaryDirectory(prefix="zenhance-learning-", ignore_cleanup_errors=True) as folder:
+        recipe = recipe.model_copy(update={"minutes": max(0.02, clock.training_s() / 60)})
+        steps = train_steps(
+            recipe, Path(folder) / "run", device=plan.device.name, volumes=(volumes, volumes)
+        )
+        result = yield from clock.follow(steps, "estimating the specimen")
+        clock.check()
+        entry = _keep(result.path, recipe.name)
+    return _account(plan.stack, entry, result.card, begin, clock)
+
+
+def _check_folder() -> None:
+    """Refuse beforehand what would be found out after ten minutes only."""
+    folder = user_folder()
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise WriteError(
+            f'the folder "{folder}" of learnt models cannot be written; set ZENHANCE_WEIGHTS to one you may write'
+        )
+
+
+def _start(request: EnhanceRequest) -> _Start:
+    """Return what the request begins from.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such model, or it belongs to another method.
+    """
+    if request.weights == NO_WEIGHTS:
+        return _Start()
+    path = find_weights(
+        request.method,
+        request.weights,
+        registry.load(request.method).spec.weights(request.parameters()),
+    )
+    card = read_card(path)
+    if card.method != request.method:
+        raise CheckpointError(
+            f'the model "{card.name}" belongs to the method {card.method}, not to {request.method}'
+        )
+    return _Start(
+        request.weights or path.name.removesuffix(SUFFIX),
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        card,
+    )
+
+
+def _base(request: EnhanceRequest) -> Recipe:
+    """Return the recipe that ships for what this request begins from.
+
+    From random weights that is the method's recipe for learning from a stack alone, where it has one; else the recipe of the weights
+    that the request would use, of its method, or the defaults of all recipes.
+    """
+    from zenhance.training.recipe import Data, Recipe, load_recipe, recipe_names
+
+    alone = [f"{request.method}_alone"] if request.weights == NO_WEIGHTS else []
+    for name in (
+        *alone,
+        registry.load(request.method).spec.weights(request.parameters()),
+        request.method,
+    ):
+        if name and {name, f"{name}_stack"} & set(recipe_names()):
+            recipe = load_recipe(name)
+            if recipe.method == request.method:
+                return recipe
+    return Recipe(method=request.method, name=request.method, data=Data(stacks=("",)))
+
+
+def _recipe(plan: RunPlan, request: EnhanceRequest, begin: _Start) -> Recipe:
+    """Return the recipe of this learning; the time is filled in when it begins."""
+    from zenhance.training.recipe import Data, Recipe
+
+    base, minutes = _base(request), plan.learn_minutes or 0.0
+    stack = plan.stack
+    fields = base.model_dump(mode="json", exclude_unset=True) | {
+        "name": _free_name(_wanted_name(request.method, stack)),
+        "description": f'Learnt from "{stack.name}" alone in {minutes:g} min, beginning from {begin.words}.',
+        "architecture": base.architecture if begin.card is None else begin.card.architecture,
+        "data": Data(stacks=(stack.path.name if stack.path else stack.name,), psf=request.psf),
+        "patch_px": _patch_px(
+            stack, base.patch_px, registry.load(request.method).spec.size_multiple
+        ),
+        "steps": NEVER * base.rounds,
+        "patience": NEVER,
+        "warmup_steps": min(base.warmup_steps, math.ceil(WARMUP_STEPS_A_MINUTE * minutes)),
+        "validate_every": VALIDATE_EVERY,
+        "validation_patches": VALIDATION_PATCHES,
+        "seed": request.seed % 2**31,
+        "start": begin.name,
+    }
+    return Recipe(**fields)
+
+
+def _patch_px(stack: Stack, wanted_px: int, multiple: tuple[int, int, int]) -> int:
+    """Return the patch of the recipe, or the largest one that the stack has room for.
+
+    Raises
+    ------
+    StackError
+        There is room for none.
+    """
+    _, height, width = stack.volume_shape
+    side = min(height, width)
+    if side >= wanted_px:
+        return wanted_px
+    fits = side - side % max(multiple[1:])
+    if fits < MIN_PATCH_PX:
+        raise StackError(
+            f"the stack is {height} × {width} pixels, too small to learn from; at least {MIN_PATCH_PX} each way are needed"
+        )
+    return fits
+
+
+def _volume_steps(
+    stack: Stack, request: EnhanceRequest
+) -> Generator[float, None, list[TrainingVolume]]:
+    """Measure the volumes as the run will, so that the network sees here what it sees there."""
+    from zenhance.training.data import TrainingVolume
+
+    every = list(stack.volumes())
+    wanted = sorted(
+        {round(i) for i in np.linspace(0, len(every) - 1, min(MAX_VOLUMES, len(every)))}
+    )
+    shared: dict[int, VolumeStatistics] = {}
+    volumes = []
+    for t, c in (every[i] for i in wanted):
+        reader = VolumeReader(stack, t, c)
+        if c in shared:
+            statistics = shared[c]
+        else:
+            together = request.statistics == "shared"
+            readers = (
+                [VolumeReader(stack, i, c) for i in range(stack.size("T"))]
+                if together
+                else [reader]
+            )
+            found = yield from survey(readers, request.background)
+            statistics = found.statistics
+            reader = next(r for r in found.readers if (r.t, r.c) == (t, c))
+            if together:
+                shared[c] = statistics
+        where = "" if len(every) == 1 else f", time point {t}, channel {c}"
+        volumes.append(
+            TrainingVolume(f"{stack.name}{where}", reader, None, Scaling.of(statistics), statistics)
+        )
+    return volumes
+
+
+def _wanted_name(method: str, stack: Stack) -> str:
+    name = stack.name if stack.path is None else stem(stack.path)
+    plain = re.sub("[^A-Za-z0-9_.-]+", "_", name).strip("_.-")
+    return f"{method}_{plain[:LONGEST_NAME] or 'stack'}"
+
+
+def _free_name(wanted: str) -> str:
+    """Return the name, with a number where it is taken."""
+    from zenhance.models.installing import check_name
+
+    for number in range(1, NEVER):
+        name = wanted if number == 1 else f"{wanted}-{number}"
+        try:
+            check_name(name)
+        except (CheckpointError, OutputExistsError):
+            continue
+        return name
+    raise WriteError(
+        f'there are too many models called "{wanted}" in "{user_folder()}"; remove those you do not need'
+    )
+
+
+def _keep(path: Path, name: str) -> WeightsEntry:
+    """Put the model among the user's own; a name that was taken meanwhile gets the next number."""
+    from zenhance.models.installing import install_model
+
+    while True:
+        try:
+            return install_model(path, name)
+        except OutputExistsError:
+            name = _free_name(re.sub(r"-\d+$", "", name))
+
+
+def _account(stack: Stack, entry: WeightsEntry, card: Card, begin: _Start, clock: _Clock) -> Learnt:
+    notes = {
+        "model": entry.name,
+        "weights_sha256": hashlib.sha256(entry.path.read_bytes()).hexdigest(),
+        "from": stack.path.name if stack.path else stack.name,
+        "minutes": clock.minutes,
+        "seconds": round(clock.spent_s(), 1),
+        "began_from": begin.name or NO_WEIGHTS,
+        "began_from_sha256": begin.sha256,
+        "steps": clock.steps,
+        "figures": dict(card.metrics),
+    }
+    poor = card.metrics.get("psnr_db", math.inf) <= card.metrics.get("psnr_identity_db", -math.inf)
+    said = (
+        f'what was learnt in {clock.minutes:g} min, "{entry.name}", comes no closer to its own estimate of the specimen than the '
+        "measurement does; learn longer"
+    )
+    return Learnt(entry.path, notes, (said,) if poor else ())

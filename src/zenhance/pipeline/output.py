@@ -1,0 +1,243 @@
+"""Where a result is gathered: one array for all tiles, cast as asked, with what the cast clipped counted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zenhance.contract.spec import FloatArray, MethodSpec
+from zenhance.errors import FailureKind, StackError, WriteError
+from zenhance.measurement.volume import VolumeReader
+from zenhance.pipeline.request import EnhanceRequest
+from zenhance.provenance import SAMPLES_AXIS
+from zenhance.stack import Stack
+from zenhance.tiling.budget import free_bytes
+
+__all__ = ["Layout", "Output", "allocate", "layouts", "limits"]
+
+# A result larger than this share of the free memory is gathered in a temporary file instead.
+MEMORY_SHARE = 0.4
+# So much more than the result has to be free where that file lies: other programs write there too.
+DISK_MARGIN = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What an output will be, known before anything has run.
+
+    Parameters
+    ----------
+    axes : str
+        The input's; of a series those without time, and the samples in front, along T.
+    shape : tuple of int
+    dtype : numpy.dtype
+    scale : tuple of int
+        Output voxels per input voxel along z, y, x.
+    series : int
+        How many samples; 0 for one image.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    scale: tuple[int, int, int]
+    series: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all pixels."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+@dataclass
+class Output:
+    """A result array in the input's axes, or in those of a series (:class:`Layout`).
+
+    Parameters
+    ----------
+    array : ndarray
+        In memory, or mapped to a temporary file that goes away with it.
+    scale : tuple of int
+        Output voxels per input voxel along z, y, x.
+    """
+
+    array: npt.NDArray[Any]
+    scale: tuple[int, int, int]
+    clipped: int = 0
+    series: int = 0
+
+    def write(
+        self, reader: VolumeReader, region: tuple[slice, slice, slice], block: FloatArray
+    ) -> None:
+        """Put a block (Z, Y, X), or (K, Z, Y, X), in its place; voxels that were not finite in the input are NaN again (float results)."""
+        holes = self._holes(reader, region) if self.array.dtype.kind == "f" else None
+        if not self.series:
+            self._put(
+                reader.stack.index(reader.t, reader.c, region),
+                block,
+                holes,
+                "Z" not in reader.stack.axes,
+            )
+            return
+        timed = "T" in reader.stack.axes
+        for number, sample in enumerate(block):
+            index = reader.stack.index(number, reader.c, region)
+            self._put(
+                index if timed else (number, *index), sample, holes, "Z" not in reader.stack.axes
+            )
+
+    def _put(
+        self,
+        index: tuple[Any, ...],
+        block: FloatArray,
+        holes: npt.NDArray[np.bool_] | None,
+        flat: bool,
+    ) -> None:
+        cast = self._cast(block)
+        if holes is not None:
+            cast = np.where(holes, cast.dtype.type(np.nan), cast)
+        self.array[index] = cast[0] if flat else cast
+
+    def _holes(
+        self, reader: VolumeReader, region: tuple[slice, slice, slice]
+    ) -> npt.NDArray[np.bool_] | None:
+        """Return where the input was not finite, on the grid of the output, or None where it was nowhere."""
+        bad = reader.mask(self._source(region))
+        if bad is None:
+            return None
+        for axis, factor in enumerate(self.scale):
+            bad = np.repeat(bad, factor, axis=axis)
+        return bad
+
+    def _cast(self, block: FloatArray) -> npt.NDArray[Any]:
+        """Return a block in the result's type, clipped where that cannot hold its values; these are counted."""
+        target = self.array.dtype
+        low, high = limits(target)
+        if target.kind == "f":
+            if high >= float(np.finfo(np.float32).max):
+                return block.astype(target)
+        else:
+            block = np.rint(block)
+        wide = block.astype(np.float64)
+        self.clipped += int(np.count_nonzero((wide < low) | (wide > high)))
+        return np.clip(wide, low, high).astype(target)
+
+    def _source(self, region: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
+        z, y, x = (
+            slice(r.start // s, -(-r.stop // s)) for r, s in zip(region, self.scale, strict=True)
+        )
+        return (z, y, x)
+
+    def warnings(self) -> list[str]:
+        """Say what the cast lost, where that is worth saying."""
+        if self.clipped <= 1e-4 * self.array.size:
+            return []
+        return [
+            f"{self.clipped} voxels were clipped to {self.array.dtype}; choose dtype float32 to keep them"
+        ]
+
+
+def limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the lowest and highest float64 that a type holds; a cast of anything beyond would wrap around or become infinite."""
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    info = np.iinfo(dtype)
+    highest = float(info.max)
+    # 2^63 - 1 and 2^64 - 1 are no float64; they round up to numbers that the type does not hold.
+    return float(info.min), float(np.nextafter(highest, 0.0)) if highest > info.max else highest
+
+
+def layouts(stack: Stack, method: MethodSpec, request: EnhanceRequest) -> dict[str, Layout]:
+    """Tell axes, shape and pixel type of each output, the enhanced image first.
+
+    Only the enhanced image is ever kept in the input's type: a standard deviation of a few grey levels would be rounded to nothing in it.
+
+    Raises
+    ------
+    StackError
+        Samples are asked for of a stack with several time points.
+    """
+    parameters = request.parameters()
+    scale = method.scale(parameters)
+    own = np.dtype(np.uint8) if stack.dtype.kind == "b" else stack.dtype.newbyteorder("=")
+    found: dict[str, Layout] = {}
+    for number, output in enumerate(method.outputs_with(parameters)):
+        # Labels: what every format holds, and more than any method has.
+        dtype: np.dtype[Any] = np.dtype(np.uint16 if output.kind == "labels" else np.float32)
+        if number == 0 and request.dtype == "input" and output.kind == "image":
+            dtype = own
+        axes, sizes = stack.axes, dict(zip(stack.axes, stack.shape, strict=True))
+        if output.series:
+            if sizes.get("T", 1) > 1:
+                raise StackError(
+                    f"{output.title} are kept for one time point and the stack has {sizes['T']}; switch them off in the settings, "
+                    "or save one time point as a stack of its own and enhance that"
+                )
+            axes, sizes = (
+                SAMPLES_AXIS + axes.replace("T", ""),
+                {**sizes, SAMPLES_AXIS: output.series},
+            )
+        shape = tuple(sizes[a] * (scale["ZYX".index(a)] if a in "ZYX" else 1) for a in axes)
+        found[output.name] = Layout(axes, shape, dtype, scale, output.series)
+    return found
+
+
+def allocate(planned: Mapping[str, Layout]) -> dict[str, Output]:
+    """Make the arrays of all outputs, each in memory where it fits and in a temporary file where not.
+
+    Raises
+    ------
+    WriteError
+        The disk of the temporary folder has too little space for such a file.
+    """
+    room = MEMORY_SHARE * free_bytes("cpu")
+    made: dict[str, Output] = {}
+    for name, layout in planned.items():
+        if layout.nbytes <= room:
+            # An array of numpy takes its memory only when it is filled: what is promised already is counted here.
+            room -= layout.nbytes
+            array: npt.NDArray[Any] = np.empty(layout.shape, layout.dtype)
+        else:
+            array = _mapped(layout)
+        made[name] = Output(array, layout.scale, series=layout.series)
+    return made
+
+
+def _mapped(layout: Layout) -> npt.NDArray[Any]:
+    """Return an array mapped to a temporary file that goes away with it."""
+    folder, needed = tempfile.gettempdir(), layout.nbytes
+    if shutil.disk_usage(folder).free < DISK_MARGIN * needed:
+        raise _disk_full(folder, needed)
+    with tempfile.TemporaryFile(prefix="zenhance-", dir=folder) as file:
+        _reserve(file, folder, needed)
+        return np.memmap(file, dtype=layout.dtype, mode="w+", shape=layout.shape)
+
+
+def _reserve(file: IO[bytes], folder: str, needed: int) -> None:
+    """Take the space now: a mapped file that finds the disk full later kills the whole process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, needed)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise _disk_full(folder, needed) from error
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+
+
+def _disk_full(folder: str, needed: int) -> WriteError:
+    free = shutil.disk_usage(folder).free
+    return WriteError(
+        f"the result needs {DISK_MARGIN * needed / 1e9:.3g} GB in {folder[:60]}, where {free / 1e9:.3g} GB are free; "
+        "free some space, crop the stack, or set TMPDIR to a folder on a larger disk",
+        FailureKind.DISK_FULL,
+    )

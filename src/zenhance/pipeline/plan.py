@@ -1,0 +1,203 @@
+"""Plan of a run: device, voxel size, PSF, tiles and memory, known before the first voxel is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from zenhance.contract import registry
+from zenhance.contract.spec import Method, Triple
+from zenhance.device.choice import Device, choose_device
+from zenhance.errors import StackError
+from zenhance.io.beads import read_beads
+from zenhance.physics.psf import Psf, resolve_psf
+from zenhance.pipeline.output import Layout, layouts
+from zenhance.pipeline.request import EnhanceRequest
+from zenhance.stack import Stack
+from zenhance.tiling.budget import choose_core, free_bytes
+from zenhance.tiling.geometry import TilePlan, plan_tiles
+
+__all__ = ["RunPlan", "plan_run", "plan_volume", "psf_for", "work_of"]
+
+# Share of the free memory a run may plan with; the rest is for the result, the viewer and other programs.
+MEMORY_SHARE = 0.5
+# Tiles on the CPU are no larger than this, however much memory there is: a step between two looks at Cancel must stay short.
+CPU_TILE_VOXELS = 48_000_000
+# What is left for the tiles of a volume that was prepared whole, per voxel, relative to a tile's usual work.
+CUT_OUT_COST = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run will do, for the user to see before it starts.
+
+    Parameters
+    ----------
+    stack : Stack
+        The input as the request wants it read (axes, voxel size, channel, crop).
+    volumes : int
+        How many (t, c) volumes there are.
+    device : Device
+        Where it runs, and why there.
+    psf : Psf or None
+        None where the method needs none.
+    tiles : TilePlan
+        Of each volume; the run itself may use a smaller halo.
+    working_bytes : int
+        Memory that one tile needs on the device.
+    result_bytes : int
+        Memory of the result, further outputs included.
+    learn_minutes : float or None
+        How long it learns from the stack first.
+    outputs : mapping of str to Layout
+        What comes out, the enhanced image first.
+    """
+
+    stack: Stack
+    volumes: int
+    device: Device
+    psf: Psf | None
+    tiles: TilePlan
+    working_bytes: int
+    result_bytes: int
+    learn_minutes: float | None = None
+    outputs: Mapping[str, Layout] = field(default_factory=dict)
+
+    @property
+    def read_voxels(self) -> int:
+        """Voxels that go through the method, halos counted as often as they are read."""
+        return self.volumes * sum(_voxels(tile.read) for tile in self.tiles.tiles)
+
+    def describe(self) -> str:
+        """One line for the user: tiles, memory and device."""
+        z, y, x = self.tiles.core_shape_px
+        count = len(self.tiles.tiles) * self.volumes
+        tiles = f"{count} tiles of {z} × {y} × {x}" if count > 1 else "1 tile"
+        first = "" if self.learn_minutes is None else f"learns {self.learn_minutes:g} min first, "
+        memory = (
+            f"{self.working_bytes / 1e9:.2g} GB to work in, result {self.result_bytes / 1e9:.2g} GB"
+        )
+        return f"{first}{tiles}, {memory}, on {self.device.reason}"
+
+
+def psf_for(stack: Stack, request: EnhanceRequest, channel: int = 0) -> Psf:
+    """Return the point spread function of a channel: the request's, else the file's, else a stated default."""
+    ndim = 3 if "Z" in stack.axes else 2
+    return resolve_psf(request.psf, stack.metadata, ndim, channel=channel, read_measured=read_beads)
+
+
+def _lengths(method: Method, request: EnhanceRequest, stack: Stack) -> tuple[float, float, float]:
+    """Return the voxel size; without a PSF it need not be known, and of a method that works plane by plane not along z."""
+    if _takes_psf(method, request):
+        flat = stack.size("Z") == 1 or method.spec.dimensions(request.parameters()) == 2
+        stack.voxel_size.require("YX" if flat else stack.spatial_axes)
+    z, y, x = (1.0 if v is None else v for v in stack.voxel_size.zyx_um)
+    return (z, y, x)
+
+
+def _takes_psf(method: Method, request: EnhanceRequest) -> bool:
+    """Tell whether a point spread function is needed: by the method, or for learning from the stack."""
+    return method.spec.needs_psf_with(request.parameters()) or request.learn_minutes is not None
+
+
+def plan_volume(
+    method: Method, request: EnhanceRequest, shape_px: Triple, halo_px: Triple, device: str
+) -> TilePlan:
+    """Plan the tiles of one volume from the halo, the method's appetite and the memory that is free now.
+
+    Raises
+    ------
+    MemoryBudgetError
+        Not even the smallest tile fits.
+    """
+    spec = method.spec
+    budget = int(MEMORY_SHARE * free_bytes(device))
+    each = _bytes_per_voxel(method, request)
+    if device == "cpu":
+        budget = min(budget, CPU_TILE_VOXELS * each)
+    core = choose_core(shape_px, halo_px, spec.size_multiple, each, budget)
+    if request.tile_px is not None:
+        core = _limited(core, request.tile_px, spec.size_multiple)
+    return plan_tiles(shape_px, core, halo_px, spec.size_multiple)
+
+
+def _bytes_per_voxel(method: Method, request: EnhanceRequest) -> int:
+    """Return what a voxel of a tile takes: the method's working memory, and the samples of each series in float32."""
+    parameters = request.parameters()
+    z, y, x = method.spec.scale(parameters)
+    samples = sum(output.series for output in method.spec.outputs_with(parameters))
+    return method.spec.bytes_per_voxel + 4 * samples * z * y * x
+
+
+def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:
+    z, y, x = (min(c, max(m, (t // m) * m)) for c, t, m in zip(core, most, multiple, strict=True))
+    return (z, y, x)
+
+
+def work_of(
+    method: Method, volume_voxels: int, read_voxels: int, whole_voxels: int
+) -> tuple[float, float]:
+    """Return the work of preparing a volume and of its tiles, in units of one tile's voxel.
+
+    Parameters
+    ----------
+    method : Method
+        Tells what preparing costs.
+    volume_voxels, read_voxels : int
+        Of the volume, and of its tiles with their halos.
+    whole_voxels : int
+        Most voxels that are prepared at once.
+    """
+    cost = method.spec.prepare_cost
+    if cost == 0.0:
+        return 0.0, float(read_voxels)
+    if volume_voxels <= whole_voxels:
+        return cost * volume_voxels, CUT_OUT_COST * read_voxels
+    return cost * whole_voxels, float(read_voxels)
+
+
+def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False) -> RunPlan:
+    """Plan a run without running it; reads no pixels and takes milliseconds (the first call looks for a GPU).
+
+    Parameters
+    ----------
+    stack : Stack
+        The input.
+    request : EnhanceRequest
+        What to do with it.
+    axes_named : bool
+        Whether the stack was already read with the axes of the request.
+
+    Raises
+    ------
+    StackError
+        Axes, crop, channel or voxel size do not fit, or samples are asked for of several time points.
+    MethodError
+        Method, setting or device is not to be had.
+    MemoryBudgetError
+        Not even the smallest tile fits.
+    """
+    method = registry.load(request.method)
+    spec, parameters = method.spec, request.parameters()
+    stack = request.apply_to(stack, axes_named=axes_named)
+    outputs = layouts(stack, spec, request)
+    voxel_size_um = _lengths(method, request, stack)
+    device = choose_device(request.device)
+    psf = psf_for(stack, request) if _takes_psf(method, request) else None
+    shape = stack.volume_shape
+    halo = method.plan_halo_px(parameters, psf, voxel_size_um, shape)
+    tiles = plan_volume(method, request, shape, halo, device.name)
+    largest = max(_voxels(tile.read) for tile in tiles.tiles)
+    volumes = stack.size("T") * stack.size("C")
+    result = sum(output.nbytes for output in outputs.values())
+    working = largest * _bytes_per_voxel(method, request)
+    return RunPlan(
+        stack, volumes, device, psf, tiles, working, result, request.learn_minutes, outputs
+    )
+
+
+def _voxels(region: tuple[slice, slice, slice]) -> int:
+    z, y, x = (r.stop - r.start for r in region)
+    if min(z, y, x) < 1:
+        raise StackError(f"a tile of {z} × {y} × {x} voxels is empty; set a larger tile")
+    return int(z * y * x)

@@ -1,0 +1,206 @@
+"""Try a request on what is in view, and tell beforehand how long the whole will take, measured on one small block."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from zenhance.contract import registry
+from zenhance.contract.spec import WHOLE_VOXELS, Method
+from zenhance.errors import CheckpointError, RecipeError
+from zenhance.measurement.volume import VolumeReader, measure, measure_noise
+from zenhance.pipeline.plan import RunPlan, plan_run, work_of
+from zenhance.pipeline.request import NO_WEIGHTS, EnhanceRequest
+from zenhance.pipeline.run import EnhanceResult, Progress, enhance_steps
+from zenhance.stack import Stack
+
+__all__ = ["as_requested", "estimate_steps", "preview_steps"]
+
+# A preview looks at this many planes on either side of the one in view, at most, and at a field of this many pixels along y and x.
+CONTEXT_PLANES = 4
+FIELD_PX = 512
+# Voxels from which a preview takes its statistics.
+SAMPLE_VOXELS = 2_000_000
+# The blocks on which the run time is measured, z, y, x.
+TRIALS_PX = ((12, 48, 48), (24, 112, 112))
+
+
+def preview_steps(
+    stack: Stack,
+    request: EnhanceRequest,
+    plane: int,
+    field: Mapping[str, slice] | None = None,
+    *,
+    t: int = 0,
+    c: int = 0,
+    cancel: threading.Event | None = None,
+) -> Generator[Progress, None, EnhanceResult]:
+    """Enhance one plane, with a few neighbours as context, in the field of view only; nothing is learnt for it.
+
+    Parameters
+    ----------
+    stack : Stack
+        The whole input.
+    request : EnhanceRequest
+        What to do; its crop and channel are replaced by the view.
+    plane : int
+        Index along z of the plane in view (ignored for a 2-D image).
+    field : mapping, optional
+        Slices along ``Y`` and ``X`` in pixels; cut to 512 × 512 about its middle.
+    t, c : int
+        Time point and channel in view.
+    cancel : threading.Event, optional
+        As in :func:`enhance_steps`.
+
+    Returns
+    -------
+    EnhanceResult
+        The stack has one plane; its request's crop tells where it lies.
+
+    Raises
+    ------
+    RecipeError
+        The request learns from random weights, so that there is nothing to try yet.
+
+    Notes
+    -----
+    Statistics and noise come from planes all through the volume; a stop rule looks at the view, so a full run may take a few more or
+    fewer iterations.
+    """
+    if request.weights == NO_WEIGHTS:
+        raise RecipeError(
+            "random weights have nothing to preview before they have learnt; click Enhance, or choose weights to begin from"
+        )
+    stack = as_requested(stack, request)
+    stack = stack.crop({a: slice(i, i + 1) for a, i in (("T", t), ("C", c)) if a in stack.axes})
+    depth = stack.size("Z")
+    plane = min(max(plane, 0), depth - 1)
+    first, last = max(plane - CONTEXT_PLANES, 0), min(plane + CONTEXT_PLANES + 1, depth)
+    view = {a: _view((field or {}).get(a), stack.size(a)) for a in "YX"}
+    crop = ((first, last), (view["Y"].start, view["Y"].stop), (view["X"].start, view["X"].stop))
+    fields = request.model_dump(exclude_unset=True) | {
+        "axes": None,
+        "channel": None,
+        "crop": crop,
+        "learn_minutes": None,
+    }
+    sample = [_sample(stack)]
+    statistics, _ = measure(sample, request.background)
+    known = (statistics, measure_noise(sample, statistics))
+    result = yield from enhance_steps(stack, EnhanceRequest(**fields), cancel, known)
+    scale = registry.load(request.method).spec.scale(request.parameters())[0]
+    only = (
+        {"Z": slice((plane - first) * scale, (plane - first + 1) * scale)}
+        if "Z" in stack.axes
+        else {}
+    )
+    extras = {name: extra.crop(only) for name, extra in result.extras.items()}
+    return replace(result, stack=result.stack.crop(only), extras=extras)
+
+
+def _sample(stack: Stack) -> VolumeReader:
+    """Return evenly spaced planes of a stack with one volume as a volume of their own, so that a huge stack is not read for a preview."""
+    reader = VolumeReader(stack)
+    planes = [
+        reader.raw((slice(z, z + 1), slice(None), slice(None)))
+        for z in reader.planes(SAMPLE_VOXELS)
+    ]
+    return VolumeReader(Stack(np.concatenate(planes), "ZYX", stack.voxel_size))
+
+
+def as_requested(stack: Stack, request: EnhanceRequest) -> Stack:
+    """Return the stack with the request's axes and voxel size, uncropped and with all channels."""
+    fields = request.model_dump(exclude_unset=True) | {"crop": None, "channel": None}
+    return EnhanceRequest(**fields).apply_to(stack)
+
+
+def _view(part: slice | None, size: int) -> slice:
+    start, stop, _ = (part or slice(None)).indices(size)
+    start, stop = min(start, size - 1), max(stop, start + 1)
+    surplus = stop - start - FIELD_PX
+    if surplus > 0:
+        start += surplus // 2
+        stop = start + FIELD_PX
+    return slice(start, min(stop, size))
+
+
+def estimate_steps(
+    stack: Stack, request: EnhanceRequest, cancel: threading.Event | None = None
+) -> Generator[Progress, None, float]:
+    """Tell how many seconds a run will take, by running it on two small blocks from the middle of the first volume.
+
+    Returns
+    -------
+    float
+        Seconds: what every run costs, plus the time per unit of work (:func:`zenhance.pipeline.plan.work_of`) times the plan's work, plus
+        the minutes for which it learns first. Nothing is learnt for the estimate; one that begins from random weights is timed with
+        the method's own, or counts the minutes alone where there are none.
+    """
+    plan = plan_run(stack, request)
+    if request.learn_minutes is not None:
+        plain = request.model_copy(
+            update={
+                "learn_minutes": None,
+                "weights": None if request.weights == NO_WEIGHTS else request.weights,
+            }
+        )
+        try:
+            seconds = yield from estimate_steps(stack, plain, cancel)
+        except CheckpointError:
+            if request.weights != NO_WEIGHTS:
+                raise
+            seconds = 0.0
+        return 60 * request.learn_minutes + seconds
+    method = registry.load(request.method)
+    first = plan.stack.crop({a: slice(0, 1) for a in "TC" if a in plan.stack.axes})
+    works, times = [], []
+    # The first pass also pays for imports and caches.
+    for size in (TRIALS_PX[0], *TRIALS_PX):
+        fields = request.model_dump(exclude_unset=True) | {
+            "axes": None,
+            "channel": None,
+            "voxel_size_um": None,
+        }
+        trial = EnhanceRequest(**fields | {"crop": _middle(first, size)})
+        started = time.perf_counter()
+        result = yield from enhance_steps(first, trial, cancel)
+        times.append(time.perf_counter() - started)
+        works.append(_work(method, result.provenance.input_shape))
+    return _extrapolated(
+        works[1:], times[1:], sum(work_of(method, *_voxels(plan), WHOLE_VOXELS)), plan.volumes
+    )
+
+
+def _middle(
+    stack: Stack, most_px: tuple[int, int, int]
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    starts = [
+        max(0, (size - most) // 2) for size, most in zip(stack.volume_shape, most_px, strict=True)
+    ]
+    z, y, x = (
+        (start, min(size, start + most))
+        for start, size, most in zip(starts, stack.volume_shape, most_px, strict=True)
+    )
+    return (z, y, x)
+
+
+def _work(method: Method, shape: tuple[int, ...]) -> float:
+    voxels = math.prod(shape)
+    return sum(work_of(method, voxels, voxels, WHOLE_VOXELS))
+
+
+def _voxels(plan: RunPlan) -> tuple[int, int]:
+    """Return the voxels of one volume, and those that its tiles read."""
+    return math.prod(plan.stack.volume_shape), plan.read_voxels // plan.volumes
+
+
+def _extrapolated(works: list[float], times: list[float], work: float, volumes: int) -> float:
+    """Draw the line through two trials: what every run costs, and what each unit of work costs."""
+    (small, large), (quick, slow) = works, times
+    slope = max(slow - quick, 0.1 * slow) / (large - small) if large > small else slow / large
+    return volumes * (max(slow - slope * large, 0.0) + slope * work)

@@ -1,0 +1,236 @@
+"""What a run gathers on its way, and what it gives back: the enhanced stack with its provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from zenhance._version import __version__
+from zenhance.contract.spec import Method, OutputSpec, Prepared, VolumeStatistics
+from zenhance.errors import RunCancelled
+from zenhance.measurement.volume import PixelHash, VolumeReader
+from zenhance.physics.noise import PoissonGauss
+from zenhance.pipeline.output import Output
+from zenhance.pipeline.plan import RunPlan, work_of
+from zenhance.pipeline.request import EnhanceRequest
+from zenhance.provenance import METADATA_KEY, Provenance, sample_count
+from zenhance.stack import Stack, VoxelSize
+from zenhance.tiling.run import RunReport
+
+__all__ = ["EnhanceResult", "Progress", "Run", "result_of", "voxel_warnings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: stage in words, fraction 0 ... 1, seconds left where they can be told."""
+
+    stage: str
+    fraction: float
+    seconds_left: float | None
+    message: str
+
+
+@dataclass(frozen=True)
+class EnhanceResult:
+    """What a run gives back.
+
+    Parameters
+    ----------
+    stack : Stack
+        The enhanced image, same place in space as the input; its metadata carry the provenance.
+    extras : mapping of str to Stack
+        Further outputs, such as an uncertainty. Samples lie along the axis T, as their record says.
+    provenance : Provenance
+        The account of the run.
+    """
+
+    stack: Stack
+    extras: Mapping[str, Stack]
+    provenance: Provenance
+
+    def samples(self, name: str) -> int:
+        """Return how many samples a further output has; 0 where it is one image."""
+        record = self.extras[name].metadata.get(METADATA_KEY)
+        return sample_count(json.loads(record)) if isinstance(record, str) else 0
+
+    def account(self, name: str = "") -> Provenance:
+        """Return the account to keep with an output: the enhanced image, or a further one by its name."""
+        return self.provenance.of_output(name, self.samples(name)) if name else self.provenance
+
+
+@dataclass
+class Run:
+    """What one run gathers on its way."""
+
+    plan: RunPlan
+    method: Method
+    request: EnhanceRequest
+    cancel: threading.Event
+    outputs: dict[str, Output]
+    known: tuple[VolumeStatistics, PoissonGauss] | None
+    pixels: PixelHash
+    started: float = field(default_factory=time.perf_counter)
+    # Learning from the stack comes first: it has its share of the progress, and says what to go on with.
+    weights: str | None = None
+    learnt_share: float = 0.0
+    enhancing: float = field(default_factory=time.perf_counter)
+    statistics: list[VolumeStatistics] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    noise: list[PoissonGauss] = field(default_factory=list)
+    psfs: list[str] = field(default_factory=list)
+    reports: list[RunReport] = field(default_factory=list)
+    weights_sha256: str = ""
+    kept: dict[int, tuple[Prepared, VolumeStatistics]] = field(default_factory=dict)
+    readers: dict[tuple[int, int], VolumeReader] = field(default_factory=dict)
+
+    def reader(self, t: int, c: int) -> VolumeReader:
+        """Return the reader of a volume, which knows of its non-finite voxels once it was measured."""
+        return self.readers.setdefault((t, c), VolumeReader(self.plan.stack, t, c))
+
+    def progress(self, stage: str, fraction: float, message: str) -> Progress:
+        passed = time.perf_counter() - self.enhancing
+        left = passed * (1 - fraction) / fraction if fraction > 0.02 and passed > 0.5 else None
+        return Progress(
+            stage, self.learnt_share + (1 - self.learnt_share) * fraction, left, message
+        )
+
+    def prepare_share(self, whole_voxels: int) -> float:
+        """Return which share of a volume's work is done before its tiles."""
+        tiles = self.plan.read_voxels // self.plan.volumes
+        before, after = work_of(
+            self.method, math.prod(self.plan.stack.volume_shape), tiles, whole_voxels
+        )
+        return before / (before + after)
+
+    def check(self) -> None:
+        if self.cancel.is_set():
+            raise RunCancelled("the run was cancelled; the original is unchanged")
+
+
+def voxel_warnings(plan: RunPlan) -> list[str]:
+    said = []
+    for axis, length in zip("ZYX", plan.stack.voxel_size.zyx_um, strict=True):
+        if axis in plan.stack.axes and length is not None and not 0.005 <= length <= 100:
+            said.append(
+                f"voxel size in {axis.lower()} is {length:g} µm, unusual for a light microscope; check it"
+            )
+    z, y, _ = plan.stack.voxel_size.zyx_um
+    if z is not None and y is not None and "Z" in plan.stack.axes and not y / 10 <= z <= 100 * y:
+        said.append(f"voxel size in z is {z:g} µm but {y:g} µm in y; check the unit")
+    return said
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("numpy", "scipy", "torch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _finer(voxel_size: VoxelSize, scale: tuple[int, int, int]) -> VoxelSize:
+    lengths = [None if v is None else v / s for v, s in zip(voxel_size.zyx_um, scale, strict=True)]
+    return VoxelSize(lengths[0], lengths[1], lengths[2], voxel_size.origins)
+
+
+def result_of(run: Run, input_sha256: str) -> EnhanceResult:
+    """Return the result of a finished run, whose input has the given hash."""
+    stack, request, report = run.plan.stack, run.request, run.reports[-1]
+    main = run.outputs[run.method.spec.outputs[0].name]
+    provenance = Provenance(
+        version=__version__,
+        request=request.model_dump(mode="json"),
+        input_name=stack.path.name if stack.path else stack.name,
+        input_sha256=input_sha256,
+        input_axes=stack.axes,
+        input_shape=stack.shape,
+        input_dtype=str(stack.dtype),
+        voxel_size_um=stack.voxel_size.zyx_um,
+        voxel_size_origins=stack.voxel_size.origins,
+        psf="; ".join(run.psfs),
+        noise="; ".join(_describe_noise(n) for n in run.noise),
+        statistics=tuple(_finite_record(s) for s in run.statistics),
+        weights_sha256=run.weights_sha256,
+        device=f"{run.plan.device.name} ({run.plan.device.title})",
+        device_reason=run.plan.device.reason,
+        seed=request.seed,
+        seconds=round(time.perf_counter() - run.started, 3),
+        tiles={
+            "count": sum(r.tiles for r in run.reports),
+            "core_px": list(report.core_shape_px),
+            "halo_px": list(report.halo_px),
+            "shrunk": sum(r.shrunk for r in run.reports),
+        },
+        curves=run.curves,
+        notes=_notes(run),
+        clipped_voxels=main.clipped,
+        warnings=tuple(run.warnings + main.warnings()),
+        libraries=_versions(),
+    )
+    enhanced = _stack_of(run, run.method.spec.outputs[0], provenance)
+    further = run.method.spec.outputs_with(request.parameters())[1:]
+    extras = {
+        spec.name: _stack_of(run, spec, provenance.of_output(spec.name, spec.series))
+        for spec in further
+    }
+    return EnhanceResult(enhanced, extras, provenance)
+
+
+def _notes(run: Run) -> dict[str, Any]:
+    """Return what the method said, the hash of a measured PSF, and the record of an input that was itself a result."""
+    notes = dict(run.notes)
+    kind, _, path = (run.request.psf or "").partition(":")
+    if kind.strip() == "measured" and Path(path).is_file():
+        notes["psf_sha256"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    earlier = run.plan.stack.metadata.get(METADATA_KEY)
+    if isinstance(earlier, str):
+        notes["input_record"] = json.loads(earlier)
+    return notes
+
+
+def _describe_noise(noise: PoissonGauss) -> str:
+    return f"gain {noise.gain:.4g}, offset {noise.offset:.4g}, read noise {noise.read_noise:.4g}"
+
+
+def _finite_record(statistics: VolumeStatistics) -> dict[str, float]:
+    names = VolumeStatistics.__slots__
+    return {
+        name: value for name in names if math.isfinite(value := float(getattr(statistics, name)))
+    }
+
+
+def _stack_of(run: Run, spec: OutputSpec, provenance: Provenance) -> Stack:
+    source = run.plan.stack
+    layout = run.plan.outputs[spec.name]
+    metadata = {**source.metadata, METADATA_KEY: provenance.to_json()}
+    if layout.series:
+        metadata.pop("time_step_s", None)
+    scale = run.method.spec.scale(run.request.parameters())
+    origin, lengths = source.metadata.get("origin_um"), source.voxel_size.zyx_um
+    if origin and max(scale) > 1:
+        # The first voxel of a finer grid has its centre nearer to the corner.
+        moved = (
+            o if o is None or v is None else o + (v / s - v) / 2
+            for o, v, s in zip(origin, lengths, scale, strict=True)
+        )
+        metadata["origin_um"] = tuple(moved)
+    return source.with_data(
+        run.outputs[spec.name].array,
+        axes=layout.axes,
+        voxel_size=_finer(source.voxel_size, run.method.spec.scale(run.request.parameters())),
+        name=f"{source.name} {spec.title}",
+        metadata=metadata,
+        path=None,
+    )

@@ -1,0 +1,363 @@
+"""The main path: a request meets a stack, tile by tile, and a result with its provenance comes out.
+
+::
+
+    request.apply_to(stack) -> learn from it first, where asked for -> for each (t, c) volume:
+        measure (once a volume) -> method.prepare (once a volume) -> tiles -> method on each tile -> result array
+    -> Stack beside the original + Provenance
+
+It is a generator: each yield is a point where the run can be stopped, so the viewer never freezes and Cancel is answered at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from zenhance.contract import registry
+from zenhance.contract.spec import MethodContext, Prepared, VolumeStatistics
+from zenhance.device.choice import release_memory
+from zenhance.errors import FailureKind, MemoryBudgetError, classify
+from zenhance.measurement.volume import PixelHash, VolumeReader, survey
+from zenhance.physics.noise import PoissonGauss
+from zenhance.pipeline.learning import Learnt, learn_steps
+from zenhance.pipeline.output import allocate
+from zenhance.pipeline.plan import RunPlan, plan_run, plan_volume, psf_for
+from zenhance.pipeline.request import EnhanceRequest
+from zenhance.pipeline.result import EnhanceResult, Progress, Run, result_of, voxel_warnings
+from zenhance.stack import ArrayLike, Stack
+from zenhance.tiling.run import run_tiles
+
+__all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
+
+# How often preparing is tried again on half as much of the volume after memory ran out.
+MAX_HALVINGS = 8
+# Of the progress of a run that learns first, this much is learning.
+LEARN_SHARE = 0.9
+
+
+def enhance_steps(
+    stack: Stack,
+    request: EnhanceRequest,
+    cancel: threading.Event | None = None,
+    known: tuple[VolumeStatistics, PoissonGauss] | None = None,
+    *,
+    axes_named: bool = False,
+) -> Generator[Progress, None, EnhanceResult]:
+    """Run a request on a stack step by step.
+
+    Parameters
+    ----------
+    stack : Stack
+        The input; it is only read.
+    request : EnhanceRequest
+        What to do.
+    cancel : threading.Event, optional
+        Set from any thread, it ends the run at the next step with RunCancelled.
+    known : tuple of VolumeStatistics and PoissonGauss, optional
+        Statistics and noise of the volume that the stack was cut from, in place of the stack's own.
+    axes_named : bool
+        Whether the stack was already read with the axes of the request.
+
+    Yields
+    ------
+    Progress
+        At least once per tile and per iteration.
+
+    Returns
+    -------
+    EnhanceResult
+        float32 in the input's intensity units, or the input's type where asked for.
+
+    Raises
+    ------
+    StackError, MethodError, MemoryBudgetError, RunCancelled
+        Each with one sentence on what to do.
+    """
+    started = time.perf_counter()
+    plan = plan_run(stack, request, axes_named=axes_named)
+    cancel = cancel or threading.Event()
+    learnt = yield from _learn_steps(plan, request, cancel)
+    method = registry.load(request.method)
+    run = Run(
+        plan,
+        method,
+        request,
+        cancel,
+        allocate(plan.outputs),
+        known,
+        PixelHash(plan.stack),
+        started,
+        request.weights,
+    )
+    run.warnings += voxel_warnings(plan)
+    if learnt is not None:
+        run.weights, run.learnt_share = str(learnt.path), LEARN_SHARE
+        run.notes["learnt"] = dict(learnt.notes)
+        run.warnings += learnt.warnings
+    volumes = list(plan.stack.volumes())
+    try:
+        for number, (t, c) in enumerate(volumes):
+            yield from _volume_steps(run, t, c, number, len(volumes))
+        digest = yield from _relay(
+            run, run.pixels.finish(), lambda _: run.progress("record", 1.0, "hashing the input")
+        )
+    finally:
+        run.kept.clear()
+        release_memory(plan.device.name)
+    return result_of(run, digest)
+
+
+def _learn_steps(
+    plan: RunPlan, request: EnhanceRequest, cancel: threading.Event
+) -> Generator[Progress, None, Learnt | None]:
+    """Learn from the stack first, where the request asks for it."""
+    if request.learn_minutes is None:
+        return None
+    steps = learn_steps(plan, request, cancel)
+    try:
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as done:
+                learnt: Learnt = done.value
+                return learnt
+            yield replace(progress, fraction=LEARN_SHARE * progress.fraction)
+    finally:
+        steps.close()
+        release_memory(plan.device.name)
+
+
+def _volume_steps(
+    run: Run, t: int, c: int, number: int, count: int
+) -> Generator[Progress, None, None]:
+    where = f"volume {number + 1} of {count}, " if count > 1 else ""
+
+    def at(fraction: float) -> float:
+        return (number + fraction) / count
+
+    run.check()
+    yield run.progress("measure", at(0.0), f"{where}measuring intensities")
+    share = 0.0
+    if run.request.statistics == "shared" and c in run.kept:
+        prepared, statistics = run.kept[c]
+    else:
+        context = yield from _context_steps(
+            run, t, c, lambda _: run.progress("measure", at(0.0), f"{where}measuring intensities")
+        )
+        statistics = context.statistics
+        share = run.prepare_share(context.whole_voxels)
+        title = f"{where}preparing {run.method.spec.title}"
+        prepared = yield from _prepare_steps(
+            run, context, lambda f: run.progress("prepare", at(share * f), title)
+        )
+        if run.request.statistics == "shared":
+            run.kept[c] = (prepared, statistics)
+    run.statistics.append(statistics)
+    reader = run.reader(t, c)
+    yield from _tile_steps(run, reader, prepared, where, lambda f: at(share + (1 - share) * f))
+    _record(run, prepared, number, count)
+
+
+def _prepare_steps(
+    run: Run, context: MethodContext, progress: Callable[[float], Progress]
+) -> Generator[Progress, None, Prepared]:
+    """Prepare a volume; when memory runs out, prepare on half as much of it, as often as it takes."""
+    for _ in range(MAX_HALVINGS):
+        failure: str | None = None
+        try:
+            prepared: Prepared = yield from _relay(run, run.method.prepare(context), progress)
+        except Exception as error:
+            if classify(error) not in (FailureKind.OOM_HOST, FailureKind.OOM_DEVICE):
+                raise
+            failure = str(error)
+        else:
+            return prepared
+        # Outside the except block: an exception keeps its frames alive, and those keep the arrays.
+        voxels = min(context.whole_voxels, math.prod(context.shape_px))
+        run.warnings.append(
+            f"memory ran out while preparing {voxels} voxels at once; went on with half ({failure[:80]})"
+        )
+        context = replace(context, whole_voxels=voxels // 2)
+        gc.collect()
+        release_memory(context.device)
+    raise MemoryBudgetError(
+        "not even a small part of the volume fits into memory; close other programs or crop the stack"
+    )
+
+
+def _record(run: Run, prepared: Prepared, number: int, count: int) -> None:
+    """Take down what the method has to say of a volume; some of it is known only after the tiles."""
+    run.curves.update(
+        {_label(name, number, count): list(curve) for name, curve in prepared.curves.items()}
+    )
+    notes = dict(prepared.notes)
+    run.warnings += [w for w in notes.pop("warnings", ()) if w not in run.warnings]
+    run.weights_sha256 = notes.pop("weights_sha256", run.weights_sha256)
+    run.notes.update({_label(name, number, count): note for name, note in notes.items()})
+
+
+def _label(name: str, number: int, count: int) -> str:
+    return name if count == 1 else f"{name}[{number}]"
+
+
+def _relay(
+    run: Run, steps: Generator[float, None, Any], progress: Callable[[float], Progress]
+) -> Generator[Progress, None, Any]:
+    """Pass a method's own steps on as progress, stopping it when the user cancels."""
+    try:
+        while True:
+            run.check()
+            try:
+                fraction = next(steps)
+            except StopIteration as done:
+                return done.value
+            yield progress(fraction)
+    finally:
+        steps.close()
+
+
+def _context_steps(
+    run: Run, t: int, c: int, progress: Callable[[float], Progress]
+) -> Generator[Progress, None, MethodContext]:
+    shared = run.request.statistics == "shared"
+    readers = [run.reader(i, c) for i in (range(run.plan.stack.size("T")) if shared else [t])]
+    if run.known is not None:
+        statistics, noise = run.known
+    else:
+        found = yield from _relay(
+            run, survey(readers, run.request.background, run.pixels), progress
+        )
+        statistics, noise = found.statistics, found.noise
+        run.warnings += [w for w in found.warnings if w not in run.warnings]
+        run.readers.update({(r.t, r.c): r for r in found.readers})
+    reader = run.reader(t, c)
+    run.noise.append(noise)
+    spec = run.method.spec
+    needed = spec.needs_psf_with(run.request.parameters())
+    psf = (
+        psf_for(reader.stack, run.request, c)
+        if needed or run.request.learn_minutes is not None
+        else None
+    )
+    if psf is not None and psf.describe() not in run.psfs:
+        run.psfs.append(psf.describe())
+    z, y, x = (1.0 if v is None else v for v in reader.stack.voxel_size.zyx_um)
+    return MethodContext(
+        parameters=run.request.parameters(),
+        shape_px=reader.stack.volume_shape,
+        voxel_size_um=(z, y, x),
+        statistics=statistics,
+        read=reader.read,
+        device=run.plan.device.name,
+        seed=run.request.seed + 1000003 * t,
+        psf=psf if needed else None,
+        noise=noise,
+        weights=run.weights,
+        background_given=run.request.background is not None,
+    )
+
+
+def _tile_steps(
+    run: Run, reader: VolumeReader, prepared: Prepared, where: str, at: Callable[[float], float]
+) -> Generator[Progress, None, None]:
+    plan = plan_volume(
+        run.method, run.request, reader.stack.volume_shape, prepared.halo_px, run.plan.device.name
+    )
+
+    def write(
+        name: str, region: tuple[slice, slice, slice], block: npt.NDArray[np.float32]
+    ) -> None:
+        run.outputs[name].write(reader, region, block)
+
+    steps = run_tiles(
+        plan,
+        reader.read,
+        prepared,
+        write,
+        cancel=run.cancel,
+        release=lambda: release_memory(run.plan.device.name),
+        output_scale=run.method.spec.scale(run.request.parameters()),
+        series={name: layout.series for name, layout in run.plan.outputs.items()},
+    )
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as done:
+                run.reports.append(done.value)
+                return
+            tile = f"tile {step.tile + 1} of {step.tiles}" if step.tiles > 1 else "working"
+            yield run.progress("enhance", at(step.fraction), f"{where}{tile}")
+    finally:
+        steps.close()
+
+
+def enhance(
+    image: Stack | ArrayLike | npt.ArrayLike,
+    request: EnhanceRequest | None = None,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    cancel: threading.Event | None = None,
+    **fields: Any,
+) -> EnhanceResult:
+    """Enhance a stack.
+
+    Parameters
+    ----------
+    image : Stack or array
+        The input; of a bare array name ``axes`` where they are not (Z, Y, X) or (Y, X), and ``voxel_size_um``.
+    request : EnhanceRequest, optional
+        What to do; or give its fields as keywords: ``method``, ``settings``, ``voxel_size_um``, ``psf``, ``device`` ...
+    on_progress : callable, optional
+        Called with a :class:`Progress` at each step.
+    cancel : threading.Event, optional
+        Set from another thread, it ends the run with RunCancelled.
+
+    Returns
+    -------
+    EnhanceResult
+        ``result.stack.data`` is the enhanced array, float32 in the input's units unless ``dtype="input"``.
+
+    Raises
+    ------
+    StackError, MethodError, RecipeError, MemoryBudgetError, RunCancelled
+        Each with one sentence on what to do.
+
+    Examples
+    --------
+    >>> import numpy as np, zenhance
+    >>> spots = np.random.default_rng(0).poisson(20, (8, 32, 32)).astype(np.uint16)
+    >>> better = zenhance.enhance(spots, voxel_size_um=(0.5, 0.2, 0.2), psf="sigma_um=0.6,0.2,0.2", settings={"iterations": 5})
+    >>> better.stack.shape
+    (8, 32, 32)
+    """
+    if request is None:
+        request = EnhanceRequest(**fields)
+    elif fields:
+        request = EnhanceRequest(**{**request.model_dump(exclude_unset=True), **fields})
+    axes_named = not isinstance(image, Stack)
+    if not isinstance(image, Stack):
+        lazy = hasattr(image, "shape") and hasattr(image, "dtype")
+        image = Stack.from_array(
+            cast("ArrayLike", image) if lazy else np.asarray(image), request.axes
+        )
+    steps = enhance_steps(image, request, cancel, axes_named=axes_named)
+    try:
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            if on_progress is not None:
+                on_progress(progress)
+    finally:
+        steps.close()

@@ -1,1 +1,0 @@
-"""DPS: how a network that extends resolution learns from measurements alone, and how it is run."""

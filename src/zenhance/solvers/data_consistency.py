@@ -1,0 +1,130 @@
+"""Bring an estimate closer to what was measured: a network that never asks drifts away from it, most where it has seen little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+
+from zenhance.contract.spec import MethodContext, PsfLike
+from zenhance.physics.blur import Blur, PsfKernels
+from zenhance.solvers.schedule import CameraModel
+
+__all__ = ["Agreement", "agreed", "agreement_of"]
+
+Triple = tuple[int, int, int]
+# A volume's largest shift below its background, in spans of its intensities, and the share of its mean light that every voxel keeps.
+MAX_PEDESTAL = 30.0
+MIN_LIGHT = 1e-3
+
+_TINY = 1e-30
+_LARGEST_RATIO = 10.0
+"""Bounds the correction where hardly any light was expected."""
+
+
+def agreed(
+    estimate: torch.Tensor,
+    measured: torch.Tensor,
+    blur: Blur,
+    shift: float,
+    least: float,
+    strength: float,
+    background: float | None = None,
+) -> torch.Tensor:
+    """Take one damped Richardson-Lucy step from an estimate towards the measurement.
+
+    .. math:: x' = x \\left( A^T \\min\\left(\\frac{y}{A x}, 10\\right) \\right)^s
+
+    Parameters
+    ----------
+    estimate : Tensor
+        float32 (Z, Y, X), in the camera's grey values; x is what lies above the shift, at least ``least``. So the background
+        counts as light: one that was taken for too high would cut off what is dim.
+    measured : Tensor
+        Of the same shape, in grey values; y is what lies above the shift, at least 0.
+    blur : Blur
+        A.
+    shift : float
+        Grey value above which the measurement varies like photons (``CameraModel.shift``).
+    least : float
+        Light that every voxel keeps, so that what the network has left out altogether can come back; the same for all tiles of a volume.
+    strength : float
+        s: 0 changes nothing, 1 is the whole step (Richardson, J. Opt. Soc. Am. 62:55, 1972; Lucy, Astron. J. 79:745, 1974).
+
+    background : float, optional
+        Grey value of the background, where it is known well: x is then only what lies above it, so that dark stays dark, and the
+        expected measurement is A x and the background.
+
+    Returns
+    -------
+    Tensor
+        x' in grey values.
+    """
+    if background is not None:
+        light = (estimate - background).clamp_min_(0.0)
+        expected = blur(light).add_(background - shift).clamp_min_(max(least, _TINY))
+        ratio = (measured - shift).clamp_min_(0.0).div_(expected).clamp_max_(_LARGEST_RATIO)
+        return light.mul_(blur.adjoint(ratio).clamp_min_(_TINY).pow_(strength)).add_(background)
+    light = (estimate - shift).clamp_min_(least)
+    ratio = (
+        (measured - shift)
+        .clamp_min_(0.0)
+        .div_(blur(light).clamp_min_(_TINY))
+        .clamp_max_(_LARGEST_RATIO)
+    )
+    step = blur.adjoint(ratio).clamp_min_(_TINY).pow_(strength)
+    return light.mul_(step).add_(shift)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How to bring a tile back to its measurement; the numbers are those of :func:`agreed`."""
+
+    psf: PsfLike
+    voxel_size_um: tuple[float, float, float]
+    shift: float
+    least: float
+    strength: float
+    background: float | None = None
+
+    def __call__(self, estimate: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
+        """Return the tile (Z, Y, X) after the step, in grey values."""
+        shape = (measured.shape[0], measured.shape[1], measured.shape[2])
+        blur = Blur.from_psf(
+            cast(PsfKernels, self.psf), self.voxel_size_um, shape, str(measured.device)
+        )
+        return agreed(
+            estimate, measured, blur, self.shift, self.least, self.strength, self.background
+        )
+
+    @property
+    def radius_px(self) -> Triple:
+        """How far it looks: there with the PSF, and back."""
+        z, y, x = self.psf.radius_px(self.voxel_size_um)
+        return (2 * z, 2 * y, 2 * x)
+
+
+def agreement_of(
+    context: MethodContext, strength: float, *, dark_stays_dark: bool = False
+) -> Agreement | None:
+    """Return the step for a volume, with numbers of the whole of it; None where it is not wanted, or PSF or noise are not known.
+
+    Parameters
+    ----------
+    context : MethodContext
+        The volume.
+    strength : float
+        Of the step.
+    dark_stays_dark : bool
+        Take the background as known, so that what has no light gets none.
+    """
+    if not strength or context.psf is None or context.noise is None:
+        return None
+    noise, known = context.noise, context.statistics
+    camera = CameraModel(known.background, noise.gain, noise.offset, noise.read_noise)
+    # Where read noise outweighs all light by far, an even larger shift changes nothing but the rounding.
+    shift = max(camera.shift, known.background - MAX_PEDESTAL * max(known.span, 1e-6))
+    least = MIN_LIGHT * max(known.mean - shift, 1e-6)
+    background = known.background if dark_stays_dark else None
+    return Agreement(context.psf, context.voxel_size_um, shift, least, strength, background)

@@ -1,1 +1,0 @@
-"""The models that ship, as safetensors, each with its card inside."""
