@@ -20,7 +20,7 @@ from zenhance.assess.calibration import LEVELS, Calibration, calibration
 from zenhance.assess.reblur import reblur_check
 from zenhance.measurement.volume import VolumeReader, measure
 from zenhance.pipeline import EnhanceRequest, enhance
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = [
     "CalibrationReport",

@@ -52,9 +52,9 @@ from benchmarks.scenes import FILAMENTS_VOXEL_UM, Plan, Scene
 from zenhance.assess.truth import affine_fit
 from zenhance.errors import RunCancelled, sentence
 from zenhance.models.catalogue import find_weights
-from zenhance.stack import FloatArray
 from zenhance.training.data import TrainingVolume, load_volumes
 from zenhance.training.recipe import Data
+from zenhance.types import FloatArray
 
 __all__ = ["FilamentReport", "RowScore", "measure_filaments", "report_psnr_db", "unseen_plans"]
 

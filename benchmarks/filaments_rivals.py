@@ -13,7 +13,7 @@ from zenhance.errors import StackError
 from zenhance.physics.blur import Blur
 from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import CameraModel, Schedule
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["Best", "best_by_truth"]
 

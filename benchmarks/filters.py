@@ -16,7 +16,7 @@ from scipy import ndimage
 from benchmarks.scenes import Scene
 from zenhance.assess.photons import Camera
 from zenhance.assess.truth import psnr_db, robust_range
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["FILTERS", "Filtered", "anscombe", "inverse_anscombe"]
 

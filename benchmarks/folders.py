@@ -29,7 +29,8 @@ from zenhance.errors import ReadError, StackError
 from zenhance.io import open_stack
 from zenhance.methods.diffusion.noise_schedule import Level
 from zenhance.pipeline import EnhanceRequest, enhance
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray
 
 __all__ = ["FoldersReport", "PictureScore", "folders_table", "measure_folders"]
 

@@ -22,7 +22,7 @@ from benchmarks.resolving import FINER, STRAY, Scene
 from benchmarks.rivals import FineMicroscope
 from zenhance.simulate.specimen import Grid
 from zenhance.simulate.structures import Structures
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["Honesty", "judge_honesty", "noise_structures", "reblurred_deviance"]
 

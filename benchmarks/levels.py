@@ -24,7 +24,8 @@ from zenhance.assess.truth import compare_with_truth
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import resolve_psf
 from zenhance.pipeline import EnhanceRequest, enhance
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from benchmarks.scenes import Scene
 from zenhance.assess.truth import psnr_db, robust_range
 from zenhance.errors import StackError
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["RIM_SIGMAS", "blurred_psnr_db", "edge_share", "psnr_by_depth_db", "sharpness"]
 

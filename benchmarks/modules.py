@@ -28,7 +28,8 @@ from zenhance.physics.psf import parse_psf
 from zenhance.pipeline import EnhanceRequest, enhance
 from zenhance.simulate.specimen import Grid
 from zenhance.simulate.structures import KINDS, Structures
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray
 
 __all__ = [
     "ALL_KINDS",

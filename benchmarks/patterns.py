@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from benchmarks.photographs import BORDER_PX
 from zenhance.methods.dps.pairs import STRIPE_SHARE, STRIPES
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["Pattern", "put_on", "share_left"]
 

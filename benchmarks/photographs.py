@@ -18,7 +18,8 @@ from benchmarks.rivals import TV_WEIGHTS, FineMicroscope
 from zenhance.errors import ReadError
 from zenhance.physics.psf import parse_psf
 from zenhance.pipeline import EnhanceRequest, enhance
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray
 
 __all__ = [
     "DEFAULT_PSF",

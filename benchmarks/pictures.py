@@ -30,11 +30,11 @@ from zenhance.physics.noise import PoissonGauss, estimate
 from zenhance.physics.psf import Psf
 from zenhance.pipeline import EnhanceRequest, enhance
 from zenhance.pipeline.plan import psf_for
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = ["PictureFile", "PictureRow", "PicturesReport", "measure_pictures"]
 
-Triple = tuple[float, float, float]
 Tell = Callable[[str, float], None]
 MAX_PX = (40, 460)
 """Planes, and pixels along y and x."""
@@ -62,7 +62,7 @@ class PictureFile:
     path: Path
     shape_px: tuple[int, int, int]
     whole_shape_px: tuple[int, int, int]
-    voxel_size_um: Triple
+    voxel_size_um: FloatTriple
     psf: str
     noise: str
     thirds_um: tuple[float, ...]
@@ -107,7 +107,7 @@ class _Scene:
     depth_um: FloatArray | None
     edges_um: tuple[float, ...]
     cuts: tuple[Cut, ...]
-    voxel_um: Triple
+    voxel_um: FloatTriple
 
     def snr(self, image: FloatArray) -> tuple[float, ...]:
         """Signal to noise by thirds of the depth; none of a stack that is not deep."""

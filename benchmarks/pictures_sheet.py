@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image

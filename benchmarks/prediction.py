@@ -22,7 +22,7 @@ from zenhance.methods.dqlr.quantiser import effective_words
 from zenhance.methods.dqlr.sequences import SequenceLearner
 from zenhance.models.catalogue import list_weights
 from zenhance.models.checkpoint import load_network, read_checkpoint
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["PredictionReport", "measure_prediction", "predict_slices", "prediction_table"]
 

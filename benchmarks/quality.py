@@ -31,7 +31,7 @@ from zenhance.assess.truth import TruthReport, compare_with_truth
 from zenhance.contract import registry
 from zenhance.errors import RunCancelled, sentence
 from zenhance.pipeline import enhance_steps
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = [
     "DEPTH_EDGES_UM",

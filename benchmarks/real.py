@@ -40,7 +40,8 @@ from zenhance.models.catalogue import list_weights
 from zenhance.physics.psf import Psf, resolve_psf
 from zenhance.pipeline import enhance
 from zenhance.pipeline.request import NO_WEIGHTS
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = ["RealReport", "RealRow", "measure_real", "real_contenders", "real_stacks"]
 
@@ -48,7 +49,6 @@ MAX_VOXELS = 4_000_000
 MIN_PLANES = 12
 SMOOTH_UM = 0.15
 CLASSICAL = ("rl", "rl_tv")
-Triple = tuple[float, float, float]
 Tell = Callable[[str, float], None]
 
 
@@ -77,7 +77,7 @@ class RealReport:
     file: str
     shape_px: tuple[int, int, int]
     whole_shape_px: tuple[int, int, int]
-    voxel_size_um: Triple
+    voxel_size_um: FloatTriple
     thirds_um: tuple[float, float]
     psf: str
     noise: str
@@ -162,7 +162,7 @@ class _Scene:
     edges_um: tuple[float, float, float]
     psf: Psf
     camera: Camera
-    voxel_um: Triple
+    voxel_um: FloatTriple
     volumes: dict[str, FloatArray] = field(default_factory=dict)
 
 

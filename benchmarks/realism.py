@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from zenhance.assess.depth import contrast_by_depth, depth_below_surface, find_surface
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = [
     "Curve",
@@ -32,7 +32,6 @@ __all__ = [
     "wall_profile",
 ]
 
-Triple = tuple[float, float, float]
 Float64Array = npt.NDArray[np.float64]
 
 REACH_UM = 2.4
@@ -87,7 +86,7 @@ class Look:
 
 def look_at(
     volume: npt.NDArray[np.generic],
-    voxel_size_um: Triple,
+    voxel_size_um: FloatTriple,
     *,
     has_surface: bool = True,
     bins: int = 64,
@@ -167,7 +166,7 @@ def noise_correlation(image: FloatArray) -> float:
     )
 
 
-def power_spectrum(image: FloatArray, voxel_size_um: Triple) -> Curve:
+def power_spectrum(image: FloatArray, voxel_size_um: FloatTriple) -> Curve:
     """Return log10 of the planes' power by spatial frequency (cycles/µm), relative to the mean square above darkness.
 
     Planes are windowed (Hann) and cut to a square; rings are one frequency step wide.
@@ -192,7 +191,7 @@ def power_spectrum(image: FloatArray, voxel_size_um: Triple) -> Curve:
 
 
 def wall_profile(
-    image: FloatArray, voxel_size_um: Triple, offset: float
+    image: FloatArray, voxel_size_um: FloatTriple, offset: float
 ) -> tuple[Curve, float, float]:
     """Return the mean profile across walls in the planes (peak 1, by µm), its width at half height and the level beside it.
 
@@ -238,7 +237,7 @@ def _profiles_along_x(image: FloatArray, step_um: float, reach: int, offset: flo
 
 
 def _by_depth(
-    image: FloatArray, voxel_size_um: Triple, offset: float
+    image: FloatArray, voxel_size_um: FloatTriple, offset: float
 ) -> tuple[dict[str, Curve], float]:
     depth = depth_below_surface(find_surface(image, voxel_size_um), image.shape[0], voxel_size_um)
     figures = contrast_by_depth(image, {"it": image}, voxel_size_um, depth, DEPTHS_UM)["it"]

@@ -22,7 +22,7 @@ from zenhance.assess.correlation import correlate_halves
 from zenhance.simulate.charts import Charts
 from zenhance.simulate.filaments import Filaments
 from zenhance.simulate.specimen import Grid
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = [
     "DIP",

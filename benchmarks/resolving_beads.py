@@ -19,7 +19,8 @@ from benchmarks.tables import TextTable
 from zenhance.errors import StackError
 from zenhance.io import open_stack
 from zenhance.pipeline import EnhanceRequest, enhance
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray
 
 __all__ = ["BeadReport", "Beads", "bead_widths_um", "beads_table", "measure_beads", "read_beads"]
 

@@ -28,7 +28,7 @@ from zenhance.errors import StackError
 from zenhance.io import open_stack
 from zenhance.physics.psf import parse_psf
 from zenhance.pipeline import EnhanceRequest, enhance
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = [
     "LineFigures",

@@ -24,7 +24,8 @@ from zenhance.io import open_sample, open_sample_truth
 from zenhance.io.samples import sample_path
 from zenhance.pipeline import EnhanceRequest, EnhanceResult, enhance_steps
 from zenhance.simulate.specimen import tissue_above_um
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray
 
 __all__ = ["CANDIDATES", "Candidate", "QualityRow", "SampleReport", "measure_sample"]
 

@@ -22,11 +22,11 @@ from zenhance.physics.psf_base import Psf
 from zenhance.simulate.microscope import Microscope
 from zenhance.simulate.presets import as_microscope
 from zenhance.simulate.samples import simulate
-from zenhance.stack import FloatArray, Stack, VoxelSize
+from zenhance.stack import Stack, VoxelSize
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = ["Plan", "Scene", "domain_plans", "held_out_seeds", "quality_plans", "trained_on_test"]
 
-Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]
 
 VOXEL_UM = (0.5, 0.22, 0.22)
@@ -81,7 +81,7 @@ class Plan:
     specimen: str
     seed: int
     shape_px: Shape
-    voxel_size_um: Triple
+    voxel_size_um: FloatTriple
     microscope: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -145,7 +145,7 @@ class Scene:
     psf: Psf
     camera: Camera
     microscope: Microscope
-    fine_voxel_um: Triple
+    fine_voxel_um: FloatTriple
 
     @property
     def psf_spec(self) -> str:
@@ -153,7 +153,7 @@ class Scene:
         return "sigma_um=" + ",".join(f"{s:.4g}" for s in self.psf.sigma_um)
 
     @property
-    def voxel_size_um(self) -> Triple:
+    def voxel_size_um(self) -> FloatTriple:
         """(z, y, x)."""
         return self.measured.voxel_size.require()
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.errors import StackError
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -23,10 +23,10 @@ from zenhance.errors import ReadError
 from zenhance.io import open_stack
 from zenhance.simulate.presets import microscope
 from zenhance.simulate.samples import simulate
+from zenhance.types import FloatTriple
 
 __all__ = ["PAIRS", "Pair", "compare", "main"]
 
-Triple = tuple[float, float, float]
 PAGE = Path("docs") / "simulator.md"
 SCALED_TO = 200.0
 THUMB_PX = 200
@@ -59,7 +59,7 @@ class Pair:
     title: str
     file: str
     part: tuple[slice, slice, slice]
-    voxel_size_um: Triple
+    voxel_size_um: FloatTriple
     preset: str
     settings: dict[str, Any]
     scope: dict[str, Any] = field(default_factory=dict)
@@ -210,7 +210,7 @@ def _table(looks: dict[str, tuple[Look, Look]]) -> str:
 
 
 def _thumbnail(
-    real: npt.NDArray[Any], made: npt.NDArray[Any], voxel_size_um: Triple
+    real: npt.NDArray[Any], made: npt.NDArray[Any], voxel_size_um: FloatTriple
 ) -> npt.NDArray[np.uint8]:
     """Return a shallow plane, a deep plane and an xz cut of both stacks, real above simulated."""
     stretch = max(1, round(voxel_size_um[0] / voxel_size_um[2]))

@@ -18,14 +18,13 @@ import numpy as np
 
 from benchmarks.machine import Machine, describe_machine
 from zenhance.errors import MethodError
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray, Triple
 
 __all__ = ["SpeedReport", "SpeedRow", "measure_speed"]
 
 if TYPE_CHECKING:
     import torch
 
-Triple = tuple[int, int, int]
 Tell = Callable[[str, float], None]
 SHAPE_PX = (32, 256, 256)
 VOXEL_UM = (0.5, 0.22, 0.22)

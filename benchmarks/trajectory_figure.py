@@ -18,9 +18,10 @@ import numpy as np
 from benchmarks.scenes import Scene
 from zenhance.contract import registry
 from zenhance.contract.settings import validate
-from zenhance.contract.spec import FloatArray, MethodContext
+from zenhance.contract.spec import MethodContext
 from zenhance.errors import MethodError
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
+from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -24,7 +24,6 @@ __all__ = ["AXES", "ArrayLike", "Origin", "Stack", "VoxelSize", "guess_axes"]
 
 AXES = "TCZYX"
 Origin = Literal["file", "user", "unknown"]
-FloatArray = npt.NDArray[np.float32]
 
 # A voxel outside this window is not from a light microscope: the value is refused or asked for again.
 MIN_VOXEL_UM = 0.001

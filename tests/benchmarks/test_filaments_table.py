@@ -44,9 +44,9 @@ from zenhance.methods.divblurring.network import Vae
 from zenhance.methods.divblurring.training import VaeLearner
 from zenhance.models.catalogue import list_weights
 from zenhance.models.checkpoint import load_network, read_checkpoint
-from zenhance.stack import FloatArray
 from zenhance.training.data import load_volumes
 from zenhance.training.recipe import load_recipe
+from zenhance.types import FloatArray
 
 SET1, SET2 = PRESETS
 TINY = FilamentOptions(

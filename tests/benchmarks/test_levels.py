@@ -20,7 +20,8 @@ from benchmarks.levels import (
 from benchmarks.machine import Machine
 from benchmarks.scenes import held_out_seeds
 from zenhance.pipeline import EnhanceRequest
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray
 
 MACHINE = Machine("Some CPU", 2, 2, "", "3.12", "2.13")
 

@@ -39,8 +39,8 @@ from zenhance.errors import CheckpointError
 from zenhance.models.catalogue import shipped_folder
 from zenhance.models.checkpoint import read_checkpoint
 from zenhance.simulate.structures import KINDS
-from zenhance.stack import FloatArray
 from zenhance.training.recipe import Recipe
+from zenhance.types import FloatArray
 
 SEED, SIZE = 7, 96
 

@@ -33,7 +33,8 @@ from zenhance.errors import MethodError, ReadError, StackError
 from zenhance.io import write_stack
 from zenhance.pipeline import EnhanceRequest
 from zenhance.simulate.samples import simulate
-from zenhance.stack import FloatArray, Stack, VoxelSize
+from zenhance.stack import Stack, VoxelSize
+from zenhance.types import FloatArray
 
 DEEP, FLAT, SERIES, UNKNOWN = "deep.ome.tif", "flat.ome.tif", "series.ome.tif", "unknown.ome.tif"
 README = """# Data

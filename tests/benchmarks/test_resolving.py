@@ -40,7 +40,7 @@ from benchmarks.sweeping import FACTORS, SweepReport, SweepRow, measured_row, sw
 from zenhance.errors import ReadError
 from zenhance.methods.dps.optics import DpsArchitecture
 from zenhance.physics.psf import parse_psf
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 SCOPE = FineMicroscope(parse_psf("srpsf:fwhm_um=0.09", 2), 0.03)
 RAYLEIGH_PX = 3.0 * 3.8317 / (2 * 1.61634)

@@ -23,7 +23,8 @@ from benchmarks.resolving_lines import (
 from zenhance.errors import StackError
 from zenhance.io import open_stack, write_stack
 from zenhance.pipeline import EnhanceRequest
-from zenhance.stack import FloatArray, Stack, VoxelSize
+from zenhance.stack import Stack, VoxelSize
+from zenhance.types import FloatArray
 
 FWHM_PX = 7.0
 SIGMA_PX = FWHM_PX / 2.3548

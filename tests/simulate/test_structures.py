@@ -9,7 +9,7 @@ from zenhance.simulate.microscope import Microscope
 from zenhance.simulate.samples import simulate
 from zenhance.simulate.specimen import Grid
 from zenhance.simulate.structures import KINDS, Structures
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 FINE = Grid((1, 192, 192), (0.1, 0.03, 0.03))
 

@@ -31,12 +31,12 @@ from zenhance.assess.truth import TruthReport, compare_with_truth
 from zenhance.assess.verdict import Light, decide
 from zenhance.errors import StackError
 from zenhance.physics.psf_base import Psf
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = ["Assessment", "TruthFigures", "assess"]
 
 Volume = npt.NDArray[Any]
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +264,7 @@ def _map_stack(raw: Stack, scores: FloatArray) -> Stack:
     return Stack(data, raw.spatial_axes, raw.voxel_size, name=f"{raw.name} re-blur z-map")
 
 
-def _result_voxel(raw: Stack, result: Stack) -> Triple | None:
+def _result_voxel(raw: Stack, result: Stack) -> FloatTriple | None:
     for stack in (result, raw):
         if (
             stack.voxel_size.is_known(stack.spatial_axes)
@@ -279,7 +279,7 @@ def _against_truth(
     after: Volume,
     truth: Volume | None,
     labels: Volume | None,
-    voxel: Triple | None,
+    voxel: FloatTriple | None,
     notes: list[str],
 ) -> dict[str, Any]:
     """Figures against truth and labels; the measurement's own beside the result's, where it lies on the same voxels."""
@@ -303,7 +303,7 @@ def _against_truth(
     return parts
 
 
-def _label_surface(labels: npt.NDArray[np.int64], voxel: Triple) -> FloatArray:
+def _label_surface(labels: npt.NDArray[np.int64], voxel: FloatTriple) -> FloatArray:
     inside = labels > 0
     first = inside.argmax(axis=0) * np.float32(voxel[0])
     return np.where(inside.any(axis=0), first, np.float32(np.inf)).astype(np.float32)

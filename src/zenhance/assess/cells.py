@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from zenhance.errors import StackError
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["CellReport", "DepthBin", "cells_found", "segment_cells"]
 

@@ -20,11 +20,10 @@ import numpy.typing as npt
 
 from zenhance.assess.photons import Camera, split_photons
 from zenhance.errors import StackError
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = ["CorrelationCurve", "correlate_halves", "correlation_of_method", "correlation_of_raw"]
 
-Triple = tuple[float, float, float]
 AXIAL_CONE = 45.0
 
 
@@ -54,7 +53,11 @@ class CorrelationCurve:
 
 
 def correlate_halves(
-    first: npt.NDArray[Any], second: npt.NDArray[Any], voxel_size_um: Triple, *, mode: str = "ring"
+    first: npt.NDArray[Any],
+    second: npt.NDArray[Any],
+    voxel_size_um: FloatTriple,
+    *,
+    mode: str = "ring",
 ) -> CorrelationCurve:
     """Correlate two independent measurements of the same specimen.
 
@@ -103,7 +106,7 @@ def correlate_halves(
 def correlation_of_raw(
     raw: npt.NDArray[Any],
     camera: Camera,
-    voxel_size_um: Triple,
+    voxel_size_um: FloatTriple,
     *,
     mode: str = "ring",
     seed: int = 0,
@@ -119,7 +122,7 @@ def correlation_of_method(
     raw: npt.NDArray[Any],
     method: Callable[[FloatArray], npt.NDArray[Any]],
     camera: Camera,
-    voxel_size_um: Triple,
+    voxel_size_um: FloatTriple,
     *,
     mode: str = "ring",
     seed: int = 0,
@@ -157,7 +160,7 @@ def _check(first: npt.NDArray[Any], second: npt.NDArray[Any], mode: str) -> None
 
 
 def _frequency_grid(
-    shape: tuple[int, ...], voxel_size_um: Triple, mode: str
+    shape: tuple[int, ...], voxel_size_um: FloatTriple, mode: str
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Frequency of each stored Fourier coefficient in cycles per µm, and which ones count."""
     nz, ny, nx = shape

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from zenhance.errors import StackError
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = [
     "DEPTH_EDGES_UM",
@@ -32,7 +32,6 @@ __all__ = [
     "find_surface",
 ]
 
-Triple = tuple[float, float, float]
 
 DEPTH_EDGES_UM = (0.0, 5.0, 10.0, 15.0)
 SURFACE_SMOOTH_UM = 1.0
@@ -70,7 +69,7 @@ class DepthFigures:
     snr: float
 
 
-def find_surface(volume: npt.NDArray[Any], voxel_size_um: Triple) -> FloatArray:
+def find_surface(volume: npt.NDArray[Any], voxel_size_um: FloatTriple) -> FloatArray:
     """Find the specimen's upper surface.
 
     Parameters
@@ -114,7 +113,9 @@ def find_surface(volume: npt.NDArray[Any], voxel_size_um: Triple) -> FloatArray:
     return np.where(seen, surface, np.float32(np.inf)).astype(np.float32)
 
 
-def depth_below_surface(surface_um: FloatArray, planes: int, voxel_size_um: Triple) -> FloatArray:
+def depth_below_surface(
+    surface_um: FloatArray, planes: int, voxel_size_um: FloatTriple
+) -> FloatArray:
     """Return the distance of each voxel (Z, Y, X) below the surface to its nearest point in µm; negative above it.
 
     Parameters
@@ -134,7 +135,7 @@ def depth_below_surface(surface_um: FloatArray, planes: int, voxel_size_um: Trip
 def contrast_by_depth(
     measured: npt.NDArray[Any],
     volumes: dict[str, npt.NDArray[Any]],
-    voxel_size_um: Triple,
+    voxel_size_um: FloatTriple,
     depth_um: FloatArray | None = None,
     edges_um: tuple[float, ...] = DEPTH_EDGES_UM,
 ) -> dict[str, tuple[DepthFigures, ...]]:
@@ -206,7 +207,7 @@ def _layers(
 
 
 def _figures(
-    volume: npt.NDArray[Any], layers: list[_Layer], depth_um: FloatArray, voxel_size_um: Triple
+    volume: npt.NDArray[Any], layers: list[_Layer], depth_um: FloatArray, voxel_size_um: FloatTriple
 ) -> tuple[DepthFigures, ...]:
     image = volume.astype(np.float32)
     outside = image[depth_um < 0]
@@ -236,7 +237,7 @@ def _figures(
     return tuple(figures)
 
 
-def _smooth(volume: npt.NDArray[Any], sigma_um: float, voxel_size_um: Triple) -> FloatArray:
+def _smooth(volume: npt.NDArray[Any], sigma_um: float, voxel_size_um: FloatTriple) -> FloatArray:
     return np.asarray(
         ndimage.gaussian_filter(
             volume.astype(np.float32), [sigma_um / v for v in voxel_size_um], mode="nearest"

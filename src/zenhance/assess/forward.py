@@ -16,7 +16,7 @@ import numpy.typing as npt
 from zenhance.assess.photons import Camera, poisson_deviance
 from zenhance.errors import StackError
 from zenhance.physics.psf_base import Psf
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray, FloatTriple, Region
 
 __all__ = [
     "AffineFit",
@@ -28,8 +28,6 @@ __all__ = [
     "sparse_plane",
 ]
 
-Triple = tuple[float, float, float]
-Region = tuple[slice, slice, slice]
 
 FIT_ROUNDS = 4
 SUM_VOXELS = 500_000
@@ -80,7 +78,7 @@ def block_factors(
 def blur_result(
     result: FloatArray,
     psf: Psf | None,
-    voxel_size_um: Triple,
+    voxel_size_um: FloatTriple,
     factors: tuple[int, int, int],
     width: float = 1.0,
 ) -> FloatArray:
@@ -185,7 +183,7 @@ def fit_width(
     raw: npt.NDArray[Any],
     result: FloatArray,
     psf: Psf,
-    voxel_size_um: Triple,
+    voxel_size_um: FloatTriple,
     factors: tuple[int, int, int],
     camera: Camera,
     valid: npt.NDArray[np.bool_],
@@ -226,7 +224,7 @@ def fit_width(
 
 
 def _brightest_part(
-    raw: npt.NDArray[Any], psf: Psf, voxel_size_um: Triple
+    raw: npt.NDArray[Any], psf: Psf, voxel_size_um: FloatTriple
 ) -> tuple[Region, Region]:
     """Return a part of the volume around its brightest place, and what of it lies three standard deviations inside."""
     shape, sigma = raw.shape, psf.sigma_px(voxel_size_um)

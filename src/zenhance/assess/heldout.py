@@ -20,7 +20,7 @@ from zenhance.assess.forward import block_factors, blur_result, fit_affine
 from zenhance.assess.photons import Camera, poisson_deviance, split_photons
 from zenhance.errors import StackError
 from zenhance.physics.psf_base import Psf
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["HeldOutReport", "held_out_photons"]
 

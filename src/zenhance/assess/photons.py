@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = [
     "Camera",

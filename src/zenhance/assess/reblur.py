@@ -36,7 +36,7 @@ from zenhance.assess.smoothness import MatchedFilter, peak_threshold
 from zenhance.errors import StackError
 from zenhance.physics.psf import gaussian
 from zenhance.physics.psf_base import Psf
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = [
     "Grade",

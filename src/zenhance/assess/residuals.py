@@ -18,7 +18,7 @@ from zenhance.assess.photons import (
     quantile_residuals,
     quantum_photons,
 )
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["ResidualSums", "measure_residuals"]
 

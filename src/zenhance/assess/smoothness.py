@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.physics.psf_base import gaussian_kernel_1d
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = ["MatchedFilter", "peak_threshold"]
 
 SURROUND = 2.5
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class MatchedFilter:
         Standard deviation of h along z, y, x; 0 leaves an axis alone.
     """
 
-    sigma_px: Triple
+    sigma_px: FloatTriple
 
     def apply(self, residuals: FloatArray) -> FloatArray:
         """Return z-scores (Z, Y, X): the filtered residuals over the filter's norm, standard normal for white noise."""
@@ -46,7 +45,7 @@ class MatchedFilter:
         scores /= math.sqrt(self._inner(None))
         return np.asarray(scores.numpy())
 
-    def fwhm_px(self) -> Triple:
+    def fwhm_px(self) -> FloatTriple:
         """Return the smoothness of filtered white noise along z, y, x, as the full width of the Gaussian that would smooth as much.
 
         From the variance of neighbours' differences; 0 along an axis that is not filtered.
@@ -94,7 +93,7 @@ def _correlation(a: FloatArray, b: FloatArray, lag: int) -> float:
 
 
 def peak_threshold(
-    shape_px: tuple[int, int, int], fwhm_px: Triple, false_peaks: float = 0.005
+    shape_px: tuple[int, int, int], fwhm_px: FloatTriple, false_peaks: float = 0.005
 ) -> float:
     """Return the z-score above which pure noise is expected to have ``false_peaks`` peaks in a whole volume.
 

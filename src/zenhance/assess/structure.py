@@ -16,12 +16,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from zenhance.errors import StackError
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = ["Agreement", "StructureReport", "compare_structures", "wall_lines"]
 
 BoolArray = npt.NDArray[np.bool_]
-Triple = tuple[float, float, float]
 
 RIDGE_UM = 0.3
 LOCAL_UM = 4.0
@@ -110,7 +109,7 @@ def _ridge_strength(image: FloatArray, pixel_size_um: tuple[float, float]) -> Fl
 
 def compare_structures(
     image: npt.NDArray[Any],
-    voxel_size_um: Triple,
+    voxel_size_um: FloatTriple,
     *,
     truth: npt.NDArray[Any] | None = None,
     labels: npt.NDArray[np.integer] | None = None,

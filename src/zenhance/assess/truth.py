@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.errors import StackError
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["TruthReport", "affine_fit", "compare_with_truth", "psnr_db", "robust_range", "ssim"]
 

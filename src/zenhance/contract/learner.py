@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from zenhance.contract.spec import FloatArray, VolumeStatistics
+from zenhance.contract.spec import VolumeStatistics
+from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,9 +13,9 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
+
+from zenhance.types import FloatArray, Triple
 
 if TYPE_CHECKING:
     from zenhance.contract.learner import Learner
@@ -24,7 +24,6 @@ __all__ = [
     "REMARK",
     "STD",
     "WHOLE_VOXELS",
-    "FloatArray",
     "LearningMethod",
     "Method",
     "MethodContext",
@@ -38,8 +37,6 @@ __all__ = [
     "VolumeStatistics",
 ]
 
-FloatArray = npt.NDArray[np.float32]
-Triple = tuple[int, int, int]
 TileGenerator = Generator[float, None, Mapping[str, FloatArray]]
 WHOLE_VOXELS = 4_000_000
 """Most voxels that ``prepare`` may work on at once, as long as memory does not run out."""

@@ -23,6 +23,7 @@ from zenhance.io import commit
 from zenhance.io.zarr_store import OWN_KEY
 from zenhance.provenance import hash_array
 from zenhance.stack import Stack
+from zenhance.types import Triple
 
 __all__ = ["is_our_store", "write_ome_zarr"]
 
@@ -41,7 +42,6 @@ _LIGHT = (
     "time_step_s",
 )
 _AXIS_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
-Triple = tuple[int, int, int]
 
 
 def is_our_store(path: Path) -> bool:

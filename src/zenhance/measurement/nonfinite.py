@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from zenhance.types import Region
+
 __all__ = ["FILL_RADIUS_PX", "MAX_ISOLATED", "Fill"]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
-Region = tuple[slice, slice, slice]
 
 # Half-width of the neighbourhood a median is taken of.
 FILL_RADIUS_PX = 2

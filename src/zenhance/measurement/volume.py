@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.contract.spec import FloatArray, VolumeStatistics
+from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import StackError
 from zenhance.measurement.nonfinite import MAX_ISOLATED, Fill
 from zenhance.physics.noise import PoissonGauss, estimate, estimate_background
 from zenhance.provenance import ArrayHash
 from zenhance.stack import Stack
+from zenhance.types import FloatArray, Region
 
 __all__ = ["PixelHash", "Survey", "VolumeReader", "measure", "measure_noise", "survey"]
 
-Region = tuple[slice, slice, slice]
 
 MAX_NON_FINITE = 0.1
 # Percentiles and noise are taken from at most this many voxels, picked on a regular grid of planes.

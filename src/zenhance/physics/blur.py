@@ -28,11 +28,10 @@ from torch import Tensor
 
 from zenhance.errors import MethodError, StackError
 from zenhance.physics.boundary import fold_kernel, mirror_index, mirror_matrix
+from zenhance.types import FloatArray, Triple
 
 __all__ = ["Blur", "PsfKernels"]
 
-FloatArray = npt.NDArray[np.float32]
-Triple = tuple[int, int, int]
 T = TypeVar("T")
 
 # Blocks of 32 outputs were the fastest of 16 ... 256 on CPUs for Gaussians of 1 to 4 px; wide kernels want blocks as wide as their reach.

@@ -23,10 +23,9 @@ from zenhance.physics.noise_estimate import (
     fit_variance_line,
     measure_blocks,
 )
+from zenhance.types import FloatArray
 
 __all__ = ["PoissonGauss", "estimate", "estimate_background"]
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

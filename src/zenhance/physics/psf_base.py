@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from zenhance.errors import MethodError
+from zenhance.types import FloatArray
 
 __all__ = [
     "FWHM_PER_SIGMA",
@@ -27,7 +27,6 @@ __all__ = [
     "gaussian_kernel_1d",
 ]
 
-FloatArray = npt.NDArray[np.float32]
 VoxelSizeUm = tuple[float, float, float]
 PsfOrigin = Literal["file", "user", "default"]
 

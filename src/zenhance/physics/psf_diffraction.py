@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from zenhance.physics.psf_base import FloatArray, Psf, PsfOrigin, VoxelSizeUm
+from zenhance.physics.psf_base import Psf, PsfOrigin, VoxelSizeUm
 from zenhance.physics.psf_models import check_optics, optical_values
 from zenhance.physics.psf_sampled import fitted_sigma_um, trimmed
+from zenhance.types import FloatArray
 
 __all__ = ["DiffractionShape", "airy", "gibson_lanni"]
 

@@ -11,7 +11,8 @@ from scipy import ndimage
 from scipy.optimize import least_squares
 
 from zenhance.errors import MethodError
-from zenhance.physics.psf_base import FWHM_PER_SIGMA, MAX_KERNEL_VOXELS, FloatArray, VoxelSizeUm
+from zenhance.physics.psf_base import FWHM_PER_SIGMA, MAX_KERNEL_VOXELS, VoxelSizeUm
+from zenhance.types import FloatArray
 
 __all__ = ["SampledShape", "fitted_sigma_um", "trimmed"]
 

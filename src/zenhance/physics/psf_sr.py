@@ -20,9 +20,10 @@ import numpy.typing as npt
 from scipy.special import j1
 
 from zenhance.errors import MethodError
-from zenhance.physics.psf_base import FloatArray, Psf, PsfOrigin, VoxelSizeUm
+from zenhance.physics.psf_base import Psf, PsfOrigin, VoxelSizeUm
 from zenhance.physics.psf_models import check_optics, optical_values
 from zenhance.physics.psf_sampled import fitted_sigma_um
+from zenhance.types import FloatArray
 
 __all__ = ["FIRST_ZERO_U", "HALF_U", "MODULATION", "SrShape", "sr_psf", "sr_psf_from_fwhm"]
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from zenhance.contract import registry
 from zenhance.contract.learner import Scaling
-from zenhance.contract.spec import FloatArray, VolumeStatistics
+from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import (
     CheckpointError,
     OutputExistsError,
@@ -42,6 +42,7 @@ from zenhance.pipeline.plan import RunPlan
 from zenhance.pipeline.request import NO_WEIGHTS, EnhanceRequest
 from zenhance.pipeline.result import Progress
 from zenhance.stack import Stack
+from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
     from zenhance.models.card import Card

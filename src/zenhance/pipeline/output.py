@@ -13,13 +13,14 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.contract.spec import FloatArray, MethodSpec
+from zenhance.contract.spec import MethodSpec
 from zenhance.errors import FailureKind, StackError, WriteError
 from zenhance.measurement.volume import VolumeReader
 from zenhance.pipeline.request import EnhanceRequest
 from zenhance.provenance import SAMPLES_AXIS
 from zenhance.stack import Stack
 from zenhance.tiling.budget import free_bytes
+from zenhance.types import FloatArray
 
 __all__ = ["Layout", "Output", "allocate", "layouts", "limits"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from zenhance.contract import registry
-from zenhance.contract.spec import Method, Triple
+from zenhance.contract.spec import Method
 from zenhance.device.choice import Device, choose_device
 from zenhance.errors import StackError
 from zenhance.io.beads import read_beads
@@ -16,6 +16,7 @@ from zenhance.pipeline.request import EnhanceRequest
 from zenhance.stack import Stack
 from zenhance.tiling.budget import choose_core, free_bytes
 from zenhance.tiling.geometry import TilePlan, plan_tiles
+from zenhance.types import Triple
 
 __all__ = ["RunPlan", "plan_run", "plan_volume", "psf_for", "work_of"]
 

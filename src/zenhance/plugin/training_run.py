@@ -14,7 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from zenhance.contract.spec import FloatArray
 from zenhance.errors import RecipeError, RunCancelled
 from zenhance.models.card import Card
 from zenhance.pipeline import Progress
@@ -22,6 +21,7 @@ from zenhance.plugin.snapshot import Snapshot
 from zenhance.plugin.task import Steps
 from zenhance.stack import Stack
 from zenhance.training.recipe import Recipe
+from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
     from zenhance.training.data import TrainingVolume

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from zenhance.simulate.tissue import Tissue
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["Cells", "coverage", "relaxed_seeds"]
 

@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from zenhance.errors import StackError
 from zenhance.simulate.beads import Ball, deposit
 from zenhance.simulate.specimen import Dye, Grid, Parameters, ThinSpecimen
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["Charts"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import j0, j1
 
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["bleaching", "displacements_um", "heat", "moved_planes", "pinhole_share"]
 

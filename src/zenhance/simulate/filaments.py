@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from zenhance.simulate.specimen import Dye, Grid, LabelArray, Parameters, ThinSpecimen, renumbered
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["Filaments"]
 

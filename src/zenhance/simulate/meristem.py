@@ -15,7 +15,7 @@ from pydantic import Field
 from zenhance.simulate.cells import Cells, IntArray, coverage
 from zenhance.simulate.specimen import Dye, Grid, Parameters, renumbered, tissue_above_um
 from zenhance.simulate.tissue import Tissue, Waves
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["Meristem"]
 

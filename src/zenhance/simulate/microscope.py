@@ -21,8 +21,9 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from zenhance.simulate.defects import bleaching, displacements_um, heat, moved_planes, pinhole_share
-from zenhance.simulate.specimen import Dye, Grid, Parameters, Triple, inside_margin
-from zenhance.stack import FloatArray, Stack, VoxelSize
+from zenhance.simulate.specimen import Dye, Grid, Parameters, inside_margin
+from zenhance.stack import Stack, VoxelSize
+from zenhance.types import FloatArray, FloatTriple
 
 if TYPE_CHECKING:
     from zenhance.physics.psf import Psf
@@ -257,7 +258,7 @@ class Microscope(Parameters):
             }
         )
 
-    def sigma_at_um(self, depth_um: float) -> Triple:
+    def sigma_at_um(self, depth_um: float) -> FloatTriple:
         """Return the PSF's standard deviation (z, y, x) at a depth; beyond ``deep_at_um`` it stays as it is there."""
         share = float(np.clip(depth_um / self.deep_at_um, 0, 1))
         z, y, x = (
@@ -272,7 +273,7 @@ class Microscope(Parameters):
 
         return gaussian(self.sigma_at_um(depth_um)) if self.psf is None else parse_psf(self.psf)
 
-    def margin_px(self, voxel_size_um: Triple) -> tuple[int, int, int]:
+    def margin_px(self, voxel_size_um: FloatTriple) -> tuple[int, int, int]:
         """Return the margin (z, y, x) that light can cross: three standard deviations of the deep PSF, or the reach of ``psf``."""
         if self.psf is not None:
             return self.psf_at(0.0).radius_px(voxel_size_um)
@@ -288,7 +289,7 @@ class Microscope(Parameters):
         )
 
     def blur_photons(
-        self, emission: FloatArray, depth_um: FloatArray, voxel_size_um: Triple
+        self, emission: FloatArray, depth_um: FloatArray, voxel_size_um: FloatTriple
     ) -> FloatArray:
         """Spread photons (C, Z, Y, X) by the blur of the depth they come from."""
         import torch

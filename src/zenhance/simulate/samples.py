@@ -33,11 +33,11 @@ from zenhance.simulate.specimen import (
     Parameters,
     SpecimenModel,
     ThinSpecimen,
-    Triple,
     load_specimen,
     renumbered,
 )
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = ["SAMPLES", "Sample", "default_field", "simulate", "simulate_to_folder", "write_samples"]
 
@@ -87,7 +87,7 @@ def default_field(specimen: str) -> Grid:
 
 
 def _field(
-    specimen: str, shape_px: tuple[int, int, int] | None, voxel_size_um: Triple | None
+    specimen: str, shape_px: tuple[int, int, int] | None, voxel_size_um: FloatTriple | None
 ) -> Grid:
     usual = default_field(specimen)
     return Grid(shape_px or usual.shape_px, voxel_size_um or usual.voxel_size_um)
@@ -98,7 +98,7 @@ def simulate(
     *,
     seed: int = 0,
     shape_px: tuple[int, int, int] | None = None,
-    voxel_size_um: Triple | None = None,
+    voxel_size_um: FloatTriple | None = None,
     settings: dict[str, Any] | None = None,
     microscope: Microscope | None = None,
 ) -> Specimen:
@@ -147,7 +147,7 @@ def simulate_to_folder(
     seed: int = 0,
     count: int = 1,
     shape_px: tuple[int, int, int] | None = None,
-    voxel_size_um: Triple | None = None,
+    voxel_size_um: FloatTriple | None = None,
     settings: Mapping[str, Any] | None = None,
     microscope: Microscope | Mapping[str, Any] | str | None = None,
     name: str | None = None,
@@ -347,5 +347,5 @@ def _pixels(stack: Stack) -> npt.NDArray[Any]:
     return np.asarray(stack.data)
 
 
-def _psf_spec(sigma_um: Triple) -> str:
+def _psf_spec(sigma_um: FloatTriple) -> str:
     return "sigma_um=" + ",".join(f"{s:.4g}" for s in sigma_um)

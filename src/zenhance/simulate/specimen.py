@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from zenhance.errors import StackError
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = [
     "SPECIMENS",
@@ -36,7 +36,6 @@ __all__ = [
     "tissue_above_um",
 ]
 
-Triple = tuple[float, float, float]
 LabelArray = npt.NDArray[np.uint16]
 
 SPECIMENS = {
@@ -78,8 +77,8 @@ class Grid:
     """
 
     shape_px: tuple[int, int, int]
-    voxel_size_um: Triple
-    origin_um: Triple = (0.0, 0.0, 0.0)
+    voxel_size_um: FloatTriple
+    origin_um: FloatTriple = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
         if min(self.shape_px) < 1:
@@ -92,13 +91,13 @@ class Grid:
             )
 
     @property
-    def size_um(self) -> Triple:
+    def size_um(self) -> FloatTriple:
         """Edge lengths of the field, (z, y, x)."""
         z, y, x = (n * v for n, v in zip(self.shape_px, self.voxel_size_um, strict=True))
         return (z, y, x)
 
     @property
-    def field_um(self) -> Triple:
+    def field_um(self) -> FloatTriple:
         """Edge lengths of the field without the margin that :meth:`grown` has put around one at the origin, (z, y, x)."""
         z, y, x = (
             size + 2 * min(origin, 0.0)

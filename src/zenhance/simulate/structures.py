@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from zenhance.simulate.specimen import Dye, Grid, Parameters, ThinSpecimen
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["KINDS", "Structures"]
 

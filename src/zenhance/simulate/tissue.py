@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["Tissue", "Waves"]
 

@@ -10,10 +10,10 @@ import torch
 from zenhance.contract.spec import MethodContext, PsfLike
 from zenhance.physics.blur import Blur, PsfKernels
 from zenhance.solvers.schedule import CameraModel
+from zenhance.types import Triple
 
 __all__ = ["Agreement", "agreed", "agreement_of"]
 
-Triple = tuple[int, int, int]
 # A volume's largest shift below its background, in spans of its intensities, and the share of its mean light that every voxel keeps.
 MAX_PEDESTAL = 30.0
 MIN_LIGHT = 1e-3

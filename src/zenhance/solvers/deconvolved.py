@@ -16,10 +16,10 @@ from zenhance.physics.blur import Blur, PsfKernels
 from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import CameraModel, Schedule
+from zenhance.types import Triple
 
 __all__ = ["deconvolved_reach_px", "deconvolved_steps", "fixed_schedule"]
 
-Triple = tuple[int, int, int]
 LARGEST_ALPHA = 0.9
 """Extrapolation beyond this was unsteady in noise."""
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from zenhance.types import Triple
+
 __all__ = ["SMALLEST_NOISE_TO_SIGNAL", "filter_reach_px", "iteration_reach_px"]
 
-Triple = tuple[int, int, int]
 
 SMALLEST_NOISE_TO_SIGNAL = 1e-6
 """The sharpest Wiener filter that is chosen or allowed; float32 carries no more."""

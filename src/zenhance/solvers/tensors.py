@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zenhance.contract.spec import FloatArray
+from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zenhance.errors import MemoryBudgetError, MethodError
-from zenhance.tiling.geometry import MAX_ELEMENTS, Triple, check_numbers, read_shape
+from zenhance.tiling.geometry import MAX_ELEMENTS, check_numbers, read_shape
+from zenhance.types import Triple
 
 __all__ = ["choose_core", "free_bytes"]
 

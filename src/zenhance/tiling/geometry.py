@@ -21,14 +21,13 @@ import math
 from dataclasses import dataclass
 
 from zenhance.errors import MemoryBudgetError, MethodError, StackError
+from zenhance.types import Region, Triple
 
 __all__ = [
     "MAX_ELEMENTS",
     "MAX_TILES",
-    "Region",
     "Tile",
     "TilePlan",
-    "Triple",
     "halved",
     "padded_shape",
     "plan_tiles",
@@ -36,8 +35,6 @@ __all__ = [
     "split",
 ]
 
-Triple = tuple[int, int, int]
-Region = tuple[slice, slice, slice]
 
 MAX_ELEMENTS = 2**31 - 1
 """Largest number of voxels in one array: many GPU kernels index with 32-bit integers and go wrong above, some in silence."""

@@ -27,17 +27,8 @@ from zenhance.errors import (
     classify,
     sentence,
 )
-from zenhance.stack import FloatArray
-from zenhance.tiling.geometry import (
-    MAX_ELEMENTS,
-    Region,
-    Tile,
-    TilePlan,
-    Triple,
-    halved,
-    padded_shape,
-    split,
-)
+from zenhance.tiling.geometry import MAX_ELEMENTS, Tile, TilePlan, halved, padded_shape, split
+from zenhance.types import FloatArray, Region, Triple
 
 __all__ = ["DeviceLostError", "Process", "Read", "RunReport", "TileProgress", "Write", "run_tiles"]
 

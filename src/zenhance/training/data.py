@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from zenhance.contract.learner import Scaling, SelfTaughtLearner
-from zenhance.contract.spec import FloatArray, VolumeStatistics
+from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import RecipeError
 from zenhance.io import open_stack
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
@@ -29,6 +29,7 @@ from zenhance.training.optics import (
     psf_for_learning,
 )
 from zenhance.training.recipe import Data, Recipe, Simulated
+from zenhance.types import FloatArray, Region
 
 __all__ = [
     "TrainingVolume",
@@ -41,7 +42,6 @@ __all__ = [
     "with_optics",
 ]
 
-Region = tuple[slice, slice, slice]
 MIN_FILES_FOR_TEST = 6
 
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 
 from zenhance.contract.learner import Batch
-from zenhance.contract.spec import FloatArray
 from zenhance.errors import RecipeError
 from zenhance.methods._shared.planes import mirrored
 from zenhance.training.data import TrainingVolume
+from zenhance.types import FloatArray
 
 __all__ = ["PatchSampler"]
 

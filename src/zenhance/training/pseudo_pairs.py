@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from zenhance.contract import registry
-from zenhance.contract.spec import FloatArray, MethodContext
+from zenhance.contract.spec import MethodContext
 from zenhance.measurement.volume import VolumeReader, measure_noise
 from zenhance.physics.blur import Blur
 from zenhance.physics.noise import PoissonGauss
@@ -19,6 +19,7 @@ from zenhance.stack import Stack
 from zenhance.training.data import TrainingVolume
 from zenhance.training.optics import grown_psf, optics_of_camera, psf_for_learning
 from zenhance.training.recipe import Recipe
+from zenhance.types import FloatArray
 
 __all__ = ["MAX_VOXELS", "Column", "cut_columns", "estimate_steps", "measured_again", "pair_steps"]
 

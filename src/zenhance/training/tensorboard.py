@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zenhance.contract.spec import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["Board"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from zenhance.contract.learner import Batch, Learner, TellingLearner
-from zenhance.contract.spec import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["Validation", "to_device", "validate"]
 

@@ -36,7 +36,8 @@ from zenhance.models.checkpoint import dump_checkpoint
 from zenhance.pipeline import EnhanceRequest, enhance
 from zenhance.simulate.presets import as_microscope
 from zenhance.simulate.samples import simulate
-from zenhance.stack import FloatArray, Stack
+from zenhance.stack import Stack
+from zenhance.types import FloatArray
 
 LEARNER = DpsLearner()
 TINY: dict[str, Any] = {"features": 6, "head": 4, "inversion": [4, 12]}

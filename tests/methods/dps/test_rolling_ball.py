@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zenhance.methods.dps.rolling_ball import block_px, reach_px, rolled_background
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 
 def _field(size: int = 300) -> tuple[FloatArray, FloatArray]:

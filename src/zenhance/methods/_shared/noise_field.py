@@ -9,11 +9,11 @@ block's counter is its place and the number of the draw::
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from zenhance.types import FloatArray
 
 __all__ = ["BLOCK_PX", "noise_field"]
 
-FloatArray = npt.NDArray[np.float32]
 
 BLOCK_PX = 64
 """Edge of a block along y and x; part of what the numbers are, never to be changed."""

@@ -17,14 +17,14 @@ from torch.nn import Module
 
 from zenhance.contract.learner import Batch, Scaling
 from zenhance.contract.settings import validate
-from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
+from zenhance.contract.spec import MethodContext, TileGenerator
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.methods._shared.planes import restore_planes
 from zenhance.models.checkpoint import Checkpoint, load_network, model_of
+from zenhance.types import FloatArray, Triple
 
 __all__ = ["Architecture", "PairLearner", "PlaneRestorer", "prepare_planes"]
 
-Triple = tuple[int, int, int]
 # A model is used silently at voxel sizes within this factor of the one it was trained at.
 VOXEL_TOLERANCE = 1.25
 

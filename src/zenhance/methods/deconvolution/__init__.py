@@ -16,7 +16,6 @@ from pydantic import Field
 
 from zenhance.contract.spec import (
     WHOLE_VOXELS,
-    FloatArray,
     MethodContext,
     MethodParameters,
     MethodSpec,
@@ -33,6 +32,7 @@ from zenhance.solvers.receptive_field import (
 )
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule
 from zenhance.solvers.tensors import exact_mean, to_device, to_numpy
+from zenhance.types import FloatArray, Triple
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["METHOD", "GaussianDeconvolution", "GaussianDeconvolutionParameters"]
 
-Triple = tuple[int, int, int]
 
 _STANDARD_ITERATIONS = {"id3d": 100, "rl10": 10, "wpl5": 5, "discrepancy": 100, "fixed": 10}
 _NOTHING_TO_SHARPEN = "the noise hides whatever the blur took, so nothing was sharpened: the result is the measurement made smooth"

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zenhance.contract.spec import FloatArray, TileGenerator
+from zenhance.contract.spec import TileGenerator
 from zenhance.errors import MethodError
 from zenhance.solvers.tensors import to_device, to_numpy
+from zenhance.types import FloatArray, Triple
 
 if TYPE_CHECKING:
     import torch
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from zenhance.methods.deconvolution.imagej import PlaneResult
 
 __all__ = ["CutOut", "Planes", "Replayed"]
-
-Triple = tuple[int, int, int]
 
 
 @dataclass

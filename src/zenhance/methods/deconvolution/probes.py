@@ -7,13 +7,11 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
+
+from zenhance.types import FloatArray, Region, Triple
 
 __all__ = ["probe_regions"]
 
-FloatArray = npt.NDArray[np.float32]
-Triple = tuple[int, int, int]
-Region = tuple[slice, slice, slice]
 
 _BLOCKS = 4
 _CANDIDATES_PER_AXIS = (3, 4, 4)

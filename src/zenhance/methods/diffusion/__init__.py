@@ -14,8 +14,8 @@ from zenhance.contract.spec import (
     OutputSpec,
     Prepared,
     PsfLike,
-    Triple,
 )
+from zenhance.types import Triple
 
 if TYPE_CHECKING:
     from zenhance.methods.diffusion.training import LevelLearner

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zenhance.contract.learner import Scaling
-from zenhance.contract.spec import REMARK, FloatArray, MethodContext, TileGenerator
+from zenhance.contract.spec import REMARK, MethodContext, TileGenerator
 from zenhance.methods._shared.noise_field import noise_field
 from zenhance.methods._shared.supervised import voxel_warnings
 from zenhance.methods.diffusion.network import STRIDE, LevelNetwork
@@ -24,10 +24,10 @@ from zenhance.methods.diffusion.samplers import Sampler, reverse
 from zenhance.methods.diffusion.training import LevelLearner, levels_of, windows
 from zenhance.models.checkpoint import load_network, model_of
 from zenhance.solvers.data_consistency import Agreement, agreement_of
+from zenhance.types import FloatArray, Triple
 
 __all__ = ["DiffusionSettings", "ReverseRestorer", "level_of", "prepare_reverse"]
 
-Triple = tuple[int, int, int]
 # Planes are given to the network up to this many pixels at once: small enough for a look at Cancel many times a step.
 _PIXELS_AT_ONCE = 2**17
 # The level of an image without a PSF is read off this many planes of at most so many pixels.

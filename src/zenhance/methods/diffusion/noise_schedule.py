@@ -19,6 +19,7 @@ import math
 from dataclasses import dataclass, replace
 
 from zenhance.errors import MethodError
+from zenhance.types import FloatTriple
 
 __all__ = [
     "FLOOR_PX",
@@ -31,7 +32,6 @@ __all__ = [
     "sigma_of_level",
 ]
 
-Triple = tuple[float, float, float]
 
 STEPS = 100
 """Levels are counted in hundredths where they have to be counted."""
@@ -72,10 +72,10 @@ class Level:
     t: float
     ratio: float
     constant: float = 0.5
-    shape: Triple = (0.0, 1.0, 1.0)
+    shape: FloatTriple = (0.0, 1.0, 1.0)
 
     @property
-    def sigma_px(self) -> Triple:
+    def sigma_px(self) -> FloatTriple:
         """Standard deviation of the blur along z, y, x."""
         sigma = sigma_of_level(self.t)
         return (sigma * self.shape[0], sigma * self.shape[1], sigma * self.shape[2])
@@ -94,7 +94,7 @@ class Level:
         return replace(self, t=t, ratio=min(1.0, max(MIN_NOISE_RATIO, self.noise / t)))
 
 
-def match_level(sigma_px: Triple, noise: float, constant: float = 0.5) -> Level:
+def match_level(sigma_px: FloatTriple, noise: float, constant: float = 0.5) -> Level:
     """Return the level of an image.
 
     Parameters

@@ -27,10 +27,10 @@ from zenhance.methods._shared.planes import mirrored
 from zenhance.methods.diffusion.forward_process import blurred, degraded, moved
 from zenhance.methods.diffusion.network import STRIDE, LevelNetwork, reach_px
 from zenhance.methods.diffusion.noise_schedule import MIN_NOISE_RATIO, STEPS, Level, match_level
+from zenhance.types import Triple
 
 __all__ = ["MAX_REACH_PX", "DiffusionArchitecture", "LevelLearner", "levels_of", "windows"]
 
-Triple = tuple[int, int, int]
 MAX_REACH_PX = 64
 """Networks that look further along y and x in one step are refused: tiles are planned before weights are read."""
 

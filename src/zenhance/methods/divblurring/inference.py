@@ -19,7 +19,7 @@ from torch import Tensor
 
 from zenhance.contract.learner import Scaling
 from zenhance.contract.settings import validate
-from zenhance.contract.spec import FloatArray, MethodContext, PsfLike, TileGenerator
+from zenhance.contract.spec import MethodContext, PsfLike, TileGenerator
 from zenhance.errors import CheckpointError, MethodError
 from zenhance.methods._shared.noise_field import noise_field
 from zenhance.methods._shared.planes import mirrored
@@ -30,10 +30,10 @@ from zenhance.models.checkpoint import load_network, model_of
 from zenhance.solvers.data_consistency import Agreement, agreement_of
 from zenhance.solvers.deconvolved import deconvolved_reach_px, deconvolved_steps
 from zenhance.solvers.receptive_field import iteration_reach_px
+from zenhance.types import FloatArray, Triple
 
 __all__ = ["PosteriorSettings", "prepare_posterior", "steps_for"]
 
-Triple = tuple[int, int, int]
 # Images are decoded in batches of about so many pixels: large enough to fill a device, small enough for caches and for Cancel.
 PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**23, "mps": 2**22}
 # Of the steps towards the end, which share is the deconvolution's.

@@ -23,10 +23,10 @@ from zenhance.contract.settings import validate
 from zenhance.errors import RecipeError
 from zenhance.methods.divblurring.network import FlatVae, LadderVae, Vae
 from zenhance.methods.divblurring.noise_mixture import MixtureNoise
+from zenhance.types import Triple
 
 __all__ = ["VaeArchitecture", "VaeLearner", "energy"]
 
-Triple = tuple[int, int, int]
 MAX_ITERATIONS = 100
 """Tiles are planned for estimates that reach no further."""
 COLLAPSED = 1e-5

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from zenhance.contract.spec import (
-    MethodContext,
-    MethodParameters,
-    MethodSpec,
-    Prepared,
-    PsfLike,
-    Triple,
-)
+from zenhance.contract.spec import MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike
+from zenhance.types import Triple
 
 if TYPE_CHECKING:
     from zenhance.methods.dps.training import DpsLearner

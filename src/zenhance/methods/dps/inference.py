@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from zenhance.contract.learner import Scaling
-from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
+from zenhance.contract.spec import MethodContext, TileGenerator
 from zenhance.errors import CheckpointError
 from zenhance.methods.dps.network import MULTIPLE, pooled, reach_px
 from zenhance.methods.dps.optics import (
@@ -35,10 +35,10 @@ from zenhance.methods.dps.rolling_ball import reach_px as ball_reach_px
 from zenhance.methods.dps.rolling_ball import rolled_background
 from zenhance.methods.dps.training import DpsLearner
 from zenhance.models.checkpoint import load_network, model_of
+from zenhance.types import FloatArray, Triple
 
 __all__ = ["Resolver", "Wanted", "has_larger_pixels", "prepare_resolving"]
 
-Triple = tuple[int, int, int]
 LARGER = 1.1
 """From how many times the network's pixels those of an image count as larger."""
 

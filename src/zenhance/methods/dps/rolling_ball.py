@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.restoration import ellipsoid_kernel, rolling_ball
 
-from zenhance.stack import FloatArray
+from zenhance.types import FloatArray
 
 __all__ = ["block_px", "reach_px", "rolled_background"]
 

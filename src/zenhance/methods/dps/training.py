@@ -30,7 +30,6 @@ from torch import Tensor
 from torch.nn import Module
 
 from zenhance.contract.learner import Batch, Optics
-from zenhance.contract.spec import FloatArray
 from zenhance.errors import RecipeError
 from zenhance.methods.dps.features import feature_difference, load_features
 from zenhance.methods.dps.network import pooled
@@ -50,6 +49,7 @@ from zenhance.methods.dps.sparse_losses import (
     light_concentration,
     structural_difference,
 )
+from zenhance.types import FloatArray
 
 __all__ = ["DpsLearner"]
 

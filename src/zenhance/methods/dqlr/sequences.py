@@ -19,13 +19,14 @@ from torch.nn.functional import conv2d
 
 from zenhance.contract.learner import Batch, Scaling
 from zenhance.contract.settings import validate
-from zenhance.contract.spec import FloatArray, MethodContext, TileGenerator
+from zenhance.contract.spec import MethodContext, TileGenerator
 from zenhance.errors import RecipeError
 from zenhance.methods._shared.supervised import voxel_warnings
 from zenhance.methods.dqlr.network import Dqlr, reach_px, restore_sequence
 from zenhance.methods.dqlr.quantiser import effective_words, perplexity
 from zenhance.models.checkpoint import load_network, model_of
 from zenhance.solvers.data_consistency import Agreement, agreement_of
+from zenhance.types import FloatArray, Triple
 
 __all__ = [
     "MAX_REACH_PX",
@@ -38,7 +39,6 @@ __all__ = [
     "structural_dissimilarity",
 ]
 
-Triple = tuple[int, int, int]
 MAX_REACH_PX = 48
 """Networks that look further along y and x are refused: tiles are planned before weights are read."""
 

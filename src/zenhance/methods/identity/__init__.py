@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from zenhance.contract.spec import (
-    FloatArray,
     MethodContext,
     MethodParameters,
     MethodSpec,
@@ -15,6 +14,7 @@ from zenhance.contract.spec import (
     PsfLike,
     TileGenerator,
 )
+from zenhance.types import FloatArray
 
 __all__ = ["METHOD", "Identity", "IdentityParameters"]
 

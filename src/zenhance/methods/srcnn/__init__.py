@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from zenhance.contract.spec import (
-    MethodContext,
-    MethodParameters,
-    MethodSpec,
-    Prepared,
-    PsfLike,
-    Triple,
-)
+from zenhance.contract.spec import MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike
+from zenhance.types import Triple
 
 if TYPE_CHECKING:
     from zenhance.methods._shared.supervised import PairLearner
