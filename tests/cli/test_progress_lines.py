@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-import pytest
-
-from zenhance.cli.progress import PLAIN_INTERVAL_S, PlainReporter, format_seconds, open_reporter
+from zenhance.cli.progress import PLAIN_INTERVAL_S, PlainReporter, open_reporter
 
 
 @dataclass
@@ -21,22 +19,6 @@ class Step:
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        (0.04, "0.0 s"),
-        (9.94, "9.9 s"),
-        (12.3, "12 s"),
-        (59.7, "1 min 00 s"),
-        (185, "3 min 05 s"),
-        (3600, "1 h 00 min"),
-        (7800, "2 h 10 min"),
-    ],
-)
-def test_durations_are_for_people(seconds: float, expected: str) -> None:
-    assert format_seconds(seconds) == expected
 
 
 def test_plain_lines_come_with_each_stage_and_every_few_seconds() -> None:

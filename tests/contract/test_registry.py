@@ -20,7 +20,7 @@ def test_each_registered_method_loads_and_carries_its_own_name() -> None:
 def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(MethodError, match='did you mean "gaussian_deconvolution"'):
         registry.load("gaussian_deconvolutoin")
-    with pytest.raises(MethodError, match="available are gaussian_deconvolution"):
+    with pytest.raises(MethodError, match="choose one of gaussian_deconvolution"):
         registry.load("zzz")
 
 

@@ -122,7 +122,7 @@ def test_a_measured_psf_is_read_by_the_reader_given() -> None:
         (
             "widefield:pinhole_au=1",
             3,
-            r'the widefield PSF has no number "pinhole_au"; allowed are na, n, em_nm',
+            r'the widefield PSF has no number "pinhole_au"; choose one of na, n, em_nm',
         ),
         (
             "confocal:na=big",

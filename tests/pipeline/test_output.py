@@ -95,7 +95,7 @@ def test_a_result_that_the_temporary_folder_has_no_room_for_is_refused(
             assert isinstance(enhance(data, method="identity").stack.data, np.memmap)
             continue
         with pytest.raises(
-            WriteError, match=r"needs 0\.011 GB in .* where 0\.011 GB are free; .* set TMPDIR"
+            WriteError, match=r"needs 11 MB in .* where 11 MB are free; .* set TMPDIR"
         ) as raised:
             enhance(data, method="identity")
         assert classify(raised.value) is FailureKind.DISK_FULL

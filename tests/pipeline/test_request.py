@@ -35,7 +35,7 @@ def test_the_provenance_of_an_earlier_result_is_a_request() -> None:
     ("text", "message"),
     [
         ("methd: identity", 'called "methd"; did you mean "method"'),
-        ("qqqq: 1", "known are method"),
+        ("qqqq: 1", "choose one of method"),
         ("- 1\n- 2", "not a list of key: value lines"),
         ("{a: [", "not valid YAML"),
         ("seed: -1", "request field seed is -1: it should be greater than or equal to 0"),

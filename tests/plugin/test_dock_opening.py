@@ -91,12 +91,6 @@ def test_what_cannot_be_planned_is_explained(make_bench, cells, qtbot):
     qtbot.waitUntil(lambda: "voxel size" in line.text(), timeout=20_000)
 
 
-def test_durations_are_told_in_words():
-    from zenhance.plugin.run_estimate import duration
-
-    assert [duration(s) for s in (0.2, 42.4, 200, 7800)] == ["1 s", "42 s", "3 min", "2 h 10 min"]
-
-
 def test_the_estimated_background_is_shown_before_the_run(make_bench, qtbot):
     bench = make_bench(outlook=True)
     volume = np.random.default_rng(0).normal(130, 2, (8, 96, 96)).round().astype(np.uint16)

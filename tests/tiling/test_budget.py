@@ -158,7 +158,7 @@ def test_a_volume_ten_times_the_budget_runs_within_it():
 def test_the_smallest_tile_not_fitting_is_said_in_numbers():
     with pytest.raises(
         MemoryBudgetError,
-        match=r"smallest tile, \(9, 9, 9\) \(z, y, x\) px with its halo, needs 0\.0467 MB, 0\.001 MB are free",
+        match=r"smallest tile, \(9, 9, 9\) \(z, y, x\) px with its halo, needs 46\.7 kB, 1 kB are free",
     ):
         choose_core((64, 64, 64), (4, 4, 4), (1, 1, 1), 64, 1000)
 

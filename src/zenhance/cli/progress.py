@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
+from zenhance.wording import format_seconds
+
 __all__ = [
     "BarReporter",
     "PlainReporter",
     "Reporter",
     "SilentReporter",
     "Step",
-    "format_seconds",
     "open_reporter",
 ]
 
@@ -44,18 +45,6 @@ class Reporter(Protocol):
 
     def update(self, step: Step) -> None:
         """Show how far the run is."""
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a duration for people: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class SilentReporter:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from zenhance.cli.errors import Session, failure_record, print_json
 from zenhance.cli.judging import write_report
 from zenhance.cli.paths import Job, batch_status, check_free_space, check_target, extra_path
-from zenhance.cli.progress import Reporter, format_seconds, open_reporter
+from zenhance.cli.progress import Reporter, open_reporter
 from zenhance.contract.spec import REMARK
 from zenhance.errors import RunCancelled, StackError
+from zenhance.wording import format_seconds
 
 if TYPE_CHECKING:
     from zenhance.assess.assessment import Assessment

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zenhance.cli.errors import Session, print_json
-from zenhance.cli.progress import Reporter, format_seconds, open_reporter
+from zenhance.cli.progress import Reporter, open_reporter
 from zenhance.errors import FailureKind, OutputExistsError, RunCancelled, WriteError
+from zenhance.wording import format_seconds
 
 if TYPE_CHECKING:
     from zenhance.measurement.volume import VolumeReader

@@ -5,7 +5,6 @@ Other packages add methods through the entry point group ``zenhance.methods``; a
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -15,6 +14,7 @@ from typing import cast
 
 from zenhance.contract.spec import Method
 from zenhance.errors import MethodError
+from zenhance.wording import hint_for, quoted
 
 __all__ = ["ENTRY_POINT_GROUP", "folder", "load", "names"]
 
@@ -90,7 +90,5 @@ def load(name: str) -> Method:
 def _source(name: str) -> str:
     sources = _sources()
     if name not in sources:
-        near = difflib.get_close_matches(name, sources, n=1)
-        hint = f'did you mean "{near[0]}"?' if near else f"available are {', '.join(names())}"
-        raise MethodError(f'there is no method "{name}"; {hint}')
+        raise MethodError(f"there is no method {quoted(name)}; {hint_for(name, names())}")
     return sources[name]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from zenhance.errors import MethodError, ZenhanceError
+from zenhance.wording import hint_for, quoted
 
 __all__ = ["explain", "validate", "worst"]
 
@@ -37,11 +37,7 @@ def explain(error: ValidationError, model: type[BaseModel], what: str) -> str:
     path = [str(part) for part in first["loc"]]
     name = path[0] if path else ""
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, model.model_fields, n=1)
-        hint = (
-            f'did you mean "{near[0]}"?' if near else f"known are {', '.join(model.model_fields)}"
-        )
-        return f'there is no {what} called "{name}"; {hint}'
+        return f"there is no {what} called {quoted(name)}; {hint_for(name, model.model_fields)}"
     if first["type"] == "missing":
         return f"{what} {'.'.join(path)} is missing; give it"
     cause = first.get("ctx", {}).get("error")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from zenhance.device.threads import spin_briefly
 from zenhance.errors import MethodError
+from zenhance.wording import format_bytes
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -66,7 +67,7 @@ def _cuda(torch: ModuleType, number: int | None) -> Device:
     return Device(
         "cuda" if number is None else f"cuda:{number}",
         title,
-        f"CUDA: {title}, {free / 1e9:.3g} GB free",
+        f"CUDA: {title}, {format_bytes(free)} free",
     )
 
 

@@ -23,10 +23,10 @@ from zenhance.errors import (
     classify,
     sentence,
 )
-from zenhance.io.limits import format_bytes
 from zenhance.io.lock import locked
 from zenhance.io.partial import Partial, clean_orphans, remove_partial
 from zenhance.io.swap import place_file, place_folder
+from zenhance.wording import format_bytes
 
 __all__ = ["check_output", "commit", "reach"]
 

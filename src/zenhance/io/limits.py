@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from zenhance.errors import ReadError
+from zenhance.wording import format_bytes
 
-__all__ = ["MAX_XML_BYTES", "check_claim", "check_xml", "format_bytes", "memory_bytes"]
+__all__ = ["MAX_XML_BYTES", "check_claim", "check_xml", "memory_bytes"]
 
 MAX_XML_BYTES = 64 * 2**20
 MAX_XML_DEPTH = 200
@@ -50,15 +51,6 @@ def memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return 8 * 2**30
-
-
-def format_bytes(count: float) -> str:
-    """Write a number of bytes for a person: ``1.9 GB``."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.3g} PB"
 
 
 def check_claim(path: Path, claimed_bytes: int, stored_bytes: int) -> None:

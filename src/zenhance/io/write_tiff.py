@@ -18,6 +18,7 @@ from zenhance.io.planes import iterate_planes, plane_count
 from zenhance.io.tiff_meta import IMAGEJ_MARK
 from zenhance.provenance import hash_array
 from zenhance.stack import Stack
+from zenhance.wording import format_bytes
 
 __all__ = ["BIG_BYTES", "check_imagej", "write_imagej_tiff", "write_ome_tiff"]
 
@@ -130,7 +131,7 @@ def check_imagej(stack: Stack) -> None:
     total = stack.dtype.itemsize * int(np.prod(stack.shape, dtype=np.int64))
     if total > BIG_BYTES:
         raise WriteError(
-            f"an ImageJ TIFF ends at 3.9 GB and this stack has {total / 1e9:.1f} GB; save as .ome.tif",
+            f"an ImageJ TIFF ends at 3.9 GB and this stack has {format_bytes(total)}; save as .ome.tif",
             FailureKind.BAD_PARAMETER,
         )
 

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 import numpy.typing as npt
 
 from zenhance.errors import ReadError
-from zenhance.io.limits import format_bytes
 from zenhance.io.source import GuardedArray, parse_index
 from zenhance.io.zarr_meta import ArrayMeta
 from zenhance.stack import ArrayLike
+from zenhance.wording import format_bytes
 
 __all__ = ["CheckedArray", "chunk_files", "links_in", "missing_chunks"]
 

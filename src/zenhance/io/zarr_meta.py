@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from zenhance.errors import ReadError
-from zenhance.io.limits import MAX_XML_BYTES, format_bytes, memory_bytes
+from zenhance.io.limits import MAX_XML_BYTES, memory_bytes
 from zenhance.io.units import number, to_um
+from zenhance.wording import format_bytes
 
 __all__ = [
     "ArrayMeta",

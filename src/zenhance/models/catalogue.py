@@ -5,7 +5,6 @@ The user's own models lie in ``~/.zenhance/weights``, or in the folder that the 
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from zenhance.contract import registry
 from zenhance.errors import CheckpointError
 from zenhance.models.card import Card
 from zenhance.models.header import read_card
+from zenhance.wording import hint_for, quoted
 
 __all__ = ["WeightsEntry", "find_weights", "list_weights", "shipped_folder", "user_folder"]
 
@@ -91,8 +91,6 @@ def find_weights(method: str, wanted: str | None, default: str = "") -> Path:
         raise CheckpointError(
             f"there are no weights for {method} yet; train some with `zenhance train {method}`"
         )
-    near = difflib.get_close_matches(name, entries, n=1)
     raise CheckpointError(
-        f'there are no weights "{name}" for {method}; '
-        + (f'did you mean "{near[0]}"?' if near else f"there are {', '.join(entries)}")
+        f"there are no weights {quoted(name)} for {method}; {hint_for(name, entries)}"
     )

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,6 +26,7 @@ from zenhance.physics.psf_diffraction import airy, gibson_lanni
 from zenhance.physics.psf_measured import measured
 from zenhance.physics.psf_models import LIMITS, confocal, widefield
 from zenhance.physics.psf_sr import MODULATION, sr_psf, sr_psf_from_fwhm
+from zenhance.wording import hint_for
 
 __all__ = ["DEFAULTS", "ReadMeasured", "parse_psf", "resolve_psf"]
 
@@ -95,10 +95,7 @@ def _options(text: str, kind: str) -> dict[str, float]:
         name, equals, value = part.partition("=")
         name = name.strip()
         if name not in _NEEDS[kind]:
-            near = difflib.get_close_matches(name, _NEEDS[kind], n=1)
-            hint = (
-                f'did you mean "{near[0]}"?' if near else f"allowed are {', '.join(_NEEDS[kind])}"
-            )
+            hint = hint_for(name, _NEEDS[kind])
             raise MethodError(f'the {kind} PSF has no number "{name[:30]}"; {hint}')
         if name in found:
             raise MethodError(f'the {kind} PSF gives "{name}" twice; give it once')

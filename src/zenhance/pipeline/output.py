@@ -21,6 +21,7 @@ from zenhance.provenance import SAMPLES_AXIS
 from zenhance.stack import Stack
 from zenhance.tiling.budget import free_bytes
 from zenhance.types import FloatArray
+from zenhance.wording import format_bytes
 
 __all__ = ["Layout", "Output", "allocate", "layouts", "limits"]
 
@@ -238,7 +239,8 @@ def _reserve(file: IO[bytes], folder: str, needed: int) -> None:
 def _disk_full(folder: str, needed: int) -> WriteError:
     free = shutil.disk_usage(folder).free
     return WriteError(
-        f"the result needs {DISK_MARGIN * needed / 1e9:.3g} GB in {folder[:60]}, where {free / 1e9:.3g} GB are free; "
+        f"the result needs {format_bytes(DISK_MARGIN * needed)} in {folder[:60]}, "
+        f"where {format_bytes(free)} are free; "
         "free some space, crop the stack, or set TMPDIR to a folder on a larger disk",
         FailureKind.DISK_FULL,
     )

@@ -17,6 +17,7 @@ from zenhance.stack import Stack
 from zenhance.tiling.budget import choose_core, free_bytes
 from zenhance.tiling.geometry import TilePlan, plan_tiles
 from zenhance.types import Triple
+from zenhance.wording import format_bytes
 
 __all__ = ["RunPlan", "plan_run", "plan_volume", "psf_for", "work_of"]
 
@@ -76,7 +77,8 @@ class RunPlan:
         tiles = f"{count} tiles of {z} × {y} × {x}" if count > 1 else "1 tile"
         first = "" if self.learn_minutes is None else f"learns {self.learn_minutes:g} min first, "
         memory = (
-            f"{self.working_bytes / 1e9:.2g} GB to work in, result {self.result_bytes / 1e9:.2g} GB"
+            f"{format_bytes(self.working_bytes)} to work in, "
+            f"result {format_bytes(self.result_bytes)}"
         )
         return f"{first}{tiles}, {memory}, on {self.device.reason}"
 

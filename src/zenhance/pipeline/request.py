@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -13,6 +12,7 @@ from zenhance.contract.settings import explain, validate
 from zenhance.contract.spec import MethodParameters
 from zenhance.errors import RecipeError
 from zenhance.stack import AXES, Stack, VoxelSize
+from zenhance.wording import hint_for, quoted
 
 __all__ = ["NO_WEIGHTS", "EnhanceRequest"]
 
@@ -229,14 +229,9 @@ class EnhanceRequest(BaseModel):
             fields = fields["request"]
         unknown = [str(key) for key in fields if key not in cls.model_fields]
         if unknown:
-            near = difflib.get_close_matches(unknown[0], cls.model_fields, n=1)
             raise RecipeError(
-                f'there is no request field called "{unknown[0]}"; '
-                + (
-                    f'did you mean "{near[0]}"?'
-                    if near
-                    else f"known are {', '.join(cls.model_fields)}"
-                )
+                f"there is no request field called {quoted(unknown[0])}; "
+                f"{hint_for(unknown[0], cls.model_fields)}"
             )
         request = cls(**fields)
         request.parameters()

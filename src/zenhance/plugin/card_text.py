@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from zenhance.models.card import Card
-from zenhance.plugin.run_estimate import duration
+from zenhance.wording import format_seconds
 
 __all__ = ["card_html", "card_line"]
 
@@ -54,7 +54,7 @@ def card_line(card: Card) -> str:
 
 def card_html(card: Card) -> str:
     """Return the card as a few lines of rich text; everything in it is escaped, since models come from strangers."""
-    made = f"{card.steps} steps, {duration(card.seconds)} on {card.device or 'an unknown device'}, {card.parameters:,} weights"
+    made = f"{card.steps} steps, {format_seconds(card.seconds, rough=True)} on {card.device or 'an unknown device'}, {card.parameters:,} weights"
     lines = [
         card.description,
         _quality(card),

@@ -18,9 +18,9 @@ from zenhance.plugin.layer_line import LayerLine
 from zenhance.plugin.learn_choice import LearnChoice
 from zenhance.plugin.psf_form import PsfForm, check_psf
 from zenhance.plugin.rows import WheelGuard, add_row, narrow, new_form
-from zenhance.plugin.run_estimate import duration
 from zenhance.plugin.run_options import RunOptions
 from zenhance.plugin.weights_choice import WeightsChoice
+from zenhance.wording import format_bytes, format_seconds
 
 __all__ = ["DockForm"]
 
@@ -184,7 +184,7 @@ class DockForm(QWidget):
         count = len(plan.tiles.tiles) * plan.volumes
         tiles = f"{count} tiles of {z} × {y} × {x}" if count > 1 else "1 tile"
         first = "" if plan.learn_minutes is None else f"learns {plan.learn_minutes:g} min first, "
-        self._plan_text = f"{first}{tiles}, {_bytes(plan.working_bytes)} to work in, result {_bytes(plan.result_bytes)}"
+        self._plan_text = f"{first}{tiles}, {format_bytes(plan.working_bytes)} to work in, result {format_bytes(plan.result_bytes)}"
         self._ground_text = ""
         self._write_plan(f"{self._plan_text}; measuring the time…")
 
@@ -196,7 +196,9 @@ class DockForm(QWidget):
 
     def show_time(self, seconds: float) -> None:
         """Add the time that was measured."""
-        self._write_plan(f"{self._plan_text}{self._ground_text}; about {duration(seconds)}")
+        self._write_plan(
+            f"{self._plan_text}{self._ground_text}; about {format_seconds(seconds, rough=True)}"
+        )
 
     def show_trouble(self, text: str) -> None:
         """Say why nothing can be planned."""
@@ -278,10 +280,3 @@ def _grey_label(parent: QWidget) -> QLabel:
     label.setWordWrap(True)
     label.setStyleSheet("color: #888888;")
     return label
-
-
-def _bytes(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count / 1e3:.3g} kB"

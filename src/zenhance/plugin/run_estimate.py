@@ -16,21 +16,13 @@ from zenhance.pipeline import EnhanceRequest, Progress, RunPlan, estimate_steps,
 from zenhance.plugin.task import Outcome, Steps, Task, busy
 from zenhance.stack import Stack
 
-__all__ = ["Outlook", "duration"]
+__all__ = ["Outlook"]
 
 # Long enough that nobody types a number digit by digit and has each of them measured.
 QUIET_MS = 800
 # The background is looked for in evenly spaced planes with at most so many voxels together: a fraction of a second.
 BACKGROUND_VOXELS = 2_000_000
 MAX_PLANES = 8
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: ``8 s``, ``3 min``, ``2 h 10 min``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _plan_steps(stack: Stack, request: EnhanceRequest) -> Steps:

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from zenhance.pipeline import LearningProgress, Progress
-from zenhance.plugin.run_estimate import duration
+from zenhance.wording import format_seconds
 
 __all__ = ["RunPanel"]
 
@@ -64,7 +64,11 @@ class RunPanel(QWidget):
     def show_progress(self, progress: Progress) -> None:
         """Move the bar; say what is being done and how long it will take."""
         self.bar.setValue(round(_BAR_STEPS * min(max(progress.fraction, 0.0), 1.0)))
-        left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
+        left = (
+            ""
+            if progress.seconds_left is None
+            else f", {format_seconds(progress.seconds_left, rough=True)} left"
+        )
         text = f"{100 * progress.fraction:.0f} %{left}"
         if isinstance(progress, LearningProgress):
             text = f"learning, {text}" + (

@@ -19,6 +19,7 @@ from zenhance.plugin.layer_bridge import LayerFacts, LayerLook, level_zero, pixe
 from zenhance.plugin.placement import Placement
 from zenhance.stack import Stack
 from zenhance.tiling.budget import free_bytes
+from zenhance.wording import format_bytes
 
 __all__ = ["Snapshot"]
 
@@ -70,7 +71,8 @@ class Snapshot:
         needed = int(np.prod(self.facts.shape, dtype=np.int64)) * dtype.itemsize
         if needed > COPY_SHARE * free_bytes("cpu"):
             raise MemoryBudgetError(
-                f"a copy of the layer needs {needed / 1e9:.2g} GB and {free_bytes('cpu') / 1e9:.2g} GB are free; "
+                f"a copy of the layer needs {format_bytes(needed)} "
+                f"and {format_bytes(free_bytes('cpu'))} are free; "
                 "close other layers, or open the file as OME-Zarr, which is read piece by piece"
             )
         copy = np.empty(self.facts.shape, dtype)

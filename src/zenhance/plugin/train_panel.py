@@ -16,8 +16,8 @@ from qtpy.QtWidgets import (
 from zenhance.models.card import Card
 from zenhance.plugin.card_text import card_html
 from zenhance.plugin.loss_plot import LossPlot
-from zenhance.plugin.run_estimate import duration
 from zenhance.plugin.training_run import TrainingView
+from zenhance.wording import format_seconds
 
 __all__ = ["TrainPanel"]
 
@@ -84,7 +84,11 @@ class TrainPanel(QWidget):
     def show_view(self, view: TrainingView) -> None:
         """Move the bar and the plot."""
         self.bar.setValue(round(_BAR_STEPS * min(max(view.fraction, 0.0), 1.0)))
-        left = "" if view.seconds_left is None else f", {duration(view.seconds_left)} left"
+        left = (
+            ""
+            if view.seconds_left is None
+            else f", {format_seconds(view.seconds_left, rough=True)} left"
+        )
         self.bar.setFormat(f"{100 * view.fraction:.0f} %{left}")
         self.say(view.message)
         self.plot.show_curves(view.losses, view.checks)

@@ -9,13 +9,13 @@ Optics 46:1819, 2007): NA 1.15 in water, NA 1.45 in oil.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from zenhance.contract.settings import validate
 from zenhance.errors import StackError
 from zenhance.simulate.microscope import Microscope
+from zenhance.wording import hint_for, quoted
 
 __all__ = ["PRESETS", "as_microscope", "microscope", "preset_names"]
 
@@ -147,9 +147,7 @@ def microscope(preset: str | None = None, **settings: Any) -> Microscope:
         There is no such preset or setting, or a value is out of range.
     """
     if preset is not None and preset not in PRESETS:
-        near = difflib.get_close_matches(preset, PRESETS, n=1)
-        known = f'did you mean "{near[0]}"?' if near else f"choose one of {', '.join(PRESETS)}"
-        raise StackError(f'there is no microscope "{preset[:60]}"; {known}')
+        raise StackError(f"there is no microscope {quoted(preset)}; {hint_for(preset, PRESETS)}")
     start = {} if preset is None else PRESETS[preset]
     return validate(Microscope, {**start, **settings}, "microscope setting", StackError)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from zenhance.errors import MemoryBudgetError, MethodError
 from zenhance.tiling.geometry import MAX_ELEMENTS, check_numbers, read_shape
 from zenhance.types import Triple
+from zenhance.wording import format_bytes
 
 __all__ = ["choose_core", "free_bytes"]
 
@@ -264,10 +265,6 @@ def _best(
     return None if best is None else (best[0], best[4])
 
 
-def _gb(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e7 else f"{n_bytes / 1e6:.3g} MB"
-
-
 def choose_core(
     shape_px: Triple,
     halo_px: Triple,
@@ -316,7 +313,8 @@ def choose_core(
         smallest = read_shape(shape_px, size_multiple, halo_px, size_multiple)
         needed = math.prod(smallest) * bytes_per_voxel
         raise MemoryBudgetError(
-            f"the smallest tile, {smallest} (z, y, x) px with its halo, needs {_gb(needed)}, {_gb(budget_bytes)} are free; "
+            f"the smallest tile, {smallest} (z, y, x) px with its halo, needs {format_bytes(needed)}, "
+            f"{format_bytes(budget_bytes)} are free; "
             "close other programs, use a smaller point spread function or another device"
         )
     whole_z = _best(([c for c in z_cuts if c.tiles == 1], y_cuts, x_cuts), max_voxels)

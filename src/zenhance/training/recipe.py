@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from zenhance.contract import registry
 from zenhance.contract.settings import explain, worst
 from zenhance.errors import RecipeError
+from zenhance.wording import hint_for
 
 __all__ = ["Data", "Pair", "Recipe", "Simulated", "load_recipe", "recipe_names"]
 
@@ -190,10 +190,7 @@ def _where(error: ValidationError) -> str:
         model = parts.get(str(part), model)
     if first["type"] == "extra_forbidden" and model is not Recipe:
         name = str(first["loc"][-1])
-        near = difflib.get_close_matches(name, model.model_fields, n=1)
-        hint = (
-            f'did you mean "{near[0]}"?' if near else f"known are {', '.join(model.model_fields)}"
-        )
+        hint = hint_for(name, model.model_fields)
         return f'there is no recipe key called "{".".join(str(p) for p in first["loc"])}"; {hint}'
     return explain(error, Recipe, "recipe key")
 
@@ -228,8 +225,7 @@ def load_recipe(wanted: str) -> Recipe:
     for name in (wanted, f"{wanted}_stack"):
         if name in shipped:
             return Recipe.from_yaml(shipped[name].read_text(encoding="utf-8"))
-    near = difflib.get_close_matches(wanted, recipe_names(), n=1)
-    hint = f'did you mean "{near[0]}"?' if near else f"give a YAML file or one of {_some()}"
+    hint = hint_for(wanted, recipe_names(), f"give a YAML file or one of {_some()}")
     raise RecipeError(f'there is no recipe "{wanted[:60]}"; {hint}')
 
 
