@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import importlib
+import pickle
+import pkgutil
 
 import numpy as np
 import pytest
 import torch
 
+import zenhance
 from zenhance.errors import (
     BusyError,
     CheckpointError,
@@ -20,6 +24,7 @@ from zenhance.errors import (
     RunCancelled,
     StackError,
     WriteError,
+    ZenhanceError,
     classify,
     exit_code,
     sentence,
@@ -120,3 +125,45 @@ def test_a_foreign_error_is_put_into_words_that_say_what_to_do() -> None:
     assert "choose device 'cpu'" in sentence(torch.OutOfMemoryError("CUDA out of memory"))
     assert "--debug" in sentence(KeyError("z"))
     assert "\n" not in sentence(ValueError("two\nlines"))
+
+
+def all_error_classes() -> list[type[ZenhanceError]]:
+    """Every error class of the package, those outside zenhance.errors too."""
+    for found in pkgutil.walk_packages(zenhance.__path__, "zenhance."):
+        if not found.name.startswith(("zenhance.plugin", "zenhance.cli")):
+            importlib.import_module(found.name)
+    classes: list[type[ZenhanceError]] = [ZenhanceError]
+    for known in classes:
+        classes += [cls for cls in known.__subclasses__() if cls not in classes]
+    return [cls for cls in classes if cls.__module__.startswith("zenhance")]
+
+
+def made(cls: type[ZenhanceError]) -> ZenhanceError:
+    """An error of a class, with whatever its constructor takes."""
+    for arguments in (("a sentence",), ("a.tif", "it is damaged"), ("a sentence", ())):
+        try:
+            return cls(*arguments)
+        except TypeError:
+            continue
+    raise AssertionError(f"no way to make a {cls.__name__}")
+
+
+def test_every_error_comes_back_whole_from_a_worker_process() -> None:
+    classes = all_error_classes()
+    assert len(classes) >= 12
+    for cls in classes:
+        error = made(cls)
+        error.add_note("in tile 3")
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is cls
+        assert (str(again), again.args) == (str(error), error.args)
+        assert vars(again) == vars(error)
+        assert (exit_code(again), sentence(again)) == (exit_code(error), sentence(error))
+
+
+def test_what_an_error_was_told_besides_its_sentence_comes_back_too() -> None:
+    error = WriteError("the disk is full", FailureKind.DISK_FULL)
+    again = pickle.loads(pickle.dumps(error))
+    assert again.kind is FailureKind.DISK_FULL
+    read = pickle.loads(pickle.dumps(ReadError("a.tif", "it is damaged")))
+    assert (read.path.name, read.reason) == ("a.tif", "it is damaged")

@@ -10,6 +10,7 @@ import errno
 import re
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "BusyError",
@@ -66,9 +67,26 @@ _EXIT_CODES = {
 
 
 class ZenhanceError(Exception):
-    """Base of every error this package raises on purpose; its text is one sentence meant for the user."""
+    """Base of every error this package raises on purpose; its text is one sentence for the user.
+
+    Every subclass can be pickled, whatever its constructor takes: a worker process hands it to
+    its parent.
+    """
 
     kind = FailureKind.BUG
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(cls: type[ZenhanceError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    """Return an unpickled error without calling its constructor."""
+    # The built-in class whose memory layout an error has must allocate it.
+    allocator = OSError if issubclass(cls, OSError) else BaseException
+    error = allocator.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class StackError(ZenhanceError, ValueError):

@@ -212,7 +212,7 @@ def test_an_earlier_result_can_be_repeated_from_its_own_account(tmp_path: Path) 
     )
     foreign = run(source, tmp_path / "3.ome.tif", "--request", source)
     assert foreign.exit_code == 3
-    assert "no account of a run is inside, as zenhance did not write it" in foreign.stderr
+    assert "it holds no record of a run, as zenhance did not write it" in foreign.stderr
 
 
 def test_an_output_that_another_run_is_writing_exits_8(tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ REFUSALS: list[tuple[list[str], int, str]] = [
     (
         ["--request", "nowhere.yaml"],
         3,
-        r'cannot read "nowhere.yaml": there is no such file; check the path after --request',
+        r'cannot read "nowhere.yaml": there is no such file; check the path',
     ),
 ]
 
@@ -435,7 +435,7 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(
         ("method: identity\nseed: -3", 2, r"seed is -3"),
         ("method: identity\nsettings: {a: 1}", 2, r'called "a"'),
         ("!!python/object/apply:os.getcwd []", 2, r"not valid YAML"),
-        ("\udcff", 3, r"it is no text"),
+        ("\udcff", 3, r"it is not text"),
     ],
 )
 def test_a_settings_file_that_is_wrong_is_refused(

@@ -338,7 +338,7 @@ def test_a_recipe_file_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text(wanted.to_yaml())
     assert build_recipe(TrainWords(str(tmp_path / "my.yaml"))) == wanted
     (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ReadError, match="it is no text"):
+    with pytest.raises(ReadError, match="it is not text"):
         build_recipe(TrainWords(str(tmp_path / "bad.yaml")))
 
 

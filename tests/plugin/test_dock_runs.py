@@ -340,7 +340,7 @@ def test_settings_files_that_cannot_be_used_are_explained(bench, tmp_path, text,
 
 
 def test_a_missing_settings_file_is_named(bench, tmp_path):
-    from zenhance.errors import RecipeError
+    from zenhance.errors import ReadError
 
-    with pytest.raises(RecipeError, match=r'settings "none\.yaml" cannot be read'):
+    with pytest.raises(ReadError, match=r'none\.yaml": there is no such file'):
         bench.dock.load_settings(tmp_path / "none.yaml")

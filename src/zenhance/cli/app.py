@@ -167,8 +167,9 @@ def enhance(
     """Enhance an image, a folder of images or a glob."""
     from zenhance.cli.parsing import parse_whole
     from zenhance.cli.paths import check_early, make_folder, plan_jobs, plan_reports
-    from zenhance.cli.requesting import RequestOptions, build_request, write_request
+    from zenhance.cli.requesting import RequestOptions, build_request
     from zenhance.cli.running import RunOptions, run_jobs
+    from zenhance.pipeline.request_file import write_request
 
     session = replace(context.obj, json_wanted=json_line)
     typed = RequestOptions(

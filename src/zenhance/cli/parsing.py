@@ -195,7 +195,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
     RecipeError
         No key, no ``=``, the same key twice, or a value that is not YAML.
     """
-    import yaml
+    from zenhance.io.yaml_text import load_yaml
 
     settings: dict[str, Any] = {}
     for word in words:
@@ -207,10 +207,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
             )
         if key in settings:
             raise RecipeError(f"--set gives {_quoted(key)} twice; give each setting once")
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise RecipeError(
-                f"--set {_quoted(key)} is {_quoted(value)}, which is not a YAML value; put text into quotes"
-            ) from error
+        settings[key] = load_yaml(
+            value, f"--set {_quoted(key)}, {_quoted(' '.join(value.split()))}"
+        )
     return settings

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zenhance.cli.parsing import parse_number, parse_settings, parse_whole
-from zenhance.errors import MethodError, ReadError, RecipeError
+from zenhance.errors import MethodError, RecipeError
 
 if TYPE_CHECKING:
     from zenhance.training.recipe import Recipe
@@ -97,11 +97,7 @@ def _starting_fields(words: TrainWords) -> dict[str, Any]:
                 f"no recipe for {wanted} ships with zenhance; give your own stacks with --data, or a recipe file"
             )
         return {"method": wanted, "name": wanted}
-    try:
-        fields: dict[str, Any] = load_recipe(wanted).model_dump(mode="json", exclude_defaults=True)
-    except UnicodeDecodeError as error:
-        raise ReadError(wanted, "it is no text; give a recipe of key: value lines") from error
-    return fields
+    return dict(load_recipe(wanted).model_dump(mode="json", exclude_defaults=True))
 
 
 def _learning_names() -> tuple[str, ...]:

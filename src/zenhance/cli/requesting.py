@@ -17,15 +17,11 @@ from zenhance.cli.parsing import (
     parse_voxel_size,
     parse_whole,
 )
-from zenhance.cli.paths import OUTPUT_SUFFIXES
-from zenhance.errors import ReadError, WriteError
 
 if TYPE_CHECKING:
     from zenhance.pipeline import EnhanceRequest
 
-__all__ = ["RequestOptions", "build_request", "write_request"]
-
-MAX_REQUEST_BYTES = 1 << 20
+__all__ = ["RequestOptions", "build_request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,49 +74,6 @@ _PARSED: Mapping[str, Any] = {
 }
 
 
-def _read_text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_REQUEST_BYTES:
-            raise ReadError(
-                path, "settings are at most 1 MB of text; give a file that --save-request wrote"
-            )
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ReadError(
-            path, "it is no text; give a YAML file that --save-request wrote"
-        ) from error
-    except FileNotFoundError as error:
-        raise ReadError(path, "there is no such file; check the path after --request") from error
-    except OSError as error:
-        raise ReadError(
-            path,
-            f"{(error.strerror or 'it cannot be opened').lower()}; check the path after --request",
-        ) from error
-
-
-def _from_image(path: Path) -> EnhanceRequest:
-    """Return the request that made an image, from the account inside it."""
-    from zenhance.io import inspect_image
-    from zenhance.pipeline import EnhanceRequest
-    from zenhance.provenance import Provenance
-
-    record = Provenance.find(inspect_image(path).metadata)
-    if record is None:
-        raise ReadError(
-            path,
-            "no account of a run is inside, as zenhance did not write it; give a YAML file that --save-request wrote",
-        )
-    return EnhanceRequest(**record.request)
-
-
-def _starting_request(path: Path) -> EnhanceRequest:
-    from zenhance.pipeline import EnhanceRequest
-
-    if path.name.lower().endswith(OUTPUT_SUFFIXES):
-        return _from_image(path)
-    return EnhanceRequest.from_yaml(_read_text(path))
-
-
 def build_request(options: RequestOptions, request_file: Path | None = None) -> EnhanceRequest:
     """Build the request from a settings file or an earlier result, if there is one, and the options, which have the last word.
 
@@ -135,47 +88,15 @@ def build_request(options: RequestOptions, request_file: Path | None = None) -> 
         A field, a setting or the method is not as it should be; nothing was read or computed yet.
     """
     from zenhance.pipeline import EnhanceRequest
+    from zenhance.pipeline.request_file import read_request
 
     given = options.given()
     base: dict[str, Any] = {}
     if request_file is not None:
-        base = _starting_request(request_file).model_dump(exclude_unset=True)
+        base = read_request(request_file).model_dump(exclude_unset=True)
         if "method" in given and given["method"] != base.get("method", given["method"]):
             base.pop("settings", None)
         given["settings"] = {**base.get("settings", {}), **given.get("settings", {})}
     request = EnhanceRequest(**{**base, **given})
     request.parameters()
     return request
-
-
-def write_request(path: Path, request: EnhanceRequest, overwrite: bool) -> None:
-    """Write the request as YAML, whole or not at all, for ``--request`` and for the dock's Load settings.
-
-    Raises
-    ------
-    OutputExistsError
-        The file exists and overwriting was not asked for.
-    WriteError
-        The folder is missing or not writable, or the disk is full.
-    """
-    from zenhance.io.commit import commit
-
-    content = request.to_yaml().encode()
-
-    def check(partial: Path) -> None:
-        if partial.read_bytes() != content:
-            raise WriteError(
-                f'the settings in "{path}" read back differently; write them to another folder'
-            )
-
-    commit(
-        path,
-        lambda partial: _put(partial, content),
-        verify=check,
-        needed_bytes=len(content),
-        overwrite=overwrite,
-    )
-
-
-def _put(partial: Path, content: bytes) -> None:
-    partial.write_bytes(content)

@@ -11,6 +11,7 @@ from zenhance.contract import registry
 from zenhance.contract.settings import explain, validate
 from zenhance.contract.spec import MethodParameters
 from zenhance.errors import RecipeError
+from zenhance.io.yaml_text import load_yaml
 from zenhance.stack import AXES, Stack, VoxelSize
 from zenhance.wording import hint_for, quoted
 
@@ -215,12 +216,7 @@ class EnhanceRequest(BaseModel):
         MethodError
             The method is unknown.
         """
-        try:
-            fields = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(
-                f"the settings are not valid YAML: {' '.join(str(error).split())[:120]}; write key: value lines"
-            ) from error
+        fields = load_yaml(text, "the settings")
         if not isinstance(fields, dict):
             raise RecipeError(
                 "the settings are not a list of key: value lines; begin with method: gaussian_deconvolution"

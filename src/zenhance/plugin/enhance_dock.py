@@ -37,6 +37,7 @@ from zenhance.pipeline import (
     enhance_steps,
     preview_steps,
 )
+from zenhance.pipeline.request_file import read_request, write_request
 from zenhance.plugin.dock_form import DockForm
 from zenhance.plugin.dock_tabs import join_tabs
 from zenhance.plugin.layer_bridge import pixels, set_voxel_size
@@ -47,7 +48,6 @@ from zenhance.plugin.result_layers import add_preview, add_results, result_entri
 from zenhance.plugin.run_estimate import Outlook
 from zenhance.plugin.run_panel import RunPanel
 from zenhance.plugin.sample_player import SamplePlayer
-from zenhance.plugin.settings_file import read_settings, write_settings
 from zenhance.plugin.snapshot import Snapshot
 from zenhance.plugin.task import Outcome, Steps, Task
 from zenhance.plugin.train_preview import TrainPreview
@@ -179,11 +179,14 @@ class EnhanceDock(QWidget):
     def save_settings(self, path: Path) -> None:
         """Write the request as YAML, as ``zenhance enhance --request`` reads it."""
         request, facts = self.request(), self.form.facts
-        write_settings(path, request if facts is None else of_file(request, facts))
+        if path.suffix.lower() not in (".yaml", ".yml"):
+            path = path.with_name(f"{path.name}.yaml")
+        # The file dialog asks before it replaces a file.
+        write_request(path, request if facts is None else of_file(request, facts), True)
 
     def load_settings(self, path: Path) -> None:
-        """Fill the dock from a YAML request."""
-        self.show_request(read_settings(path))
+        """Fill the dock from a YAML request, or from the record inside an earlier result."""
+        self.show_request(read_request(path))
 
     def _save_clicked(self) -> None:
         chosen, _ = QFileDialog.getSaveFileName(

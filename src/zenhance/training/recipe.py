@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from zenhance.contract import registry
 from zenhance.contract.settings import explain, worst
 from zenhance.errors import RecipeError
+from zenhance.io.yaml_text import load_yaml, read_text
+from zenhance.stack import VoxelSize
 from zenhance.wording import hint_for
 
 __all__ = ["Data", "Pair", "Recipe", "Simulated", "load_recipe", "recipe_names"]
+
+
+# Bounds far above anything that is useful; what fits into this computer is checked before a run.
+MAX_STEPS = 10**8
+MAX_MINUTES = 60 * 24 * 60
+MAX_STACKS = 10_000
+MAX_SIMULATED_VOXELS = 10**9
 
 
 class _Strict(BaseModel):
@@ -24,10 +34,12 @@ class Simulated(_Strict):
     """Training pairs from the simulator."""
 
     specimen: str = Field(description="name of the specimen, as `zenhance simulate` takes it")
-    count: int = Field(8, ge=1, description="how many stacks to train on")
-    validation: int = Field(2, ge=1, description="how many further stacks to validate on")
+    count: int = Field(8, ge=1, le=MAX_STACKS, description="how many stacks to train on")
+    validation: int = Field(
+        2, ge=1, le=MAX_STACKS, description="how many further stacks to validate on"
+    )
     seed: int = Field(
-        1000, ge=0, description="seed of the first stack; the next one's is one higher"
+        1000, ge=0, lt=2**63, description="seed of the first stack; the next one's is one higher"
     )
     shape_px: tuple[int, int, int] = Field(
         (24, 160, 160), description="size of a stack z, y, x in voxels"
@@ -44,6 +56,19 @@ class Simulated(_Strict):
         False,
         description="keep the truth back, from training and from validation, as with stacks of one's own",
     )
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Simulated:
+        voxels = math.prod(self.shape_px)
+        if min(self.shape_px) < 1 or voxels > MAX_SIMULATED_VOXELS:
+            raise RecipeError(
+                f"data.simulated.shape_px is {self.shape_px}; give 1 or more voxels z, y, x, "
+                f"{MAX_SIMULATED_VOXELS:,} in all at most"
+            )
+        VoxelSize.of(self.voxel_size_um)
+        if not self.microscopes:
+            raise RecipeError("data.simulated.microscopes is empty; name one, or leave it out")
+        return self
 
 
 class Pair(_Strict):
@@ -102,29 +127,38 @@ class Recipe(_Strict):
         default_factory=dict, description="what decides the network's shape; the method checks it"
     )
     data: Data = Field(description="what to learn from")
-    patch_px: int = Field(64, ge=8, description="patch size along y and x in pixels")
-    batch: int = Field(16, ge=1, description="patches per step")
-    steps: int = Field(4000, ge=1, description="optimiser steps")
+    patch_px: int = Field(64, ge=8, le=1024, description="patch size along y and x in pixels")
+    batch: int = Field(16, ge=1, le=4096, description="patches per step")
+    steps: int = Field(4000, ge=1, le=MAX_STEPS, description="optimiser steps")
     minutes: float | None = Field(
-        None, gt=0, description="time budget; the run ends there if the steps are not done before"
+        None,
+        gt=0,
+        le=MAX_MINUTES,
+        description="time budget; the run ends there if the steps are not done before",
     )
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
-    weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
-    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up before the cosine")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="peak learning rate of AdamW")
+    weight_decay: float = Field(1e-4, ge=0, le=1e3, description="weight decay of AdamW")
+    warmup_steps: int = Field(
+        100, ge=0, le=MAX_STEPS, description="steps of linear warm-up before the cosine"
+    )
     ema: float = Field(
         0.995,
         ge=0,
         lt=1,
         description="decay of the running mean of the weights, which is what is kept",
     )
-    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
+    clip_norm: float = Field(1.0, gt=0, le=1e9, description="largest gradient norm")
     precision: Literal["float32", "bf16"] = Field(
         "float32", description="arithmetic of the forward pass"
     )
-    validate_every: int = Field(200, ge=1, description="steps between validations")
-    validation_patches: int = Field(32, ge=1, description="patches in a validation")
-    patience: int = Field(20, ge=1, description="validations without a better one before stopping")
-    seed: int = Field(0, ge=0, description="seed of initialisation, patches and augmentation")
+    validate_every: int = Field(200, ge=1, le=MAX_STEPS, description="steps between validations")
+    validation_patches: int = Field(32, ge=1, le=4096, description="patches in a validation")
+    patience: int = Field(
+        20, ge=1, le=MAX_STEPS, description="validations without a better one before stopping"
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="seed of initialisation, patches and augmentation"
+    )
     start: str = Field(
         "", description="name or path of the weights to begin from; left out, from random ones"
     )
@@ -168,12 +202,7 @@ class Recipe(_Strict):
         RecipeError
             The text is no YAML mapping, or a key or value is wrong.
         """
-        try:
-            fields = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(
-                f"the recipe is not valid YAML: {' '.join(str(error).split())[:120]}; write key: value lines"
-            ) from error
+        fields = load_yaml(text, "the recipe")
         if not isinstance(fields, dict):
             raise RecipeError(
                 "the recipe is not a list of key: value lines; begin with method: and name:"
@@ -216,11 +245,12 @@ def load_recipe(wanted: str) -> Recipe:
     """
     path = Path(wanted).expanduser()
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
+        if not path.exists():
             raise RecipeError(
-                f'there is no recipe file "{wanted[-100:]}"; check the path, or name a recipe that ships: {_some()}'
+                f'there is no recipe file "{wanted[-100:]}"; check the path, '
+                f"or name a recipe that ships: {_some()}"
             )
-        return Recipe.from_yaml(path.read_text(encoding="utf-8"))
+        return Recipe.from_yaml(read_text(path, "a recipe, a YAML file"))
     shipped = _shipped()
     for name in (wanted, f"{wanted}_stack"):
         if name in shipped:
