@@ -18,7 +18,15 @@ from zenhance.stack import Stack
 
 PACKAGE = Path(zenhance.__file__).parent
 # The modules of the gate out; nothing else may open a path for writing or remove anything.
-WRITERS = {"commit.py", "lock.py", "partial.py", "swap.py", "write_tiff.py", "write_zarr.py"}
+WRITERS = {
+    "commit.py",
+    "lock.py",
+    "partial.py",
+    "swap.py",
+    "write_bytes.py",
+    "write_tiff.py",
+    "write_zarr.py",
+}
 FORBIDDEN_CALLS = {
     "imwrite",
     "rmtree",

@@ -252,7 +252,7 @@ def test_the_record_of_the_input_travels_on_and_must_be_json(tmp_path: Path) -> 
         write_stack(tmp_path / "1.ome.tif", make_stack("YX", (4, 5)), provenance=record)
     )
     assert Provenance.find(open_stack(write_stack(tmp_path / "2.tif", first)).metadata) == record
-    with pytest.raises(WriteError, match="provenance is no JSON"):
+    with pytest.raises(WriteError, match="provenance is not JSON"):
         write_stack(tmp_path / "3.ome.tif", first, provenance="{")
 
 

@@ -230,7 +230,7 @@ def test_absurd_array_metadata_are_refused_from_the_header(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[]", "no record"),
         ("{}", "without image metadata"),
         ('{"attributes": {"ome": []}}', "hold no record"),
@@ -248,7 +248,7 @@ def test_absurd_array_metadata_are_refused_from_the_header(
             "2 axes for 4 dimensions",
         ),
         ('{"attributes": {"ome": {"plate": {}}}}', "plate of many images"),
-        ("[" * 100_000, "no JSON"),
+        ("[" * 100_000, "not JSON"),
     ],
 )
 def test_damaged_group_metadata_give_one_sentence(tmp_path: Path, content: str, words: str) -> None:

@@ -213,13 +213,6 @@ def check_early(inputs: Sequence[str], output: str, overwrite: bool) -> None:
         check_target(plan.jobs[0].source, plan.jobs[0].target, overwrite)
 
 
-def _is_ours(folder: Path) -> bool:
-    """Tell whether a folder is an image store that zenhance wrote."""
-    from zenhance.io.write_zarr import is_our_store
-
-    return bool(is_our_store(folder))
-
-
 def check_target(source: Path | None, target: Path, overwrite: bool) -> None:
     """Refuse an output path that could not be written in the end, before the work begins.
 
@@ -233,6 +226,7 @@ def check_target(source: Path | None, target: Path, overwrite: bool) -> None:
         The folder is missing or not writable, the name is too long, or the output is the input.
     """
     from zenhance.io.commit import check_output
+    from zenhance.io.write_zarr import foreign_in_store
 
     if not target.name.lower().endswith(OUTPUT_SUFFIXES) or target.name.lower() in OUTPUT_SUFFIXES:
         raise MethodError(
@@ -250,7 +244,7 @@ def check_target(source: Path | None, target: Path, overwrite: bool) -> None:
         overwrite=overwrite,
         sources=sources,
         folder=folder,
-        ours=_is_ours if folder else lambda _: False,
+        foreign=foreign_in_store,
     )
 
 
@@ -273,7 +267,6 @@ def check_report(path: Path, overwrite: bool, sources: list[Path]) -> None:
         overwrite=overwrite,
         sources=[s for s in sources if s.exists()],
         folder=False,
-        ours=lambda _: False,
     )
 
 

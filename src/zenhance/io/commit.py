@@ -13,6 +13,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from zenhance.errors import (
@@ -23,7 +24,7 @@ from zenhance.errors import (
     classify,
     sentence,
 )
-from zenhance.io.lock import locked
+from zenhance.io.lock import check_lock, locked
 from zenhance.io.partial import Partial, clean_orphans, remove_partial
 from zenhance.io.swap import place_file, place_folder
 from zenhance.wording import format_bytes
@@ -48,7 +49,7 @@ def check_output(
     overwrite: bool,
     sources: Iterable[Path],
     folder: bool,
-    ours: Callable[[Path], bool],
+    foreign: Callable[[Path], str | None] = lambda _: "",
 ) -> None:
     """Refuse an output that would cost somebody data, before anything is computed or written.
 
@@ -62,13 +63,14 @@ def check_output(
         Files or folders that are being read.
     folder : bool
         Whether the result is a folder (OME-Zarr).
-    ours : callable
-        Tells whether an existing folder is an image store that this program wrote, and nothing else.
+    foreign : callable
+        Names what this program did not write in an existing folder: None for nothing, an empty
+        text for the folder itself.
 
     Raises
     ------
     OutputExistsError
-        The path is taken, and not to be overwritten.
+        The path is taken, and not to be overwritten; or its lock cannot be taken.
     WriteError
         The output is the input, lies in it or holds it, or its folder is missing or refuses writing.
     """
@@ -89,6 +91,7 @@ def check_output(
                 f'the output "{path.name}" is the input or lies within it; choose another name, the input was not changed',
                 FailureKind.BAD_PARAMETER,
             )
+    check_lock(path)
     if not os.path.lexists(path):
         return
     if path.is_symlink():
@@ -99,10 +102,8 @@ def check_output(
         raise OutputExistsError(
             f'"{path.name}" exists already and was not changed; choose another name, or ask to overwrite it'
         )
-    if path.is_dir() and not (folder and ours(path)):
-        raise OutputExistsError(
-            f'the folder "{path.name}" is not an image written by zenhance and was not changed; choose another name'
-        )
+    if path.is_dir():
+        _check_folder(path, foreign(path) if folder else "")
     if folder and not path.is_dir():
         raise OutputExistsError(
             f'"{path.name}" is a file and was not replaced by a folder; choose another name'
@@ -111,6 +112,20 @@ def check_output(
         raise OutputExistsError(
             f'"{path.name}" is no regular file and was not changed; choose another name'
         )
+
+
+def _check_folder(path: Path, foreign: str | None) -> None:
+    """Refuse to replace a folder that holds anything which this program did not write."""
+    if foreign is None:
+        return
+    what = (
+        f'holds "{foreign[:80]}", which zenhance did not write,'
+        if foreign
+        else "is not an image written by zenhance"
+    )
+    raise OutputExistsError(
+        f'the folder "{path.name}" {what} and was not changed; choose another name'
+    )
 
 
 def _check_space(path: Path, needed_bytes: int) -> None:
@@ -175,7 +190,7 @@ def commit(
     folder: bool = False,
     overwrite: bool = False,
     sources: Iterable[Path] = (),
-    ours: Callable[[Path], bool] = lambda _: False,
+    foreign: Callable[[Path], str | None] = lambda _: "",
 ) -> Path:
     """Write a file or folder so that it is either whole or not there.
 
@@ -195,8 +210,8 @@ def commit(
         Replace a file, or an image folder of ours, at ``path``.
     sources : iterable of Path
         Inputs, which are never overwritten.
-    ours : callable
-        Tells whether an existing folder is ours to replace.
+    foreign : callable
+        Names what is not ours in an existing folder; see :func:`check_output`.
 
     Returns
     -------
@@ -212,13 +227,23 @@ def commit(
     """
     path = Path(path)
     sources = tuple(sources)
+    check = partial(
+        check_output, path, overwrite=overwrite, sources=sources, folder=folder, foreign=foreign
+    )
     with _translated(path):
-        check_output(path, overwrite=overwrite, sources=sources, folder=folder, ours=ours)
+        check()
         _check_space(path, needed_bytes)
         with locked(path):
             clean_orphans(path)
-            check_output(path, overwrite=overwrite, sources=sources, folder=folder, ours=ours)
-            _make(path, write, verify, folder=folder, overwrite=overwrite)
+            check()
+
+            def place(payload: Path) -> None:
+                if overwrite:
+                    # Writing may have taken hours, in which others could add files to a folder.
+                    check()
+                (place_folder if folder else place_file)(payload, path, overwrite)
+
+            _make(path, write, verify, place, folder=folder)
     return path
 
 
@@ -226,21 +251,24 @@ def _make(
     path: Path,
     write: Callable[[Path], None],
     verify: Callable[[Path], None],
+    place: Callable[[Path], None],
     *,
     folder: bool,
-    overwrite: bool,
 ) -> None:
-    """Write, verify, make durable and name the result; the partial, with an old folder swapped into it, is removed in any case."""
-    partial = Partial.create(path, folder=folder)
+    """Write, verify, make durable and name the result.
+
+    The partial is removed in any case, with an old folder that was swapped into it.
+    """
+    home = Partial.create(path, folder=folder)
     try:
         reach("after_open")
-        write(partial.payload)
-        verify(partial.payload)
+        write(home.payload)
+        verify(home.payload)
         reach("before_fsync")
-        _fsync_tree(partial.payload)
+        _fsync_tree(home.payload)
         reach("before_replace")
-        (place_folder if folder else place_file)(partial.payload, path, overwrite)
+        place(home.payload)
         reach("after_replace")
         fsync_path(path.parent)
     finally:
-        remove_partial(partial)
+        remove_partial(home)

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 import uuid
@@ -19,12 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zenhance.io.limits import read_bounded
 from zenhance.io.lock import hidden_name
 
-__all__ = ["OWNER", "Partial", "clean_orphans", "process_is_alive", "remove_partial"]
+__all__ = [
+    "OWNER",
+    "Partial",
+    "clean_orphans",
+    "process_is_alive",
+    "process_start",
+    "remove_partial",
+]
 
 OWNER = "owner.json"
 PAYLOAD = "payload"
+MAX_RECORD_BYTES = 4096
+MAX_PID = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +59,13 @@ class Partial:
         run = uuid.uuid4().hex[:12]
         home = path.with_name(f"{_prefix(path)}{run}.partial")
         home.mkdir()
-        record = {"run": run, "pid": os.getpid(), "host": platform.node(), "started": time.time()}
+        record = {
+            "run": run,
+            "pid": os.getpid(),
+            "process_start": process_start(os.getpid()),
+            "host": platform.node(),
+            "started": time.time(),
+        }
         (home / OWNER).write_text(json.dumps(record), encoding="utf-8")
         payload = home / (PAYLOAD + "".join(path.suffixes[-2:]))
         if folder:
@@ -62,37 +79,90 @@ def _prefix(path: Path) -> str:
     return f"{hidden_name(path)}.zenhance-"
 
 
-def process_is_alive(pid: int) -> bool:
-    """Tell whether a process of this computer still runs."""
-    if sys.platform == "win32":
-        import ctypes
-
-        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)
-        if not handle:
-            return False
-        code = ctypes.c_ulong()
-        running = (
-            bool(ctypes.windll.kernel32.GetExitCodeProcess(handle, ctypes.byref(code)))
-            and code.value == 259
-        )
-        ctypes.windll.kernel32.CloseHandle(handle)
-        return running
+def _linux_start(pid: int) -> str | None:
+    """Return the boot and the clock tick in which a process began (proc(5), field 22 of stat)."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return f"{boot}/{line.rpartition(')')[2].split()[19]}"
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _windows_start(pid: int) -> str | None:
+    """Return the creation time of a process; ``""`` if it has ended, None if that is not known."""
+    import ctypes
+
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined, unused-ignore]
+    handle = kernel.OpenProcess(0x1000, False, pid)
+    if not handle:
+        return ""
+    code, times = ctypes.c_ulong(), (ctypes.c_ulonglong * 4)()
+    try:
+        if not kernel.GetExitCodeProcess(handle, ctypes.byref(code)):
+            return None
+        places = [ctypes.byref(times, 8 * i) for i in range(4)]
+        known = kernel.GetProcessTimes(handle, *places)
+    finally:
+        kernel.CloseHandle(handle)
+    if code.value != 259:
+        return ""
+    return str(times[0]) if known else None
+
+
+def process_start(pid: int) -> str | None:
+    """Return a text that tells a process from others that had or will have its number.
+
+    Returns
+    -------
+    str or None
+        None where the system does not say.
+    """
+    if sys.platform == "linux":
+        return _linux_start(pid)
+    if sys.platform == "win32":
+        return _windows_start(pid) or None
+    command = ["/bin/ps", "-o", "lstart=", "-p", str(pid)]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() or None
+
+
+def process_is_alive(pid: int, start: str | None = None) -> bool:
+    """Tell whether a process of this computer still runs.
+
+    Parameters
+    ----------
+    pid : int
+        Its number; systems give the number of an ended process to a new one.
+    start : str, optional
+        What :func:`process_start` said of it; a process that began at another time is another one.
+    """
+    if not 0 < pid < MAX_PID:
         return False
-    except PermissionError:
-        return True
-    return True
+    if sys.platform == "win32":
+        alive = _windows_start(pid) != ""
+    else:
+        try:
+            os.kill(pid, 0)
+            alive = True
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            alive = True
+    now = process_start(pid) if alive and start else None
+    return alive and (now is None or now == start)
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
     """Return the owner's record of a folder that is really ours, else None."""
-    if folder.is_symlink() or not folder.is_dir():
+    if folder.is_symlink() or not folder.is_dir() or (folder / OWNER).is_symlink():
         return None
     try:
-        record = json.loads((folder / OWNER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = json.loads(read_bounded(folder / OWNER, MAX_RECORD_BYTES))
+    except (OSError, ValueError, RecursionError):
         return None
     ours = (
         isinstance(record, dict)
@@ -109,6 +179,11 @@ def remove_partial(partial: Partial) -> None:
         shutil.rmtree(partial.folder, ignore_errors=True)
 
 
+def _is_at_work(record: dict[str, Any]) -> bool:
+    start = record.get("process_start")
+    return process_is_alive(record["pid"], start if isinstance(start, str) else None)
+
+
 def clean_orphans(path: Path) -> None:
     """Remove what killed processes of this computer left beside a path; an old image moved aside is put back.
 
@@ -121,11 +196,7 @@ def clean_orphans(path: Path) -> None:
         if p.name.startswith(prefix) and p.name.endswith(".partial")
     ]:
         record = _record(folder)
-        if (
-            record is None
-            or record.get("host") != platform.node()
-            or process_is_alive(record["pid"])
-        ):
+        if record is None or record.get("host") != platform.node() or _is_at_work(record):
             continue
         aside = folder / "replaced"
         if aside.exists() and not os.path.lexists(path):

@@ -50,7 +50,7 @@ def _provenance_text(stack: Stack, given: Provenance | str | None) -> str | None
         return json.dumps(json.loads(text))
     except ValueError as error:
         raise WriteError(
-            f"the provenance is no JSON ({str(error)[:80]}); nothing was written",
+            f"the provenance is not JSON ({str(error)[:80]}); nothing was written",
             FailureKind.BAD_PARAMETER,
         ) from error
 
@@ -186,7 +186,7 @@ def write_stack(
                 None, y_um, x_um, ("unknown", *stack.voxel_size.origins[1:])
             ),
         )
-    write, needed, ours = _writer(kind, stack, text, compression)
+    write, needed, foreign = _writer(kind, stack, text, compression)
     given = (source,) if source is None or isinstance(source, str | Path) else tuple(source)
     sources = [Path(p) for p in (*given, stack.path, *_parts(stack.metadata)) if p is not None]
     inside = kind == "imagej"
@@ -200,7 +200,7 @@ def write_stack(
         folder=kind == "zarr",
         overwrite=overwrite,
         sources=[p for p in sources if p.exists()],
-        ours=ours,
+        foreign=foreign,
     )
 
 
@@ -212,21 +212,21 @@ def _parts(metadata: Mapping[str, Any]) -> tuple[str | Path, ...]:
 
 def _writer(
     kind: str, stack: Stack, text: str | None, compression: str
-) -> tuple[Callable[[Path], None], int, Callable[[Path], bool]]:
-    """Return the function that writes, an upper bound of the bytes it needs, and the one that knows folders of ours."""
+) -> tuple[Callable[[Path], None], int, Callable[[Path], str | None]]:
+    """Return the function that writes, an upper bound of its bytes, and what names foreign files."""
     total = int(np.prod(stack.shape, dtype=np.int64)) * stack.dtype.itemsize
     # A directory and a checksum for each plane, and metadata.
     total += plane_count(stack) * 600 + len(text or "") * 2 + 10_000
     if kind == "zarr":
-        from zenhance.io.write_zarr import is_our_store, write_ome_zarr
+        from zenhance.io.write_zarr import foreign_in_store, write_ome_zarr
 
-        return lambda p: write_ome_zarr(p, stack, text), total * 3 // 2, is_our_store
+        return lambda p: write_ome_zarr(p, stack, text), total * 3 // 2, foreign_in_store
     from zenhance.io.write_tiff import check_imagej, write_imagej_tiff, write_ome_tiff
 
     if kind == "imagej":
         check_imagej(stack)
-        return lambda p: write_imagej_tiff(p, stack, text), total, lambda _: False
-    return lambda p: write_ome_tiff(p, stack, text, compression), total, lambda _: False
+        return lambda p: write_imagej_tiff(p, stack, text), total, lambda _: ""
+    return lambda p: write_ome_tiff(p, stack, text, compression), total, lambda _: ""
 
 
 def verify_image(path: str | Path) -> int:

@@ -8,30 +8,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
+import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.errors import WriteError
+from zenhance.errors import ReadError, WriteError
 from zenhance.io import commit
+from zenhance.io.limits import read_bounded
+from zenhance.io.zarr_meta import array_meta, load_json
 from zenhance.io.zarr_store import OWN_KEY
 from zenhance.provenance import hash_array
 from zenhance.stack import Stack
 from zenhance.types import Triple
 
-__all__ = ["is_our_store", "write_ome_zarr"]
+__all__ = ["foreign_in_store", "write_ome_zarr"]
 
 CHUNK_PX = 256
 CHUNK_PLANES = 16
 SLAB_BYTES = 64 * 2**20
 SMALLEST_PX = 256
-_OURS = re.compile(r"zarr\.json|\d+/zarr\.json|\d+/c(/\d+)+")
+MAX_METADATA_BYTES = 2**20
 _LIGHT = (
     "na",
     "refractive_index",
@@ -44,16 +49,75 @@ _LIGHT = (
 _AXIS_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
-def is_our_store(path: Path) -> bool:
-    """Tell whether a folder is an image that this program wrote, with no other file and no link in it."""
+def foreign_in_store(path: Path) -> str | None:
+    """Name the first thing in a folder that this program did not write there.
+
+    Only the group's ``zarr.json``, the levels that it lists, as they were written, and chunks of
+    their grids count as ours.
+
+    Returns
+    -------
+    str or None
+        None if the folder is an image of ours and nothing else; an empty text if it is no image of
+        ours at all; else the path of a foreign file, link or folder in it.
+    """
     try:
-        record = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"][OWN_KEY]
-    except (OSError, ValueError, KeyError, TypeError):
+        attributes = load_json(path, path / "zarr.json")["attributes"]
+        record, ome = attributes[OWN_KEY], attributes["ome"]
+        levels = [str(level["path"]) for level in ome["multiscales"][0]["datasets"]]
+        digests = record.get("levels") or {}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return ""
+    if not all(re.fullmatch(r"\d{1,3}", name) for name in levels):
+        return ""
+    added = sorted(set(attributes) - {OWN_KEY, "ome"})
+    if added:
+        return f"zarr.json: {added[0]}"
+    grids: dict[str, tuple[int, ...]] = {}
+    for name in levels:
+        if digests and digests.get(name) != _digest(path / name):
+            return f"{name}/zarr.json"
+        try:
+            grids[name] = array_meta(path, path / name).grid
+        except (OSError, ReadError):
+            # A level that was lost is no reason to keep the rest.
+            grids[name] = ()
+    return next((p for p in _walk(path) if not _is_ours(p, grids)), None)
+
+
+def _digest(node: Path) -> str:
+    """Return the sha256 of a level's metadata; empty where there are none."""
+    file = node / "zarr.json"
+    if file.is_symlink() or not file.is_file():
+        return ""
+    return hashlib.sha256(read_bounded(file, MAX_METADATA_BYTES)).hexdigest()
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Yield everything in a folder, by path; links are not followed, folders end in a slash."""
+    with os.scandir(root) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            yield f"{entry.name}/"
+            yield from (f"{entry.name}/{name}" for name in _walk(Path(entry.path)))
+        else:
+            yield entry.name if entry.is_file(follow_symlinks=False) else f"{entry.name}@"
+
+
+def _is_ours(name: str, grids: Mapping[str, tuple[int, ...]]) -> bool:
+    """Tell whether a path in a store is metadata or a chunk of a level with this grid."""
+    parts = name.rstrip("/").split("/")
+    if name in ("zarr.json", f"{parts[0]}/", f"{parts[0]}/zarr.json"):
+        return name == "zarr.json" or parts[0] in grids
+    if len(parts) < 2:
         return False
-    files = [p for p in path.rglob("*") if p.is_symlink() or not p.is_dir()]
-    return isinstance(record, dict) and all(
-        not p.is_symlink() and _OURS.fullmatch(p.relative_to(path).as_posix()) for p in files
+    grid, place = grids.get(parts[0], ()), parts[2:]
+    inside = all(
+        i.isdecimal() and str(int(i)) == i and int(i) < n for i, n in zip(place, grid, strict=False)
     )
+    whole = len(place) < len(grid) if name.endswith("/") else len(place) == len(grid) > 0
+    return parts[1] == "c" and inside and whole
 
 
 def _chunks(stack_axes: str, shape: tuple[int, ...], item_bytes: int) -> tuple[int, ...]:
@@ -260,5 +324,6 @@ def write_ome_zarr(path: Path, stack: Stack, provenance: str | None) -> None:
         k: stack.metadata[k] for k in _LIGHT if stack.metadata.get(k) is not None
     }
     own.update(sha256=hashes, provenance=provenance)
+    own["levels"] = {str(level): _digest(path / str(level)) for level in range(len(plan) + 1)}
     content = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome, OWN_KEY: own}}
     (path / "zarr.json").write_text(json.dumps(content, indent=1), encoding="utf-8")

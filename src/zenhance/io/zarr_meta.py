@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zenhance.errors import ReadError
-from zenhance.io.limits import MAX_XML_BYTES, memory_bytes
+from zenhance.io.limits import MAX_XML_BYTES, memory_bytes, read_bounded
 from zenhance.io.units import number, to_um
 from zenhance.wording import format_bytes
 
@@ -85,15 +85,20 @@ class Multiscale:
 
 
 def load_json(root: Path, file: Path) -> dict[str, Any]:
-    if file.stat().st_size > MAX_XML_BYTES:
-        raise ReadError(
-            root, f'its "{file.name}" is larger than {MAX_XML_BYTES >> 20} MiB; it is damaged'
-        )
+    """Read a JSON record of at most 64 MiB.
+
+    Raises
+    ------
+    ReadError
+        The file is too large, not a regular file, or not a JSON record.
+    """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, UnicodeDecodeError) as error:
+        content = json.loads(read_bounded(file, MAX_XML_BYTES).decode("utf-8"))
+    except ReadError as error:
+        raise ReadError(root, f'its "{file.name}": {error.reason}') from error
+    except (ValueError, RecursionError) as error:
         raise ReadError(
-            root, f'its "{file.name}" is no JSON ({str(error)[:60]}); copy it again'
+            root, f'its "{file.name}" is not JSON ({str(error)[:60]}); copy it again'
         ) from error
     if not isinstance(content, dict):
         raise ReadError(root, f'its "{file.name}" holds no record; copy it again')
