@@ -47,9 +47,9 @@ def alone_contenders(minutes: float) -> tuple[Contender, ...]:
     ]
     specs = [registry.load(name).spec for name in registry.names()]
     rows += [
-        Contender(s.default_weights, f"{s.title}, as it ships", s.name, deblurs=s.deblurs)
+        Contender(s.defaults.weights, f"{s.title}, as it ships", s.name, deblurs=s.defaults.deblurs)
         for s in specs
-        if s.default_weights
+        if s.defaults.weights
     ]
     for spec in specs:
         if spec.learns == "own_stack":

@@ -120,23 +120,22 @@ def _of_method(name: str, own_models: bool) -> list[Contender]:
         return _of_models(spec, own_models) + [_with_settings(spec, c) for c in named if c.settings]
     if name == IDENTITY or not named:
         title = named[0].title if named else spec.title
-        return [Contender(name, title, name, deblurs=spec.deblurs)]
-    return [Contender(c.name, c.title, name, c.settings, deblurs=spec.deblurs) for c in named]
+        return [Contender(name, title, name, deblurs=spec.defaults.deblurs)]
+    return [
+        Contender(c.name, c.title, name, c.settings, deblurs=spec.defaults.deblurs) for c in named
+    ]
 
 
 def _with_settings(spec: MethodSpec, c: Candidate) -> Contender:
-    return Contender(c.name, c.title, spec.name, c.settings, deblurs=spec.deblurs)
+    return Contender(c.name, c.title, spec.name, c.settings, deblurs=spec.defaults.deblurs)
 
 
 def _of_models(spec: MethodSpec, own_models: bool) -> list[Contender]:
-    step_only = spec.step_only or (lambda _: False)
     entries = [
-        e
-        for e in list_weights(spec.name)
-        if (e.ships or own_models) and not step_only(e.card.architecture)
+        e for e in list_weights(spec.name) if (e.ships or own_models) and not _serves_a_step(e)
     ]
     if not entries:
-        return [Contender(spec.name, spec.title, spec.name, deblurs=spec.deblurs)]
+        return [Contender(spec.name, spec.title, spec.name, deblurs=spec.defaults.deblurs)]
     rows = []
     for entry in entries:
         scale = int(entry.card.architecture.get("scale", 1))
@@ -165,9 +164,14 @@ def _of_models(spec: MethodSpec, own_models: bool) -> list[Contender]:
     return rows
 
 
+def _serves_a_step(entry: WeightsEntry) -> bool:
+    """Return whether a model serves a step before the reconstruction and gives no result alone."""
+    return entry.card.architecture.get("module") in ("denoise", "artefacts")
+
+
 def deblurs(spec: MethodSpec, entry: WeightsEntry) -> bool:
     """Return whether a model takes blur away; one that learnt to repeat what was measured does not."""
-    return spec.deblurs and entry.card.architecture.get("target") != "measured"
+    return spec.defaults.deblurs and entry.card.architecture.get("target") != "measured"
 
 
 def select(contenders: Sequence[Contender], wanted: Sequence[str]) -> tuple[Contender, ...]:

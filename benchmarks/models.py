@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.tables import TextTable
 from zenhance.contract import registry
-from zenhance.contract.spec import LearningMethod
+from zenhance.contract.learner import LearningMethod
 from zenhance.models.card import Card
 from zenhance.models.catalogue import list_weights
 
@@ -47,7 +47,7 @@ def models_table(method: str, cards: Sequence[Card]) -> TextTable:
         "PSNR dB",
         "identity dB",
     )
-    default = registry.load(method).spec.default_weights
+    default = registry.load(method).spec.defaults.weights
     rows = tuple(_row(card, default) for card in cards)
     foot = (
         "Planes: how many the network sees at once; weights: number of them; PSNR of patches of the validation stacks, which were not"

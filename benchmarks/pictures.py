@@ -267,14 +267,14 @@ def _run(spec: MethodSpec, scene: _Scene, device: str) -> PictureRow:
         with own_folder():
             result = enhance(scene.stack, request)
         image = result.stack.read().astype(np.float32)
-        flat = spec.dimensions(parameters) == 2
+        flat = parameters.solved_dimensions == 2
         report, _ = reblur_check(
             scene.raw,
             image,
             psf_in_the_plane(scene.psf) if flat else scene.psf,
             scene.voxel_um,
             scene.camera,
-            deblurred=spec.deblurs_with(parameters),
+            deblurred=parameters.deblurs,
             width_range=width_range_of(scene.psf),
         )
     except RunCancelled:

@@ -25,7 +25,7 @@ def pictures_table(report: PicturesReport, method: str) -> TextTable:
     """
     spec = registry.load(method).spec
     rows = tuple((file.path.name, *_figures(file, file.rows[method])) for file in report.files)
-    flat = spec.dimensions(spec.parameters()) == 2
+    flat = spec.defaults.solved_dimensions == 2
     again = (
         f"{spec.title.partition(' (')[0]} works plane by plane, so it is blurred again in the plane alone."
         if flat

@@ -19,7 +19,7 @@ from zenhance.errors import MethodError
 from zenhance.measurement.volume import VolumeReader, measure
 from zenhance.methods.dqlr.network import Dqlr
 from zenhance.methods.dqlr.quantiser import effective_words
-from zenhance.methods.dqlr.sequences import SequenceLearner
+from zenhance.methods.dqlr.training import LEARNER
 from zenhance.models.catalogue import list_weights
 from zenhance.models.checkpoint import load_network, read_checkpoint
 from zenhance.types import FloatArray
@@ -136,9 +136,7 @@ def _models() -> dict[str, Dqlr]:
     for entry in list_weights(METHOD):
         if not entry.ships:
             continue
-        network = cast(
-            Dqlr, load_network(read_checkpoint(entry.path), SequenceLearner(), "cpu").eval()
-        )
+        network = cast(Dqlr, load_network(read_checkpoint(entry.path), LEARNER, "cpu").eval())
         if network.predicted:
             found[entry.name] = network
     return found

@@ -197,7 +197,7 @@ def _produce(contender: Contender, scene: Scene, device: str) -> Filtered:
 
 def enhance_scene(contender: Contender, scene: Scene, device: str) -> Filtered:
     """Run a method of the registry on a scene; the seconds are those of the whole call."""
-    psf = scene.psf_spec if registry.load(str(contender.method)).spec.needs_psf else None
+    psf = scene.psf_spec if registry.load(str(contender.method)).spec.defaults.needs_psf else None
     started = time.perf_counter()
     steps = enhance_steps(scene.measured, contender.request(device, psf))
     while True:

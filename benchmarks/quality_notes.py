@@ -51,7 +51,7 @@ def _default_model(method: str) -> str | None:
     if method not in registry.names():
         return None
     spec = registry.load(method).spec
-    return spec.default_weights if spec.learns != "no" else None
+    return spec.defaults.weights if spec.learns != "no" else None
 
 
 def _psnr_db(report: QualityReport, name: str) -> list[float]:

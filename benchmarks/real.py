@@ -116,7 +116,9 @@ def real_contenders(minutes: float | None = None) -> tuple[Contender, ...]:
         spec = registry.load(name).spec
         if spec.learns != "no":
             rows.append(
-                Contender(name, f"{spec.title}, default weights", name, deblurs=spec.deblurs)
+                Contender(
+                    name, f"{spec.title}, default weights", name, deblurs=spec.defaults.deblurs
+                )
             )
             rows += _other_models(spec)
         if spec.learns == "own_stack" and minutes is not None:
@@ -135,7 +137,7 @@ def _other_models(spec: MethodSpec) -> list[Contender]:
         )
         for entry in list_weights(spec.name)
         if entry.ships
-        and entry.name != spec.default_weights
+        and entry.name != spec.defaults.weights
         and int(entry.card.architecture.get("scale", 1)) == 1
     ]
 
@@ -233,7 +235,7 @@ def _shown(contenders: Sequence[Contender]) -> tuple[Contender, ...]:
             columns[contender.name] = contender
             continue
         spec = None if contender.method is None else registry.load(contender.method).spec
-        if spec is None or spec.learns == "no" or not spec.needs_psf or contender.settings:
+        if spec is None or spec.learns == "no" or not spec.defaults.needs_psf or contender.settings:
             continue
         if contender.weights == NO_WEIGHTS or (
             contender.weights is None and contender.learn_minutes is None
@@ -300,9 +302,7 @@ def _run(contender: Contender, scene: _Scene, device: str) -> RealRow:
 def _is_plane_by_plane(contender: Contender) -> bool:
     if contender.method is None:
         return False
-    return (
-        registry.load(contender.method).spec.dimensions(contender.request("cpu").parameters()) == 2
-    )
+    return contender.request("cpu").parameters().solved_dimensions == 2
 
 
 def _image(contender: Contender, scene: _Scene, device: str) -> tuple[FloatArray, tuple[str, ...]]:

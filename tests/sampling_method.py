@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from zenhance.contract.spec import MethodParameters, MethodSpec, OutputSpec
+from zenhance.contract.spec import MethodParameters, MethodSpec, OutputSpec, Prepared
 
 STD = 0.25
 
@@ -28,13 +28,20 @@ class SamplingParameters(MethodParameters):
         "none", description="what goes wrong"
     )
 
+    @property
+    def outputs(self):
+        always = (OutputSpec("enhanced", "enhanced"), OutputSpec("std", "standard deviation"))
+        samples = OutputSpec("samples", "samples", series=self.samples)
+        return (*always, samples) if self.samples else always
 
-@dataclass(frozen=True)
-class _Prepared:
+    @property
+    def output_scale(self):
+        return (self.finer,) * 3
+
+
+@dataclass
+class _Prepared(Prepared):
     parameters: SamplingParameters
-    halo_px: tuple[int, int, int] = (1, 1, 1)
-    curves: Any = field(default_factory=dict)
-    notes: Any = field(default_factory=dict)
 
     def __call__(self, tile, origin_px):
         yield 1.0
@@ -59,14 +66,7 @@ class _Method:
 
     def prepare(self, context):
         yield 1.0
-        return _Prepared(context.parameters)
-
-
-def _outputs(parameters):
-    always = (OutputSpec("enhanced", "enhanced"), OutputSpec("std", "standard deviation"))
-    return always + (
-        (OutputSpec("samples", "samples", series=parameters.samples),) if parameters.samples else ()
-    )
+        return _Prepared(context.parameters, halo_px=(1, 1, 1))
 
 
 METHOD = _Method(
@@ -75,13 +75,6 @@ METHOD = _Method(
         "sampling",
         "adds a number to each sample",
         SamplingParameters,
-        outputs=(
-            OutputSpec("enhanced", "enhanced"),
-            OutputSpec("std", "standard deviation"),
-            OutputSpec("samples", "samples", series=4),
-        ),
-        outputs_of=_outputs,
-        output_scale_of=lambda parameters: (parameters.finer,) * 3,
         bytes_per_voxel=16,
         stochastic=True,
     )

@@ -41,3 +41,15 @@ def test_the_hash_does_not_depend_on_storage_but_on_every_pixel() -> None:
     assert hash_array(changed) != hash_array(array)
     assert hash_array(array.reshape(3, 2, 4)) != hash_array(array)
     assert hash_array(array.astype(np.int16)) != hash_array(array)
+
+
+def test_a_record_of_version_0_1_keeps_what_the_judge_needs() -> None:
+    old = {"version": "0.1.0", "request": {}}
+    notes = {f"freedom[{n}]": n / 20 for n in range(11)} | {"deblurs[0]": True, "model": "a"}
+    record = Provenance.find({METADATA_KEY: {**old, "notes": notes}})
+    assert record is not None
+    assert record.freedom == tuple(n / 20 for n in range(11))
+    assert record.deblurs == (True,)
+    assert record.notes == {"model": "a"}
+    one = Provenance(**old, notes={"freedom": 0.3, "deblurs": False})
+    assert (one.freedom, one.deblurs, one.notes) == ((0.3,), (False,), {})

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from zenhance.errors import StackError
 
@@ -110,6 +110,13 @@ class Provenance(BaseModel):
     notes: dict[str, Any] = Field(
         default_factory=dict, description="what else the method has to say"
     )
+    freedom: tuple[float, ...] = Field(
+        default=(),
+        description="share of the measurement's degrees of freedom used, one a volume",
+    )
+    deblurs: tuple[bool, ...] = Field(
+        default=(), description="whether the weights remove blur, one a volume; empty: see request"
+    )
     clipped_voxels: int = Field(
         default=0, description="voxels clipped by the cast to the output type"
     )
@@ -117,6 +124,19 @@ class Provenance(BaseModel):
     libraries: dict[str, str] = Field(
         default_factory=dict, description="versions of numpy, torch and the like"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, values: Any) -> Any:
+        """Move what version 0.1 kept among the notes to its own fields."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("notes"), Mapping):
+            return values
+        notes, moved = dict(values["notes"]), dict(values)
+        for name in ("freedom", "deblurs"):
+            keys = [key for key in notes if key.partition("[")[0] == name]
+            if keys and not values.get(name):
+                moved[name] = [notes.pop(key) for key in sorted(keys, key=lambda k: (len(k), k))]
+        return {**moved, "notes": notes}
 
     def of_output(self, name: str, samples: int = 0) -> Provenance:
         """Return the record of a further output of the run: which one it is, and along which axis its samples lie."""

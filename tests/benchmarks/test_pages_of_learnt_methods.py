@@ -49,7 +49,7 @@ def test_the_page_lists_every_setting_with_its_default_unit_and_description(meth
 @pytest.mark.parametrize("method", METHODS)
 def test_the_page_names_the_default_weights_and_the_source(method: str) -> None:
     spec = registry.load(method).spec
-    assert f"left out, it is `{spec.default_weights}`" in page(method)
+    assert f"left out, it is `{spec.defaults.weights}`" in page(method)
     assert spec.source.split(",")[0] in page(method)
 
 

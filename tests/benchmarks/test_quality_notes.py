@@ -18,7 +18,7 @@ from zenhance.contract import registry
 
 MACHINE = Machine("Some CPU", 2, 2, "", "3.12", "2.13")
 CHECK = ReblurReport("pass", *[0.0] * 7, 1, 1.0, False, 1.0, 0.0, 1.0, "pass", (), *[0.0] * 5)  # type: ignore[arg-type]
-SRCNN, RDN = (registry.load(name).spec.default_weights for name in ("srcnn", "rdn"))
+SRCNN, RDN = (registry.load(name).spec.defaults.weights for name in ("srcnn", "rdn"))
 ROWS = (
     Contender("truth", "the truth itself"),
     Contender("identity", "measured", "identity", deblurs=False),

@@ -67,7 +67,7 @@ def test_every_method_that_learns_is_measured_with_its_default_weights() -> None
 def test_every_model_that_ships_and_does_not_enlarge_has_a_row() -> None:
     rows = real_contenders()
     shipped = {e.name for m in ("srcnn", "rdn") for e in list_weights(m) if e.ships}
-    defaults = {registry.load(m).spec.default_weights for m in ("srcnn", "rdn")}
+    defaults = {registry.load(m).spec.defaults.weights for m in ("srcnn", "rdn")}
     assert shipped - defaults - {"srcnn_x2", "rdn_x2"} <= {row.name for row in rows}
     assert not {"srcnn_x2", "rdn_x2"} & {row.name for row in rows}
     assert len({row.name for row in rows}) == len(rows)

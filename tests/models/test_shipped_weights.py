@@ -34,5 +34,5 @@ def test_the_weights_that_a_method_takes_by_itself_ship() -> None:
     names = {path.name.removesuffix(SUFFIX) for path in shipped()}
     for name in registry.names():
         spec = registry.load(name).spec
-        wanted = {spec.default_weights, spec.weights(spec.parameters())} - {""}
+        wanted = {spec.defaults.weights} - {""}
         assert wanted <= names, name

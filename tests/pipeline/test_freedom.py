@@ -15,7 +15,7 @@ def test_the_discrepancy_of_a_deconvolution_counts_the_freedom_it_spent() -> Non
     seen = simulate("meristem", seed=3, shape_px=(20, 72, 72), voxel_size_um=(0.5, 0.22, 0.22))
     request = EnhanceRequest(psf="sigma_um={:.4f},{:.4f},{:.4f}".format(*seen.psf_mean.sigma_um))
     result = enhance(seen.measured, request)
-    freedom = result.provenance.notes["freedom"]
+    (freedom,) = result.provenance.freedom
     assert 0.0 < freedom < 0.9
     assert freedom == pytest.approx(
         result.provenance.curves["freedom"][result.provenance.notes["iterations"]], abs=1e-4

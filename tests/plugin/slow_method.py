@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from zenhance.contract.spec import MethodParameters, MethodSpec, OutputSpec
+from zenhance.contract.spec import MethodParameters, MethodSpec, OutputSpec, Prepared
 
 
 class SlowParameters(MethodParameters):
@@ -37,13 +37,25 @@ class SlowParameters(MethodParameters):
     tidy: bool = Field(True, description="a switch")
 
 
-@dataclass(frozen=True)
-class _Prepared:
+class BlurredParameters(SlowParameters):
+    @property
+    def needs_psf(self):
+        return True
+
+
+class FinerParameters(SlowParameters):
+    @property
+    def outputs(self):
+        return (OutputSpec("enhanced", "enhanced"), OutputSpec("doubt", "doubt"))
+
+    @property
+    def output_scale(self):
+        return (2, 2, 2)
+
+
+@dataclass
+class _Prepared(Prepared):
     parameters: SlowParameters
-    finer: int = 1
-    halo_px: tuple[int, int, int] = (0, 0, 0)
-    curves: Any = field(default_factory=lambda: {"steps": [1.0, 0.5]})
-    notes: Any = field(default_factory=dict)
 
     def __call__(self, tile, origin_px):
         for step in range(self.parameters.steps):
@@ -54,10 +66,11 @@ class _Prepared:
                 warnings.warn("the slow method warns", UserWarning, stacklevel=1)
             yield (step + 1) / self.parameters.steps
         result = tile + np.float32(1)
+        finer, *_ = self.parameters.output_scale
         for axis in range(3):
-            result = np.repeat(result, self.finer, axis=axis)
+            result = np.repeat(result, finer, axis=axis)
         outputs = {"enhanced": result}
-        if self.finer > 1:
+        if finer > 1:
             outputs["doubt"] = np.zeros_like(result)
         return outputs
 
@@ -65,14 +78,13 @@ class _Prepared:
 @dataclass(frozen=True)
 class _Method:
     spec: MethodSpec
-    finer: int = 1
 
     def plan_halo_px(self, parameters, psf, voxel_size_um, shape_px):
         return (0, 0, 0)
 
     def prepare(self, context):
         yield 1.0
-        return _Prepared(context.parameters, self.finer)
+        return _Prepared(context.parameters, curves={"steps": [1.0, 0.5]})
 
 
 SLOW = _Method(MethodSpec("slow", "slow", "adds one, slowly", SlowParameters, bytes_per_voxel=8))
@@ -81,9 +93,8 @@ NEEDS_PSF = _Method(
         "blurred",
         "blurred",
         "adds one, and needs a PSF",
-        SlowParameters,
+        BlurredParameters,
         bytes_per_voxel=8,
-        needs_psf=True,
     )
 )
 FINER = _Method(
@@ -91,10 +102,7 @@ FINER = _Method(
         "finer",
         "finer",
         "adds one, on a grid twice as fine, and says how sure it is",
-        SlowParameters,
-        outputs=(OutputSpec("enhanced", "enhanced"), OutputSpec("doubt", "doubt")),
-        output_scale=(2, 2, 2),
+        FinerParameters,
         bytes_per_voxel=64,
-    ),
-    2,
+    )
 )

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from benchmarks.rivals import FineMicroscope
-from zenhance.contract.learner import SelfTaughtLearner
 from zenhance.errors import RunCancelled
 from zenhance.methods.dps.network import enlarged, pooled
 from zenhance.methods.dps.optics import Inversion, checked, closer, measured_from
@@ -109,7 +108,6 @@ def test_a_volume_in_both_lists_is_looked_at_once() -> None:
 
 def test_light_is_cut_and_turned_with_the_patch_it_belongs_to() -> None:
     learner = DpsLearner()
-    assert isinstance(learner, SelfTaughtLearner)
     ((volume,), _) = drained(look_steps(_recipe(), learner, (_volumes(_recipe()), [])))
     batch = PatchSampler([volume], (1, 40, 40), 12, 0, with_optics=True).draw(0)
     assert batch.light is not None

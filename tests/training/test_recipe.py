@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zenhance.contract import registry
-from zenhance.contract.spec import LearningMethod
+from zenhance.contract.learner import LearningMethod
 from zenhance.errors import RecipeError, StackError
 from zenhance.simulate.presets import microscope
 from zenhance.simulate.specimen import specimen_names
@@ -47,7 +47,7 @@ def test_a_recipe_is_found_by_path_name_or_method(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(GOOD)
     assert load_recipe(str(path)).name == "mine"
-    assert load_recipe("srcnn").name == registry.load("srcnn").spec.default_weights
+    assert load_recipe("srcnn").name == registry.load("srcnn").spec.defaults.weights
     assert load_recipe("rdn_x2").architecture["scale"] == 2
     with pytest.raises(RecipeError, match="no recipe file"):
         load_recipe(str(tmp_path / "none.yaml"))

@@ -199,7 +199,7 @@ def _listed(method: str | None) -> list[tuple[WeightsEntry, bool]]:
             f"the method {method} uses no learnt weights; `zenhance weights` lists the models of those that do"
         )
     return [
-        (entry, entry.name == spec.default_weights)
+        (entry, entry.name == spec.defaults.weights)
         for spec in specs
         for entry in list_weights(spec.name)
     ]

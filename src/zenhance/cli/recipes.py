@@ -50,7 +50,7 @@ def build_recipe(words: TrainWords) -> Recipe:
         A file or folder of ``--data`` is not there.
     """
     from zenhance.contract import registry
-    from zenhance.contract.spec import LearningMethod
+    from zenhance.contract.learner import LearningMethod
     from zenhance.training.recipe import Recipe
 
     fields = _starting_fields(words)

@@ -103,9 +103,8 @@ def _verdict_record(verdict: Assessment, job: Job) -> dict[str, Any]:
 
 def _targets(job: Job, request: EnhanceRequest) -> dict[str, Path]:
     """Return where each output of the method goes; the first one's name is the key ``""``."""
-    from zenhance.contract import registry
 
-    extras = registry.load(request.method).spec.outputs_with(request.parameters())[1:]
+    extras = request.parameters().outputs[1:]
     return {"": job.target, **{spec.name: extra_path(job.target, spec.name) for spec in extras}}
 
 

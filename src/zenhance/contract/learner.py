@@ -1,40 +1,34 @@
-"""What a method that learns declares: its network, its loss, and the patches it wants to see.
+"""How a method learns: its network, its loss, and the patches it needs.
 
-One loop in ``training`` serves all methods. It hands out batches of patches, normalised with the statistics of the volume they were cut
-from (:class:`Scaling`), and knows nothing of what the network makes of them::
+One loop in ``training`` serves all methods. It draws batches of patches, normalised with the
+statistics of the volume they were cut from (:class:`Scaling`)::
 
-    volume -> Scaling (once a volume) -> patches (B, Z, Y, X) -> learner.loss(network, batch) -> optimiser
+    volume -> Scaling (once a volume) -> patches (B, Z, Y, X) -> learner.loss(network, batch)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from zenhance.contract.spec import VolumeStatistics
-from zenhance.types import FloatArray
+from zenhance.contract.spec import Method, MethodContext, Prepared, VolumeStatistics
+from zenhance.types import FloatArray, Triple
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-__all__ = [
-    "Batch",
-    "Learner",
-    "Optics",
-    "PhysicalLearner",
-    "Scaling",
-    "SelfTaughtLearner",
-    "TellingLearner",
-]
+__all__ = ["Batch", "Learner", "LearningMethod", "Optics", "Scaling"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Maps a volume's intensities to those a network sees: background to 0, the 99.9 % percentile to 1.
+    """Maps intensities to those a network sees: background to 0, the 99.9 % percentile to 1.
 
     Parameters
     ----------
@@ -49,7 +43,10 @@ class Scaling:
 
     @classmethod
     def of(cls, statistics: VolumeStatistics) -> Scaling:
-        """Take background and robust maximum from a volume's statistics; a volume without contrast keeps its units."""
+        """Take background and robust maximum from a volume's statistics.
+
+        A volume without contrast keeps its units.
+        """
         span = statistics.percentile_high - statistics.background
         return cls(statistics.background, span if span > 0 else 1.0)
 
@@ -67,7 +64,7 @@ class Scaling:
 
 
 class Optics(Protocol):
-    """How a patch was measured, in scaled intensities: what a decoder that ends in the microscope needs to know."""
+    """How a patch was measured, in scaled intensities, for losses that simulate the microscope."""
 
     @property
     def dark(self) -> float:
@@ -85,7 +82,10 @@ class Optics(Protocol):
         ...
 
     def expected(self, light: Tensor, finer: int = 1) -> Tensor:
-        """Return the expected measurement (..., Z, Y, X) of light (..., Z, finer * Y, finer * X) above ``dark``. Gradients flow."""
+        """Return the expected measurement (..., Z, Y, X) of light above ``dark``.
+
+        The light has shape (..., Z, finer * Y, finer * X). Gradients flow.
+        """
         ...
 
     def variance(self, expected: Tensor) -> Tensor:
@@ -95,23 +95,26 @@ class Optics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Patches cut at the same places from what was measured and, where there is a truth, from it.
+    """Patches cut at the same places from the measurement and, where there is one, the truth.
 
     Parameters
     ----------
     measured : Tensor (B, Z, Y, X)
-        float32, scaled; Z is the window or sequence the recipe asks for, 1 for plain 2-D.
+        float32, scaled; Z is the window or sequence that the recipe asks for, 1 for plain 2-D.
     truth : Tensor (B, Z, sY, sX) or None
-        The sharp specimen in the same scaling; s is the method's output scale along y and x. None when learning from measurements alone.
+        The sharp specimen in the same scaling; s is the method's output scale along y and x. None
+        when learning from measurements alone.
     depth : Tensor (B,)
-        Where each patch's middle plane lies in its stack: 0 is the first plane, 1 the last.
+        Position of each patch's middle plane in its stack: 0 is the first plane, 1 the last.
     optics : tuple of Optics
-        One a patch, the same object for patches that were measured alike; empty where a method did not ask for it
-        (:meth:`PhysicalLearner.needs_optics`).
+        One per patch, the same object for patches that were measured alike; empty where a method
+        does not ask for it (:meth:`Learner.needs_optics`).
     deconvolved : Tensor (B, K, Z, Y, X) or None
-        Richardson-Lucy estimates of the same patches, scaled, where a method asked for them (:meth:`PhysicalLearner.deconvolved`).
+        Richardson-Lucy estimates of the same patches, scaled, where a method asks for them
+        (:meth:`Learner.deconvolved`).
     light : Tensor (B, Z, sY, sX) or None
-        What the method itself took the specimen to be, plane by plane and before it learnt (:meth:`SelfTaughtLearner.light_of`).
+        The method's own estimate of the specimen, plane by plane, made before training
+        (:meth:`Learner.light_of`).
     """
 
     measured: Tensor
@@ -123,7 +126,7 @@ class Batch:
 
     @property
     def seen(self) -> Tensor:
-        """What a network gets to see, (B, Z, Y, X): the measurement, and behind it, plane after plane, the estimates."""
+        """Input of a network, (B, Z, Y, X): the measurement, then the estimates plane by plane."""
         if self.deconvolved is None:
             return self.measured
         import torch
@@ -131,61 +134,77 @@ class Batch:
         return torch.cat([self.measured, self.deconvolved.flatten(1, 2)], 1)
 
 
-class Learner(Protocol):
-    """How a method learns. Its module may import torch; ask ``Method.learner()`` for it, which imports it late."""
+class Learner(ABC):
+    """How a method learns; its module can import torch.
 
+    Every question takes ``architecture``: what the recipe says and the checkpoint keeps.
+    """
+
+    @abstractmethod
     def build(self, architecture: Mapping[str, Any]) -> Module:
-        """Return a new network; ``architecture`` is what the recipe says and the checkpoint keeps, nothing else decides its shape."""
-        ...
+        """Return a new network; nothing but ``architecture`` decides its shape."""
 
-    def patch_px(self, architecture: Mapping[str, Any], size_px: int) -> tuple[int, int, int]:
+    @abstractmethod
+    def patch_px(self, architecture: Mapping[str, Any], size_px: int) -> Triple:
         """Return the patch (Z, Y, X) to cut for a recipe's patch size along y and x."""
-        ...
 
-    def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
-        """Tell whether ``loss`` cannot do without a truth."""
-        ...
-
+    @abstractmethod
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Return the scalar to minimise and figures to log (floats, already detached)."""
-        ...
 
+    @abstractmethod
     def predict(self, network: Module, measured: Tensor) -> Tensor:
-        """Return the enhanced middle plane (B, 1, sY, sX) of patches (B, Z, Y, X); used for validation, preview and the test vector.
+        """Return the enhanced middle plane (B, 1, sY, sX) of patches (B, Z, Y, X).
 
-        ``measured`` is :attr:`Batch.seen`.
+        It serves validation, preview and the test vector; ``measured`` is :attr:`Batch.seen`.
         """
-        ...
 
-
-@runtime_checkable
-class PhysicalLearner(Learner, Protocol):
-    """A learner whose loss looks through the microscope."""
+    def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
+        """Return whether ``loss`` needs a truth."""
+        return True
 
     def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
-        """Tell whether batches must say how their patches were measured."""
-        ...
+        """Return whether batches must say how their patches were measured."""
+        return False
 
     def deconvolved(self, architecture: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return after how many iterations each Richardson-Lucy estimate is taken that the network gets to see; empty for none."""
-        ...
+        """Return after how many iterations to take each Richardson-Lucy estimate for the network.
 
-
-@runtime_checkable
-class SelfTaughtLearner(PhysicalLearner, Protocol):
-    """A learner that makes, from each plane as a whole and once, the light that its network has to find again."""
+        Empty for none; asked only of a learner that needs optics.
+        """
+        return ()
 
     def light_of(
         self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics
     ) -> FloatArray | None:
-        """Return the light (sY, sX) of a scaled plane (Y, X), s a whole number; None where the batches do without."""
-        ...
+        """Return the light (sY, sX) in a whole scaled plane (Y, X) that the network has to recover.
 
-
-@runtime_checkable
-class TellingLearner(Learner, Protocol):
-    """A learner whose network is told how its patches were measured, so that a validation has to tell it too."""
+        s is a whole number. None where the batches need no such light; asked once per plane, and
+        only of a learner that needs optics.
+        """
+        return None
 
     def predict_batch(self, network: Module, batch: Batch) -> Tensor:
-        """Return what :meth:`Learner.predict` does, (B, 1, sY, sX), with the optics that the batch tells, where it does."""
-        ...
+        """Return what :meth:`predict` does, for a network that also uses the batch's optics."""
+        return self.predict(network, batch.seen)
+
+
+class LearningMethod(Method):
+    """A method with weights, in a folder of its own; ``spec.learns`` says from what it learns.
+
+    The folder holds ``training.py`` with ``LEARNER`` and ``inference.py`` with ``prepare``. Both
+    are imported when they are needed, so that declaring the method does not import torch.
+    """
+
+    def learner(self) -> Learner:
+        """Return how it learns (imports torch)."""
+        learner: Learner = self._part("training").LEARNER
+        return learner
+
+    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
+        """Load the weights and make the network ready for a volume."""
+        prepared: Prepared = yield from self._part("inference").prepare(context)
+        return prepared
+
+    def _part(self, name: str) -> Any:
+        return import_module(f"{type(self).__module__}.{name}")

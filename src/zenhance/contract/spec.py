@@ -1,30 +1,29 @@
-"""What a method declares about itself; tiling, forms, command line, provenance and docs are derived from it.
+"""What a method declares about itself.
 
-Nothing in the package asks for a method's name: it asks the :class:`MethodSpec`, and hands the method a :class:`MethodContext`.
-A method processes a volume in two steps::
+Tiling, forms, command line, provenance and docs are derived from it. Nothing in the package asks
+for a method's name: it asks the :class:`MethodSpec` and the method's parameters, and hands the
+method a :class:`MethodContext`. A method processes a volume in two steps::
 
-    prepared = method.prepare(context)            # once per volume: statistics, schedules, operators, weights
-    outputs  = yield from prepared(tile, origin)  # for every tile; yields the fraction done, so that it can be interrupted
+    prepared = method.prepare(context)            # once per volume: schedules, operators, weights
+    outputs  = yield from prepared(tile, origin)  # per tile; yields the fraction done
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from zenhance.types import FloatArray, Triple
 
-if TYPE_CHECKING:
-    from zenhance.contract.learner import Learner
-
 __all__ = [
+    "ENHANCED",
     "REMARK",
     "STD",
     "WHOLE_VOXELS",
-    "LearningMethod",
     "Method",
     "MethodContext",
     "MethodParameters",
@@ -40,47 +39,94 @@ __all__ = [
 TileGenerator = Generator[float, None, Mapping[str, FloatArray]]
 WHOLE_VOXELS = 4_000_000
 """Most voxels that ``prepare`` may work on at once, as long as memory does not run out."""
-
-
 STD = "std"
-"""Name of an output that is a standard deviation per voxel, in the intensity units of the enhanced image."""
+"""Name of an output with the standard deviation of each voxel, in the image's intensity units."""
 REMARK = "remark"
-"""Key of a method's notes: one sentence that whoever asked for the run should read at its end."""
-
-
-class MethodParameters(BaseModel):
-    """Base of every method's settings: frozen, unknown keys refused, no NaN or infinity.
-
-    Each field carries its default, its bounds, a one-line description and, in ``json_schema_extra``, its ``unit``,
-    ``"advanced": True`` where the form should tuck it away, and ``"start"``: the value that a form offers first where the default is None.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
-    )
+"""Key of a run's notes: one sentence that the user should read at its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """One image a method gives back, or several samples of one.
+    """One image that a method returns, or several samples of one.
 
     Parameters
     ----------
     name : str
-        Key of the method's mapping, and the end of a file's name; :data:`STD` is drawn as a deviation.
+        Key of the method's mapping, and the end of a file's name; :data:`STD` is drawn as a
+        deviation.
     title : str
         For layers.
     kind : {'image', 'labels'}
-        Labels are kept as uint16. Of images, the first may be asked for in the input's type; all others are float32.
+        Labels are kept as uint16. Of images, the first can be had in the input's type; all others
+        are float32.
     series : int
-        0 for one image; K where the method gives an array (K, Z, Y, X) for each tile: K samples, kept along the axis T. The first
-        output of a method is always one image.
+        0 for one image; K where the method returns an array (K, Z, Y, X) for each tile: K samples,
+        kept along the axis T. The first output of a method is always one image.
     """
 
     name: str
     title: str
     kind: Literal["image", "labels"] = "image"
     series: int = 0
+
+
+ENHANCED = OutputSpec("enhanced", "enhanced")
+"""The first output of a method."""
+
+
+class MethodParameters(BaseModel):
+    """Base of every method's settings: frozen, unknown keys refused, no NaN or infinity.
+
+    Each field carries its default, its bounds, a one-line description and, in
+    ``json_schema_extra``, its ``unit``, ``"advanced": True`` where the form hides it at first, and
+    ``"start"``: the value that a form offers first where the default is None.
+
+    The properties below are the facts of a method that its settings can change. A method overrides
+    those that differ from the default.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
+
+    @property
+    def output_scale(self) -> Triple:
+        """Output voxels per input voxel along z, y, x."""
+        return (1, 1, 1)
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """The images that the method returns, the enhanced one first."""
+        return (ENHANCED,)
+
+    @property
+    def needs_psf(self) -> bool:
+        """Whether the method cannot run without a point spread function."""
+        return False
+
+    @property
+    def deblurs(self) -> bool:
+        """Whether the method removes blur; False where it only denoises."""
+        return True
+
+    @property
+    def solved_dimensions(self) -> int:
+        """2 where each plane is enhanced on its own, so that the step along z is irrelevant."""
+        return 3
+
+    @property
+    def weights(self) -> str:
+        """Name of the weights to use where the request names none."""
+        return ""
+
+    @property
+    def prepare_cost(self) -> float:
+        """Work of ``prepare`` per voxel that it reads, relative to the work on a tile's voxel.
+
+        ``prepare`` reads at most ``whole_voxels`` of them. If it reads the whole volume, the tiles
+        are only cut out of what it solved. For estimates of the time left.
+        """
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +172,7 @@ class NoiseLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MethodContext:
-    """Everything a method gets to know about the volume it is about to enhance.
+    """Everything that a method knows about the volume to enhance.
 
     Parameters
     ----------
@@ -135,11 +181,12 @@ class MethodContext:
     shape_px : tuple of int
         (Z, Y, X) of the whole volume; Z is 1 for a 2-D image.
     voxel_size_um : tuple of float
-        (z, y, x).
+        (z, y, x); 1.0 along an axis whose length is unknown.
     statistics : VolumeStatistics
         Of the whole volume.
     read : callable
-        Takes a (z, y, x) tuple of slices and returns that region as float32 (Z, Y, X), non-finite voxels filled in.
+        Takes a (z, y, x) tuple of slices and returns that region as float32 (Z, Y, X), with
+        non-finite voxels filled in.
     device : str
         ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     seed : int
@@ -153,7 +200,9 @@ class MethodContext:
     whole_voxels : int
         Most voxels that ``prepare`` may work on at once; lowered when memory ran out there.
     background_given : bool
-        Whether ``statistics.background`` is the user's word and not an estimate.
+        Whether the user gave ``statistics.background``; it is not an estimate.
+    unknown_axes : str
+        Those of ``zyx`` whose voxel size is unknown.
     """
 
     parameters: Any
@@ -168,37 +217,57 @@ class MethodContext:
     weights: str | None = None
     whole_voxels: int = WHOLE_VOXELS
     background_given: bool = False
+    unknown_axes: str = ""
 
 
-class Prepared(Protocol):
+@dataclass(kw_only=True)
+class Prepared(ABC):
     """A method made ready for one volume; called once per tile.
 
-    Called with a float32 tile (Z, Y, X) that includes its halo, and the tile's origin in the volume (z, y, x), it returns a generator
-    that yields the fraction done (0 ... 1) at least once a second and returns a mapping from output name to float32 array. Each
-    array has the tile's shape times the output scale, and in front of it the number of samples where the output is a series.
+    Parameters
+    ----------
+    halo_px : tuple of int
+        Context in pixels (z, y, x) beyond which a voxel has no influence (to 1e-5 of the range).
+    curves : mapping of str to list of float
+        Figures per iteration, for the provenance record.
+    notes : mapping
+        What else belongs in the provenance record.
+    warnings : sequence of str
+        Sentences for the user.
+    remark : str
+        One sentence that the user should read at the end of the run.
+    weights_sha256 : str
+        Hash of the learnt weights, empty where there are none.
+    freedom : float or None
+        Share of the measurement's degrees of freedom that the result used up, 0 ... 1; the judge
+        expects residuals smaller by it. None where it is not known.
+    deblurs : bool or None
+        Whether the result is expected to be free of the microscope's blur, where that depends on
+        the weights; None leaves it to the parameters.
     """
 
-    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator: ...
+    halo_px: Triple = (0, 0, 0)
+    curves: Mapping[str, list[float]] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    remark: str = ""
+    weights_sha256: str = ""
+    freedom: float | None = None
+    deblurs: bool | None = None
 
-    @property
-    def halo_px(self) -> Triple:
-        """Context in pixels (z, y, x) beyond which a voxel has no say (to 1e-5 of the range)."""
-        ...
+    @abstractmethod
+    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
+        """Enhance a float32 tile (Z, Y, X) that includes its halo and begins at ``origin_px``.
 
-    @property
-    def curves(self) -> Mapping[str, list[float]]:
-        """Figures per iteration, for the provenance record."""
-        ...
-
-    @property
-    def notes(self) -> Mapping[str, Any]:
-        """What else belongs in the provenance record; the keys ``warnings`` (sentences) and ``weights_sha256`` go to its own fields."""
-        ...
+        The generator yields the fraction done (0 ... 1) at least once a second and returns a
+        mapping from output name to float32 array. Each array has the tile's shape times the output
+        scale, after the number of samples where the output is a series.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class MethodSpec:
-    """The facts of a method.
+    """The facts of a method that no setting changes.
 
     Parameters
     ----------
@@ -207,105 +276,38 @@ class MethodSpec:
     title, summary : str
         For menus, and one sentence on when to use it.
     parameters : type of MethodParameters
-        The settings' model.
-    consumes : {'slice', 'z_window', 'volume', 'sequence'}
-        What one inference step looks at.
-    outputs : tuple of OutputSpec
-        The first is the enhanced image.
-    output_scale : tuple of int
-        How many output voxels per input voxel along z, y, x.
+        The settings' model; its properties are the facts that depend on settings.
     size_multiple : tuple of int
         Tiles begin and end on multiples of this, on the volume's own grid.
     bytes_per_voxel : int
-        Working memory per voxel of a tile, halo included, on the device; what a series of samples takes is added to it.
-    needs_psf : bool
-        Whether the method cannot do without a point spread function.
+        Working memory per voxel of a tile, halo included, on the device; the memory of a series of
+        samples is added to it.
     stochastic : bool
         Whether the seed matters.
     learns : {'no', 'pairs', 'own_stack'}
         What it can learn from.
-    output_scale_of : callable, optional
-        Tells the output scale from the settings, where it depends on them.
-    outputs_of : callable, optional
-        Tells which of the outputs there are with these settings, where it depends on them.
-    needs_psf_of : callable, optional
-        Tells whether it needs a point spread function with these settings, where it depends on them.
-    deblurs_of : callable, optional
-        Tells whether it takes blur away with these settings, where it depends on them.
-    step_only : callable, optional
-        Tells from a model's architecture whether it serves a step that is switched on by a setting, so that it is no result by itself.
-    dimensions_of : callable, optional
-        Tells 2 or 3 from the settings, where some of them work on each plane by itself.
-    prepare_cost : float
-        Work of ``prepare`` per voxel it looks at (at most ``whole_voxels``), relative to that of a tile's voxel; a volume it looks at
-        whole leaves nothing to do for the tiles. For telling the time.
-    default_weights : str
-        Name of the weights to use where the request names none.
-    default_weights_of : callable, optional
-        Tells that name from the settings, where it depends on them.
     source : str
         Paper and equation.
-    deblurs : bool
-        False for a method that at most takes noise away, so that its result still has the microscope's blur.
     """
 
     name: str
     title: str
     summary: str
     parameters: type[MethodParameters]
-    consumes: Literal["slice", "z_window", "volume", "sequence"] = "volume"
-    outputs: tuple[OutputSpec, ...] = (OutputSpec("enhanced", "enhanced"),)
-    output_scale: Triple = (1, 1, 1)
     size_multiple: Triple = (1, 1, 1)
     bytes_per_voxel: int = 64
-    needs_psf: bool = False
     stochastic: bool = False
     learns: Literal["no", "pairs", "own_stack"] = "no"
-    output_scale_of: Callable[[Any], Triple] | None = None
-    outputs_of: Callable[[Any], tuple[OutputSpec, ...]] | None = None
-    needs_psf_of: Callable[[Any], bool] | None = None
-    deblurs_of: Callable[[Any], bool] | None = None
-    step_only: Callable[[Mapping[str, Any]], bool] | None = None
-    dimensions_of: Callable[[Any], int] | None = None
-    prepare_cost: float = 0.0
-    default_weights: str = ""
-    default_weights_of: Callable[[Any], str] | None = None
     source: str = ""
-    deblurs: bool = True
 
-    def scale(self, parameters: Any) -> Triple:
-        """Return how many output voxels an input voxel becomes along z, y, x with these settings."""
-        return (
-            self.output_scale if self.output_scale_of is None else self.output_scale_of(parameters)
-        )
-
-    def outputs_with(self, parameters: Any) -> tuple[OutputSpec, ...]:
-        """Return the images that the method gives with these settings, the enhanced one first."""
-        return self.outputs if self.outputs_of is None else self.outputs_of(parameters)
-
-    def weights(self, parameters: Any) -> str:
-        """Return the name of the weights to use with these settings where the request names none."""
-        return (
-            self.default_weights
-            if self.default_weights_of is None
-            else self.default_weights_of(parameters)
-        )
-
-    def needs_psf_with(self, parameters: Any) -> bool:
-        """Return whether the method cannot do without a point spread function with these settings."""
-        return self.needs_psf if self.needs_psf_of is None else self.needs_psf_of(parameters)
-
-    def deblurs_with(self, parameters: Any) -> bool:
-        """Return whether the method takes blur away with these settings."""
-        return self.deblurs if self.deblurs_of is None else self.deblurs_of(parameters)
-
-    def dimensions(self, parameters: Any) -> int:
-        """Return 2 where planes are enhanced each by itself with these settings, so that the step along z does not matter; else 3."""
-        return 3 if self.dimensions_of is None else self.dimensions_of(parameters)
+    @property
+    def defaults(self) -> MethodParameters:
+        """The parameters with no setting changed."""
+        return self.parameters()
 
 
 class Method(Protocol):
-    """A method as the registry hands it out. Importing its module must not import torch; ``prepare`` may."""
+    """A method as the registry returns it; its module imports no torch, ``prepare`` can."""
 
     @property
     def spec(self) -> MethodSpec: ...
@@ -319,19 +321,14 @@ class Method(Protocol):
     ) -> Triple:
         """Return the halo (z, y, x) to plan with before anything has run.
 
-        ``Prepared.halo_px`` does not exceed it, unless the volume was not to be worked on at once (``MethodContext.whole_voxels``).
+        ``Prepared.halo_px`` does not exceed it, unless ``prepare`` was not allowed the whole volume
+        at once (``MethodContext.whole_voxels``).
         """
         ...
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
-        """Do once per volume what must not depend on tiles; yields the fraction done, returns the prepared method."""
-        ...
+        """Do once per volume what must not depend on tiles.
 
-
-@runtime_checkable
-class LearningMethod(Method, Protocol):
-    """A method with weights; ``spec.learns`` says from what."""
-
-    def learner(self) -> Learner:
-        """Return how it learns (imports torch)."""
+        Yields the fraction done and returns the prepared method.
+        """
         ...

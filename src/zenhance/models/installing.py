@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from zenhance.contract import registry
-from zenhance.contract.spec import LearningMethod
+from zenhance.contract.learner import LearningMethod
 from zenhance.errors import CheckpointError, MethodError, OutputExistsError, WriteError
 from zenhance.io.write_bytes import write_bytes
 from zenhance.models.catalogue import SUFFIX, WeightsEntry, shipped_folder, user_folder

@@ -10,7 +10,6 @@ from typing import Any
 
 from zenhance.assess.assessment import Assessment, assess
 from zenhance.assess.reblur import psf_in_the_plane
-from zenhance.contract import registry
 from zenhance.errors import MethodError, RunCancelled
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
 from zenhance.physics.noise import PoissonGauss
@@ -79,7 +78,7 @@ def assess_result(
         _cropped(truth, raw, request),
         _cropped(labels, raw, request),
         deblurred,
-        {} if record is None else record.notes,
+        record,
     )
     found: list[Assessment] = []
     for t in _time_points(before.size("T")):
@@ -112,12 +111,12 @@ class _Known:
     truth: Stack | None
     labels: Stack | None
     deblurred: bool | None
-    notes: Mapping[str, Any]
+    record: Provenance | None
 
     @property
     def deblurs(self) -> bool:
         """Whether blur was taken away: as the caller says, else by the run's own account."""
-        return _deblurs(self.request, self.notes) if self.deblurred is None else self.deblurred
+        return _deblurs(self.request, self.record) if self.deblurred is None else self.deblurred
 
 
 def _cropped(stack: Stack | None, raw: Stack, request: EnhanceRequest) -> Stack | None:
@@ -133,10 +132,8 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
     psf, noise = psf_for(before, request, c), _noise(before, request, t, c)
     if deblurred and _plane_by_plane(before, request):
         psf = psf_in_the_plane(psf)
-    count = before.size("T") * before.size("C")
-    freedom = float(
-        known.notes.get("freedom" if count == 1 else f"freedom[{t * before.size('C') + c}]", 0.0)
-    )
+    used = () if known.record is None else known.record.freedom
+    number = t * before.size("C") + c
     found = assess(
         before,
         result,
@@ -145,7 +142,7 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
         truth=known.truth,
         labels=known.labels,
         deblurred=deblurred,
-        freedom=freedom,
+        freedom=used[number] if number < len(used) else 0.0,
         t=t,
         c=c,
     )
@@ -166,13 +163,15 @@ def _noise(before: Stack, request: EnhanceRequest, t: int, c: int) -> PoissonGau
     return measure_noise(readers, statistics)
 
 
-def _deblurs(request: EnhanceRequest, notes: Mapping[str, Any]) -> bool:
-    """Tell whether the method took blur away, by its own account or by its settings; of one that is not installed this is expected."""
-    said = [value for name, value in notes.items() if name.partition("[")[0] == "deblurs"]
-    if said:
-        return all(said)
+def _deblurs(request: EnhanceRequest, record: Provenance | None) -> bool:
+    """Return whether the method removed blur, by its record or its settings.
+
+    True for a method that is not installed.
+    """
+    if record is not None and record.deblurs:
+        return all(record.deblurs)
     try:
-        return registry.load(request.method).spec.deblurs_with(request.parameters())
+        return request.parameters().deblurs
     except MethodError:
         return True
 
@@ -180,10 +179,7 @@ def _deblurs(request: EnhanceRequest, notes: Mapping[str, Any]) -> bool:
 def _plane_by_plane(before: Stack, request: EnhanceRequest) -> bool:
     """Tell whether a stack of planes was deblurred in each of them alone."""
     try:
-        return (
-            before.size("Z") > 1
-            and registry.load(request.method).spec.dimensions(request.parameters()) == 2
-        )
+        return before.size("Z") > 1 and request.parameters().solved_dimensions == 2
     except MethodError:
         return False
 

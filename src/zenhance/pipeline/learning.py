@@ -259,7 +259,7 @@ def _start(request: EnhanceRequest) -> _Start:
     path = find_weights(
         request.method,
         request.weights,
-        registry.load(request.method).spec.weights(request.parameters()),
+        request.parameters().weights,
     )
     card = read_card(path)
     if card.method != request.method:
@@ -284,7 +284,7 @@ def _base(request: EnhanceRequest) -> Recipe:
     alone = [f"{request.method}_alone"] if request.weights == NO_WEIGHTS else []
     for name in (
         *alone,
-        registry.load(request.method).spec.weights(request.parameters()),
+        request.parameters().weights,
         request.method,
     ):
         if name and {name, f"{name}_stack"} & set(recipe_names()):

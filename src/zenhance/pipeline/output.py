@@ -13,7 +13,6 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.contract.spec import MethodSpec
 from zenhance.errors import FailureKind, StackError, WriteError
 from zenhance.measurement.volume import VolumeReader
 from zenhance.pipeline.request import EnhanceRequest
@@ -157,7 +156,7 @@ def limits(dtype: np.dtype[Any]) -> tuple[float, float]:
     return float(info.min), float(np.nextafter(highest, 0.0)) if highest > info.max else highest
 
 
-def layouts(stack: Stack, method: MethodSpec, request: EnhanceRequest) -> dict[str, Layout]:
+def layouts(stack: Stack, request: EnhanceRequest) -> dict[str, Layout]:
     """Tell axes, shape and pixel type of each output, the enhanced image first.
 
     Only the enhanced image is ever kept in the input's type: a standard deviation of a few grey levels would be rounded to nothing in it.
@@ -168,10 +167,10 @@ def layouts(stack: Stack, method: MethodSpec, request: EnhanceRequest) -> dict[s
         Samples are asked for of a stack with several time points.
     """
     parameters = request.parameters()
-    scale = method.scale(parameters)
+    scale = parameters.output_scale
     own = np.dtype(np.uint8) if stack.dtype.kind == "b" else stack.dtype.newbyteorder("=")
     found: dict[str, Layout] = {}
-    for number, output in enumerate(method.outputs_with(parameters)):
+    for number, output in enumerate(parameters.outputs):
         # Labels: what every format holds, and more than any method has.
         dtype: np.dtype[Any] = np.dtype(np.uint16 if output.kind == "labels" else np.float32)
         if number == 0 and request.dtype == "input" and output.kind == "image":

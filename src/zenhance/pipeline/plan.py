@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from zenhance.contract import registry
-from zenhance.contract.spec import Method
+from zenhance.contract.spec import Method, MethodParameters
 from zenhance.device.choice import Device, choose_device
 from zenhance.errors import StackError
 from zenhance.io.beads import read_beads
@@ -92,7 +92,7 @@ def psf_for(stack: Stack, request: EnhanceRequest, channel: int = 0) -> Psf:
 def _lengths(method: Method, request: EnhanceRequest, stack: Stack) -> tuple[float, float, float]:
     """Return the voxel size; without a PSF it need not be known, and of a method that works plane by plane not along z."""
     if _takes_psf(method, request):
-        flat = stack.size("Z") == 1 or method.spec.dimensions(request.parameters()) == 2
+        flat = stack.size("Z") == 1 or request.parameters().solved_dimensions == 2
         stack.voxel_size.require("YX" if flat else stack.spatial_axes)
     z, y, x = (1.0 if v is None else v for v in stack.voxel_size.zyx_um)
     return (z, y, x)
@@ -100,7 +100,7 @@ def _lengths(method: Method, request: EnhanceRequest, stack: Stack) -> tuple[flo
 
 def _takes_psf(method: Method, request: EnhanceRequest) -> bool:
     """Tell whether a point spread function is needed: by the method, or for learning from the stack."""
-    return method.spec.needs_psf_with(request.parameters()) or request.learn_minutes is not None
+    return request.parameters().needs_psf or request.learn_minutes is not None
 
 
 def plan_volume(
@@ -127,8 +127,8 @@ def plan_volume(
 def _bytes_per_voxel(method: Method, request: EnhanceRequest) -> int:
     """Return what a voxel of a tile takes: the method's working memory, and the samples of each series in float32."""
     parameters = request.parameters()
-    z, y, x = method.spec.scale(parameters)
-    samples = sum(output.series for output in method.spec.outputs_with(parameters))
+    z, y, x = parameters.output_scale
+    samples = sum(output.series for output in parameters.outputs)
     return method.spec.bytes_per_voxel + 4 * samples * z * y * x
 
 
@@ -138,20 +138,20 @@ def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:
 
 
 def work_of(
-    method: Method, volume_voxels: int, read_voxels: int, whole_voxels: int
+    parameters: MethodParameters, volume_voxels: int, read_voxels: int, whole_voxels: int
 ) -> tuple[float, float]:
     """Return the work of preparing a volume and of its tiles, in units of one tile's voxel.
 
     Parameters
     ----------
-    method : Method
-        Tells what preparing costs.
+    parameters : MethodParameters
+        Its ``prepare_cost`` counts.
     volume_voxels, read_voxels : int
         Of the volume, and of its tiles with their halos.
     whole_voxels : int
         Most voxels that are prepared at once.
     """
-    cost = method.spec.prepare_cost
+    cost = parameters.prepare_cost
     if cost == 0.0:
         return 0.0, float(read_voxels)
     if volume_voxels <= whole_voxels:
@@ -181,9 +181,9 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
         Not even the smallest tile fits.
     """
     method = registry.load(request.method)
-    spec, parameters = method.spec, request.parameters()
+    parameters = request.parameters()
     stack = request.apply_to(stack, axes_named=axes_named)
-    outputs = layouts(stack, spec, request)
+    outputs = layouts(stack, request)
     voxel_size_um = _lengths(method, request, stack)
     device = choose_device(request.device)
     psf = psf_for(stack, request) if _takes_psf(method, request) else None

@@ -10,8 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from zenhance.contract import registry
-from zenhance.contract.spec import WHOLE_VOXELS, Method
+from zenhance.contract.spec import WHOLE_VOXELS, MethodParameters
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
 from zenhance.pipeline.plan import RunPlan, plan_run, work_of
@@ -93,7 +92,7 @@ def preview_steps(
     statistics, _ = measure(sample, request.background)
     known = (statistics, measure_noise(sample, statistics))
     result = yield from enhance_steps(stack, EnhanceRequest(**fields), cancel, known)
-    scale = registry.load(request.method).spec.scale(request.parameters())[0]
+    scale = request.parameters().output_scale[0]
     only = (
         {"Z": slice((plane - first) * scale, (plane - first + 1) * scale)}
         if "Z" in stack.axes
@@ -156,7 +155,6 @@ def estimate_steps(
                 raise
             seconds = 0.0
         return 60 * request.learn_minutes + seconds
-    method = registry.load(request.method)
     first = plan.stack.crop({a: slice(0, 1) for a in "TC" if a in plan.stack.axes})
     works, times = [], []
     # The first pass also pays for imports and caches.
@@ -170,9 +168,12 @@ def estimate_steps(
         started = time.perf_counter()
         result = yield from enhance_steps(first, trial, cancel)
         times.append(time.perf_counter() - started)
-        works.append(_work(method, result.provenance.input_shape))
+        works.append(_work(request.parameters(), result.provenance.input_shape))
     return _extrapolated(
-        works[1:], times[1:], sum(work_of(method, *_voxels(plan), WHOLE_VOXELS)), plan.volumes
+        works[1:],
+        times[1:],
+        sum(work_of(request.parameters(), *_voxels(plan), WHOLE_VOXELS)),
+        plan.volumes,
     )
 
 
@@ -189,9 +190,9 @@ def _middle(
     return (z, y, x)
 
 
-def _work(method: Method, shape: tuple[int, ...]) -> float:
+def _work(parameters: MethodParameters, shape: tuple[int, ...]) -> float:
     voxels = math.prod(shape)
-    return sum(work_of(method, voxels, voxels, WHOLE_VOXELS))
+    return sum(work_of(parameters, voxels, voxels, WHOLE_VOXELS))
 
 
 def _voxels(plan: RunPlan) -> tuple[int, int]:

@@ -90,6 +90,8 @@ class Run:
     psfs: list[str] = field(default_factory=list)
     reports: list[RunReport] = field(default_factory=list)
     weights_sha256: str = ""
+    freedom: list[float] = field(default_factory=list)
+    deblurs: list[bool] = field(default_factory=list)
     kept: dict[int, tuple[Prepared, VolumeStatistics]] = field(default_factory=dict)
     readers: dict[tuple[int, int], VolumeReader] = field(default_factory=dict)
 
@@ -108,7 +110,7 @@ class Run:
         """Return which share of a volume's work is done before its tiles."""
         tiles = self.plan.read_voxels // self.plan.volumes
         before, after = work_of(
-            self.method, math.prod(self.plan.stack.volume_shape), tiles, whole_voxels
+            self.request.parameters(), math.prod(self.plan.stack.volume_shape), tiles, whole_voxels
         )
         return before / (before + after)
 
@@ -148,7 +150,7 @@ def _finer(voxel_size: VoxelSize, scale: tuple[int, int, int]) -> VoxelSize:
 def result_of(run: Run, input_sha256: str) -> EnhanceResult:
     """Return the result of a finished run, whose input has the given hash."""
     stack, request, report = run.plan.stack, run.request, run.reports[-1]
-    main = run.outputs[run.method.spec.outputs[0].name]
+    main = run.outputs[run.request.parameters().outputs[0].name]
     provenance = Provenance(
         version=__version__,
         request=request.model_dump(mode="json"),
@@ -175,12 +177,14 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
         },
         curves=run.curves,
         notes=_notes(run),
+        freedom=tuple(run.freedom) if any(run.freedom) else (),
+        deblurs=tuple(run.deblurs),
         clipped_voxels=main.clipped,
         warnings=tuple(run.warnings + main.warnings()),
         libraries=_versions(),
     )
-    enhanced = _stack_of(run, run.method.spec.outputs[0], provenance)
-    further = run.method.spec.outputs_with(request.parameters())[1:]
+    first, *further = request.parameters().outputs
+    enhanced = _stack_of(run, first, provenance)
     extras = {
         spec.name: _stack_of(run, spec, provenance.of_output(spec.name, spec.series))
         for spec in further
@@ -217,7 +221,7 @@ def _stack_of(run: Run, spec: OutputSpec, provenance: Provenance) -> Stack:
     metadata = {**source.metadata, METADATA_KEY: provenance.to_json()}
     if layout.series:
         metadata.pop("time_step_s", None)
-    scale = run.method.spec.scale(run.request.parameters())
+    scale = run.request.parameters().output_scale
     origin, lengths = source.metadata.get("origin_um"), source.voxel_size.zyx_um
     if origin and max(scale) > 1:
         # The first voxel of a finer grid has its centre nearer to the corner.
@@ -229,7 +233,7 @@ def _stack_of(run: Run, spec: OutputSpec, provenance: Provenance) -> Stack:
     return source.with_data(
         run.outputs[spec.name].array,
         axes=layout.axes,
-        voxel_size=_finer(source.voxel_size, run.method.spec.scale(run.request.parameters())),
+        voxel_size=_finer(source.voxel_size, run.request.parameters().output_scale),
         name=f"{source.name} {spec.title}",
         metadata=metadata,
         path=None,

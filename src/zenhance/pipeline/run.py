@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.contract import registry
-from zenhance.contract.spec import MethodContext, Prepared, VolumeStatistics
+from zenhance.contract.spec import REMARK, MethodContext, Prepared, VolumeStatistics
 from zenhance.device.choice import release_memory
 from zenhance.errors import FailureKind, MemoryBudgetError, classify
 from zenhance.measurement.volume import PixelHash, VolumeReader, survey
@@ -195,14 +195,17 @@ def _prepare_steps(
 
 
 def _record(run: Run, prepared: Prepared, number: int, count: int) -> None:
-    """Take down what the method has to say of a volume; some of it is known only after the tiles."""
+    """Record what the method reports for a volume; some of it is known only after the tiles."""
     run.curves.update(
         {_label(name, number, count): list(curve) for name, curve in prepared.curves.items()}
     )
-    notes = dict(prepared.notes)
-    run.warnings += [w for w in notes.pop("warnings", ()) if w not in run.warnings]
-    run.weights_sha256 = notes.pop("weights_sha256", run.weights_sha256)
+    run.warnings += [w for w in prepared.warnings if w not in run.warnings]
+    run.weights_sha256 = prepared.weights_sha256 or run.weights_sha256
+    notes = {**prepared.notes, **({REMARK: prepared.remark} if prepared.remark else {})}
     run.notes.update({_label(name, number, count): note for name, note in notes.items()})
+    run.freedom.append(prepared.freedom or 0.0)
+    if prepared.deblurs is not None:
+        run.deblurs.append(prepared.deblurs)
 
 
 def _label(name: str, number: int, count: int) -> str:
@@ -241,8 +244,8 @@ def _context_steps(
         run.readers.update({(r.t, r.c): r for r in found.readers})
     reader = run.reader(t, c)
     run.noise.append(noise)
-    spec = run.method.spec
-    needed = spec.needs_psf_with(run.request.parameters())
+    parameters = run.request.parameters()
+    needed = parameters.needs_psf
     psf = (
         psf_for(reader.stack, run.request, c)
         if needed or run.request.learn_minutes is not None
@@ -250,9 +253,11 @@ def _context_steps(
     )
     if psf is not None and psf.describe() not in run.psfs:
         run.psfs.append(psf.describe())
-    z, y, x = (1.0 if v is None else v for v in reader.stack.voxel_size.zyx_um)
+    lengths = reader.stack.voxel_size.zyx_um
+    z, y, x = (1.0 if v is None else v for v in lengths)
+    unknown = "".join(axis for axis, v in zip("zyx", lengths, strict=True) if v is None)
     return MethodContext(
-        parameters=run.request.parameters(),
+        parameters=parameters,
         shape_px=reader.stack.volume_shape,
         voxel_size_um=(z, y, x),
         statistics=statistics,
@@ -263,6 +268,7 @@ def _context_steps(
         noise=noise,
         weights=run.weights,
         background_given=run.request.background is not None,
+        unknown_axes=unknown,
     )
 
 
@@ -285,7 +291,7 @@ def _tile_steps(
         write,
         cancel=run.cancel,
         release=lambda: release_memory(run.plan.device.name),
-        output_scale=run.method.spec.scale(run.request.parameters()),
+        output_scale=run.request.parameters().output_scale,
         series={name: layout.series for name, layout in run.plan.outputs.items()},
     )
     try:

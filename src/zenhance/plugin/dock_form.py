@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from zenhance.contract import registry
+from zenhance.contract.spec import MethodParameters
 from zenhance.errors import RecipeError, ZenhanceError
 from zenhance.pipeline import EnhanceRequest, RunPlan
 from zenhance.plugin.form import SettingsForm
@@ -235,22 +236,25 @@ class DockForm(QWidget):
         """Ask for what learning needs: a point spread function, and, if the user wants, no weights to begin from."""
         learns = self.learn.minutes is not None
         self.weights.offer_random(learns)
-        self.psf.setVisible(learns or registry.load(self.method.currentData()).spec.needs_psf)
+        self.psf.setVisible(learns or self._parameters().needs_psf)
 
     def _settings_edited(self) -> None:
         self._show_default_weights()
+        self._show_learning()
         self._announce()
 
     def _show_default_weights(self) -> None:
-        """Tell which weights the method would take by itself with these settings; settings that cannot be used are told of elsewhere."""
-        if self.settings is None:
-            return
+        """Show which weights *automatic* means with the present settings."""
+        self.weights.show_default(self._parameters().weights)
+
+    def _parameters(self) -> MethodParameters:
+        """Return the method's parameters; the form reports invalid settings, defaults stand in."""
         method = self.method.currentData()
-        with contextlib.suppress(ZenhanceError):
-            parameters = EnhanceRequest(
-                method=method, settings=self.settings.settings()
-            ).parameters()
-            self.weights.show_default(registry.load(method).spec.weights(parameters))
+        if self.settings is not None:
+            with contextlib.suppress(ZenhanceError):
+                settings = self.settings.settings()
+                return EnhanceRequest(method=method, settings=settings).parameters()
+        return registry.load(method).spec.defaults
 
     def _learn_edited(self) -> None:
         self._show_learning()

@@ -139,7 +139,7 @@ class TrainForm(QWidget):
         spec = registry.load(name).spec
         self.summary.setText(spec.summary)
         recipes = [recipe for recipe in recipe_names() if load_recipe(recipe).method == name]
-        recipes.sort(key=lambda recipe: recipe != spec.default_weights)
+        recipes.sort(key=lambda recipe: recipe != spec.defaults.weights)
         self.start.blockSignals(True)
         self.start.clear()
         for recipe in recipes:

@@ -76,7 +76,7 @@ class WeightsChoice(QWidget):
     def show_method(self, method: str) -> None:
         """Offer the weights of a method."""
         if method != self._method:
-            self._method, self._default = method, registry.load(method).spec.default_weights
+            self._method, self._default = method, registry.load(method).spec.defaults.weights
             self.combo.blockSignals(True)
             self.combo.clear()
             self.combo.blockSignals(False)

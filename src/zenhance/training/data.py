@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zenhance.contract.learner import Scaling, SelfTaughtLearner
+from zenhance.contract.learner import Learner, Scaling
 from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import RecipeError
 from zenhance.io import open_stack
@@ -149,7 +149,7 @@ class TrainingVolume:
                 return cast(TrainingVolume, done.value)
 
     def light_steps(
-        self, learner: SelfTaughtLearner, architecture: Mapping[str, Any]
+        self, learner: Learner, architecture: Mapping[str, Any]
     ) -> Generator[float, None, TrainingVolume]:
         """Return the volume with the light that a learner finds in each plane, or itself; yield the share that is done."""
         depth, height, width = self.shape_px

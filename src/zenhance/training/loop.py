@@ -22,8 +22,7 @@ from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
 from zenhance.contract import registry
-from zenhance.contract.learner import Batch, Learner, PhysicalLearner
-from zenhance.contract.spec import LearningMethod
+from zenhance.contract.learner import Batch, Learner, LearningMethod
 from zenhance.device.choice import choose_device, release_memory
 from zenhance.errors import MethodError, RecipeError, RunCancelled
 from zenhance.io.write_bytes import write_bytes
@@ -292,7 +291,7 @@ def _begin(
     if resume and kept.is_file():
         state.load(kept)
     patch = learner.patch_px(recipe.architecture, recipe.patch_px)
-    physical = isinstance(learner, PhysicalLearner) and learner.needs_optics(recipe.architecture)
+    physical = learner.needs_optics(recipe.architecture)
     sampler = PatchSampler(train, patch, recipe.batch, recipe.seed, with_optics=physical)
     size = min(recipe.batch, recipe.validation_patches)
     checker = PatchSampler(held, patch, size, recipe.seed, augment=False, with_optics=physical)

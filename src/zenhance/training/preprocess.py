@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-from zenhance.contract.learner import Learner, PhysicalLearner, SelfTaughtLearner
+from zenhance.contract.learner import Learner
 from zenhance.training.data import TrainingVolume, with_optics
 from zenhance.training.recipe import Recipe
 
@@ -23,7 +23,7 @@ def look_steps(
     float
         The share that is done.
     """
-    if not isinstance(learner, PhysicalLearner) or not learner.needs_optics(recipe.architecture):
+    if not learner.needs_optics(recipe.architecture):
         return volumes
     known: dict[int, TrainingVolume] = {}
     different = list({id(volume): volume for some in volumes for volume in some}.values())
@@ -43,13 +43,13 @@ def _in_place(volumes: Sequence[TrainingVolume], known: dict[int, TrainingVolume
 
 
 def _one(
-    recipe: Recipe, learner: PhysicalLearner, volume: TrainingVolume
+    recipe: Recipe, learner: Learner, volume: TrainingVolume
 ) -> Generator[float, None, TrainingVolume]:
     found = with_optics(volume, recipe.data.psf, recipe.data.psf_growth)
     yield 0.0
     iterations = learner.deconvolved(recipe.architecture)
     if iterations and found.estimates is None:
         found = yield from found.estimate_steps(iterations)
-    if isinstance(learner, SelfTaughtLearner) and found.light is None:
+    if found.light is None:
         found = yield from found.light_steps(learner, recipe.architecture)
     return found

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from zenhance.contract import registry
-from zenhance.contract.spec import LearningMethod
+from zenhance.contract.learner import LearningMethod
 from zenhance.errors import CheckpointError, RecipeError, RunCancelled
 from zenhance.io.write_bytes import write_bytes
 from zenhance.models.catalogue import SUFFIX, find_weights

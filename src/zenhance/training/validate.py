@@ -12,7 +12,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from torch.nn import Module
 
-from zenhance.contract.learner import Batch, Learner, TellingLearner
+from zenhance.contract.learner import Batch, Learner
 from zenhance.types import FloatArray
 
 __all__ = ["Validation", "to_device", "validate"]
@@ -67,12 +67,7 @@ def validate(learner: Learner, network: Module, batches: list[Batch], device: st
             there = to_device(batch, device)
             loss, _ = learner.loss(network, there)
             losses.append(float(loss))
-            told = (
-                learner.predict_batch(network, there)
-                if isinstance(learner, TellingLearner)
-                else learner.predict(network, there.seen)
-            )
-            predicted = _numpy(told)[:, 0]
+            predicted = _numpy(learner.predict_batch(network, there))[:, 0]
             middle = _numpy(batch.measured[:, batch.measured.shape[1] // 2])
             truth = (
                 None if batch.truth is None else _numpy(batch.truth[:, batch.truth.shape[1] // 2])

@@ -40,13 +40,9 @@ def test_rdn_has_the_published_number_of_weights(sizes: dict[str, int], millions
 def test_a_pixel_has_no_say_beyond_the_declared_halo(kind: str, scale: int) -> None:
     torch.manual_seed(0)
     if kind == "srcnn":
-        learner, radius_px, architecture = (
-            srcnn.METHOD.learner(),
-            srcnn._radius_px,
-            {"scale": scale, "window": 3},
-        )
+        learner, architecture = srcnn.METHOD.learner(), {"scale": scale, "window": 3}
     else:
-        learner, radius_px = rdn.METHOD.learner(), rdn._radius_px
+        learner = rdn.METHOD.learner()
         architecture = {
             "scale": scale,
             "window": 3,
@@ -56,7 +52,7 @@ def test_a_pixel_has_no_say_beyond_the_declared_halo(kind: str, scale: int) -> N
             "layers": 2,
         }
     network = learner.build(architecture).double().eval()
-    radius = radius_px(learner.architecture(**architecture))
+    radius = learner.architecture(**architecture).radius_px
     image = torch.rand(1, 3, 61, 61, dtype=torch.float64, requires_grad=True)
     middle = 30 * scale
     network(image)[0, 0, middle, middle].backward()

@@ -272,13 +272,13 @@ def test_two_dimensions_need_no_neighbouring_plane(large):
 
 def test_settings_that_solve_plane_by_plane_are_known_as_two_dimensional():
     settings = [{}, {"dimensions": 2}, {"variant": "imagej"}, {"variant": "wiener"}]
-    assert [METHOD.spec.dimensions(GaussianDeconvolutionParameters(**s)) for s in settings] == [
+    assert [GaussianDeconvolutionParameters(**s).solved_dimensions for s in settings] == [
         3,
         2,
         2,
         3,
     ]
-    assert registry.load("identity").spec.dimensions(None) == 3
+    assert registry.load("identity").spec.defaults.solved_dimensions == 3
 
 
 def test_planes_solved_in_2_d_do_not_see_each_other():
@@ -372,16 +372,16 @@ def test_the_stop_rules_curve_is_recorded():
 )
 def test_the_record_says_why_it_stopped(settings, reason):
     _, y = _image()
-    notes = _run(y, settings)[1].notes
-    assert re.fullmatch(reason, notes["stop"])
-    assert notes["warnings"] == []
+    prepared = _run(y, settings)[1]
+    assert re.fullmatch(reason, prepared.notes["stop"])
+    assert prepared.warnings == []
 
 
 def test_it_warns_where_noise_leaves_nothing_to_sharpen():
     y = np.random.default_rng(2).poisson(50.0, (6, 40, 40)).astype(np.float32)
-    notes = _run(y, {}, background=0.0)[1].notes
-    assert notes["iterations"] == 0
-    assert "nothing was sharpened" in notes["warnings"][0]
+    prepared = _run(y, {}, background=0.0)[1]
+    assert prepared.notes["iterations"] == 0
+    assert "nothing was sharpened" in prepared.warnings[0]
 
 
 def test_imagej_records_each_planes_iterations_and_the_middle_planes_curve():

@@ -18,7 +18,7 @@ from zenhance.contract.learner import Batch, Scaling
 from zenhance.errors import CheckpointError, MethodError, RecipeError, RunCancelled
 from zenhance.methods.diffusion.network import LevelNetwork
 from zenhance.methods.diffusion.noise_schedule import match_level
-from zenhance.methods.diffusion.training import LevelLearner
+from zenhance.methods.diffusion.training import DiffusionLearner
 from zenhance.models.card import Card
 from zenhance.models.checkpoint import dump_checkpoint
 from zenhance.physics.noise import PoissonGauss
@@ -28,7 +28,7 @@ from zenhance.stack import Stack
 from zenhance.training.optics import optics_of_camera
 from zenhance.training.validate import validate
 
-LEARNER = LevelLearner()
+LEARNER = DiffusionLearner()
 FLAT: dict[str, Any] = {"features": 16, "deep_features": 16, "blocks": 2, "deep_blocks": 1}
 TINY: dict[str, Any] = {**FLAT, "window": 3, "planes": 4}
 PSF = "sigma_um=0.5,0.2,0.2"

@@ -9,7 +9,7 @@ import torch
 from zenhance.errors import RecipeError
 from zenhance.methods.diffusion.network import MIN_RATIO, STRIDE, LevelNetwork, reach_px
 from zenhance.methods.diffusion.noise_schedule import MIN_NOISE_RATIO
-from zenhance.methods.diffusion.training import MAX_REACH_PX, LevelLearner
+from zenhance.methods.diffusion.training import MAX_REACH_PX, DiffusionLearner
 
 LEVELS = torch.tensor([[0.4, 0.2]])
 
@@ -91,6 +91,6 @@ def test_what_cannot_be_built_is_refused() -> None:
         ({"width": 3}, "width"),
     ):
         with pytest.raises(RecipeError, match=said):
-            LevelLearner().build(wrong)
+            DiffusionLearner().build(wrong)
     with pytest.raises(RecipeError, match="multiple of 4"):
-        LevelLearner().patch_px({}, 50)
+        DiffusionLearner().patch_px({}, 50)

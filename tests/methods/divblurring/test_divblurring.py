@@ -419,8 +419,8 @@ def test_the_papers_preset_gives_what_the_network_drew_and_may_be_negative(
     )
     assert not np.array_equal(paper.stack.data, run(image, models["flat"]).stack.data)
     parameters = METHOD.spec.parameters
-    assert METHOD.spec.weights(parameters(preset="paper")) == "divblurring_paper"
-    assert METHOD.spec.weights(parameters()) == METHOD.spec.default_weights == "divblurring_stack"
+    assert parameters(preset="paper").weights == "divblurring_paper"
+    assert parameters().weights == METHOD.spec.defaults.weights == "divblurring_stack"
 
 
 def test_an_image_of_one_plane_is_enhanced(models: dict[str, str]) -> None:
@@ -444,10 +444,7 @@ def test_outputs_are_declared_only_where_they_are_asked_for(models: dict[str, st
     parameters = METHOD.spec.parameters
 
     def names(**settings: Any) -> list[tuple[str, int]]:
-        return [
-            (output.name, output.series)
-            for output in METHOD.spec.outputs_with(parameters(**settings))
-        ]
+        return [(output.name, output.series) for output in parameters(**settings).outputs]
 
     assert names() == [("enhanced", 0)]
     assert names(uncertainty=True) == [("enhanced", 0), ("std", 0)]

@@ -22,7 +22,6 @@ from test_divblurring_training import (
 )
 
 from zenhance.contract import registry
-from zenhance.contract.learner import PhysicalLearner
 from zenhance.errors import RecipeError
 from zenhance.methods.divblurring.network import FlatVae, LadderVae
 from zenhance.methods.divblurring.training import COLLAPSED, QUIET
@@ -142,7 +141,6 @@ def test_recipes_that_ship_can_be_built_and_fit_their_patches(name: str) -> None
 
 
 def test_it_asks_for_what_it_needs() -> None:
-    assert isinstance(LEARNER, PhysicalLearner)
     assert LEARNER.needs_optics(LADDER)
     assert LEARNER.deconvolved(LADDER) == ()
     assert LEARNER.deconvolved({**LADDER, "deconvolved": [2, 8]}) == (2, 8)

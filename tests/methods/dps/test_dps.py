@@ -318,9 +318,9 @@ def test_other_psf_widths_are_resampled_there_and_back(model: str) -> None:
     assert prepared.zooms == pytest.approx((0.5, 0.5), rel=0.03)
     assert "6 × 6 pixels wide and the network knows 3" in prepared.notes["resampling"]
     assert found.shape == array.shape
-    assert prepared.notes["warnings"] == []
+    assert prepared.warnings == []
     _, narrow = run(array, model, psf="srpsf:fwhm_um=0.03")
-    assert "the camera has not recorded" in narrow.notes["warnings"][0]
+    assert "the camera has not recorded" in narrow.warnings[0]
     assert zoom_between(1.0, 1.03) == 1.0
 
 

@@ -16,14 +16,14 @@ from zenhance.contract.learner import Batch
 from zenhance.errors import CheckpointError, MethodError, RecipeError
 from zenhance.methods.dqlr import METHOD
 from zenhance.methods.dqlr.network import Dqlr
-from zenhance.methods.dqlr.sequences import SequenceLearner, structural_dissimilarity
+from zenhance.methods.dqlr.training import DqlrLearner, structural_dissimilarity
 from zenhance.models.card import Card
 from zenhance.models.checkpoint import dump_checkpoint
 from zenhance.pipeline import EnhanceRequest, enhance, plan_run
 from zenhance.pipeline.plan import plan_volume
 from zenhance.stack import Stack
 
-LEARNER = SequenceLearner()
+LEARNER = DqlrLearner()
 TINY: dict[str, Any] = {
     "features": 16,
     "inner": 8,

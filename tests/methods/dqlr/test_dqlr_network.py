@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zenhance.methods import dqlr as method
 from zenhance.methods.dqlr.network import Dqlr, reach_px, restore_sequence
-from zenhance.methods.dqlr.sequences import MAX_REACH_PX, SequenceLearner
+from zenhance.methods.dqlr.training import MAX_REACH_PX, DqlrLearner
 
 TINY: dict[str, Any] = {
     "features": 8,
@@ -28,7 +28,7 @@ PAPER: dict[str, Any] = {
 
 def build(**architecture: Any) -> Dqlr:
     torch.manual_seed(0)
-    return SequenceLearner().build({**TINY, **architecture})  # type: ignore[return-value]
+    return DqlrLearner().build({**TINY, **architecture})  # type: ignore[return-value]
 
 
 def used(network: Dqlr, sequence: Tensor) -> Dqlr:
@@ -59,7 +59,7 @@ def restored(network: Dqlr, stack: Tensor, **options: Any) -> tuple[Tensor, Tens
 def test_preset_and_published_form_have_their_numbers_of_weights(
     architecture: dict[str, Any], weights: int, buffers: int
 ) -> None:
-    network = SequenceLearner().build(architecture)
+    network = DqlrLearner().build(architecture)
     assert sum(p.numel() for p in network.parameters()) == weights
     assert sum(b.numel() for b in network.buffers()) == buffers
 

@@ -7,7 +7,7 @@ result has the input's units and follows its gain and offset.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -15,18 +15,15 @@ from pydantic import BaseModel
 from torch import Tensor
 from torch.nn import Module
 
-from zenhance.contract.learner import Batch, Scaling
+from zenhance.contract.learner import Batch, Learner, Scaling
 from zenhance.contract.settings import validate
-from zenhance.contract.spec import MethodContext, TileGenerator
+from zenhance.contract.spec import MethodContext, Prepared, TileGenerator
 from zenhance.errors import CheckpointError, RecipeError
+from zenhance.methods._shared.loading import load_model, voxel_warnings
 from zenhance.methods._shared.planes import restore_planes
-from zenhance.models.checkpoint import Checkpoint, load_network, model_of
 from zenhance.types import FloatArray, Triple
 
 __all__ = ["Architecture", "PairLearner", "PlaneRestorer", "prepare_planes"]
-
-# A model is used silently at voxel sizes within this factor of the one it was trained at.
-VOXEL_TOLERANCE = 1.25
 
 
 class Architecture(BaseModel):
@@ -37,9 +34,14 @@ class Architecture(BaseModel):
     window: int = 1
     scale: Literal[1, 2] = 1
 
+    @property
+    def radius_px(self) -> int:
+        """Half the receptive field along y and x, in input pixels."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
-class PairLearner:
+class PairLearner(Learner):
     """Learns the middle plane of a window from its truth.
 
     Parameters
@@ -75,10 +77,6 @@ class PairLearner:
         """Return (window, size, size)."""
         return (int(architecture.get("window", 1)), size_px, size_px)
 
-    def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
-        """Return True: there is nothing else to compare with."""
-        return True
-
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Compare the network's plane with the middle plane of the truth.
 
@@ -109,8 +107,8 @@ class PairLearner:
         return out
 
 
-@dataclass(frozen=True)
-class PlaneRestorer:
+@dataclass
+class PlaneRestorer(Prepared):
     """A network made ready for one volume."""
 
     network: Module
@@ -118,9 +116,6 @@ class PlaneRestorer:
     window: int
     scale: int
     device: str
-    halo_px: Triple
-    curves: Mapping[str, list[float]] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         """Restore a tile (Z, Y, X)."""
@@ -129,75 +124,42 @@ class PlaneRestorer:
         return {"enhanced": self.scaling.inverse(restored.cpu().numpy())}
 
 
-def voxel_warnings(
-    context: MethodContext, checkpoint: Checkpoint, remedy: str = "resample the stack to it"
-) -> list[str]:
-    """Say where the volume's voxels differ from those the model knows, and what to do."""
-    trained = checkpoint.card.voxel_size_um
-    if trained is None:
-        return []
-    known = (trained[0], trained[1], trained[2])
-    said = []
-    for axis, has, wants in zip("zyx", context.voxel_size_um, known, strict=True):
-        if axis == "z" and context.shape_px[0] == 1:
-            continue
-        if not wants / VOXEL_TOLERANCE <= has <= wants * VOXEL_TOLERANCE:
-            said.append(f"{axis} {has:.3g} instead of {wants:.3g} µm")
-    if not said:
-        return []
-    text = ", ".join(said)
-    advice = f"{remedy}, or train a model on yours"
-    return [
-        f'the model "{checkpoint.card.name}" was trained at another voxel size ({text}); {advice}'
-    ]
-
-
 def prepare_planes(
-    method: str,
-    default_weights: str,
-    learner: PairLearner,
-    radius_px: Callable[[Any], int],
-    context: MethodContext,
+    method: str, learner: PairLearner, context: MethodContext
 ) -> Generator[float, None, PlaneRestorer]:
     """Load weights and make a plane-wise network ready for a volume.
 
     Parameters
     ----------
-    method, default_weights : str
-        Names for the search of the weights; ``context.weights`` is the request's name or path, or None.
+    method : str
+        Name of the method, for the search of the weights.
     learner : PairLearner
         Of the method.
-    radius_px : callable
-        Tells the receptive field's half-width in input pixels from the architecture.
     context : MethodContext
         The volume.
+
+    Raises
+    ------
+    CheckpointError
+        The weights cannot be used, or enlarge by another factor than the request asks for.
     """
-    yield 0.0
-    checkpoint = model_of(method, context.weights, default_weights)
-    yield 0.5
-    network = load_network(checkpoint, learner, context.device)
+    model = yield from load_model(method, learner, context)
+    card = model.checkpoint.card
     architecture = validate(
-        learner.architecture, checkpoint.card.architecture, "architecture key", CheckpointError
+        learner.architecture, card.architecture, "architecture key", CheckpointError
     )
-    radius = radius_px(architecture)
-    wanted = int(getattr(context.parameters, "scale", architecture.scale))
-    if wanted != architecture.scale:
+    if context.parameters.scale != architecture.scale:
         raise CheckpointError(
-            f'the model "{checkpoint.card.name}" enlarges {architecture.scale} ×, but scale {wanted} was asked for; choose other weights'
+            f'the model "{card.name}" enlarges {architecture.scale} ×, '
+            f"but scale {context.parameters.scale} was asked for; choose other weights"
         )
-    notes = {
-        "model": checkpoint.card.name,
-        "weights_sha256": checkpoint.sha256,
-        "warnings": voxel_warnings(context, checkpoint),
-    }
-    halo = (architecture.window // 2, radius, radius)
     return PlaneRestorer(
-        network,
+        model.network,
         Scaling.of(context.statistics),
         architecture.window,
         architecture.scale,
         context.device,
-        halo,
-        {},
-        notes,
+        halo_px=(architecture.window // 2, architecture.radius_px, architecture.radius_px),
+        warnings=voxel_warnings(context, model.checkpoint),
+        **model.facts,
     )

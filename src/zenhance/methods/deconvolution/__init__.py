@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -132,8 +132,13 @@ class GaussianDeconvolutionParameters(MethodParameters):
 
     @property
     def solved_dimensions(self) -> int:
-        """2 where each plane is solved by itself, else 3."""
+        """2 where each plane is solved on its own."""
         return 2 if self.variant == "imagej" else self.dimensions
+
+    @property
+    def needs_psf(self) -> bool:
+        """There is nothing to deconvolve without one."""
+        return True
 
 
 class GaussianDeconvolution:
@@ -144,10 +149,7 @@ class GaussianDeconvolution:
         title="Deconvolution (Richardson-Lucy, Wiener, ImageJ)",
         summary="Takes the microscope's known blur out again; no training, and nothing in the result that the blur does not explain.",
         parameters=GaussianDeconvolutionParameters,
-        consumes="volume",
         bytes_per_voxel=112,
-        needs_psf=True,
-        dimensions_of=lambda parameters: parameters.solved_dimensions,
         source="Richardson 1972; Lucy 1974; Biggs & Andrews 1997; Dey et al. 2006; Dougherty 2005",
     )
 
@@ -233,15 +235,21 @@ def _prepare_richardson_lucy(
         "measured_on": "whole volume"
         if whole
         else f"{y.shape[0]} blocks of {tuple(y.shape[1:])} px",
-        "warnings": [_NOTHING_TO_SHARPEN] if schedule.iterations == 0 else [],
     }
-    if schedule.freedom:
-        # Where the limit ended the run, the last estimate was not measured any more: the one before it stands for it.
-        notes["freedom"] = round(
-            schedule.freedom[min(schedule.iterations, len(schedule.freedom) - 1)], 4
-        )
+    # Where the limit ended the run, the last estimate was not measured: the one before stands in.
+    freedom = (
+        round(schedule.freedom[min(schedule.iterations, len(schedule.freedom) - 1)], 4)
+        if schedule.freedom
+        else None
+    )
+    said: dict[str, Any] = {
+        "curves": curves,
+        "notes": notes,
+        "warnings": [_NOTHING_TO_SHARPEN] if schedule.iterations == 0 else [],
+        "freedom": freedom,
+    }
     if whole:
-        return CutOut(to_numpy(problem.image(x, schedule))[0], curves, notes)
+        return CutOut(to_numpy(problem.image(x, schedule))[0], **said)
     template = replace(problem, y=y[..., :1, :1, :1].clone())
 
     def solve(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
@@ -249,7 +257,7 @@ def _prepare_richardson_lucy(
         return on_tile.image((yield from on_tile.replay(schedule)), schedule)
 
     halo = iteration_reach_px(blur.radius_px, schedule.iterations, parameters.acceleration)
-    return Replayed(solve, context.device, halo, curves, notes)
+    return Replayed(solve, context.device, halo_px=halo, **said)
 
 
 def _why_stopped(parameters: GaussianDeconvolutionParameters, iterations: int) -> str:
@@ -314,12 +322,13 @@ def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, No
     scale = (exact_mean(y) - lowest) / mean_light if mean_light > 0.0 else 1.0
     notes = {"noise_to_signal": ratio, "flux_scale": scale}
     if _is_whole(context.shape_px, context.whole_voxels):
-        return CutOut(to_numpy(light.mul_(scale).add_(lowest))[0], {}, notes)
+        return CutOut(to_numpy(light.mul_(scale).add_(lowest))[0], notes=notes)
 
     def replay(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
         return (yield from solve(tile)).mul_(scale).add_(lowest)
 
-    return Replayed(replay, context.device, _wiener_halo_px(kernel, [ratio]), {}, notes)
+    halo = _wiener_halo_px(kernel, [ratio])
+    return Replayed(replay, context.device, halo_px=halo, notes=notes)
 
 
 def _wiener_halo_px(kernel: FloatArray, ratios: list[float]) -> Triple:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zenhance.contract.spec import TileGenerator
+from zenhance.contract.spec import Prepared, TileGenerator
 from zenhance.errors import MethodError
 from zenhance.solvers.tensors import to_device, to_numpy
+from zenhance.steps import relay
 from zenhance.types import FloatArray, Triple
 
 if TYPE_CHECKING:
@@ -22,13 +23,10 @@ __all__ = ["CutOut", "Planes", "Replayed"]
 
 
 @dataclass
-class CutOut:
+class CutOut(Prepared):
     """A volume that is already solved; tiles are cut out of it, and need no context."""
 
     solved: FloatArray
-    curves: Mapping[str, list[float]]
-    notes: Mapping[str, Any]
-    halo_px: Triple = (0, 0, 0)
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         place = tuple(
@@ -39,14 +37,11 @@ class CutOut:
 
 
 @dataclass
-class Replayed:
+class Replayed(Prepared):
     """The same work on each tile, with numbers of the whole volume only."""
 
     solve: Callable[[torch.Tensor], Generator[float, None, torch.Tensor]]
     device: str
-    halo_px: Triple
-    curves: Mapping[str, list[float]]
-    notes: Mapping[str, Any]
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         enhanced = yield from self.solve(to_device(tile, self.device))
@@ -54,7 +49,7 @@ class Replayed:
 
 
 @dataclass
-class Planes:
+class Planes(Prepared):
     """Whole planes, each with its own stop; what a plane did is filled in, in the lists already handed out, when it is done.
 
     Parameters
@@ -74,21 +69,13 @@ class Planes:
     device: str
     form: str
     iterations: list[int] = field(init=False)
-    curves: dict[str, list[float]] = field(init=False)
 
     def __post_init__(self) -> None:
+        """Fill in what is handed out: the plugins pad, and may stop, by all of a plane."""
+        self.halo_px = (0, self.shape_px[1], self.shape_px[2])
         self.iterations = [0] * self.shape_px[0]
         self.curves = {"mean_change_percent": []}
-
-    @property
-    def halo_px(self) -> Triple:
-        """All of the plane: the plugins pad, and may stop, by what they see of it."""
-        return 0, self.shape_px[1], self.shape_px[2]
-
-    @property
-    def notes(self) -> Mapping[str, Any]:
-        """Iterations per plane, 0 where it is not done yet."""
-        return {"imagej_form": self.form, "iterations_per_plane": self.iterations}
+        self.notes = {"imagej_form": self.form, "iterations_per_plane": self.iterations}
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         if tile.shape[1:] != self.shape_px[1:]:
@@ -99,23 +86,13 @@ class Planes:
         planes = to_device(tile, self.device)
         enhanced = np.empty_like(tile)
         for index in range(tile.shape[0]):
-            result = yield from _within(self.solve(planes[index]), index, tile.shape[0])
+            result = yield from relay(
+                self.solve(planes[index]),
+                lambda fraction, done=index: (done + fraction) / tile.shape[0],  # type: ignore[misc]
+            )
             enhanced[index] = to_numpy(result.plane)
             z = origin_px[0] + index
             self.iterations[z] = result.iterations
             if z == self.shape_px[0] // 2:
                 self.curves["mean_change_percent"][:] = result.percent
         return {"enhanced": enhanced}
-
-
-def _within(
-    steps: Generator[float, None, PlaneResult], index: int, count: int
-) -> Generator[float, None, PlaneResult]:
-    """Pass on the fractions of one plane as fractions of all, and return what it returns."""
-    while True:
-        try:
-            fraction = next(steps)
-        except StopIteration as stop:
-            result: PlaneResult = stop.value
-            return result
-        yield (index + fraction) / count

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from zenhance.contract.learner import LearningMethod
 from zenhance.contract.spec import (
-    MethodContext,
+    ENHANCED,
+    STD,
     MethodParameters,
     MethodSpec,
     OutputSpec,
-    Prepared,
     PsfLike,
 )
 from zenhance.types import Triple
-
-if TYPE_CHECKING:
-    from zenhance.methods.diffusion.training import LevelLearner
 
 __all__ = ["METHOD", "Diffusion", "DiffusionParameters"]
 
@@ -68,18 +65,26 @@ class DiffusionParameters(MethodParameters):
             )
         return self
 
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """The enhanced image; with samples, their standard deviation and the samples too."""
+        if not self.samples:
+            return (ENHANCED,)
+        samples = OutputSpec("samples", "samples", series=self.samples)
+        return (ENHANCED, OutputSpec(STD, "standard deviation"), samples)
 
-_ENHANCED = OutputSpec("enhanced", "enhanced")
-_STD = OutputSpec("std", "standard deviation")
+    @property
+    def needs_psf(self) -> bool:
+        """For the image's level and the data consistency."""
+        return True
+
+    @property
+    def weights(self) -> str:
+        """The model that ships."""
+        return "diffusion_stack"
 
 
-def _outputs(parameters: DiffusionParameters) -> tuple[OutputSpec, ...]:
-    if not parameters.samples:
-        return (_ENHANCED,)
-    return (_ENHANCED, _STD, OutputSpec("samples", "samples", series=parameters.samples))
-
-
-class Diffusion:
+class Diffusion(LearningMethod):
     """Diffusion over blur and noise as a method."""
 
     spec = MethodSpec(
@@ -87,15 +92,10 @@ class Diffusion:
         title="Diffusion",
         summary="Undoes blur and noise step by step from the level where the image stands; one network for all levels.",
         parameters=DiffusionParameters,
-        consumes="sequence",
-        outputs=(_ENHANCED, _STD, OutputSpec("samples", "samples")),
-        outputs_of=_outputs,
-        needs_psf=True,
         size_multiple=(1, 4, 4),
         bytes_per_voxel=220,
         stochastic=True,
         learns="pairs",
-        default_weights="diffusion_stack",
         source="after Bansal et al., NeurIPS (2023), and Delbracio, Milanfar, TMLR (2023)",
     )
 
@@ -109,24 +109,6 @@ class Diffusion:
         """Return the halo: all planes, since every step looks further along z, and along y and x the network's reach and the blur's."""
         _, y, x = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
         return (shape_px[0], MAX_REACH_PX + y, MAX_REACH_PX + x)
-
-    def learner(self) -> LevelLearner:
-        """Return how it learns."""
-        from zenhance.methods.diffusion.training import LevelLearner
-
-        return LevelLearner()
-
-    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
-        """Load the weights and find the image's level."""
-        from zenhance.methods.diffusion.inference import DiffusionSettings, prepare_reverse
-
-        p: DiffusionParameters = context.parameters
-        wanted = DiffusionSettings(
-            self.spec.default_weights, p.steps, p.sampler, p.start, p.agreement, p.samples
-        )
-        halo = self.plan_halo_px(p, context.psf, context.voxel_size_um, context.shape_px)
-        prepared = yield from prepare_reverse(self.spec.name, wanted, context, halo)
-        return prepared
 
 
 METHOD = Diffusion()

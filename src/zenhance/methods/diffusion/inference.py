@@ -6,27 +6,28 @@ A tile holds all planes of its column. What is random belongs to the voxel, the 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from zenhance.contract.learner import Scaling
-from zenhance.contract.spec import REMARK, MethodContext, TileGenerator
+from zenhance.contract.spec import MethodContext, Prepared, TileGenerator
+from zenhance.methods._shared.loading import load_model, voxel_warnings
 from zenhance.methods._shared.noise_field import noise_field
-from zenhance.methods._shared.supervised import voxel_warnings
+from zenhance.methods.diffusion import METHOD, DiffusionParameters
 from zenhance.methods.diffusion.network import STRIDE, LevelNetwork
 from zenhance.methods.diffusion.noise_schedule import Level, match_level
-from zenhance.methods.diffusion.samplers import Sampler, reverse
-from zenhance.methods.diffusion.training import LevelLearner, levels_of, windows
-from zenhance.models.checkpoint import load_network, model_of
+from zenhance.methods.diffusion.samplers import reverse
+from zenhance.methods.diffusion.training import LEARNER, levels_of, windows
 from zenhance.solvers.data_consistency import Agreement, agreement_of
+from zenhance.steps import relay
 from zenhance.types import FloatArray, Triple
 
-__all__ = ["DiffusionSettings", "ReverseRestorer", "level_of", "prepare_reverse"]
+__all__ = ["ReverseRestorer", "level_of", "prepare"]
 
 # Planes are given to the network up to this many pixels at once: small enough for a look at Cancel many times a step.
 _PIXELS_AT_ONCE = 2**17
@@ -34,59 +35,31 @@ _PIXELS_AT_ONCE = 2**17
 _GUESS_PLANES, _GUESS_PX = 8, 512
 
 
-@dataclass(frozen=True, slots=True)
-class DiffusionSettings:
-    """What a request asks of the run.
-
-    Parameters
-    ----------
-    default_weights : str
-        Name of the weights to use where the request names none.
-    steps : int
-        N.
-    sampler : {'cold', 'indi', 'stochastic'}
-        See :func:`zenhance.methods.diffusion.samplers.reverse`.
-    start : float or None
-        Level to start from; None takes the image's own.
-    agreement : float
-        How far each estimate is drawn towards the measurement, 0 ... 1.
-    samples : int
-        Runs with random numbers of their own, whose mean is the result; 0 is one run.
-    """
-
-    default_weights: str
-    steps: int
-    sampler: Sampler
-    start: float | None
-    agreement: float
-    samples: int
-
-
 @dataclass
-class ReverseRestorer:
+class ReverseRestorer(Prepared):
     """A network made ready for one volume."""
 
     network: LevelNetwork
     scaling: Scaling
     level: Level
-    settings: DiffusionSettings
+    parameters: DiffusionParameters
     device: str
     seed: int
-    halo_px: Triple
     agreement: Agreement | None
-    notes: dict[str, Any]
-    curves: dict[str, list[float]] = field(default_factory=dict)
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         """Enhance a tile (Z, Y, X)."""
         grey = torch.from_numpy(tile).to(self.device)
         measured = torch.from_numpy(self.scaling.forward(tile)).to(self.device)
-        runs = max(1, self.settings.samples)
+        runs = max(1, self.parameters.samples)
         found = []
         for run in range(runs):
-            one = yield from _within(self._run(measured, grey, origin_px, run), run, runs)
+            one = yield from relay(
+                self._run(measured, grey, origin_px, run),
+                lambda fraction, run=run: (run + fraction) / runs,  # type: ignore[misc]
+            )
             found.append(self.scaling.inverse(one.cpu().numpy()))
-        if not self.settings.samples:
+        if not self.parameters.samples:
             return {"enhanced": found[0]}
         samples = np.stack(found)
         spread = samples.std(axis=0, ddof=1, dtype=np.float64)
@@ -104,8 +77,8 @@ class ReverseRestorer:
                 self.predict,
                 measured,
                 self.level,
-                self.settings.steps,
-                self.settings.sampler,
+                self.parameters.steps,
+                self.parameters.sampler,
                 agree=None if self.agreement is None else partial(self.agree, grey),
                 fresh=partial(self._fresh, origin_px, run, measured),
             )
@@ -142,63 +115,47 @@ class ReverseRestorer:
         return torch.from_numpy(drawn[:, 0]).to(self.device)
 
 
-def _within(
-    work: Generator[float, None, Tensor], run: int, runs: int
-) -> Generator[float, None, Tensor]:
-    while True:
-        try:
-            yield (run + next(work)) / runs
-        except StopIteration as done:
-            return cast(Tensor, done.value)
-
-
-def prepare_reverse(
-    method: str, wanted: DiffusionSettings, context: MethodContext, halo_px: Triple
-) -> Generator[float, None, ReverseRestorer]:
+def prepare(context: MethodContext) -> Generator[float, None, ReverseRestorer]:
     """Load weights, find the measurement's level, and make the network ready for a volume.
-
-    Parameters
-    ----------
-    method : str
-        Name for the search of the weights; ``context.weights`` is the request's name or path, or None.
-    wanted : DiffusionSettings
-        What the request asks for.
-    context : MethodContext
-        The volume.
-    halo_px : tuple of int
-        Context of a tile.
 
     Raises
     ------
     CheckpointError
         There are no such weights, or they belong to another method.
     """
-    yield 0.0
-    checkpoint = model_of(method, context.weights, wanted.default_weights)
-    yield 0.5
-    network = cast(LevelNetwork, load_network(checkpoint, LevelLearner(), context.device).eval())
+    p: DiffusionParameters = context.parameters
+    model = yield from load_model("diffusion", LEARNER, context)
+    network: LevelNetwork = model.network
     scaling = Scaling.of(context.statistics)
     level = level_of(context, scaling, network)
     own = level.t
-    if wanted.start is not None:
-        level = level.started_at(wanted.start)
-    notes: dict[str, Any] = {
-        "model": checkpoint.card.name,
-        "weights_sha256": checkpoint.sha256,
+    if p.start is not None:
+        level = level.started_at(p.start)
+    facts = model.facts
+    facts["notes"] |= {
         "level": round(level.t, 3),
         "level of the image": round(own, 3),
         "blur at that level, px (z, y, x)": [round(sigma, 2) for sigma in level.sigma_px],
         "noise at that level, of the brightest": round(level.noise, 3),
     }
-    notes[REMARK] = _remark(level, own)
-    notes["warnings"] = voxel_warnings(context, checkpoint)
+    warnings = voxel_warnings(context, model.checkpoint)
     if own >= 1.0:
-        notes["warnings"].append(
-            "the image is more blurred or noisier than any that was learnt from; bin its pixels, and judge with care"
+        warnings.append(
+            "the image is more blurred or noisier than any that was learnt from; "
+            "bin its pixels, and judge with care"
         )
-    agreement = agreement_of(context, wanted.agreement)
     return ReverseRestorer(
-        network, scaling, level, wanted, context.device, context.seed, halo_px, agreement, notes
+        network,
+        scaling,
+        level,
+        p,
+        context.device,
+        context.seed,
+        agreement_of(context, p.agreement),
+        halo_px=METHOD.plan_halo_px(p, context.psf, context.voxel_size_um, context.shape_px),
+        warnings=warnings,
+        remark=_remark(level, own),
+        **facts,
     )
 
 

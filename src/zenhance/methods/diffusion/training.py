@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import Module
 
-from zenhance.contract.learner import Batch, Optics
+from zenhance.contract.learner import Batch, Learner, Optics
 from zenhance.contract.settings import validate
 from zenhance.errors import RecipeError
 from zenhance.methods._shared.planes import mirrored
@@ -29,7 +29,14 @@ from zenhance.methods.diffusion.network import STRIDE, LevelNetwork, reach_px
 from zenhance.methods.diffusion.noise_schedule import MIN_NOISE_RATIO, STEPS, Level, match_level
 from zenhance.types import Triple
 
-__all__ = ["MAX_REACH_PX", "DiffusionArchitecture", "LevelLearner", "levels_of", "windows"]
+__all__ = [
+    "LEARNER",
+    "MAX_REACH_PX",
+    "DiffusionArchitecture",
+    "DiffusionLearner",
+    "levels_of",
+    "windows",
+]
 
 MAX_REACH_PX = 64
 """Networks that look further along y and x in one step are refused: tiles are planned before weights are read."""
@@ -129,7 +136,7 @@ def predict_stacks(network: LevelNetwork, states: Tensor, levels: Tensor) -> Ten
     return out[:, 0].reshape(count, depth, *out.shape[-2:])
 
 
-class LevelLearner:
+class DiffusionLearner(Learner):
     """Learns to tell the specimen from an image at any level."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
@@ -160,17 +167,9 @@ class LevelLearner:
             raise RecipeError(f"patch_px is {size_px}; it must be a multiple of {STRIDE}")
         return (a.planes, size_px, size_px)
 
-    def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
-        """Return True: it is what all levels lead to."""
-        return True
-
     def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
         """Return whether measured patches are learnt from: their level follows from how they were measured."""
         return _checked(architecture).measured > 0
-
-    def deconvolved(self, architecture: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return nothing: the network sees the measurement alone."""
-        return ()
 
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Compare what the network makes of patches, of its own states and of the forward process with the truth.
@@ -246,6 +245,9 @@ class LevelLearner:
             return self.predict(network, batch.measured)
         own = [_level_of_optics(optics, None, planar=net.window == 1) for optics in batch.optics]
         return _first_word(net, batch.measured, levels_of(own, batch.measured.device))
+
+
+LEARNER = DiffusionLearner()
 
 
 def _first_word(network: LevelNetwork, measured: Tensor, levels: Tensor) -> Tensor:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from zenhance.contract.learner import LearningMethod
 from zenhance.contract.spec import (
+    ENHANCED,
     STD,
-    MethodContext,
     MethodParameters,
     MethodSpec,
     OutputSpec,
-    Prepared,
     PsfLike,
 )
 from zenhance.types import Triple
-
-if TYPE_CHECKING:
-    from zenhance.methods.divblurring.training import VaeLearner
 
 __all__ = ["METHOD", "WEIGHTS", "Divblurring", "DivblurringParameters"]
 
@@ -91,33 +87,48 @@ class DivblurringParameters(MethodParameters):
             )
         return self
 
+    @property
+    def kept_samples(self) -> int:
+        """How many samples are returned."""
+        return min(self.keep_samples, self.samples)
 
-def _weights(parameters: DivblurringParameters) -> str:
-    return WEIGHTS[parameters.preset]
+    @property
+    def drawn_spread(self) -> float:
+        """How far samples are moved from their centre; the report's form leaves them."""
+        return 1.0 if self.preset == "paper" else self.spread
+
+    @property
+    def steps_back(self) -> int | None:
+        """Steps towards the measurement, None for a number by photons; the report's form has none."""
+        return 0 if self.preset == "paper" else self.agreement
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """The mean, and the standard deviation and samples that are asked for."""
+        found = [ENHANCED]
+        if self.uncertainty:
+            found.append(OutputSpec(STD, "standard deviation"))
+        if self.keep_samples:
+            found.append(OutputSpec("samples", "samples", series=self.kept_samples))
+        return tuple(found)
+
+    @property
+    def output_scale(self) -> Triple:
+        """Enlarged along y and x only."""
+        return (1, self.scale, self.scale)
+
+    @property
+    def needs_psf(self) -> bool:
+        """For the estimates that the network sees and the steps back to the measurement."""
+        return True
+
+    @property
+    def weights(self) -> str:
+        """The model that ships with the preset."""
+        return WEIGHTS[self.preset]
 
 
-def _outputs(parameters: DivblurringParameters) -> tuple[OutputSpec, ...]:
-    found = [_ENHANCED]
-    if parameters.uncertainty:
-        found.append(_STD)
-    if parameters.keep_samples:
-        found.append(
-            OutputSpec(
-                "samples", "samples", series=min(parameters.keep_samples, parameters.samples)
-            )
-        )
-    return tuple(found)
-
-
-def _scale(parameters: DivblurringParameters) -> Triple:
-    return (1, parameters.scale, parameters.scale)
-
-
-_ENHANCED = OutputSpec("enhanced", "enhanced")
-_STD = OutputSpec(STD, "standard deviation")
-
-
-class Divblurring:
+class Divblurring(LearningMethod):
     """DivBlurring as a method."""
 
     spec = MethodSpec(
@@ -125,17 +136,10 @@ class Divblurring:
         title="DivBlurring",
         summary="Draws many specimens the image may have come from: their mean denoises and sharpens, their spread tells how sure it is.",
         parameters=DivblurringParameters,
-        consumes="z_window",
-        outputs=(_ENHANCED, _STD),
-        outputs_of=_outputs,
-        output_scale_of=_scale,
-        needs_psf=True,
         size_multiple=(1, 8, 8),
         bytes_per_voxel=200,
         stochastic=True,
         learns="own_stack",
-        default_weights=WEIGHTS["divblurring"],
-        default_weights_of=_weights,
         source="Muttavarapu (2022), after DivNoising (Prakash, Krull, Jug, ICLR 2021) and HDN (Prakash et al., ICLR 2022)",
     )
 
@@ -160,30 +164,6 @@ class Divblurring:
             MAX_REACH_PX + more[1] + back[1],
             MAX_REACH_PX + more[2] + back[2],
         )
-
-    def learner(self) -> VaeLearner:
-        """Return how it learns."""
-        from zenhance.methods.divblurring.training import VaeLearner
-
-        return VaeLearner()
-
-    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
-        """Load the weights."""
-        from zenhance.methods.divblurring.inference import PosteriorSettings, prepare_posterior
-
-        p: DivblurringParameters = context.parameters
-        wanted = PosteriorSettings(
-            WEIGHTS[p.preset],
-            p.samples,
-            min(p.keep_samples, p.samples),
-            p.uncertainty,
-            p.spread if p.preset != "paper" else 1.0,
-            p.turned,
-            p.agreement if p.preset != "paper" else 0,
-            p.scale,
-        )
-        prepared = yield from prepare_posterior(self.spec.name, wanted, context)
-        return prepared
 
 
 METHOD = Divblurring()

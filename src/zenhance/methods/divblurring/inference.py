@@ -9,8 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -18,21 +18,20 @@ import torch
 from torch import Tensor
 
 from zenhance.contract.learner import Scaling
-from zenhance.contract.settings import validate
-from zenhance.contract.spec import MethodContext, PsfLike, TileGenerator
+from zenhance.contract.spec import MethodContext, Prepared, PsfLike, TileGenerator
 from zenhance.errors import CheckpointError, MethodError
+from zenhance.methods._shared.loading import LEARN_FIRST, load_model, voxel_warnings
 from zenhance.methods._shared.noise_field import noise_field
 from zenhance.methods._shared.planes import mirrored
-from zenhance.methods._shared.supervised import voxel_warnings
+from zenhance.methods.divblurring import DivblurringParameters
 from zenhance.methods.divblurring.network import Encoded, Vae, reach_px
-from zenhance.methods.divblurring.training import VaeArchitecture, VaeLearner
-from zenhance.models.checkpoint import load_network, model_of
+from zenhance.methods.divblurring.training import LEARNER, VaeArchitecture
 from zenhance.solvers.data_consistency import Agreement, agreement_of
 from zenhance.solvers.deconvolved import deconvolved_reach_px, deconvolved_steps
 from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.types import FloatArray, Triple
 
-__all__ = ["PosteriorSettings", "prepare_posterior", "steps_for"]
+__all__ = ["Posterior", "prepare", "steps_for"]
 
 # Images are decoded in batches of about so many pixels: large enough to fill a device, small enough for caches and for Cancel.
 PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**23, "mps": 2**22}
@@ -40,72 +39,37 @@ PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**23, "mps": 2**22}
 ESTIMATES_SHARE = 0.15
 
 
-@dataclass(frozen=True, slots=True)
-class PosteriorSettings:
-    """What a request asks of the run.
-
-    Parameters
-    ----------
-    default_weights : str
-        Name of the weights to use where the request names none.
-    samples : int
-        Draws that mean and standard deviation are made of; 0 decodes the posterior's mean instead.
-    kept : int
-        Draws that are given back, the first ones.
-    with_std : bool
-        Whether the standard deviation is given back.
-    spread : float
-        How many times draws are moved away from what the posterior's mean decodes to.
-    turned : bool
-        Whether draws are made of the image in its eight positions in turn.
-    steps : int or None
-        Richardson-Lucy steps in which each draw is brought back to the measurement; None is told by the light (:func:`steps_for`).
-    scale : int
-        Output pixels per input pixel along y and x that the request asks for.
-    """
-
-    default_weights: str
-    samples: int
-    kept: int = 0
-    with_std: bool = False
-    spread: float = 1.0
-    turned: bool = False
-    steps: int | None = 0
-    scale: int = 1
-
-
 @dataclass
-class Posterior:
+class Posterior(Prepared):
     """A network made ready for one volume."""
 
     network: Vae
     architecture: VaeArchitecture
-    settings: PosteriorSettings
+    parameters: DivblurringParameters
+    steps: int
     context: MethodContext
     scaling: Scaling
     agreement: Agreement | None
-    halo_px: Triple
-    notes: dict[str, Any]
-    curves: Mapping[str, list[float]] = field(default_factory=dict)
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         """Draw from a tile (Z, Y, X)."""
         device = self.context.device
         measured = torch.from_numpy(np.ascontiguousarray(tile)).to(device)
         seen = yield from self._seen(measured)
-        many = max(1, self.settings.samples)
+        many = self.parameters.samples
+        keeps = self.parameters.kept_samples
         total, squares = _Sum(), _Sum()
         kept: FloatArray | None = None
         encoded: dict[int, list[Encoded]] = {}
         centre: Tensor | None = None
         first: Tensor | None = None
-        count = many + (self.settings.spread != 1.0)
+        count = many + (self.parameters.drawn_spread != 1.0)
         done = 0
         for position, draw in self._order():
             if position not in encoded:
                 encoded.clear()
                 encoded[position] = yield from self._encoded(_turned(seen, position), done / count)
-            drawn = None if draw < 0 or not self.settings.samples else draw
+            drawn = None if draw < 0 else draw
             light = yield from self._decoded(
                 encoded[position], tile.shape, origin_px, position, drawn, done / count, 1 / count
             )
@@ -115,7 +79,7 @@ class Posterior:
                 centre = light
                 continue
             if centre is not None:
-                light = centre + self.settings.spread * (light - centre)
+                light = centre + self.parameters.drawn_spread * (light - centre)
                 light = (
                     light.clamp_min_(0)
                     if self.architecture.kind == "ladder" or self.architecture.positive
@@ -126,12 +90,8 @@ class Posterior:
             # Sums of differences from the first draw keep their digits where the intensities are large.
             total.add(light - first)
             squares.add((light - first).square())
-            if draw < self.settings.kept:
-                kept = (
-                    np.empty((self.settings.kept, *light.shape), np.float32)
-                    if kept is None
-                    else kept
-                )
+            if draw < keeps:
+                kept = np.empty((keeps, *light.shape), np.float32) if kept is None else kept
                 kept[draw] = light.cpu().numpy()
         return self._outputs(cast(Tensor, first), total, squares, many, kept)
 
@@ -141,17 +101,17 @@ class Posterior:
         Draw -1 is the centre that the others are moved away from.
         """
         draws = [
-            (draw % 8 if self.settings.turned else 0, draw)
-            for draw in range(max(1, self.settings.samples))
+            (draw % 8 if self.parameters.turned else 0, draw)
+            for draw in range(self.parameters.samples)
         ]
-        return [(0, -1)] * (self.settings.spread != 1.0) + sorted(draws)
+        return [(0, -1)] * (self.parameters.drawn_spread != 1.0) + sorted(draws)
 
     def _outputs(
         self, first: Tensor, total: _Sum, squares: _Sum, many: int, kept: FloatArray | None
     ) -> dict[str, FloatArray]:
         mean = total.value / many
         found = {"enhanced": (first + mean).cpu().numpy()}
-        if self.settings.with_std:
+        if self.parameters.uncertainty:
             variance = (squares.value / many - mean.square()).clamp_min(0) * (
                 many / max(many - 1, 1)
             )
@@ -271,7 +231,7 @@ class Posterior:
         grey = light * self.scaling.span + self.scaling.offset
         if self.agreement is None or grey.shape != measured.shape:
             return grey
-        for _ in range(self.settings.steps or 0):
+        for _ in range(self.steps):
             grey = self.agreement(grey, measured)
             yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * done
         return grey
@@ -298,62 +258,48 @@ def _turned_back(x: Tensor, position: int) -> Tensor:
     return torch.rot90(unflipped, -(position % 4), (-2, -1))
 
 
-def prepare_posterior(
-    method: str, wanted: PosteriorSettings, context: MethodContext
-) -> Generator[float, None, Posterior]:
+def prepare(context: MethodContext) -> Generator[float, None, Posterior]:
     """Load weights and make the network ready for a volume.
-
-    Parameters
-    ----------
-    method : str
-        Name for the search of the weights; ``context.weights`` is the request's name or path, or None.
-    wanted : PosteriorSettings
-        What the request asks for.
-    context : MethodContext
-        The volume.
 
     Raises
     ------
     CheckpointError
-        There are no such weights, they belong to another method, or draw on another grid than asked for.
+        The weights cannot be used, or draw on another grid than the request asks for.
     """
-    yield 0.0
-    checkpoint = model_of(method, context.weights, wanted.default_weights)
-    yield 0.5
-    network = cast(Vae, load_network(checkpoint, VaeLearner(), context.device).eval())
-    a = validate(VaeArchitecture, checkpoint.card.architecture, "architecture key", CheckpointError)
-    if a.scale != wanted.scale:
+    p: DivblurringParameters = context.parameters
+    model = yield from load_model("divblurring", LEARNER, context)
+    network: Vae = model.network
+    a = cast(VaeArchitecture, network.architecture)
+    if a.scale != p.scale:
         raise CheckpointError(
-            f'the model "{checkpoint.card.name}" enlarges {a.scale} ×, but scale {wanted.scale} was asked for; choose other weights'
+            f'the model "{model.checkpoint.card.name}" enlarges {a.scale} ×, '
+            f"but scale {p.scale} was asked for; choose other weights"
         )
-    # What still has the microscope's blur is not brought back to the measurement, nor what lies on another grid.
-    steps = (
-        (steps_for(context) if wanted.steps is None else wanted.steps)
-        if a.blur and a.scale == 1
-        else 0
-    )
-    wanted = replace(wanted, steps=steps)
-    agreement = (
-        agreement_of(context, float(steps > 0), dark_stays_dark=True)
-        if a.blur and a.scale == 1
-        else None
-    )
-    halo = halo_px(
-        a,
-        context.psf,
-        context.voxel_size_um,
-        context.shape_px,
-        steps if agreement is not None else 0,
-    )
-    notes: dict[str, Any] = {"model": checkpoint.card.name, "weights_sha256": checkpoint.sha256}
-    notes["warnings"] = voxel_warnings(
-        context, checkpoint, "let it learn from this stack first (--learn 10min)"
-    )
-    notes["deblurs"] = a.blur
-    notes["samples"] = max(1, wanted.samples)
-    notes["steps_back"] = steps
+    # What still has the microscope's blur, or another grid, is not brought back to the measurement.
+    steps, agreement = 0, None
+    if a.blur and a.scale == 1:
+        steps = steps_for(context) if p.steps_back is None else p.steps_back
+        agreement = agreement_of(context, float(steps > 0), dark_stays_dark=True)
+    facts = model.facts
+    facts["notes"] |= {"samples": p.samples, "steps_back": steps}
     return Posterior(
-        network, a, wanted, context, Scaling.of(context.statistics), agreement, halo, notes
+        network,
+        a,
+        p,
+        steps,
+        context,
+        Scaling.of(context.statistics),
+        agreement,
+        halo_px=halo_px(
+            a,
+            context.psf,
+            context.voxel_size_um,
+            context.shape_px,
+            0 if agreement is None else steps,
+        ),
+        warnings=voxel_warnings(context, model.checkpoint, LEARN_FIRST),
+        deblurs=a.blur,
+        **facts,
     )
 
 

@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import avg_pool2d
 
-from zenhance.contract.learner import Batch, Optics
+from zenhance.contract.learner import Batch, Learner, Optics
 from zenhance.contract.settings import validate
 from zenhance.errors import RecipeError
 from zenhance.methods.divblurring.network import FlatVae, LadderVae, Vae
 from zenhance.methods.divblurring.noise_mixture import MixtureNoise
 from zenhance.types import Triple
 
-__all__ = ["VaeArchitecture", "VaeLearner", "energy"]
+__all__ = ["LEARNER", "VaeArchitecture", "VaeLearner", "energy"]
 
 MAX_ITERATIONS = 100
 """Tiles are planned for estimates that reach no further."""
@@ -143,7 +143,7 @@ def _checked(architecture: Mapping[str, Any]) -> VaeArchitecture:
     return a
 
 
-class VaeLearner:
+class VaeLearner(Learner):
     """Learns to draw the light that an image may have come from."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
@@ -284,6 +284,9 @@ class VaeLearner:
         """Return the middle plane (B, 1, sY, sX) of the light that the posterior's means stand for."""
         out: Tensor = network(measured)
         return out.float()
+
+
+LEARNER = VaeLearner()
 
 
 def _random(device: torch.device) -> Any:

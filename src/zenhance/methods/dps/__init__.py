@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from zenhance.contract.spec import MethodContext, MethodParameters, MethodSpec, Prepared, PsfLike
+from zenhance.contract.learner import LearningMethod
+from zenhance.contract.spec import MethodParameters, MethodSpec, PsfLike
 from zenhance.types import Triple
-
-if TYPE_CHECKING:
-    from zenhance.methods.dps.training import DpsLearner
 
 __all__ = ["METHOD", "MODULES", "Dps", "DpsParameters"]
 
@@ -29,10 +26,6 @@ LARGER_PIXELS = "dps_coarse"
 MAX_REACH_PX = 118
 MIN_FWHM_PX = 2.7
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
-
-
-def _step_only(architecture: Mapping[str, Any]) -> bool:
-    return architecture.get("module") in ("denoise", "artefacts")
 
 
 class DpsParameters(MethodParameters):
@@ -63,26 +56,41 @@ class DpsParameters(MethodParameters):
         json_schema_extra={"unit": "", "advanced": True},
     )
 
+    @property
+    def preceding(self) -> tuple[str, ...]:
+        """The steps before the reconstruction."""
+        steps = (("denoise", self.denoise), ("artefacts", self.artefacts))
+        return tuple(name for name, on in steps if on)
 
-def _scale(parameters: DpsParameters) -> Triple:
-    return (1, parameters.scale, parameters.scale)
+    @property
+    def output_scale(self) -> Triple:
+        """Enlarged along y and x only."""
+        return (1, self.scale, self.scale)
+
+    @property
+    def deblurs(self) -> bool:
+        """Only the reconstruction does."""
+        return self.reconstruction != "none"
+
+    @property
+    def needs_psf(self) -> bool:
+        """For the resampling to the width that the networks know."""
+        return True
+
+    @property
+    def solved_dimensions(self) -> int:
+        """Planes are averaged with their neighbours where continuity is on."""
+        return 3 if self.continuity > 0 else 2
+
+    @property
+    def weights(self) -> str:
+        """The model of the last step."""
+        if self.deblurs:
+            return MODULES[self.reconstruction]
+        return MODULES["artefacts" if self.artefacts and not self.denoise else "denoise"]
 
 
-def _reconstructs(parameters: DpsParameters) -> bool:
-    return parameters.reconstruction != "none"
-
-
-def _weights(parameters: DpsParameters) -> str:
-    if _reconstructs(parameters):
-        return MODULES[parameters.reconstruction]
-    return MODULES["artefacts" if parameters.artefacts and not parameters.denoise else "denoise"]
-
-
-def _two(parameters: DpsParameters) -> int:
-    return 3 if parameters.continuity > 0 else 2
-
-
-class Dps:
+class Dps(LearningMethod):
     """DPS as a method."""
 
     spec = MethodSpec(
@@ -90,16 +98,8 @@ class Dps:
         title="DPS (resolution extension)",
         summary="Resolution beyond the microscope's for thin, bright structures: a network taught by the PSF, without sharp images.",
         parameters=DpsParameters,
-        consumes="slice",
-        output_scale_of=_scale,
-        deblurs_of=_reconstructs,
-        needs_psf=True,
-        dimensions_of=_two,
         bytes_per_voxel=2000,
         learns="own_stack",
-        default_weights=MODULES["extend"],
-        default_weights_of=_weights,
-        step_only=_step_only,
         source="Ye et al., Intelligent Computing 3:0082 (2024)",
     )
 
@@ -116,36 +116,13 @@ class Dps:
             if psf is None
             else tuple(s * FWHM_PER_SIGMA for s in psf.sigma_px(voxel_size_um)[1:])
         )
-        nets = max(
-            1, int(_reconstructs(parameters)) + int(parameters.denoise) + int(parameters.artefacts)
-        )
+        nets = max(1, parameters.deblurs + len(parameters.preceding))
         around = []
         for width, size in zip(widths, voxel_size_um[1:], strict=True):
             per_px = max(1.0, width / MIN_FWHM_PX)
             ball = 2.2 * parameters.background_um / size + 16 if parameters.background_um else 0
             around.append(math.ceil((nets * MAX_REACH_PX + 8) * per_px + ball))
         return (1 if parameters.continuity else 0, around[0], around[1])
-
-    def learner(self) -> DpsLearner:
-        """Return how it learns."""
-        from zenhance.methods.dps.training import DpsLearner
-
-        return DpsLearner()
-
-    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
-        """Load the weights of each step."""
-        from zenhance.methods.dps.inference import Wanted, has_larger_pixels, prepare_resolving
-
-        p: DpsParameters = context.parameters
-        learnt = [
-            MODULES[name] for name, on in (("denoise", p.denoise), ("artefacts", p.artefacts)) if on
-        ]
-        last = MODULES[p.reconstruction] if _reconstructs(p) else None
-        if p.reconstruction == "extend" and context.weights is None and has_larger_pixels(context):
-            last = LARGER_PIXELS
-        wanted = Wanted(tuple(learnt), last, p.background_um, p.continuity, p.scale)
-        prepared = yield from prepare_resolving(self.spec.name, wanted, context)
-        return prepared
 
 
 METHOD = Dps()

@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from zenhance.contract.learner import Scaling
-from zenhance.contract.spec import MethodContext, TileGenerator
+from zenhance.contract.spec import MethodContext, Prepared, TileGenerator
 from zenhance.errors import CheckpointError
+from zenhance.methods.dps import LARGER_PIXELS, MODULES, DpsParameters
 from zenhance.methods.dps.network import MULTIPLE, pooled, reach_px
 from zenhance.methods.dps.optics import (
     INVERSION_REACH_PX,
@@ -33,43 +34,18 @@ from zenhance.methods.dps.optics import (
 from zenhance.methods.dps.regrid import Samples, regrid, samples_of
 from zenhance.methods.dps.rolling_ball import reach_px as ball_reach_px
 from zenhance.methods.dps.rolling_ball import rolled_background
-from zenhance.methods.dps.training import DpsLearner
+from zenhance.methods.dps.training import LEARNER
 from zenhance.models.checkpoint import load_network, model_of
 from zenhance.types import FloatArray, Triple
 
-__all__ = ["Resolver", "Wanted", "has_larger_pixels", "prepare_resolving"]
+__all__ = ["Resolver", "has_larger_pixels", "prepare"]
 
 LARGER = 1.1
 """From how many times the network's pixels those of an image count as larger."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a run asks for.
-
-    Parameters
-    ----------
-    before : tuple of str
-        Weights of the networks that work on the image before.
-    last : str or None
-        Weights of the one that gives the finer grid; None stops before it.
-    background_um : float
-        Radius of the ball, 0 for none.
-    continuity : float
-        Share of a plane that its neighbours take, 0 ... 1.
-    scale : int
-        Output pixels per input pixel.
-    """
-
-    before: tuple[str, ...]
-    last: str | None
-    background_um: float
-    continuity: float
-    scale: int
-
-
 @dataclass
-class Resolver:
+class Resolver(Prepared):
     """Networks made ready for one volume."""
 
     before: tuple[Module, ...]
@@ -80,12 +56,9 @@ class Resolver:
     continuity: float
     scale: int
     device: str
-    notes: Mapping[str, Any]
-    curves: Mapping[str, list[float]] = field(default_factory=dict)
 
-    @property
-    def halo_px(self) -> Triple:
-        """Reach of all networks one after the other, of the resampling there and back, and of the ball, in pixels of the volume."""
+    def __post_init__(self) -> None:
+        """The halo: all networks in turn, the resampling and the ball, in pixels of the volume."""
         nets = max(1, len(self.before) + (self.last is not None))
         around = []
         for zoom, ball in zip(self.zooms, self.balls_px, strict=True):
@@ -94,7 +67,7 @@ class Resolver:
                 math.ceil((nets * (reach_px() + INVERSION_REACH_PX) + MULTIPLE) / zoom + 4 * per_px)
                 + (2 * ball_reach_px(ball) if ball else 0)
             )
-        return (1 if self.continuity else 0, around[0], around[1])
+        self.halo_px = (1 if self.continuity else 0, around[0], around[1])
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         """Enhance a tile (Z, Y, X)."""
@@ -147,76 +120,71 @@ class Resolver:
         return plane - rolled_background(plane, self.balls_px[0], 1.0, origin_px)
 
 
-def _loaded(method: str, name: str | None, default: str, device: str) -> tuple[Module, str, str]:
-    checkpoint = model_of(method, name, default)
+def _loaded(name: str | None, default: str, device: str) -> tuple[Module, str, str]:
+    checkpoint = model_of("dps", name, default)
     return (
-        load_network(checkpoint, DpsLearner(), device).eval(),
+        load_network(checkpoint, LEARNER, device).eval(),
         checkpoint.card.name,
         checkpoint.sha256,
     )
 
 
-def prepare_resolving(
-    method: str, wanted: Wanted, context: MethodContext
-) -> Generator[float, None, Resolver]:
+def prepare(context: MethodContext) -> Generator[float, None, Resolver]:
     """Load the networks and find how the volume has to be resampled.
-
-    Parameters
-    ----------
-    method : str
-        Name for the search of the weights; ``context.weights`` replaces those of the last network.
-    wanted : Wanted
-        What the run asks for.
-    context : MethodContext
-        The volume.
 
     Raises
     ------
     CheckpointError
-        There are no such weights, they belong to another method or were taught another module.
+        There are no such weights, they belong to another method or were taught another step.
     """
-    names = [*wanted.before, *([wanted.last] if wanted.last is not None else [])]
+    p: DpsParameters = context.parameters
+    last = _last_weights(p, context)
+    names = [*(MODULES[step] for step in p.preceding), *([last] if last is not None else [])]
     networks, models, shas = [], [], []
     for number, name in enumerate(names):
         yield number / (len(names) + 1)
         asked = context.weights if number == len(names) - 1 else None
-        network, model, sha = _loaded(method, asked, name, context.device)
+        network, model, sha = _loaded(asked, name, context.device)
         module = cast(DpsArchitecture, network.architecture).module
-        fits = ("extend", "reconstruct") if name == wanted.last else ("denoise", "artefacts")
+        fits = ("extend", "reconstruct") if name == last else ("denoise", "artefacts")
         if module not in fits:
             raise CheckpointError(
-                f'the model "{model}" was taught to {module}, which is another step; choose weights of this one'
+                f'the model "{model}" was taught to {module}, which is another step; '
+                "choose weights of this one"
             )
         networks.append(network)
         models.append(model)
         shas.append(sha)
     zooms, said, warnings = _zooms(networks, context)
-    pixel = context.voxel_size_um[1:]
-    balls = tuple(wanted.background_um / size for size in pixel)
-    if wanted.background_um and max(balls) > 1.05 * min(balls):
+    balls = tuple(p.background_um / size for size in context.voxel_size_um[1:])
+    if p.background_um and max(balls) > 1.05 * min(balls):
         warnings.append(
-            "pixels are not square, so the ball that finds the background is one along y and x only on average"
+            "pixels are not square, so the ball that finds the background is one along y and x "
+            "only on average"
         )
         balls = (sum(balls) / 2,) * 2
-    notes = {
-        "model": ", ".join(models),
-        "weights_sha256": shas[-1] if shas else "",
-        "resampling": said,
-        "warnings": warnings,
-    }
-    last = networks[-1] if wanted.last is not None else None
-    before = tuple(networks[:-1] if last is not None else networks)
     return Resolver(
-        before,
-        last,
+        tuple(networks[:-1] if last is not None else networks),
+        networks[-1] if last is not None else None,
         Scaling.of(context.statistics),
         zooms,
         (balls[0], balls[1]),
-        wanted.continuity,
-        wanted.scale,
+        p.continuity,
+        p.scale,
         context.device,
-        notes,
+        notes={"model": ", ".join(models), "resampling": said},
+        weights_sha256=shas[-1] if shas else "",
+        warnings=warnings,
     )
+
+
+def _last_weights(p: DpsParameters, context: MethodContext) -> str | None:
+    """Return the weights of the step that reconstructs; None where there is none."""
+    if not p.deblurs:
+        return None
+    if p.reconstruction == "extend" and context.weights is None and has_larger_pixels(context):
+        return LARGER_PIXELS
+    return MODULES[p.reconstruction]
 
 
 def has_larger_pixels(context: MethodContext) -> bool:

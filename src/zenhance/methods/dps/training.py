@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from zenhance.contract.learner import Batch, Optics
+from zenhance.contract.learner import Batch, Learner, Optics
 from zenhance.errors import RecipeError
 from zenhance.methods.dps.features import feature_difference, load_features
 from zenhance.methods.dps.network import pooled
@@ -51,7 +51,7 @@ from zenhance.methods.dps.sparse_losses import (
 )
 from zenhance.types import FloatArray
 
-__all__ = ["DpsLearner"]
+__all__ = ["LEARNER", "DpsLearner"]
 
 # Of a patch, so many pixels at its rim see light from outside of it and are not compared.
 RIM_PX = 8
@@ -60,7 +60,7 @@ DIM = 0.5
 """Light for which squared differences from an estimate count in full; brighter light counts by its share, as photon noise has it."""
 
 
-class DpsLearner:
+class DpsLearner(Learner):
     """Learns one of the modules."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
@@ -97,10 +97,6 @@ class DpsLearner:
     def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
         """Tell that the noise must be known."""
         return True
-
-    def deconvolved(self, architecture: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return nothing: the network inverts by itself."""
-        return ()
 
     def light_of(
         self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics
@@ -148,6 +144,9 @@ class DpsLearner:
         """Return the image of the middle plane (B, 1, Y, X), on the input's grid, as if its PSF were the network's."""
         light: Tensor = network(measured[:, measured.shape[1] // 2][:, None])
         return pooled(light)
+
+
+LEARNER = DpsLearner()
 
 
 def _fidelity(light: Tensor, pairs: Pairs, a: DpsArchitecture) -> tuple[Tensor, dict[str, float]]:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from zenhance.contract.spec import (
-    MethodContext,
-    MethodParameters,
-    MethodSpec,
-    OutputSpec,
-    Prepared,
-    PsfLike,
-)
+from zenhance.contract.learner import LearningMethod
+from zenhance.contract.spec import ENHANCED, MethodParameters, MethodSpec, OutputSpec, PsfLike
 from zenhance.types import Triple
-
-if TYPE_CHECKING:
-    from zenhance.methods.dqlr.sequences import SequenceLearner
 
 __all__ = ["METHOD", "WEIGHTS", "Dqlr", "DqlrParameters"]
 
@@ -49,28 +39,28 @@ class DqlrParameters(MethodParameters):
         json_schema_extra={"advanced": True},
     )
 
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """The enhanced image, and the words of the first dictionary where they are asked for."""
+        return (ENHANCED, OutputSpec("codes", "codes", "labels")) if self.codes else (ENHANCED,)
 
-_ENHANCED = OutputSpec("enhanced", "enhanced")
-_CODES = OutputSpec("codes", "codes", "labels")
+    @property
+    def deblurs(self) -> bool:
+        """The published form learns to repeat the measurement."""
+        return self.preset != "paper"
+
+    @property
+    def needs_psf(self) -> bool:
+        """For the step back to the measurement alone."""
+        return self.deblurs and self.agreement > 0
+
+    @property
+    def weights(self) -> str:
+        """The model that ships with the preset."""
+        return WEIGHTS[self.preset]
 
 
-def _weights(parameters: DqlrParameters) -> str:
-    return WEIGHTS[parameters.preset]
-
-
-def _outputs(parameters: DqlrParameters) -> tuple[OutputSpec, ...]:
-    return (_ENHANCED, _CODES) if parameters.codes else (_ENHANCED,)
-
-
-def _deblurs(parameters: DqlrParameters) -> bool:
-    return parameters.preset != "paper"
-
-
-def _needs_psf(parameters: DqlrParameters) -> bool:
-    return _deblurs(parameters) and parameters.agreement > 0
-
-
-class Dqlr:
+class Dqlr(LearningMethod):
     """DQLR as a method."""
 
     spec = MethodSpec(
@@ -78,17 +68,9 @@ class Dqlr:
         title="DQLR",
         summary="Quantised codes that neighbouring slices agree on: denoises and sharpens; can learn from your own stack alone.",
         parameters=DqlrParameters,
-        consumes="sequence",
-        outputs=(_ENHANCED, _CODES),
-        outputs_of=_outputs,
-        deblurs_of=_deblurs,
-        needs_psf=True,
-        needs_psf_of=_needs_psf,
         size_multiple=(1, 4, 4),
         bytes_per_voxel=220,
         learns="own_stack",
-        default_weights=WEIGHTS["dqlr"],
-        default_weights_of=_weights,
         source="Gupta, Aich, Rodriguez, Reddy, Roy-Chowdhury, arXiv 2107.14368 (2021)",
     )
 
@@ -102,23 +84,6 @@ class Dqlr:
         """Return the largest halo any network of this method needs: all planes, since the recurrence goes through them."""
         _, y, x = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
         return (shape_px[0], MAX_REACH_PX + 2 * y, MAX_REACH_PX + 2 * x)
-
-    def learner(self) -> SequenceLearner:
-        """Return how it learns."""
-        from zenhance.methods.dqlr.sequences import SequenceLearner
-
-        return SequenceLearner()
-
-    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
-        """Load the weights."""
-        from zenhance.methods.dqlr.sequences import SequenceSettings, prepare_sequences
-
-        parameters: DqlrParameters = context.parameters
-        wanted = SequenceSettings(
-            WEIGHTS[parameters.preset], parameters.agreement, parameters.codes
-        )
-        prepared = yield from prepare_sequences(self.spec.name, wanted, context)
-        return prepared
 
 
 METHOD = Dqlr()

@@ -1,8 +1,8 @@
-"""The method that changes nothing: for tests of everything around a method, and as the benchmark's first row."""
+"""The method that changes nothing: for tests of everything around a method, and for benchmarks."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,45 +14,38 @@ from zenhance.contract.spec import (
     PsfLike,
     TileGenerator,
 )
-from zenhance.types import FloatArray
+from zenhance.types import FloatArray, Triple
 
 __all__ = ["METHOD", "Identity", "IdentityParameters"]
 
 
 class IdentityParameters(MethodParameters):
-    """There is nothing to set."""
-
-
-@dataclass(frozen=True, slots=True)
-class _PassThrough:
-    """Gives each tile back as it came, bit for bit."""
-
-    halo_px: tuple[int, int, int] = (0, 0, 0)
+    """The identity has no settings."""
 
     @property
-    def curves(self) -> Mapping[str, list[float]]:
-        return {}
+    def deblurs(self) -> bool:
+        """It leaves the blur."""
+        return False
 
-    @property
-    def notes(self) -> Mapping[str, Any]:
-        return {}
 
-    def __call__(self, tile: FloatArray, origin_px: tuple[int, int, int]) -> TileGenerator:
+@dataclass
+class _PassThrough(Prepared):
+    """Returns each tile bit for bit."""
+
+    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         yield 1.0
         return {"enhanced": tile.copy()}
 
 
 class Identity:
-    """The identity as the registry hands it out."""
+    """The identity as a method."""
 
     spec = MethodSpec(
         name="identity",
         title="Identity (no change)",
-        summary="Gives the stack back as it came, to check that reading, tiling and writing change nothing.",
+        summary="Returns the stack unchanged, to check reading, tiling and writing.",
         parameters=IdentityParameters,
-        consumes="volume",
         bytes_per_voxel=8,
-        deblurs=False,
     )
 
     def plan_halo_px(
@@ -60,16 +53,15 @@ class Identity:
         parameters: Any,
         psf: PsfLike | None,
         voxel_size_um: tuple[float, float, float],
-        shape_px: tuple[int, int, int],
-    ) -> tuple[int, int, int]:
-        """No voxel needs another."""
+        shape_px: Triple,
+    ) -> Triple:
+        """Return no halo."""
         return (0, 0, 0)
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
-        """There is nothing to prepare."""
+        """Prepare nothing."""
         yield 1.0
         return _PassThrough()
 
 
 METHOD = Identity()
-"""The method, for the registry."""

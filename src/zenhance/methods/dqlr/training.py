@@ -1,41 +1,28 @@
-"""What methods share that learn from sequences of slices and enhance a stack slice by slice: loss, loading, and the run over a tile.
-
-A tile holds all planes of its column, so that the recurrence over z sees the whole stack in every tile.
-"""
+"""How DQLR learns: slices of a sequence, all of them at once, and those that follow."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import conv2d
 
-from zenhance.contract.learner import Batch, Scaling
+from zenhance.contract.learner import Batch, Learner
 from zenhance.contract.settings import validate
-from zenhance.contract.spec import MethodContext, TileGenerator
 from zenhance.errors import RecipeError
-from zenhance.methods._shared.supervised import voxel_warnings
-from zenhance.methods.dqlr.network import Dqlr, reach_px, restore_sequence
-from zenhance.methods.dqlr.quantiser import effective_words, perplexity
-from zenhance.models.checkpoint import load_network, model_of
-from zenhance.solvers.data_consistency import Agreement, agreement_of
-from zenhance.types import FloatArray, Triple
+from zenhance.methods.dqlr.network import Dqlr, reach_px
+from zenhance.methods.dqlr.quantiser import perplexity
+from zenhance.types import Triple
 
 __all__ = [
+    "LEARNER",
     "MAX_REACH_PX",
-    "Agreement",
     "DqlrArchitecture",
-    "SequenceLearner",
-    "SequenceRestorer",
-    "SequenceSettings",
-    "prepare_sequences",
+    "DqlrLearner",
     "structural_dissimilarity",
 ]
 
@@ -134,7 +121,7 @@ def structural_dissimilarity(image: Tensor, reference: Tensor) -> Tensor:
     return 1 - similar.mean()
 
 
-class SequenceLearner:
+class DqlrLearner(Learner):
     """Learns slices of a sequence, all of them at once, and those that follow."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
@@ -232,149 +219,4 @@ class SequenceLearner:
         return enhanced[:, measured.shape[1] // 2][:, None]
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceSettings:
-    """What a request asks of the run.
-
-    Parameters
-    ----------
-    default_weights : str
-        Name of the weights to use where the request names none.
-    agreement : float
-        How far the result is brought back to the measurement, 0 ... 1 (:func:`zenhance.solvers.data_consistency.agreed`); for a network that
-        learnt sharp specimens.
-    with_codes : bool
-        Whether the words used are an output too.
-    """
-
-    default_weights: str
-    agreement: float
-    with_codes: bool
-
-
-@dataclass
-class SequenceRestorer:
-    """A network made ready for one volume."""
-
-    network: Dqlr
-    scaling: Scaling
-    device: str
-    shape_px: Triple
-    halo_px: Triple
-    words: int
-    with_codes: bool
-    agreement: Agreement | None
-    notes: dict[str, Any]
-    curves: dict[str, list[float]] = field(default_factory=dict)
-    use: list[Tensor] = field(default_factory=list)
-    _counted: npt.NDArray[np.bool_] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        _, height, width = self.shape_px
-        self._counted = np.zeros(
-            (-(-height // self.network.stride), -(-width // self.network.stride)), np.bool_
-        )
-
-    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
-        """Enhance a tile (Z, Y, X)."""
-        stack = torch.from_numpy(self.scaling.forward(tile)).to(self.device)
-        enhanced, index = yield from restore_sequence(self.network, stack)
-        self._count(index, origin_px)
-        found = {"enhanced": self.scaling.inverse(enhanced.cpu().numpy())}
-        if self.agreement is not None:
-            estimate = torch.from_numpy(found["enhanced"]).to(self.device)
-            found["enhanced"] = (
-                self.agreement(estimate, torch.from_numpy(tile).to(self.device)).cpu().numpy()
-            )
-        if self.with_codes:
-            found["codes"] = self._labels(index)
-        return found
-
-    def _labels(self, index: Tensor) -> FloatArray:
-        """Return the first dictionary's words, from 1, for every pixel."""
-        stride = self.network.stride
-        labels = (
-            (index[:, 0] + 1 if index.shape[1] else torch.zeros_like(index.sum(1)))
-            .cpu()
-            .numpy()
-            .astype(np.float32)
-        )
-        return np.asarray(labels.repeat(stride, axis=1).repeat(stride, axis=2), np.float32)
-
-    def _count(self, index: Tensor, origin_px: Triple) -> None:
-        """Add up how often each word was used, for the record; of what several tiles read, each latent counts once, where it is whole."""
-        (first_y, rows), (first_x, columns) = (
-            self._whole(axis, origin_px[axis], index.shape[axis + 1]) for axis in (1, 2)
-        )
-        top, left = (origin_px[axis] // self.network.stride for axis in (1, 2))
-        seen = self._counted[top + first_y : top + rows, left + first_x : left + columns]
-        fresh = torch.from_numpy(~seen)
-        seen[:] = True
-        for level in range(index.shape[1]):
-            chosen = index[:, level, first_y:rows, first_x:columns].cpu()[:, fresh]
-            counts = torch.bincount(chosen.reshape(-1), minlength=self.words)
-            if level == len(self.use):
-                self.use.append(counts)
-            else:
-                self.use[level] += counts
-            self.curves[f"codes used, level {level + 1}"] = [float(n) for n in self.use[level]]
-        if self.use:
-            self.notes["perplexity"] = [round(effective_words(counts), 1) for counts in self.use]
-
-    def _whole(self, axis: int, origin_px: int, latents: int) -> tuple[int, int]:
-        """Return the first latent of a tile, and that behind the last, to which all that has a say was read."""
-        stride = self.network.stride
-        rim, last = (
-            -(-self.halo_px[axis] // stride),
-            -(-(self.shape_px[axis] - origin_px) // stride),
-        )
-        first = rim if origin_px else 0
-        return first, last if last <= latents else max(first, latents - rim)
-
-
-def prepare_sequences(
-    method: str, wanted: SequenceSettings, context: MethodContext
-) -> Generator[float, None, SequenceRestorer]:
-    """Load weights and make the network ready for a volume.
-
-    Parameters
-    ----------
-    method : str
-        Name for the search of the weights; ``context.weights`` is the request's name or path, or None.
-    wanted : SequenceSettings
-        What the request asks for.
-    context : MethodContext
-        The volume.
-
-    Raises
-    ------
-    CheckpointError
-        There are no such weights, or they belong to another method.
-    """
-    yield 0.0
-    checkpoint = model_of(method, context.weights, wanted.default_weights)
-    yield 0.5
-    learner = SequenceLearner()
-    network = cast(Dqlr, load_network(checkpoint, learner, context.device).eval())
-    a = cast(DqlrArchitecture, network.architecture)
-    reach = reach_px(a.stride, a.blocks, a.recurrence != "none")
-    notes: dict[str, Any] = {"model": checkpoint.card.name, "weights_sha256": checkpoint.sha256}
-    notes["warnings"] = voxel_warnings(
-        context, checkpoint, "let it learn from this stack first (--learn 10min)"
-    )
-    notes["deblurs"] = a.target == "truth"
-    # A network that repeats what was measured, blur and all, is not brought back to it.
-    agreement = None if a.target == "measured" else agreement_of(context, wanted.agreement)
-    around = (0, 0, 0) if agreement is None else agreement.radius_px
-    halo = (context.shape_px[0], reach + around[1], reach + around[2])
-    return SequenceRestorer(
-        network,
-        Scaling.of(context.statistics),
-        context.device,
-        context.shape_px,
-        halo,
-        a.words,
-        wanted.with_codes,
-        agreement,
-        notes,
-    )
+LEARNER = DqlrLearner()

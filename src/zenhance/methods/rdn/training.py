@@ -1,0 +1,29 @@
+"""How RDN learns: architecture, loss, receptive field."""
+
+from __future__ import annotations
+
+from zenhance.methods._shared.supervised import Architecture, PairLearner
+from zenhance.methods.rdn.network import RDN
+
+__all__ = ["LEARNER", "RdnArchitecture"]
+
+
+class RdnArchitecture(Architecture):
+    """Size of the dense blocks: G0, G, D and C of the paper."""
+
+    features: int = 64
+    growth: int = 64
+    blocks: int = 16
+    layers: int = 8
+
+    @property
+    def radius_px(self) -> int:
+        """Three plain 3 × 3 layers, one per dense layer, and those of enlargement and output."""
+        return 3 + self.blocks * self.layers + (1 if self.scale == 1 else 2)
+
+
+LEARNER = PairLearner(
+    RdnArchitecture,
+    lambda a: RDN(a.window, a.features, a.growth, a.blocks, a.layers, a.scale),
+    "l1",
+)

@@ -1,0 +1,12 @@
+"""SRCNN on a volume, plane by plane."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from zenhance.methods._shared.supervised import prepare_planes
+from zenhance.methods.srcnn.training import LEARNER
+
+__all__ = ["prepare"]
+
+prepare = partial(prepare_planes, "srcnn", LEARNER)
