@@ -92,7 +92,7 @@ def drawers(*, quick: bool = False, spread: float | None = None) -> tuple[Drawer
     found = []
     for name, plans in stacks.items():
         settings: dict[str, Any] = {"samples": DRAWS, "keep_samples": DRAWS} | (
-            {} if spread is None else {"spread": spread}
+            {} if spread is None else {"sample_temperature": spread}
         )
         found.append(
             Drawer(

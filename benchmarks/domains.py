@@ -101,7 +101,7 @@ def _diffusion() -> Iterator[Contender]:
             yield Contender(f"{weights}_{steps}", title, DIFFUSION, {"steps": steps}, weights)
         title = f"Diffusion on {words}, N = {STEPS[1]}, without agreement"
         yield Contender(
-            f"{weights}_drawn", title, DIFFUSION, {"steps": STEPS[1], "agreement": 0.0}, weights
+            f"{weights}_drawn", title, DIFFUSION, {"steps": STEPS[1], "data_consistency": 0.0}, weights
         )
 
 

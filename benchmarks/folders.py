@@ -27,14 +27,14 @@ from benchmarks.tables import TextTable
 from zenhance.assess.truth import psnr_db, ssim
 from zenhance.errors import ReadError, StackError
 from zenhance.io import open_stack
-from zenhance.methods.diffusion.noise_schedule import Level
+from zenhance.methods.diffusion.noise_schedule import Timestep
 from zenhance.pipeline import EnhanceRequest, enhance
 from zenhance.stack import Stack
 from zenhance.types import FloatArray
 
 __all__ = ["FoldersReport", "PictureScore", "folders_table", "measure_folders"]
 
-LEVEL = Level(0.55, 0.1, 0.5)
+LEVEL = Timestep(0.55, 0.1, 0.5)
 """Blur with a standard deviation of 1.55 px, noise of 5.5 % of white."""
 TEST_SHARE = 0.2
 MAX_PICTURES = 200

@@ -145,7 +145,7 @@ def measure_levels(
         for name, scene in scenes.items():
             figures = []
             for steps in STEPS:
-                settings = {"steps": steps, "agreement": 0.0} | (
+                settings = {"steps": steps, "data_consistency": 0.0} | (
                     {} if start is None else {"start": start}
                 )
                 image, _, _ = enhance_scene(
@@ -171,7 +171,7 @@ def _own_level(stack: Stack, psf: str, device: str, weights: str | None) -> floa
     request = EnhanceRequest(
         method=METHOD, settings={"steps": 1}, psf=psf, device=device, weights=weights
     )
-    return float(enhance(stack, request).provenance.notes["level of the image"])
+    return float(enhance(stack, request).provenance.notes["timestep of the image"])
 
 
 def _rivals(weights: str | None) -> dict[str, EnhanceRequest]:
@@ -192,7 +192,7 @@ def _rivals(weights: str | None) -> dict[str, EnhanceRequest]:
     }
     rows |= {f"diffusion, N = {n}": asked(METHOD, steps=n) for n in STEPS}
     return rows | {
-        f"diffusion, N = {n}, without agreement": asked(METHOD, steps=n, agreement=0.0)
+        f"diffusion, N = {n}, without agreement": asked(METHOD, steps=n, data_consistency=0.0)
         for n in STEPS
     }
 

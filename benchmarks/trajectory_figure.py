@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from zenhance.methods.diffusion.inference import ReverseRestorer
-    from zenhance.methods.diffusion.noise_schedule import Level
+    from zenhance.methods.diffusion.inference import DiffusionSampler
+    from zenhance.methods.diffusion.noise_schedule import Timestep
 
 __all__ = ["way_back_picture"]
 
@@ -61,7 +61,7 @@ def way_back_picture(scene: Scene, *, device: str = "cpu", weights: str | None =
 
 def _prepared(
     scene: Scene, device: str, weights: str | None
-) -> Generator[float, None, ReverseRestorer]:
+) -> Generator[float, None, DiffusionSampler]:
     reader = VolumeReader(scene.measured)
     statistics, _ = measure([reader])
     method = registry.load(METHOD)
@@ -76,7 +76,7 @@ def _prepared(
         noise=measure_noise([reader], statistics),
         weights=weights,
     )
-    return cast("ReverseRestorer", (yield from method.prepare(context)))
+    return cast("DiffusionSampler", (yield from method.prepare(context)))
 
 
 def _drained(work: Generator[float, None, T]) -> T:
@@ -87,7 +87,7 @@ def _drained(work: Generator[float, None, T]) -> T:
             return cast(T, done.value)
 
 
-def _drawn(scene: Scene, restorer: ReverseRestorer, plane: int) -> tuple[Named, Named, Named]:
+def _drawn(scene: Scene, restorer: DiffusionSampler, plane: int) -> tuple[Named, Named, Named]:
     """Return what the three rows show."""
     import torch
 
@@ -96,20 +96,20 @@ def _drawn(scene: Scene, restorer: ReverseRestorer, plane: int) -> tuple[Named, 
 
     grey = torch.from_numpy(scene.measured.read().astype(np.float32)).to(restorer.device)
     truth = torch.from_numpy(restorer.scaling.forward(scene.truth)).to(restorer.device)
-    level = restorer.level
+    level = restorer.timestep
     states: Named = []
     estimates: Named = []
 
     def shown(image: Tensor) -> FloatArray:
         return _cropped(np.asarray(image[plane].cpu().numpy(), np.float32))
 
-    def watched(state: Tensor, at: Level) -> Generator[float, None, Tensor]:
+    def watched(state: Tensor, at: Timestep) -> Generator[float, None, Tensor]:
         states.append((("start here, " if not states else "") + f"t = {at.t:.2f}", shown(state)))
         estimate = yield from restorer.predict(state, at)
         estimates.append(
             (
                 f"estimate {len(estimates) + 1}",
-                shown(restorer.agree(grey, estimate) if restorer.agreement else estimate),
+                shown(restorer.make_consistent(grey, estimate) if restorer.consistency else estimate),
             )
         )
         return estimate
@@ -127,7 +127,7 @@ def _drawn(scene: Scene, restorer: ReverseRestorer, plane: int) -> tuple[Named, 
     ]
     with torch.inference_mode():
         measured = (grey - restorer.scaling.offset) / restorer.scaling.span
-        agree = partial(restorer.agree, grey) if restorer.agreement else None
+        agree = partial(restorer.make_consistent, grey) if restorer.consistency else None
         _drained(reverse(watched, measured, level, STEPS, "cold", agree=agree))
     return forward, states, estimates
 

@@ -12,7 +12,7 @@ COUNT, VOXELS = 20, 60_000
 
 
 def world(spread: float = 1.0, bias: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Draws and truths from one normal distribution a voxel, of very different widths; the draws' widths times ``spread``."""
+    """Draws and truths from one normal distribution a voxel, of very different widths; the draws' widths times ``sample_temperature``."""
     rng = np.random.default_rng(0)
     centre, width = rng.normal(size=VOXELS), np.exp(rng.normal(0, 0.7, VOXELS))
     truth = centre + width * rng.normal(size=VOXELS)

@@ -66,7 +66,7 @@ def test_rows_are_the_identity_and_three_networks_with_three_trainings() -> None
     for data in trainings:
         assert [c.settings for c in walks if c.weights == f"diffusion_{data}"] == [
             *({"steps": n} for n in (1, 5, 20, 100)),
-            {"steps": 5, "agreement": 0.0},
+            {"steps": 5, "data_consistency": 0.0},
         ]
     assert len({c.name for c in found}) == len(found) == 22
 

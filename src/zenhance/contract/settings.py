@@ -1,4 +1,4 @@
-"""Turn what people type into a frozen settings model, or into one sentence that says what to change."""
+"""Turn what people type into a frozen settings model, or into one sentence on what to change."""
 
 from __future__ import annotations
 
@@ -10,13 +10,30 @@ from pydantic import BaseModel, ValidationError
 from zenhance.errors import MethodError, ZenhanceError
 from zenhance.wording import hint_for, quoted
 
-__all__ = ["explain", "validate", "worst"]
+__all__ = ["RENAMED", "current_names", "explain", "validate", "worst"]
 
 M = TypeVar("M", bound=BaseModel)
 
+RENAMED: Mapping[str, str] = {
+    "agreement": "data_consistency",
+    "spread": "sample_temperature",
+    "turned": "self_ensemble",
+}
+"""Settings by the names of version 0.1; requests, saved settings and records still use them."""
+
+
+def current_names(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under the names that a model has now; unknown names stay as they are."""
+    fields = model.model_fields
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        new = RENAMED.get(name, name)
+        found[new if new in fields and name not in fields and new not in values else name] = value
+    return found
+
 
 def worst(error: ValidationError) -> Any:
-    """Return the complaint to show: an unknown name before all others, since it often causes them."""
+    """Return the complaint to show: an unknown name first, since it often causes the others."""
     complaints = error.errors(include_url=False)
     return next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
 
@@ -60,6 +77,6 @@ def validate(
         (or the class given) A name is unknown or a value is out of range; the sentence says which.
     """
     try:
-        return model(**values)
+        return model(**current_names(model, values))
     except ValidationError as error:
         raise raises(explain(error, model, what)) from error

@@ -27,6 +27,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
+from zenhance.contract.settings import current_names
 from zenhance.plugin.rows import add_row, narrow, new_form
 
 __all__ = ["OptionalNumber", "SettingsForm", "bounds_of", "widget_for"]
@@ -245,7 +246,8 @@ class SettingsForm(QWidget):
         return found
 
     def show_settings(self, settings: Mapping[str, Any]) -> None:
-        """Fill the form; what is not named goes back to its default."""
+        """Fill the form; a setting that is not named returns to its default."""
+        settings = current_names(self.model, settings)
         for name, widget in self.fields.items():
             default = self.model.model_fields[name].get_default(call_default_factory=True)
             _set_exactly(widget, settings.get(name, default))

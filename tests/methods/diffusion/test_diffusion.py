@@ -16,8 +16,8 @@ from scipy.ndimage import gaussian_filter
 
 from zenhance.contract.learner import Batch, Scaling
 from zenhance.errors import CheckpointError, MethodError, RecipeError, RunCancelled
-from zenhance.methods.diffusion.network import LevelNetwork
-from zenhance.methods.diffusion.noise_schedule import match_level
+from zenhance.methods.diffusion.network import DiffusionNetwork
+from zenhance.methods.diffusion.noise_schedule import match_timestep
 from zenhance.methods.diffusion.training import DiffusionLearner
 from zenhance.models.card import Card
 from zenhance.models.checkpoint import dump_checkpoint
@@ -57,7 +57,7 @@ def batch(
 
 def learnt(
     architecture: Mapping[str, Any], pairs: Batch, steps: int
-) -> tuple[LevelNetwork, list[float], dict[str, float]]:
+) -> tuple[DiffusionNetwork, list[float], dict[str, float]]:
     torch.manual_seed(0)
     network: Any = LEARNER.build(architecture).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
@@ -73,7 +73,7 @@ def learnt(
     return network, losses, logs
 
 
-def loss_of(network: LevelNetwork, pairs: Batch) -> float:
+def loss_of(network: DiffusionNetwork, pairs: Batch) -> float:
     """The mean over many levels, the same for every network."""
     losses = []
     for seed in range(1000, 1020):
@@ -206,15 +206,15 @@ def test_the_start_is_the_level_of_blur_and_noise_and_can_be_chosen(
 ) -> None:
     notes = run(measured, model).provenance.notes
     sigma = (0.5 / 0.5, 0.2 / 0.2, 0.2 / 0.2)
-    assert notes["blur at that level, px (z, y, x)"] == pytest.approx(sigma, abs=0.02)
+    assert notes["blur at that timestep, px (z, y, x)"] == pytest.approx(sigma, abs=0.02)
     assert (
-        notes["level"]
-        == notes["level of the image"]
-        == pytest.approx(match_level(sigma, 0.1).t, abs=0.05)
+        notes["timestep"]
+        == notes["timestep of the image"]
+        == pytest.approx(match_timestep(sigma, 0.1).t, abs=0.05)
     )
     chosen = run(measured, model, start=0.8).provenance.notes
     assert chosen["level"] == 0.8
-    assert chosen["level of the image"] == notes["level of the image"]
+    assert chosen["timestep of the image"] == notes["timestep of the image"]
 
 
 def test_steps_start_sampler_and_agreement_all_matter(measured: Stack, model: str) -> None:
@@ -225,7 +225,7 @@ def test_steps_start_sampler_and_agreement_all_matter(measured: Stack, model: st
         {"start": 0.9},
         {"sampler": "indi"},
         {"sampler": "stochastic"},
-        {"agreement": 0.0},
+        {"data_consistency": 0.0},
     ):
         found = run(measured, model, **other).stack.read()
         assert np.isfinite(found).all()
@@ -233,7 +233,7 @@ def test_steps_start_sampler_and_agreement_all_matter(measured: Stack, model: st
 
 
 @pytest.mark.parametrize(
-    "settings", [{"agreement": 0.0}, {"steps": 8}, {"sampler": "stochastic", "steps": 4}]
+    "settings", [{"data_consistency": 0.0}, {"steps": 8}, {"sampler": "stochastic", "steps": 4}]
 )
 def test_tiles_and_whole_agree(model: str, settings: dict[str, Any]) -> None:
     _, seen = walls((3, 280, 60), 3)
@@ -308,7 +308,7 @@ def test_a_single_plane_is_enhanced_in_the_plane(model: str) -> None:
     notes = run(
         Stack.from_array(np.float32(100 * seen[0] + 20), "YX", (0.2, 0.2)), model
     ).provenance.notes
-    assert notes["blur at that level, px (z, y, x)"][0] == 0.0
+    assert notes["blur at that timestep, px (z, y, x)"][0] == 0.0
 
 
 def test_another_methods_weights_are_refused(tmp_path: Path, measured: Stack) -> None:

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from zenhance.errors import RecipeError
-from zenhance.methods.diffusion.network import MIN_RATIO, STRIDE, LevelNetwork, reach_px
+from zenhance.methods.diffusion.network import MIN_RATIO, STRIDE, DiffusionNetwork, reach_px
 from zenhance.methods.diffusion.noise_schedule import MIN_NOISE_RATIO
 from zenhance.methods.diffusion.training import MAX_REACH_PX, DiffusionLearner
 
 LEVELS = torch.tensor([[0.4, 0.2]])
 
 
-def network(**sizes: int) -> LevelNetwork:
+def network(**sizes: int) -> DiffusionNetwork:
     """A network whose every layer has a say."""
     torch.manual_seed(0)
-    made = LevelNetwork(
+    made = DiffusionNetwork(
         **{"features": 8, "deep_features": 8, "blocks": 2, "deep_blocks": 1, **sizes}
     )
     for parameter in made.parameters():
@@ -67,7 +67,7 @@ def test_the_level_changes_what_comes_out_and_each_image_has_its_own() -> None:
 
 
 def test_of_a_window_the_middle_plane_is_restored() -> None:
-    net = LevelNetwork(window=3, features=8, deep_features=8, blocks=2, deep_blocks=1)
+    net = DiffusionNetwork(window=3, features=8, deep_features=8, blocks=2, deep_blocks=1)
     torch.nn.init.zeros_(net.leave.weight)
     torch.nn.init.zeros_(net.leave.bias)
     planes = torch.randn(2, 3, 16, 16)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from zenhance.methods.diffusion.forward_process import blurred, degraded
-from zenhance.methods.diffusion.noise_schedule import Level
+from zenhance.methods.diffusion.noise_schedule import Timestep
 from zenhance.methods.diffusion.samplers import Sampler, reverse
 
-LEVEL = Level(0.6, 0.3, 0.3, (1.0, 1.0, 1.0))
+LEVEL = Timestep(0.6, 0.3, 0.3, (1.0, 1.0, 1.0))
 SAMPLERS: tuple[Sampler, ...] = ("cold", "indi", "stochastic")
 
 
@@ -29,9 +29,9 @@ class Predictor:
 
     def __init__(self, answer: torch.Tensor | None) -> None:
         self.answer = answer
-        self.seen: list[tuple[torch.Tensor, Level]] = []
+        self.seen: list[tuple[torch.Tensor, Timestep]] = []
 
-    def __call__(self, state: torch.Tensor, level: Level) -> Generator[float, None, torch.Tensor]:
+    def __call__(self, state: torch.Tensor, level: Timestep) -> Generator[float, None, torch.Tensor]:
         self.seen.append((state, level))
         yield 0.5
         return state if self.answer is None else self.answer

@@ -191,10 +191,10 @@ def images(result: Any) -> dict[str, np.ndarray]:
     ("kind", "settings", "width"),
     [
         ("ladder", {}, 312),
-        ("ladder", {"spread": 1.5, "agreement": 0}, 312),
-        ("ladder", {"turned": True}, 312),
+        ("ladder", {"sample_temperature": 1.5, "data_consistency": 0}, 312),
+        ("ladder", {"self_ensemble": True}, 312),
         ("flat", {}, 140),
-        ("flat", {"turned": True}, 140),
+        ("flat", {"self_ensemble": True}, 140),
         ("finer", {"scale": 2}, 240),
     ],
 )
@@ -218,7 +218,7 @@ def test_tiles_and_whole_agree_in_all_outputs(
 def test_tiles_along_z_and_y_agree_too(models: dict[str, str]) -> None:
     image = stack((14, 150, 24))
     a, b = (
-        images(run(image, models["flat"], tile_px=tile, agreement=0, **OUTPUTS))
+        images(run(image, models["flat"], tile_px=tile, data_consistency=0, **OUTPUTS))
         for tile in (None, (3, 56, 24))
     )
     for name in a:
@@ -265,8 +265,8 @@ def test_twice_the_spread_doubles_the_deviations(models: dict[str, str], kind: s
                 samples=6,
                 keep_samples=6,
                 uncertainty=True,
-                agreement=0,
-                spread=spread,
+                data_consistency=0,
+                sample_temperature=spread,
             )
         )
         for spread in (1, 2)
@@ -297,7 +297,7 @@ def test_turned_draws_see_the_image_in_its_eight_positions_each_once(
     plain = images(run(image, models["ladder"], samples=16, keep_samples=16))["samples"]
     assert sum(tuple(x.shape) == (64, 64) for x in seen) == 1, "encoded once for sixteen draws"
     seen.clear()
-    turned = images(run(image, models["ladder"], samples=16, keep_samples=16, turned=True))[
+    turned = images(run(image, models["ladder"], samples=16, keep_samples=16, self_ensemble=True))[
         "samples"
     ]
     positions = [x for x in seen if tuple(x.shape) == (64, 64)]
@@ -388,9 +388,9 @@ def test_the_mean_is_nearer_the_truth_than_the_measurement_and_than_a_sample(
 
 def test_agreement_brings_samples_towards_the_measurement(models: dict[str, str]) -> None:
     image = stack()
-    plain = run(image, models["ladder"], agreement=0).stack.data
+    plain = run(image, models["ladder"], data_consistency=0).stack.data
     away, near = (
-        np.abs(run(image, models["ladder"], agreement=s).stack.data - plain).mean() for s in (6, 1)
+        np.abs(run(image, models["ladder"], data_consistency=s).stack.data - plain).mean() for s in (6, 1)
     )
     assert away > 1.3 * near > 0
 
@@ -413,9 +413,9 @@ def test_the_papers_preset_gives_what_the_network_drew_and_may_be_negative(
     models: dict[str, str],
 ) -> None:
     image = stack()
-    paper = run(image, models["flat"], preset="paper", agreement=3)
+    paper = run(image, models["flat"], preset="paper", data_consistency=3)
     assert np.array_equal(
-        paper.stack.data, run(image, models["flat"], agreement=0, spread=1.0).stack.data
+        paper.stack.data, run(image, models["flat"], data_consistency=0, sample_temperature=1.0).stack.data
     )
     assert not np.array_equal(paper.stack.data, run(image, models["flat"]).stack.data)
     parameters = METHOD.spec.parameters
@@ -486,8 +486,8 @@ def test_weights_of_another_method_or_grid_are_refused(
     "settings",
     [
         {"samples": 0},
-        {"agreement": 1.5},
-        {"spread": 0.0},
+        {"data_consistency": 1.5},
+        {"sample_temperature": 0.0},
         {"preset": "best"},
         {"keep_samples": 101},
     ],

@@ -234,7 +234,7 @@ def test_structural_similarity_is_the_standard_one() -> None:
     assert float(structural_dissimilarity(same, same)) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{}, {"agreement": 0.0}])
+@pytest.mark.parametrize("settings", [{}, {"data_consistency": 0.0}])
 @pytest.mark.parametrize("kind", ["model", "published"])
 def test_tiled_equals_whole(
     kind: str, settings: dict[str, Any], request: pytest.FixtureRequest
@@ -269,12 +269,12 @@ def test_the_result_keeps_grid_voxel_size_and_units(model: str) -> None:
         np.median(image.data), abs=float(0.2 * np.ptp(image.data))
     )
     plain, other = (
-        run(i, model, settings={"agreement": 0.0}).stack.data
+        run(i, model, settings={"data_consistency": 0.0}).stack.data
         for i in (image, image.with_data(10 * image.data + 50))
     )
     assert np.abs((other - 50) / 10 - plain).max() <= 5e-3 * np.ptp(plain)
     away, near = (
-        np.abs(run(image, model, settings={"agreement": s}).stack.data - plain).mean()
+        np.abs(run(image, model, settings={"data_consistency": s}).stack.data - plain).mean()
         for s in (1.0, 0.1)
     )
     assert away > 2 * near > 0
@@ -334,7 +334,7 @@ def test_weights_of_another_method_or_shape_are_refused(tmp_path: Path, model: s
         enhance(stack((3, 40, 44)), method="rdn", weights=model, device="cpu")
 
 
-@pytest.mark.parametrize("settings", [{"preset": "best"}, {"code": True}, {"agreement": 1.5}])
+@pytest.mark.parametrize("settings", [{"preset": "best"}, {"code": True}, {"data_consistency": 1.5}])
 def test_settings_out_of_bounds_are_refused(settings: dict[str, Any], model: str) -> None:
     with pytest.raises(MethodError):
         run(stack((3, 40, 44)), model, settings=settings)

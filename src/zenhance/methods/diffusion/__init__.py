@@ -1,4 +1,4 @@
-"""Diffusion over blur and noise: undoes both step by step, from the level at which the image stands."""
+"""Diffusion over blur and noise: undoes both step by step, from the timestep at which the image stands."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DiffusionParameters(MethodParameters):
         5,
         ge=1,
         le=100,
-        description="steps from the image's level to the specimen; more cost more time",
+        description="steps from the image's timestep to the specimen; more cost more time",
     )
     sampler: Literal["cold", "indi", "stochastic"] = Field(
         "cold",
@@ -41,10 +41,10 @@ class DiffusionParameters(MethodParameters):
         None,
         ge=0.02,
         le=1.0,
-        description="level to start from, 0 to 1; left out, that of the image's blur (from the PSF) and noise",
+        description="timestep to start from, 0 to 1; left out, that of the image's blur (from the PSF) and noise",
         json_schema_extra={"start": 0.5},
     )
-    agreement: float = Field(
+    data_consistency: float = Field(
         0.75,
         ge=0.0,
         le=1.0,
@@ -75,7 +75,7 @@ class DiffusionParameters(MethodParameters):
 
     @property
     def needs_psf(self) -> bool:
-        """For the image's level and the data consistency."""
+        """For the image's timestep and the data consistency."""
         return True
 
     @property
@@ -90,7 +90,7 @@ class Diffusion(LearningMethod):
     spec = MethodSpec(
         name="diffusion",
         title="Diffusion",
-        summary="Undoes blur and noise step by step from the level where the image stands; one network for all levels.",
+        summary="Undoes blur and noise step by step from the timestep where the image stands; one network for all timesteps.",
         parameters=DiffusionParameters,
         size_multiple=(1, 4, 4),
         bytes_per_voxel=220,

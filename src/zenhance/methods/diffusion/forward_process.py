@@ -2,7 +2,7 @@
 
     x_t = B_t x_0 + s(t) sqrt(c + (1 - c) max(B_t x_0, 0)) n,      n ~ N(0, 1),   B_0 = 1, s(0) = 0
 
-B_t is a Gaussian blur of :func:`~zenhance.methods.diffusion.noise_schedule.sigma_of_level` pixels, s the noise at intensity 1, c its share that is there
+B_t is a Gaussian blur of :func:`~zenhance.methods.diffusion.noise_schedule.sigma_at` pixels, s the noise at intensity 1, c its share that is there
 without light; the rest grows with the light, as photons have it. Intensities are scaled: background 0, brightest 1. At t = 0 nothing is
 done at all, so that x_0 is the specimen to the last bit.
 """
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from zenhance.methods.diffusion.noise_schedule import Level
+from zenhance.methods.diffusion.noise_schedule import Timestep
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf_base import gaussian_kernel_1d
 
@@ -30,38 +30,41 @@ def _blur(z: float, y: float, x: float) -> Blur:
     return Blur.from_axis_kernels(*(gaussian_kernel_1d(sigma) for sigma in (z, y, x)))
 
 
-def blurred(x: Tensor, level: Level) -> Tensor:
-    """Return B_t x for images (..., Z, Y, X), float32; the image itself where the level is 0."""
-    z, y, x_ = (round(sigma / _SAME_PX) * _SAME_PX for sigma in level.sigma_px)
+def blurred(x: Tensor, timestep: Timestep) -> Tensor:
+    """Return B_t x for images (..., Z, Y, X), float32; the image itself where the timestep is 0."""
+    z, y, x_ = (round(sigma / _SAME_PX) * _SAME_PX for sigma in timestep.sigma_px)
     return x if max(z, y, x_) == 0.0 else _blur(z, y, x_)(x)
 
 
-def noise_sd(expected: Tensor, level: Level) -> Tensor:
-    """Return the standard deviation of the noise where so much light is expected; 0 at level 0."""
-    return level.noise * (level.constant + (1.0 - level.constant) * expected.clamp_min(0.0)).sqrt()
+def noise_sd(expected: Tensor, timestep: Timestep) -> Tensor:
+    """Return the standard deviation of the noise where so much light is expected; 0 at timestep 0."""
+    return (
+        timestep.noise
+        * (timestep.constant + (1.0 - timestep.constant) * expected.clamp_min(0.0)).sqrt()
+    )
 
 
-def degraded(specimen: Tensor, level: Level, normal: Tensor) -> Tensor:
-    """Return x_t: the specimen at a level.
+def degraded(specimen: Tensor, timestep: Timestep, normal: Tensor) -> Tensor:
+    """Return x_t: the specimen at a timestep.
 
     Parameters
     ----------
     specimen : Tensor (..., Z, Y, X)
         x_0, float32, scaled.
-    level : Level
+    timestep : Timestep
         Where on the way.
     normal : Tensor
         n, of the same shape.
     """
-    expected = blurred(specimen, level)
-    return expected if level.noise == 0.0 else expected + noise_sd(expected, level) * normal
+    expected = blurred(specimen, timestep)
+    return expected if timestep.noise == 0.0 else expected + noise_sd(expected, timestep) * normal
 
 
-def noise_of(state: Tensor, specimen: Tensor, level: Level) -> Tensor:
-    """Return the n with which a specimen would be this state at a level: the inverse of :func:`degraded`, within 5 standard deviations."""
-    expected = blurred(specimen, level)
-    normal = (state - expected) / noise_sd(expected, level).clamp_min(
-        _LEAST_SD * max(level.t, 1e-6)
+def noise_of(state: Tensor, specimen: Tensor, timestep: Timestep) -> Tensor:
+    """Return the n with which a specimen would be this state at a timestep: the inverse of :func:`degraded`, within 5 standard deviations."""
+    expected = blurred(specimen, timestep)
+    normal = (state - expected) / noise_sd(expected, timestep).clamp_min(
+        _LEAST_SD * max(timestep.t, 1e-6)
     )
     return normal.clamp_(-_MOST_SIGMAS, _MOST_SIGMAS)
 
@@ -69,23 +72,23 @@ def noise_of(state: Tensor, specimen: Tensor, level: Level) -> Tensor:
 def moved(
     state: Tensor,
     specimen: Tensor,
-    level: Level,
+    timestep: Timestep,
     to: float,
     fresh: Tensor | None = None,
     share: float = 0.0,
 ) -> Tensor:
-    """Move a state to another level, if the specimen is this one.
+    """Move a state to another timestep, if the specimen is this one.
 
     Parameters
     ----------
     state : Tensor (..., Z, Y, X)
-        x_t at ``level``.
+        x_t at ``timestep``.
     specimen : Tensor
         What x_0 is taken to be.
-    level : Level
+    timestep : Timestep
         Of the state.
     to : float
-        The level to go to; 0 gives the specimen.
+        The timestep to go to; 0 gives the specimen.
     fresh : Tensor, optional
         Standard normal numbers of the same shape.
     share : float
@@ -97,7 +100,7 @@ def moved(
     """
     if to == 0.0:
         return specimen
-    normal = noise_of(state, specimen, level)
+    normal = noise_of(state, specimen, timestep)
     if fresh is not None and share > 0.0:
         normal = (1.0 - share) ** 0.5 * normal + share**0.5 * fresh
-    return degraded(specimen, level.at(to), normal)
+    return degraded(specimen, timestep.at(to), normal)

@@ -1,4 +1,4 @@
-"""The reverse process over a tile: from the measurement's own level to the specimen, one run or several.
+"""The reverse process over a tile: from the measurement's own timestep to the specimen, one run or several.
 
 A tile holds all planes of its column. What is random belongs to the voxel, the step and the number of the run, not to the tile.
 """
@@ -19,33 +19,33 @@ from zenhance.contract.spec import MethodContext, Prepared, TileGenerator
 from zenhance.methods._shared.loading import load_model, voxel_warnings
 from zenhance.methods._shared.noise_field import noise_field
 from zenhance.methods.diffusion import METHOD, DiffusionParameters
-from zenhance.methods.diffusion.network import STRIDE, LevelNetwork
-from zenhance.methods.diffusion.noise_schedule import Level, match_level
+from zenhance.methods.diffusion.network import STRIDE, DiffusionNetwork
+from zenhance.methods.diffusion.noise_schedule import Timestep, match_timestep
 from zenhance.methods.diffusion.samplers import reverse
-from zenhance.methods.diffusion.training import LEARNER, levels_of, windows
+from zenhance.methods.diffusion.training import LEARNER, as_tensor, windows
 from zenhance.solvers.data_consistency import Agreement, agreement_of
 from zenhance.steps import relay
 from zenhance.types import FloatArray, Triple
 
-__all__ = ["ReverseRestorer", "level_of", "prepare"]
+__all__ = ["DiffusionSampler", "find_timestep", "prepare"]
 
 # Planes are given to the network up to this many pixels at once: small enough for a look at Cancel many times a step.
 _PIXELS_AT_ONCE = 2**17
-# The level of an image without a PSF is read off this many planes of at most so many pixels.
+# The timestep of an image without a PSF is read off this many planes of at most so many pixels.
 _GUESS_PLANES, _GUESS_PX = 8, 512
 
 
 @dataclass
-class ReverseRestorer(Prepared):
+class DiffusionSampler(Prepared):
     """A network made ready for one volume."""
 
-    network: LevelNetwork
+    network: DiffusionNetwork
     scaling: Scaling
-    level: Level
+    timestep: Timestep
     parameters: DiffusionParameters
     device: str
     seed: int
-    agreement: Agreement | None
+    consistency: Agreement | None
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         """Enhance a tile (Z, Y, X)."""
@@ -76,10 +76,10 @@ class ReverseRestorer(Prepared):
             work = reverse(
                 self.predict,
                 measured,
-                self.level,
+                self.timestep,
                 self.parameters.steps,
                 self.parameters.sampler,
-                agree=None if self.agreement is None else partial(self.agree, grey),
+                agree=None if self.consistency is None else partial(self.make_consistent, grey),
                 fresh=partial(self._fresh, origin_px, run, measured),
             )
         while True:
@@ -90,12 +90,12 @@ class ReverseRestorer(Prepared):
                     return cast(Tensor, done.value)
             yield fraction
 
-    def predict(self, state: Tensor, level: Level) -> Generator[float, None, Tensor]:
-        """Return the specimen (Z, Y, X) that a state at a level seems to show."""
+    def predict(self, state: Tensor, timestep: Timestep) -> Generator[float, None, Tensor]:
+        """Return the specimen (Z, Y, X) that a state at a timestep seems to show."""
         depth, height, width = state.shape
         many = max(1, _PIXELS_AT_ONCE // (height * width))
         out = torch.empty_like(state)
-        told = levels_of([level], state.device)
+        told = as_tensor([timestep], state.device)
         for first in range(0, depth, many):
             last = min(depth, first + many)
             planes = windows(state[None], self.network.window, first, last)[0]
@@ -103,10 +103,10 @@ class ReverseRestorer(Prepared):
             yield last / depth
         return out
 
-    def agree(self, grey: Tensor, estimate: Tensor) -> Tensor:
+    def make_consistent(self, grey: Tensor, estimate: Tensor) -> Tensor:
         """Return a scaled estimate drawn towards the measurement in grey values."""
-        agreement = cast(Agreement, self.agreement)
-        drawn = agreement(estimate * self.scaling.span + self.scaling.offset, grey)
+        consistency = cast(Agreement, self.consistency)
+        drawn = consistency(estimate * self.scaling.span + self.scaling.offset, grey)
         return (drawn - self.scaling.offset) / self.scaling.span
 
     def _fresh(self, origin_px: Triple, run: int, like: Tensor, step: int) -> Tensor:
@@ -115,8 +115,8 @@ class ReverseRestorer(Prepared):
         return torch.from_numpy(drawn[:, 0]).to(self.device)
 
 
-def prepare(context: MethodContext) -> Generator[float, None, ReverseRestorer]:
-    """Load weights, find the measurement's level, and make the network ready for a volume.
+def prepare(context: MethodContext) -> Generator[float, None, DiffusionSampler]:
+    """Load weights, find the measurement's timestep, and make the network ready for a volume.
 
     Raises
     ------
@@ -125,18 +125,18 @@ def prepare(context: MethodContext) -> Generator[float, None, ReverseRestorer]:
     """
     p: DiffusionParameters = context.parameters
     model = yield from load_model("diffusion", LEARNER, context)
-    network: LevelNetwork = model.network
+    network: DiffusionNetwork = model.network
     scaling = Scaling.of(context.statistics)
-    level = level_of(context, scaling, network)
-    own = level.t
+    timestep = find_timestep(context, scaling, network)
+    own = timestep.t
     if p.start is not None:
-        level = level.started_at(p.start)
+        timestep = timestep.started_at(p.start)
     facts = model.facts
     facts["notes"] |= {
-        "level": round(level.t, 3),
-        "level of the image": round(own, 3),
-        "blur at that level, px (z, y, x)": [round(sigma, 2) for sigma in level.sigma_px],
-        "noise at that level, of the brightest": round(level.noise, 3),
+        "timestep": round(timestep.t, 3),
+        "timestep of the image": round(own, 3),
+        "blur at that timestep, px (z, y, x)": [round(sigma, 2) for sigma in timestep.sigma_px],
+        "noise at that timestep, of the brightest": round(timestep.noise, 3),
     }
     warnings = voxel_warnings(context, model.checkpoint)
     if own >= 1.0:
@@ -144,23 +144,23 @@ def prepare(context: MethodContext) -> Generator[float, None, ReverseRestorer]:
             "the image is more blurred or noisier than any that was learnt from; "
             "bin its pixels, and judge with care"
         )
-    return ReverseRestorer(
+    return DiffusionSampler(
         network,
         scaling,
-        level,
+        timestep,
         p,
         context.device,
         context.seed,
-        agreement_of(context, p.agreement),
+        agreement_of(context, p.data_consistency),
         halo_px=METHOD.plan_halo_px(p, context.psf, context.voxel_size_um, context.shape_px),
         warnings=warnings,
-        remark=_remark(level, own),
+        remark=_remark(timestep, own),
         **facts,
     )
 
 
-def level_of(context: MethodContext, scaling: Scaling, network: LevelNetwork) -> Level:
-    """Return the level of a volume: blur from the point spread function, noise as measured; without the one, what the network thinks.
+def find_timestep(context: MethodContext, scaling: Scaling, network: DiffusionNetwork) -> Timestep:
+    """Return the timestep of a volume: blur from the point spread function, noise as measured; without the one, what the network thinks.
 
     Parameters
     ----------
@@ -168,13 +168,13 @@ def level_of(context: MethodContext, scaling: Scaling, network: LevelNetwork) ->
         The volume.
     scaling : Scaling
         Of its intensities.
-    network : LevelNetwork
+    network : DiffusionNetwork
         Looks at some planes where there is no point spread function.
     """
     noise, constant = _noise(context, scaling)
     if context.psf is not None:
         z, y, x = context.psf.sigma_px(context.voxel_size_um)
-        return match_level(
+        return match_timestep(
             (0.0 if network.window == 1 or context.shape_px[0] == 1 else z, y, x), noise, constant
         )
     depth, height, width = context.shape_px
@@ -193,14 +193,14 @@ def level_of(context: MethodContext, scaling: Scaling, network: LevelNetwork) ->
     t, ratio = (float(v) for v in torch.stack(guesses).median(0).values)
     if context.noise is not None:
         ratio = max(0.01, min(1.0, noise / t))
-    return Level(t, ratio, constant, (0.0 if network.window == 1 else 1.0, 1.0, 1.0))
+    return Timestep(t, ratio, constant, (0.0 if network.window == 1 else 1.0, 1.0, 1.0))
 
 
-def _remark(level: Level, own: float) -> str:
-    _, y, x = level.sigma_px
-    chosen = "" if level.t == own else f", which was chosen; its own is {own:.2f}"
+def _remark(timestep: Timestep, own: float) -> str:
+    _, y, x = timestep.sigma_px
+    chosen = "" if timestep.t == own else f", which was chosen; its own is {own:.2f}"
     return (
-        f"started at level {level.t:.2f}{chosen}: blur of {y:.2f} × {x:.2f} px (y, x), noise {100 * level.noise:.0f} % of the brightest; "
+        f"started at timestep {timestep.t:.2f}{chosen}: blur of {y:.2f} × {x:.2f} px (y, x), noise {100 * timestep.noise:.0f} % of the brightest; "
         "set start to change it"
     )
 

@@ -1,13 +1,13 @@
-"""One network for all levels of blur and noise: from an image at a level, and the level, what the specimen is.
+"""One network for all timesteps: from an image and its timestep to the specimen.
 
 ::
 
     window of planes ─► 2 × 2 pixels to channels ─► blocks ─┬─► shrink ─► blocks ─► enlarge ─┬─► blocks ─► channels to 2 × 2 pixels
                                                             └──────────────── + ─────────────┘                 + middle plane
-    level (t, r) ─► sines ─► two layers ─► scale and shift in every block
+    timestep (t, r) ─► sines ─► two layers ─► scale and shift in every block
 
 Plain convolutions and nothing that looks at the whole tile (no normalisation, no attention), so that a voxel's value depends on what lies
-within reach and on the level alone.
+within reach and on the timestep alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, relu
 
-__all__ = ["MIN_RATIO", "STRIDE", "LevelNetwork", "reach_px"]
+__all__ = ["MIN_RATIO", "STRIDE", "DiffusionNetwork", "reach_px"]
 
 STRIDE = 4
 """Images are multiples of this along y and x."""
@@ -37,7 +37,7 @@ def _sines(values: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """ReLU, 3 × 3, scale and shift by the level, ReLU, 3 × 3, beside the identity."""
+    """ReLU, 3 × 3, scale and shift by the timestep, ReLU, 3 × 3, beside the identity."""
 
     def __init__(self, features: int, embedding: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class _Block(nn.Module):
 
 
 class _LevelHead(nn.Module):
-    """Guesses the level of an image (B, 1, Y, X) from its texture; only for where nobody says it."""
+    """Guesses the timestep of an image (B, 1, Y, X) from its texture; only for where nobody says it."""
 
     def __init__(self, features: int = 12) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class _LevelHead(nn.Module):
         return out
 
 
-class LevelNetwork(nn.Module):
+class DiffusionNetwork(nn.Module):
     """The network.
 
     Parameters
@@ -90,7 +90,7 @@ class LevelNetwork(nn.Module):
     blocks, deep_blocks : int
         Residual blocks at half the resolution, before and after the deep ones together, and of these.
     embedding : int
-        Channels that carry the level.
+        Channels that carry the timestep.
     """
 
     architecture: Any
@@ -126,17 +126,19 @@ class LevelNetwork(nn.Module):
         with torch.no_grad():
             self.leave.weight.mul_(0.1)
 
-    def forward(self, planes: Tensor, levels: Tensor) -> Tensor:
+    def forward(self, planes: Tensor, timesteps: Tensor) -> Tensor:
         """Return the specimen's middle plane (B, 1, Y, X).
 
         Parameters
         ----------
         planes : Tensor (B, window, Y, X)
-            Images at their levels, scaled; Y and X multiples of 4.
-        levels : Tensor (B, 2)
+            Images at their timesteps, scaled; Y and X multiples of 4.
+        timesteps : Tensor (B, 2)
             t and r of each.
         """
-        embedded = self.embed(torch.cat([_sines(levels[:, 0]), _sines(_even(levels[:, 1]))], 1))
+        embedded = self.embed(
+            torch.cat([_sines(timesteps[:, 0]), _sines(_even(timesteps[:, 1]))], 1)
+        )
         x = self.enter(pixel_unshuffle(planes, 2).contiguous(memory_format=torch.channels_last))
         for block in self.before:
             x = block(x, embedded)
@@ -155,9 +157,9 @@ class LevelNetwork(nn.Module):
         ratio = MIN_RATIO ** (1 - told[:, 1].clamp(0, 1))
         return torch.stack([told[:, 0].clamp(0.02, 1), ratio], 1)
 
-    def guess_loss(self, planes: Tensor, levels: Tensor) -> Tensor:
+    def guess_loss(self, planes: Tensor, timesteps: Tensor) -> Tensor:
         """Return how far the guess is off, both numbers on a scale of 0 to 1; scalar."""
-        wanted = torch.stack([levels[:, 0], _even(levels[:, 1])], 1)
+        wanted = torch.stack([timesteps[:, 0], _even(timesteps[:, 1])], 1)
         off: Tensor = (self.head(planes).float() - wanted).square().mean()
         return off
 

@@ -10,7 +10,7 @@
     s(t) = r t                                                           standard deviation of the noise at intensity 1
 
 The blur's schedule is the same for all images. How much noise goes with it is not: a camera may be good behind a poor lens. So each image
-has its own noise ratio ``r``, at most 1, and its level is the first at which the schedule is as blurred as it is and may be as noisy.
+has its own noise ratio ``r``, at most 1, and its timestep is the first at which the schedule is as blurred as it is and may be as noisy.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = [
     "MIN_NOISE_RATIO",
     "MAX_SIGMA_PX",
     "STEPS",
-    "Level",
-    "level_of_sigma",
-    "match_level",
-    "sigma_of_level",
+    "Timestep",
+    "timestep_of_sigma",
+    "match_timestep",
+    "sigma_at",
 ]
 
 
@@ -38,23 +38,23 @@ STEPS = 100
 FLOOR_PX = 0.5
 MAX_SIGMA_PX = 6.0
 MIN_NOISE_RATIO = 0.01
-_LEAST_CONSTANT = 0.05
+_MIN_CONSTANT = 0.05
 # Below this an image counts as sharp and clean: there is nothing to undo.
-_LEAST_LEVEL = 1.0 / STEPS
+_MIN_TIMESTEP = 1.0 / STEPS
 
 
-def sigma_of_level(t: float) -> float:
-    """Return the standard deviation of the blur in pixels along y and x at a level 0 ... 1."""
+def sigma_at(t: float) -> float:
+    """Return the standard deviation of the blur in pixels along y and x at a timestep 0 ... 1."""
     return float(FLOOR_PX * ((1.0 + MAX_SIGMA_PX / FLOOR_PX) ** t - 1.0))
 
 
-def level_of_sigma(sigma_px: float) -> float:
-    """Return the level at which the blur has a standard deviation; the inverse of :func:`sigma_of_level`, at most 1."""
+def timestep_of_sigma(sigma_px: float) -> float:
+    """Return the timestep at which the blur has a standard deviation; the inverse of :func:`sigma_at`, at most 1."""
     return min(1.0, math.log1p(max(sigma_px, 0.0) / FLOOR_PX) / math.log1p(MAX_SIGMA_PX / FLOOR_PX))
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class Timestep:
     """Where an image stands on its own way from the specimen to the measurement, and what that way is like.
 
     Parameters
@@ -66,7 +66,7 @@ class Level:
     constant : float
         Share of the noise's variance at intensity 1 that is there without light as well, 0 ... 1; the rest grows with intensity.
     shape : tuple of float
-        Blur along z, y, x relative to :func:`sigma_of_level`; z is 0 where planes are blurred each by itself.
+        Blur along z, y, x relative to :func:`sigma_at`; z is 0 where planes are blurred each by itself.
     """
 
     t: float
@@ -77,7 +77,7 @@ class Level:
     @property
     def sigma_px(self) -> FloatTriple:
         """Standard deviation of the blur along z, y, x."""
-        sigma = sigma_of_level(self.t)
+        sigma = sigma_at(self.t)
         return (sigma * self.shape[0], sigma * self.shape[1], sigma * self.shape[2])
 
     @property
@@ -85,17 +85,17 @@ class Level:
         """s: standard deviation of the noise at intensity 1."""
         return self.ratio * self.t
 
-    def at(self, t: float) -> Level:
-        """Return another level of the same way."""
+    def at(self, t: float) -> Timestep:
+        """Return another timestep of the same way."""
         return replace(self, t=t)
 
-    def started_at(self, t: float) -> Level:
-        """Return the way of an image with the same noise that is taken to stand at another level."""
+    def started_at(self, t: float) -> Timestep:
+        """Return the way of an image with the same noise that is taken to stand at another timestep."""
         return replace(self, t=t, ratio=min(1.0, max(MIN_NOISE_RATIO, self.noise / t)))
 
 
-def match_level(sigma_px: FloatTriple, noise: float, constant: float = 0.5) -> Level:
-    """Return the level of an image.
+def match_timestep(sigma_px: FloatTriple, noise: float, constant: float = 0.5) -> Timestep:
+    """Return the timestep of an image.
 
     Parameters
     ----------
@@ -113,17 +113,17 @@ def match_level(sigma_px: FloatTriple, noise: float, constant: float = 0.5) -> L
 
     Notes
     -----
-    t = max(t_blur, noise), at most 1, with t_blur the level whose blur is the geometric mean of those along y and x. Where noise decides,
-    the image is less blurred than its level; where blur alone exceeds the schedule, more. At least 5 % of the noise's variance count as
+    t = max(t_blur, noise), at most 1, with t_blur the timestep whose blur is the geometric mean of those along y and x. Where noise decides,
+    the image is less blurred than its timestep; where blur alone exceeds the schedule, more. At least 5 % of the noise's variance count as
     constant, so that what a dark place shows is never taken for a thousandfold of its noise.
     """
     if not all(math.isfinite(v) and v >= 0 for v in (*sigma_px, noise, constant)):
         raise MethodError(
-            f"a blur of {sigma_px} px with noise {noise:g} has no level; both must be finite and 0 or more"
+            f"a blur of {sigma_px} px with noise {noise:g} has no timestep; both must be finite and 0 or more"
         )
     z, y, x = sigma_px
     plane = math.sqrt(y * x)
-    t = min(1.0, max(level_of_sigma(plane), noise, _LEAST_LEVEL))
+    t = min(1.0, max(timestep_of_sigma(plane), noise, _MIN_TIMESTEP))
     ratio = min(1.0, max(MIN_NOISE_RATIO, noise / t))
     shape = (z / plane, y / plane, x / plane) if plane > 1e-3 else (0.0, 1.0, 1.0)
-    return Level(t, ratio, min(1.0, max(_LEAST_CONSTANT, constant)), shape)
+    return Timestep(t, ratio, min(1.0, max(_MIN_CONSTANT, constant)), shape)

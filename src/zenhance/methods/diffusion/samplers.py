@@ -1,4 +1,4 @@
-"""Ways back from a measurement to the specimen, level by level.
+"""Ways back from a measurement to the specimen, timestep by timestep.
 
 ::
 
@@ -15,7 +15,7 @@ from typing import Literal
 from torch import Tensor
 
 from zenhance.methods.diffusion.forward_process import moved
-from zenhance.methods.diffusion.noise_schedule import Level
+from zenhance.methods.diffusion.noise_schedule import Timestep
 
 __all__ = ["FRESH_SHARE", "Sampler", "reverse"]
 
@@ -25,9 +25,9 @@ FRESH_SHARE = 0.5
 
 
 def reverse(
-    predict: Callable[[Tensor, Level], Generator[float, None, Tensor]],
+    predict: Callable[[Tensor, Timestep], Generator[float, None, Tensor]],
     measured: Tensor,
-    level: Level,
+    timestep: Timestep,
     steps: int,
     sampler: Sampler,
     *,
@@ -39,13 +39,13 @@ def reverse(
     Parameters
     ----------
     predict : callable
-        Takes a state (..., Z, Y, X) and its level; a generator of the fraction done that returns the estimated specimen.
+        Takes a state (..., Z, Y, X) and its timestep; a generator of the fraction done that returns the estimated specimen.
     measured : Tensor
-        The state at ``level``, scaled.
-    level : Level
+        The state at ``timestep``, scaled.
+    timestep : Timestep
         Of the measurement.
     steps : int
-        N, at least 1; levels are evenly spaced in t.
+        N, at least 1; timesteps are evenly spaced in t.
     sampler : {'cold', 'indi', 'stochastic'}
         Cold diffusion's Algorithm 2 (Bansal et al. 2022); InDI (Delbracio and Milanfar 2023),
         ``x_s = (1 - s / t) x_0 + (s / t) x_t``; or Algorithm 2 with half of the noise drawn anew in every step.
@@ -66,8 +66,8 @@ def reverse(
     """
     state, estimate = measured, measured
     for step in range(steps):
-        here, there = (level.t * (1.0 - number / steps) for number in (step, step + 1))
-        work = predict(state, level.at(here))
+        here, there = (timestep.t * (1.0 - number / steps) for number in (step, step + 1))
+        work = predict(state, timestep.at(here))
         while True:
             try:
                 yield (step + next(work)) / steps
@@ -83,5 +83,5 @@ def reverse(
             state = estimate + (there / here) * (state - estimate)
         else:
             drawn = fresh(step) if sampler == "stochastic" and fresh is not None else None
-            state = moved(state, estimate, level.at(here), there, drawn, FRESH_SHARE)
+            state = moved(state, estimate, timestep.at(here), there, drawn, FRESH_SHARE)
     return estimate

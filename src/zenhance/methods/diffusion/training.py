@@ -1,7 +1,7 @@
 """How the network of the reverse process learns.
 
-Each patch is looked at three times: as it was measured, at its own level; on the way that the network itself goes from there, at a random
-level below; and as the forward process makes it from the truth, at a random level and noise ratio. In all three the truth is wanted::
+Each patch is looked at three times: as it was measured, at its own timestep; on the way that the network itself goes from there, at a random
+timestep below; and as the forward process makes it from the truth, at a random timestep and noise ratio. In all three the truth is wanted::
 
     measured y ────────────────────► f(y, t*) = x̂        compared with the truth
     moved(y, x̂, t* → t) ───────────► f(x_t, t)           compared with the truth
@@ -25,8 +25,13 @@ from zenhance.contract.settings import validate
 from zenhance.errors import RecipeError
 from zenhance.methods._shared.planes import mirrored
 from zenhance.methods.diffusion.forward_process import blurred, degraded, moved
-from zenhance.methods.diffusion.network import STRIDE, LevelNetwork, reach_px
-from zenhance.methods.diffusion.noise_schedule import MIN_NOISE_RATIO, STEPS, Level, match_level
+from zenhance.methods.diffusion.network import STRIDE, DiffusionNetwork, reach_px
+from zenhance.methods.diffusion.noise_schedule import (
+    MIN_NOISE_RATIO,
+    STEPS,
+    Timestep,
+    match_timestep,
+)
 from zenhance.types import Triple
 
 __all__ = [
@@ -34,7 +39,7 @@ __all__ = [
     "MAX_REACH_PX",
     "DiffusionArchitecture",
     "DiffusionLearner",
-    "levels_of",
+    "as_tensor",
     "windows",
 ]
 
@@ -42,14 +47,14 @@ MAX_REACH_PX = 64
 """Networks that look further along y and x in one step are refused: tiles are planned before weights are read."""
 
 # What a user says of blur and noise is not exact; nor is what the network is told while it learns.
-_LEVEL_DOUBT = 0.15
+_TIMESTEP_DOUBT = 0.15
 _NOISE_DOUBT = 0.3
 # Blur along z in pixels relative to that in the plane, of stacks made by the forward process.
 _SHAPES_Z = (0.4, 2.5)
-# Brightness of such patches is changed by at most this factor: states at low levels may be far brighter than what they came from, or not.
-_MOST_GAIN = 8.0
+# Brightness of such patches is changed by at most this factor: states at low timesteps may be far brighter than what they came from, or not.
+_MAX_GAIN = 8.0
 # The network walks at most so many steps of its own before it is asked again.
-_MOST_JUMPS = 3
+_MAX_JUMPS = 3
 # Share of the steps in which it draws noise anew.
 _RANDOM_SHARE = 0.2
 
@@ -68,7 +73,7 @@ class DiffusionArchitecture(BaseModel):
     deep_blocks: int = Field(
         2, ge=1, le=8, description="residual blocks at a quarter of the resolution"
     )
-    embedding: int = Field(24, ge=8, le=256, description="channels that carry the level")
+    embedding: int = Field(24, ge=8, le=256, description="channels that carry the timestep")
     planes: int = Field(1, ge=1, le=64, description="planes of a training patch")
     absolute: float = Field(
         0.1, ge=0, description="weight of the mean absolute difference, beside the mean square"
@@ -121,23 +126,23 @@ def windows(stack: Tensor, window: int, first: int = 0, last: int | None = None)
     return stack[:, torch.from_numpy(index).to(stack.device)]
 
 
-def levels_of(levels: list[Level], device: torch.device) -> Tensor:
-    """Return what the network is told of levels: t and r (B, 2)."""
+def as_tensor(timesteps: list[Timestep], device: torch.device) -> Tensor:
+    """Return what the network is told of timesteps: t and r (B, 2)."""
     return torch.tensor(
-        [(level.t, level.ratio) for level in levels], dtype=torch.float32, device=device
+        [(timestep.t, timestep.ratio) for timestep in timesteps], dtype=torch.float32, device=device
     )
 
 
-def predict_stacks(network: LevelNetwork, states: Tensor, levels: Tensor) -> Tensor:
-    """Return the specimens (B, Z, Y, X) of states of that shape, each at its level (B, 2)."""
+def predict_stacks(network: DiffusionNetwork, states: Tensor, timesteps: Tensor) -> Tensor:
+    """Return the specimens (B, Z, Y, X) of states of that shape, each at its timestep (B, 2)."""
     count, depth = states.shape[:2]
     planes = windows(states, network.window).flatten(0, 1)
-    out: Tensor = network(planes, levels.repeat_interleave(depth, 0)).float()
+    out: Tensor = network(planes, timesteps.repeat_interleave(depth, 0)).float()
     return out[:, 0].reshape(count, depth, *out.shape[-2:])
 
 
 class DiffusionLearner(Learner):
-    """Learns to tell the specimen from an image at any level."""
+    """Learns to tell the specimen from an image at any timestep."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
         """Return a new network.
@@ -148,7 +153,7 @@ class DiffusionLearner(Learner):
             The architecture has an unknown key or a value out of range.
         """
         a = _checked(architecture)
-        network = LevelNetwork(
+        network = DiffusionNetwork(
             a.window, a.features, a.deep_features, a.blocks, a.deep_blocks, a.embedding
         )
         network.architecture = a
@@ -168,7 +173,7 @@ class DiffusionLearner(Learner):
         return (a.planes, size_px, size_px)
 
     def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
-        """Return whether measured patches are learnt from: their level follows from how they were measured."""
+        """Return whether measured patches are learnt from: their timestep follows from how they were measured."""
         return _checked(architecture).measured > 0
 
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
@@ -179,7 +184,7 @@ class DiffusionLearner(Learner):
         RecipeError
             The batch has no truth on the measurement's grid, or does not say how it was measured.
         """
-        net = cast(LevelNetwork, network)
+        net = cast(DiffusionNetwork, network)
         a = cast(DiffusionArchitecture, net.architecture)
         truth, measured = batch.truth, batch.measured
         if truth is None:
@@ -192,14 +197,16 @@ class DiffusionLearner(Learner):
             )
         draw = np.random.default_rng(int(torch.randint(2**31, (1,))))
         total, logs = measured.new_zeros(()), {}
-        states, targets, levels, weights = [], [], [], []
+        states, targets, timesteps, weights = [], [], [], []
         if a.measured:
             if not batch.optics:
                 raise RecipeError(
                     "how a training patch was measured is not known; give data.psf in the recipe"
                 )
-            own = [_level_of_optics(optics, draw, planar=a.window == 1) for optics in batch.optics]
-            told = levels_of(own, measured.device)
+            own = [
+                _timestep_of_optics(optics, draw, planar=a.window == 1) for optics in batch.optics
+            ]
+            told = as_tensor(own, measured.device)
             estimate = predict_stacks(net, measured, told)
             first = self._difference(estimate, truth, a)
             guess = net.guess_loss(measured[:, measured.shape[1] // 2][:, None], told)
@@ -210,17 +217,17 @@ class DiffusionLearner(Learner):
             logs["guess"] = float(guess.detach())
             if a.walked:
                 walked, at = _walk(net, measured, estimate.detach(), own, draw)
-                states, targets, levels, weights = [walked], [truth], at, [a.walked]
+                states, targets, timesteps, weights = [walked], [truth], at, [a.walked]
         if a.made:
             made, wanted, at = _made(truth, measured, draw, planar=a.window == 1)
-            states, targets, levels, weights = (
+            states, targets, timesteps, weights = (
                 [*states, made],
                 [*targets, wanted],
-                [*levels, *at],
+                [*timesteps, *at],
                 [*weights, a.made],
             )
         if states:
-            found = predict_stacks(net, torch.cat(states), levels_of(levels, measured.device))
+            found = predict_stacks(net, torch.cat(states), as_tensor(timesteps, measured.device))
             parts = torch.split(found, len(measured))
             for name, part, target, weight in zip(
                 ("walked", "made")[-len(states) :], parts, targets, weights, strict=True
@@ -234,81 +241,83 @@ class DiffusionLearner(Learner):
         return difference.square().mean() + a.absolute * difference.abs().mean()
 
     def predict(self, network: Module, measured: Tensor) -> Tensor:
-        """Return the middle plane (B, 1, Y, X) in one step, from the level that the patches seem to have."""
-        net = cast(LevelNetwork, network)
+        """Return the middle plane (B, 1, Y, X) in one step, from the timestep that the patches seem to have."""
+        net = cast(DiffusionNetwork, network)
         return _first_word(net, measured, net.guess(measured[:, measured.shape[1] // 2][:, None]))
 
     def predict_batch(self, network: Module, batch: Batch) -> Tensor:
-        """Return the same from the level that their optics give them; without optics, from the one they seem to have."""
-        net = cast(LevelNetwork, network)
+        """Return the same from the timestep that their optics give them; without optics, from the one they seem to have."""
+        net = cast(DiffusionNetwork, network)
         if not batch.optics:
             return self.predict(network, batch.measured)
-        own = [_level_of_optics(optics, None, planar=net.window == 1) for optics in batch.optics]
-        return _first_word(net, batch.measured, levels_of(own, batch.measured.device))
+        own = [_timestep_of_optics(optics, None, planar=net.window == 1) for optics in batch.optics]
+        return _first_word(net, batch.measured, as_tensor(own, batch.measured.device))
 
 
 LEARNER = DiffusionLearner()
 
 
-def _first_word(network: LevelNetwork, measured: Tensor, levels: Tensor) -> Tensor:
+def _first_word(network: DiffusionNetwork, measured: Tensor, timesteps: Tensor) -> Tensor:
     middle = measured.shape[1] // 2
-    out: Tensor = network(windows(measured, network.window, middle, middle + 1)[:, 0], levels)
+    out: Tensor = network(windows(measured, network.window, middle, middle + 1)[:, 0], timesteps)
     return out
 
 
-def _level_of_optics(optics: Optics, draw: np.random.Generator | None, *, planar: bool) -> Level:
-    """Return the level of a patch, with some doubt where one is to be drawn, as whoever enhances a stack has it too."""
+def _timestep_of_optics(
+    optics: Optics, draw: np.random.Generator | None, *, planar: bool
+) -> Timestep:
+    """Return the timestep of a patch, with some doubt where one is to be drawn, as whoever enhances a stack has it too."""
     z, y, x = optics.sigma_px
     bright, dark = (float(optics.variance(torch.tensor(v))) for v in (1.0, 0.0))
     first, second = (0.0, 0.0) if draw is None else (draw.standard_normal(), draw.standard_normal())
-    wrong = math.exp(_LEVEL_DOUBT * first)
+    wrong = math.exp(_TIMESTEP_DOUBT * first)
     noise = math.sqrt(max(bright, 0.0)) * math.exp(_NOISE_DOUBT * second)
     sigma = (0.0 if planar else z * wrong, y * wrong, x * wrong)
-    return match_level(sigma, noise, max(dark, 0.0) / max(bright, 1e-12))
+    return match_timestep(sigma, noise, max(dark, 0.0) / max(bright, 1e-12))
 
 
 def _walk(
-    network: LevelNetwork,
+    network: DiffusionNetwork,
     measured: Tensor,
     estimate: Tensor,
-    own: list[Level],
+    own: list[Timestep],
     draw: np.random.Generator,
-) -> tuple[Tensor, list[Level]]:
-    """Return the states that cold sampling comes to in a few steps of random length, and their levels."""
+) -> tuple[Tensor, list[Timestep]]:
+    """Return the states that cold sampling comes to in a few steps of random length, and their timesteps."""
     states, at = measured, own
-    for jump in range(int(draw.integers(1, _MOST_JUMPS + 1))):
+    for jump in range(int(draw.integers(1, _MAX_JUMPS + 1))):
         if jump:
             with torch.no_grad():
-                estimate = predict_stacks(network, states, levels_of(at, measured.device))
-        to = [level.t * draw.uniform(0.05, 1.0) for level in at]
+                estimate = predict_stacks(network, states, as_tensor(at, measured.device))
+        to = [timestep.t * draw.uniform(0.05, 1.0) for timestep in at]
         share = float(draw.uniform(0.0, 1.0)) if draw.random() < _RANDOM_SHARE else 0.0
         with torch.autocast(measured.device.type, enabled=False):
             steps = zip(states, estimate, at, to, strict=True)
             states = torch.stack(
                 [
-                    moved(image, made, level, t, torch.randn_like(image), share)
-                    for image, made, level, t in steps
+                    moved(image, made, timestep, t, torch.randn_like(image), share)
+                    for image, made, timestep, t in steps
                 ]
             )
-        at = [level.at(t) for level, t in zip(at, to, strict=True)]
+        at = [timestep.at(t) for timestep, t in zip(at, to, strict=True)]
     return states, at
 
 
 def _made(
     truth: Tensor, measured: Tensor, draw: np.random.Generator, *, planar: bool
-) -> tuple[Tensor, Tensor, list[Level]]:
-    """Return states that the forward process makes of the truth, what is wanted of them, and their levels."""
-    states, wanted, levels = [], [], []
+) -> tuple[Tensor, Tensor, list[Timestep]]:
+    """Return states that the forward process makes of the truth, what is wanted of them, and their timesteps."""
+    states, wanted, timesteps = [], [], []
     with torch.autocast(truth.device.type, enabled=False):
         for sharp, seen in zip(truth, measured, strict=True):
             t = draw.integers(1, STEPS + 1) / STEPS
             ratio = MIN_NOISE_RATIO ** draw.uniform(0.0, 1.0)
             z = 0.0 if planar else round(math.exp(draw.uniform(*np.log(_SHAPES_Z))), 1)
-            level = Level(t, ratio, draw.uniform(0.05, 1.0), (z, 1.0, 1.0))
-            expected = blurred(sharp, level)
+            timestep = Timestep(t, ratio, draw.uniform(0.05, 1.0), (z, 1.0, 1.0))
+            expected = blurred(sharp, timestep)
             peak = float(seen.amax()) / max(float(expected.amax()), 1e-3)
-            gain = min(_MOST_GAIN, max(1 / _MOST_GAIN, peak)) ** draw.uniform(0.0, 1.0)
-            states.append(degraded(gain * sharp, level, torch.randn_like(sharp)))
+            gain = min(_MAX_GAIN, max(1 / _MAX_GAIN, peak)) ** draw.uniform(0.0, 1.0)
+            states.append(degraded(gain * sharp, timestep, torch.randn_like(sharp)))
             wanted.append(gain * sharp)
-            levels.append(level)
-    return torch.stack(states), torch.stack(wanted), levels
+            timesteps.append(timestep)
+    return torch.stack(states), torch.stack(wanted), timesteps

@@ -54,21 +54,21 @@ class DivblurringParameters(MethodParameters):
         description="also give so many of the samples themselves, as one layer with a slider",
         json_schema_extra={"unit": ""},
     )
-    agreement: int | None = Field(
+    data_consistency: int | None = Field(
         None,
         ge=0,
         le=MAX_STEPS,
         description="steps in which each sample is brought back to what was measured; empty: 1 to 8 by the photons of the brightest voxels",
         json_schema_extra={"unit": "", "start": 2},
     )
-    spread: float = Field(
+    sample_temperature: float = Field(
         1.15,
         gt=0.0,
         le=10.0,
         description="how many times samples are moved away from their centre; what simulated stacks asked for",
         json_schema_extra={"unit": "", "advanced": True},
     )
-    turned: bool = Field(
+    self_ensemble: bool = Field(
         False,
         description="draw from the image in its eight positions (turned, mirrored) in turn; steadier, and slower",
         json_schema_extra={"advanced": True},
@@ -93,14 +93,14 @@ class DivblurringParameters(MethodParameters):
         return min(self.keep_samples, self.samples)
 
     @property
-    def drawn_spread(self) -> float:
+    def temperature(self) -> float:
         """How far samples are moved from their centre; the report's form leaves them."""
-        return 1.0 if self.preset == "paper" else self.spread
+        return 1.0 if self.preset == "paper" else self.sample_temperature
 
     @property
     def steps_back(self) -> int | None:
         """Steps towards the measurement, None for a number by photons; the report's form has none."""
-        return 0 if self.preset == "paper" else self.agreement
+        return 0 if self.preset == "paper" else self.data_consistency
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:

@@ -49,7 +49,7 @@ class Posterior(Prepared):
     steps: int
     context: MethodContext
     scaling: Scaling
-    agreement: Agreement | None
+    consistency: Agreement | None
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         """Draw from a tile (Z, Y, X)."""
@@ -63,7 +63,7 @@ class Posterior(Prepared):
         encoded: dict[int, list[Encoded]] = {}
         centre: Tensor | None = None
         first: Tensor | None = None
-        count = many + (self.parameters.drawn_spread != 1.0)
+        count = many + (self.parameters.temperature != 1.0)
         done = 0
         for position, draw in self._order():
             if position not in encoded:
@@ -79,7 +79,7 @@ class Posterior(Prepared):
                 centre = light
                 continue
             if centre is not None:
-                light = centre + self.parameters.drawn_spread * (light - centre)
+                light = centre + self.parameters.temperature * (light - centre)
                 light = (
                     light.clamp_min_(0)
                     if self.architecture.kind == "ladder" or self.architecture.positive
@@ -101,10 +101,10 @@ class Posterior(Prepared):
         Draw -1 is the centre that the others are moved away from.
         """
         draws = [
-            (draw % 8 if self.parameters.turned else 0, draw)
+            (draw % 8 if self.parameters.self_ensemble else 0, draw)
             for draw in range(self.parameters.samples)
         ]
-        return [(0, -1)] * (self.parameters.drawn_spread != 1.0) + sorted(draws)
+        return [(0, -1)] * (self.parameters.temperature != 1.0) + sorted(draws)
 
     def _outputs(
         self, first: Tensor, total: _Sum, squares: _Sum, many: int, kept: FloatArray | None
@@ -229,10 +229,10 @@ class Posterior(Prepared):
     ) -> Generator[float, None, Tensor]:
         """Return a draw in grey values, brought back towards the measurement in so many steps."""
         grey = light * self.scaling.span + self.scaling.offset
-        if self.agreement is None or grey.shape != measured.shape:
+        if self.consistency is None or grey.shape != measured.shape:
             return grey
         for _ in range(self.steps):
-            grey = self.agreement(grey, measured)
+            grey = self.consistency(grey, measured)
             yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * done
         return grey
 
@@ -276,10 +276,10 @@ def prepare(context: MethodContext) -> Generator[float, None, Posterior]:
             f"but scale {p.scale} was asked for; choose other weights"
         )
     # What still has the microscope's blur, or another grid, is not brought back to the measurement.
-    steps, agreement = 0, None
+    steps, consistency = 0, None
     if a.blur and a.scale == 1:
         steps = steps_for(context) if p.steps_back is None else p.steps_back
-        agreement = agreement_of(context, float(steps > 0), dark_stays_dark=True)
+        consistency = agreement_of(context, float(steps > 0), dark_stays_dark=True)
     facts = model.facts
     facts["notes"] |= {"samples": p.samples, "steps_back": steps}
     return Posterior(
@@ -289,13 +289,13 @@ def prepare(context: MethodContext) -> Generator[float, None, Posterior]:
         steps,
         context,
         Scaling.of(context.statistics),
-        agreement,
+        consistency,
         halo_px=halo_px(
             a,
             context.psf,
             context.voxel_size_um,
             context.shape_px,
-            0 if agreement is None else steps,
+            0 if consistency is None else steps,
         ),
         warnings=voxel_warnings(context, model.checkpoint, LEARN_FIRST),
         deblurs=a.blur,

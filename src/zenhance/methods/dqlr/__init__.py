@@ -26,7 +26,7 @@ class DqlrParameters(MethodParameters):
         "dqlr",
         description="dqlr sharpens and denoises; paper is the published form, which learnt to repeat what was measured",
     )
-    agreement: float = Field(
+    data_consistency: float = Field(
         0.75,
         ge=0.0,
         le=1.0,
@@ -52,7 +52,7 @@ class DqlrParameters(MethodParameters):
     @property
     def needs_psf(self) -> bool:
         """For the step back to the measurement alone."""
-        return self.deblurs and self.agreement > 0
+        return self.deblurs and self.data_consistency > 0
 
     @property
     def weights(self) -> str:

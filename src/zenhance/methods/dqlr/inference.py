@@ -37,7 +37,7 @@ class SequenceRestorer(Prepared):
     shape_px: Triple
     words: int
     with_codes: bool
-    agreement: Agreement | None
+    consistency: Agreement | None
     notes: dict[str, Any] = field(kw_only=True)
     curves: dict[str, list[float]] = field(default_factory=dict, kw_only=True)
     use: list[Tensor] = field(default_factory=list)
@@ -55,10 +55,10 @@ class SequenceRestorer(Prepared):
         enhanced, index = yield from restore_sequence(self.network, stack)
         self._count(index, origin_px)
         found = {"enhanced": self.scaling.inverse(enhanced.cpu().numpy())}
-        if self.agreement is not None:
+        if self.consistency is not None:
             estimate = torch.from_numpy(found["enhanced"]).to(self.device)
             found["enhanced"] = (
-                self.agreement(estimate, torch.from_numpy(tile).to(self.device)).cpu().numpy()
+                self.consistency(estimate, torch.from_numpy(tile).to(self.device)).cpu().numpy()
             )
         if self.with_codes:
             found["codes"] = self._labels(index)
@@ -120,8 +120,8 @@ def prepare(context: MethodContext) -> Generator[float, None, SequenceRestorer]:
     a = cast(DqlrArchitecture, network.architecture)
     reach = reach_px(a.stride, a.blocks, a.recurrence != "none")
     # A network that repeats the measurement, blur included, is not brought back to it.
-    agreement = None if a.target == "measured" else agreement_of(context, p.agreement)
-    around = (0, 0, 0) if agreement is None else agreement.radius_px
+    consistency = None if a.target == "measured" else agreement_of(context, p.data_consistency)
+    around = (0, 0, 0) if consistency is None else consistency.radius_px
     return SequenceRestorer(
         network,
         Scaling.of(context.statistics),
@@ -129,7 +129,7 @@ def prepare(context: MethodContext) -> Generator[float, None, SequenceRestorer]:
         context.shape_px,
         a.words,
         p.codes,
-        agreement,
+        consistency,
         halo_px=(context.shape_px[0], reach + around[1], reach + around[2]),
         warnings=voxel_warnings(context, model.checkpoint, LEARN_FIRST),
         deblurs=a.target == "truth",
