@@ -12,7 +12,7 @@ import tifffile
 
 from zenhance.errors import ReadError, StackError, WriteError
 from zenhance.io import inspect_image, open_stack, write_stack
-from zenhance.io.source import wrap_errors
+from zenhance.io.source import RawArray, wrap_errors
 from zenhance.io.units import resolution_um, to_um
 
 
@@ -238,9 +238,13 @@ def test_every_storage_gives_the_same_native_pixels(
     )
 
 
-def test_uncompressed_stacks_in_one_piece_are_mapped_and_not_read(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", ramp(5, 6, 7), imagej=True, metadata={"axes": "ZYX"})
-    assert isinstance(open_stack(tmp_path / "a.tif").data, np.memmap)
+def test_uncompressed_stacks_in_one_piece_are_read_by_rows(tmp_path: Path) -> None:
+    pixels = ramp(5, 6, 7)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, metadata={"axes": "ZYX"})
+    data = open_stack(tmp_path / "a.tif").data
+    assert isinstance(data, RawArray)
+    for key in np.s_[2], np.s_[1:4, 2:3], np.s_[:, ::-2, ::-1], np.s_[::2, 5:1:-3, 3], np.s_[4:4]:
+        np.testing.assert_array_equal(data[key], pixels[key])
 
 
 def write_parts(folder: Path) -> None:

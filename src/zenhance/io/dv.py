@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from zenhance.errors import ReadError
-from zenhance.io.source import LazyArray, Source
+from zenhance.io.source import RawArray, Source
 from zenhance.io.units import plausible_um
 
 __all__ = ["read_dv"]
@@ -82,7 +82,6 @@ def read_dv(path: Path, series: int = 0) -> Source:
         raise ReadError(
             path, f"it is cut short: {path.stat().st_size} of {end} bytes; copy it again"
         )
-    planes = np.memmap(path, dtype, "r", found["offset"], (math.prod(lead), *plane))
     keep = [i for i, a in enumerate(found["order"]) if lead[i] > 1 or a == "Z"]
     axes = "".join(found["order"][i] for i in keep) + "YX"
     waves = [w for w in found["waves_nm"] if 100 < w < 3000]
@@ -93,9 +92,7 @@ def read_dv(path: Path, series: int = 0) -> Source:
         metadata["modality"] = "widefield"
     z_um, y_um, x_um = (plausible_um(v) for v in found["voxel_um"])
     return Source(
-        LazyArray(
-            path, tuple(lead[i] for i in keep), plane, dtype.newbyteorder("="), planes.__getitem__
-        ),
+        RawArray(path, found["offset"], (*(lead[i] for i in keep), *plane), dtype),
         axes,
         "DeltaVision",
         (z_um, y_um, x_um),

@@ -10,6 +10,7 @@ import math
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,14 @@ from typing import Any
 import numpy as np
 
 from zenhance.errors import ReadError, StackError, sentence
-from zenhance.io.source import Source, wrap_errors
+from zenhance.io.source import (
+    FileState,
+    GuardedArray,
+    LazyArray,
+    Opened,
+    Source,
+    wrap_errors,
+)
 from zenhance.stack import AXES, Stack, VoxelSize
 
 __all__ = ["ImageInfo", "inspect_image", "open_stack"]
@@ -125,7 +133,12 @@ def _source(path: str | Path, series: int) -> tuple[Path, Source]:
     module, function = _reader(path)
     read: Callable[[Path, int], Source] = getattr(import_module(f"zenhance.io.{module}"), function)
     try:
+        before = FileState.of(path)
         source = read(path, series)
+        before.check()
+        if isinstance(source.data, LazyArray | GuardedArray):
+            state = FileState.of(path.absolute(), source.metadata.get("parts", ()))
+            source.data.opened = Opened(state, partial(_pixels, path.absolute(), series))
     except ReadError:
         raise
     except Exception as error:  # the gate: reader libraries raise a dozen types for damaged headers
@@ -139,6 +152,14 @@ def _source(path: str | Path, series: int) -> tuple[Path, Source]:
     if 0 in source.data.shape:
         raise ReadError(path, f"it holds no pixels: shape {tuple(source.data.shape)}")
     return path, source
+
+
+def _pixels(path: Path, series: int) -> LazyArray | GuardedArray:
+    """Open an image again, as an unpickled stack does."""
+    data = _source(path, series)[1].data
+    if not isinstance(data, LazyArray | GuardedArray):
+        raise ReadError(path, "its pixels are not read on demand any more; open it again")
+    return data
 
 
 def _voxel_size(source: Source) -> VoxelSize:
@@ -216,7 +237,7 @@ def _probe(path: Path, source: Source) -> None:
         math.prod(n for a, n in zip(axes, shape, strict=True) if a in "YXC")
         * np.dtype(source.data.dtype).itemsize
     )
-    if plane_bytes > PROBE_BYTES or isinstance(source.data, np.memmap):
+    if plane_bytes > PROBE_BYTES:
         return
     try:
         np.asarray(source.data[tuple(slice(None) if a in "YX" else 0 for a in axes)])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,20 @@ import numpy.typing as npt
 from zenhance.errors import ReadError, ZenhanceError
 from zenhance.stack import ArrayLike
 
-__all__ = ["GuardedArray", "LazyArray", "Source", "parse_index", "wrap_errors"]
+__all__ = [
+    "FileState",
+    "GuardedArray",
+    "LazyArray",
+    "Opened",
+    "RawArray",
+    "Source",
+    "parse_index",
+    "wrap_errors",
+]
 
 CACHE_BYTES = 256 * 2**20
+# The small files of a zarr folder that are written anew with its image.
+FOLDER_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 Array = npt.NDArray[Any]
 
 
@@ -53,6 +66,92 @@ class Source:
     channel_names: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     series: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """Inode, size and time of the files of an image, to notice that one was replaced or rewritten.
+
+    Parameters
+    ----------
+    path : Path
+        The image, named in errors.
+    marks : tuple of (str, int, int, int)
+        Path, inode, size in bytes and time of change in ns of each file.
+    """
+
+    path: Path
+    marks: tuple[tuple[str, int, int, int], ...]
+
+    @classmethod
+    def of(cls, path: Path, parts: Sequence[str | Path] = ()) -> FileState:
+        """Return the present state of an image and of the further files that belong to it."""
+        return cls(
+            path, tuple(_mark(name) for name in (str(path), *_marked(path), *map(str, parts)))
+        )
+
+    def check(self) -> None:
+        """Refuse pixels of files that are not as they were.
+
+        Raises
+        ------
+        ReadError
+            A file is missing, or its inode, size or time differs.
+        """
+        for mark in self.marks:
+            name = mark[0]
+            try:
+                now = _mark(name)
+            except OSError as error:
+                raise ReadError(
+                    self.path, "it was removed or replaced since it was opened; open it again"
+                ) from error
+            if now != mark:
+                what = "replaced" if now[1] != mark[1] else "changed"
+                sizes = f" ({mark[2]} bytes before, {now[2]} now)" if now[2] != mark[2] else ""
+                raise ReadError(
+                    self.path, f"it was {what} since it was opened{sizes}; open it again"
+                )
+
+
+def _marked(path: Path) -> list[str]:
+    if not path.is_dir():
+        return []
+    return [str(path / name) for name in FOLDER_MARKS if (path / name).is_file()]
+
+
+def _mark(name: str) -> tuple[str, int, int, int]:
+    status = os.stat(name)
+    if stat.S_ISDIR(status.st_mode):
+        # Size and time of a folder change with any file in it, such as a lock.
+        return name, status.st_ino, 0, 0
+    return name, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """How an array in a file was opened, so that another process can open it again.
+
+    Parameters
+    ----------
+    state : FileState
+        Of the files when they were opened.
+    again : callable
+        Opens the image and returns its array; it can be pickled.
+    """
+
+    state: FileState
+    again: Callable[[], LazyArray | GuardedArray]
+
+    def restored(self, order: tuple[int, ...] | None) -> LazyArray | GuardedArray:
+        """Open the image again, with the stored axes in an order."""
+        self.state.check()
+        array = self.again()
+        return array.ordered(order) if isinstance(array, LazyArray) and order else array
+
+
+def _cannot_travel(path: Path) -> TypeError:
+    return TypeError(f'the pixels of "{path}" cannot be pickled; open them with open_stack')
 
 
 def wrap_errors(path: Path, error: Exception) -> ReadError:
@@ -156,6 +255,12 @@ class LazyArray:
         self._read = read_block
         self._cache: OrderedDict[int, Array] = OrderedDict()
         self._lock = threading.RLock()
+        self.opened: Opened | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.opened is None:
+            raise _cannot_travel(self._path)
+        return self.opened.restored, (self._order,)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -184,14 +289,16 @@ class LazyArray:
         """Return a view with the axes in another order; shares the reader, not the cache."""
         order = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], int) else tuple(axes)
         order = order or tuple(reversed(range(self.ndim)))
-        return LazyArray(
-            self._path,
-            self._lead,
-            self._block,
-            self.dtype,
-            self._read,
-            tuple(self._order[i] for i in order),
-        )
+        return self.ordered(tuple(self._order[i] for i in order))
+
+    def ordered(self, order: tuple[int, ...]) -> LazyArray:
+        """Return a view that shows the stored axes in an order; shares the reader, not the cache."""
+        # copy.copy would open the file again, as unpickling does.
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._order = order
+        view._cache = OrderedDict()
+        return view
 
     def block(self, index: int) -> Array:
         """Return one block, from memory if it was read lately.
@@ -220,6 +327,14 @@ class LazyArray:
                 self._cache.popitem(last=False)
             return data
 
+    def _check(self) -> None:
+        if self.opened is not None:
+            self.opened.state.check()
+
+    def _inside(self, index: int, inner: tuple[slice, ...]) -> Array:
+        """Return a part of a block."""
+        return self.block(index)[inner]
+
     def __getitem__(self, key: Any, /) -> Array:
         parsed = parse_index(key, self.shape)
         if parsed is None:
@@ -235,11 +350,14 @@ class LazyArray:
         lead = len(self._lead)
         out = np.empty([len(r) for r in ranges], self.dtype)
         if out.size:
+            # Before, so that no pixel of a changed file is decoded, and after the last of them.
+            self._check()
             inner = tuple(stored[lead:])
             for place in itertools.product(*(range(len(r)) for r in ranges[:lead])):
                 at = [r[i] for r, i in zip(ranges, place, strict=False)]
                 index = int(np.ravel_multi_index(at, self._lead)) if at else 0
-                out[place] = self.block(index)[inner]
+                out[place] = self._inside(index, inner)
+            self._check()
         shown: Array = out.transpose(self._order)[tuple(0 if p else slice(None) for p in picked)]
         return shown
 
@@ -249,6 +367,67 @@ class LazyArray:
                 "the pixels are in a file, so that an array cannot be had without a copy"
             )
         return np.asarray(self[...], dtype=dtype)
+
+
+class RawArray(LazyArray):
+    """Pixels that lie uncompressed and in one piece in a file.
+
+    A memory map of a file that shrinks kills the process; here a file that has changed since it
+    was opened is an error.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    offset : int
+        Byte at which the pixels begin.
+    shape : tuple of int
+        As stored, in C order; at least two axes.
+    dtype : dtype
+        As stored, of any byte order; blocks are in native order.
+    """
+
+    def __init__(
+        self, path: Path, offset: int, shape: tuple[int, ...], dtype: npt.DTypeLike
+    ) -> None:
+        # A last axis of a few samples belongs to the pixels.
+        inner = 3 if len(shape) > 2 and shape[-1] <= 4 else 2
+        stored = np.dtype(dtype)
+        super().__init__(
+            path,
+            shape[:-inner],
+            shape[-inner:],
+            stored.newbyteorder("="),
+            lambda index: self._inside(index, (slice(None),) * inner),
+        )
+        self._offset, self._dtype = offset, stored
+
+    def _inside(self, index: int, inner: tuple[slice, ...]) -> Array:
+        """Read the rows that a part of a block touches, and no more."""
+        rows = range(*inner[0].indices(self._block[0]))
+        if not rows:
+            return np.empty((0, *self._block[1:]), self.dtype)[(slice(None), *inner[1:])]
+        first, last = min(rows[0], rows[-1]), max(rows[0], rows[-1])
+        row_bytes = math.prod(self._block[1:]) * self._dtype.itemsize
+        at = self._offset + (index * self._block[0] + first) * row_bytes
+        wanted = (last - first + 1) * row_bytes
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                file.seek(at)
+                buffer = bytearray(wanted)
+                view, got = memoryview(buffer), 0
+                while got < wanted and (count := file.readinto(view[got:])):
+                    got += count
+        except OSError as error:
+            raise wrap_errors(self._path, error) from error
+        if got < wanted:
+            raise ReadError(
+                self._path, f"it ends at byte {at + got} of {at + wanted}; copy it again"
+            )
+        block = np.frombuffer(buffer, self._dtype).reshape(-1, *self._block[1:])
+        return block[(slice(rows[0] - first, None, rows.step), *inner[1:])].astype(
+            self.dtype, copy=False
+        )
 
 
 class GuardedArray:
@@ -262,13 +441,24 @@ class GuardedArray:
         self.ndim = len(self.shape)
         self.size = math.prod(self.shape)
         self.nbytes = self.size * self.dtype.itemsize
+        self.opened: Opened | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.opened is None:
+            raise _cannot_travel(self._path)
+        return self.opened.restored, (None,)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, key: Any, /) -> Array:
         try:
-            return np.asarray(self._array[key])
+            if self.opened is not None:
+                self.opened.state.check()
+            pixels = np.asarray(self._array[key])
+            if self.opened is not None:
+                self.opened.state.check()
+            return pixels
         except IndexError:
             raise
         except Exception as error:  # the gate: stores raise a dozen types for damaged chunks

@@ -17,7 +17,7 @@ import numpy as np
 from zenhance.errors import ReadError
 from zenhance.io.limits import check_claim, check_xml
 from zenhance.io.ome_xml import outside_names
-from zenhance.io.source import LazyArray, Source
+from zenhance.io.source import LazyArray, RawArray, Source
 from zenhance.io.tiff_meta import describe_series
 from zenhance.io.tiff_scan import TiffScan, scan_tiff
 from zenhance.stack import ArrayLike
@@ -160,7 +160,7 @@ class _Pages:
 
 
 def _array(path: Path, tif: Any, series: Any, shape: tuple[int, ...], size: int) -> ArrayLike:
-    """Return a memory map where the pixels lie in one piece, else an array that reads page by page."""
+    """Return an array that reads rows where the pixels lie in one piece, else page by page."""
     keyframe = series.keyframe
     dtype = np.dtype(keyframe.dtype).newbyteorder(tif.byteorder)
     offset = series.dataoffset
@@ -171,11 +171,7 @@ def _array(path: Path, tif: Any, series: Any, shape: tuple[int, ...], size: int)
                 f"it should hold {math.prod(shape) * dtype.itemsize} bytes of pixels but is cut short at {size}; copy it again",
             )
         tif.close()
-        mapped: np.memmap[Any, np.dtype[Any]] = np.memmap(path, dtype, "r", offset, shape)
-        if dtype.isnative:
-            return mapped
-        planes = mapped.reshape(-1, *shape[-2:])
-        return LazyArray(path, shape[:-2], shape[-2:], dtype.newbyteorder("="), planes.__getitem__)
+        return RawArray(path, offset, shape, dtype)
     _check_pages(path, series, size)
     block = tuple(keyframe.shape)
     lead = shape[: len(shape) - len(block)]
@@ -236,7 +232,7 @@ def _read(path: Path, series: int) -> Source:
         if parts:
             described.metadata["parts"] = tuple(parts)
         data = _array(path, tif, chosen, described.shape, size)
-        keep = isinstance(data, LazyArray)
+        keep = not isinstance(data, RawArray)
         return Source(
             data,
             described.axes,
