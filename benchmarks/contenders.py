@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.paths import table_models
 from benchmarks.sample import CANDIDATES, Candidate
 from benchmarks.scenes import trained_on_test
 from zenhance.contract import registry
@@ -131,8 +132,11 @@ def _with_settings(spec: MethodSpec, c: Candidate) -> Contender:
 
 
 def _of_models(spec: MethodSpec, own_models: bool) -> list[Contender]:
+    own = [e for e in list_weights(spec.name) if not e.ships] if own_models else []
     entries = [
-        e for e in list_weights(spec.name) if (e.ships or own_models) and not _serves_a_step(e)
+        e
+        for e in (*table_models(spec.name), *own)
+        if not _serves_a_step(e)
     ]
     if not entries:
         return [Contender(spec.name, spec.title, spec.name, deblurs=spec.defaults.deblurs)]

@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.contenders import Contender
 from benchmarks.machine import Machine, describe_machine
 from benchmarks.measures import sharpness
+from benchmarks.paths import weights
 from benchmarks.quality import enhance_scene
 from benchmarks.quality_notes import FAILED, versus
 from benchmarks.quality_tables import mean_sd
@@ -87,7 +88,12 @@ def domain_contenders() -> tuple[Contender, ...]:
     rows = [Contender("identity", "none (identity)", "identity", deblurs=False)]
     for method, title in NETWORKS:
         rows += [
-            Contender(f"{method}_{data}", f"{title} on {words}", method, weights=f"{method}_{data}")
+            Contender(
+                f"{method}_{data}",
+                f"{title} on {words}",
+                method,
+                weights=weights(f"{method}_{data}"),
+            )
             for data, words in TRAININGS
         ]
     return (*rows, *_diffusion())
@@ -95,13 +101,14 @@ def domain_contenders() -> tuple[Contender, ...]:
 
 def _diffusion() -> Iterator[Contender]:
     for data, words in TRAININGS:
-        weights = f"{DIFFUSION}_{data}"
+        name = f"{DIFFUSION}_{data}"
+        model = weights(name)
         for steps in STEPS:
             title = f"Diffusion on {words}, N = {steps}"
-            yield Contender(f"{weights}_{steps}", title, DIFFUSION, {"steps": steps}, weights)
+            yield Contender(f"{name}_{steps}", title, DIFFUSION, {"steps": steps}, model)
         title = f"Diffusion on {words}, N = {STEPS[1]}, without agreement"
         yield Contender(
-            f"{weights}_drawn", title, DIFFUSION, {"steps": STEPS[1], "data_consistency": 0.0}, weights
+            f"{name}_drawn", title, DIFFUSION, {"steps": STEPS[1], "data_consistency": 0.0}, model
         )
 
 

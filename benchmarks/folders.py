@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.machine import Machine, describe_machine
 from benchmarks.measures import edge_share
+from benchmarks.paths import RECIPES
 from benchmarks.quality_tables import mean_sd
 from benchmarks.tables import TextTable
 from zenhance.assess.truth import psnr_db, ssim
@@ -245,7 +246,7 @@ def _trained(
     ]
     held = volumes[:: max(2, len(volumes) // 6)]
     rest = [v for v in volumes if not any(v is h for h in held)]
-    small = load_recipe(f"{method}_meristem")
+    small = load_recipe(str(RECIPES / f"{method}_meristem.yaml"))
     data = small.data.model_copy(update={"simulated": (), "pairs": (), "stacks": (), "psf": _psf()})
     equal = {
         "batch": 10,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import Machine, describe_machine
+from benchmarks.paths import table_models
 from benchmarks.quality_notes import versus
 from benchmarks.quality_tables import mean_sd
 from benchmarks.scenes import Plan, Scene
@@ -20,7 +21,6 @@ from zenhance.measurement.volume import VolumeReader, measure
 from zenhance.methods.dqlr.network import Dqlr
 from zenhance.methods.dqlr.quantiser import effective_words
 from zenhance.methods.dqlr.training import LEARNER
-from zenhance.models.catalogue import list_weights
 from zenhance.models.checkpoint import load_network, read_checkpoint
 from zenhance.types import FloatArray
 
@@ -133,9 +133,7 @@ def measure_prediction(plans: Sequence[Plan], on_progress: Tell | None = None) -
 def _models() -> dict[str, Dqlr]:
     """Return the models that ship and foresee slices, by name."""
     found = {}
-    for entry in list_weights(METHOD):
-        if not entry.ships:
-            continue
+    for entry in table_models(METHOD):
         network = cast(Dqlr, load_network(read_checkpoint(entry.path), LEARNER, "cpu").eval())
         if network.predicted:
             found[entry.name] = network

@@ -18,7 +18,7 @@ from scipy import ndimage
 from benchmarks.alone import learning_contenders, own_folder
 from benchmarks.contenders import IDENTITY, Contender, deblurs
 from benchmarks.machine import Machine, describe_machine
-from benchmarks.paths import places_in
+from benchmarks.paths import places_in, table_models
 from benchmarks.sample import CANDIDATES
 from zenhance.assess.depth import DepthFigures, contrast_by_depth, depth_below_surface, find_surface
 from zenhance.assess.photons import Camera
@@ -36,7 +36,6 @@ from zenhance.contract.spec import MethodSpec
 from zenhance.errors import ReadError, RunCancelled, StackError, sentence
 from zenhance.io import open_stack
 from zenhance.io.names import images_in, is_image_folder
-from zenhance.models.catalogue import list_weights
 from zenhance.physics.psf import Psf, resolve_psf
 from zenhance.pipeline import enhance
 from zenhance.pipeline.request import NO_WEIGHTS
@@ -135,9 +134,8 @@ def _other_models(spec: MethodSpec) -> list[Contender]:
             weights=str(entry.path),
             deblurs=deblurs(spec, entry),
         )
-        for entry in list_weights(spec.name)
-        if entry.ships
-        and entry.name != spec.defaults.weights
+        for entry in table_models(spec.name)
+        if entry.name != spec.defaults.weights
         and int(entry.card.architecture.get("scale", 1)) == 1
     ]
 

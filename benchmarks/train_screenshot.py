@@ -19,7 +19,7 @@ NUMBERS = {
     "ema": 0.95,
     "warmup_steps": 20,
 }
-RECIPE = "srcnn_meristem"
+RECIPE = "srcnn_stack"
 CHECKS = 8
 TRAIN_WAIT_S = 900.0
 

@@ -21,6 +21,7 @@ from benchmarks.domains import (
 from benchmarks.machine import Machine
 from benchmarks.scenes import Plan, domain_plans
 from zenhance.assess.truth import TruthReport
+from zenhance.models.catalogue import find_weights
 
 PLANS = {
     "meristem": (Plan("m", "meristem", 2, (8, 24, 24), (0.5, 0.22, 0.22)),),
@@ -58,7 +59,8 @@ def identity_only() -> DomainReport:
 def test_rows_are_the_identity_and_three_networks_with_three_trainings() -> None:
     trainings = ("meristem", "filaments", "meristem_filaments")
     found = domain_contenders()
-    assert [c.weights for c in found if c.method != "diffusion"] == [
+    assert all(find_weights(c.method or "", c.weights).is_file() for c in found[1:])
+    assert [c.weights and Path(c.weights).stem for c in found if c.method != "diffusion"] == [
         None,
         *(f"{net}_{data}" for net in ("srcnn", "rdn") for data in trainings),
     ]

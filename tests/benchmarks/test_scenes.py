@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.models import learning_methods, shipped_cards
+from benchmarks.models import learning_methods
+from benchmarks.paths import RECIPES, table_models
 from benchmarks.scenes import (
     Plan,
     domain_plans,
@@ -18,7 +19,8 @@ from zenhance.training.recipe import load_recipe, recipe_names
 
 
 def test_no_recipe_that_ships_has_seen_a_test_seed() -> None:
-    recipes = [load_recipe(name) for name in recipe_names()]
+    own = [str(path) for path in RECIPES.glob("*.yaml")]
+    recipes = [load_recipe(name) for name in (*recipe_names(), *own)]
     used = {
         seed
         for r in recipes
@@ -33,8 +35,8 @@ def test_no_recipe_that_ships_has_seen_a_test_seed() -> None:
 
 def test_no_model_that_ships_has_seen_a_test_seed() -> None:
     for method in learning_methods():
-        for card in shipped_cards(method):
-            assert trained_on_test(card) == ()
+        for entry in table_models(method):
+            assert trained_on_test(entry.card) == ()
 
 
 def test_a_model_that_has_seen_a_test_stack_is_told_from_one_that_has_not() -> None:

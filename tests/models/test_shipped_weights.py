@@ -8,7 +8,7 @@ from zenhance.contract import registry
 from zenhance.models.catalogue import SUFFIX, shipped_folder
 from zenhance.models.header import read_card
 
-MAX_BYTES = 30_000_000
+MAX_BYTES = 18_000_000
 
 
 def shipped() -> list[Path]:
