@@ -104,7 +104,7 @@ def _verdict_record(verdict: Assessment, job: Job) -> dict[str, Any]:
 def _targets(job: Job, request: EnhanceRequest) -> dict[str, Path]:
     """Return where each output of the method goes; the first one's name is the key ``""``."""
 
-    extras = request.parameters().outputs[1:]
+    extras = request.outputs()[1:]
     return {"": job.target, **{spec.name: extra_path(job.target, spec.name) for spec in extras}}
 
 

@@ -170,7 +170,7 @@ def layouts(stack: Stack, request: EnhanceRequest) -> dict[str, Layout]:
     scale = parameters.output_scale
     own = np.dtype(np.uint8) if stack.dtype.kind == "b" else stack.dtype.newbyteorder("=")
     found: dict[str, Layout] = {}
-    for number, output in enumerate(parameters.outputs):
+    for number, output in enumerate(request.outputs()):
         # Labels: what every format holds, and more than any method has.
         dtype: np.dtype[Any] = np.dtype(np.uint16 if output.kind == "labels" else np.float32)
         if number == 0 and request.dtype == "input" and output.kind == "image":

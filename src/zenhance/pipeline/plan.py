@@ -11,6 +11,7 @@ from zenhance.device.choice import Device, choose_device
 from zenhance.errors import StackError
 from zenhance.io.beads import read_beads
 from zenhance.physics.psf import Psf, resolve_psf
+from zenhance.pipeline.denoised import denoised_halo_px
 from zenhance.pipeline.output import Layout, layouts
 from zenhance.pipeline.request import EnhanceRequest
 from zenhance.stack import Stack
@@ -89,18 +90,13 @@ def psf_for(stack: Stack, request: EnhanceRequest, channel: int = 0) -> Psf:
     return resolve_psf(request.psf, stack.metadata, ndim, channel=channel, read_measured=read_beads)
 
 
-def _lengths(method: Method, request: EnhanceRequest, stack: Stack) -> tuple[float, float, float]:
+def _lengths(request: EnhanceRequest, stack: Stack) -> tuple[float, float, float]:
     """Return the voxel size; without a PSF it need not be known, and of a method that works plane by plane not along z."""
-    if _takes_psf(method, request):
+    if request.needs_psf():
         flat = stack.size("Z") == 1 or request.parameters().solved_dimensions == 2
         stack.voxel_size.require("YX" if flat else stack.spatial_axes)
     z, y, x = (1.0 if v is None else v for v in stack.voxel_size.zyx_um)
     return (z, y, x)
-
-
-def _takes_psf(method: Method, request: EnhanceRequest) -> bool:
-    """Tell whether a point spread function is needed: by the method, or for learning from the stack."""
-    return request.parameters().needs_psf or request.learn_minutes is not None
 
 
 def plan_volume(
@@ -128,7 +124,7 @@ def _bytes_per_voxel(method: Method, request: EnhanceRequest) -> int:
     """Return what a voxel of a tile takes: the method's working memory, and the samples of each series in float32."""
     parameters = request.parameters()
     z, y, x = parameters.output_scale
-    samples = sum(output.series for output in parameters.outputs)
+    samples = sum(output.series for output in request.outputs())
     return method.spec.bytes_per_voxel + 4 * samples * z * y * x
 
 
@@ -184,11 +180,14 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     parameters = request.parameters()
     stack = request.apply_to(stack, axes_named=axes_named)
     outputs = layouts(stack, request)
-    voxel_size_um = _lengths(method, request, stack)
+    voxel_size_um = _lengths(request, stack)
     device = choose_device(request.device)
-    psf = psf_for(stack, request) if _takes_psf(method, request) else None
+    psf = psf_for(stack, request) if request.needs_psf() else None
     shape = stack.volume_shape
     halo = method.plan_halo_px(parameters, psf, voxel_size_um, shape)
+    if request.output == "denoised" and psf is not None:
+        ndim = 2 if shape[0] == 1 else parameters.solved_dimensions
+        halo = denoised_halo_px(halo, psf, voxel_size_um, ndim)
     tiles = plan_volume(method, request, shape, halo, device.name)
     largest = max(_voxels(tile.read) for tile in tiles.tiles)
     volumes = stack.size("T") * stack.size("C")

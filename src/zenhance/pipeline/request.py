@@ -9,9 +9,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from zenhance.contract import registry
 from zenhance.contract.settings import explain, validate
-from zenhance.contract.spec import MethodParameters
+from zenhance.contract.spec import MethodParameters, OutputSpec
 from zenhance.errors import RecipeError
 from zenhance.io.yaml_text import load_yaml
+from zenhance.pipeline.denoised import check_denoised, denoised_outputs
 from zenhance.stack import AXES, Stack, VoxelSize
 from zenhance.wording import hint_for, quoted
 
@@ -85,6 +86,11 @@ class EnhanceRequest(BaseModel):
         gt=0,
         le=24 * 60,
         description="learn from the stack itself for so many minutes first; left out, the weights are used as they are",
+    )
+    output: Literal["sharp", "denoised"] = Field(
+        "sharp",
+        description="sharp: the estimate of the method; denoised: that estimate blurred by the "
+        "PSF again, without noise and at the resolution of the microscope",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
     dtype: Literal["float32", "input"] = Field(
@@ -166,7 +172,21 @@ class EnhanceRequest(BaseModel):
             The method or a setting is unknown, or a value is out of range.
         """
         spec = registry.load(self.method).spec
-        return validate(spec.parameters, self.settings, f"setting of {self.method}")
+        parameters = validate(spec.parameters, self.settings, f"setting of {self.method}")
+        if self.output == "denoised":
+            check_denoised(parameters, self.method)
+        return parameters
+
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """Return the images of the result, the enhanced one first."""
+        outputs = self.parameters().outputs
+        return denoised_outputs(outputs) if self.output == "denoised" else outputs
+
+    def needs_psf(self) -> bool:
+        """Return whether the run needs a point spread function: the method, or the output."""
+        parameters = self.parameters()
+        reblurs = self.output == "denoised" and parameters.deblurs
+        return parameters.needs_psf or self.learn_minutes is not None or reblurs
 
     def apply_to(self, stack: Stack, *, axes_named: bool = False) -> Stack:
         """Return the stack as this request wants it read: axes, voxel size, channel and crop.

@@ -150,7 +150,7 @@ def _finer(voxel_size: VoxelSize, scale: tuple[int, int, int]) -> VoxelSize:
 def result_of(run: Run, input_sha256: str) -> EnhanceResult:
     """Return the result of a finished run, whose input has the given hash."""
     stack, request, report = run.plan.stack, run.request, run.reports[-1]
-    main = run.outputs[run.request.parameters().outputs[0].name]
+    main = run.outputs[request.outputs()[0].name]
     provenance = Provenance(
         version=__version__,
         request=request.model_dump(mode="json"),
@@ -183,7 +183,7 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
         warnings=tuple(run.warnings + main.warnings()),
         libraries=_versions(),
     )
-    first, *further = request.parameters().outputs
+    first, *further = request.outputs()
     enhanced = _stack_of(run, first, provenance)
     extras = {
         spec.name: _stack_of(run, spec, provenance.of_output(spec.name, spec.series))

@@ -28,6 +28,8 @@ from zenhance.device.choice import release_memory
 from zenhance.errors import FailureKind, MemoryBudgetError, classify
 from zenhance.measurement.volume import PixelHash, VolumeReader, survey
 from zenhance.physics.noise import PoissonGauss
+from zenhance.physics.psf import Psf
+from zenhance.pipeline.denoised import denoised
 from zenhance.pipeline.learning import Learnt, learn_steps
 from zenhance.pipeline.output import allocate
 from zenhance.pipeline.plan import RunPlan, plan_run, plan_volume, psf_for
@@ -159,6 +161,8 @@ def _volume_steps(
         prepared = yield from _prepare_steps(
             run, context, lambda f: run.progress("prepare", at(share * f), title)
         )
+        if run.request.output == "denoised":
+            prepared = denoised(prepared, context, _psf(run, c))
         if run.request.statistics == "shared":
             run.kept[c] = (prepared, statistics)
     run.statistics.append(statistics)
@@ -245,12 +249,7 @@ def _context_steps(
     reader = run.reader(t, c)
     run.noise.append(noise)
     parameters = run.request.parameters()
-    needed = parameters.needs_psf
-    psf = (
-        psf_for(reader.stack, run.request, c)
-        if needed or run.request.learn_minutes is not None
-        else None
-    )
+    psf = _psf(run, c)
     if psf is not None and psf.describe() not in run.psfs:
         run.psfs.append(psf.describe())
     lengths = reader.stack.voxel_size.zyx_um
@@ -264,12 +263,17 @@ def _context_steps(
         read=reader.read,
         device=run.plan.device.name,
         seed=run.request.seed + 1000003 * t,
-        psf=psf if needed else None,
+        psf=psf if parameters.needs_psf else None,
         noise=noise,
         weights=run.weights,
         background_given=run.request.background is not None,
         unknown_axes=unknown,
     )
+
+
+def _psf(run: Run, c: int) -> Psf | None:
+    """Return the point spread function of a channel, or None where the run needs none."""
+    return psf_for(run.plan.stack, run.request, c) if run.request.needs_psf() else None
 
 
 def _tile_steps(
