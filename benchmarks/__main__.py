@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from zenhance.cli.making import MAX_COUNT, nearest
 from zenhance.cli.options import Json, text_option
+from zenhance.cli.sample import check_name
+from zenhance.cli.simulate import MAX_COUNT
 from zenhance.errors import MethodError
 
 MAX_PHOTONS = 10**9
@@ -153,11 +154,10 @@ def benchmark(
     from zenhance.cli.parsing import parse_minutes, parse_whole
     from zenhance.device.choice import choose_device
 
-    if which not in BENCHMARKS:
-        raise nearest("benchmark", which, BENCHMARKS)
-    many = parse_whole("--iterations", iterations, MAX_COUNT, least=1)
+    check_name("benchmark", which, BENCHMARKS)
+    many = parse_whole("--iterations", iterations, MAX_COUNT, minimum=1)
     times, pictures, rounds = (
-        parse_whole(name, text, MAX_COUNT, least=1) if text else None
+        parse_whole(name, text, MAX_COUNT, minimum=1) if text else None
         for name, text in (("--repeats", repeats), ("--images", images), ("--steps", steps))
     )
     if which in ("real", "pictures", "beads") and real is None:
@@ -238,7 +238,7 @@ def benchmark(
             out, steps=rounds or 200, write_docs=write_docs, json_line=json_line, device=name
         )
     elif which == "photographs":
-        white = float(parse_whole("--photons", photons, MAX_PHOTONS, least=1))
+        white = float(parse_whole("--photons", photons, MAX_PHOTONS, minimum=1))
         resolving_command.run_photographs_benchmark(
             folders,
             out,

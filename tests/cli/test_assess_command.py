@@ -12,7 +12,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
-from zenhance.cli import running
+from zenhance.cli import enhance as running
 from zenhance.cli.app import app
 from zenhance.errors import StackError
 from zenhance.io import open_stack, write_stack

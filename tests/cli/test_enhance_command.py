@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from zenhance.cli import running
+from zenhance.cli import batch
 from zenhance.cli.app import app, command
 from zenhance.cli.paths import Job
-from zenhance.cli.requesting import RequestOptions
+from zenhance.cli.request_options import RequestOptions
 from zenhance.errors import RunCancelled
 from zenhance.io import open_stack, write_stack
 from zenhance.io.lock import locked
@@ -236,7 +236,7 @@ def test_a_batch_that_is_stopped_begins_no_further_file(
             raise RunCancelled("the run was cancelled; nothing was written")
         return {"input": str(job.source), "output": "", "seconds": 0.0}
 
-    monkeypatch.setattr(running, "enhance_file", stop_at_the_second)
+    monkeypatch.setattr(batch, "enhance_file", stop_at_the_second)
     result = run(tmp_path / "in", tmp_path / "out", "--method", "identity")
     assert result.exit_code == 130
     assert begun == ["a.ome.tif", "b.ome.tif"]

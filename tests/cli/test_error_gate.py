@@ -49,7 +49,7 @@ def run(*words: str) -> Any:
             r'there is no option "-s"; "zenhance enhance --help" explains; .* begins with - write \./-name',
         ),
         (["enhnace", "a", "b"], r'there is no command "enhnace"; did you mean "enhance"\?'),
-        (["qqqq"], r'there is no command "qqqq"; known are enhance, methods, info'),
+        (["qqqq"], r'there is no command "qqqq"; choose one of enhance, methods, info'),
         (["enhance"], r'zenhance enhance needs INPUT OUTPUT; "zenhance enhance --help" explains'),
         (["enhance", "a"], r"zenhance enhance needs INPUT OUTPUT"),
         (["info"], r"zenhance info needs FILE"),

@@ -251,7 +251,7 @@ def test_the_output_is_never_the_input_by_any_name(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told_before_the_work(tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match=r"GB free but the result needs 1.1e\+06 GB") as caught:
+    with pytest.raises(WriteError, match=r"free, but the result needs 1.1e\+03 TB") as caught:
         check_free_space(tmp_path / "b.tif", 10**15)
     assert exit_code(caught.value) == 6
     check_free_space(tmp_path / "b.tif", 1)

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tiny_model import ARCHITECTURE, PSF, small_stack, tiny_model
-from zenhance.cli import training
+from zenhance.cli import train_run
 from zenhance.cli.app import app
 from zenhance.cli.parsing import parse_minutes
 from zenhance.errors import RecipeError
@@ -258,14 +258,14 @@ def test_a_single_stack_is_not_divided_and_minutes_end_it(stacks: Path, tmp_path
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Press Ctrl-C when a step is shown."""
-    shown = training._shown
+    shown = train_run._shown
 
     def press(progress: Any, last: Any) -> Any:
         if progress.step == step and progress.stage == "train":
             signal.raise_signal(signal.SIGINT)
         return shown(progress, last)
 
-    monkeypatch.setattr(training, "_shown", press)
+    monkeypatch.setattr(train_run, "_shown", press)
 
 
 @pytest.mark.parametrize("step", [3, 6, 9])
@@ -305,14 +305,14 @@ def test_a_finished_training_that_is_gone_on_with_stays_as_it_is(trained: tuple[
 def test_a_second_interrupt_before_the_first_step_leaves_no_folder(
     stacks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existed: bool
 ) -> None:
-    shown = training._shown
+    shown = train_run._shown
 
     def press(progress: Any, last: Any) -> Any:
         if progress.stage == "data":
             signal.raise_signal(signal.SIGINT)
         return shown(progress, last)
 
-    monkeypatch.setattr(training, "_shown", press)
+    monkeypatch.setattr(train_run, "_shown", press)
     folder = tmp_path / "run"
     if existed:
         folder.mkdir()

@@ -9,7 +9,7 @@ from pydantic import Field
 from typer.testing import CliRunner
 
 from zenhance.cli.app import app
-from zenhance.cli.listing import Setting, method_record, settings_of
+from zenhance.cli.methods import Setting, method_record, settings_of
 from zenhance.contract.spec import MethodParameters, MethodSpec
 from zenhance.pipeline.methods_paragraph import methods_paragraph
 from zenhance.provenance import Provenance

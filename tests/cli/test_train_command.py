@@ -15,9 +15,9 @@ import yaml
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
-from zenhance.cli import training
+from zenhance.cli import train_run
 from zenhance.cli.app import app
-from zenhance.cli.recipes import TrainWords, build_recipe, command_of
+from zenhance.cli.train_recipe import TrainWords, build_recipe, command_of
 from zenhance.errors import MethodError, ReadError, RecipeError
 from zenhance.io import write_stack
 from zenhance.models.checkpoint import read_checkpoint
@@ -149,14 +149,14 @@ def test_the_card_holds_the_command_that_makes_the_same_weights_again(
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Press Ctrl-C when a step is shown."""
-    shown = training._shown
+    shown = train_run._shown
 
     def press(progress: Any, last: Any) -> Any:
         if progress.step == step and progress.stage == "train":
             signal.raise_signal(signal.SIGINT)
         return shown(progress, last)
 
-    monkeypatch.setattr(training, "_shown", press)
+    monkeypatch.setattr(train_run, "_shown", press)
 
 
 def test_an_interrupt_keeps_the_best_and_the_run_can_be_gone_on_with(
@@ -187,7 +187,7 @@ def test_an_interrupt_keeps_the_best_and_the_run_can_be_gone_on_with(
 def test_a_second_interrupt_ends_at_once_and_says_how_to_go_on(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = training._shown
+    shown = train_run._shown
 
     def press(progress: Any, last: Any) -> Any:
         if progress.step == 15:
@@ -195,7 +195,7 @@ def test_a_second_interrupt_ends_at_once_and_says_how_to_go_on(
             signal.raise_signal(signal.SIGINT)
         return shown(progress, last)
 
-    monkeypatch.setattr(training, "_shown", press)
+    monkeypatch.setattr(train_run, "_shown", press)
     result = run("train", "srcnn", "--data", pairs, "--out", tmp_path / "run", *TINY)
     assert result.exit_code == 130
     assert "go on with it from its last validation" in result.stderr
@@ -353,7 +353,7 @@ def test_a_recipe_file_is_taken_as_it_is(tmp_path: Path) -> None:
         (
             TrainWords("qqq"),
             RecipeError,
-            r'"qqq"; known are srcnn, rdn, [a-z, ]*dqlr, [a-z, ]*or a file ending in \.yaml',
+            r'"qqq"; choose one of srcnn, rdn, [a-z, ]*dqlr, [a-z, ]*or a file ending in \.yaml',
         ),
         (TrainWords("gone.yaml"), RecipeError, r'there is no recipe file "gone\.yaml"'),
         (

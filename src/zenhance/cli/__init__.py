@@ -1,7 +1,8 @@
-"""The command line: ``zenhance enhance``, ``methods``, ``info``, ``sample``, ``doctor`` and the rest.
+"""The command line: ``zenhance enhance``, ``train``, ``assess``, ``info`` and the other commands.
 
-It parses words into a request, shows progress, and turns every failure into one sentence and an exit code; the work itself is
-done by the rooms below. Nothing heavy is imported before a command needs it, so that ``zenhance --help`` answers at once.
+One file holds one command. The command line turns words into a request, shows progress, and turns
+every failure into one sentence and an exit code. The rooms below do the work. Heavy libraries load
+only when a command needs them, so ``zenhance --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit status.
+    """Run the command line and exit with its status.
 
     Parameters
     ----------
     argv : sequence of str, optional
-        The words after the program's name; left out, those of the process.
+        The words after the program's name; those of the process by default.
 
     Raises
     ------
     SystemExit
-        Always, with the status of the table in ``zenhance.errors``.
+        Always, with a status from the table in ``zenhance.errors``.
     """
     try:
         from zenhance.device.threads import spin_briefly

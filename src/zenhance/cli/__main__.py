@@ -1,4 +1,4 @@
-"""``python -m zenhance.cli``, for where the script ``zenhance`` is not on the path."""
+"""``python -m zenhance.cli``, for systems where the script ``zenhance`` is not on the path."""
 
 from zenhance.cli import main
 

@@ -1,4 +1,4 @@
-"""``zenhance doctor``: what is installed, what is found, and what is missing for which purpose."""
+"""``zenhance doctor``: what is installed, and what is missing for which purpose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Literal
 
-__all__ = ["Check", "examine", "is_healthy", "run_checks"]
+import typer
+
+from zenhance.cli.options import Json
+from zenhance.cli.output import print_json
+from zenhance.errors import sentence
+from zenhance.wording import format_bytes
+
+__all__ = ["Check", "doctor", "examine", "is_healthy", "run_checks"]
 
 State = Literal["ok", "note", "fail"]
 
@@ -26,9 +33,20 @@ _VENDOR = {
 _QT = ("PyQt6", "PySide6", "PyQt5")
 
 
+def doctor(json_line: Json = False) -> None:
+    """Report what is installed and what is missing."""
+    checks = run_checks()
+    if json_line:
+        print_json(report(checks))
+    else:
+        for check in checks:
+            print(f"{check.state:>4}  {check.name}: {check.detail}")
+    raise typer.Exit(0 if is_healthy(checks) else 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding: ``ok``, ``note`` (something optional is not there) or ``fail`` (enhancing will not work)."""
+    """One finding: ``ok``, ``note`` (an optional part is missing) or ``fail`` (no run will work)."""
 
     name: str
     state: State
@@ -63,7 +81,8 @@ def _check_libraries() -> Check:
         return Check(
             "libraries",
             "fail",
-            f"missing: {', '.join(missing)}; install with: python -m pip install {' '.join(missing)}",
+            f"missing: {', '.join(missing)}; "
+            f"install with: python -m pip install {' '.join(missing)}",
         )
     return Check("libraries", "ok", ", ".join(f"{name} {number}" for name, number in found.items()))
 
@@ -80,11 +99,8 @@ def _check_memory() -> Check:
 
     free = free_bytes("cpu")
     state: State = "ok" if free >= 1e9 else "note"
-    return Check(
-        "memory",
-        state,
-        f"{free / 1e9:.1f} GB to plan with{'' if state == 'ok' else '; close other programs for larger tiles'}",
-    )
+    advice = "" if state == "ok" else "; close other programs for larger tiles"
+    return Check("memory", state, f"{format_bytes(free)} free for tiles{advice}")
 
 
 def _check_threads() -> Check:
@@ -110,7 +126,8 @@ def _check_napari() -> Check:
     return Check(
         "napari",
         "note",
-        f'{lacking} is not installed; only the plugin needs it: python -m pip install "zenhance[all]"',
+        f"{lacking} is not installed; only the plugin needs it: "
+        'python -m pip install "zenhance[all]"',
     )
 
 
@@ -175,11 +192,9 @@ _CHECKS: tuple[Callable[[], Check], ...] = (
 
 def examine(check: Callable[[], Check]) -> Check:
     """Run one check; a check that breaks is itself a finding."""
-    from zenhance.errors import sentence
-
     try:
         return check()
-    except Exception as error:  # noqa: BLE001 - a doctor reports whatever is broken, and goes on
+    except Exception as error:  # noqa: BLE001 - a broken check is a finding
         name = check.__name__.removeprefix("_check_").replace("_", " ")
         return Check(name, "fail", sentence(error))
 

@@ -1,12 +1,10 @@
-"""The one gate out of the command line: whatever goes wrong leaves as one sentence on stderr and an exit code.
+"""The gate of the command line: every failure leaves as one sentence on stderr and an exit code.
 
-With ``--json`` the same is one JSON line on stdout. A traceback is shown with ``--debug`` only.
+With ``--json`` stdout also gets one line of JSON. Only ``--debug`` shows a traceback.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 import re
 import sys
@@ -19,14 +17,22 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from zenhance.cli.output import print_json
 from zenhance.cli.stopping import StopRequest, stop_on_signals
+from zenhance.cli.streams import Streams, guarded_streams
 from zenhance.errors import FailureKind, RunCancelled, ZenhanceError, classify, exit_code, sentence
+from zenhance.wording import hint_for, quoted
 
-__all__ = ["Gate", "Session", "failure_record", "failure_sentence", "failure_status", "print_json"]
+__all__ = ["Gate", "Session", "failure_record", "failure_sentence", "failure_status"]
 
 MAX_SENTENCE = 240
+LOST_TEXT = 6
+"""Exit code of a command that only prints, and whose text was lost."""
+WRITING = ("enhance", "train", "sample", "simulate", "demo")
+"""Commands whose product is a file; the others only print."""
 
-# typer carries its own copy of click since 0.20 and used the click package before; this finds the class in either.
+# typer has its own copy of click since 0.20 and used the click package before; this finds the
+# class in either.
 _UsageError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError"
 )
@@ -34,33 +40,25 @@ _UsageError: type[Exception] = next(
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What every command of one call shares: the words it was called with and the user's wish to stop."""
+    """What all commands of one call share: the wish to stop, and how errors are shown."""
 
     stop: StopRequest
     debug: bool = False
     json_wanted: bool = False
 
 
-def print_json(record: Any) -> None:
-    """Print one line of JSON on stdout; non-ASCII text is escaped, so that no terminal's encoding can refuse it."""
-    print(json.dumps(record, ensure_ascii=True, default=str), flush=True)
-
-
 def failure_sentence(error: BaseException) -> str:
-    """Return the sentence for an error; what foreign libraries say is cut to 240 characters."""
+    """Return the sentence for an error; text of foreign libraries is cut to 240 characters."""
     text = sentence(error)
     if not isinstance(error, ZenhanceError) and len(text) > MAX_SENTENCE:
-        tail = (
-            "; run again with --debug and report the traceback"
-            if classify(error) is FailureKind.BUG
-            else ""
-        )
+        is_bug = classify(error) is FailureKind.BUG
+        tail = "; run again with --debug and report the traceback" if is_bug else ""
         text = text.removesuffix(tail)[: MAX_SENTENCE - len(tail) - 1] + "…" + tail
     return text
 
 
 def failure_status(error: BaseException, stop: StopRequest) -> int:
-    """Return the exit code for an error; a run that was stopped tells by which signal."""
+    """Return the exit code for an error; that of a cancelled run depends on the signal."""
     if isinstance(error, RunCancelled | KeyboardInterrupt):
         return stop.exit_code
     return exit_code(error)
@@ -75,38 +73,28 @@ def failure_record(error: BaseException, stop: StopRequest) -> dict[str, Any]:
     }
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}"
+def _unknown_option(error: Any, parameters: Sequence[Any], help_hint: str) -> str:
+    words = [word for p in parameters if p.param_type_name == "option" for word in p.opts]
+    instead = f"{help_hint}; for a file whose name begins with - write ./-name"
+    hint = hint_for(error.option_name, [w for w in words if w.startswith("--")], instead)
+    return f"there is no option {quoted(error.option_name)}; {hint}"
 
 
 def _usage_sentence(error: Any) -> str:
-    """Put a parser's complaint into one sentence that names the nearest option or command and where help is."""
+    """Return a parser error as one sentence with the nearest word or the place of the help."""
     context = error.ctx
     where = context.command_path if context is not None else "zenhance"
     parameters = context.command.params if context is not None else []
     help_hint = f'"{where} --help" explains'
     kind = type(error).__name__
     if kind == "NoSuchOption":
-        word = error.option_name
-        options = [
-            o
-            for p in parameters
-            if p.param_type_name == "option"
-            for o in p.opts
-            if o.startswith("--")
-        ]
-        near = difflib.get_close_matches(word, options, n=1)
-        hint = (
-            f'did you mean "{near[0]}"?'
-            if near
-            else f"{help_hint}; for a file whose name begins with - write ./-name"
-        )
-        return f'there is no option "{word}"; {hint}'
+        return _unknown_option(error, parameters, help_hint)
     text = " ".join(error.format_message().split())
     unknown = re.match(r"No such command ['\"](.*?)['\"]", text)
     if unknown is not None and context is not None:
-        return f'there is no command "{unknown.group(1)}"; {_nearest(unknown.group(1), context.command.list_commands(context))}'
+        name = unknown.group(1)
+        hint = hint_for(name, context.command.list_commands(context))
+        return f"there is no command {quoted(name)}; {hint}"
     if kind == "MissingParameter":
         needed = " ".join(
             p.metavar or p.name.upper()
@@ -114,18 +102,27 @@ def _usage_sentence(error: Any) -> str:
             if p.param_type_name == "argument" and p.required
         )
         return f"{where} needs {needed}; {help_hint}"
-    return f"{text[:1].lower()}{text[1:].rstrip('.')}; {help_hint}"
+    return f"{text[:1].lower()}{text[1:].rstrip('.')[:MAX_SENTENCE]}; {help_hint}"
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _prepared(words: Sequence[str]) -> list[str]:
-    """Let ``--debug`` stand anywhere, and let a file that exists begin with a dash (as ``zenhance info *.tif`` may give)."""
+    """Let ``--debug`` stand anywhere, and let the name of an existing file begin with a dash.
+
+    ``zenhance info *.tif`` may produce such a name.
+    """
     words = list(words)
     end = words.index("--") if "--" in words else len(words)
     options, rest = words[:end], words[end:]
-    # no option has a dot before its value, so an existing "-1.tif" can only be a file
+    # No option has a dot before its value, so an existing "-1.tif" can only be a file.
     options = [
-        f".{os.sep}{w}" if w.startswith("-") and "." in w and Path(w).exists() else w
-        for w in options
+        f".{os.sep}{w}" if w.startswith("-") and "." in w and _exists(w) else w for w in options
     ]
     debug = ["--debug"] if "--debug" in options else []
     return debug + [word for word in options if word != "--debug"] + rest
@@ -147,16 +144,9 @@ class Gate(TyperGroup):
     ) -> NoReturn:
         """Run the words of ``args``; see :func:`zenhance.cli.main`."""
         words = _prepared(sys.argv[1:] if args is None else args)
-        # file names may hold bytes or letters that the terminal's encoding lacks
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")
-        extra = {
-            key: value
-            for key, value in extra.items()
-            if key not in ("standalone_mode", "windows_expand_args", "obj")
-        }
-        with stop_on_signals() as stop:
+        dropped = ("standalone_mode", "windows_expand_args", "obj")
+        extra = {key: value for key, value in extra.items() if key not in dropped}
+        with guarded_streams() as streams, stop_on_signals() as stop:
             session = Session(
                 stop, _before_the_dashes(words, "--debug"), _before_the_dashes(words, "--json")
             )
@@ -169,21 +159,22 @@ class Gate(TyperGroup):
                     obj=session,
                     **extra,
                 )
-            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the documented gate: every failure becomes a sentence
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the gate
                 status = _leave(error, session)
             else:
-                # the parser turns an interrupt into status 130 by itself
+                # The parser itself turns an interrupt into status 130.
                 status = stop.exit_code if stop.event.is_set() and status == 130 else status
-        sys.exit(status if isinstance(status, int) else 0)
+            status = status if isinstance(status, int) else 0
+            status = _report_lost_text(streams, words, status)
+        sys.exit(status)
 
 
 def _leave(error: BaseException, session: Session) -> int:
-    """Say what went wrong and return the exit code."""
+    """Print what went wrong and return the exit code."""
     cause = error
-    if isinstance(error, typer.Abort) or (
-        session.stop.event.is_set() and not isinstance(error, RunCancelled)
-    ):
-        # an interrupt in the midst of a library can come out as any error of that library
+    stopped = session.stop.event.is_set() and not isinstance(error, RunCancelled)
+    if isinstance(error, typer.Abort) or stopped:
+        # An interrupt inside a library can come out as any error of that library.
         error = KeyboardInterrupt()
     if isinstance(error, _UsageError):
         record: dict[str, Any] = {
@@ -199,3 +190,18 @@ def _leave(error: BaseException, session: Session) -> int:
         print_json(record)
     print(f"zenhance: {record['error']}", file=sys.stderr, flush=True)
     return int(record["exit_code"])
+
+
+def _report_lost_text(streams: Streams, words: Sequence[str], status: int) -> int:
+    """Report text that stdout did not take; it is a failure only where text was all there is."""
+    sys.stdout.flush()
+    if streams.lost is None:
+        return status
+    name = next((word for word in words if not word.startswith("-")), "")
+    rest = "its files are written" if name in WRITING and status == 0 else "free some space"
+    print(
+        f"zenhance: warning: standard output cannot be written ({streams.lost}); {rest}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return LOST_TEXT if status == 0 and name not in WRITING else status

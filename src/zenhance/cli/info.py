@@ -1,20 +1,23 @@
-"""``zenhance info``: what a file says about itself, which PSF would be used, and how it was made if zenhance made it."""
+"""``zenhance info``: what a file says about itself, and which PSF a run would use."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from zenhance.cli.options import Json, Series
+from zenhance.cli.output import facts_table, print_json, show
 from zenhance.errors import ZenhanceError
-from zenhance.pipeline.methods_paragraph import methods_paragraph
-from zenhance.provenance import METADATA_KEY, SAMPLES_AXIS, Provenance, sample_count
+from zenhance.wording import format_bytes
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from zenhance.io import ImageInfo
 
-__all__ = ["info_record", "info_table"]
+__all__ = ["info", "info_record", "info_table"]
 
 OPTICS = {
     "modality": "",
@@ -25,6 +28,30 @@ OPTICS = {
     "pinhole_au": "AU",
 }
 """What readers look for in a file, and its unit."""
+
+
+def info(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Image file or OME-Zarr folder; only its headers are read."
+        ),
+    ],
+    series: Series = None,
+    json_line: Json = False,
+) -> None:
+    """Show what a file says about itself.
+
+    Shape, axes, voxel size, optics, the PSF that would be used, and how zenhance made the file if
+    it did.
+    """
+    from zenhance.cli.parsing import parse_whole
+
+    record = info_record(file, 0 if series is None else parse_whole("--series", series))
+    if json_line:
+        print_json(record)
+    else:
+        show(info_table(record))
 
 
 def _psf(info: ImageInfo) -> dict[str, Any]:
@@ -47,6 +74,9 @@ def _psf(info: ImageInfo) -> dict[str, Any]:
 
 
 def _provenance(info: ImageInfo) -> dict[str, Any]:
+    from zenhance.pipeline.methods_paragraph import methods_paragraph
+    from zenhance.provenance import Provenance
+
     try:
         record = Provenance.find(info.metadata)
     except ZenhanceError as error:
@@ -68,6 +98,7 @@ def info_record(path: Path, series: int = 0) -> dict[str, Any]:
         The file cannot be read.
     """
     from zenhance.io import inspect_image
+    from zenhance.provenance import METADATA_KEY
 
     info = inspect_image(path, series=series)
     voxel = zip("zyx", info.voxel_size.zyx_um, info.voxel_size.origins, strict=True)
@@ -75,6 +106,7 @@ def info_record(path: Path, series: int = 0) -> dict[str, Any]:
         "path": str(path),
         "format": info.format,
         "axes": info.axes,
+        "read_as": info.read_as,
         "shape": list(info.shape),
         "dtype": str(info.dtype),
         "voxel_size_um": {
@@ -82,6 +114,7 @@ def info_record(path: Path, series: int = 0) -> dict[str, Any]:
         },
         "origin_um": info.origin_um,
         "channels": list(info.channel_names),
+        "image": series,
         "series": info.series,
         "file_bytes": info.file_bytes,
         "decoded_bytes": info.decoded_bytes,
@@ -92,14 +125,6 @@ def info_record(path: Path, series: int = 0) -> dict[str, Any]:
         "provenance": _provenance(info),
         "metadata_keys": sorted(str(key) for key in info.metadata if key != METADATA_KEY),
     }
-
-
-def _size(n_bytes: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} GB"
 
 
 def _voxel_text(record: dict[str, Any]) -> str:
@@ -153,38 +178,44 @@ def _provenance_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
 
 def info_table(record: dict[str, Any]) -> Table:
     """Return the record as a table for people."""
-    from rich import box
     from rich.markup import escape
-    from rich.table import Table
 
-    axes = " ".join(record["axes"]) + (
-        "   (? is not named by the file; give --axes)" if "?" in record["axes"] else ""
-    )
-    samples = sample_count(record["provenance"].get("record"))
-    if samples and SAMPLES_AXIS in record["axes"]:
-        axes += f"   ({SAMPLES_AXIS} is no time: {samples} samples)"
+    stored = format_bytes(record["file_bytes"])
+    decoded = format_bytes(record["decoded_bytes"])
     rows = [
         ("file", record["path"]),
-        (
-            "format",
-            f"{record['format']}, {_size(record['file_bytes'])} on disk, {_size(record['decoded_bytes'])} in memory",
-        ),
-        ("axes", axes),
+        ("format", f"{record['format']}, {stored} on disk, {decoded} in memory"),
+        ("axes", _axes_text(record)),
         ("shape", " × ".join(str(n) for n in record["shape"])),
         ("pixels", record["dtype"]),
         ("voxel size", _voxel_text(record)),
         ("channels", ", ".join(record["channels"]) or "not named"),
-        (
-            "images",
-            f"{record['series']}" + ("; choose one with --series" if record["series"] > 1 else ""),
-        ),
+        ("image", _image_text(record)),
         ("optics", _optics_text(record)),
         *_psf_rows(record["psf"]),
         *_provenance_rows(record),
     ]
-    table = Table(box=box.SIMPLE, show_header=False)
-    table.add_column("what", style="bold", no_wrap=True)
-    table.add_column("value", overflow="fold")
-    for what, value in rows:
-        table.add_row(what, escape(value))
-    return table
+    return facts_table((name, escape(value)) for name, value in rows)
+
+
+def _axes_text(record: dict[str, Any]) -> str:
+    """Return the axes, and how a run reads those that the file does not name."""
+    from zenhance.provenance import SAMPLES_AXIS, sample_count
+
+    axes = " ".join(record["axes"])
+    if "?" in record["axes"]:
+        read_as = record["read_as"]
+        if read_as is None:
+            return f"{axes}   (the file does not name ?; give --axes)"
+        return f"{axes}   (the file does not name ?; read as {read_as} unless --axes is given)"
+    samples = sample_count(record["provenance"].get("record"))
+    if samples and SAMPLES_AXIS in record["axes"]:
+        axes += f"   ({SAMPLES_AXIS} is not time: {samples} samples)"
+    return axes
+
+
+def _image_text(record: dict[str, Any]) -> str:
+    """Return which image of the file this is."""
+    if record["series"] == 1:
+        return "the only one in the file"
+    return f"{record['image'] + 1} of {record['series']}; choose one with --series, from 0"

@@ -1,4 +1,4 @@
-"""Options that several commands share, each with its one line of help."""
+"""Options that several commands share, each with one line of help."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Assess", "Axes", "Device", "Json", "Overwrite", "Series", "text_opti
 
 
 def text_option(metavar: str, help_line: str, *names: str) -> Any:
-    """Return an option that takes one word; its help line says unit and default."""
+    """Return an option that takes one word; its help line states unit and default."""
     return typer.Option(*names, metavar=metavar, help=help_line, show_default=False)
 
 
@@ -22,11 +22,12 @@ Overwrite = Annotated[
     bool,
     typer.Option(
         "--overwrite",
-        help="Replace an output that exists; default off. The input is never changed.",
+        help="Replace an existing output; default off. The input is never changed.",
     ),
 ]
 Series = Annotated[
-    str, text_option("N", "Image of a file that holds several, counted from 0; default 0.")
+    str | None,
+    text_option("N", "Image of a file that holds several, counted from 0; default 0."),
 ]
 Axes = Annotated[
     str | None,
@@ -37,5 +38,6 @@ Device = Annotated[
     text_option("auto|cpu|cuda|mps", "Where to compute; default auto: CUDA, else MPS, else CPU."),
 ]
 Assess = Annotated[
-    bool, typer.Option("--assess", help="Judge the result by its input and say so; default off.")
+    bool,
+    typer.Option("--assess", help="Compare the result with its input and say so; default off."),
 ]

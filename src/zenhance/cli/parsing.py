@@ -1,6 +1,6 @@
-"""Words of the command line into values: lengths, tiles, crops, channels and ``--set key=value``.
+"""Parse the words of options: lengths, tiles, crops, channels and ``--set key=value``.
 
-Every refusal names the option, what was written, and how to write it.
+Every error names the option, what was written, and how to write it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zenhance.errors import RecipeError, StackError
+from zenhance.wording import quoted
 
 __all__ = [
     "parse_axes",
@@ -26,26 +27,22 @@ Span = tuple[int | None, int | None]
 _MINUTES = {"minutes": 1.0, "min": 1.0, "s": 1 / 60, "h": 60.0}
 
 
-def _quoted(text: str) -> str:
-    """Return what the user wrote, short enough to stand in a sentence."""
-    return f'"{text if len(text) <= 60 else text[:57] + "..."}"'
-
-
-def parse_whole(option: str, text: str, most: int = 2**63 - 1, least: int = 0) -> int:
-    """Read a whole number from ``least`` to ``most``.
+def parse_whole(option: str, text: str, maximum: int = 2**63 - 1, minimum: int = 0) -> int:
+    """Read a whole number from ``minimum`` to ``maximum``.
 
     Raises
     ------
     RecipeError
-        It is none, or out of range.
+        The text is not a whole number, or it is out of range.
     """
     try:
         number = int(text)
     except ValueError:
-        number = least - 1
-    if not least <= number <= most:
+        number = minimum - 1
+    if not minimum <= number <= maximum:
         raise RecipeError(
-            f"{option} is {_quoted(text)}, allowed are whole numbers from {least} to {most}; for example {option} 1"
+            f"{option} is {quoted(text)}, allowed are whole numbers from {minimum} to {maximum}; "
+            f"for example {option} 1"
         )
     return number
 
@@ -56,7 +53,7 @@ def parse_number(option: str, text: str) -> float:
     Raises
     ------
     RecipeError
-        It is none.
+        The text is not such a number.
     """
     try:
         number = float(text)
@@ -64,7 +61,7 @@ def parse_number(option: str, text: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise RecipeError(
-            f"{option} is {_quoted(text)}, allowed is a finite number; for example {option} 100"
+            f"{option} is {quoted(text)}, allowed is a finite number; for example {option} 100"
         )
     return number
 
@@ -75,7 +72,7 @@ def parse_minutes(option: str, text: str) -> float:
     Raises
     ------
     RecipeError
-        It is none.
+        The text is not such a number.
     """
     plain = text.strip().lower()
     unit = next((unit for unit in _MINUTES if plain.endswith(unit)), "")
@@ -85,7 +82,7 @@ def parse_minutes(option: str, text: str) -> float:
         minutes = math.nan
     if not (math.isfinite(minutes) and minutes > 0):
         raise RecipeError(
-            f"{option} is {_quoted(text)}, allowed is a time above 0 in min, s or h; for example {option} 10min"
+            f"{option} is {quoted(text)}, allowed is a time above 0 in min, s or h; for example {option} 10min"
         )
     return minutes
 
@@ -107,7 +104,7 @@ def parse_voxel_size(text: str) -> tuple[float | None, ...]:
         size is not None and not (math.isfinite(size) and size > 0) for size in sizes
     ):
         raise StackError(
-            f"--voxel-size is {_quoted(text)}, allowed are three numbers above 0, or two for a 2-D image; "
+            f"--voxel-size is {quoted(text)}, allowed are three numbers above 0, or two for a 2-D image; "
             "write Z,Y,X in µm, for example --voxel-size 0.5,0.2,0.2"
         )
     return sizes
@@ -124,7 +121,7 @@ def parse_axes(text: str) -> str:
     axes = text.strip().upper()
     if not {"Y", "X"} <= set(axes) or len(set(axes)) != len(axes) or not set(axes) <= set("TCZYX"):
         raise StackError(
-            f"--axes is {_quoted(text)}, allowed are the letters T, C, Z, Y and X, each at most once, Y and X among them; "
+            f"--axes is {quoted(text)}, allowed are the letters T, C, Z, Y and X, each at most once, Y and X among them; "
             "name the dimensions in the file's order, for example --axes ZYX"
         )
     return axes
@@ -159,7 +156,7 @@ def parse_crop(text: str) -> tuple[Span, ...]:
         spans = ()
     if len(spans) not in (2, 3):
         raise StackError(
-            f"--crop is {_quoted(text)}, allowed are three ranges start:stop from 0 up, or two for a 2-D image; "
+            f"--crop is {quoted(text)}, allowed are three ranges start:stop from 0 up, or two for a 2-D image; "
             "write z0:z1,y0:y1,x0:x1 in pixels, for example --crop 0:20,100:356,:256"
         )
     return spans
@@ -181,7 +178,7 @@ def parse_tile(text: str, option: str = "--tile") -> tuple[int, int, int]:
         sizes = (1, *sizes)
     if len(sizes) != 3 or min(sizes) < 1:
         raise StackError(
-            f"{option} is {_quoted(text)}, allowed are three whole numbers above 0, or two for a 2-D image; "
+            f"{option} is {quoted(text)}, allowed are three whole numbers above 0, or two for a 2-D image; "
             f"write Z,Y,X in pixels, for example {option} 32,256,256"
         )
     return (sizes[0], sizes[1], sizes[2])
@@ -203,11 +200,11 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
         key = key.strip()
         if not equals or not key:
             raise RecipeError(
-                f"--set is {_quoted(word)}, allowed is key=value; for example --set iterations=20"
+                f"--set is {quoted(word)}, allowed is key=value; for example --set iterations=20"
             )
         if key in settings:
-            raise RecipeError(f"--set gives {_quoted(key)} twice; give each setting once")
+            raise RecipeError(f"--set gives {quoted(key)} twice; give each setting once")
         settings[key] = load_yaml(
-            value, f"--set {_quoted(key)}, {_quoted(' '.join(value.split()))}"
+            value, f"--set {quoted(key)}, {quoted(' '.join(value.split()))}"
         )
     return settings

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from zenhance.errors import FailureKind, MethodError, ReadError, WriteError
 from zenhance.io.names import OUTPUT_SUFFIXES, images_in, is_image_folder, stem
+from zenhance.wording import format_bytes
 
 __all__ = [
     "OUTPUT_SUFFIXES",
@@ -167,10 +168,8 @@ def plan_reports(plan: JobPlan, report: Path | None, overwrite: bool) -> JobPlan
             jobs=[replace(job, report=report / f"{stem(job.target)}.html") for job in plan.jobs],
         )
     else:
+        check_report(report, overwrite, [plan.jobs[0].source])
         plan = replace(plan, jobs=[replace(plan.jobs[0], report=report)])
-    for job in plan.jobs:
-        if job.report is not None:
-            check_report(job.report, overwrite, [job.source])
     return plan
 
 
@@ -281,7 +280,8 @@ def check_free_space(target: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if needed_bytes * 1.1 > free:
         raise WriteError(
-            f'the disk of "{target.parent}" has {free / 1e9:.2g} GB free but the result needs {needed_bytes * 1.1 / 1e9:.2g} GB; '
+            f'the disk of "{target.parent}" has {format_bytes(free)} free, '
+            f"but the result needs {format_bytes(needed_bytes * 1.1)}; "
             "free some space or choose another folder",
             FailureKind.DISK_FULL,
         )

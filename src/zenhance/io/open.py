@@ -6,7 +6,9 @@ a :class:`~zenhance.errors.ReadError` of one sentence that names the file.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -75,9 +77,11 @@ class ImageInfo:
     decoded_bytes : int
         Size of all pixels in memory.
     file_bytes : int
-        Size on disk (0 for a folder).
+        Size on disk, that of all its files for a folder.
     series : int
         Number of images in the file.
+    read_as : str or None
+        The axes that :func:`open_stack` takes, in the file's order; None where it asks for them.
     """
 
     path: Path
@@ -90,6 +94,7 @@ class ImageInfo:
     decoded_bytes: int
     file_bytes: int
     series: int
+    read_as: str | None = None
     channel_names: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -200,11 +205,32 @@ def inspect_image(path: str | Path, *, series: int = 0) -> ImageInfo:
         voxel_size=_voxel_size(source),
         origin_um=source.origin_um,
         decoded_bytes=math.prod(shape) * dtype.itemsize,
-        file_bytes=path.stat().st_size if path.is_file() else 0,
+        file_bytes=_stored_bytes(path),
         series=source.series,
+        read_as=axes if "?" not in axes else _read_as(path, source),
         channel_names=source.channel_names,
         metadata=dict(source.metadata),
     )
+
+
+def _stored_bytes(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
+    return total
+
+
+def _read_as(path: Path, source: Source) -> str | None:
+    """Return the axes that a run takes without --axes, or None where it asks for them."""
+    try:
+        return _resolve_axes(path, source, None)
+    except ReadError:
+        return None
 
 
 def _resolve_axes(path: Path, source: Source, given: str | None) -> str:
@@ -286,6 +312,8 @@ def open_stack(
     names = source.channel_names if len(source.channel_names) == channels else ()
     metadata = {k: v for k, v in source.metadata.items() if v is not None}
     metadata["format"] = source.format
+    if source.series > 1:
+        metadata["images"] = f"image {series + 1} of {source.series}"
     if any(v is not None for v in source.origin_um):
         metadata["origin_um"] = source.origin_um
     try:

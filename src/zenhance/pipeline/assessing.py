@@ -18,7 +18,7 @@ from zenhance.pipeline.request import EnhanceRequest
 from zenhance.provenance import ArrayHash, Provenance
 from zenhance.stack import Stack
 
-__all__ = ["ASSESSMENT", "assess_result", "assessment_notes"]
+__all__ = ["ASSESSMENT", "assess_result", "assessment_notes", "is_made_from"]
 
 ASSESSMENT = "assessment"
 # Of a time series, the first, a middle and the last time point are judged.
@@ -195,18 +195,24 @@ def _judged(found: list[Assessment], worst: Assessment, before: Stack) -> list[s
     ]
 
 
+def is_made_from(stack: Stack, record: Provenance) -> bool:
+    """Return whether the run of a record read exactly the pixels of this stack."""
+    if not record.input_sha256:
+        return True
+    digest = ArrayHash(stack.dtype, stack.shape)
+    for t, c in stack.volumes():
+        for z in range(stack.volume_shape[0]):
+            digest.add(stack.read(t, c, (slice(z, z + 1), slice(None), slice(None))))
+    return digest.hexdigest() == record.input_sha256
+
+
 def _origin(before: Stack, record: Provenance | None) -> list[str]:
     """Say so where the result was made from other pixels than these."""
-    if record is None or not record.input_sha256:
-        return []
-    digest = ArrayHash(before.dtype, before.shape)
-    for t, c in before.volumes():
-        for z in range(before.volume_shape[0]):
-            digest.add(before.read(t, c, (slice(z, z + 1), slice(None), slice(None))))
-    if digest.hexdigest() == record.input_sha256:
+    if record is None or is_made_from(before, record):
         return []
     return [
-        f'The result was made from other pixels than these: the account inside it names "{record.input_name}", with another hash.'
+        "The result was made from other pixels than these: "
+        f'its record names "{record.input_name}", with another hash.'
     ]
 
 

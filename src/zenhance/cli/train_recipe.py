@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zenhance.cli.parsing import parse_number, parse_settings, parse_whole
 from zenhance.errors import MethodError, RecipeError
+from zenhance.wording import hint_for, quoted
 
 if TYPE_CHECKING:
     from zenhance.training.recipe import Recipe
@@ -60,9 +60,9 @@ def build_recipe(words: TrainWords) -> Recipe:
         _put(fields, key, value)
     if words.minutes is not None:
         fields["minutes"] = parse_number("--minutes", words.minutes)
-    for key, text, least in (("steps", words.steps, 1), ("seed", words.seed, 0)):
+    for key, text, minimum in (("steps", words.steps, 1), ("seed", words.seed, 0)):
         if text is not None:
-            fields[key] = parse_whole(f"--{key}", text, least=least)
+            fields[key] = parse_whole(f"--{key}", text, minimum=minimum)
     if words.name is not None:
         fields["name"] = words.name
     recipe = Recipe(**fields)
@@ -81,13 +81,10 @@ def _starting_fields(words: TrainWords) -> dict[str, Any]:
     known = recipe_names()
     if not is_file and wanted not in known and f"{wanted}_stack" not in known:
         if wanted not in registry.names():
-            near = difflib.get_close_matches(wanted, (*known, *_learning_names()), n=1)
-            hint = (
-                f'did you mean "{near[0]}"?'
-                if near
-                else f"known are {', '.join(_learning_names())}, or a file ending in .yaml"
-            )
-            raise RecipeError(f'there is no recipe or method "{wanted[:60]}"; {hint}')
+            learning = _learning_names()
+            instead = f"choose one of {', '.join(learning)}, or a file ending in .yaml"
+            hint = hint_for(wanted, (*known, *learning), instead)
+            raise RecipeError(f"there is no recipe or method {quoted(wanted)}; {hint}")
         if registry.load(wanted).spec.learns == "no":
             raise MethodError(
                 f"the method {wanted} does not learn; choose one that does: {', '.join(_learning_names())}"

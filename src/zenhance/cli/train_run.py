@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zenhance.cli.errors import Session, print_json
+from zenhance.cli.errors import Session
+from zenhance.cli.output import print_json
 from zenhance.cli.progress import Reporter, open_reporter
 from zenhance.errors import FailureKind, OutputExistsError, RunCancelled, WriteError
 from zenhance.wording import format_seconds

@@ -1,15 +1,16 @@
-"""``zenhance assess``, and the words in which any assessment is told: a table, a line, a report."""
+"""``zenhance assess``, and the wording of every assessment: a line, a table, a report."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zenhance.cli.errors import print_json
 from zenhance.cli.options import Axes, Json, Overwrite, Series, text_option
+from zenhance.cli.output import facts_table, print_json, show
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,7 +30,7 @@ def assess(
     result: Annotated[
         Path,
         typer.Argument(
-            metavar="RESULT", help="What was made of it, by zenhance or by another program."
+            metavar="RESULT", help="The enhanced image, from zenhance or another program."
         ),
     ],
     truth: Annotated[
@@ -48,7 +49,7 @@ def assess(
         text_option("Z,Y,X", "Voxel size in µm, ? keeps a length; default that of the run."),
     ] = None,
     axes: Axes = None,
-    series: Series = "0",
+    series: Series = None,
     denoised: Annotated[
         bool,
         typer.Option(
@@ -65,18 +66,14 @@ def assess(
 ) -> None:
     """Judge a result by its measurement.
 
-    Green, amber or red, and why. The exit code is 0 whatever the verdict.
+    Prints green, amber or red, and why. The exit code is 0 whatever the verdict.
     """
-    from zenhance.cli.parsing import parse_axes, parse_voxel_size, parse_whole
     from zenhance.cli.paths import check_report
     from zenhance.io import open_stack
     from zenhance.pipeline.assessing import assess_result
     from zenhance.provenance import Provenance
 
-    number = parse_whole("--series", series)
-    given: dict[str, Any] = {"psf": psf} if psf is not None else {}
-    given |= {} if voxel_size is None else {"voxel_size_um": parse_voxel_size(voxel_size)}
-    given |= {} if axes is None else {"axes": parse_axes(axes)}
+    given = _given(psf=psf, voxel_size=voxel_size, axes=axes, series=series)
     if report is not None:
         check_report(report, overwrite, [raw, result])
     after = open_stack(result)
@@ -84,24 +81,41 @@ def assess(
     if record is None and axes is not None:
         after = open_stack(result, axes=given["axes"])
     request = _request(record, given)
-    before = open_stack(raw, axes=request.axes, series=number)
+    before = open_stack(raw, axes=request.axes, series=request.series)
     sharp, cells = (None if path is None else open_stack(path) for path in (truth, labels))
-    deblurred = False if denoised else None
     found = assess_result(
-        before, after, request, truth=sharp, labels=cells, deblurred=deblurred, axes_named=True
+        before,
+        after,
+        request,
+        truth=sharp,
+        labels=cells,
+        deblurred=False if denoised else None,
+        axes_named=True,
     )
     if report is not None:
         seen = request.apply_to(before, axes_named=True)
-        write_report(
-            report, found, seen, after, truth=_same_grid(sharp, after), overwrite=overwrite
-        )
-    if json_line:
-        print_json(
-            {**json.loads(found.to_json()), "report": None if report is None else str(report)}
-        )
-        return
-    from zenhance.cli.inquiries import show
+        same = sharp if sharp is not None and sharp.volume_shape == after.volume_shape else None
+        write_report(report, found, seen, after, truth=same, overwrite=overwrite)
+    _print(found, report, json_line)
 
+
+def _given(
+    *, psf: str | None, voxel_size: str | None, axes: str | None, series: str | None
+) -> dict[str, Any]:
+    """Return the request's fields that the options name."""
+    from zenhance.cli.parsing import parse_axes, parse_voxel_size, parse_whole
+
+    given: dict[str, Any] = {} if psf is None else {"psf": psf}
+    given |= {} if voxel_size is None else {"voxel_size_um": parse_voxel_size(voxel_size)}
+    given |= {} if axes is None else {"axes": parse_axes(axes)}
+    return given | ({} if series is None else {"series": parse_whole("--series", series)})
+
+
+def _print(found: Assessment, report: Path | None, json_line: bool) -> None:
+    if json_line:
+        written = None if report is None else str(report)
+        print_json({**json.loads(found.to_json()), "report": written})
+        return
     print(verdict_line(found))
     show(assessment_table(found))
     if report is not None:
@@ -109,14 +123,10 @@ def assess(
 
 
 def _request(record: Provenance | None, given: dict[str, Any]) -> EnhanceRequest:
-    """Return the request of the run that made the result, where it is known, changed by the options."""
+    """Return the request that made the result, if it is known, changed by the options."""
     from zenhance.pipeline import EnhanceRequest
 
     return EnhanceRequest(**{**({} if record is None else record.request), **given})
-
-
-def _same_grid(truth: Stack | None, result: Stack) -> Stack | None:
-    return truth if truth is not None and truth.volume_shape == result.volume_shape else None
 
 
 def write_report(
@@ -144,46 +154,35 @@ def verdict_line(assessment: Assessment) -> str:
 
 def assessment_table(assessment: Assessment) -> Table:
     """Return the verdict, its reasons and the figures as a table for people."""
-    from rich import box
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE, show_header=False)
-    table.add_column("what", style="bold", no_wrap=True)
-    table.add_column("value", overflow="fold")
-    table.add_row(
-        "verdict",
-        f"[{COLOURS[assessment.verdict]}]{assessment.verdict}[/]: {escape(assessment.headline)}",
-    )
-    for what, value in (*(("", text) for text in assessment.sentences), *_figures(assessment)):
-        table.add_row(what, escape(value))
-    return table
+    colour = COLOURS[assessment.verdict]
+    verdict = f"[{colour}]{assessment.verdict}[/]: {escape(assessment.headline)}"
+    reasons = (("", text) for text in assessment.sentences)
+    rows = [(name, escape(value)) for name, value in (*reasons, *_figures(assessment))]
+    return facts_table([("verdict", verdict), *rows])
 
 
-def _figures(assessment: Assessment) -> list[tuple[str, str]]:
-    rows = []
+def _figures(assessment: Assessment) -> Iterator[tuple[str, str]]:
     if (found := assessment.reblur) is not None:
-        rows += [
-            (
-                "flagged voxels",
-                f"{100 * found.flagged_share:.4f} % (up to 0.01 % passes, above 0.1 % fails)",
-            ),
-            ("discrepancy", f"{found.discrepancy:.3f} (0.95 to 1.05)"),
-        ]
+        share = 100 * found.flagged_share
+        yield "flagged voxels", f"{share:.4f} % (up to 0.01 % passes, above 0.1 % fails)"
+        yield "deviance ratio", f"{found.discrepancy:.3f} (0.95 to 1.05)"
     for name, likeness in assessment.truth.items():
         best = likeness.figures
-        rows.append(
-            (
-                f"truth, {name}",
-                f"PSNR {best.psnr_fit_db:.2f} dB, SSIM {best.ssim_fit:.3f}, RMSE {best.rmse_fit:.4g} (best affine fit)",
-            )
+        yield (
+            f"truth, {name}",
+            f"PSNR {best.psnr_fit_db:.2f} dB, SSIM {best.ssim_fit:.3f}, "
+            f"RMSE {best.rmse_fit:.4g} (best affine fit)",
         )
-    rows += [
-        (f"cells, {name}", f"{cells.found} of {cells.total}")
-        for name, cells in assessment.cells.items()
-    ]
+    for name, cells in assessment.cells.items():
+        yield f"cells, {name}", f"{cells.found} of {cells.total}"
     for number, layer in enumerate(assessment.depth.get("measurement", ())):
         new = assessment.depth["result"][number]
-        text = f"contrast {layer.contrast:.2f} to {new.contrast:.2f}, signal to noise {layer.snr:.1f} to {new.snr:.1f}"
-        rows.append((layer.name, text))
-    return [*rows, ("PSF", assessment.psf), ("noise", assessment.noise)]
+        yield (
+            layer.name,
+            f"contrast {layer.contrast:.2f} to {new.contrast:.2f}, "
+            f"signal to noise {layer.snr:.1f} to {new.snr:.1f}",
+        )
+    yield "PSF", assessment.psf
+    yield "noise", assessment.noise

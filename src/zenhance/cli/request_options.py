@@ -1,4 +1,4 @@
-"""Options of ``zenhance enhance`` into the request that every door builds."""
+"""Build a request from the options of ``zenhance enhance``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class RequestOptions:
     set: Sequence[str] | None = None
     voxel_size: str | None = None
     axes: str | None = None
+    series: str | None = None
     channel: str | None = None
     crop: str | None = None
     psf: str | None = None
@@ -65,6 +66,7 @@ _PARSED: Mapping[str, Any] = {
     "set": ("settings", parse_settings),
     "voxel_size": ("voxel_size_um", parse_voxel_size),
     "axes": ("axes", parse_axes),
+    "series": ("series", lambda text: parse_whole("--series", text)),
     "channel": ("channel", lambda text: parse_whole("--channel", text)),
     "background": ("background", lambda text: parse_number("--background", text)),
     "learn": ("learn_minutes", lambda text: parse_minutes("--learn", text)),

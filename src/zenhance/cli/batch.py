@@ -1,0 +1,238 @@
+"""Several files in one call: each is done, skipped because it was done before, or failed.
+
+A file counts as done before if all its results exist, are as they were written, and were made by
+the same request from the same pixels. A batch that stopped can thus be given again as it is.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zenhance.cli.enhance import RunOptions, enhance_file, open_input, targets_of
+from zenhance.cli.errors import Session, failure_record
+from zenhance.cli.output import print_json, show
+from zenhance.cli.paths import Job, batch_status
+from zenhance.cli.progress import Reporter, open_reporter
+from zenhance.errors import OutputExistsError, ReadError, RunCancelled, ZenhanceError
+from zenhance.wording import format_seconds
+
+if TYPE_CHECKING:
+    from zenhance.pipeline import EnhanceRequest
+    from zenhance.provenance import Provenance
+
+__all__ = ["earlier_result", "print_result", "run_batch"]
+
+NOT_COMPARED = frozenset({"device", "tile_px", "settings"})
+"""Fields of a request that do not change the result, or that are compared on their own."""
+ANOTHER = "replace it with --overwrite, or choose another folder"
+COLOURS = {"done": "green", "skipped": "green", "failed": "red"}
+
+
+def run_batch(
+    jobs: Sequence[Job], request: EnhanceRequest, options: RunOptions, session: Session
+) -> int:
+    """Enhance all files and return the exit code.
+
+    An error is printed at once and again in the summary; then the next file begins.
+
+    Returns
+    -------
+    int
+        0 if no file failed, 10 if some failed, the code of the first failure if all did.
+    """
+    records = [_batch_record(job, request, options, session) for job in jobs]
+    status = batch_status(record.get("exit_code", 0) for record in records)
+    if session.json_wanted:
+        counts = Counter(_state(record) for record in records)
+        totals = {state: counts[state] for state in COLOURS}
+        print_json({"results": records, **totals, "exit_code": status})
+    else:
+        _print_summary(records)
+    return status
+
+
+def _batch_record(
+    job: Job, request: EnhanceRequest, options: RunOptions, session: Session
+) -> dict[str, Any]:
+    try:
+        with open_reporter(session.json_wanted) as reporter:
+            found = None if options.overwrite else earlier_result(job, request, options, reporter)
+            if found is not None:
+                reporter.line(f"{job.source.name}: skipped, {found['skipped']}")
+                return found
+            return enhance_file(job, request, options, session, reporter)
+    except RunCancelled:
+        raise
+    except Exception as error:
+        # The documented rule of a batch: one failing file never stops the rest.
+        if session.stop.event.is_set():
+            raise
+        if session.debug:
+            traceback.print_exception(error, file=sys.stderr)
+        record = {"input": str(job.source), **failure_record(error, session.stop)}
+        print(f"zenhance: {job.source.name}: {record['error']}", file=sys.stderr, flush=True)
+        return record
+
+
+def earlier_result(
+    job: Job, request: EnhanceRequest, options: RunOptions, reporter: Reporter
+) -> dict[str, Any] | None:
+    """Return the record of a job that was done before, or None if it must be run.
+
+    Raises
+    ------
+    OutputExistsError
+        A result exists, but it is damaged, or was made by other settings or from other pixels.
+    """
+    from zenhance.io import inspect_image, verify_image
+    from zenhance.provenance import Provenance
+
+    targets = targets_of(job, request)
+    if not job.target.exists():
+        return None
+    try:
+        record = Provenance.find(inspect_image(job.target).metadata)
+        if record is None:
+            # Not a result of zenhance: the run refuses to write there, in its own words.
+            return None
+        _check_same(job, request, record, options)
+        for target in targets.values():
+            verify_image(target)
+    except ReadError as error:
+        raise OutputExistsError(f"an earlier result exists, but {error}; {ANOTHER}") from error
+    said: dict[str, Any] = {"skipped": "its result exists and is as it was written"}
+    if options.assess:
+        said |= _earlier_assessment(job, request, record, options)
+    return {
+        "input": str(job.source),
+        "output": str(job.target),
+        "extras": {name: str(target) for name, target in targets.items() if name},
+        "method": request.method,
+        "warnings": list(record.warnings),
+        **said,
+    }
+
+
+def _check_same(job: Job, request: EnhanceRequest, record: Provenance, options: RunOptions) -> None:
+    """Refuse an earlier result of other settings or of other pixels."""
+    from zenhance.pipeline.assessing import is_made_from
+
+    different = _differences(record, request)
+    if different:
+        raise OutputExistsError(
+            f'"{job.target}" exists already, but its run had another {" and ".join(different)}; '
+            f"{ANOTHER}"
+        )
+    stack = open_input(job.source, request, options.lengths)
+    running = request.model_copy(update={"axes": None})
+    if not is_made_from(running.apply_to(stack), record):
+        raise OutputExistsError(
+            f'"{job.target}" exists already, but it was made from other pixels than those of '
+            f'"{job.source.name}"; {ANOTHER}'
+        )
+
+
+def _differences(record: Provenance, request: EnhanceRequest) -> list[str]:
+    """Return which fields of the request the earlier run had otherwise."""
+    from zenhance.pipeline import EnhanceRequest
+
+    try:
+        earlier = EnhanceRequest(**record.request)
+        before, after = (
+            {
+                **one.model_dump(mode="json", exclude=set(NOT_COMPARED)),
+                **one.parameters().model_dump(mode="json"),
+            }
+            for one in (earlier, request)
+        )
+    except ZenhanceError:
+        return ["request"]
+    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+def _earlier_assessment(
+    job: Job, request: EnhanceRequest, record: Provenance, options: RunOptions
+) -> dict[str, Any]:
+    """Return the verdict on an earlier result; write the report if there is none yet."""
+    from zenhance.cli.assess import write_report
+    from zenhance.io import open_stack
+    from zenhance.pipeline.assessing import ASSESSMENT, assess_result
+
+    report = None if job.report is None else str(job.report)
+    noted = record.notes.get(ASSESSMENT, {})
+    if "verdict" in noted and (job.report is None or job.report.exists()):
+        names = ("verdict", "headline", "sentences")
+        return {"assessment": {name: noted.get(name) for name in names}, "report": report}
+    before = open_input(job.source, request, options.lengths)
+    running = request.model_copy(update={"axes": None})
+    after = open_stack(job.target)
+    found = assess_result(before, after, running)
+    if job.report is not None and not job.report.exists():
+        seen = running.apply_to(before)
+        write_report(job.report, found, seen, after, provenance=record)
+    figures = {
+        "verdict": found.verdict,
+        "headline": found.headline,
+        "sentences": list(found.sentences),
+    }
+    return {"assessment": figures, "report": report}
+
+
+def print_result(record: dict[str, Any]) -> None:
+    """Print what a person wants to know about one result."""
+    from zenhance.contract.spec import REMARK
+
+    for warning in record["warnings"]:
+        print(f"zenhance: warning: {warning}", file=sys.stderr)
+    took = format_seconds(record["seconds"])
+    print(f"{record['output']}  ({took}, {record['device']})", flush=True)
+    if REMARK in record:
+        print(record[REMARK], flush=True)
+    if "learnt" in record:
+        model, seconds = record["learnt"]["model"], record["learnt"]["seconds"]
+        print(
+            f"learnt in {format_seconds(seconds)}: {model}; "
+            f"use it again without learning: --weights {model}",
+            flush=True,
+        )
+    if "assessment" in record:
+        print(f"{record['assessment']['verdict']}: {record['assessment']['headline']}", flush=True)
+
+
+def _state(record: dict[str, Any]) -> str:
+    return "failed" if "error" in record else "skipped" if "skipped" in record else "done"
+
+
+def _summary_text(record: dict[str, Any], state: str) -> str:
+    if state == "failed":
+        return str(record["error"])
+    text = f"{record['output']}, " + (
+        str(record["skipped"]) if state == "skipped" else format_seconds(record["seconds"])
+    )
+    if "assessment" in record:
+        text += f", {record['assessment']['verdict']}: {record['assessment']['headline']}"
+    return text
+
+
+def _print_summary(records: Sequence[dict[str, Any]]) -> None:
+    """Print a table with one row a file, and how many were done, skipped and failed."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE)
+    for heading in ("file", "result"):
+        table.add_column(heading, overflow="fold")
+    states = [_state(record) for record in records]
+    for record, state in zip(records, states, strict=True):
+        colour, text = COLOURS[state], escape(_summary_text(record, state))
+        name = escape(Path(record["input"]).name)
+        table.add_row(name, f"[{colour}]{state}[/{colour}]: {text}")
+    show(table)
+    counts = Counter(states)
+    print(", ".join(f"{counts[state]} {state}" for state in COLOURS), flush=True)
