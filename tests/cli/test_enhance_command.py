@@ -104,7 +104,7 @@ def test_the_options_are_those_that_are_documented_and_no_others() -> None:
 
 def test_every_field_of_the_request_can_be_given_on_the_command_line() -> None:
     words = RequestOptions(
-        method="identity", set=[], voxel_size="1,1,1", axes="ZYX", channel="0", crop=":,:,:", psf="x", background="1", device="cpu",
+        method="identity", set=[], voxel_size="1,1,1", axes="ZYX", series="1", channel="0", crop=":,:,:", psf="x", background="1", device="cpu",
         weights="w", learn="1min", seed="1", dtype="input", statistics="shared", tile="8,8,8",
     )  # fmt: skip
     assert set(words.given()) == set(EnhanceRequest.model_fields)
@@ -307,16 +307,6 @@ def test_a_batch_in_which_all_fail_exits_with_the_first_code(tmp_path: Path) -> 
     assert result.exit_code == 3
 
 
-def test_a_rerun_of_a_batch_refuses_what_exists_and_overwrites_when_asked(tmp_path: Path) -> None:
-    write_image(tmp_path / "in" / "a.ome.tif")
-    words = (tmp_path / "in", tmp_path / "out", "--method", "identity")
-    assert run(*words).exit_code == 0
-    again = run(*words)
-    assert again.exit_code == 9
-    assert "exists" in again.stderr
-    assert run(*words, "--overwrite").exit_code == 0
-
-
 @pytest.mark.parametrize(
     ("axes", "shape"), [("TCZYX", (2, 2, 6, 20, 24)), ("CZYX", (2, 6, 20, 24)), ("YX", (20, 24))]
 )
@@ -515,7 +505,7 @@ def test_two_lengths_for_a_stack_with_planes_are_refused(tmp_path: Path) -> None
     source = write_image(tmp_path / "a.ome.tif")
     done = run(source, tmp_path / "b.ome.tif", "--method", "identity", "--voxel-size", "0.5,0.2")
     assert done.exit_code != 0
-    assert "has planes along z, but --voxel-size two numbers; give z, y and x" in done.output
+    assert "has planes along z, but --voxel-size has two numbers; give z, y and x" in done.output
     assert not (tmp_path / "b.ome.tif").exists()
 
 

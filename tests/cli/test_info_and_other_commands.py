@@ -284,62 +284,6 @@ def test_the_doctor_says_how_to_install_what_is_missing(monkeypatch: pytest.Monk
     assert 'python -m pip install "zenhance[io]"' in checks["file formats"].detail
 
 
-def test_the_benchmarks_are_called_with_what_was_typed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from benchmarks import command as benchmark
-
-    calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(
-        benchmark,
-        "run_sample_benchmark",
-        lambda *words, **options: calls.append(("sample", words, options)),
-    )
-    monkeypatch.setattr(
-        benchmark, "run_speed_benchmark", lambda **options: calls.append(("speed", options))
-    )
-    assert run("benchmark", "sample", "--out", tmp_path, "--all").exit_code == 0
-    assert (
-        run(
-            "benchmark",
-            "speed",
-            "--out",
-            tmp_path / "new",
-            "--iterations",
-            "3",
-            "--repeats",
-            "2",
-            "--json",
-        ).exit_code
-        == 0
-    )
-    options = {"everything": True, "write_docs": False, "json_line": False, "device": "cpu"}
-    assert calls[0] == ("sample", (tmp_path,), options)
-    speed = {
-        "iterations": 3,
-        "repeats": 2,
-        "write_docs": False,
-        "json_line": True,
-        "out": tmp_path / "new" / "speed.json",
-    }
-    assert calls[1] == ("speed", speed)
-    assert (tmp_path / "new").is_dir()
-
-
-@pytest.mark.parametrize(
-    ("words", "pattern"),
-    [
-        (["sped"], r'there is no benchmark "sped"; did you mean "speed"\?'),
-        (["speed", "--iterations", "0"], r'--iterations is "0", allowed are whole numbers from 1'),
-        (["sample", "--device", "tpu"], r'there is no device "tpu"; allowed are auto, cpu'),
-    ],
-)
-def test_a_benchmark_that_cannot_be_is_refused(words: list[str], pattern: str) -> None:
-    result = run("benchmark", *words)
-    assert result.exit_code == 2
-    assert re.search(pattern, result.stderr)
-
-
 def test_info_tells_the_psf_of_each_channel_where_the_file_says_different_colours(
     tmp_path: Path,
 ) -> None:

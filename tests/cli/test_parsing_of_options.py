@@ -87,7 +87,7 @@ def test_settings_are_read_as_yaml_values() -> None:
 
 
 def test_settings_cannot_name_a_python_object() -> None:
-    with pytest.raises(ZenhanceError, match=r'--set "x" is .* not a YAML value'):
+    with pytest.raises(ZenhanceError, match=r'--set "x".* not valid YAML'):
         parse_settings(["x=!!python/object/apply:os.getcwd []"])
 
 
@@ -126,7 +126,7 @@ REFUSALS: list[tuple[Callable[[Any], Any], Any, str]] = [
     (parse_settings, ["iterations"], r'--set is "iterations", allowed is key=value'),
     (parse_settings, ["=3"], r'--set is "=3", allowed is key=value'),
     (parse_settings, ["a=1", "a=2"], r'--set gives "a" twice'),
-    (parse_settings, ["a=[1, 2"], r'--set "a" is "\[1, 2", which is not a YAML value'),
+    (parse_settings, ["a=[1, 2"], r'--set "a", "\[1, 2": not valid YAML'),
     (
         lambda text: parse_whole("--channel", text),
         "-1",
