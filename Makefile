@@ -24,7 +24,7 @@ WRITTEN_DOWN := pyproject.toml constraints.txt hatch_build.py
 .PHONY: help demo test napari samples lint docs constraints system-libraries
 
 help:
-	@echo "make demo      enhance the bundled sample on the CPU, write demo/, print a table against the truth"
+	@echo "make demo      enhance the bundled sample, write demo/, print a table against the truth"
 	@echo "make napari    open napari with the sample and the Enhance dock"
 	@echo "make test      run the whole test suite"
 	@echo "make samples   simulate the samples in sample_data/ again"
@@ -32,7 +32,7 @@ help:
 	@echo "make docs      measure the tables and take the pictures of the documentation again; takes some hours"
 
 demo: $(VENV)/.installed-demo
-	$(BIN)/python -m benchmarks sample --out demo
+	$(BIN)/python -m zenhance.cli demo --out demo
 
 test: system-libraries $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -146,7 +146,9 @@ def test_a_sample_is_written_with_its_truth_and_labels(tmp_path: Path) -> None:
 def test_an_unknown_sample_is_told_with_those_there_are(tmp_path: Path) -> None:
     result = run("sample", "qqq", tmp_path / "s.ome.tif")
     assert result.exit_code == 2
-    assert re.search(rf'there is no sample "qqq"; choose one of .*{sample_names()[0]}', result.stderr)
+    assert re.search(
+        rf'there is no sample "qqq"; choose one of .*{sample_names()[0]}', result.stderr
+    )
 
 
 def test_simulated_stacks_differ_by_seed_and_repeat_with_it(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_each_output_is_a_file_of_its_own_that_says_what_it_holds(
         assert sample_count(kept.model_dump(mode="json")) == count
         assert kept.notes.get("output", {}).get("name", "") == name
     told = " ".join(run("info", tmp_path / f"out_samples{suffix}").output.split())
-    assert "T Z Y X (T is no time: 3 samples)" in told
+    assert "T Z Y X (T is not time: 3 samples)" in told
     assert "samples)" not in run("info", tmp_path / f"out_std{suffix}").output
 
 

@@ -133,7 +133,7 @@ def test_a_name_that_ships_or_is_no_name_is_refused(
     shipped = tmp_path / "shipped"
     shipped.mkdir()
     write_model(shipped / "srcnn_stack.safetensors")
-    monkeypatch.setattr(install, "files", lambda package: shipped)
+    monkeypatch.setattr(install, "shipped_folder", lambda method: shipped)
     with pytest.raises(
         CheckpointError,
         match='"srcnn_stack" ships with zenhance; give yours another name with --name',

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 SAMPLE = "meristem_deep"
-METHODS = ("identity", "gaussian_deconvolution", "rdn", "dqlr")
+METHODS = ("identity", "gaussian_deconvolution", "dqlr")
 """The rows of the table; the last one is written and drawn."""
 HEADINGS = ("method", "PSNR dB", "SSIM", "cells found", "seconds")
 PICTURE_NAME = "before_after.png"

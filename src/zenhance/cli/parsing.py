@@ -204,7 +204,5 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
             )
         if key in settings:
             raise RecipeError(f"--set gives {quoted(key)} twice; give each setting once")
-        settings[key] = load_yaml(
-            value, f"--set {quoted(key)}, {quoted(' '.join(value.split()))}"
-        )
+        settings[key] = load_yaml(value, f"--set {quoted(key)}, {quoted(' '.join(value.split()))}")
     return settings

@@ -1,0 +1,124 @@
+"""A batch given again: done files are verified and skipped, everything else is said."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from zenhance.cli.app import app
+from zenhance.io import write_stack
+from zenhance.stack import Stack
+
+VOXEL_UM = (0.5, 0.25, 0.2)
+PSF = "sigma_um=0.5,0.25,0.2"
+
+
+def run(*words: str | Path) -> Any:
+    return CliRunner().invoke(app, ["enhance", *(str(word) for word in words)])
+
+
+def write_image(path: Path, seed: int = 0) -> Path:
+    pixels = np.random.default_rng(seed).poisson(50, (6, 20, 24)).astype(np.uint16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_stack(path, Stack.from_array(pixels, "ZYX", VOXEL_UM))
+
+
+def results_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_rerun_of_a_batch_skips_what_is_done_and_does_the_rest(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.ome.tif")
+    words = (tmp_path / "in", tmp_path / "out", "--method", "identity")
+    assert run(*words).exit_code == 0
+    first = results_in(tmp_path / "out")
+    write_image(tmp_path / "in" / "b.ome.tif", seed=1)
+    again = run(*words)
+    assert again.exit_code == 0, again.output
+    assert "skipped: " in again.stdout
+    assert again.stdout.splitlines()[-1] == "1 done, 1 skipped, 0 failed"
+    assert first.items() < results_in(tmp_path / "out").items()
+    record = json.loads(run(*words, "--json").stdout)
+    assert (record["done"], record["skipped"], record["failed"]) == (0, 2, 0)
+    assert all(
+        one["skipped"] == "its result exists and is as it was written" for one in record["results"]
+    )
+
+
+def test_a_rerun_with_overwrite_does_all_again(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.ome.tif")
+    words = (tmp_path / "in", tmp_path / "out", "--method", "identity")
+    assert run(*words).exit_code == 0
+    again = run(*words, "--overwrite")
+    assert (again.exit_code, again.stdout.splitlines()[-1]) == (0, "1 done, 0 skipped, 0 failed")
+
+
+def damage(folder: Path) -> None:
+    path = folder / "out" / "a_identity.ome.tif"
+    with tifffile.TiffFile(path) as tif:
+        place = tif.pages[2].dataoffsets[0] + tif.pages[2].databytecounts[0] // 2
+    blob = bytearray(path.read_bytes())
+    blob[place] ^= 255
+    path.write_bytes(bytes(blob))
+
+
+def change_the_input(folder: Path) -> None:
+    (folder / "in" / "a.ome.tif").unlink()
+    write_image(folder / "in" / "a.ome.tif", seed=7)
+
+
+def put_a_foreign_file(folder: Path) -> None:
+    shutil.copy(folder / "in" / "a.ome.tif", folder / "foreign.tif")
+    (folder / "out" / "a_identity.ome.tif").unlink()
+    tifffile.imwrite(folder / "out" / "a_identity.ome.tif", np.zeros((6, 20, 24), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "pattern"),
+    [
+        (damage, (), r"an earlier result exists, but cannot read .*; replace it with --overwrite"),
+        (change_the_input, (), r"made from other pixels than those of .a\.ome\.tif.; replace it"),
+        (put_a_foreign_file, (), r"exists already"),
+        (None, ("--seed", "3"), r"its run had another seed; replace it with --overwrite"),
+        (None, ("--crop", ":,0:9,:"), r"its run had another crop; replace it"),
+    ],
+)
+def test_a_rerun_fails_where_the_earlier_result_is_not_the_one_asked_for(
+    tmp_path: Path, change: Any, options: tuple[str, ...], pattern: str
+) -> None:
+    write_image(tmp_path / "in" / "a.ome.tif")
+    words = (tmp_path / "in", tmp_path / "out", "--method", "identity")
+    assert run(*words).exit_code == 0
+    if change is not None:
+        change(tmp_path)
+    before = results_in(tmp_path / "out")
+    again = run(*words, *options)
+    assert again.exit_code == 9
+    assert re.search(pattern, again.stderr), again.stderr
+    assert results_in(tmp_path / "out") == before
+
+
+def test_where_a_run_computes_does_not_make_its_result_another_one(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.ome.tif")
+    words = (tmp_path / "in", tmp_path / "out", "--method", "identity")
+    assert run(*words, "--device", "cpu").exit_code == 0
+    again = run(*words, "--tile", "4,8,8")
+    assert (again.exit_code, again.stdout.splitlines()[-1]) == (0, "0 done, 1 skipped, 0 failed")
+
+
+def test_a_rerun_writes_the_report_that_is_missing(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.ome.tif")
+    words = (tmp_path / "in", tmp_path / "out", "--method", "identity", "--psf", PSF)
+    assert run(*words).exit_code == 0
+    again = run(*words, "--report", tmp_path / "reports")
+    assert again.exit_code == 0, again.output
+    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["a_identity.html"]
+    assert run(*words, "--report", tmp_path / "reports").exit_code == 0
