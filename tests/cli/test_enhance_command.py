@@ -79,6 +79,7 @@ OPTIONS = [
         "--tile",
         "--weights",
         "--learn",
+        "--output",
         "--seed",
         "--dtype",
         "--request",
@@ -105,7 +106,7 @@ def test_the_options_are_those_that_are_documented_and_no_others() -> None:
 def test_every_field_of_the_request_can_be_given_on_the_command_line() -> None:
     words = RequestOptions(
         method="identity", set=[], voxel_size="1,1,1", axes="ZYX", series="1", channel="0", crop=":,:,:", psf="x", background="1", device="cpu",
-        weights="w", learn="1min", seed="1", dtype="input", statistics="shared", tile="8,8,8",
+        weights="w", learn="1min", output="denoised", seed="1", dtype="input", statistics="shared", tile="8,8,8",
     )  # fmt: skip
     assert set(words.given()) == set(EnhanceRequest.model_fields)
 

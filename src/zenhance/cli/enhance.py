@@ -128,6 +128,14 @@ def enhance(
             "Learn from the image itself first, such as 10min, 600s or 1h; default no learning.",
         ),
     ] = None,
+    kind: Annotated[
+        str | None,
+        text_option(
+            "sharp|denoised",
+            "Sharp estimate, or blurred again without the noise; default sharp.",
+            "--output",
+        ),
+    ] = None,
     seed: Annotated[
         str | None, text_option("N", "Seed of random draws, 0 or more; default 0.")
     ] = None,
@@ -174,6 +182,7 @@ def enhance(
         device=device,
         weights=weights,
         learn=learn,
+        output=kind,
         seed=seed,
         dtype=dtype,
         statistics=statistics,
@@ -198,7 +207,7 @@ def enhance(
 
 def targets_of(job: Job, request: EnhanceRequest) -> dict[str, Path]:
     """Return where each output of the method goes; the key of the first one is ``""``."""
-    extras = request.parameters().outputs[1:]
+    extras = request.outputs()[1:]
     return {"": job.target, **{spec.name: extra_path(job.target, spec.name) for spec in extras}}
 
 

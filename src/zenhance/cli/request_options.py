@@ -40,6 +40,7 @@ class RequestOptions:
     device: str | None = None
     weights: str | None = None
     learn: str | None = None
+    output: str | None = None
     seed: str | None = None
     dtype: str | None = None
     statistics: str | None = None
