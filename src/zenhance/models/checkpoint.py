@@ -1,7 +1,8 @@
-"""How what a method learnt is kept: one safetensors file with the weights, a card, and a small test input with its output.
+"""A model on disk: one safetensors file with the weights, a card, and a test input with its output.
 
-Weights come from strangers. A pickle is refused before anything opens it; the header is checked before a tensor is made; names, shapes,
-types and values are checked before the network sees them; and the test input must give the test output before the model is used.
+Weights come from strangers. Pickle files are never loaded. The header is checked before a tensor is
+made. Names, shapes, types and values are checked before the network is allocated. The test input
+must give the test output before the model is used.
 """
 
 from __future__ import annotations
@@ -28,27 +29,31 @@ __all__ = ["Checkpoint", "dump_checkpoint", "load_network", "model_of", "read_ch
 
 NETWORK, TEST_INPUT, TEST_OUTPUT = "network.", "test.input", "test.output"
 MAX_WEIGHT = 1e4
-# The test output may differ by this share of its own range (other CPUs add in other orders), in all but 100 of a million values.
+# A test is a small patch of scaled intensities, 0 ... 1 for the most part.
+MAX_TEST_VALUES = 2**18
+MAX_TEST_MAGNITUDE = 1e3
+# The test output can differ by this share of its range (other CPUs add in another order), in all
+# but 100 of a million values.
 TEST_TOLERANCE = 1e-3
 TEST_OUTLIERS = 1e-4
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model read and found sound, though not yet tried.
+    """A model that was read and checked, but not yet run.
 
     Parameters
     ----------
     card : Card
-        What it says of itself.
+        Its own description.
     state : mapping of str to Tensor
         The network's weights by name.
     test_input, test_output : Tensor (B, Z, Y, X)
-        Scaled patches and what the network made of them when it was saved.
+        Scaled patches, and the network's output for them when it was saved.
     sha256 : str
         Of the file.
     path : Path
-        Where it was read.
+        The file.
     """
 
     card: Card
@@ -58,8 +63,8 @@ class Checkpoint:
     sha256: str
     path: Path
 
-    def load_into(self, network: Module) -> Module:
-        """Put the weights into a network of exactly this shape and make it ready for inference.
+    def check_fit(self, network: Module) -> None:
+        """Compare the names and shapes of the weights with those of a network.
 
         Raises
         ------
@@ -78,15 +83,26 @@ class Checkpoint:
         ]
         if wrong:
             raise CheckpointError(
-                f'the model "{self.path.name}" does not fit the method {self.card.method}: {"; ".join(wrong[:3])}'
+                f'the model "{self.path.name}" does not fit the method {self.card.method}: '
+                f"{'; '.join(wrong[:3])}"
             )
+
+    def load_into(self, network: Module) -> Module:
+        """Put the weights into a network of exactly this shape and make it ready for inference.
+
+        Raises
+        ------
+        CheckpointError
+            See :meth:`check_fit`.
+        """
+        self.check_fit(network)
         network.load_state_dict(
             {name: value.to(network.state_dict()[name].dtype) for name, value in self.state.items()}
         )
         return network.eval()
 
     def verify(self, predict: Callable[[Tensor], Tensor]) -> None:
-        """Run the test input and compare with the test output.
+        """Run the test input and compare the result with the test output.
 
         Parameters
         ----------
@@ -103,7 +119,8 @@ class Checkpoint:
         expected = self.test_output
         if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
             raise CheckpointError(
-                f'the model "{self.path.name}" fails its own test (shape or values not finite); fetch or train it again'
+                f'the model "{self.path.name}" fails its own test (shape or values not finite); '
+                "fetch or train it again"
             )
         reach = max(float(expected.max() - expected.min()), 1e-6)
         off = (found - expected).abs() > TEST_TOLERANCE * reach
@@ -118,14 +135,15 @@ class Checkpoint:
 def dump_checkpoint(
     card: Card, state: Mapping[str, Tensor], test_input: Tensor, test_output: Tensor
 ) -> bytes:
-    """Return the bytes of a checkpoint file; whoever writes them goes through the package's one gate out.
+    """Return the bytes of a checkpoint file; ``io.write_bytes`` writes them.
 
     Raises
     ------
     CheckpointError
-        A weight is not finite or not floating point.
+        A weight or a value of the test is not finite or too large.
     """
     _check_values(state, card.name)
+    _check_test(test_input, test_output, card.name)
     tensors = {
         NETWORK + name: value.detach().cpu().float().contiguous() for name, value in state.items()
     }
@@ -147,7 +165,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        It is a pickle, not a safetensors file, damaged, too large, or its values cannot be weights.
+        It is a pickle, not a safetensors file, damaged, too large, or its values cannot be weights
+        or a test.
     """
     card = read_card(path)
     blob = path.read_bytes()
@@ -164,14 +183,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     }
     if TEST_INPUT not in tensors or TEST_OUTPUT not in tensors or not state:
         raise CheckpointError(
-            f'the model "{path.name}" has no weights or no test input and output; fetch or train it again'
+            f'the model "{path.name}" has no weights or no test input and output; '
+            "fetch or train it again"
         )
     _check_values(state, path.name)
+    test_input, test_output = tensors[TEST_INPUT].float(), tensors[TEST_OUTPUT].float()
+    _check_test(test_input, test_output, path.name)
     return Checkpoint(
         card,
         state,
-        tensors[TEST_INPUT].float(),
-        tensors[TEST_OUTPUT].float(),
+        test_input,
+        test_output,
         hashlib.sha256(blob).hexdigest(),
         path,
     )
@@ -197,7 +219,8 @@ def model_of(method: str, wanted: str | None, default: str) -> Checkpoint:
     checkpoint = read_checkpoint(find_weights(method, wanted, default))
     if checkpoint.card.method != method:
         raise CheckpointError(
-            f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, not to {method}'
+            f'the model "{checkpoint.card.name}" belongs to the method {checkpoint.card.method}, '
+            f"not to {method}"
         )
     return checkpoint
 
@@ -212,14 +235,32 @@ def _check_values(state: Mapping[str, Tensor], name: str) -> None:
             value.numel() and float(value.abs().max()) > MAX_WEIGHT
         ):
             raise CheckpointError(
-                f'the weight {key} of the model "{name}" is not finite or beyond ±{MAX_WEIGHT:g}; train it again'
+                f'the weight {key} of the model "{name}" is not finite or beyond ±{MAX_WEIGHT:g}; '
+                "train it again"
             )
     if state and all(not bool(value.any()) for value in state.values()):
         raise CheckpointError(f'all weights of the model "{name}" are zero; train it again')
 
 
+def _check_test(test_input: Tensor, test_output: Tensor, name: str) -> None:
+    """Refuse a test that no network could pass, or that is too large to run at each load."""
+    for what, value in (("input", test_input), ("output", test_output)):
+        if value.ndim != 4 or not 0 < value.numel() <= MAX_TEST_VALUES:
+            raise CheckpointError(
+                f'the test {what} of the model "{name}" has the shape {tuple(value.shape)}, '
+                f"allowed are four axes and {MAX_TEST_VALUES} values; train it again"
+            )
+        if not bool(torch.isfinite(value).all()) or float(value.abs().max()) > MAX_TEST_MAGNITUDE:
+            raise CheckpointError(
+                f'the test {what} of the model "{name}" is not finite or beyond '
+                f"±{MAX_TEST_MAGNITUDE:g}; train it again"
+            )
+
+
 def load_network(checkpoint: Checkpoint, learner: Learner, device: str) -> Module:
-    """Build the network a checkpoint describes, fill it, and let it pass its own test before it is used.
+    """Build the network of a checkpoint, fill it, and run its own test.
+
+    The network is first built without memory, to compare names and shapes with the weights.
 
     Raises
     ------
@@ -227,6 +268,8 @@ def load_network(checkpoint: Checkpoint, learner: Learner, device: str) -> Modul
         The weights do not fit, or fail the test.
     """
     try:
+        with torch.device("meta"):
+            checkpoint.check_fit(learner.build(checkpoint.card.architecture))
         network = learner.build(checkpoint.card.architecture)
     except RecipeError as error:
         raise CheckpointError(

@@ -16,7 +16,7 @@ __all__ = ["CARD_KEY", "read_card"]
 CARD_KEY = "zenhance"
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_TENSORS = 10_000
-MAX_FILE_BYTES = 4 * 10**9
+MAX_FILE_BYTES = 256 * 2**20
 DTYPES = ("F16", "BF16", "F32")
 
 

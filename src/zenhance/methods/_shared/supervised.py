@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import Module
 
@@ -20,6 +20,7 @@ from zenhance.contract.settings import validate
 from zenhance.contract.spec import MethodContext, Prepared, TileGenerator
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.methods._shared.loading import load_model, voxel_warnings
+from zenhance.methods._shared.plane_method import MAX_WINDOW
 from zenhance.methods._shared.planes import restore_planes
 from zenhance.types import FloatArray, Triple
 
@@ -31,7 +32,7 @@ class Architecture(BaseModel):
 
     model_config = {"frozen": True, "extra": "forbid"}
 
-    window: int = 1
+    window: int = Field(1, ge=1, le=MAX_WINDOW)
     scale: Literal[1, 2] = 1
 
     @property
@@ -52,11 +53,14 @@ class PairLearner(Learner):
         Builds the network from an architecture.
     loss_kind : {'l1', 'mse'}
         Mean absolute or mean squared difference.
+    max_radius_px : int
+        Half the largest receptive field that the method plans with.
     """
 
     architecture: type[Architecture]
     network: Callable[[Any], Module]
     loss_kind: Literal["l1", "mse"]
+    max_radius_px: int
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
         """Return a new network.
@@ -67,9 +71,14 @@ class PairLearner(Learner):
             The architecture has an unknown key or a value out of range.
         """
         checked = validate(self.architecture, architecture, "architecture key", RecipeError)
-        if checked.window % 2 == 0 or checked.window < 1:
+        if checked.window % 2 == 0:
             raise RecipeError(
-                f"the window is {checked.window} planes; it must be odd, so that there is a middle one"
+                f"the window is {checked.window} planes; it must be odd, with a middle plane"
+            )
+        if checked.radius_px > self.max_radius_px:
+            raise RecipeError(
+                f"this network sees {checked.radius_px} pixels far; at most {self.max_radius_px} "
+                "are allowed, give fewer layers or smaller kernels"
             )
         return self.network(checked)
 

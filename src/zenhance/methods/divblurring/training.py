@@ -10,7 +10,7 @@ For an image ``y``, latents ``z`` and the light ``x = g(z)`` of a specimen::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import BaseModel, Field
@@ -55,15 +55,19 @@ class VaeArchitecture(BaseModel):
         le=9,
         description="planes of light drawn while learning, odd: the PSF's reach along z",
     )
-    features: tuple[int, ...] = Field(
+    features: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(
         (16, 32, 64),
+        max_length=3,
         description="channels at full, half and quarter resolution; flat: of the first level",
     )
-    latents: tuple[int, ...] = Field(
-        (1, 4, 16), description="channels of the latents there; flat: of the only level"
+    latents: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(
+        (1, 4, 16),
+        max_length=3,
+        description="channels of the latents there; flat: of the only level",
     )
     deconvolved: tuple[int, ...] = Field(
         (),
+        max_length=8,
         description="iterations after which Richardson-Lucy estimates are taken and seen beside the image",
     )
     blocks: int = Field(
@@ -91,7 +95,9 @@ class VaeArchitecture(BaseModel):
         description="noise width in scaled intensities, for gaussian; left out, from the volume",
     )
     kl_weight: float = Field(1.0, ge=0, description="weight of the divergence; below 1 a beta-VAE")
-    warmup_steps: int = Field(500, ge=0, description="steps over which that weight rises from 0")
+    warmup_steps: int = Field(
+        500, ge=0, le=1_000_000, description="steps over which that weight rises from 0"
+    )
     free_bits: float = Field(
         0.0,
         ge=0,

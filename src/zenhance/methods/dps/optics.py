@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import BaseModel, Field
@@ -62,9 +62,10 @@ class DpsArchitecture(BaseModel):
     fwhm_px: float = Field(
         3.0, ge=2.8, le=8, description="its full width at half maximum in input pixels"
     )
-    inversion: tuple[int, ...] = Field(
+    inversion: tuple[Annotated[int, Field(ge=1, le=400)], ...] = Field(
         (8, 16, 32),
         min_length=1,
+        max_length=8,
         description="steps of Richardson-Lucy after which its estimate is looked at",
     )
     variation: float = Field(

@@ -20,8 +20,8 @@ class SrcnnParameters(PlaneParameters):
 class Srcnn(PlaneMethod):
     """SRCNN as a method."""
 
-    # Half the receptive field of 9-5-5, and two pixels for the bicubic enlargement.
-    max_radius_px = 8
+    # That of 9-5-5 is 8; users train larger ones.
+    max_radius_px = 24
     spec = MethodSpec(
         name="srcnn",
         title="SRCNN",
