@@ -110,7 +110,8 @@ def best_noise_to_signal(y: torch.Tensor, kernel: npt.NDArray[np.float32]) -> fl
     """
     probe = Wiener(kernel, 1.0)
     transfer = probe.transfer(y.shape, y.device).square()
-    power = probe.coefficients(y).square_()
+    # Not in place: without an axis to transform, the coefficients are y itself.
+    power = probe.coefficients(y).square()
     scores = []
     for epsilon in _CANDIDATES:
         lost = 1.0 - transfer.mul(1.0 + epsilon).div_(transfer + epsilon)

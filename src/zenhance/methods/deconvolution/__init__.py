@@ -293,7 +293,8 @@ def _prepare_imagej(context: MethodContext, psf: PsfLike) -> Generator[float, No
             return richardson_lucy_circular(plane, kernel, p.most_iterations)
         return iterative_deconvolve(plane, kernel, settings)
 
-    return Planes(solve, context.shape_px, context.device, p.imagej_form)
+    lowest = min(0.0, context.statistics.minimum)
+    return Planes(solve, context.shape_px, context.device, p.imagej_form, lowest)
 
 
 def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
