@@ -109,6 +109,15 @@ def enhance(
             "Intensity statistics of each time point, or of all together; default per_volume.",
         ),
     ] = None,
+    repair_outliers: Annotated[
+        bool | None,
+        typer.Option(
+            "--repair-outliers/--keep-outliers",
+            help="Replace hot and dead pixels by their neighbours' median; default repair, "
+            "else --keep-outliers.",
+            show_default=False,
+        ),
+    ] = None,
     device: Device = None,
     tile: Annotated[
         str | None,
@@ -179,6 +188,7 @@ def enhance(
         crop=crop,
         psf=psf,
         background=background,
+        repair_outliers=repair_outliers,
         device=device,
         weights=weights,
         learn=learn,

@@ -37,6 +37,7 @@ class RequestOptions:
     crop: str | None = None
     psf: str | None = None
     background: str | None = None
+    repair_outliers: bool | None = None
     device: str | None = None
     weights: str | None = None
     learn: str | None = None

@@ -7,7 +7,7 @@ comes from one pass over the file, in slabs.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,16 +16,19 @@ import numpy.typing as npt
 
 from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import StackError
-from zenhance.measurement.nonfinite import MAX_ISOLATED, Fill
+from zenhance.measurement.missing import MAX_ISOLATED, MissingData
 from zenhance.physics.noise import PoissonGauss, estimate, estimate_background
 from zenhance.provenance import ArrayHash
 from zenhance.stack import Stack
+from zenhance.steps import drain
 from zenhance.types import FloatArray, Region
 
 __all__ = ["PixelHash", "Survey", "VolumeReader", "measure", "measure_noise", "survey"]
 
 
 MAX_NON_FINITE = 0.1
+# A larger share of single outliers is structure or impulse noise, not a few bad pixels.
+MAX_OUTLIERS = 1e-3
 # Percentiles and noise are taken from at most this many voxels, picked on a regular grid of planes.
 SAMPLE_VOXELS = 4_000_000
 # So much is read at a time: 16 planes of 2048 x 2048 pixels, as deep as chunks of a zarr array usually are.
@@ -34,7 +37,7 @@ SLAB_BYTES = 128 * 2**20
 
 @dataclass(frozen=True)
 class VolumeReader:
-    """Reads regions of one (t, c) volume as finite float32.
+    """Reads regions of one (t, c) volume as float32, with values in place of missing voxels.
 
     Parameters
     ----------
@@ -42,46 +45,49 @@ class VolumeReader:
         The image.
     t, c : int
         Which volume.
-    not_finite : int, optional
-        How many of its voxels are NaN or infinite, where they were counted already (:func:`survey` does).
+    repair_outliers : bool
+        Replace hot and dead pixels, once the noise of the volume is known.
     """
 
     stack: Stack
     t: int = 0
     c: int = 0
-    not_finite: int | None = None
-    _fill: Fill = field(init=False, repr=False, compare=False)
+    repair_outliers: bool = True
+    _missing: MissingData = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Not self.raw: a reference back to the reader would keep image and fill alive until the garbage collector comes by.
-        object.__setattr__(
-            self, "_fill", Fill(partial(self.stack.read, self.t, self.c), self.stack.volume_shape)
-        )
+        # Not self.raw: with a reference back to the reader, the image and the values would stay
+        # in memory until the garbage collector runs.
+        read = partial(self.stack.read, self.t, self.c)
+        object.__setattr__(self, "_missing", MissingData(read, self.stack.volume_shape))
 
     @property
-    def all_finite(self) -> bool:
-        """Whether it is known that nothing has to be filled in."""
-        return self.stack.dtype.kind != "f" or self.not_finite == 0
+    def missing(self) -> MissingData:
+        """The missing voxels of the volume."""
+        return self._missing
+
+    @property
+    def not_finite(self) -> int | None:
+        """How many voxels are NaN or infinite; None before all planes were read."""
+        return self._missing.not_finite
 
     def raw(self, region: Region) -> npt.NDArray[Any]:
         """Return a region (Z, Y, X) as stored."""
         return self.stack.read(self.t, self.c, region)
 
     def mask(self, region: Region) -> npt.NDArray[np.bool_] | None:
-        """Return where a region is not finite, or None where all of it is."""
-        if self.all_finite:
-            return None
-        bad = ~np.isfinite(self.raw(region))
-        return bad if bad.any() else None
+        """Return where a region has no data (outliers have), or None where all was measured."""
+        return self._missing.mask(region)
 
     def read(self, region: Region) -> FloatArray:
-        """Return a region as float32; NaN and infinite voxels take values from their finite neighbours (:mod:`zenhance.measurement.nonfinite`)."""
-        block = self.raw(region)
-        bad = None if self.all_finite else ~np.isfinite(block)
-        filled = block.astype(np.float32)
-        if bad is not None and bad.any():
-            self._fill.into(filled, bad, region)
+        """Return a region as float32; missing voxels take values from their neighbours."""
+        filled = self.raw(region).astype(np.float32)
+        self._missing.into(filled, region)
         return filled
+
+    def settle(self, noise: PoissonGauss) -> None:
+        """Decide with the noise of the volume which voxels are outliers."""
+        self._missing.settle(noise if self.repair_outliers else None)
 
     def slabs(self) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         """Yield the volume in slabs of planes as stored, each with the index of its first plane."""
@@ -174,118 +180,211 @@ class Survey:
         return sum(reader.not_finite or 0 for reader in self.readers)
 
 
-class _Tally:
-    """Running totals over planes, and the sample of them."""
+@dataclass(slots=True)
+class _PlaneTotals:
+    """Totals of the measured voxels of one plane."""
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._dtype = dtype
-        self._top = np.iinfo(dtype).max if dtype.kind in "iu" else None
-        self.total = self.not_finite = self._saturated = 0
-        self._first = self._second = 0.0
-        self._low, self._high = np.inf, -np.inf
-        self._sample: list[FloatArray] = []
+    count: int
+    first: float = 0.0
+    second: float = 0.0
+    low: float = np.inf
+    high: float = -np.inf
+    saturated: int = 0
 
-    def add(self, plane: npt.NDArray[Any]) -> int:
-        """Count a plane (Y, X) as stored; return how many of its voxels are finite."""
+    @classmethod
+    def of(cls, plane: npt.NDArray[Any], void: npt.NDArray[np.bool_] | None) -> _PlaneTotals:
+        """Add up a plane (Y, X)."""
         grey = plane.astype(np.float64)
-        finite = grey[np.isfinite(grey)] if self._dtype.kind == "f" else grey
-        self.total += grey.size
-        self.not_finite += grey.size - finite.size
-        if not finite.size:
-            return 0
-        self._low, self._high = (
-            min(self._low, float(finite.min())),
-            max(self._high, float(finite.max())),
-        )
-        self._first += float(finite.sum())
-        self._second += float(np.square(finite).sum())
-        self._saturated += 0 if self._top is None else int(np.count_nonzero(plane == self._top))
-        return int(finite.size)
+        kept = grey if void is None else grey[~void]
+        if not kept.size:
+            return cls(0)
+        saturated = 0
+        if plane.dtype.kind in "iu":
+            saturated = int(np.count_nonzero(plane == np.iinfo(plane.dtype).max))
+        first, second = float(kept.sum()), float(np.square(kept).sum())
+        return cls(kept.size, first, second, float(kept.min()), float(kept.max()), saturated)
 
-    def keep(self, plane: FloatArray) -> None:
+
+class _Tally:
+    """Totals of all planes, and the sample of them."""
+
+    def __init__(self, readers: Sequence[VolumeReader]) -> None:
+        self._readers = tuple(readers)
+        self._dtype = readers[0].stack.dtype
+        self._totals: dict[tuple[int, int], _PlaneTotals] = {}
+        self._sample: dict[tuple[int, int], FloatArray] = {}
+        self._not_finite = 0
+        self._padded = 0
+        self._padding_values: set[float] = set()
+        self._outliers = 0
+        self.refused = 0
+
+    def add(self, number: int, z: int, plane: npt.NDArray[Any]) -> int:
+        """Count a plane (Y, X) as stored; return how many of its voxels were measured."""
+        missing = self._readers[number].missing
+        missing.examine(z, plane)
+        void = missing.void(z)
+        totals = _PlaneTotals.of(plane, void)
+        self._totals[number, z] = totals
+        if void is not None:
+            padding = missing.padding(z)
+            padded = 0 if padding is None else int(np.count_nonzero(padding))
+            self._padded += padded
+            self._not_finite += plane.size - totals.count - padded
+            if padding is not None and padded:
+                self._padding_values.add(float(plane[padding][0]))
+        return totals.count
+
+    def keep(self, number: int, z: int, plane: FloatArray) -> None:
         """Make a plane (Y, X) part of the sample."""
-        self._sample.append(plane)
+        self._sample[number, z] = plane
 
     def sample(self) -> FloatArray:
         """Return the sampled planes (Z, Y, X); regions without data are not finite."""
-        return np.stack(self._sample)
+        return np.stack(list(self._sample.values()))
+
+    def settle(self, noise: PoissonGauss) -> bool:
+        """Find the outliers and take them out of the totals and the sample; tell if there are any."""
+        for reader in self._readers:
+            reader.settle(noise)
+        planes = [(n, z) for n, r in enumerate(self._readers) for z in r.missing.outlier_planes()]
+        found = {(n, z): self._readers[n].missing.outliers(z) for n, z in planes}
+        count = sum(places.size for places, _ in found.values())
+        voxels = sum(totals.count for totals in self._totals.values())
+        if count > MAX_OUTLIERS * voxels:
+            self.refused = count
+            for reader in self._readers:
+                reader.missing.settle(None)
+            return False
+        self._outliers = count
+        for (number, z), (places, values) in found.items():
+            reader = self._readers[number]
+            plane = reader.raw((slice(z, z + 1), slice(None), slice(None)))[0].copy()
+            # The totals of an integer stack stay those of whole numbers.
+            plane.ravel()[places] = values.astype(plane.dtype)
+            self._totals[number, z] = _PlaneTotals.of(plane, reader.missing.void(z))
+            if (number, z) in self._sample:
+                self._sample[number, z].ravel()[places] = values
+        return bool(count)
 
     def statistics(self, background: float | None) -> VolumeStatistics:
-        """Return the statistics of the finite voxels.
+        """Return the statistics of the measured voxels.
 
         Raises
         ------
         StackError
-            More than a tenth of the voxels is NaN or infinite.
+            More than a tenth of the voxels is NaN or infinite, or no voxel was measured.
         """
-        count = self.total - self.not_finite
-        if count < (1 - MAX_NON_FINITE) * self.total:
+        totals = self._totals.values()
+        count = sum(plane.count for plane in totals)
+        not_finite = self._not_finite
+        total = count + self._padded + not_finite
+        if not_finite > MAX_NON_FINITE * total or not count:
             raise StackError(
-                f"{self.not_finite} of {self.total} voxels are NaN or infinite; at most a tenth may be: repair or crop the stack first"
+                f"{not_finite} of {total} voxels are NaN or infinite; at most a tenth may be: "
+                "repair or crop the stack first"
             )
-        mean = self._first / count
-        std = float(np.sqrt(max(self._second / count - mean * mean, 0.0)))
+        mean = sum(plane.first for plane in totals) / count
+        second = sum(plane.second for plane in totals)
+        std = float(np.sqrt(max(second / count - mean * mean, 0.0)))
         sample = self.sample()
         p_low, p_high = (float(v) for v in np.percentile(sample[np.isfinite(sample)], [0.1, 99.9]))
         ground = float(background) if background is not None else float(estimate_background(sample))
-        return VolumeStatistics(self._low, self._high, mean, std, p_low, p_high, ground)
+        low, high = min(plane.low for plane in totals), max(plane.high for plane in totals)
+        return VolumeStatistics(low, high, mean, std, p_low, p_high, ground)
 
     def remarks(self) -> tuple[str, ...]:
         """Say what the user should know of these voxels."""
-        said = []
-        low, high = self._low, self._high
-        if self.not_finite:
-            said.append(
-                f"{self.not_finite} voxels are NaN or infinite; they were filled in for the run and are NaN in the result"
-            )
+        totals = self._totals.values()
+        low, high = min(p.low for p in totals), max(p.high for p in totals)
+        count, saturated = sum(p.count for p in totals), sum(p.saturated for p in totals)
+        said = [*self._missing_remarks()]
         if low == high:
             said.append(f"the volume has no contrast: every voxel is {low:g}")
-        elif self._saturated > 0.01 * self.total:
+        elif saturated > 0.01 * count:
             said.append(
-                f"{100 * self._saturated / self.total:.1f} % of the voxels are saturated; bright structures cannot be restored there"
+                f"{100 * saturated / count:.1f} % of the voxels are saturated; "
+                "bright structures cannot be restored there"
             )
         if self._dtype.kind in "iu" and max(abs(low), abs(high)) > 2**24:
             said.append(
-                f"intensities reach {max(abs(low), abs(high)):.3g}; above 16777216 single counts are rounded"
+                f"intensities reach {max(abs(low), abs(high)):.3g}; "
+                "above 16777216 single counts are rounded"
             )
         if self._dtype.kind == "b":
             said.append("the stack holds only true and false; it is treated as 0 and 1")
         return tuple(said)
 
+    def _missing_remarks(self) -> Iterator[str]:
+        if not_finite := self._not_finite:
+            yield (
+                f"{not_finite} voxels are NaN or infinite; they were filled in for the run and "
+                "are NaN in the result"
+            )
+        if self._padded:
+            values = ", ".join(f"{value:g}" for value in sorted(self._padding_values)[:3])
+            yield (
+                f"{self._padded} voxels hold the constant {values} where nothing was measured "
+                "(padding or blank planes); they were filled in for the run and keep their value"
+            )
+        if self._outliers:
+            count = self._outliers
+            yield (
+                f"{count} hot or dead pixel{'s' if count > 1 else ''} that the blur cannot produce "
+                "took the median of the neighbours; repair_outliers=false keeps such voxels"
+            )
+        if self.refused:
+            yield (
+                f"{self.refused} single voxels differ from their neighbours as only outliers do; "
+                "so many may be real and were not repaired: check the stack for impulse noise"
+            )
+
 
 def _sampled(reader: VolumeReader, z: int, plane: npt.NDArray[Any]) -> FloatArray:
-    """Return a plane (Y, X) for the sample: dead pixels filled, regions without data left so that the estimates pass them over."""
-    missing = (
-        plane.size - int(np.count_nonzero(np.isfinite(plane))) if plane.dtype.kind == "f" else 0
-    )
-    if 0 < missing <= MAX_ISOLATED:
-        filled: FloatArray = reader.read((slice(z, z + 1), slice(None), slice(None)))[0]
-        return filled
-    return plane.astype(np.float32)
+    """Return a plane (Y, X) for the sample: dead pixels filled, regions without data as NaN."""
+    reader.missing.examine(z, plane)
+    void = reader.missing.void(z)
+    sampled = plane.astype(np.float32)
+    if void is not None:
+        if np.count_nonzero(void) <= MAX_ISOLATED and reader.missing.padding(z) is None:
+            filled: FloatArray = reader.read((slice(z, z + 1), slice(None), slice(None)))[0]
+            return filled
+        sampled[void] = np.nan
+    return sampled
 
 
 def _pass(
     readers: Sequence[VolumeReader], pixels: PixelHash | None = None
-) -> Generator[float, None, tuple[_Tally, tuple[VolumeReader, ...]]]:
-    """Read every voxel of the volumes once, slab by slab; at least one plane of each goes into the sample."""
-    tally = _Tally(readers[0].stack.dtype)
-    counted = []
+) -> Generator[float, None, _Tally]:
+    """Read every voxel once, slab by slab; at least one plane of each volume is sampled."""
+    tally = _Tally(readers)
     depth = readers[0].stack.volume_shape[0]
     for number, reader in enumerate(readers):
         wanted = reader.planes(SAMPLE_VOXELS // len(readers))
-        before = tally.not_finite
         feeds = pixels is not None and pixels.take(reader)
         for first, slab in reader.slabs():
             if pixels is not None and feeds:
                 pixels.add(slab)
             for z, plane in enumerate(slab, first):
                 # A plane without data is replaced by the next that has some.
-                if tally.add(plane) and wanted and wanted[0] <= z:
-                    tally.keep(_sampled(reader, z, plane))
+                if tally.add(number, z, plane) and wanted and wanted[0] <= z:
+                    tally.keep(number, z, _sampled(reader, z, plane))
                     del wanted[0]
             yield (number + (first + len(slab)) / depth) / len(readers)
-        counted.append(replace(reader, not_finite=tally.not_finite - before))
-    return tally, tuple(counted)
+    return tally
+
+
+def _settled(
+    tally: _Tally, readers: Sequence[VolumeReader], background: float | None
+) -> tuple[VolumeStatistics, PoissonGauss | None]:
+    """Return statistics, and the noise where it was needed, outliers taken out."""
+    statistics = tally.statistics(background)
+    if not any(r.repair_outliers and r.missing.has_candidates for r in readers):
+        return statistics, None
+    noise = estimate(tally.sample(), offset=statistics.background)
+    if not tally.settle(noise):
+        return statistics, noise
+    return tally.statistics(background), None
 
 
 def survey(
@@ -302,12 +401,12 @@ def survey(
     background : float, optional
         Given by the user in the input's units; left out, it is estimated.
     pixels : PixelHash, optional
-        Fed on the way with the volumes whose turn it is.
+        Fed with the volumes in order.
 
     Yields
     ------
     float
-        The fraction read, once a slab: the place to stop or to look after the viewer.
+        The fraction read, once a slab.
 
     Returns
     -------
@@ -318,11 +417,11 @@ def survey(
     StackError
         More than a tenth of the voxels is NaN or infinite.
     """
-    tally, counted = yield from _pass(readers, pixels)
-    statistics = tally.statistics(background)
-    return Survey(
-        statistics, estimate(tally.sample(), offset=statistics.background), tally.remarks(), counted
-    )
+    tally = yield from _pass(readers, pixels)
+    statistics, noise = _settled(tally, readers, background)
+    if noise is None:
+        noise = estimate(tally.sample(), offset=statistics.background)
+    return Survey(statistics, noise, tally.remarks(), tuple(readers))
 
 
 def measure(
@@ -349,22 +448,18 @@ def measure(
     StackError
         More than a tenth of the voxels is NaN or infinite.
     """
-    steps = _pass(readers)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            tally: _Tally = done.value[0]
-            return tally.statistics(background), tally.remarks()
+    tally = drain(_pass(readers))
+    return _settled(tally, readers, background)[0], tally.remarks()
 
 
 def measure_noise(readers: Sequence[VolumeReader], statistics: VolumeStatistics) -> PoissonGauss:
-    """Estimate gain, offset and read noise from evenly spaced planes; the offset is the statistics' background."""
+    """Estimate the noise on evenly spaced planes; its offset is the statistics' background."""
     share = SAMPLE_VOXELS // len(readers)
     kept = []
     for reader in readers:
         for z in reader.planes(share):
             plane = _sampled(reader, z, reader.raw((slice(z, z + 1), slice(None), slice(None)))[0])
+            plane.ravel()[reader.missing.outliers(z)[0]] = reader.missing.outliers(z)[1]
             if np.isfinite(plane).any():
                 kept.append(plane)
     if not kept:

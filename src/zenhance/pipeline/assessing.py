@@ -155,9 +155,9 @@ def _noise(before: Stack, request: EnhanceRequest, t: int, c: int) -> PoissonGau
     """Return the noise of a volume as the run estimated it."""
     shared = request.statistics == "shared"
     readers = (
-        [VolumeReader(before, i, c) for i in range(before.size("T"))]
+        [VolumeReader(before, i, c, request.repair_outliers) for i in range(before.size("T"))]
         if shared
-        else [VolumeReader(before, t, c)]
+        else [VolumeReader(before, t, c, request.repair_outliers)]
     )
     statistics, _ = measure(readers, request.background)
     return measure_noise(readers, statistics)

@@ -352,13 +352,16 @@ def _volume_steps(
     shared: dict[int, VolumeStatistics] = {}
     volumes = []
     for t, c in (every[i] for i in wanted):
-        reader = VolumeReader(stack, t, c)
+        reader = VolumeReader(stack, t, c, request.repair_outliers)
         if c in shared:
             statistics = shared[c]
         else:
             together = request.statistics == "shared"
             readers = (
-                [VolumeReader(stack, i, c) for i in range(stack.size("T"))]
+                [
+                    VolumeReader(stack, i, c, request.repair_outliers)
+                    for i in range(stack.size("T"))
+                ]
                 if together
                 else [reader]
             )

@@ -68,23 +68,33 @@ class Output:
         In memory, or mapped to a temporary file that goes away with it.
     scale : tuple of int
         Output voxels per input voxel along z, y, x.
+    clipped : int
+        Voxels that the pixel type cannot hold.
+    series : int
+        How many samples; 0 for one image.
+    is_enhanced : bool
+        Whether padding keeps its value; other outputs are NaN there, or 0 where they are integers.
     """
 
     array: npt.NDArray[Any]
     scale: tuple[int, int, int]
     clipped: int = 0
     series: int = 0
+    is_enhanced: bool = True
 
     def write(
         self, reader: VolumeReader, region: tuple[slice, slice, slice], block: FloatArray
     ) -> None:
-        """Put a block (Z, Y, X), or (K, Z, Y, X), in its place; voxels that were not finite in the input are NaN again (float results)."""
-        holes = self._holes(reader, region) if self.array.dtype.kind == "f" else None
+        """Put a block (Z, Y, X), or (K, Z, Y, X), in its place.
+
+        Where the input has no data, float results are NaN again or keep the padding's value.
+        """
+        void = self._void(reader, region)
         if not self.series:
             self._put(
                 reader.stack.index(reader.t, reader.c, region),
                 block,
-                holes,
+                void,
                 "Z" not in reader.stack.axes,
             )
             return
@@ -92,31 +102,43 @@ class Output:
         for number, sample in enumerate(block):
             index = reader.stack.index(number, reader.c, region)
             self._put(
-                index if timed else (number, *index), sample, holes, "Z" not in reader.stack.axes
+                index if timed else (number, *index), sample, void, "Z" not in reader.stack.axes
             )
 
     def _put(
         self,
         index: tuple[Any, ...],
         block: FloatArray,
-        holes: npt.NDArray[np.bool_] | None,
+        void: tuple[npt.NDArray[np.bool_], npt.NDArray[Any]] | None,
         flat: bool,
     ) -> None:
         cast = self._cast(block)
-        if holes is not None:
-            cast = np.where(holes, cast.dtype.type(np.nan), cast)
+        if void is not None:
+            where, stored = void
+            cast = np.where(where, stored, cast)
         self.array[index] = cast[0] if flat else cast
 
-    def _holes(
+    def _void(
         self, reader: VolumeReader, region: tuple[slice, slice, slice]
-    ) -> npt.NDArray[np.bool_] | None:
-        """Return where the input was not finite, on the grid of the output, or None where it was nowhere."""
-        bad = reader.mask(self._source(region))
-        if bad is None:
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any]] | None:
+        """Return where the input has no data, and what the output holds there, on its grid."""
+        source = self._source(region)
+        where = reader.mask(source)
+        if where is None:
             return None
+        stored = reader.raw(source)
+        finite = np.isfinite(stored)
+        if self.array.dtype.kind == "f":
+            kept = finite if self.is_enhanced else np.zeros_like(finite)
+            stored = np.where(kept, stored, np.nan).astype(self.array.dtype)
+        else:
+            # An integer cannot say "no data": what was filled in stays where the input had NaN.
+            where = where & finite
+            stored = stored if self.is_enhanced else np.zeros_like(stored)
+            stored = np.where(finite, stored, 0).astype(self.array.dtype)
         for axis, factor in enumerate(self.scale):
-            bad = np.repeat(bad, factor, axis=axis)
-        return bad
+            where, stored = np.repeat(where, factor, axis), np.repeat(stored, factor, axis)
+        return where, stored
 
     def _cast(self, block: FloatArray) -> npt.NDArray[Any]:
         """Return a block in the result's type, clipped where that cannot hold its values; these are counted."""
@@ -208,7 +230,7 @@ def allocate(planned: Mapping[str, Layout]) -> dict[str, Output]:
             array: npt.NDArray[Any] = np.empty(layout.shape, layout.dtype)
         else:
             array = _mapped(layout)
-        made[name] = Output(array, layout.scale, series=layout.series)
+        made[name] = Output(array, layout.scale, series=layout.series, is_enhanced=not made)
     return made
 
 

@@ -88,7 +88,7 @@ def preview_steps(
         "crop": crop,
         "learn_minutes": None,
     }
-    sample = [_sample(stack)]
+    sample = [_sample(stack, request.repair_outliers)]
     statistics, _ = measure(sample, request.background)
     known = (statistics, measure_noise(sample, statistics))
     result = yield from enhance_steps(stack, EnhanceRequest(**fields), cancel, known)
@@ -102,14 +102,16 @@ def preview_steps(
     return replace(result, stack=result.stack.crop(only), extras=extras)
 
 
-def _sample(stack: Stack) -> VolumeReader:
+def _sample(stack: Stack, repair_outliers: bool) -> VolumeReader:
     """Return evenly spaced planes of a stack with one volume as a volume of their own, so that a huge stack is not read for a preview."""
     reader = VolumeReader(stack)
     planes = [
         reader.raw((slice(z, z + 1), slice(None), slice(None)))
         for z in reader.planes(SAMPLE_VOXELS)
     ]
-    return VolumeReader(Stack(np.concatenate(planes), "ZYX", stack.voxel_size))
+    return VolumeReader(
+        Stack(np.concatenate(planes), "ZYX", stack.voxel_size), repair_outliers=repair_outliers
+    )
 
 
 def as_requested(stack: Stack, request: EnhanceRequest) -> Stack:

@@ -77,6 +77,10 @@ class EnhanceRequest(BaseModel):
         None,
         description="intensity without specimen, in the input's units; left out, it is estimated",
     )
+    repair_outliers: bool = Field(
+        True,
+        description="replace hot and dead pixels by the median of their neighbours",
+    )
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda or mps"
     )

@@ -96,8 +96,10 @@ class Run:
     readers: dict[tuple[int, int], VolumeReader] = field(default_factory=dict)
 
     def reader(self, t: int, c: int) -> VolumeReader:
-        """Return the reader of a volume, which knows of its non-finite voxels once it was measured."""
-        return self.readers.setdefault((t, c), VolumeReader(self.plan.stack, t, c))
+        """Return the reader of a volume, which knows its missing voxels once it was measured."""
+        return self.readers.setdefault(
+            (t, c), VolumeReader(self.plan.stack, t, c, self.request.repair_outliers)
+        )
 
     def progress(self, stage: str, fraction: float, message: str) -> Progress:
         passed = time.perf_counter() - self.enhancing

@@ -239,6 +239,8 @@ def _context_steps(
     readers = [run.reader(i, c) for i in (range(run.plan.stack.size("T")) if shared else [t])]
     if run.known is not None:
         statistics, noise = run.known
+        for reader in readers:
+            reader.settle(noise)
     else:
         found = yield from _relay(
             run, survey(readers, run.request.background, run.pixels), progress

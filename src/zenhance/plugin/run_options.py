@@ -35,6 +35,9 @@ class RunOptions(QWidget):
         self.statistics.addItem("of each volume", "per_volume")
         self.statistics.addItem("one for all time points", "shared")
         self.background = NumberField("estimated", self)
+        self.repair = QComboBox(self)
+        self.repair.addItem("repaired from neighbours", True)
+        self.repair.addItem("kept", False)
         self.seed = QSpinBox(self)
         self.seed.setRange(0, _MOST_SEED)
         self.from_file = QLabel(self)
@@ -60,10 +63,13 @@ class RunOptions(QWidget):
             self.statistics,
             "intensity statistics of each time point for itself, or one for all",
         )
+        add_row(
+            form, "hot pixels", self.repair, "hot and dead pixels: repaired before a method runs"
+        )
         add_row(form, "seed", self.seed, "of every random draw; only stochastic methods use it")
         form.addRow(self.from_file)
         form.addRow(self.drop)
-        for combo in (self.channel, self.dtype, self.statistics):
+        for combo in (self.channel, self.dtype, self.statistics, self.repair):
             narrow(combo).currentIndexChanged.connect(self._changed)
         self.background.edited.connect(self.changed)
         self.seed.valueChanged.connect(self._seed_edited)
@@ -100,6 +106,7 @@ class RunOptions(QWidget):
             "dtype": self.dtype.currentData(),
             "statistics": self.statistics.currentData(),
             "background": self.background.typed,
+            "repair_outliers": self.repair.currentData(),
             "seed": self.seed.value() if self._seed_beyond is None else self._seed_beyond,
             **self._kept,
         }
@@ -112,6 +119,7 @@ class RunOptions(QWidget):
         self.dtype.setCurrentIndex(self.dtype.findData(request.dtype))
         self.statistics.setCurrentIndex(self.statistics.findData(request.statistics))
         self.background.set_typed(request.background)
+        self.repair.setCurrentIndex(self.repair.findData(request.repair_outliers))
         self.seed.setValue(min(request.seed, _MOST_SEED))
         self._seed_beyond = request.seed if request.seed > _MOST_SEED else None
         self._kept = {
