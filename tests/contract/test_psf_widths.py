@@ -88,7 +88,7 @@ def _with_psf() -> list[tuple[str, dict[str, object]]]:
     found: list[tuple[str, dict[str, object]]] = []
     for name in registry.names():
         spec = registry.load(name).spec
-        if spec.needs_psf_with(spec.parameters()) and spec.learns == "no":
+        if spec.parameters().needs_psf and spec.learns == "no":
             found += [(name, settings) for settings in DECONVOLUTION.values()]
     return found
 

@@ -171,14 +171,16 @@ def test_background_that_was_subtracted_and_clipped_is_not_padding() -> None:
     assert padding_of(np.clip(cell + rng.normal(0, 5, cell.shape), 0, 255).astype(np.uint8)) is None
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("settings", [{"stop": "fixed", "acceleration": False}, *SETTINGS[1:3]])
 def test_a_rim_without_data_does_not_change_the_centre(settings) -> None:
     full = tissue()
     rim = full.copy()
     void = _rims()["rim"]
     rim[void] = 0.0
-    expected = np.asarray(zenhance.enhance(full, settings=settings, **RUN).stack.data)
-    result = zenhance.enhance(rim, settings=settings, **RUN)
+    expected = np.asarray(
+        zenhance.enhance(full, settings=settings, background=106.0, **RUN).stack.data
+    )
+    result = zenhance.enhance(rim, settings=settings, background=106.0, **RUN)
     image = np.asarray(result.stack.data)
     assert (image[void] == 0.0).all()
     assert any("voxels hold the constant 0" in said for said in result.provenance.warnings)
