@@ -171,7 +171,7 @@ def test_background_that_was_subtracted_and_clipped_is_not_padding() -> None:
     assert padding_of(np.clip(cell + rng.normal(0, 5, cell.shape), 0, 255).astype(np.uint8)) is None
 
 
-@pytest.mark.parametrize("settings", [{"stop": "fixed", "acceleration": False}, *SETTINGS[1:3]])
+@pytest.mark.parametrize("settings", SETTINGS[1:3])
 def test_a_rim_without_data_does_not_change_the_centre(settings) -> None:
     full = tissue()
     rim = full.copy()
