@@ -1,6 +1,7 @@
-"""Poisson-Gauss noise: what is drawn has the moments of the formula, and what is estimated is what was drawn."""
+"""Poisson-Gauss noise: samples have the moments of the formula, estimates find what was drawn."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from tifffile import imread
 
 from zenhance.errors import MethodError, StackError
 from zenhance.physics.noise import PoissonGauss, estimate, estimate_background
+from zenhance.physics.noise_estimate import fit_camera, measure_blocks
 
 
 def _membranes(sigma_px: float, seed: int = 1) -> np.ndarray:
-    """Cell walls between random points in two thirds of the view, nothing in the rest, blurred; 0 ... 1."""
+    """Blurred cell walls between random points in two thirds of the view; 0 to 1."""
     shape = (12, 128, 128)
     points = np.random.default_rng(seed).random((90, 3)) * np.array(shape)
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
@@ -215,8 +217,9 @@ def test_a_known_offset_is_taken_as_given() -> None:
 def test_steps_of_structure_are_not_noise() -> None:
     ramp = np.add.outer(np.arange(100.0), np.arange(100.0))
     found = estimate(ramp)
-    assert found.read_noise == 0.0
-    assert found.gain == pytest.approx(1e-6 * 198.0)
+    # Rounding to whole grey values is all the noise there is.
+    assert found.read_noise == pytest.approx(math.sqrt(1.0 / 12.0), abs=0.01)
+    assert found.gain == pytest.approx(198.0 / 1e4, rel=0.2)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,7 @@ def test_any_image_gives_a_finite_detector(image: np.ndarray) -> None:
 def test_what_is_no_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(
         StackError,
-        match=r"noise is measured on an image \(Y, X\) or a stack \(Z, Y, X\), not on an array of shape",
+        match=r"noise is measured on an image \(Y, X\) or a stack \(Z, Y, X\), not on an array",
     ):
         estimate(image)
 
@@ -271,7 +274,7 @@ def test_the_noise_of_a_real_confocal_stack_grows_with_its_light(shared_data) ->
     stack = imread(shared_data / "plant_tissue" / "p60_floral_meristem_membrane_raw.tif")
     found = estimate(stack)
     assert found.offset == pytest.approx(13.0, abs=1.5)
-    # Independent look: differences between neighbouring planes of 8 x 8 blocks that hardly change, at two brightnesses.
+    # An independent measure: diagonal differences where the contrast is low.
     flat = stack[:, 2:-2, 2:-2].astype(float)
     smooth = ndimage.uniform_filter(flat, (0, 5, 5))
     contrast = ndimage.generic_gradient_magnitude(smooth, ndimage.sobel)
@@ -290,3 +293,108 @@ def test_a_smooth_image_without_any_noise_has_hardly_a_gain(shape: tuple[int, in
     for found in (estimate(ramp), estimate(ramp, offset=5.0)):
         assert 0 < found.gain < 1
         assert np.isfinite(found.read_noise)
+
+
+def _tissue(sigma_px: tuple[float, float, float] = (1.0, 1.3, 1.3), seed: int = 4) -> np.ndarray:
+    """Cells that fill the field, with bright walls and cytoplasm of many brightnesses; 0 to 1."""
+    shape, rng = (16, 128, 128), np.random.default_rng(seed)
+    points = rng.random((160, 3)) * np.array(shape)
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
+    distance, owner = cKDTree(points).query(grid, 2)
+    cytoplasm = 0.25 * rng.lognormal(0.0, 0.5, 160)[owner[..., 0]]
+    image = np.maximum(distance[..., 1] - distance[..., 0] < 1.5, cytoplasm)
+    texture = ndimage.gaussian_filter(rng.normal(size=shape), 2.0)
+    image = ndimage.gaussian_filter(image * np.exp(0.15 * texture / texture.std()), sigma_px)
+    return image / image.max()
+
+
+def test_the_background_of_tissue_that_fills_the_field_is_the_offset_not_the_cytoplasm() -> None:
+    light = _tissue() * 30.0
+    y = np.rint(PoissonGauss(4.0, 100.0, 2.0).sample(light, 12)).astype(np.uint16)
+    found = estimate(y)
+    # The darkest percent of the tissue is at 113; a background of 120 would erase most of it.
+    assert found.offset == pytest.approx(100.0, abs=6.0)
+    assert found.read_noise < 6.0
+    assert found.gain == pytest.approx(4.0, rel=0.1)
+    assert (ndimage.uniform_filter(y.astype(float), 3) < found.offset).mean() < 0.01
+
+
+def test_a_16_bit_stack_without_darkness_has_an_offset_below_its_minimum() -> None:
+    light = _tissue((3.0, 5.0, 5.0), seed=6)
+    y = np.rint(PoissonGauss(7.4, 748.0, 6.0).sample(light * 360.0, 13)).astype(np.uint16)
+    found = estimate(y)
+    assert y.min() > 1100
+    assert found.offset < y.min()
+    assert found.offset == pytest.approx(748.0, abs=100.0)
+    assert found.gain == pytest.approx(7.4, rel=0.1)
+
+
+def test_noise_on_smooth_tissue_is_measured_as_well_as_on_sharp() -> None:
+    y = np.rint(PoissonGauss(2.0, 100.0, 2.0).sample(_tissue((3.0, 5.0, 5.0)) * 200.0, 14))
+    assert estimate(y.astype(np.uint16)).gain == pytest.approx(2.0, rel=0.1)
+
+
+def test_an_image_without_noise_is_given_ten_thousand_photons_and_says_so() -> None:
+    light = 1000.0 + 2000.0 * _tissue((3.0, 5.0, 5.0))
+    for image in (light, ndimage.gaussian_filter(np.random.default_rng(0).poisson(light), 1.5)):
+        fit = fit_camera(measure_blocks(image))
+        bright = float(np.quantile(image, 0.999) - image.min())
+        assert fit.gain.value == pytest.approx(bright / 1e4, rel=0.3)
+        assert not fit.determined
+        assert any("shows no pixel noise" in line for line in fit.remarks)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("number", range(4))
+def test_random_cameras_are_found_within_their_intervals(bits: int, number: int) -> None:
+    rng, top = np.random.default_rng([bits, number]), 2**bits - 1
+    gain = float(np.exp(rng.uniform(math.log(0.1), math.log(20.0))))
+    offset, read = rng.uniform(0.0, min(5000.0, 0.2 * top)), rng.uniform(0.0, min(10.0, top / 50))
+    photons = min(float(np.exp(rng.uniform(math.log(50.0), math.log(2000.0)))), 0.8 * top / gain)
+    light = _tissue(seed=number) * photons + 0.3
+    light[:, :40] = 0.3
+    y = PoissonGauss(gain, offset, read).sample(light, number)
+    fit = fit_camera(measure_blocks(np.clip(np.rint(y), 0, top).astype(np.uint16)))
+    # Where read noise and rounding exceed the photons' noise, only the interval is promised.
+    telling = gain * gain * photons / 4.0 > 4.0 * (read**2 + 1.0 / 12.0)
+    assert fit.gain.low * 0.95 <= gain <= fit.gain.high * 1.05
+    if telling:
+        assert fit.gain.value == pytest.approx(gain, rel=0.1)
+    assert fit.offset.low - 3.0 <= offset <= fit.offset.high + 3.0
+
+
+def test_light_that_is_everywhere_is_told_from_the_offset_by_its_skewness() -> None:
+    y = PoissonGauss(3.0, 50.0, 2.0).sample(_membranes(1.5) * 60.0 + 5.0, 9)
+    fit = fit_camera(measure_blocks(y))
+    assert fit.background.value == pytest.approx(65.0, abs=1.0)
+    assert fit.offset.value == pytest.approx(50.0, abs=4.0)
+    assert fit.offset.low <= 50.0 <= fit.offset.high
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda y: ndimage.gaussian_filter(y, (0.0, 0.55, 0.55)), "correlated"),
+        (lambda y: ndimage.zoom(y[:, ::2, ::2], (1, 2, 2), order=1), "correlated|no pixel noise"),
+        (lambda y: np.rint(np.clip(y - 104.0, 0.0, None)), "have the lowest value 0"),
+        (lambda y: np.rint(np.clip(y, 0.0, 130.0)), "have the highest value 130"),
+        (lambda y: np.rint(y / 120.0), "smaller than the rounding"),
+    ],
+    ids=["filtered", "interpolated", "cut off", "saturated", "too few grey values"],
+)
+def test_what_was_done_to_the_data_is_said(spoil, words: str) -> None:
+    y = PoissonGauss(2.0, 100.0, 1.5).sample(_membranes(1.5) * 40.0, 15)
+    assert fit_camera(measure_blocks(np.rint(y))).remarks == ()
+    assert re.search(words, " ".join(fit_camera(measure_blocks(spoil(y))).remarks))
+
+
+def test_blocks_of_a_lossy_compression_are_noticed() -> None:
+    from scipy.fft import dctn, idctn
+
+    y = PoissonGauss(2.0, 100.0, 1.5).sample(_membranes(1.5) * 40.0, 16)
+    blocks = y.reshape(12, 16, 8, 16, 8)
+    coefficients = dctn(blocks, axes=(2, 4), norm="ortho")
+    step = 12.0 * (1.0 + np.add.outer(np.arange(8), np.arange(8)) / 3.0)[:, None, :]
+    squeezed = idctn(np.rint(coefficients / step) * step, axes=(2, 4), norm="ortho")
+    remarks = fit_camera(measure_blocks(np.rint(squeezed.reshape(y.shape)))).remarks
+    assert any("JPEG" in line for line in remarks)

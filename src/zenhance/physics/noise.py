@@ -1,9 +1,10 @@
-"""Noise of a photon-counting microscope: Poisson statistics of the light, gain and offset of the detector, Gaussian read noise.
+"""Noise of a photon-counting microscope: photon noise, gain, offset, Gaussian read noise.
 
-    y = gain * Poisson(x) + offset + Normal(0, read_noise^2),    variance(y) = gain * (mean(y) - offset) + read_noise^2
+    y = gain * Poisson(x) + offset + Normal(0, read_noise^2)
+    variance(y) = gain * (mean(y) - offset) + read_noise^2
 
-y, offset and read noise are in the image's grey values, x in photons, gain in grey values per photon. Rounding to whole grey values
-adds 1/12 to the variance, which an estimate counts to the read noise.
+y, offset and read noise are in grey values of the image, x in photons, gain in grey values per
+photon. Rounding to whole grey values adds 1/12 to the variance; it counts as read noise.
 """
 
 from __future__ import annotations
@@ -18,9 +19,8 @@ from scipy.special import gammaln
 
 from zenhance.errors import MethodError, StackError
 from zenhance.physics.noise_estimate import (
-    Blocks,
     background_level,
-    fit_variance_line,
+    fit_camera,
     measure_blocks,
 )
 from zenhance.types import FloatArray
@@ -54,19 +54,22 @@ class PoissonGauss:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.gain) and self.gain > 0.0):
             raise MethodError(
-                f"the gain is {self.gain:g} grey values per photon, allowed is more than 0; 1 means the image counts photons"
+                f"the gain is {self.gain:g} grey values per photon, allowed is more than 0; "
+                "1 means the image counts photons"
             )
         if not math.isfinite(self.offset):
             raise MethodError(
-                f"the offset is {self.offset:g}, allowed is any finite grey value; give the one seen without light"
+                f"the offset is {self.offset:g}, allowed is any finite grey value; "
+                "give the one seen without light"
             )
         if not (math.isfinite(self.read_noise) and self.read_noise >= 0.0):
             raise MethodError(
-                f"the read noise is {self.read_noise:g} grey values, allowed is 0 or more; give its standard deviation"
+                f"the read noise is {self.read_noise:g} grey values, allowed is 0 or more; "
+                "give its standard deviation"
             )
 
     def variance(self, mean: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return the variance of voxels whose expected grey value is ``mean`` (any shape, grey values)."""
+        """Return the variance of voxels whose expected grey value is ``mean`` (any shape)."""
         light = np.clip(np.asarray(mean, dtype=np.float64) - self.offset, 0.0, None)
         return np.asarray(self.gain * light + self.read_noise**2)
 
@@ -98,7 +101,8 @@ class PoissonGauss:
         expected = np.asarray(photons, dtype=np.float64)
         if expected.size and not (np.isfinite(expected).all() and expected.min() >= 0.0):
             raise StackError(
-                "expected photons must be finite and 0 or more everywhere; clip the specimen before taking its picture"
+                "expected photons must be finite and 0 or more everywhere; "
+                "clip the specimen before taking its picture"
             )
         grey = self.gain * generator.poisson(expected) + self.offset
         if self.read_noise > 0.0:
@@ -116,14 +120,16 @@ class PoissonGauss:
         Returns
         -------
         ndarray of float64
-            One a voxel; the sum is the image's log-likelihood. -inf where a grey value is impossible.
+            One a voxel; the sum is the image's log-likelihood. -inf where a grey value is
+            impossible.
 
         Notes
         -----
-        Shifted Poisson: with s = (read_noise / gain)^2, (y - offset) / gain + s is taken to be Poisson with mean
-        (mean - offset) / gain + s; mean and variance are right, and without read noise it is exact (D. L. Snyder et al., J. Opt.
-        Soc. Am. A 12, 272 (1995)). With read noise it is off by less than 0.1 within two standard deviations. Beyond 1e6 photons
-        the normal density stands in, from which it cannot be told.
+        Shifted Poisson: with s = (read_noise / gain)^2, (y - offset) / gain + s is taken to be
+        Poisson with mean (mean - offset) / gain + s. Mean and variance are right, and without read
+        noise it is exact (D. L. Snyder et al., J. Opt. Soc. Am. A 12, 272 (1995)). With read noise
+        it is off by less than 0.1 within two standard deviations. Beyond 1e6 photons it uses the
+        normal density, which does not differ there.
         """
         shift = (self.read_noise / self.gain) ** 2
         counts = (np.asarray(y, dtype=np.float64) - self.offset) / self.gain + shift
@@ -144,17 +150,18 @@ class PoissonGauss:
 
 
 def estimate_background(volume: npt.NDArray[Any]) -> float:
-    """Return the grey value where there is no specimen: camera offset and haze.
+    """Return the grey value where there is no specimen: camera offset and stray light.
 
     Parameters
     ----------
     volume : ndarray (Z, Y, X) or (Y, X)
-        Planes may be taken out of a longer stack: they are looked at one by one.
+        Planes may be taken out of a longer stack: each is measured on its own.
 
     Returns
     -------
     float
-        The level at which the darkest blocks of 8 x 8 pixels crowd together; in an image full of specimen, its darkest parts.
+        The level at which the darkest blocks of 8 x 8 pixels crowd together. In an image full of
+        specimen, the offset that the noise points to, at most the darkest percent of the blocks.
     """
     return background_level(measure_blocks(volume))
 
@@ -165,31 +172,26 @@ def estimate(volume: npt.NDArray[Any], offset: float | None = None) -> PoissonGa
     Parameters
     ----------
     volume : ndarray (Z, Y, X) or (Y, X)
-        Grey values as recorded; planes are looked at one by one. Smoothed or denoised images give too small a noise.
+        Grey values as recorded; each plane is measured on its own. Smoothed or denoised images
+        give too small a noise.
     offset : float, optional
         Grey value without light, where known; left out, it is the background's level.
 
     Returns
     -------
     PoissonGauss
-        Always finite, gain above 0. In an image without noise the gain is 1e-6 of the range.
+        Always finite, gain above 0. Where the image shows no noise, the gain stands for 10,000
+        photons in the brightest structures.
 
     Notes
     -----
-    The noise is what a second difference along y and x (J. Immerkaer, Comput. Vis. Image Underst. 64, 300 (1996)) leaves: white noise
-    passes, structure blurred by the microscope hardly does. Its variance in blocks, the median over blocks of like brightness,
-    is a straight line over brightness: slope = gain, height at the offset = read_noise^2 (A. Foi et al., IEEE Trans. Image Process.
-    17, 1737 (2008)). Blocks with saturated voxels, cut off at the lowest value, or without data (padding, NaN) are left out.
+    A second difference along y and x (J. Immerkaer, Comput. Vis. Image Underst. 64, 300 (1996))
+    passes white noise and hardly any structure that the microscope has blurred. Its variance in the
+    flattest blocks of like brightness is a straight line over brightness: slope = gain, height at
+    the offset = read_noise^2 (A. Foi et al., IEEE Trans. Image Process. 17, 1737 (2008)). Blocks
+    with saturated voxels, cut off at the lowest value, or without data (padding, NaN) do not count.
     """
-    blocks = measure_blocks(volume)
-    level = background_level(blocks) if offset is None else float(offset)
-    slope, intercept = fit_variance_line(blocks)
-    gain = max(slope, _least_gain(blocks))
-    return PoissonGauss(
-        gain=gain, offset=level, read_noise=math.sqrt(max(intercept + slope * level, 0.0))
-    )
-
-
-def _least_gain(blocks: Blocks) -> float:
-    span = blocks.high - blocks.low
-    return 1e-6 * span if span > 0.0 else 1e-6
+    fit = fit_camera(measure_blocks(volume), offset)
+    level = fit.background.value if offset is None else float(offset)
+    variance = fit.intercept + fit.slope * level
+    return PoissonGauss(gain=fit.gain.value, offset=level, read_noise=math.sqrt(max(variance, 0.0)))

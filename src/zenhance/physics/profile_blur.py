@@ -131,7 +131,8 @@ class DepthBlur:
     ) -> DepthBlur:
         """Take the widths of a profile.
 
-        The knots follow the profile alone, so that tiles equal the whole. Parameters are those of :meth:`from_psfs`.
+        The knots follow the profile alone, so that tiles equal the whole. Parameters are those
+        of :meth:`from_psfs`.
         """
         depth = _depths(depth_um, shape_px)
         knots = _blend_depths(profile)
