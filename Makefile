@@ -1,4 +1,4 @@
-# Each target works on a fresh clone. What it needs is installed into .venv, pinned by constraints.txt, once per set:
+# Each target works on a fresh clone and installs what it needs into .venv, pinned by constraints.txt, once per set:
 #   demo     the package alone            napari   with napari and Qt
 #   test     with the test tools          lint     with the checkers
 #
@@ -21,21 +21,27 @@ WRITTEN_DOWN := pyproject.toml constraints.txt hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test napari samples lint docs constraints system-libraries
+.PHONY: help demo test test-slow test-all napari samples lint docs constraints system-libraries
 
 help:
 	@echo "make demo      enhance the bundled sample, write demo/, print a table against the truth"
 	@echo "make napari    open napari with the sample and the Enhance dock"
-	@echo "make test      run the whole test suite"
+	@echo "make test      run the test suite, without the tests marked slow"
+	@echo "make test-all  run the test suite, then the slow rest (make test-slow)"
 	@echo "make samples   simulate the samples in sample_data/ again"
 	@echo "make lint      check style, types and the layering of imports"
-	@echo "make docs      measure the tables and take the pictures of the documentation again; takes some hours"
+	@echo "make docs      measure the tables and draw the pictures of the documentation again; takes some hours"
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m zenhance.cli demo --out demo
 
 test: system-libraries $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: system-libraries $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-all: test test-slow
 
 napari: system-libraries $(VENV)/.installed-napari
 	$(BIN)/python -m zenhance.plugin.launch
@@ -63,7 +69,8 @@ docs: system-libraries $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks modules --write-docs
 	$(BIN)/python -m benchmarks seconds --methods dps,diffusion --write-docs
 	$(BIN)/python -m benchmarks models --write-docs
-	$(VIRTUAL_DISPLAY) $(BIN)/python -m benchmarks.screenshots docs/images
+	$(BIN)/python -m benchmarks rooms --write-docs
+	$(VIRTUAL_DISPLAY) $(BIN)/python -m benchmarks screenshots --write-docs
 
 # pins everything that the sets above install, as it is installed now
 constraints: $(VENV)/.installed-lint

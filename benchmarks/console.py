@@ -1,4 +1,4 @@
-"""How the benchmark shows itself: a bar while it works, tables or one line of JSON at the end."""
+"""Terminal output: a progress bar, tables, or one line of JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def write_json(path: Path, record: dict[str, Any]) -> Path:
 
 @contextmanager
 def progress(*, silent: bool) -> Iterator[Tell]:
-    """Show a bar on a terminal; without one, say each title once, on stderr, so that stdout stays clean."""
+    """Show a progress bar on a terminal.
+
+    Without a terminal, each title appears once on stderr; stdout stays clean.
+    """
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     if silent:

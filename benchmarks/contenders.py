@@ -1,18 +1,21 @@
-"""Who is compared: every method of the registry with each of its named settings or models, between references.
+"""Rows of the tables: every method of the registry with its named settings and models.
 
-Nothing here knows a method's name but the table of named settings (:data:`benchmarks.sample.CANDIDATES`): a method that is
-registered and a model that lies among the weights get their rows by themselves.
+Only the table of named settings (:data:`benchmarks.experiments.sample.CANDIDATES`) knows methods by
+name. A registered method and an installed model get their rows without further ado.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.experiments.sample import CANDIDATES, Candidate
 from benchmarks.paths import table_models
-from benchmarks.sample import CANDIDATES, Candidate
 from benchmarks.scenes import trained_on_test
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodSpec
@@ -20,9 +23,17 @@ from zenhance.errors import MethodError
 from zenhance.models.catalogue import WeightsEntry, list_weights
 from zenhance.pipeline import EnhanceRequest
 
-__all__ = ["Contender", "deblurs", "list_contenders", "select"]
+__all__ = [
+    "Contender",
+    "deblurs",
+    "learning_contenders",
+    "list_contenders",
+    "own_folder",
+    "select",
+]
 
 IDENTITY = "identity"
+WEIGHTS_FOLDER = "ZENHANCE_WEIGHTS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +49,11 @@ class Contender:
     settings, weights : mapping, str or None
         Of the method.
     scale : int
-        It gets the stack with pixels so many times larger along y and x, and gives back the fine ones.
+        It gets the stack with pixels so many times larger along y and x, and gives back the fine
+        ones.
     deblurs : bool
-        Whether the result claims to be free of the microscope's blur, so that the re-blur check blurs it.
+        Whether the result claims to be free of the microscope's blur, so that the re-blur check
+        blurs it.
     note : str
         What the table has to say of it.
     learn_minutes : float or None
@@ -67,7 +80,8 @@ class Contender:
         """
         if self.method is None:
             raise MethodError(
-                f'the row "{self.name}" is no method of the registry, so it cannot be run; choose one that is'
+                f'the row "{self.name}" is no method of the registry, so it cannot be run; choose '
+                "one that is"
             )
         return EnhanceRequest(
             method=self.method,
@@ -133,11 +147,7 @@ def _with_settings(spec: MethodSpec, c: Candidate) -> Contender:
 
 def _of_models(spec: MethodSpec, own_models: bool) -> list[Contender]:
     own = [e for e in list_weights(spec.name) if not e.ships] if own_models else []
-    entries = [
-        e
-        for e in (*table_models(spec.name), *own)
-        if not _serves_a_step(e)
-    ]
+    entries = [e for e in (*table_models(spec.name), *own) if not _serves_a_step(e)]
     if not entries:
         return [Contender(spec.name, spec.title, spec.name, deblurs=spec.defaults.deblurs)]
     rows = []
@@ -174,12 +184,46 @@ def _serves_a_step(entry: WeightsEntry) -> bool:
 
 
 def deblurs(spec: MethodSpec, entry: WeightsEntry) -> bool:
-    """Return whether a model takes blur away; one that learnt to repeat what was measured does not."""
+    """Return whether a model removes blur; a model trained to repeat the measurement does not."""
     return spec.defaults.deblurs and entry.card.architecture.get("target") != "measured"
 
 
+def learning_contenders(spec: MethodSpec, minutes: float) -> list[Contender]:
+    """Return rows for self-training on the stack: from random and from shipped weights."""
+    title, budget = spec.title, f"{minutes:g} min"
+    alone = Contender(
+        f"{spec.name}_alone",
+        f"{title}, learnt from the stack alone, {budget}",
+        spec.name,
+        weights="none",
+        learn_minutes=minutes,
+    )
+    adapted = Contender(
+        f"{spec.name}_adapted",
+        f"{title}, as it ships, then adapted to the stack, {budget}",
+        spec.name,
+        learn_minutes=minutes,
+    )
+    return [alone, adapted]
+
+
+@contextmanager
+def own_folder() -> Iterator[None]:
+    """Keep the models trained here out of the user's own folder."""
+    before = os.environ.get(WEIGHTS_FOLDER)
+    with TemporaryDirectory(prefix="zenhance-benchmark-") as folder:
+        os.environ[WEIGHTS_FOLDER] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[WEIGHTS_FOLDER]
+            else:
+                os.environ[WEIGHTS_FOLDER] = before
+
+
 def select(contenders: Sequence[Contender], wanted: Sequence[str]) -> tuple[Contender, ...]:
-    """Return the rows of these methods or of these names; the identity is always among them, for comparison.
+    """Return the rows of these names or methods, and always the identity for comparison.
 
     Raises
     ------

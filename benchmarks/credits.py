@@ -1,4 +1,4 @@
-"""Where a data file came from and under which licence it may be shown, as the README of its folder says in a table."""
+"""Source and licence of a data file, from the table in the README of its folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def credit_of(path: Path) -> str:
     Parameters
     ----------
     path : Path
-        A file; ``README.md`` beside it may hold a table with the columns "file", "source …" and "licence".
+        A file; ``README.md`` beside it may hold a table with the columns "file", "source …" and
+        "licence".
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Measured tables go into the documentation by command, between two markers, and never by hand.
+"""Write a table into the documentation, between two markers.
 
 ::
 
@@ -25,7 +25,8 @@ def write_between_markers(page: str | Path, mark: str, text: str) -> Path:
     Parameters
     ----------
     page : str or Path
-        A Markdown file with ``<!-- begin MARK -->`` and ``<!-- end MARK -->`` on lines of their own.
+        A Markdown file with ``<!-- begin MARK -->`` and ``<!-- end MARK -->`` on lines of their
+        own.
     mark : str
         Which of its tables.
     text : str
@@ -40,7 +41,8 @@ def write_between_markers(page: str | Path, mark: str, text: str) -> Path:
     begin, end = f"<!-- begin {mark} -->", f"<!-- end {mark} -->"
     if not page.is_file():
         raise WriteError(
-            f'the page "{page}" does not exist; run the command at the top of a checkout, or leave --write-docs out'
+            f'the page "{page}" does not exist; run the command at the top of a checkout, or '
+            "leave --write-docs out"
         )
     old = page.read_text(encoding="utf-8")
     head, found_begin, rest = old.partition(begin)

@@ -1,8 +1,8 @@
-"""Rows of the quality table that are no methods of the package: references, and smoothing as a careful user of scikit-image would do it.
+"""Classical filters and references for the quality table.
 
-Smoothing that has a strength gets the one that is best by the truth, which favours it: no user can know it. Total variation and
-non-local means suppose noise of the same strength everywhere, so they work on the generalised Anscombe transform of the
-measurement, whose noise has a standard deviation of 1, with the true gain, offset and read noise.
+Each filter has the strength with the highest PSNR against the truth, which no user knows. Total
+variation and non-local means work on the generalised Anscombe transform, whose noise has standard
+deviation 1, with the true gain, offset and read noise.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ Filtered = tuple[FloatArray, float, str]
 
 
 def anscombe(grey: FloatArray, camera: Camera) -> FloatArray:
-    """Return the generalised Anscombe transform: noise of standard deviation 1 wherever there are a few photons.
+    """Return the generalised Anscombe transform: noise of standard deviation 1.
 
     Notes
     -----
-    ``2/g · sqrt(g (y - o) + 3/8 g² + σ²)`` (Starck, Murtagh & Bijaoui, "Image Processing and Data Analysis", 1998, eq. 2.17).
+    ``2/g · sqrt(g (y - o) + 3/8 g² + σ²)`` (Starck, Murtagh & Bijaoui, "Image Processing and Data
+    Analysis", 1998, eq. 2.17).
     """
     g = camera.gain
     inside = g * (grey - camera.offset) + 0.375 * g * g + camera.read_noise**2
@@ -41,7 +42,10 @@ def anscombe(grey: FloatArray, camera: Camera) -> FloatArray:
 
 
 def inverse_anscombe(transformed: FloatArray, camera: Camera) -> FloatArray:
-    """Return to grey values, without bias where there are many photons (1/8 in place of 3/8: Anscombe 1948, Biometrika 35:246)."""
+    """Return to grey values; unbiased where there are many photons.
+
+    1/8 in place of 3/8: Anscombe 1948, Biometrika 35:246.
+    """
     g = camera.gain
     return np.asarray(
         (np.square(transformed * g / 2.0) - 0.125 * g * g - camera.read_noise**2) / g
@@ -118,7 +122,7 @@ def _non_local_means(scene: Scene) -> Filtered:
 
 
 def _cubic(scene: Scene) -> Filtered:
-    """Enlarge a measurement with twice as large pixels, nothing else: what models that enlarge have to beat."""
+    """Enlarge a measurement with pixels twice as large: the bound for models that enlarge."""
     coarse = scene.binned(2).measured.read()
     started = time.perf_counter()
     image = np.asarray(

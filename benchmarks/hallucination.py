@@ -1,13 +1,14 @@
-"""What a sharpening method makes of noise, of what it has never seen, and of twice the light.
+"""Response of a sharpening method to noise, to injected structure, and to twice the light.
 
 ::
 
-    noise        even light and photons: spots above half of what a bead of 10 photons gives, per 10^6 pixels
-    injected     beads, squares and rings put on a picture before its noise: light found again where it was put, place found again
-    linearity    a bead twice as bright beside the first: ratio of the light found; the whole picture doubled
-    re-blur      the result blurred again explains the measurement: deviance over its expectation, flagged share
+    noise      uniform light: spots above half the response to a bead of 10 photons, per 10^6 pixels
+    injected   beads, squares and rings added before the noise: recovered light, recovered position
+    linearity  a bead twice as bright beside the first: ratio of the recovered light
+    re-blur    deviance ratio of the result blurred again, and the share of flagged voxels
 
-Beads, squares and rings are compared as differences of means over several draws of noise, so that what is put in is what differs.
+Beads, squares and rings are differences of means over several draws of noise, so that only the
+injected structure differs.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Honesty:
     doubled : float
         Light found of a bead twice as bright, over that of the first.
     scaled : float
-        Largest difference between twice the result and the result of twice the picture, as a share of the range.
+        Largest difference between twice the result and the result of twice the picture, as a share
+        of the range.
     discrepancy : float
         Deviance of the re-blurred result over its expectation, at 100 photons.
     """
@@ -67,10 +69,10 @@ class Honesty:
 def noise_structures(
     method: Draw, microscope: FineMicroscope, photons: float, seeds: int = 3
 ) -> tuple[float, float]:
-    """Return spots per 10^6 camera pixels that a method makes of even light, and the error of its mean as a share.
+    """Return false spots per 10^6 camera pixels of uniform light, and the error of the mean.
 
-    A spot is a connected part above the mean by half the peak that a bead of 10 photons, seen without noise on the same light, gives. The
-    result is in photons per camera pixel, as is the picture.
+    A spot is a connected part above the mean by half the peak of a bead of 10 photons, imaged
+    without noise on the same light. The result is in photons per camera pixel, as is the picture.
     """
     flat = np.full((FIELD_PX, FIELD_PX), photons, np.float32)
     bead = np.zeros((FIELD_PX * FINER,) * 2, np.float32)
@@ -98,7 +100,7 @@ def _shape(kind: str, size: int, middle: tuple[int, int]) -> FloatArray:
 
 
 def _background(microscope: FineMicroscope, seed: int) -> Scene:
-    """Return a mixed specimen to put things on, brightest pixel 1."""
+    """Return filaments to inject structure into, brightest pixel 1."""
     pixel = microscope.pixel_um / FINER
     dye = Structures(
         density=0.5,
@@ -202,7 +204,7 @@ def _doubled(method: Draw, microscope: FineMicroscope, photons: float) -> float:
 def reblurred_deviance(
     method: Draw, microscope: FineMicroscope, photons: float, seed: int
 ) -> float:
-    """Return the Poisson deviance of a method's re-blurred result on filaments of a seed, over its expectation; 1 is faithful."""
+    """Return the deviance ratio of a method's re-blurred result on filaments of a seed."""
     picture = _background(microscope, seed).measured(photons, seed)
     return _discrepancy(method(picture), picture, microscope, photons)
 
@@ -210,7 +212,7 @@ def reblurred_deviance(
 def _discrepancy(
     result: FloatArray, picture: FloatArray, microscope: FineMicroscope, photons: float
 ) -> float:
-    """Return the Poisson deviance of the re-blurred result over its expectation; 1 for a faithful one."""
+    """Return the deviance ratio of the re-blurred result: deviance over its expectation."""
     from zenhance.assess.photons import expected_deviance, poisson_deviance
 
     inside = (slice(12, -12),) * 2

@@ -1,424 +1,236 @@
-"""What ``zenhance benchmark quality``, ``alone``, ``domains``, ``folders``, ``levels``, ``real`` and ``models`` do and print."""
+"""Quality of a result on simulated stacks that no training has seen.
+
+::
+
+    scene ──► contender ──► image ──┬─ truth          PSNR, SSIM, RMSE; PSNR by depth
+                                    ├─ blurred truth  PSNR of the result blurred again
+                                    ├─ labels         cells found, by depth
+                                    └─ measurement    re-blur check
+
+A contender that fails keeps its row, which says why.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from benchmarks.console import Tell, progress, show, write_json
-from benchmarks.docs import DOCS_PAGE, write_between_markers
-from benchmarks.tables import TextTable
+import numpy as np
 
-if TYPE_CHECKING:
-    from benchmarks.quality import QualityReport
-    from benchmarks.real import RealReport
+from benchmarks.contenders import Contender
+from benchmarks.filters import FILTERS, Filtered
+from benchmarks.machine import Machine, describe_machine
+from benchmarks.measures import blurred_psnr_db, psnr_by_depth_db, sharpness
+from benchmarks.peak_memory import PeakMemory
+from benchmarks.scenes import Plan, Scene
+from zenhance.assess.cells import CellReport, cells_found
+from zenhance.assess.reblur import ReblurReport, reblur_check, width_range_of
+from zenhance.assess.truth import TruthReport, compare_with_truth
+from zenhance.contract import registry
+from zenhance.errors import RunCancelled, sentence
+from zenhance.pipeline import enhance
+from zenhance.types import FloatArray
 
 __all__ = [
-    "run_alone_benchmark",
-    "run_domains_benchmark",
-    "run_folders_benchmark",
-    "run_levels_benchmark",
-    "run_models_table",
-    "run_prediction_benchmark",
-    "run_quality_benchmark",
-    "run_real_benchmark",
+    "DEPTH_EDGES_UM",
+    "Figures",
+    "Outcome",
+    "QualityReport",
+    "enhance_scene",
+    "measure_quality",
 ]
 
-SHEET_NAME = "quality_sheet.png"
+DEPTH_EDGES_UM = (0.0, 5.0, 10.0)
+CROP_PX = 64
+Tell = Callable[[str, float], None]
 
 
-def run_quality_benchmark(
-    out: str | Path | None = None,
-    *,
-    methods: Sequence[str] = (),
-    quick: bool = False,
-    real: str | Path | None = None,
-    write_docs: bool = False,
-    json_line: bool = False,
-    device: str = "cpu",
-) -> tuple[Path, ...]:
-    """Judge every method on simulated stacks that no training has seen; print the tables and return the files written.
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one contender achieved on one scene.
 
     Parameters
     ----------
-    out : str or Path, optional
-        Folder for the figures (JSON) and the picture sheet.
-    methods : sequence of str
-        Names of methods or rows; empty means all.
-    quick : bool
-        Two small stacks.
-    real : str or Path, optional
-        A z-stack, or a folder of them, to be measured without a truth as well, as :func:`run_real_benchmark` does.
-    write_docs : bool
-        Put the tables into ``docs/benchmark.md`` and the picture beside it; models of the user's own are then left out.
-    json_line : bool
-        Print one line of JSON on stdout instead of the tables.
+    quality : TruthReport
+        Against the sharp truth.
+    blurred_psnr_db : float
+        Against the noise-free blurred specimen (:func:`~benchmarks.measures.blurred_psnr_db`).
+    depth_psnr_db : tuple of float or None
+        Against the sharp truth in each layer that :data:`DEPTH_EDGES_UM` begins.
+    cells, reblur : CellReport, ReblurReport
+        Cells found, and the result blurred again against the measurement.
+    seconds : float
+        Of the whole call.
+    peak_bytes : int or None
+        None where the system does not tell.
+    note : str
+        What the table has to say of it, a line each.
+    """
+
+    quality: TruthReport
+    blurred_psnr_db: float
+    depth_psnr_db: tuple[float | None, ...]
+    sharpness: float
+    cells: CellReport
+    reblur: ReblurReport
+    seconds: float
+    peak_bytes: int | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One contender on one scene: its figures, or in a sentence why there are none."""
+
+    figures: Figures | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """All figures.
+
+    Parameters
+    ----------
+    contenders, plans : tuple
+        Rows, and the stacks they were measured on.
+    outcomes : mapping of str to tuple of Outcome
+        By the contender's name, one a stack.
+    crops : mapping of str to float32 array (2, Y, X)
+        A shallow and a deep plane of the first stack, for the picture sheet; those that failed are
+        missing.
+    """
+
+    contenders: tuple[Contender, ...]
+    plans: tuple[Plan, ...]
+    outcomes: dict[str, tuple[Outcome, ...]]
+    machine: Machine
+    crops: dict[str, FloatArray] = field(default_factory=dict)
+    crop_planes: tuple[int, int] = (0, 0)
+
+    def record(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them."""
+        rows = [
+            {
+                "name": c.name,
+                "title": c.title,
+                "outcomes": [asdict(outcome) for outcome in self.outcomes[c.name]],
+            }
+            for c in self.contenders
+        ]
+        stacks = [asdict(plan) for plan in self.plans]
+        return {"stacks": stacks, "rows": rows, "machine": asdict(self.machine)}
+
+
+def measure_quality(
+    contenders: Sequence[Contender],
+    plans: Sequence[Plan],
+    *,
+    device: str = "cpu",
+    on_progress: Tell | None = None,
+) -> QualityReport:
+    """Give every stack to every contender and judge what comes back.
+
+    Parameters
+    ----------
+    contenders : sequence of Contender
+        The rows.
+    plans : sequence of Plan
+        The stacks; each is simulated when its turn comes.
     device : str
         Where to compute.
-
-    Raises
-    ------
-    MethodError
-        A name in ``methods`` is not known.
+    on_progress : callable, optional
+        Called with a title and the fraction done.
     """
-    from benchmarks.contenders import list_contenders, select
-    from benchmarks.quality import measure_quality
-    from benchmarks.quality_tables import by_depth_table, by_stack_table, quality_table
-    from benchmarks.scenes import quality_plans
-
-    contenders = list_contenders(own_models=not write_docs)
-    chosen = select(contenders, methods) if methods else contenders
-    with progress(silent=json_line) as tell:
-        report = measure_quality(
-            chosen, quality_plans(quick=quick), device=device, on_progress=tell
-        )
-        measured = None if real is None else _measure_places(real, device, tell)
-    tables = {
-        "quality": quality_table(report),
-        "depths": by_depth_table(report),
-        "microscopes": by_stack_table(report),
-    }
-    record = report.record()
-    if measured is not None:
-        record, tables = {**record, "real": measured[1]}, {**tables, "real": measured[0]}
-    files = _filed(out, "quality.json", record)
-    if out is not None and report.crops:
-        files = (*files, _save_sheet(report, Path(out) / SHEET_NAME))
-    if write_docs:
-        files = (
-            *files,
-            *_documented(tables),
-            _save_sheet(report, DOCS_PAGE.parent / "images" / SHEET_NAME),
-        )
-    show(tuple(tables.values()), record, files, json_line)
-    return files
-
-
-def run_alone_benchmark(
-    out: str | Path | None = None,
-    *,
-    minutes: float = 10.0,
-    methods: Sequence[str] = (),
-    quick: bool = False,
-    write_docs: bool = False,
-    json_line: bool = False,
-    device: str = "cpu",
-) -> tuple[Path, ...]:
-    """Let methods learn from a single noisy stack; print the tables and return the files written.
-
-    Parameters
-    ----------
-    out : str or Path, optional
-        Folder for the figures (JSON).
-    minutes : float
-        How long each learns.
-    methods : sequence of str
-        Only these rows or methods, beside the measurement; the tables then go to places of their own in the docs, named after the first.
-    quick, write_docs, json_line, device
-        As in :func:`run_quality_benchmark`.
-    """
-    from benchmarks.alone import measure_alone
-    from benchmarks.quality_tables import by_depth_table, quality_table
-
-    with progress(silent=json_line) as tell:
-        report = measure_alone(
-            minutes, methods=methods, quick=quick, device=device, on_progress=tell
-        )
-    mark = f"alone {methods[0].partition('_')[0]}" if methods else "alone"
-    tables = {mark: quality_table(report), f"{mark} depths": by_depth_table(report)}
-    files = _filed(out, "alone.json", report.record())
-    if write_docs:
-        files = (*files, *_documented(tables))
-    show(tuple(tables.values()), report.record(), files, json_line)
-    return files
-
-
-def run_prediction_benchmark(
-    out: str | Path | None = None,
-    *,
-    quick: bool = False,
-    write_docs: bool = False,
-    json_line: bool = False,
-) -> tuple[Path, ...]:
-    """Let recurrences foresee slices; print the table and return the files written; options as in :func:`run_quality_benchmark`."""
-    from benchmarks.prediction import measure_prediction, prediction_table
-    from benchmarks.scenes import quality_plans
-
-    with progress(silent=json_line) as tell:
-        report = measure_prediction(quality_plans(quick=quick), tell)
-    table = prediction_table(report)
-    files = _filed(out, "prediction.json", report.record())
-    if write_docs:
-        files = (*files, *_documented({"prediction": table}))
-    show(table, report.record(), files, json_line)
-    return files
-
-
-def run_domains_benchmark(
-    out: str | Path | None = None,
-    *,
-    quick: bool = False,
-    write_docs: bool = False,
-    json_line: bool = False,
-    device: str = "cpu",
-) -> tuple[Path, ...]:
-    """Test networks trained on one domain, or both, on each; print the table and return the files written.
-
-    Parameters
-    ----------
-    out : str or Path, optional
-        Folder for the figures (JSON).
-    quick : bool
-        Few small stacks.
-    write_docs, json_line, device
-        As in :func:`run_quality_benchmark`.
-    """
-    from benchmarks.domains import domain_contenders, domains_table, measure_domains
-    from benchmarks.scenes import domain_plans
-
-    with progress(silent=json_line) as tell:
-        report = measure_domains(
-            domain_contenders(), domain_plans(quick=quick), device=device, on_progress=tell
-        )
-    table = domains_table(report)
-    files = _filed(out, "domains.json", report.record())
-    if write_docs:
-        files = (*files, *_documented({"domains": table}))
-    show(table, report.record(), files, json_line)
-    return files
-
-
-def run_folders_benchmark(
-    folders: Sequence[str | Path],
-    out: str | Path | None = None,
-    *,
-    minutes: float = 5.0,
-    json_line: bool = False,
-    device: str = "cpu",
-) -> tuple[Path, ...]:
-    """Repeat the experiment of the domains on folders of pictures; print the table and return the files written.
-
-    Parameters
-    ----------
-    folders : sequence of str or Path
-        Two folders to learn from and test on, and if wanted a third to test on.
-    out : str or Path, optional
-        Folder for the figures (JSON).
-    minutes : float
-        How long each of the nine networks learns, at most.
-    json_line, device
-        As in :func:`run_quality_benchmark`.
-    """
-    from benchmarks.folders import folders_table, measure_folders
-
-    with progress(silent=json_line) as tell:
-        report = measure_folders(folders, minutes=minutes, device=device, on_progress=tell)
-    files = _filed(out, "folders.json", report.record())
-    show(folders_table(report), report.record(), files, json_line)
-    return files
-
-
-def run_levels_benchmark(
-    out: str | Path | None = None,
-    *,
-    quick: bool = False,
-    write_docs: bool = False,
-    json_line: bool = False,
-    device: str = "cpu",
-) -> tuple[Path, ...]:
-    """Start diffusion from many levels and from noise alone; print the tables, draw curve and way back, and return the files written.
-
-    Parameters
-    ----------
-    out : str or Path, optional
-        Folder for the figures (JSON) and the pictures.
-    quick : bool
-        Fewer starts, smaller stacks.
-    write_docs : bool
-        Put tables and pictures into the method's page.
-    json_line, device
-        As in :func:`run_quality_benchmark`.
-    """
-    from benchmarks.levels import (
-        level_plans,
-        measure_levels,
-        noise_table,
-        start_picture,
-        start_table,
-    )
-    from benchmarks.trajectory_figure import way_back_picture
-
-    with progress(silent=json_line) as tell:
-        report = measure_levels(quick=quick, device=device, on_progress=tell)
-    tables = {"start": start_table(report), "noise": noise_table(report)}
-    pictures = {"diffusion_start.png": start_picture(report)}
-    pictures["diffusion_way_back.png"] = way_back_picture(
-        level_plans(quick=quick)[0].make(), device=device
-    )
-    files = _filed(out, "levels.json", report.record())
-    folders = [] if out is None else [Path(out)]
-    if write_docs:
-        page = DOCS_PAGE.parent / "methods" / "diffusion.md"
-        files = (
-            *files,
-            *(
-                write_between_markers(page, mark, table.markdown())
-                for mark, table in tables.items()
-            ),
-        )
-        folders.append(DOCS_PAGE.parent / "images")
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in pictures.items():
-            picture.save(folder / name, optimize=True)
-            files = (*files, folder / name)
-    show(tuple(tables.values()), report.record(), files, json_line)
-    return files
-
-
-def run_real_benchmark(
-    place: str | Path,
-    out: str | Path | None = None,
-    *,
-    minutes: float | None = None,
-    methods: Sequence[str] = (),
-    write_docs: bool = False,
-    json_line: bool = False,
-    device: str = "cpu",
-) -> tuple[Path, ...]:
-    """Measure real stacks without a truth; print a table a stack and return the files written.
-
-    Parameters
-    ----------
-    place : str or Path
-        A z-stack, or a folder of them, or several separated by commas; what is no z-stack is named and left out.
-    out : str or Path, optional
-        Folder for the figures (JSON) and a picture of each stack.
-    minutes : float, optional
-        How long methods that can learn from the stack do so; left out, they do not.
-    methods : sequence of str
-        Only these rows or methods, beside the measurement, in table and picture; empty means all.
-    write_docs, json_line, device
-        As in :func:`run_quality_benchmark`.
-
-    Raises
-    ------
-    StackError, ReadError
-        No stack could be measured; the reason of the first is given.
-    MethodError
-        A name in ``methods`` is not known.
-    """
-    with progress(silent=json_line) as tell:
-        table, record, reports = _measure_places(place, device, tell, minutes, methods)
-    files = _filed(out, "real.json", record)
-    if out is not None:
-        files = (*files, *_save_pictures(reports, Path(out)))
-    if write_docs:
-        files = (
-            *files,
-            *_documented({"real": table}),
-            *_save_pictures(reports, DOCS_PAGE.parent / "images"),
-        )
-    show(table, record, files, json_line)
-    return files
-
-
-def _save_pictures(reports: Sequence[RealReport], folder: Path) -> tuple[Path, ...]:
-    """Draw a shallow and a deep plane and an xz cut of each stack."""
-    from benchmarks.picture import before_after, standard_cuts
-    from zenhance.io.names import stem
-
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for report in reports:
-        path = folder / f"real_{stem(Path(report.file))}.png"
-        before_after(
-            report.volumes,
-            report.voxel_size_um,
-            standard_cuts(report.shape_px, report.voxel_size_um[0]),
-        ).save(path, optimize=True)
-        paths.append(path)
-    return tuple(paths)
-
-
-def _measure_places(
-    place: str | Path,
-    device: str,
-    tell: Tell,
-    minutes: float | None = None,
-    methods: Sequence[str] = (),
-) -> tuple[TextTable, dict[str, Any], list[RealReport]]:
-    from benchmarks.contenders import select
-    from benchmarks.real import measure_real, real_contenders, real_stacks
-    from benchmarks.real_tables import real_table
-    from zenhance.errors import ReadError, StackError
-
-    reports, refused = [], []
-    contenders = real_contenders(minutes)
-    rows = select(contenders, methods) if methods else contenders
-    for path in real_stacks(place):
-        try:
-            reports.append(measure_real(path, rows, device=device, on_progress=tell))
-        except (StackError, ReadError) as error:
-            refused.append(error)
-    if not reports and refused:
-        raise refused[0]
-    left_out = tuple(str(error) for error in refused)
-    return (
-        real_table(reports, left_out),
-        {"stacks": [report.record() for report in reports], "left_out": left_out},
-        reports,
+    machine = describe_machine()
+    found: dict[str, list[Outcome]] = {c.name: [] for c in contenders}
+    crops: dict[str, FloatArray] = {}
+    planes = (0, 0)
+    for number, plan in enumerate(plans):
+        scene = plan.make()
+        for place, contender in enumerate(contenders):
+            if on_progress is not None:
+                done = (number + place / len(contenders)) / len(plans)
+                on_progress(f"{plan.title} stack, {contender.title}", done)
+            outcome, image = _run(contender, scene, device)
+            found[contender.name].append(outcome)
+            if number == 0 and image is not None:
+                planes = _shown_planes(scene.truth.shape[0])
+                crops[contender.name] = _crop(image, planes)
+    return QualityReport(
+        tuple(contenders),
+        tuple(plans),
+        {k: tuple(v) for k, v in found.items()},
+        machine,
+        crops,
+        planes,
     )
 
 
-def run_models_table(*, write_docs: bool = False, json_line: bool = False) -> tuple[Path, ...]:
-    """Print what the models that ship say of themselves, and return the pages written.
-
-    Parameters
-    ----------
-    write_docs : bool
-        Put each method's table into its page ``docs/methods/NAME.md``.
-    json_line : bool
-        Print one line of JSON on stdout instead of the tables.
-    """
-    from benchmarks.models import learning_methods, models_table, shipped_cards
-
-    cards = {method: shipped_cards(method) for method in learning_methods()}
-    tables = {method: models_table(method, found) for method, found in cards.items()}
-    files: tuple[Path, ...] = ()
-    if write_docs:
-        pages = {method: DOCS_PAGE.parent / "methods" / f"{method}.md" for method in tables}
-        files = tuple(
-            write_between_markers(pages[method], "models", table.markdown())
-            for method, table in tables.items()
-        )
-    record = {
-        "models": [card.model_dump(mode="json") for found in cards.values() for card in found]
-    }
-    show(tuple(tables.values()), record, files, json_line)
-    return files
+def _shown_planes(depth: int) -> tuple[int, int]:
+    return int(depth * 0.35), int(depth * 0.8)
 
 
-def _documented(tables: Mapping[str, TextTable]) -> tuple[Path, ...]:
-    for mark, table in tables.items():
-        write_between_markers(DOCS_PAGE, mark, table.markdown())
-    return (DOCS_PAGE,)
+def _crop(image: FloatArray, planes: tuple[int, int]) -> FloatArray:
+    top, left = ((n - min(n, CROP_PX)) // 2 for n in image.shape[1:])
+    return np.array(image[list(planes), top : top + CROP_PX, left : left + CROP_PX], np.float32)
 
 
-def _filed(out: str | Path | None, name: str, record: dict[str, Any]) -> tuple[Path, ...]:
-    if out is None:
-        return ()
-    Path(out).mkdir(parents=True, exist_ok=True)
-    return (write_json(Path(out) / name, record),)
+def _run(contender: Contender, scene: Scene, device: str) -> tuple[Outcome, FloatArray | None]:
+    """Run and judge; whatever goes wrong becomes the row's text."""
+    try:
+        with PeakMemory() as memory:
+            image, seconds, note = _produce(contender, scene, device)
+        return Outcome(_judged(contender, scene, image, seconds, memory.peak_bytes, note)), image
+    except RunCancelled:
+        raise
+    except Exception as error:  # noqa: BLE001 - a benchmark shows how a method failed instead of ending with it
+        return Outcome(failure=sentence(error)), None
 
 
-def _save_sheet(report: QualityReport, path: Path) -> Path:
-    from benchmarks.sheet import picture_sheet
+def _produce(contender: Contender, scene: Scene, device: str) -> Filtered:
+    if contender.method is None:
+        return FILTERS[contender.name](scene)
+    return enhance_scene(contender, scene.binned(contender.scale), device)
 
-    voxel = report.plans[0].voxel_size_um
-    crops = {c.title: report.crops[c.name] for c in report.contenders if c.name in report.crops}
-    shallow, deep = ((plane + 0.5) * voxel[0] for plane in report.crop_planes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture_sheet(crops, (shallow, deep), voxel[2]).save(path, optimize=True)
-    return path
+
+def enhance_scene(contender: Contender, scene: Scene, device: str) -> Filtered:
+    """Run a method of the registry on a scene; the seconds are those of the whole call."""
+    psf = scene.psf_spec if registry.load(str(contender.method)).spec.defaults.needs_psf else None
+    started = time.perf_counter()
+    result = enhance(scene.measured, contender.request(device, psf))
+    seconds = time.perf_counter() - started
+    return result.stack.read().astype(np.float32), seconds, "\n".join(result.provenance.warnings)
+
+
+def _judged(
+    contender: Contender,
+    scene: Scene,
+    image: FloatArray,
+    seconds: float,
+    peak_bytes: int | None,
+    note: str,
+) -> Figures:
+    seen = scene.binned(contender.scale)
+    reblur, _ = reblur_check(
+        seen.measured.read(),
+        image,
+        scene.psf,
+        seen.voxel_size_um,
+        seen.camera,
+        deblurred=contender.deblurs,
+        width_range=width_range_of(scene.psf),
+    )
+    return Figures(
+        compare_with_truth(image, scene.truth),
+        blurred_psnr_db(image, scene, deblurred=contender.deblurs),
+        psnr_by_depth_db(image, scene, DEPTH_EDGES_UM),
+        sharpness(image, scene),
+        cells_found(image, scene.labels, scene.voxel_size_um, scene.depth_um, DEPTH_EDGES_UM),
+        reblur,
+        seconds,
+        peak_bytes,
+        note,
+    )

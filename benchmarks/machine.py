@@ -1,4 +1,4 @@
-"""Which machine a figure was measured on: it belongs beside every number of seconds."""
+"""Description of the machine behind a measured time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ __all__ = ["Machine", "describe_machine"]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Processor, threads and libraries behind a measurement; ``load`` is how many processes wanted a core in the minute before it."""
+    """Processor, threads and libraries behind a measurement.
+
+    ``load`` is the number of runnable processes in the minute before it.
+    """
 
     cpu: str
     cores: int
@@ -24,7 +27,7 @@ class Machine:
 
     @property
     def is_busy(self) -> bool:
-        """Whether other work took so much of the machine that times are longer than they should be."""
+        """Whether other work made the times longer than they should be."""
         return self.load is not None and self.load > 0.5 * self.cores
 
     def describe(self) -> str:
@@ -35,11 +38,14 @@ class Machine:
             if self.is_busy
             else ""
         )
-        return f"{self.cpu}, {self.cores} cores, {self.threads} threads{gpu}; Python {self.python}, torch {self.torch}{busy}"
+        return (
+            f"{self.cpu}, {self.cores} cores, {self.threads} threads{gpu}; "
+            f"Python {self.python}, torch {self.torch}{busy}"
+        )
 
 
 def describe_machine() -> Machine:
-    """Look at the machine this process runs on; ``cores`` are those it may use. Call it before the measurement, which is a load itself."""
+    """Describe the machine; call it before the measurement, which is a load itself."""
     import torch
 
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None

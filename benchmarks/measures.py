@@ -1,8 +1,9 @@
-"""Two measures that only a simulated scene allows: against the blurred truth, and against the sharp truth depth by depth.
+"""Two measures that need a simulated scene: against the blurred truth, and by depth.
 
-The sharp truth says how good a result is, but a network can come close to it by drawing what is likely. The *blurred* truth is what the
-microscope really had in front of its noise: a result that is blurred again by the microscope of the scene, with the blur that grows with
-depth, has to come back to it; walls that were invented or lost do not. Detail finer than the blur counts neither way.
+The sharp truth rates a result, but a network can come close to it by drawing what is likely. The
+*blurred* truth is the expectation of the measurement. A result that is blurred again by the
+microscope of the scene, with the blur of each depth, must agree with it; invented or lost walls do
+not. Detail finer than the blur does not count.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from zenhance.types import FloatArray
 __all__ = ["RIM_SIGMAS", "blurred_psnr_db", "edge_share", "psnr_by_depth_db", "sharpness"]
 
 RIM_SIGMAS = 2.0
-"""So many standard deviations of the PSF are left out at each border, where light from outside the field is missing in a result."""
+"""So many standard deviations of the PSF are left out at each border, where light from outside the
+field is missing in a result."""
 
 
 def blurred_psnr_db(image: FloatArray, scene: Scene, *, deblurred: bool) -> float:
-    """Return the PSNR of a result against the noise-free blurred specimen, away from the borders of the field, in dB.
+    """Return the PSNR in dB against the noise-free blurred specimen, off the borders.
 
     Parameters
     ----------
@@ -34,7 +36,8 @@ def blurred_psnr_db(image: FloatArray, scene: Scene, *, deblurred: bool) -> floa
     scene : Scene
         What is known.
     deblurred : bool
-        Whether the result claims to be sharp, so that it is blurred again; else it is compared as it is.
+        Whether the result claims to be sharp, so that it is blurred again; else it is compared as
+        it is.
 
     Raises
     ------
@@ -43,8 +46,9 @@ def blurred_psnr_db(image: FloatArray, scene: Scene, *, deblurred: bool) -> floa
 
     Notes
     -----
-    The result may have another offset, the one that fits best: stray light is in the measurement and not in the truth that networks
-    learn from, and no camera tells the two apart. The data range is that of the blurred specimen, 0.1 % to 99.9 %.
+    The result may have another offset, the best-fitting one: stray light is part of the measurement
+    but not of the truth that networks train on, and no camera separates the two. The data range is
+    that of the blurred specimen, 0.1 % to 99.9 %.
     """
     _check(image, scene)
     seen = scene.imaged(image) if deblurred else image
@@ -57,7 +61,7 @@ def blurred_psnr_db(image: FloatArray, scene: Scene, *, deblurred: bool) -> floa
 def psnr_by_depth_db(
     image: FloatArray, scene: Scene, edges_um: Sequence[float]
 ) -> tuple[float | None, ...]:
-    """Return the PSNR of a result against the sharp truth in each layer of the specimen, in dB; None where a layer is missing.
+    """Return the PSNR in dB against the sharp truth by layer; None where a layer is missing.
 
     Parameters
     ----------
@@ -66,7 +70,8 @@ def psnr_by_depth_db(
     scene : Scene
         What is known.
     edges_um : sequence of float
-        Where the layers begin, in µm of tissue above; the last one is open. Voxels outside the specimen belong to none.
+        Where the layers begin, in µm of tissue above; the last one is open. Voxels outside the
+        specimen belong to none.
 
     Raises
     ------
@@ -75,7 +80,8 @@ def psnr_by_depth_db(
 
     Notes
     -----
-    The data range of a layer is that of the truth within it, 0.1 % to 99.9 %, so that a dim layer is not flattered by a bright one.
+    The data range of a layer is that of the truth within it, 0.1 % to 99.9 %, so that a bright
+    layer does not flatter a dim one.
     """
     _check(image, scene)
     specimen = scene.labels > 0
@@ -92,7 +98,7 @@ def psnr_by_depth_db(
 
 
 def sharpness(image: FloatArray, scene: Scene) -> float:
-    """Return how much of the truth's edges a result has: 1 is as sharp as the truth, less is blurred, more is overdone.
+    """Return the share of the truth's edges in a result: 1 is as sharp as the truth.
 
     Parameters
     ----------
@@ -108,15 +114,16 @@ def sharpness(image: FloatArray, scene: Scene) -> float:
 
     Notes
     -----
-    The slope of the result's gradient on the truth's, ``<grad r, grad t> / <grad t, grad t>``, along y and x in the specimen, intensities
-    as they are. Noise and invented edges have, on the mean, nothing in common with the truth's gradient and so do not count as sharp.
+    The slope of the result's gradient on the truth's, ``<grad r, grad t> / <grad t, grad t>``, along
+    y and x in the specimen, with intensities as they are. On average, noise and invented edges have
+    nothing in common with the truth's gradient and do not count as sharp.
     """
     _check(image, scene)
     return edge_share(image, scene.truth, scene.labels > 0)
 
 
 def edge_share(image: FloatArray, truth: FloatArray, specimen: npt.NDArray[np.bool_]) -> float:
-    """Return :func:`sharpness` of an image (Z, Y, X) against its truth, where there is specimen; NaN where the truth has no edges."""
+    """Return :func:`sharpness` where there is specimen; NaN where the truth has no edges."""
     shared = norm = 0.0
     for axis in (1, 2):
         mine, true = (
@@ -130,16 +137,18 @@ def edge_share(image: FloatArray, truth: FloatArray, specimen: npt.NDArray[np.bo
 def _check(image: FloatArray, scene: Scene) -> None:
     if image.shape != scene.truth.shape:
         raise StackError(
-            f"the result's shape is {image.shape}, the truth's is {scene.truth.shape}; both must be the same"
+            f"the result's shape is {image.shape}, the truth's is {scene.truth.shape}; both must "
+            "be the same"
         )
     if not np.isfinite(image).all():
         raise StackError(
-            "the result has voxels that are not finite, so no figure can be given; look at the method's warnings"
+            "the result has voxels that are not finite, so no figure can be given; look at the "
+            "method's warnings"
         )
 
 
 def _inside(scene: Scene) -> tuple[slice, slice, slice]:
-    """The field without its rim; at least a third of each axis is kept."""
+    """Return the field without its rim; at least a third of each axis stays."""
     sigma = scene.psf.sigma_px(scene.fine_voxel_um)
     rims = [
         min(math.ceil(RIM_SIGMAS * s), (n - 1) // 3)

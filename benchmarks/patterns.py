@@ -1,8 +1,11 @@
-"""The pattern that structured illumination leaves, with directions and strengths that the judge knows: put on a picture, and looked for.
+"""Artefact patterns of structured illumination, with known directions and strengths.
 
-.. math:: y' = y + \\bar y \\sum_d s_d \\cos(2\\pi (\\sin\\alpha_d\\, r + \\cos\\alpha_d\\, c) / p + \\varphi_d)
+.. math::
 
-with the picture's local mean :math:`\\bar y`; one direction makes stripes, three at 60 degrees a honeycomb. As in training.
+    y' = y + \\bar y \\sum_d s_d \\cos(2\\pi (\\sin\\alpha_d r + \\cos\\alpha_d c) / p + \\varphi_d)
+
+with the local mean :math:`\\bar y` of the picture. One direction makes stripes; three at 60 degrees
+make a honeycomb. Training uses the same model.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from benchmarks.photographs import BORDER_PX
+from benchmarks.experiments.photographs import BORDER_PX
 from zenhance.methods.dps.pairs import STRIPE_SHARE, STRIPES
 from zenhance.types import FloatArray
 
@@ -24,7 +27,8 @@ FWHM_PX = 3.0
 PERIODS = (1.2, 2.5)
 """In widths of the PSF."""
 MIN_STRENGTH = 0.5
-"""Share of the largest strength that every direction has at least: what is judged is there to be seen."""
+"""Share of the largest strength that every direction has at least: what is judged is there to be
+seen."""
 MEAN_PX = 5
 
 
@@ -39,7 +43,7 @@ class Pattern:
 
     @classmethod
     def drawn(cls, kind: Literal["stripes", "honeycomb"] | str, seed: int) -> Pattern:
-        """Draw one; stripes have one direction, a honeycomb three."""
+        """Draw a pattern: stripes have one direction, a honeycomb three."""
         rng = np.random.default_rng([seed, 13])
         many = 1 if kind == "stripes" else STRIPES
         turn = rng.uniform(0, np.pi)
@@ -50,7 +54,8 @@ class Pattern:
             float(FWHM_PX * rng.uniform(*PERIODS)),
         )
 
-    def _waves(self, shape_px: tuple[int, ...]) -> list[npt.NDArray[np.float64]]:
+    def waves(self, shape_px: tuple[int, ...]) -> list[npt.NDArray[np.float64]]:
+        """Return the phase of each wave, (Y, X)."""
         rows, columns = np.mgrid[: shape_px[0], : shape_px[1]].astype(np.float64)
         return [
             2 * np.pi / self.period_px * (np.sin(a) * rows + np.cos(a) * columns) + p
@@ -63,22 +68,23 @@ def _around(picture: FloatArray) -> npt.NDArray[np.float64]:
 
 
 def put_on(picture: FloatArray, pattern: Pattern) -> FloatArray:
-    """Return a picture (Y, X) with the pattern on it."""
+    """Return a picture (Y, X) with the pattern added."""
     waves = sum(
-        s * np.cos(w) for s, w in zip(pattern.strengths, pattern._waves(picture.shape), strict=True)
+        s * np.cos(w) for s, w in zip(pattern.strengths, pattern.waves(picture.shape), strict=True)
     )
     return np.asarray(picture + _around(picture) * waves, np.float32)
 
 
 def share_left(image: FloatArray, picture: FloatArray, pattern: Pattern) -> float:
-    """Return the energy at the pattern's frequencies that an image has beyond the picture's own, as a share of what was put on.
+    """Return the pattern's energy left in an image, as a share of what was added.
 
-    The image's difference from the picture is explained by waves of the pattern's directions and period, as strong as the picture's local
-    mean, at any phase; what is returned is the sum of their squared strengths over that of the pattern's.
+    The difference between image and picture is fitted by waves of the pattern's directions and
+    period, as strong as the local mean of the picture, at any phase. The result is the sum of their
+    squared strengths over that of the pattern.
     """
     inside = (slice(BORDER_PX, -BORDER_PX),) * 2
     around = _around(picture)[inside]
-    waves = [w[inside] for w in pattern._waves(picture.shape)]
+    waves = [w[inside] for w in pattern.waves(picture.shape)]
     columns = np.stack([(around * part(w)).ravel() for w in waves for part in (np.cos, np.sin)], 1)
     difference = (image.astype(np.float64) - picture)[inside].ravel()
     found, *_ = np.linalg.lstsq(columns, difference, rcond=None)

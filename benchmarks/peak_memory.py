@@ -1,4 +1,4 @@
-"""How much memory a piece of work needs at its peak, torch's and numpy's alike: what the system says of the process."""
+"""Peak memory of a piece of work, with torch's and numpy's, as the system reports it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _status_bytes(field: str) -> int | None:
 
 
 def _give_back() -> None:
-    """Hand freed memory back to the system, so that what was used before does not hide what is used now."""
+    """Return freed memory to the system, so that earlier use does not hide the peak."""
     gc.collect()
     if sys.platform.startswith("linux"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -32,7 +32,7 @@ def _give_back() -> None:
 
 
 class PeakMemory:
-    """Measures the rise of resident memory over what was held at the start; ``peak_bytes`` is None where the system does not tell.
+    """Rise of resident memory since the start; ``peak_bytes`` is None where it is unknown.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A sheet of real files before and after: a row a plane, the measurement beside the result, both at the measurement's grey scale."""
+"""Sheet of real files before and after, both at the grey scale of the measurement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-__all__ = ["SheetRow", "draw_sheet", "save_small"]
+__all__ = ["SheetRow", "as_small_png", "draw_sheet"]
 
 TILE_PX = 300
 """A larger plane is cut to its middle, a smaller one enlarged by a whole number."""
@@ -95,8 +94,8 @@ def _bar(draw: ImageDraw, shape: tuple[int, ...], top: int, pixel_um: float) -> 
     )
 
 
-def save_small(picture: Image, path: Path, most_bytes: int = MAX_BYTES) -> Path:
-    """Save as PNG with as many greys as the size allows, 256 to 8; return the file."""
+def as_small_png(picture: Image, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return a PNG with as many greys as the size allows, from 256 down to 8."""
     from PIL import Image
 
     pixels = np.asarray(picture)
@@ -105,8 +104,6 @@ def save_small(picture: Image, path: Path, most_bytes: int = MAX_BYTES) -> Path:
         fewer = pixels // step * (255 / (count - 1))
         held = io.BytesIO()
         Image.fromarray(np.round(fewer).astype(np.uint8)).save(held, "PNG", optimize=True)
-        if held.tell() <= most_bytes:
+        if held.tell() <= max_bytes:
             break
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(held.getvalue())
-    return path
+    return held.getvalue()

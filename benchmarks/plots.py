@@ -1,4 +1,4 @@
-"""Small line plots for the documentation, drawn with Pillow alone: axes, ticks, a legend, a few lines."""
+"""Small line plots for the documentation, drawn with Pillow: axes, ticks, legend, lines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ class Panel:
 
 
 def ticks_between(low: float, high: float, most: int = TICKS) -> list[float]:
-    """Return round numbers (1, 2 or 5 times a power of ten apart) from low to high, at most ``most + 1`` of them."""
+    """Return round numbers between two values, at most ``most + 1`` of them.
+
+    They are 1, 2 or 5 times a power of ten apart.
+    """
     span = max(high - low, 1e-12)
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next((power * m for m in (1, 2, 5, 10) if span / (power * m) <= most), power * 10)
@@ -54,9 +57,9 @@ def ticks_between(low: float, high: float, most: int = TICKS) -> list[float]:
 
 
 def draw_panels(panels: list[Panel], columns: int = 3) -> Image:
-    """Draw panels in rows on white; return the picture.
+    """Draw panels in rows on white.
 
-    Panels with no finite point are drawn as empty axes.
+    A panel without a finite point has empty axes.
     """
     from PIL import Image
 

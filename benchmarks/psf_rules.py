@@ -1,10 +1,10 @@
-"""Which point spread function a file of several is told: one for all, or by the file's name, or the width of measured beads.
+"""Which point spread function each of several files gets.
 
 ::
 
-    sigma_um=0.3,0.1,0.1                                      for all
-    sigma_um=0.3,0.1,0.1@confocal_*;widefield:na=1.4@*DAPI*   by name, the first that fits; the others keep what they say themselves
-    beads:beads.tif@confocal_*                                the median width of that file's beads, three times as much along z
+    sigma_um=0.3,0.1,0.1               all files
+    SPEC@confocal_*;SPEC@*DAPI*        by name, the first match; other files keep their own
+    beads:beads.tif@confocal_*         median width of the beads in that file, three times along z
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BEADS = "beads:"
 
 @dataclass(frozen=True, slots=True)
 class PsfRule:
-    """A point spread function, as ``--psf`` takes it, and the names it is for."""
+    """A point spread function, as ``--psf`` takes it, and the file names that it is for."""
 
     spec: str
     pattern: str = "*"
@@ -45,7 +45,8 @@ def read_rules(text: str) -> tuple[PsfRule, ...]:
             continue
         if not spec.strip() or not pattern.strip():
             raise MethodError(
-                f'"{part[:60]}" in the PSF lacks one side of the @; write SPEC@PATTERN, such as sigma_um=0.3,0.1,0.1@conf*'
+                f'"{part[:60]}" in the PSF lacks one side of the @; write SPEC@PATTERN, such as '
+                "sigma_um=0.3,0.1,0.1@conf*"
             )
         rules.append(PsfRule(spec.strip(), pattern.strip()))
     for rule in rules:
@@ -55,7 +56,7 @@ def read_rules(text: str) -> tuple[PsfRule, ...]:
 
 
 def told_psf(path: Path, rules: tuple[PsfRule, ...]) -> tuple[str | None, str]:
-    """Return the point spread function that a file is told, None for its own, and where it came from, if from beads.
+    """Return the PSF for a file, None for its own, and the file of beads that gave it, if any.
 
     Raises
     ------
@@ -74,6 +75,6 @@ def told_psf(path: Path, rules: tuple[PsfRule, ...]) -> tuple[str | None, str]:
 
 @lru_cache(maxsize=8)
 def _bead_psf(path: Path) -> str:
-    from benchmarks.resolving_beads import read_beads
+    from benchmarks.experiments.beads import read_beads
 
     return read_beads(path).psf

@@ -1,4 +1,4 @@
-"""What stands below the quality table: who is better than whom, and what contenders have to say of themselves."""
+"""Notes below the quality table: comparisons, settings, warnings and failures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks.contenders import IDENTITY, Contender
-from benchmarks.quality import QualityReport
+from benchmarks.judging import QualityReport
 from zenhance.contract import registry
 
 __all__ = ["FAILED", "remarks", "verdicts", "versus"]
@@ -19,14 +19,14 @@ RIVALS = (IDENTITY, "gaussian_smoothing", "total_variation", "non_local_means", 
 
 
 def versus(values: Sequence[float], others: Sequence[float]) -> str:
-    """Return in words how much better figures in dB are than others of the same stacks."""
+    """Say how much better figures in dB are than others of the same stacks."""
     gains = [v - o for v, o in zip(values, others, strict=True)]
     mean, better = float(np.mean(gains)), sum(g > 0 for g in gains)
     return f"{mean:+.2f} dB (better on {better} of {len(gains)} stacks)"
 
 
 def verdicts(report: QualityReport) -> tuple[str, ...]:
-    """Return a line for each method that learns: its default model's PSNR against that of the rivals, and of the models before it."""
+    """Return a line for each learnt method: its default model's PSNR against the rivals."""
     known = {c.name: c for c in report.contenders}
     models = [
         c.name
@@ -47,7 +47,7 @@ def verdicts(report: QualityReport) -> tuple[str, ...]:
 
 
 def _default_model(method: str) -> str | None:
-    """The model that is taken where none is named; None of a method that does not learn or is not known here."""
+    """Return the default weights; None for a method that does not learn or is unknown."""
     if method not in registry.names():
         return None
     spec = registry.load(method).spec
@@ -55,7 +55,7 @@ def _default_model(method: str) -> str | None:
 
 
 def _psnr_db(report: QualityReport, name: str) -> list[float]:
-    """PSNR on each stack; empty where one failed."""
+    """Return the PSNR on each stack; empty where one failed."""
     found = [
         math.nan if o.figures is None else o.figures.quality.psnr_db for o in report.outcomes[name]
     ]
@@ -63,7 +63,7 @@ def _psnr_db(report: QualityReport, name: str) -> list[float]:
 
 
 def remarks(report: QualityReport) -> tuple[str, ...]:
-    """Return what contenders have to say: how they were set, what they warn of, how they failed; what many say is said once."""
+    """Return settings, warnings and failures of the contenders; a common remark appears once."""
     own = _sayings(report)
     shared: dict[str, list[str]] = {}
     for name, said in own.items():
@@ -97,7 +97,10 @@ def _ran(report: QualityReport, contender: Contender) -> bool:
 
 
 def _sayings(report: QualityReport) -> Mapping[str, list[str]]:
-    """What each contender says, with the stacks it says it of where these are not all; a note has one saying a line."""
+    """Return the remarks of each contender, with the stacks where these are not all.
+
+    A note has one remark a line.
+    """
     found: dict[str, list[str]] = {}
     for contender in report.contenders:
         said: dict[str, list[str]] = {}

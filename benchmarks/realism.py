@@ -8,7 +8,8 @@
     wall profile     across walls that run straight through a plane
     depth            brightness, contrast and signal-to-noise by depth below the surface
 
-Nothing is assumed about either stack but its voxel size, and each is measured in the same way, so that a bias of a measure is in both.
+Nothing is assumed about either stack but its voxel size, and each is measured in the same way, so
+that a bias of a measure is in both.
 """
 
 from __future__ import annotations
@@ -62,17 +63,21 @@ class Look:
     offset : float
         Grey value of darkness: where nothing is.
     gain : float
-        Slope of variance by mean; not a number where a stack has no noise that can be seen between neighbours.
+        Slope of variance by mean; not a number where a stack has no noise that can be seen between
+        neighbours.
     noise_correlation : float
-        Of neighbouring voxels where it is dark: 0 for a camera's raw picture, more after interpolation or filtering.
+        Of neighbouring voxels where it is dark: 0 for a camera's raw picture, more after
+        interpolation or filtering.
     wall_um : float
         Width of a wall at half of its height above the level beside it.
     floor : float
         That level, as a share of the wall's peak: cytoplasm, haze and blur.
     half_depth_um : float
-        Depth over which walls lose half of their brightness, from an exponential through the depth curve; infinite where they do not.
+        Depth over which walls lose half of their brightness, from an exponential through the depth
+        curve; infinite where they do not.
     curves : dict
-        ``histogram``, ``noise``, ``spectrum``, ``wall``, ``brightness``, ``contrast``, ``snr``; what cannot be measured is left out.
+        ``histogram``, ``noise``, ``spectrum``, ``wall``, ``brightness``, ``contrast``, ``snr``;
+        what cannot be measured is left out.
     """
 
     offset: float
@@ -132,8 +137,9 @@ def look_at(
 def noise_by_mean(image: FloatArray, bins: int = 14) -> tuple[Curve, float]:
     """Return the noise variance by mean grey value, and its slope.
 
-    From ``a - b - c + d`` of 2 × 2 neighbours in a plane, in which any slope cancels; its variance is four times a voxel's. The
-    median of absolute values keeps edges of structures out. The slope is fitted over the darker half, where they matter least.
+    From ``a - b - c + d`` of 2 × 2 neighbours in a plane, in which any slope cancels; its variance
+    is four times a voxel's. The median of absolute values keeps edges of structures out. The slope
+    is fitted over the darker half, where they matter least.
     """
     smooth = ndimage.gaussian_filter(image, (0, 1.5, 1.5))
     rest = image[:, :-1, :-1] - image[:, 1:, :-1] - image[:, :-1, 1:] + image[:, 1:, 1:]
@@ -167,7 +173,9 @@ def noise_correlation(image: FloatArray) -> float:
 
 
 def power_spectrum(image: FloatArray, voxel_size_um: FloatTriple) -> Curve:
-    """Return log10 of the planes' power by spatial frequency (cycles/µm), relative to the mean square above darkness.
+    """Return log10 of the planes' power by spatial frequency (cycles/µm).
+
+    Relative to the mean square above darkness.
 
     Planes are windowed (Hann) and cut to a square; rings are one frequency step wide.
     """
@@ -193,10 +201,13 @@ def power_spectrum(image: FloatArray, voxel_size_um: FloatTriple) -> Curve:
 def wall_profile(
     image: FloatArray, voxel_size_um: FloatTriple, offset: float
 ) -> tuple[Curve, float, float]:
-    """Return the mean profile across walls in the planes (peak 1, by µm), its width at half height and the level beside it.
+    """Return the mean profile across walls in the planes (peak 1, by µm).
 
-    A wall is where the smoothed picture is the brightest within reach along x (then along y), bends more across than along, and is
-    among the brightest quarter of what is brighter than darkness. Where there is none, nothing is a number.
+    Its width at half height and the level beside it.
+
+    A wall is where the smoothed picture is the brightest within reach along x (then along y), bends
+    more across than along, and is among the brightest quarter of what is brighter than darkness.
+    Where there is none, nothing is a number.
     """
     reach = max(3, round(REACH_UM / voxel_size_um[2]))
     parts = [
@@ -261,7 +272,7 @@ def _by_depth(
 
 
 def curves_apart(real: Curve, simulated: Curve) -> float:
-    """Return the root mean square difference of two curves over the range they share, as a share of the real one's range."""
+    """Return the root mean square difference of two curves, as a share of the real one's range."""
     low, high = max(real.x.min(), simulated.x.min()), min(real.x.max(), simulated.x.max())
     inside = (real.x >= low) & (real.x <= high)
     if inside.sum() < 2:

@@ -1,9 +1,9 @@
-"""How fine a structure can still be seen: line pairs, thin lines, and agreement with the truth ring by ring.
+"""Resolution of a result: line pairs, thin lines, and Fourier ring correlation with the truth.
 
 ::
 
-    line pairs   smallest distance down to which every pair shows a dip of 26 %, Rayleigh's for a round pupil
-    thin lines   median full width at half maximum of straight lines at all angles, averaged along each
+    line pairs   smallest distance down to which every pair has Rayleigh's dip of 26 %
+    thin lines   median full width at half maximum of straight lines at all angles
     rings        Fourier ring correlation with the truth falls below 1/2
 """
 
@@ -37,7 +37,8 @@ __all__ = [
 ]
 
 DIP = 0.26
-"""Of two points a Rayleigh distance apart, the middle is 26 % darker than the peaks (Born & Wolf, § 8.6.2)."""
+"""Of two points a Rayleigh distance apart, the middle is 26 % darker than the peaks (Born & Wolf, §
+8.6.2)."""
 LIKE = 0.5
 FINER = 2
 FIELD_PX = 192
@@ -52,7 +53,7 @@ Profile = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scene:
-    """A truth on the fine grid, its picture without noise (brightest pixel 1), and what is known of it."""
+    """A truth on the fine grid, its noise-free picture (brightest pixel 1), and its facts."""
 
     kind: str
     truth: FloatArray
@@ -60,7 +61,7 @@ class Scene:
     facts: Any
 
     def measured(self, photons: float, seed: int) -> FloatArray:
-        """Return the picture counted with so many photons in the brightest pixel, stray light taken off."""
+        """Return the picture at so many photons in the brightest pixel, stray light subtracted."""
         rng = np.random.default_rng([seed, 77])
         return np.asarray(
             rng.poisson((self.expected + STRAY) * photons) / photons - STRAY, np.float32
@@ -69,7 +70,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Sharpness:
-    """Figures in camera pixels; NaN where even the widest pair shows no dip, or the correlation never falls."""
+    """Figures in camera pixels; NaN where no distance is resolved or correlation never falls."""
 
     pairs_px: float
     width_px: float
@@ -104,7 +105,10 @@ def line_chart(microscope: FineMicroscope, seed: int) -> Scene:
 
 
 def thin_lines(microscope: FineMicroscope, seed: int) -> Scene:
-    """Return straight thin lines at all angles that keep away from each other; the facts are their ends in fine pixels (y, x)."""
+    """Return separate straight thin lines at all angles; the facts are their ends (y, x).
+
+    The ends are in fine pixels.
+    """
     rng = np.random.default_rng([seed, 5])
     size, length = FIELD_PX * FINER, 60.0 * FINER
     plane = np.zeros((size, size), np.float64)
@@ -131,7 +135,7 @@ def _spill(plane: npt.NDArray[np.float64], points: Profile, bright: float) -> No
 
 
 def filaments(microscope: FineMicroscope, seed: int) -> Scene:
-    """Return crowded curved filaments, for the agreement with the truth."""
+    """Return crowded curved filaments, for the correlation with the truth."""
     pixel = microscope.pixel_um
     model = Filaments(
         width_um=min(0.5, 0.8 * pixel),
@@ -145,7 +149,7 @@ def filaments(microscope: FineMicroscope, seed: int) -> Scene:
 
 
 def smallest_distance_px(image: FloatArray, scene: Scene, microscope: FineMicroscope) -> float:
-    """Return the smallest distance of line pairs, in camera pixels, down to which all show the dip; interpolated between distances."""
+    """Return the smallest resolved distance of line pairs in camera pixels, interpolated."""
     pixel = microscope.pixel_um / FINER
     before: tuple[float, float] | None = None
     for pair in scene.facts:
@@ -160,7 +164,7 @@ def smallest_distance_px(image: FloatArray, scene: Scene, microscope: FineMicros
 
 
 def _dip(image: FloatArray, pair: Any, pixel_um: float) -> float:
-    """Return how much darker the middle between two lines is than the fainter of them, averaged along the lines."""
+    """Return how much darker the middle between two lines is than the fainter line."""
     start, stop = (round(v / pixel_um) for v in pair["span_um"])
     spare = (stop - start) // 8
     profile = image[start + spare : stop - spare].astype(np.float64).mean(axis=0)
@@ -177,7 +181,7 @@ def _dip(image: FloatArray, pair: Any, pixel_um: float) -> float:
 
 
 def line_width_px(image: FloatArray, scene: Scene) -> float:
-    """Return the median full width at half maximum of the lines, in camera pixels; each is averaged along its length."""
+    """Return the median full width of the lines at half maximum, in camera pixels."""
     widths = []
     across = np.linspace(-8 * FINER, 8 * FINER, 16 * FINER * 8 + 1)
     for a, b in scene.facts:
@@ -209,7 +213,7 @@ def _full_width(profile: Profile) -> float:
 
 
 def ring_limit_px(image: FloatArray, scene: Scene) -> float:
-    """Return the period, in camera pixels, at which correlation with the truth falls below 1/2, or the finest that the grid shows."""
+    """Return the period in camera pixels where correlation with the truth falls below 1/2."""
     pitch = 1.0 / FINER
     curve = correlate_halves(image[None], scene.truth[None], (1.0, pitch, pitch), mode="ring")
     like, frequency = np.asarray(curve.correlation), np.asarray(curve.frequency)

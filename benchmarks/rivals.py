@@ -1,10 +1,11 @@
-"""What DPS is compared with: Richardson-Lucy, the same with total variation, and Wiener, on the grid that the truth is known on.
+"""Rivals of DPS: Wiener, Richardson-Lucy, and Richardson-Lucy with total variation.
 
-Each gets the true PSF and camera, and the setting that is best by the truth, which favours it: no user can know that one.
+All work on the grid of the truth, with the true PSF and camera and the setting that is best by the
+truth, which favours them: no user knows it.
 
 .. math:: y = B A x, \\qquad x \\leftarrow x\\, A^T B^T \\frac{y}{B A x + b}
 
-with A the blur on the fine grid and B the binning of its pixels to the camera's.
+with A the blur on the fine grid and B the binning of its pixels to those of the camera.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.nn import functional as f
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf_base import Psf
 from zenhance.solvers.total_variation import variation_factor_
+from zenhance.steps import drain
 from zenhance.types import FloatArray
 
 __all__ = ["ITERATIONS", "NOISE_TO_SIGNAL", "TV_WEIGHTS", "FineMicroscope", "enlarged"]
@@ -30,7 +32,7 @@ NOISE_TO_SIGNAL = tuple(float(v) for v in np.geomspace(1e-4, 1.0, 13))
 
 
 def enlarged(image: FloatArray, finer: int) -> FloatArray:
-    """Return an image (Y, X) on a grid so many times finer, by cubics."""
+    """Return an image (Y, X) on a grid ``finer`` times as fine, by cubic interpolation."""
     if finer == 1:
         return image
     wide = torch.from_numpy(np.ascontiguousarray(image))[None, None]
@@ -78,7 +80,8 @@ class FineMicroscope:
         Parameters
         ----------
         y : float32 array (Y, X)
-            Light above the background, which is ``pedestal`` high; both in the same unit, proportional to photons.
+            Light above the background, which is ``pedestal`` high; both in the same unit,
+            proportional to photons.
         pedestal : float
             b above.
         tv_weight : float
@@ -111,13 +114,7 @@ class FineMicroscope:
         kernel = self.psf.kernel((1.0, self.pixel_um, self.pixel_um), 2)
         data = torch.from_numpy(np.ascontiguousarray(y, np.float32))[None]
         for ratio in NOISE_TO_SIGNAL:
-            steps = Wiener(kernel, ratio).apply(data)
-            while True:
-                try:
-                    next(steps)
-                except StopIteration as done:
-                    found: Tensor = done.value
-                    break
+            found: Tensor = drain(Wiener(kernel, ratio).apply(data))
             yield ratio, enlarged(found[0].numpy(), self.finer)
 
 
@@ -126,5 +123,5 @@ def _binned(x: Tensor, finer: int) -> Tensor:
 
 
 def _spread(x: Tensor, finer: int) -> Tensor:
-    """The adjoint of binning, times the pixels of a bin, so that ones stay ones."""
+    """Apply the adjoint of binning, times the pixels of a bin, so that ones stay ones."""
     return x.repeat_interleave(finer, -1).repeat_interleave(finer, -2) if finer > 1 else x

@@ -1,9 +1,9 @@
-"""The stacks the quality tables are measured on: fixed seeds, below those of every training that ships, with all that is known of them.
+"""Test stacks of the quality tables: fixed seeds that no shipped training uses.
 
 ::
 
-    quality   one meristem a microscope, from a good one to the stack one would throw away
-    domains   meristems and filaments, seen as in the trainings, but other specimens
+    quality   a meristem for each microscope, from a good one to the stack one would throw away
+    domains   meristems and filaments, imaged as in the trainings, but other specimens
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ DOMAIN_FILAMENTS_MICROSCOPES: tuple[dict[str, Any], ...] = (
     {"preset": "filaments_set1"},
     {"preset": "filaments_set2"},
 )
-# A third domain that nothing is trained on: other structures, a blur and a noise between those of the first two.
+# A third domain that nothing is trained on: other structures, a blur and a noise between those of
+# the first two.
 DOMAIN_STRUCTURES_SEED = 160
 DOMAIN_STRUCTURES_KINDS = ("membranes", "dots", "rings", "areas")
 _THIN: dict[str, Any] = {
@@ -75,7 +76,7 @@ FILAMENTS_SHAPE_PX = (1, 256, 256)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A stack to be simulated: what, with which seed, seen by which microscope."""
+    """A stack to simulate: specimen, seed and microscope."""
 
     title: str
     specimen: str
@@ -86,7 +87,7 @@ class Plan:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def make(self) -> Scene:
-        """Simulate it."""
+        """Simulate the stack."""
         seen = simulate(
             self.specimen,
             seed=self.seed,
@@ -158,7 +159,7 @@ class Scene:
         return self.measured.voxel_size.require()
 
     def binned(self, scale: int) -> Scene:
-        """Return the scene as a camera with ``scale`` times larger pixels (y, x) measures it; truth, labels and depth stay fine.
+        """Return the scene at pixels ``scale`` times larger (y, x); the truth stays fine.
 
         Notes
         -----
@@ -181,17 +182,22 @@ class Scene:
         return replace(self, measured=measured, camera=camera)
 
     def imaged(self, image: FloatArray) -> FloatArray:
-        """Return what the scene's microscope would show of a sharp image: its blur and haze at each depth, no noise, no stage drift.
+        """Return the noise-free image of a sharp specimen: blur and haze at each depth.
+
+        The stage does not drift.
+
 
         Parameters
         ----------
         image : float32 array (Z, Y, X)
-            On the voxels of the truth, in its units. Beyond the borders it is continued by its mirror image.
+            On the voxels of the truth, in its units. Beyond the borders it is continued by its
+            mirror image.
 
         Returns
         -------
         float32 array (Z, Y, X)
-            In the same units; light that is spread out of the field is lost, and what comes in is the mirror image's.
+            In the same units; light that is spread out of the field is lost, and what comes in is
+            the mirror image's.
         """
         scope, margin = self.microscope, self.microscope.margin_px(self.fine_voxel_um)
         around = [(m, m) for m in margin]
@@ -207,7 +213,7 @@ class Scene:
 
 
 def quality_plans(*, quick: bool = False) -> tuple[Plan, ...]:
-    """Return the stacks of the quality table; ``quick`` asks for two small ones."""
+    """Return the stacks of the quality table; with ``quick``, two small ones."""
     plans = []
     for number, (title, microscope) in enumerate(QUALITY_MICROSCOPES):
         if not quick or title in QUICK_STACKS:
@@ -225,7 +231,7 @@ def quality_plans(*, quick: bool = False) -> tuple[Plan, ...]:
 
 
 def domain_plans(*, quick: bool = False) -> dict[str, tuple[Plan, ...]]:
-    """Return the test stacks of each domain, all of one domain of the same size; ``quick`` asks for fewer and smaller ones."""
+    """Return the test stacks of each domain, all of one size; with ``quick``, fewer and smaller."""
     rounds = (1, 1) if quick else (2, 5)
     meristems = DOMAIN_MERISTEM_MICROSCOPES * rounds[0]
     filaments = DOMAIN_FILAMENTS_MICROSCOPES * rounds[1]
@@ -251,7 +257,7 @@ def domain_plans(*, quick: bool = False) -> dict[str, tuple[Plan, ...]]:
 
 
 def _structures(quick: bool) -> tuple[Plan, ...]:
-    """Return every kind, seen by each of the microscopes."""
+    """Return every kind of structure, imaged by each microscope."""
     rows = [
         (kind, seen) for kind in DOMAIN_STRUCTURES_KINDS for seen in DOMAIN_STRUCTURES_MICROSCOPES
     ]
@@ -276,12 +282,12 @@ def _all_plans() -> Iterator[Plan]:
 
 
 def held_out_seeds() -> frozenset[tuple[str, int]]:
-    """Return every specimen and seed that a quality table is measured on."""
+    """Return every specimen and seed of the quality tables."""
     return frozenset((plan.specimen, plan.seed) for plan in _all_plans())
 
 
 def trained_on_test(card: Card) -> tuple[str, ...]:
-    """Return the test specimens that a model has seen in training or validation, as its recipe says; empty for an honest comparison."""
+    """Return the test specimens in a model's training or validation; empty for a fair test."""
     ours, seen = held_out_seeds(), []
     for plan in card.recipe.get("data", {}).get("simulated", ()):
         first = int(plan.get("seed", 0))

@@ -1,4 +1,4 @@
-"""A picture sheet: the same crop of many versions of one stack, a shallow plane beside a deep one, all at one contrast.
+"""Sheet of one crop in many versions: a shallow and a deep plane, all at one contrast.
 
 ::
 
@@ -38,7 +38,8 @@ def picture_sheet(
     Parameters
     ----------
     crops : mapping of str to float32 array (2, Y, X)
-        Title, and shallow and deep plane; the first is the truth, which may saturate and does not decide the contrast.
+        Title, and shallow and deep plane; the first is the truth, which may saturate and does not
+        decide the contrast.
     depths_um : tuple of float
         Of the two planes, for the caption.
     pixel_um : float
@@ -73,7 +74,11 @@ def picture_sheet(
     )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
     side_um = next(iter(shapes))[2] * pixel_um
-    caption = f"left: z = {depths_um[0]:.1f} {MICROMETRE}, right: z = {depths_um[1]:.1f} {MICROMETRE}; each {side_um:.1f} {MICROMETRE} wide"
+    left_um, right_um = depths_um
+    caption = (
+        f"left: z = {left_um:.1f} {MICROMETRE}, right: z = {right_um:.1f} {MICROMETRE}; "
+        f"each {side_um:.1f} {MICROMETRE} wide"
+    )
     draw.text((GAP_PX, 4), caption, fill=0, font=font)
     for number, (title, crop) in enumerate(crops.items()):
         left, top = GAP_PX + number % ACROSS * wide, TITLE_PX + GAP_PX + number // ACROSS * high

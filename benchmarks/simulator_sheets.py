@@ -1,9 +1,8 @@
-"""Picture sheets of the simulator for its documentation: each specimen as truth, blurred and measured; one meristem by every preset."""
+"""Picture sheets of the simulator: specimens as truth, blurred and measured; all presets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from zenhance.simulate.samples import simulate
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["PRESET_ROW", "SPECIMEN_ROWS", "captioned", "write_sheets"]
+__all__ = ["PRESET_ROW", "SPECIMEN_ROWS", "captioned", "draw_sheets"]
 
 PLANE = (1, 160, 160)
 CAPTION_PX = 18
@@ -55,18 +54,20 @@ PRESET_ROW = ("good", "typical", "dim", "deep", "throw_away")
 MERISTEM: dict[str, Any] = {"fold_um": 0.8, "wall_spread": 0.25}
 
 
-def write_sheets(folder: str | Path) -> tuple[Path, Path]:
-    """Draw ``simulator_specimens.png`` and ``simulator_presets.png`` into a folder and return their paths."""
+def draw_sheets() -> dict[str, Image]:
+    """Return the sheet of specimens and the sheet of presets by file name."""
     columns = ("truth", "blurred", "measured")
     rows = []
     for title, job in SPECIMEN_ROWS.items():
         seen = simulate(
-            job["specimen"], seed=3, shape_px=PLANE, voxel_size_um=job["voxel_size_um"], settings=job.get("settings"),
+            job["specimen"],
+            seed=3,
+            shape_px=PLANE,
+            voxel_size_um=job["voxel_size_um"],
+            settings=job.get("settings"),
             microscope=microscope(job["microscope"]),
-        )  # fmt: skip
+        )
         rows.append([(f"{title}: {name}", getattr(seen, name).read()[0]) for name in columns])
-    specimens = Path(folder) / "simulator_specimens.png"
-    captioned(rows).save(specimens, optimize=True)
     shallow, deep = [], []
     for name in PRESET_ROW:
         seen = simulate(
@@ -80,13 +81,14 @@ def write_sheets(folder: str | Path) -> tuple[Path, Path]:
         volume = seen.measured.read()
         shallow.append((f"{name}, 6 um", volume[8]))
         deep.append((f"{name}, 18 um", volume[25]))
-    presets = Path(folder) / "simulator_presets.png"
-    captioned([shallow, deep]).save(presets, optimize=True)
-    return specimens, presets
+    return {
+        "simulator_specimens.png": captioned(rows),
+        "simulator_presets.png": captioned([shallow, deep]),
+    }
 
 
 def captioned(rows: Sequence[Sequence[tuple[str, npt.NDArray[Any]]]]) -> Image:
-    """Return pictures of one size in rows, each stretched to its own black and white under its caption."""
+    """Return pictures in rows, each with its own contrast and a caption."""
     from PIL import Image, ImageDraw, ImageFont
 
     height, width = rows[0][0][1].shape

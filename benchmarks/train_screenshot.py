@@ -1,4 +1,4 @@
-"""Picture of the Train dock at work, for the docs: a part of ``python -m benchmarks.screenshots``."""
+"""Picture of the Train dock at work: a part of ``python -m benchmarks screenshots``."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""The picture of the reverse process, drawn from our own model: the specimen's way to the worst stack, and the measurement's way back.
+"""Figure of the reverse process of diffusion, drawn with our own model.
 
 ::
 
-    forward    t = 0        0.25         0.5          0.75         1
-    state      start here   ...                                             the measurement, entered at its own level
-    estimate   of each                                         truth
+    forward    t = 0        0.25   0.5   0.75   1
+    state      start here   ...                     from the measurement, at its own level
+    estimate   of each state               truth
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from zenhance.contract.settings import validate
 from zenhance.contract.spec import MethodContext
 from zenhance.errors import MethodError
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
+from zenhance.steps import drain
 from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
@@ -37,11 +38,10 @@ STEPS = 5
 SIDE_PX, ZOOM, GAP_PX, MARGIN_PX, TITLE_PX = 72, 3, 6, 84, 22
 BLACK_QUANTILE, WHITE_QUANTILE = 0.5, 99.7
 Named = list[tuple[str, FloatArray]]
-T = TypeVar("T")
 
 
 def way_back_picture(scene: Scene, *, device: str = "cpu", weights: str | None = None) -> Image:
-    """Draw the forward process of a scene's truth, and the way back from its measurement in five steps.
+    """Draw the forward process of a truth, and the five reverse steps from its measurement.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def way_back_picture(scene: Scene, *, device: str = "cpu", weights: str | None =
     weights : str, optional
         Of diffusion; left out, its default.
     """
-    restorer = _drained(_prepared(scene, device, weights))
+    restorer = drain(_prepared(scene, device, weights))
     plane = int(np.argmax(scene.truth.mean(axis=(1, 2))))
     forward, states, estimates = _drawn(scene, restorer, plane)
     truth = ("truth", _cropped(restorer.scaling.forward(scene.truth)[plane]))
@@ -79,14 +79,6 @@ def _prepared(
     return cast("DiffusionSampler", (yield from method.prepare(context)))
 
 
-def _drained(work: Generator[float, None, T]) -> T:
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return cast(T, done.value)
-
-
 def _drawn(scene: Scene, restorer: DiffusionSampler, plane: int) -> tuple[Named, Named, Named]:
     """Return what the three rows show."""
     import torch
@@ -109,7 +101,9 @@ def _drawn(scene: Scene, restorer: DiffusionSampler, plane: int) -> tuple[Named,
         estimates.append(
             (
                 f"estimate {len(estimates) + 1}",
-                shown(restorer.make_consistent(grey, estimate) if restorer.consistency else estimate),
+                shown(
+                    restorer.make_consistent(grey, estimate) if restorer.consistency else estimate
+                ),
             )
         )
         return estimate
@@ -128,7 +122,7 @@ def _drawn(scene: Scene, restorer: DiffusionSampler, plane: int) -> tuple[Named,
     with torch.inference_mode():
         measured = (grey - restorer.scaling.offset) / restorer.scaling.span
         agree = partial(restorer.make_consistent, grey) if restorer.consistency else None
-        _drained(reverse(watched, measured, level, STEPS, "cold", agree=agree))
+        drain(reverse(watched, measured, level, STEPS, "cold", agree=agree))
     return forward, states, estimates
 
 

@@ -1,4 +1,7 @@
-"""Learning from one stack alone, measured: the rows, the user's own models left alone, and real learning within its time."""
+"""Learning from one stack alone, measured.
+
+The rows, the user's own models left alone, and real learning within its time.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import alone
-from benchmarks.alone import alone_contenders, alone_plans, measure_alone
+from benchmarks.experiments import alone
+from benchmarks.experiments.alone import alone_contenders, alone_plans, measure_alone
 from benchmarks.scenes import Plan, held_out_seeds
 
 

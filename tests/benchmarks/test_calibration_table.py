@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import calibration as bench
-from benchmarks.calibration import (
+from benchmarks import runner
+from benchmarks.experiments import calibration as bench
+from benchmarks.experiments.calibration import (
     CalibrationReport,
     Drawer,
     StackRow,
@@ -92,9 +93,9 @@ def test_the_command_writes_table_and_figures(
     page.write_text(
         "<!-- begin calibration -->\nworn\n<!-- end calibration -->\n", encoding="utf-8"
     )
-    monkeypatch.setattr(bench, "DOCS_PAGE", page)
+    monkeypatch.setattr(runner, "DOCS", tmp_path)
     monkeypatch.setattr(bench, "measure_calibration", lambda *_: reports[1.0])
-    files = bench.run_calibration_benchmark(tmp_path / "out", write_docs=True, json_line=True)
+    files = runner.run("calibration", "--out", tmp_path / "out", "--write-docs", "--json")
     assert "worn" not in page.read_text(encoding="utf-8")
     record = json.loads((tmp_path / "out" / "calibration.json").read_text(encoding="utf-8"))
     figure = record["rows"][0][1][0]["calibration"]["spread_skill"]

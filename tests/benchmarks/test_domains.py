@@ -1,4 +1,7 @@
-"""The cross-domain table: RMSE as it is defined, every training a row, and sentences that follow from the figures."""
+"""The cross-domain table.
+
+RMSE as it is defined, every training a row, and sentences that follow from the figures.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import judging
-from benchmarks.domains import (
+from benchmarks import runner
+from benchmarks.experiments.domains import (
     DomainReport,
     DomainScore,
     domain_contenders,
@@ -37,7 +40,8 @@ def score(psnr_db: float) -> DomainScore:
 
 
 def made_up(**psnr_db: tuple[float, float]) -> DomainReport:
-    """A report in which every network reaches 20 dB but for what is named ``network_training=(on meristem, on filaments)``."""
+    """A report in which every network reaches 20 dB but for what is named ``network_training=(on
+    meristem, on filaments)``."""
     contenders = domain_contenders()
     scores = {}
     for c in contenders:
@@ -123,9 +127,11 @@ def test_the_command_writes_the_table(
 ) -> None:
     page = tmp_path / "benchmark.md"
     page.write_text("<!-- begin domains -->\n<!-- end domains -->\n", encoding="utf-8")
-    monkeypatch.setattr(judging, "DOCS_PAGE", page)
-    monkeypatch.setattr("benchmarks.domains.measure_domains", lambda *_, **__: made_up())
-    files = judging.run_domains_benchmark(tmp_path, write_docs=True)
+    monkeypatch.setattr(runner, "DOCS", tmp_path)
+    monkeypatch.setattr(
+        "benchmarks.experiments.domains.measure_domains", lambda *_, **__: made_up()
+    )
+    files = runner.run("domains", "--out", tmp_path, "--write-docs")
     assert {f.name for f in files} == {"domains.json", "benchmark.md"}
     assert "| RDN on both |" in page.read_text(encoding="utf-8")
     assert (

@@ -1,4 +1,7 @@
-"""The report's table: no truth in training, a generous rival, spreads over seeds, and nothing measured twice."""
+"""The report's table.
+
+No truth in training, a generous rival, spreads over seeds, and nothing measured twice.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from benchmarks import filaments, filaments_command
-from benchmarks.filaments import (
+from benchmarks import runner
+from benchmarks.experiments import filaments
+from benchmarks.experiments.filaments import filaments_table, loss_panels
+from benchmarks.filaments import measure
+from benchmarks.filaments.measure import (
     FilamentReport,
     RowScore,
     measure_filaments,
     report_psnr_db,
     unseen_plans,
 )
-from benchmarks.filaments_rivals import best_by_truth
-from benchmarks.filaments_rows import (
+from benchmarks.filaments.rivals import best_by_truth
+from benchmarks.filaments.rows import (
     PRESETS,
     ROWS,
     TEST_SEED,
@@ -30,8 +35,7 @@ from benchmarks.filaments_rows import (
     FilamentOptions,
     Row,
 )
-from benchmarks.filaments_table import filaments_table, loss_panels
-from benchmarks.filaments_training import (
+from benchmarks.filaments.training import (
     data_without_truth,
     input_of,
     nats_per_latent,
@@ -39,7 +43,6 @@ from benchmarks.filaments_training import (
 )
 from benchmarks.machine import Machine
 from benchmarks.scenes import domain_plans
-from zenhance.cli.app import app
 from zenhance.methods.divblurring.network import Vae
 from zenhance.methods.divblurring.training import VaeLearner
 from zenhance.models.catalogue import list_weights
@@ -172,7 +175,7 @@ def test_what_was_trained_and_judged_is_taken_up_unless_other_things_are_asked_f
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(filaments, "trained", refuse)
+    monkeypatch.setattr(measure, "trained", refuse)
     again = measure_filaments(TINY, rows=[row("divnoising")], sets=(SET1,), folder=kept)
     assert again.scores[SET1]["divnoising"] == report.scores[SET1]["divnoising"]
     other = measure_filaments(
@@ -230,8 +233,8 @@ def test_the_table_has_the_reports_figures_beside_ours_and_says_who_is_better() 
     assert "DivBlurring against DivNoising +0.90 dB (better on 2 of 2 stacks)" in text
     assert "DivBlurring + ℓ1 against DivNoising +1.30 dB" in text
     assert (
-        "learnt from these images alone against RL, best iteration by the truth +0.00 dB (better on 1 of 2 stacks)"
-        in text
+        "learnt from these images alone against RL, best iteration by the truth +0.00 dB (better "
+        "on 1 of 2 stacks)" in text
     )
     assert "iterations 3 to 9 by image" in text
     assert "simulator behind its figures is not published" in text
@@ -254,8 +257,8 @@ def test_table_and_plot_go_where_they_are_asked_for(
         return report
 
     monkeypatch.setattr(filaments, "measure_filaments", measured)
-    files = filaments_command.run_filaments_benchmark(
-        "out", images=7, steps=9, write_docs=True, json_line=True
+    files = runner.run(
+        "filaments", "--out", "out", "--images", "7", "--steps", "9", "--write-docs", "--json"
     )
     assert asked == [replace(FilamentOptions(), images=7, steps=9)]
     assert all(file.is_file() for file in files)
@@ -264,44 +267,6 @@ def test_table_and_plot_go_where_they_are_asked_for(
     assert set(
         json.loads((tmp_path / "out" / "filaments.json").read_text(encoding="utf-8"))["scores"]
     ) == {SET1}
-
-
-def test_what_is_typed_reaches_the_benchmark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[tuple[Any, dict[str, Any]]] = []
-    monkeypatch.setattr(
-        filaments_command,
-        "run_filaments_benchmark",
-        lambda out, **options: calls.append((out, options)),
-    )
-    words = [
-        "benchmark",
-        "filaments",
-        "--out",
-        str(tmp_path),
-        "--images",
-        "7000",
-        "--repeats",
-        "2",
-        "--steps",
-        "50",
-        "--minutes",
-        "90s",
-    ]
-    assert CliRunner().invoke(app, words).exit_code == 0
-    given = {
-        "images": 7000,
-        "repeats": 2,
-        "steps": 50,
-        "minutes": 1.5,
-        "write_docs": False,
-        "json_line": False,
-        "device": "cpu",
-    }
-    assert calls == [(tmp_path, given)]
-    assert CliRunner().invoke(app, ["benchmark", "filaments"]).exit_code == 0
-    assert calls[1][1]["images"] is calls[1][1]["repeats"] is calls[1][1]["minutes"] is None
 
 
 def test_the_page_has_every_row() -> None:

@@ -1,4 +1,7 @@
-"""The experiment on folders of pictures: who learns from what, that nobody is tested on what it learnt, and that colours count."""
+"""The experiment on folders of pictures.
+
+Who learns from what, that nobody is tested on what it learnt, and that colours count.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import folders, judging
-from benchmarks.folders import LEVEL, PictureScore, folders_table, measure_folders
+from benchmarks import runner
+from benchmarks.experiments import folders
+from benchmarks.experiments.folders import LEVEL, PictureScore, folders_table, measure_folders
 from zenhance.errors import StackError
 from zenhance.methods.diffusion.forward_process import blurred
 from zenhance.stack import Stack
@@ -45,7 +49,10 @@ def three(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def learnt(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Replace learning by the models that ship, and note how many pictures each network would have learnt from."""
+    """Replace learning by the models that ship.
+
+    And note how many pictures each network would have learnt from.
+    """
     seen: dict[str, int] = {}
 
     def trained(
@@ -121,11 +128,13 @@ def test_the_command_prints_a_row_a_network_and_training(
 ) -> None:
     score = PictureScore(10.0, 28.0, 0.9, 0.8)
     report = folders.FoldersReport(
-        {"none (identity)": {"a": (score,), "b": (score,)}, "RDN on both": {"a": (score,), "b": (score,)}},
-        {"a": (4, 1), "b": (4, 1)}, 5.0, folders.describe_machine(),
-    )  # fmt: skip
+        {row: {"a": (score,), "b": (score,)} for row in ("none (identity)", "RDN on both")},
+        {"a": (4, 1), "b": (4, 1)},
+        5.0,
+        folders.describe_machine(),
+    )
     monkeypatch.setattr(folders, "measure_folders", lambda *_, **__: report)
-    files = judging.run_folders_benchmark(["a", "b"], tmp_path)
+    files = runner.run("folders", "--folders", "a,b", "--out", tmp_path)
     assert [f.name for f in files] == ["folders.json"]
     assert json.loads(files[0].read_text(encoding="utf-8"))["pictures"] == {
         "a": [4, 1],

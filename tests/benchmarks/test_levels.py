@@ -1,4 +1,7 @@
-"""Start levels and light without structure: the figures mean what they say, and liars are found out."""
+"""Start levels and light without structure.
+
+The figures mean what they say, and liars are found out.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import judging, levels
-from benchmarks.levels import (
+from benchmarks import runner
+from benchmarks.experiments import levels
+from benchmarks.experiments.levels import (
     LevelsReport,
     NoiseRow,
     StartRow,
@@ -37,7 +41,13 @@ def report() -> LevelsReport:
         row(0.9, 9.0, 9.5, 9.9),
     )
     noise = (NoiseRow("RL 3-D, stop rule", (0.0, 3.0), (0.0, 0.001), (0.001, 0.002), (5.0, 6.0)),)
-    return LevelsReport({"meristem": 0.45, "filaments": 0.84}, starts, noise, MACHINE)
+    return LevelsReport(
+        {"meristem": 0.45, "filaments": 0.84},
+        starts,
+        noise,
+        MACHINE,
+        levels.level_plans(quick=True),
+    )
 
 
 def test_the_best_start_is_named_beside_the_own_level() -> None:
@@ -95,10 +105,8 @@ def test_the_command_writes_tables_and_pictures(
     from PIL import Image
 
     monkeypatch.setattr(levels, "measure_levels", lambda **_: report())
-    monkeypatch.setattr(
-        "benchmarks.trajectory_figure.way_back_picture", lambda *_, **__: Image.new("L", (8, 8))
-    )
-    files = judging.run_levels_benchmark(tmp_path, quick=True)
+    monkeypatch.setattr(levels, "way_back_picture", lambda *_, **__: Image.new("L", (8, 8)))
+    files = runner.run("levels", "--out", tmp_path, "--quick")
     assert {f.name for f in files} == {
         "levels.json",
         "diffusion_start.png",

@@ -1,4 +1,7 @@
-"""Against the blurred truth and by depth: both measures are those they are said to be, and neither can be pleased by a wrong image."""
+"""Against the blurred truth and by depth.
+
+Both measures are those they are said to be, and neither can be pleased by a wrong image.
+"""
 
 from __future__ import annotations
 

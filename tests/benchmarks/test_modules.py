@@ -1,4 +1,7 @@
-"""The steps of DPS are measured as stated: known answers for an oracle, for doing nothing, and for a pattern of known strength."""
+"""The steps of DPS are measured as stated.
+
+Known answers for an oracle, for doing nothing, and for a pattern of known strength.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from scipy import ndimage
-from typer.testing import CliRunner
 
-from benchmarks import modules, modules_command
-from benchmarks.modules import (
+from benchmarks import dps_steps, runner
+from benchmarks.dps_losses import Taught, random_vgg, taught_by_other_losses
+from benchmarks.dps_steps import (
     Cleaned,
     Finer,
     fine_scene,
@@ -25,16 +28,14 @@ from benchmarks.modules import (
     measure_finer,
     wide_scene,
 )
-from benchmarks.modules_tables import (
+from benchmarks.experiments.modules import (
     ModulesReport,
     artefacts_table,
     denoising_table,
     finer_table,
 )
-from benchmarks.modules_training import Taught, random_vgg, taught_by_other_losses
 from benchmarks.patterns import Pattern, put_on, share_left
 from benchmarks.rivals import enlarged
-from zenhance.cli.app import app
 from zenhance.errors import CheckpointError
 from zenhance.models.catalogue import shipped_folder
 from zenhance.models.checkpoint import read_checkpoint
@@ -248,8 +249,8 @@ def test_the_tables_say_who_is_ahead_and_where_it_is_worst() -> None:
     text = denoising_table(_report(2.9)).markdown()
     assert "| dps_denoise | 28.33 |" in text
     assert (
-        "At 10 photons 3.33 dB ahead of Gaussian, 2.33 dB ahead of total variation; worst on dots, 0.50 dB behind the best of them."
-        in text
+        "At 10 photons 3.33 dB ahead of Gaussian, 2.33 dB ahead of total variation; worst on "
+        "dots, 0.50 dB behind the best of them." in text
     )
     assert "2 unseen specimens of each" in text
     text = finer_table(_report(-1.0)).markdown()
@@ -265,8 +266,8 @@ def test_the_page_says_that_imagenets_features_are_missing_unless_a_file_was_giv
     assert "VGG16, your file 300 steps in 3.0 min" in text
     assert "| dps_artefacts | 28.00 | 2.0 | 30.00 |" in text
     assert (
-        "leaves 2 % of the pattern's energy and gains 8.00 dB; plain pictures it makes 5.00 dB better"
-        in text
+        "leaves 2 % of the pattern's energy and gains 8.00 dB; plain pictures it makes 5.00 dB "
+        "better" in text
     )
     assert artefacts_table(_report()).narrow().header == ("method", "dB 100", "left % 100")
 
@@ -276,19 +277,18 @@ def test_the_command_measures_the_weights_that_ship_and_writes_its_page(
 ) -> None:
     for name in ("measure_denoising", "measure_finer", "measure_artefacts"):
         monkeypatch.setattr(
-            modules, name, partial(getattr(modules, name), kinds=("rings",), size_px=128)
+            dps_steps, name, partial(getattr(dps_steps, name), kinds=("rings",), size_px=128)
         )
     monkeypatch.setattr(
-        "benchmarks.modules_training.taught_by_other_losses", lambda *_words, **_options: {}
+        "benchmarks.experiments.modules.taught_by_other_losses", lambda *_words, **_options: {}
     )
-    page = tmp_path / "dps.md"
+    page = tmp_path / "methods" / "dps.md"
+    page.parent.mkdir()
     page.write_text(
         "before\n<!-- begin modules -->\nworn\n<!-- end modules -->\n", encoding="utf-8"
     )
-    monkeypatch.setattr(modules_command, "PAGE", page)
-    files = modules_command.run_modules_benchmark(
-        tmp_path / "out", quick=True, write_docs=True, json_line=True
-    )
+    monkeypatch.setattr(runner, "DOCS", tmp_path)
+    files = runner.run("modules", "--out", tmp_path / "out", "--quick", "--write-docs", "--json")
     assert files == (tmp_path / "out" / "modules.json", page)
     record: dict[str, Any] = json.loads(files[0].read_text(encoding="utf-8"))
     assert record == {k: v for k, v in json.loads(capsys.readouterr().out).items() if k != "files"}
@@ -304,40 +304,4 @@ def test_the_command_measures_the_weights_that_ship_and_writes_its_page(
     assert all(
         f"**{title}**" in text
         for title in ("Denoise", "SIM-like reconstruction", "Artefact removal")
-    )
-
-
-def test_options_of_the_command_line_reach_the_benchmark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(
-        modules_command,
-        "run_modules_benchmark",
-        lambda *words, **options: calls.append((words, options)),
-    )
-    typed = [
-        "benchmark",
-        "modules",
-        "--quick",
-        "--features",
-        str(tmp_path / "vgg16.safetensors"),
-        "--minutes",
-        "2",
-        "--out",
-        str(tmp_path),
-    ]
-    assert CliRunner().invoke(app, typed).exit_code == 0
-    assert CliRunner().invoke(app, ["benchmark", "modules", "--json"]).exit_code == 0
-    words, options = calls[0]
-    assert words == (tmp_path,)
-    assert (options["features"], options["minutes"], options["quick"]) == (
-        tmp_path / "vgg16.safetensors",
-        2.0,
-        True,
-    )
-    assert (calls[1][1]["features"], calls[1][1]["minutes"], calls[1][1]["json_line"]) == (
-        None,
-        None,
-        True,
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import judging
-from benchmarks.models import learning_methods, models_table, shipped_cards
+from benchmarks import runner
+from benchmarks.experiments.models import learning_methods, models_table, shipped_cards
 from zenhance.contract import registry
 from zenhance.methods.rdn.network import RDN
 from zenhance.methods.srcnn.network import SRCNN
@@ -75,7 +75,7 @@ def test_the_models_on_the_page_are_those_that_ship(method: str) -> None:
     _, _, rest = page(method).partition("<!-- begin models -->")
     shown = rest.partition("<!-- end models -->")[0].strip()
     assert shown == models_table(method, shipped_cards(method)).markdown().strip(), (
-        "run zenhance benchmark models --write-docs"
+        "run python -m benchmarks models --write-docs"
     )
 
 
@@ -119,12 +119,12 @@ def test_the_command_writes_each_methods_page(
         (folder / f"{method}.md").write_text(
             "<!-- begin models -->\nworn text\n<!-- end models -->\n", encoding="utf-8"
         )
-    monkeypatch.setattr(judging, "DOCS_PAGE", tmp_path / "benchmark.md")
-    files = judging.run_models_table(write_docs=True)
+    monkeypatch.setattr(runner, "DOCS", tmp_path)
+    files = runner.run("models", "--write-docs")
     assert {f.stem for f in files} == set(METHODS)
     assert all("worn text" not in f.read_text(encoding="utf-8") for f in files)
     capsys.readouterr()
-    judging.run_models_table(json_line=True)
+    runner.run("models", "--json")
     (line,) = capsys.readouterr().out.splitlines()
     assert {model["method"] for model in json.loads(line)["models"]} <= set(METHODS)
 
@@ -134,7 +134,7 @@ def test_the_benchmarks_page_has_a_place_for_every_table() -> None:
     for mark in ("sample", "quality", "depths", "microscopes", "domains", "real", "speed"):
         assert text.count(f"<!-- begin {mark} -->") == text.count(f"<!-- end {mark} -->") == 1
     for command in ("quality", "domains", "real", "sample", "speed"):
-        assert f"zenhance benchmark {command}" in text
+        assert f"python -m benchmarks {command}" in text
 
 
 @pytest.mark.parametrize("method", METHODS)

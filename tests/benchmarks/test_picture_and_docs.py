@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.docs import write_between_markers
-from benchmarks.picture import (
+from benchmarks.tables import TextTable
+from zenhance.assess.before_after import (
     GAP_PX,
     MARGIN_PX,
     TITLE_PX,
@@ -17,7 +18,6 @@ from benchmarks.picture import (
     before_after,
     standard_cuts,
 )
-from benchmarks.tables import TextTable
 from zenhance.errors import StackError, WriteError
 
 
@@ -91,7 +91,8 @@ def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> Non
     write_between_markers(page, "a", "| new |\n")
     write_between_markers(page, "a", "| newer |\n")
     assert page.read_text(encoding="utf-8") == (
-        "before\n<!-- begin a -->\n\n| newer |\n\n<!-- end a -->\nafter <!-- begin b --><!-- end b -->\n"
+        "before\n<!-- begin a -->\n\n| newer |\n\n<!-- end a -->\nafter <!-- begin b --><!-- end "
+        "b -->\n"
     )
 
 

@@ -1,7 +1,11 @@
-"""Before and after on real files: what is taken, what is told, what is left out, and how it is drawn and credited."""
+"""Before and after on real files.
+
+What is taken, what is told, what is left out, and how it is drawn and credited.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,21 +17,25 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks import pictures, pictures_command
+from benchmarks import runner
 from benchmarks.credits import credit_of
+from benchmarks.experiments import pictures
+from benchmarks.experiments.pictures import (
+    PicturesReport,
+    draw_sheets,
+    measure_pictures,
+    pictures_table,
+)
 from benchmarks.machine import describe_machine
-from benchmarks.pictures import PicturesReport, measure_pictures
-from benchmarks.pictures_command import run_pictures_benchmark
 from benchmarks.pictures_sheet import (
     GAP_PX,
     MARGIN_PX,
     TILE_PX,
     TITLE_PX,
     SheetRow,
+    as_small_png,
     draw_sheet,
-    save_small,
 )
-from benchmarks.pictures_tables import pictures_table
 from benchmarks.psf_rules import PsfRule, read_rules, told_psf
 from zenhance.errors import MethodError, ReadError, StackError
 from zenhance.io import write_stack
@@ -234,16 +242,15 @@ def test_a_small_plane_is_enlarged_a_large_one_cut_and_the_bar_is_as_long_as_it_
     assert np.argwhere(tile == 255).tolist() == [[5, 7]]
 
 
-def test_a_picture_of_noise_is_saved_small_and_keeps_its_shape_and_range(tmp_path: Path) -> None:
+def test_a_picture_of_noise_is_made_small_and_keeps_its_shape_and_range() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (400, 500), dtype=np.uint8)
-    path = save_small(Image.fromarray(noise), tmp_path / "new" / "noise.png", 90_000)
-    assert path.stat().st_size <= 90_000
-    saved = np.asarray(Image.open(path)).astype(int)
-    assert (saved.shape, saved.min(), saved.max()) == ((400, 500), 0, 255)
-    assert np.abs(saved - noise).max() <= 32
-    assert np.array_equal(
-        np.asarray(Image.open(save_small(Image.fromarray(noise), tmp_path / "all.png"))), noise
-    )
+    small = as_small_png(Image.fromarray(noise), 90_000)
+    assert len(small) <= 90_000
+    fewer = np.asarray(Image.open(io.BytesIO(small))).astype(int)
+    assert (fewer.shape, fewer.min(), fewer.max()) == ((400, 500), 0, 255)
+    assert np.abs(fewer - noise).max() <= 32
+    whole = Image.open(io.BytesIO(as_small_png(Image.fromarray(noise))))
+    assert np.array_equal(np.asarray(whole), noise)
 
 
 def test_tables_and_pictures_go_into_each_methods_page(
@@ -259,10 +266,19 @@ def test_tables_and_pictures_go_into_each_methods_page(
         (pages / f"{name}.md").write_text(
             "<!-- begin pictures -->\nworn\n<!-- end pictures -->\n", encoding="utf-8"
         )
-    monkeypatch.setattr(pictures_command, "DOCS_PAGE", tmp_path / "benchmark.md")
+    monkeypatch.setattr(runner, "DOCS", tmp_path)
     place = f"{folder / DEEP},{folder / FLAT}"
-    files = run_pictures_benchmark(
-        place, tmp_path / "out", methods=methods, quick=True, write_docs=True, json_line=True
+    files = runner.run(
+        "pictures",
+        "--real",
+        place,
+        "--methods",
+        ",".join(methods),
+        "--out",
+        tmp_path / "out",
+        "--quick",
+        "--write-docs",
+        "--json",
     )
     for name in methods:
         text = (pages / f"{name}.md").read_text(encoding="utf-8")
@@ -279,18 +295,17 @@ def test_tables_and_pictures_go_into_each_methods_page(
     (line,) = capsys.readouterr().out.splitlines()
     assert len(json.loads(line)["pictures"]) == 2
     with pytest.raises(MethodError, match="needs methods; name them with --methods"):
-        run_pictures_benchmark(place, methods=[])
+        runner.run("pictures", "--real", place)
 
 
-def test_what_failed_has_a_row_but_no_picture(report: PicturesReport, tmp_path: Path) -> None:
+def test_what_failed_has_a_row_but_no_picture(report: PicturesReport) -> None:
     deep, flat = report.files
     broken = replace(flat, rows={"identity": pictures.PictureRow(failure="it broke")})
-    saved = pictures_command._save_sheets(replace(report, files=(broken,)), "identity", tmp_path)
+    saved = draw_sheets(replace(report, files=(broken,)), "identity")
     assert saved == {}
-    both = pictures_command._save_sheets(
-        replace(report, files=(deep, broken)), "identity", tmp_path
-    )
-    with Image.open(both[deep.path.parent.name]) as drawn:
+    both = draw_sheets(replace(report, files=(deep, broken)), "identity")
+    (sheet,) = both.values()
+    with Image.open(io.BytesIO(sheet)) as drawn:
         assert drawn.height == TITLE_PX + 3 * (288 + GAP_PX)
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.machine import Machine
-from benchmarks.prediction import (
+from benchmarks.experiments.prediction import (
     PredictionReport,
     PredictionRow,
     measure_prediction,
     predict_slices,
     prediction_table,
 )
+from benchmarks.machine import Machine
 from benchmarks.scenes import Plan
 from zenhance.errors import MethodError
 from zenhance.methods.dqlr.network import Dqlr
@@ -68,7 +68,10 @@ def test_the_foot_says_whether_a_copy_is_beaten() -> None:
     )
     model = PredictionRow("m foresees", ((22.0, 18.0), (20.0, 19.0)), ((23.0, 18.0), (20.0, 19.0)))
     foot = prediction_table(PredictionReport((copy, model), (), MACHINE)).foot
-    said = "m foresees the next slice, against a copy of the measured one: sharp +0.50 dB (better on 1 of 2 stacks); "
+    said = (
+        "m foresees the next slice, against a copy of the measured one: "
+        "sharp +0.50 dB (better on 1 of 2 stacks); "
+    )
     assert f"{said}blurred +1.00 dB (better on 1 of 2 stacks)." in foot
 
 

@@ -1,4 +1,7 @@
-"""The quality table: everybody gets a row, failures too, and the figures are those of the images."""
+"""The quality table.
+
+Everybody gets a row, failures too, and the figures are those of the images.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import judging
+from benchmarks import runner
 from benchmarks.contenders import Contender, list_contenders, select
+from benchmarks.experiments.quality import by_depth_table, by_stack_table, quality_table
+from benchmarks.judging import DEPTH_EDGES_UM, QualityReport, measure_quality
 from benchmarks.measures import blurred_psnr_db, psnr_by_depth_db
-from benchmarks.quality import DEPTH_EDGES_UM, QualityReport, measure_quality
-from benchmarks.quality_tables import by_depth_table, by_stack_table, mean_sd, quality_table
 from benchmarks.scenes import Plan, held_out_seeds
 from benchmarks.sheet import GAP_PX, TILE_PX, TITLE_PX, picture_sheet
+from benchmarks.tables import mean_sd
 from zenhance.contract import registry
 from zenhance.errors import MethodError, StackError
 from zenhance.models.card import Card
@@ -262,9 +266,9 @@ def test_the_command_writes_tables_picture_and_figures(
         ),
         encoding="utf-8",
     )
-    monkeypatch.setattr(judging, "DOCS_PAGE", page)
-    monkeypatch.setattr("benchmarks.quality.measure_quality", lambda *_, **__: report)
-    files = judging.run_quality_benchmark(tmp_path / "out", write_docs=True)
+    monkeypatch.setattr(runner, "DOCS", page.parent)
+    monkeypatch.setattr("benchmarks.experiments.quality.measure_quality", lambda *_, **__: report)
+    files = runner.run("quality", "--out", tmp_path / "out", "--write-docs")
     assert {f.name for f in files} == {"quality.json", "quality_sheet.png", "benchmark.md"}
     with Image.open(page.parent / "images" / "quality_sheet.png") as drawn:
         assert drawn.size[0] > 1000
@@ -272,6 +276,6 @@ def test_the_command_writes_tables_picture_and_figures(
     assert "worn text" not in text
     assert "| RL 3-D, stop rule |" in text
     assert "broken model: failed" in capsys.readouterr().out
-    judging.run_quality_benchmark(json_line=True)
+    runner.run("quality", "--json")
     (line,) = capsys.readouterr().out.splitlines()
     assert len(json.loads(line)["rows"]) == len(report.contenders)

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from benchmarks.contenders import Contender
+from benchmarks.judging import Figures, Outcome, QualityReport
 from benchmarks.machine import Machine
-from benchmarks.quality import Figures, Outcome, QualityReport
 from benchmarks.quality_notes import remarks, verdicts, versus
 from benchmarks.scenes import quality_plans
 from zenhance.assess.cells import CellReport
@@ -66,7 +66,8 @@ def test_gains_are_means_with_the_number_of_stacks_that_are_better() -> None:
 def test_each_default_model_is_held_against_the_rivals_and_the_models_before_it() -> None:
     first, second = verdicts(report(**{SRCNN: (22.0, 23.0), RDN: (24.0, 19.0), "rl": (21.0, 22.5)}))
     assert first.startswith(
-        "SRCNN, PSNR against measured +2.50 dB (better on 2 of 2 stacks); Gaussian smoothing +2.50 dB"
+        "SRCNN, PSNR against measured +2.50 dB (better on 2 of 2 stacks); Gaussian smoothing "
+        "+2.50 dB"
     )
     assert "RL +0.75 dB (better on 2 of 2 stacks)" in first
     assert "RDN" not in first

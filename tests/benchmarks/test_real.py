@@ -1,4 +1,7 @@
-"""Measures without a truth: thirds by depth, the re-blur check of the deepest, and stacks that cannot be measured."""
+"""Measures without a truth.
+
+Thirds by depth, the re-blur check of the deepest, and stacks that cannot be measured.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import judging, real
+from benchmarks import runner
 from benchmarks.contenders import Contender
-from benchmarks.real import RealReport, measure_real, real_contenders, real_stacks
-from benchmarks.real_tables import real_table
+from benchmarks.experiments import real
+from benchmarks.experiments.real import (
+    RealReport,
+    RealStacks,
+    measure_real,
+    real_contenders,
+    real_table,
+)
+from benchmarks.paths import real_stacks
 from zenhance.assess.reblur import psf_in_the_plane
 from zenhance.contract import registry
 from zenhance.errors import MethodError, ReadError, StackError
@@ -75,7 +85,7 @@ def test_every_model_that_ships_and_does_not_enlarge_has_a_row() -> None:
 
 def test_what_several_methods_warn_of_is_said_once(report: RealReport) -> None:
     rows = tuple(replace(row, warnings=("it is dim",)) for row in report.rows[:2])
-    foot = real_table((replace(report, rows=rows),)).foot
+    foot = real_table(RealStacks((replace(report, rows=rows),))).foot
     assert [line for line in foot if "it is dim" in line] == [
         "measured, Gaussian smoothing: it is dim."
     ]
@@ -109,7 +119,7 @@ def test_a_result_that_hides_the_deep_part_is_flagged_there(
 
 
 def test_a_model_that_fails_keeps_its_row(report: RealReport) -> None:
-    table = real_table((report,))
+    table = real_table(RealStacks((report,)))
     assert table.rows[-1][1:3] == ("RDN, default weights", "failed")
     assert any("RDN, default weights: failed, there are no weights" in line for line in table.foot)
     assert all(len(row) == len(table.header) for row in table.rows)
@@ -121,7 +131,7 @@ def test_what_a_model_did_to_the_deepest_third_is_said(report: RealReport) -> No
     bad = replace(
         report.rows[0], name="srcnn", title="SRCNN", deep_grade="fail", deep_share=0.02, learnt=True
     )
-    foot = real_table((replace(report, rows=(report.rows[0], smooth, good, bad)),)).foot
+    foot = real_table(RealStacks((replace(report, rows=(report.rows[0], smooth, good, bad)),))).foot
     assert not any(line.startswith(("Gaussian smoothing: raises", "measured:")) for line in foot)
     assert any(
         line.startswith("RDN: raises the SNR of the deepest third")
@@ -142,7 +152,9 @@ def test_only_the_middle_of_a_large_stack_is_measured(
     small = measure_real(folder / "tissue.ome.tif", ROWS[:1])
     assert small.shape_px == (20, 24, 24)
     assert small.whole_shape_px == (20, 48, 48)
-    assert "the middle 20 × 24 × 24 of 20 × 48 × 48 voxels" in " ".join(real_table((small,)).foot)
+    assert "the middle 20 × 24 × 24 of 20 × 48 × 48 voxels" in " ".join(
+        real_table(RealStacks((small,))).foot
+    )
 
 
 def test_a_file_or_a_folder_may_be_given(folder: Path, tmp_path: Path) -> None:
@@ -162,12 +174,12 @@ def test_a_stack_of_few_planes_is_refused_or_named_as_left_out(
     with pytest.raises(
         StackError, match='"few.ome.tif" is no single z-stack of at least 12 planes'
     ):
-        judging.run_real_benchmark(folder / "few.ome.tif")
+        runner.run("real", "--real", folder / "few.ome.tif")
     monkeypatch.setattr(real, "real_contenders", lambda *_: ROWS[:2])
     page = tmp_path / "benchmark.md"
     page.write_text("<!-- begin real -->\n<!-- end real -->\n", encoding="utf-8")
-    monkeypatch.setattr(judging, "DOCS_PAGE", page)
-    judging.run_real_benchmark(folder, tmp_path, write_docs=True)
+    monkeypatch.setattr(runner, "DOCS", tmp_path)
+    runner.run("real", "--real", folder, "--out", tmp_path, "--write-docs")
     assert 'Left out: "few.ome.tif" is no single z-stack' in page.read_text(encoding="utf-8")
     assert (
         json.loads((tmp_path / "real.json").read_text(encoding="utf-8"))["stacks"][0]["file"]
@@ -180,7 +192,9 @@ def test_a_picture_of_each_stack_is_drawn_beside_the_figures(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(real, "real_contenders", lambda *_: ROWS[:2])
-    files = judging.run_real_benchmark(folder / "tissue.ome.tif", tmp_path / "out", json_line=True)
+    files = runner.run(
+        "real", "--real", folder / "tissue.ome.tif", "--out", tmp_path / "out", "--json"
+    )
     picture = tmp_path / "out" / "real_tissue.png"
     assert picture in files
     with Image.open(picture) as drawn:
@@ -191,13 +205,12 @@ def test_a_picture_of_each_stack_is_drawn_beside_the_figures(
 
 def test_only_the_rows_that_are_wanted_are_measured_and_drawn(folder: Path, tmp_path: Path) -> None:
     stack = folder / "tissue.ome.tif"
-    judging.run_real_benchmark(
-        stack, tmp_path, methods=["gaussian_smoothing", "rl"], json_line=True
-    )
+    rows = ("--methods", "gaussian_smoothing,rl")
+    runner.run("real", "--real", stack, "--out", tmp_path, *rows, "--json")
     (found,) = json.loads((tmp_path / "real.json").read_text(encoding="utf-8"))["stacks"]
     assert [row["name"] for row in found["rows"]] == ["identity", "gaussian_smoothing", "rl"]
     with pytest.raises(MethodError, match='no row "difusion"; did you mean "diffusion"'):
-        judging.run_real_benchmark(stack, methods=["difusion"])
+        runner.run("real", "--real", stack, "--methods", "difusion")
 
 
 def test_a_picture_has_a_column_for_each_method_that_learnt_and_heeds_the_psf() -> None:

@@ -1,4 +1,7 @@
-"""Measures of how real a stack looks, each on a picture of which the answer is known, and the plots."""
+"""Measures of how real a stack looks, each on a picture of which the answer is known.
+
+And the plots.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmarks import simulator_docs, simulator_sheets
+from benchmarks import runner, simulator_sheets
+from benchmarks.experiments import simulator
 from benchmarks.plots import COLOURS, Panel, draw_panels, ticks_between
 from benchmarks.realism import (
     Curve,
@@ -139,14 +143,14 @@ def test_a_missing_folder_of_real_stacks_is_told(tmp_path: Path) -> None:
     with pytest.raises(
         ReadError, match="there is no such file; give the folder of the real stacks with --real"
     ):
-        simulator_docs.compare(simulator_docs.PAIRS["p60"], tmp_path)
+        simulator.compare(simulator.PAIRS["p60"], tmp_path)
 
 
 def test_the_typical_microscope_looks_like_a_real_one(shared_data: Path) -> None:
-    pair = simulator_docs.PAIRS["p60"]
+    pair = simulator.PAIRS["p60"]
     part = (slice(0, 30), slice(180, 300), slice(180, 300))
-    real, made, look, other = simulator_docs.compare(
-        simulator_docs.Pair(
+    real, made, look, other = simulator.compare(
+        simulator.Pair(
             pair.title, pair.file, part, pair.voxel_size_um, pair.preset, pair.settings, pair.scope
         ),
         shared_data / "plant_tissue",
@@ -163,9 +167,9 @@ def test_the_typical_microscope_looks_like_a_real_one(shared_data: Path) -> None
 def test_the_page_gets_its_table_and_its_figures(
     tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pair = simulator_docs.PAIRS["embryo"]
+    pair = simulator.PAIRS["embryo"]
     part = (slice(0, 60), slice(10, 100), slice(10, 100))
-    small = simulator_docs.Pair(
+    small = simulator.Pair(
         pair.title,
         pair.file,
         part,
@@ -175,14 +179,16 @@ def test_the_page_gets_its_table_and_its_figures(
         pair.scope,
         scaled=True,
     )
-    monkeypatch.setattr(simulator_docs, "PAIRS", {"embryo": small})
+    monkeypatch.setattr(simulator, "PAIRS", {"embryo": small})
     monkeypatch.setattr(simulator_sheets, "PRESET_ROW", ("dim",))
     page = tmp_path / "simulator.md"
     page.write_text("head\n<!-- begin realism -->\n<!-- end realism -->\n", encoding="utf-8")
-    assert (
-        simulator_docs.main(["--real", str(shared_data / "plant_tissue"), "--page", str(page)]) == 0
-    )
+    monkeypatch.setattr(runner, "DOCS", tmp_path)
+    runner.run("simulator", "--real", shared_data / "plant_tissue", "--write-docs")
     assert "| width of a wall, µm |" in page.read_text(encoding="utf-8")
     assert {f.name for f in (tmp_path / "images").iterdir()} == {
-        "simulator_embryo.png", "simulator_embryo_planes.png", "simulator_specimens.png", "simulator_presets.png"
-    }  # fmt: skip
+        "simulator_embryo.png",
+        "simulator_embryo_planes.png",
+        "simulator_specimens.png",
+        "simulator_presets.png",
+    }

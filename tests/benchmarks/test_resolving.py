@@ -1,4 +1,7 @@
-"""Resolution and honesty are measured as stated: known answers for the truth, the blur, an inventor and an eraser."""
+"""Resolution and honesty are measured as stated.
+
+Known answers for the truth, the blur, an inventor and an eraser.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,20 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks.hallucination import judge_honesty, noise_structures
-from benchmarks.machine import describe_machine
-from benchmarks.photographs import (
+from benchmarks.experiments.beads import bead_widths_um, find_beads
+from benchmarks.experiments.photographs import (
     METHODS,
     PhotographReport,
     Setting,
     aligned_psnr_db,
+    photographs_table,
     read_photographs,
 )
+from benchmarks.experiments.resolution import ResolutionReport, factor_table, honesty_table
+from benchmarks.experiments.sweep import FACTORS, SweepReport, SweepRow, measured_row, sweep_table
+from benchmarks.experiments.universal import universality_table
+from benchmarks.hallucination import judge_honesty, noise_structures
+from benchmarks.machine import describe_machine
 from benchmarks.resolving import (
     Sharpness,
     filaments,
@@ -27,16 +35,7 @@ from benchmarks.resolving import (
     smallest_distance_px,
     thin_lines,
 )
-from benchmarks.resolving_beads import bead_widths_um, find_beads
-from benchmarks.resolving_report import ResolutionReport
-from benchmarks.resolving_tables import (
-    factor_table,
-    honesty_table,
-    photographs_table,
-    universality_table,
-)
 from benchmarks.rivals import FineMicroscope, enlarged
-from benchmarks.sweeping import FACTORS, SweepReport, SweepRow, measured_row, sweep_table
 from zenhance.errors import ReadError
 from zenhance.methods.dps.optics import DpsArchitecture
 from zenhance.physics.psf import parse_psf

@@ -1,4 +1,7 @@
-"""Lines are found whatever way they lean, and their width and modulation are those they were made with."""
+"""Lines are found whatever way they lean.
+
+And their width and modulation are those they were made with.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmarks import resolving_beads, resolving_command, resolving_lines
-from benchmarks.resolving_lines import (
+from benchmarks import lines as lines_module
+from benchmarks import runner
+from benchmarks.experiments import beads as beads_module
+from benchmarks.lines import (
     STEP_PX,
     find_lines,
     grid_table,
@@ -61,7 +66,8 @@ def test_width_and_modulation_are_those_that_were_made() -> None:
         assert lines_alone(profile, found.places) == alone
         figures = line_figures(profile, found.places, 0.03, alone)
         assert figures.width_um == pytest.approx(0.03 * width, rel=0.04)
-        # Two Gaussians ten pixels apart: what is between them, and what each is where the other still gives light.
+        # Two Gaussians ten pixels apart: what is between them, and what each is where the other
+        # still gives light.
         sigma = width / 2.3548
         valley, peak = 2 * math.exp(-0.5 * (5 / sigma) ** 2), 1 + math.exp(-0.5 * (10 / sigma) ** 2)
         assert figures.closest == pytest.approx((peak - valley) / (peak + valley), abs=0.03)
@@ -109,7 +115,7 @@ def test_each_method_is_measured_at_the_same_lines_with_the_psf_told(
             stack=stack.with_data(lines(2.0, fwhm_px=4.0 if request.method == "dps" else 5.0))
         )
 
-    monkeypatch.setattr(resolving_lines, "enhance", sharpened)
+    monkeypatch.setattr(lines_module, "enhance", sharpened)
     report = measure_lines(file, "fwhm_um=0.3,0.21,0.21", weights="mine")
     assert [(r.method, r.psf, r.weights) for r in asked] == [
         ("gaussian_deconvolution", "fwhm_um=0.3,0.21,0.21", None),
@@ -141,17 +147,16 @@ def test_beads_and_lines_go_to_the_page_with_the_beads_width_told(
         asked.append(request.psf)
         return SimpleNamespace(stack=stack)
 
-    for module in (resolving_lines, resolving_beads):
+    for module in (lines_module, beads_module):
         monkeypatch.setattr(module, "enhance", unchanged)
-    page = tmp_path / "dps.md"
+    page = tmp_path / "methods" / "dps.md"
+    page.parent.mkdir()
     page.write_text(
         "".join(f"<!-- begin {m} -->\nworn\n<!-- end {m} -->\n" for m in ("beads", "grid")),
         encoding="utf-8",
     )
-    monkeypatch.setattr(resolving_command, "PAGE", page)
-    resolving_command.run_beads_benchmark(
-        f"{beads},{file}", tmp_path, write_docs=True, json_line=True
-    )
+    monkeypatch.setattr(runner, "DOCS", tmp_path)
+    runner.run("beads", "--real", f"{beads},{file}", "--out", tmp_path, "--write-docs", "--json")
     width = float(str(asked[0]).rpartition(",")[2])
     assert width == pytest.approx(0.03 * 3 * 2.3548, rel=0.06)
     assert len(asked) == 4
@@ -164,7 +169,7 @@ def test_beads_and_lines_go_to_the_page_with_the_beads_width_told(
     assert record["grid"]["psf"] == record["beads"]["psf"]
     capsys.readouterr()
     with pytest.raises(StackError, match="3 files were given to measure; give one of beads"):
-        resolving_command.run_beads_benchmark("a.tif,b.tif,c.tif")
+        runner.run("beads", "--real", "a.tif,b.tif,c.tif")
 
 
 def test_a_stack_without_lines_is_named(tmp_path: Path) -> None:
@@ -174,7 +179,8 @@ def test_a_stack_without_lines_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(
         StackError,
-        match=r'"flat.ome.tif": no straight, parallel lines stand out .* give a stack of a line pattern',
+        match=r'"flat.ome.tif": no straight, parallel lines stand out .* give a stack of a line '
+        r"pattern",
     ):
         measure_lines(flat, "fwhm_um=0.3,0.2,0.2")
 

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import command, sample
-from benchmarks.sample import CANDIDATES, SampleReport, measure_sample
-from benchmarks.tables import sample_table
+from benchmarks import runner
+from benchmarks.experiments import sample
+from benchmarks.experiments.sample import (
+    CANDIDATES,
+    SampleReport,
+    measure_sample,
+    sample_table,
+)
 from zenhance.errors import StackError
 from zenhance.io import open_sample, open_stack
 
@@ -65,10 +70,10 @@ def test_the_command_writes_stack_picture_figures_and_docs(
     page.write_text(
         "# Page\n<!-- begin sample -->\nold\n<!-- end sample -->\nrest\n", encoding="utf-8"
     )
-    monkeypatch.setattr(command, "DOCS_PAGE", page)
+    monkeypatch.setattr(runner, "DOCS", page.parent)
     monkeypatch.setattr(sample, "measure_sample", lambda *_, **__: report)
-    files = command.run_sample_benchmark(tmp_path / "demo", write_docs=True)
-    stack, picture, figures, *_ = files
+    files = runner.run("sample", "--out", tmp_path / "demo", "--write-docs")
+    figures, stack, picture, *_ = files
     assert open_stack(stack).voxel_size.zyx_um == pytest.approx(report.measured.voxel_size.zyx_um)
     with Image.open(picture) as drawn:
         assert drawn.size[0] > 1000
@@ -89,7 +94,7 @@ def test_json_is_one_line_and_nothing_else(
     report: SampleReport, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sample, "measure_sample", lambda *_, **__: report)
-    command.run_sample_benchmark(json_line=True)
+    runner.run("sample", "--json")
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["sample"] == "meristem_deep"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.models import learning_methods
+from benchmarks.experiments.models import learning_methods
 from benchmarks.paths import RECIPES, table_models
 from benchmarks.scenes import (
     Plan,

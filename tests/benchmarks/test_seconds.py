@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import seconds
-from benchmarks.seconds import (
+from benchmarks import runner
+from benchmarks.experiments import seconds
+from benchmarks.experiments.seconds import (
     RUNS,
     Run,
     measure_seconds,
-    run_seconds_benchmark,
     seconds_table,
 )
 from zenhance.contract import registry
@@ -45,7 +45,7 @@ def test_a_run_asks_for_what_the_table_says(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_real_run_is_timed_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (file,) = run_seconds_benchmark(tmp_path, methods=["srcnn"], quick=True, json_line=True)
+    (file,) = runner.run("seconds", "--out", tmp_path, "--methods", "srcnn", "--quick", "--json")
     record = json.loads(file.read_text(encoding="utf-8"))
     assert [row["method"] for row in record["rows"]] == ["srcnn"]
     assert 0.005 < record["rows"][0]["seconds"] < 100
@@ -54,4 +54,4 @@ def test_a_real_run_is_timed_and_written(
 
 def test_a_method_that_is_not_timed_is_refused() -> None:
     with pytest.raises(MethodError, match="is not timed; known are"):
-        run_seconds_benchmark(methods=["nothing"])
+        runner.run("seconds", "--methods", "nothing")

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from benchmarks import speed
-from benchmarks.speed import SpeedReport, measure_speed
-from benchmarks.tables import speed_table
+from benchmarks.experiments import speed
+from benchmarks.experiments.speed import SpeedReport, measure_speed, speed_table
 from zenhance.errors import MethodError
 
 SHAPE = (28, 64, 64)

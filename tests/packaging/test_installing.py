@@ -1,4 +1,7 @@
-"""What the Makefile and CI install: pins that fit the ranges, targets that parse, system libraries that are named or installed."""
+"""What the Makefile and CI install.
+
+Pins that fit the ranges, targets that parse, system libraries that are named or installed.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,19 @@ def test_torch_is_pinned_without_a_build_tag():
 
 @with_make
 @pytest.mark.parametrize(
-    "target", ["help", "demo", "test", "napari", "samples", "lint", "docs", "constraints"]
+    "target",
+    [
+        "help",
+        "demo",
+        "test",
+        "test-slow",
+        "test-all",
+        "napari",
+        "samples",
+        "lint",
+        "docs",
+        "constraints",
+    ],
 )
 def test_every_make_target_can_be_planned(target, tmp_path):
     done = subprocess.run(
@@ -112,7 +127,7 @@ def test_workflow_and_hooks_are_valid_yaml_that_name_existing_things():
         else None
     )
     if workflow is not None:
-        assert set(workflow["jobs"]) == {"test", "make", "lint", "lowest", "build"}
+        assert set(workflow["jobs"]) == {"test", "make", "lint", "newest", "lowest", "build"}
         assert workflow["jobs"]["test"]["strategy"]["matrix"]["os"] == [
             "ubuntu-latest",
             "macos-latest",
@@ -129,7 +144,10 @@ linux_only = pytest.mark.skipif(
 
 @pytest.fixture
 def bare_machine(tmp_path):
-    """A folder that serves as the whole PATH: the plain tools, no Xvfb; more commands can be added as scripts."""
+    """A folder that serves as the whole PATH: the plain tools, no Xvfb.
+
+    More commands can be added as scripts.
+    """
     for tool in (
         "sh",
         "uname",
@@ -203,7 +221,8 @@ def test_a_failing_installation_is_said_in_one_line_and_does_not_stop_the_tests(
     first, second = done.stdout.splitlines()
     assert first.startswith("installing missing")
     assert second.startswith(
-        "could not install system libraries (E: Could not resolve deb.debian.org); still missing: xvfb xauth"
+        "could not install system libraries (E: Could not resolve deb.debian.org); still missing: "
+        "xvfb xauth"
     )
 
 
@@ -229,3 +248,44 @@ def test_a_python_without_venv_gets_the_package_of_its_version(bare_machine):
 @linux_only
 def test_an_unknown_set_is_refused(bare_machine):
     assert bare_machine[2]("everything").returncode == 2
+
+
+@with_make
+def test_make_test_and_make_test_slow_share_the_suite_between_them(tmp_path):
+    """Every test belongs to one of the two, and CI calls both."""
+    commands = {}
+    for target in ("test", "test-slow", "test-all"):
+        command = ["make", "--dry-run", target, f"VENV={tmp_path / 'venv'}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        lines = done.stdout.splitlines()
+        commands[target] = [
+            line.partition(" -m pytest ")[2] for line in lines if " -m pytest " in line
+        ]
+    assert [line.strip() for line in commands["test"]] == ['-m "not slow"']
+    assert [line.strip() for line in commands["test-slow"]] == ["-m slow"]
+    assert commands["test-all"] == commands["test"] + commands["test-slow"]
+    if (ROOT / ".ci").is_dir():
+        steps = (ROOT / ".ci" / "run").read_text().splitlines()
+        assert [s.removeprefix("exec ") for s in steps if "make " in s] == [
+            "make test",
+            "make test-slow",
+        ]
+
+
+def test_the_citation_names_the_version_and_the_licence_of_the_package():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    version = (ROOT / "src" / "zenhance" / "_version.py").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f'"{citation["version"]}"' in version
+    assert citation["license"] == project["license"]
+    assert citation["repository-code"] == project["urls"]["Source"]
+
+
+def test_issue_templates_ask_for_what_a_report_needs():
+    folder = ROOT / ".github" / "ISSUE_TEMPLATE"
+    if not folder.is_dir():
+        pytest.skip("an sdist has no .github folder")
+    forms = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in folder.glob("*.yml")]
+    bug = next(form for form in forms if form.get("name") == "Bug report")
+    asked = {part["id"] for part in bug["body"] if "id" in part}
+    assert {"happened", "expected", "steps", "doctor"} <= asked

@@ -1,4 +1,6 @@
-"""The manifest and the samples are found however the package is installed; nothing heavy is imported before it is needed.
+"""The manifest and the samples are found however the package is installed.
+
+Nothing heavy is imported before it is needed.
 
 All installs go to throw-away folders, from a copy of the checkout, without network.
 """

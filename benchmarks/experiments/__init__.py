@@ -1,0 +1,1 @@
+"""One module an experiment; each holds its ``EXPERIMENT``."""

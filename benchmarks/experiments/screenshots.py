@@ -1,0 +1,136 @@
+"""Pictures of the docks for the documentation. Needs a display.
+
+The experiment opens napari with the bundled sample, clicks the real Enhance button, waits for the
+result and saves ``dock_before.png`` and ``dock_after.png``; then it trains for a while on the
+sample and saves ``train_dock.png``::
+
+    xvfb-run -a -s "-screen 0 1600x1000x24" python -m benchmarks screenshots --write-docs
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.runner import Experiment, Option, Tell
+from benchmarks.train_screenshot import take_training
+from zenhance.errors import MethodError
+
+__all__ = ["EXPERIMENT", "take"]
+
+WINDOW_PX = (1580, 990)
+# Longest wait for a plan with its time, and for a run, in seconds.
+PLAN_WAIT_S = 60.0
+RUN_WAIT_S = 1800.0
+
+
+def _wait(until: Callable[[], bool], limit_s: float) -> bool:
+    """Let the window work until something holds, or the time is up."""
+    from qtpy.QtWidgets import QApplication
+
+    end = time.monotonic() + limit_s
+    while not until():
+        if time.monotonic() > end:
+            return False
+        QApplication.processEvents()
+        time.sleep(0.01)
+    return True
+
+
+def _settle(seconds: float = 1.0) -> None:
+    end = time.monotonic() + seconds
+    _wait(lambda: time.monotonic() > end, seconds + 1.0)
+
+
+def _shoot(viewer: Any, path: Path) -> None:
+    _settle()
+    viewer.screenshot(str(path), canvas_only=False, flash=False)
+
+
+def take(folder: Path, file: str | None = None) -> list[Path]:
+    """Take both pictures.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they go; made if need be.
+    file : str, optional
+        Another stack than the sample.
+
+    Raises
+    ------
+    RuntimeError
+        The run failed or took too long.
+    """
+    from zenhance.plugin.launch import open_viewer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    before, after = folder / "dock_before.png", folder / "dock_after.png"
+    viewer, dock = open_viewer(file)
+    try:
+        viewer.window.resize(*WINDOW_PX)
+        timed: list[float] = []
+        dock.outlook.timed.connect(timed.append)
+        _wait(lambda: bool(timed), PLAN_WAIT_S)
+        viewer.reset_view()
+        _shoot(viewer, before)
+        layers = len(viewer.layers)
+        dock.panel.enhance.click()
+        if not _wait(lambda: not dock.running, RUN_WAIT_S) or len(viewer.layers) == layers:
+            raise RuntimeError(f"no result came: {dock.panel.note.text()}")
+        # Since napari 0.9 the grid belongs to the canvas.
+        getattr(viewer, "canvas", viewer).grid.enabled = True
+        viewer.reset_view()
+        _wait(lambda: len(timed) > 1, PLAN_WAIT_S / 4)
+        _shoot(viewer, after)
+    finally:
+        viewer.close()
+    return [before, after]
+
+
+@dataclass(frozen=True)
+class Screenshots:
+    """PNG files by name."""
+
+    pictures: dict[str, bytes]
+
+    def record(self) -> dict[str, Any]:
+        """Return the sizes in bytes as JSON can hold them."""
+        return {"bytes": {name: len(data) for name, data in self.pictures.items()}}
+
+
+def _only(name: str, text: str) -> str:
+    if text not in ("enhance", "train"):
+        raise MethodError(f'{name} is "{text[:60]}"; give enhance or train')
+    return text
+
+
+def _measure(options: Namespace, tell: Tell) -> Screenshots:
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        if options.only != "train":
+            tell("the Enhance dock", 0.0)
+            take(folder, options.file)
+        if options.only != "enhance":
+            tell("the Train dock", 0.5)
+            take_training(folder, WINDOW_PX, _wait)
+        return Screenshots({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+
+
+EXPERIMENT = Experiment(
+    measure=_measure,
+    tables=lambda _report: {},
+    page="images",
+    pictures=lambda report: report.pictures,
+    options=(
+        Option("file", "Stack to open. Without it: the bundled sample.", "FILE"),
+        Option(
+            "only", "Pictures of one dock: enhance or train. Without it: both.", "DOCK", None, _only
+        ),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Networks that learn filaments without a truth: rows, trainings, rivals and scores."""
