@@ -64,9 +64,7 @@ def test_level_of_a_blur_is_the_inverse_of_the_blur_of_a_level() -> None:
 def test_the_blur_is_that_of_the_package_with_the_width_of_the_level() -> None:
     x = specimen()
     z, y, x_ = WAY.sigma_px
-    assert (z, y, x_) == pytest.approx(
-        (1.5 * sigma_at(0.5), sigma_at(0.5), sigma_at(0.5))
-    )
+    assert (z, y, x_) == pytest.approx((1.5 * sigma_at(0.5), sigma_at(0.5), sigma_at(0.5)))
     expected = Blur.from_axis_kernels(*(gaussian_kernel_1d(round(s, 3)) for s in (z, y, x_)))(x)
     assert torch.allclose(blurred(x, WAY), expected, atol=1e-7)
 

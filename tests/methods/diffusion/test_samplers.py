@@ -31,7 +31,9 @@ class Predictor:
         self.answer = answer
         self.seen: list[tuple[torch.Tensor, Timestep]] = []
 
-    def __call__(self, state: torch.Tensor, level: Timestep) -> Generator[float, None, torch.Tensor]:
+    def __call__(
+        self, state: torch.Tensor, level: Timestep
+    ) -> Generator[float, None, torch.Tensor]:
         self.seen.append((state, level))
         yield 0.5
         return state if self.answer is None else self.answer

@@ -390,7 +390,8 @@ def test_agreement_brings_samples_towards_the_measurement(models: dict[str, str]
     image = stack()
     plain = run(image, models["ladder"], data_consistency=0).stack.data
     away, near = (
-        np.abs(run(image, models["ladder"], data_consistency=s).stack.data - plain).mean() for s in (6, 1)
+        np.abs(run(image, models["ladder"], data_consistency=s).stack.data - plain).mean()
+        for s in (6, 1)
     )
     assert away > 1.3 * near > 0
 
@@ -415,7 +416,8 @@ def test_the_papers_preset_gives_what_the_network_drew_and_may_be_negative(
     image = stack()
     paper = run(image, models["flat"], preset="paper", data_consistency=3)
     assert np.array_equal(
-        paper.stack.data, run(image, models["flat"], data_consistency=0, sample_temperature=1.0).stack.data
+        paper.stack.data,
+        run(image, models["flat"], data_consistency=0, sample_temperature=1.0).stack.data,
     )
     assert not np.array_equal(paper.stack.data, run(image, models["flat"]).stack.data)
     parameters = METHOD.spec.parameters

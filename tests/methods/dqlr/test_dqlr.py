@@ -334,7 +334,9 @@ def test_weights_of_another_method_or_shape_are_refused(tmp_path: Path, model: s
         enhance(stack((3, 40, 44)), method="rdn", weights=model, device="cpu")
 
 
-@pytest.mark.parametrize("settings", [{"preset": "best"}, {"code": True}, {"data_consistency": 1.5}])
+@pytest.mark.parametrize(
+    "settings", [{"preset": "best"}, {"code": True}, {"data_consistency": 1.5}]
+)
 def test_settings_out_of_bounds_are_refused(settings: dict[str, Any], model: str) -> None:
     with pytest.raises(MethodError):
         run(stack((3, 40, 44)), model, settings=settings)
