@@ -115,8 +115,8 @@ def sharpness(image: FloatArray, scene: Scene) -> float:
     Notes
     -----
     The slope of the result's gradient on the truth's, ``<grad r, grad t> / <grad t, grad t>``,
-    along y and x in the specimen, with intensities as they are. On average, noise and invented edges have
-    nothing in common with the truth's gradient and do not count as sharp.
+    along y and x in the specimen, with intensities as they are. On average, noise and invented
+    edges have nothing in common with the truth's gradient and do not count as sharp.
     """
     _check(image, scene)
     return edge_share(image, scene.truth, scene.labels > 0)

@@ -7,7 +7,6 @@ estimate.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from benchmarks.console import console
@@ -25,13 +23,12 @@ from benchmarks.machine import Machine, describe_machine
 from benchmarks.runner import DEVICE, Experiment, Option
 from benchmarks.tables import TextTable
 from zenhance.assess.before_after import before_after, standard_cuts
-from zenhance.assess.cells import CellReport, DepthBin, cells_found
-from zenhance.assess.truth import TruthReport, compare_with_truth, psnr_db, robust_range
+from zenhance.assess.cells import CellReport, DepthBin
+from zenhance.assess.truth import psnr_db, robust_range
 from zenhance.errors import StackError
-from zenhance.io import open_sample, open_sample_truth, write_stack
-from zenhance.io.samples import sample_path
-from zenhance.pipeline import EnhanceRequest, EnhanceResult, enhance_steps
-from zenhance.simulate.specimen import tissue_above_um
+from zenhance.io import write_stack
+from zenhance.pipeline import EnhanceRequest, EnhanceResult
+from zenhance.pipeline.sample_quality import QualityRow, SampleScene
 from zenhance.stack import Stack
 from zenhance.steps import drain
 from zenhance.types import FloatArray
@@ -43,7 +40,6 @@ __all__ = [
     "CANDIDATES",
     "EXPERIMENT",
     "Candidate",
-    "QualityRow",
     "SampleReport",
     "measure_sample",
     "sample_table",
@@ -104,18 +100,6 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("dqlr", "DQLR", "dqlr"),
 )
 """The rows of the table; the last one is the one that is written and drawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class QualityRow:
-    """One method's figures."""
-
-    name: str
-    title: str
-    quality: TruthReport
-    cells: CellReport
-    seconds: float
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,7 +168,7 @@ def measure_sample(
         The sample is unknown, has several channels or time points, or lacks its truth, labels or
         record.
     """
-    machine, scene = describe_machine(), _Scene.load(name)
+    machine, scene = describe_machine(), SampleScene.load(name)
     wanted = [c for c in CANDIDATES if everything or c.by_default]
     rows, result = [], None
     for number, candidate in enumerate(wanted):
@@ -206,48 +190,7 @@ def measure_sample(
     return SampleReport(name, scene.psf, tuple(rows), result, scene.measured, scene.truth, machine)
 
 
-@dataclass(frozen=True)
-class _Scene:
-    measured: Stack
-    truth: Stack
-    psf: str
-    voxel_um: tuple[float, float, float]
-    clean: FloatArray
-    labels: npt.NDArray[np.integer[Any]]
-    depth_um: FloatArray
-
-    @classmethod
-    def load(cls, name: str) -> _Scene:
-        measured, known = open_sample(name), open_sample_truth(name)
-        record = sample_path(name).with_name(f"{name}.json")
-        if measured.axes != "ZYX" or not {"truth", "labels"} <= set(known) or not record.is_file():
-            raise StackError(
-                f'sample "{name}" cannot be judged; it must be one volume (ZYX) with truth, '
-                "labels and a .json record"
-            )
-        labels = known["labels"].read()
-        voxel = measured.voxel_size.require()
-        psf = str(json.loads(record.read_text(encoding="utf-8"))["psf"])
-        depth = tissue_above_um(labels > 0, voxel[0])
-        return cls(
-            measured,
-            known["truth"],
-            psf,
-            voxel,
-            known["truth"].read().astype(np.float32),
-            labels,
-            depth,
-        )
-
-    def judge(
-        self, candidate: Candidate, image: FloatArray, seconds: float, note: str
-    ) -> QualityRow:
-        quality = compare_with_truth(image, self.clean)
-        cells = cells_found(image, self.labels, self.voxel_um, self.depth_um)
-        return QualityRow(candidate.name, candidate.title, quality, cells, seconds, note)
-
-
-def _smoothed(scene: _Scene, candidate: Candidate) -> QualityRow:
+def _smoothed(scene: SampleScene, candidate: Candidate) -> QualityRow:
     """Smooth with the width that has the highest PSNR against the truth, which no user knows."""
     raw, span = scene.measured.read().astype(np.float32), robust_range(scene.clean)
     best: tuple[float, float, float, FloatArray] | None = None
@@ -262,7 +205,8 @@ def _smoothed(scene: _Scene, candidate: Candidate) -> QualityRow:
         raise StackError("no width is listed for Gaussian smoothing; add one to GAUSSIAN_SIGMAS_UM")
     _, sigma_um, seconds, image = best
     return scene.judge(
-        candidate,
+        candidate.name,
+        candidate.title,
         image,
         seconds,
         f"σ = {sigma_um:g} µm, the best of {len(GAUSSIAN_SIGMAS_UM)} by the truth",
@@ -270,19 +214,14 @@ def _smoothed(scene: _Scene, candidate: Candidate) -> QualityRow:
 
 
 def _enhanced(
-    scene: _Scene, candidate: Candidate, device: str, tell: Tell
+    scene: SampleScene, candidate: Candidate, device: str, tell: Tell
 ) -> tuple[QualityRow, EnhanceResult]:
     psf = None if candidate.method == "identity" else scene.psf
     request = EnhanceRequest(
         method=candidate.method, settings=dict(candidate.settings), psf=psf, device=device
     )
-    started = time.perf_counter()
-    result = drain(
-        enhance_steps(scene.measured, request),
-        lambda progress: tell(candidate.title, progress.fraction),
-    )
-    seconds = time.perf_counter() - started
-    return scene.judge(candidate, result.stack.read().astype(np.float32), seconds, ""), result
+    steps = scene.enhance_steps(candidate.name, candidate.title, request)
+    return drain(steps, lambda progress: tell(candidate.title, progress.fraction))
 
 
 def sample_table(report: SampleReport) -> TextTable:
