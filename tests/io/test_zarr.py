@@ -139,7 +139,7 @@ def test_a_lost_chunk_of_ours_is_named_and_never_black(ours: Path) -> None:
         saved = chunk.read_bytes()
         for damage in (None, b""):
             chunk.unlink() if damage is None else chunk.write_bytes(damage)
-            with pytest.raises(ReadError, match="1 of its chunks are missing"):
+            with pytest.raises(ReadError, match=r"1 of its \d+ chunks are missing"):
                 open_stack(ours)
         chunk.write_bytes(saved)
     assert verify_image(ours) == 40
@@ -213,7 +213,7 @@ def test_links_inside_a_store_are_warned_of(tmp_path: Path) -> None:
             {"name": "regular", "configuration": {"chunk_shape": [2, 10**5, 10**3, 10**3]}},
             "one of its chunks would take",
         ),
-        ("codecs", [{"name": "nonsense"}], "damaged or of an unknown kind"),
+        ("codecs", [{"name": "nonsense"}], 'codec "nonsense", which is not read'),
     ],
 )
 def test_absurd_array_metadata_are_refused_from_the_header(
@@ -283,7 +283,7 @@ def test_chunks_that_would_explode_are_refused_before_decoding(tmp_path: Path, c
     (root / "zarr.json").write_text(json.dumps(content))
     np.testing.assert_array_equal(np.asarray(open_stack(root).data), PIXELS[0])
     (root / "1" / "c" / "0" / "0" / "0").write_bytes(bomb(codec))
-    with pytest.raises(ReadError, match="its chunk c/0/0/0 claims"):
+    with pytest.raises(ReadError, match="its chunk c/0/0/0 becomes"):
         open_stack(root)
 
 
@@ -302,7 +302,7 @@ def test_a_chunk_that_was_refused_is_refused_again(tmp_path: Path) -> None:
     data = open_stack(root).data
     (root / "1" / "c" / "1" / "2" / "2").write_bytes(bomb("zstd"))
     for _ in range(2):
-        with pytest.raises(ReadError, match="its chunk c/1/2/2 claims"):
+        with pytest.raises(ReadError, match="its chunk c/1/2/2 becomes"):
             data[19, 299, 289]
 
 
@@ -339,7 +339,7 @@ def test_only_an_image_folder_of_ours_without_foreign_files_is_replaced(
     assert open_stack(write_stack(ours, stack, overwrite=True)).axes == "ZYX"
     note = ours / "0" / "thesis.txt"
     note.write_text("ten years")
-    with pytest.raises(OutputExistsError, match="not an image written by zenhance"):
+    with pytest.raises(OutputExistsError, match=r'holds "0/thesis.txt", which zenhance did not'):
         write_stack(ours, stack, overwrite=True)
     assert note.read_text() == "ten years"
     for folder in (store_v3(tmp_path / "b.ome.zarr"), tmp_path / "c.ome.zarr"):

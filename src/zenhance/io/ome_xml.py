@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from zenhance.errors import ReadError
 from zenhance.io.limits import check_xml
-from zenhance.io.units import number, to_um
+from zenhance.io.units import number, to_seconds, to_um, um_per_unit
 
 __all__ = ["NAMESPACE", "OmeImage", "modality_of", "outside_names", "parse_ome"]
 
@@ -74,13 +74,11 @@ def _length(element: ElementTree.Element, name: str) -> float | None:
 
 
 def _wavelength_nm(channel: ElementTree.Element, name: str) -> float | None:
-    value = number(channel.get(name))
-    if value is None:
+    value, factor = number(channel.get(name)), um_per_unit(channel.get(name + "Unit", "nm"))
+    if value is None or factor is None:
         return None
-    factor = {"nm": 1.0, "µm": 1000.0, "um": 1000.0, "m": 1e9, "Å": 0.1}.get(
-        channel.get(name + "Unit", "nm")
-    )
-    return value * factor if factor is not None and 100 < value * factor < 3000 else None
+    length_nm = value * factor * 1000
+    return round(length_nm, 6) if 100 < length_nm < 3000 else None
 
 
 def _per_channel(values: list[float | None]) -> float | list[float] | None:
@@ -134,12 +132,9 @@ def _acquisition(
     )
     if modality:
         found["modality"] = modality
-    interval = number(pixels.get("TimeIncrement"))
-    factor = {"s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}.get(
-        pixels.get("TimeIncrementUnit", "s")
-    )
-    if interval and factor:
-        found["time_step_s"] = interval * factor
+    step = to_seconds(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"))
+    if step is not None:
+        found["time_step_s"] = step
     return found
 
 
@@ -155,13 +150,10 @@ def _origin(pixels: ElementTree.Element) -> tuple[float | None, float | None, fl
     plane = next(_children(pixels, "Plane"), None)
     if plane is None:
         return (None, None, None)
-    factors = {"µm": 1.0, "mm": 1e3, "nm": 1e-3, "m": 1e6}
 
     def position(axis: str) -> float | None:
-        value, factor = (
-            number(plane.get(f"Position{axis}")),
-            factors.get(plane.get(f"Position{axis}Unit", "")),
-        )
+        value = number(plane.get(f"Position{axis}"))
+        factor = um_per_unit(plane.get(f"Position{axis}Unit"))
         return None if value is None or factor is None else value * factor
 
     return (position("Z"), position("Y"), position("X"))

@@ -27,6 +27,7 @@ __all__ = [
     "RawArray",
     "Source",
     "parse_index",
+    "pick_series",
     "wrap_errors",
 ]
 
@@ -56,6 +57,8 @@ class Source:
         Acquisition keys and ``warnings``.
     series : int
         How many images the file holds.
+    series_names : tuple of str
+        What they are called, where the file says so.
     """
 
     data: ArrayLike
@@ -66,6 +69,23 @@ class Source:
     channel_names: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     series: int = 1
+    series_names: tuple[str, ...] = ()
+
+
+def pick_series(path: Path, series: int, count: int, names: Sequence[str] = ()) -> int:
+    """Return the number of an image in a file that holds several.
+
+    Raises
+    ------
+    ReadError
+        The file holds no such image; the text says which it holds.
+    """
+    if not 0 <= series < count:
+        listed = f": {', '.join(names)[:80]}" if names else ""
+        raise ReadError(
+            path, f"series {series} asked for, but it holds series 0 to {count - 1}{listed}"
+        )
+    return series
 
 
 @dataclass(frozen=True, slots=True)

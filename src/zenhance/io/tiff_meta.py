@@ -10,7 +10,7 @@ from typing import Any
 
 from zenhance.errors import ReadError
 from zenhance.io.ome_xml import OmeImage, parse_ome
-from zenhance.io.units import number, plausible_um, resolution_um, to_um
+from zenhance.io.units import number, plausible_um, resolution_um, to_seconds, to_um
 
 __all__ = ["IMAGEJ_MARK", "Described", "describe_series"]
 
@@ -71,11 +71,10 @@ def _imagej(described: Described, tif: Any, page: Any) -> None:
         y_um = _page_pixel_um(page, str(y_unit))[0]
     z_um = to_um(meta.get("spacing"), str(meta.get("zunit") or unit)) if unit else None
     described.voxel_um = (z_um, y_um, x_um)
-    interval = number(meta.get("finterval"))
-    if interval and "T" in described.axes:
-        described.metadata["time_step_s"] = interval * {"ms": 1e-3, "min": 60.0, "h": 3600.0}.get(
-            str(meta.get("tunit")), 1.0
-        )
+    # ImageJ writes no unit for seconds.
+    step = to_seconds(meta.get("finterval"), str(meta.get("tunit") or "sec"))
+    if step is not None and "T" in described.axes:
+        described.metadata["time_step_s"] = step
     info = meta.get("Info")
     if isinstance(info, str):
         _imagej_own(described, info)

@@ -86,7 +86,7 @@ def load_yaml(text: str, what: str) -> Any:
         )
     try:
         _check_events(text, what)
-        value = yaml.load(text, _LOADER)  # noqa: S506  (both loaders are safe ones)
+        value = yaml.load(text, _LOADER)
     except yaml.YAMLError as error:
         raise RecipeError(
             f"cannot read {what}: not valid YAML ({' '.join(str(error).split())[:120]}); "

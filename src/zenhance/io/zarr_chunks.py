@@ -6,13 +6,15 @@ import itertools
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy.typing as npt
 
 from zenhance.errors import ReadError
+from zenhance.io.decoded import COMPRESSORS, codec_name, decoded_bytes
+from zenhance.io.limits import open_regular
 from zenhance.io.source import GuardedArray, parse_index
 from zenhance.io.zarr_meta import ArrayMeta
 from zenhance.stack import ArrayLike
@@ -21,7 +23,8 @@ from zenhance.wording import format_bytes
 __all__ = ["CheckedArray", "chunk_files", "links_in", "missing_chunks"]
 
 MAX_LOOKED_AT = 50_000
-_SLACK_BYTES = 65_536
+MAX_CHUNKS_A_READ = 10**6
+_SLACK_BYTES = 256 * 2**10
 _EMPTY = 2**64 - 1
 
 
@@ -45,57 +48,33 @@ def links_in(root: Path) -> list[Path]:
 
 
 def missing_chunks(meta: ArrayMeta, files: Mapping[str, int]) -> int:
-    """Count the chunks that a complete array would have and this one has not (or has as empty files)."""
-    missing = 0
-    for place in itertools.product(*(range(n) for n in meta.grid)):
-        missing += files.get(meta.key(place), 0) == 0
-    return missing
+    """Count the chunks that a complete array would have and this one has not, or as empty files."""
+    ndim = len(meta.grid)
+    present = 0
+    for key, size in files.items():
+        place = key.removeprefix(meta.prefix).split(meta.separator)
+        if size and key.startswith(meta.prefix) and len(place) == ndim:
+            present += all(
+                i.isdecimal() and int(i) < n for i, n in zip(place, meta.grid, strict=True)
+            )
+    return math.prod(meta.grid) - present
 
 
-def _zstd_bytes(head: bytes) -> int | None:
-    """Return the frame content size of a zstd header (RFC 8878, 3.1.1.1), or None where it is not given."""
-    if head[:4] != b"\x28\xb5\x2f\xfd" or len(head) < 14:
-        return None
-    flags = head[4]
-    single = bool(flags & 0x20)
-    at = 5 + (0 if single else 1) + (0, 1, 2, 4)[flags & 3]
-    width = (1 if single else 0, 2, 4, 8)[flags >> 6]
-    if not width:
-        return None
-    return int.from_bytes(head[at : at + width], "little") + (256 if width == 2 else 0)
+def _compressor(codecs: Iterable[Mapping[str, Any]]) -> str:
+    """Return the name of the one compressor among codecs, or nothing."""
+    return next((n for n in map(codec_name, codecs) if n in COMPRESSORS), "")
 
 
-def _claimed(name: str, handle: BinaryIO, offset: int, length: int) -> int | None:
-    """Return how many bytes a compressed piece says it will become."""
-    handle.seek(offset)
-    head = handle.read(min(length, 18))
-    if name == "blosc" and len(head) >= 16:
-        return int(struct.unpack_from("<I", head, 4)[0])
-    if name == "zstd":
-        return _zstd_bytes(head)
-    if name == "gzip" and length >= 18:
-        handle.seek(offset + length - 4)
-        return int(struct.unpack("<I", handle.read(4))[0])
-    return None
-
-
-def _pieces(
-    handle: BinaryIO, size: int, codecs: tuple[Mapping[str, Any], ...], meta: ArrayMeta
-) -> Iterator[tuple[str, int, int, int]]:
-    """Yield codec, offset, stored length and expected bytes of each compressed piece in a chunk file."""
-    names = [str(c.get("name")) for c in codecs]
-    if "sharding_indexed" not in names:
-        outer = next((n for n in reversed(names) if n != "crc32c"), "")
-        yield outer, 0, size, meta.chunk_bytes
+def _pieces(handle: BinaryIO, size: int, meta: ArrayMeta) -> Iterator[tuple[str, int, int, int]]:
+    """Yield compressor, offset, stored length and expected bytes of each piece of a chunk file."""
+    shard = next((c for c in meta.codecs if codec_name(c) == "sharding_indexed"), None)
+    if shard is None:
+        yield _compressor(meta.codecs), 0, size, meta.chunk_bytes
         return
-    config = codecs[names.index("sharding_indexed")].get("configuration") or {}
+    config = shard.get("configuration") or {}
     inner = config.get("chunk_shape") or meta.chunk_shape
-    inner_names = [str(c.get("name")) for c in config.get("codecs") or () if isinstance(c, dict)]
-    outer = next((n for n in reversed(inner_names) if n != "crc32c"), "")
     count = math.prod(-(-a // b) for a, b in zip(meta.chunk_shape, inner, strict=True))
-    checked = any(
-        isinstance(c, dict) and c.get("name") == "crc32c" for c in config.get("index_codecs") or ()
-    )
+    checked = any(codec_name(c) == "crc32c" for c in config.get("index_codecs") or ())
     index_bytes = 16 * count + (4 if checked else 0)
     start = 0 if config.get("index_location") == "start" else size - index_bytes
     if start < 0 or index_bytes > size:
@@ -103,9 +82,10 @@ def _pieces(
     handle.seek(start)
     index = struct.unpack(f"<{2 * count}Q", handle.read(16 * count))
     expected = math.prod(inner) * meta.item_bytes
+    name = _compressor(config.get("codecs") or ())
     for offset, length in zip(index[::2], index[1::2], strict=True):
         if offset != _EMPTY and offset + length <= size:
-            yield outer, offset, length, expected
+            yield name, offset, length, expected
 
 
 class CheckedArray(GuardedArray):
@@ -135,6 +115,13 @@ class CheckedArray(GuardedArray):
                 range(min(r) // c, max(r) // c + 1)
                 for r, c in zip(ranges, self._meta.chunk_shape, strict=True)
             ]
+            wanted = math.prod(map(len, places))
+            if wanted > MAX_CHUNKS_A_READ:
+                raise ReadError(
+                    self._path,
+                    f"{wanted} chunks of shape {self._meta.chunk_shape} are needed at once, more "
+                    f"than {MAX_CHUNKS_A_READ}; rechunk it, for example to 16 x 256 x 256",
+                )
             for place in itertools.product(*places):
                 self._check(self._meta.key(place))
         return super().__getitem__(key)
@@ -144,19 +131,22 @@ class CheckedArray(GuardedArray):
         if key in self._checked:
             return
         file = self._node / key
-        try:
-            size = file.stat().st_size
-        except OSError:
+        if not file.exists():
             return
-        with file.open("rb") as handle:
-            for name, offset, length, expected in _pieces(
-                handle, size, self._meta.codecs, self._meta
-            ):
-                claimed = _claimed(name, handle, offset, length)
-                if claimed is not None and claimed > 2 * expected + _SLACK_BYTES:
-                    said = f"{format_bytes(claimed)} instead of {format_bytes(expected)}"
+        with open_regular(file) as handle:
+            size = handle.seek(0, os.SEEK_END)
+            for name, offset, length, expected in _pieces(handle, size, self._meta):
+                allowed = 2 * expected + _SLACK_BYTES
+                handle.seek(offset)
+                decoded = (
+                    length
+                    if length > allowed or not name
+                    else decoded_bytes(name, handle.read(length), allowed)
+                )
+                if decoded > allowed:
+                    said = f"{format_bytes(decoded)} or more instead of {format_bytes(expected)}"
                     raise ReadError(
-                        self._path, f"its chunk {key[:40]} claims {said}; it is damaged"
+                        self._path, f"its chunk {key[:40]} becomes {said}; it is damaged"
                     )
         # Only now: a chunk that was refused is refused each time it is asked for.
         self._checked.add(key)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from zenhance.errors import ReadError
+from zenhance.io.decoded import COMPRESSORS, HARMLESS_CODECS, codec_name
 from zenhance.io.limits import MAX_XML_BYTES, memory_bytes, read_bounded
-from zenhance.io.units import number, to_um
+from zenhance.io.units import number, to_seconds, to_um
 from zenhance.wording import format_bytes
 
 __all__ = [
@@ -26,7 +27,8 @@ __all__ = [
 ]
 
 MAX_AXIS = 2**40
-MAX_CHUNK_BYTES = 2**31
+MAX_CHUNK_BYTES = 2**29
+MAX_CHUNKS_A_SHARD = 10**6
 _V2_TYPES = "|<>"
 
 
@@ -40,8 +42,8 @@ class ArrayMeta:
         In pixels; a chunk is one file (a shard, where there are any).
     item_bytes : int
         Bytes a pixel.
-    codecs : tuple of dict
-        Compression, outermost last; each has a ``name``.
+    codecs : tuple of dict or str
+        Filters and compression, outermost last; see :func:`zenhance.io.decoded.codec_name`.
     separator : str
         Between the numbers of a chunk's key.
     prefix : str
@@ -53,7 +55,7 @@ class ArrayMeta:
     shape: tuple[int, ...]
     chunk_shape: tuple[int, ...]
     item_bytes: int
-    codecs: tuple[Mapping[str, Any], ...]
+    codecs: tuple[Any, ...]
     separator: str
     prefix: str
     dimension_names: tuple[str | None, ...] = ()
@@ -82,6 +84,8 @@ class Multiscale:
     voxel_um: tuple[float | None, float | None, float | None]
     origin_um: tuple[float | None, float | None, float | None]
     channel_names: tuple[str, ...]
+    time_step_s: float | None = None
+    missing_level: str | None = None
 
 
 def load_json(root: Path, file: Path) -> dict[str, Any]:
@@ -181,7 +185,7 @@ def _v3(root: Path, meta: Mapping[str, Any]) -> ArrayMeta:
         )
     default = keys.get("name", "default") == "default"
     separator = (keys.get("configuration") or {}).get("separator", "/" if default else ".")
-    codecs = tuple(c if isinstance(c, dict) else {"name": str(c)} for c in meta.get("codecs") or ())
+    codecs = tuple(meta.get("codecs") or ())
     return ArrayMeta(
         _counts(root, meta.get("shape"), "shape"),
         _counts(root, (grid.get("configuration") or {}).get("chunk_shape"), "chunk shape"),
@@ -205,8 +209,9 @@ def _v2(root: Path, meta: Mapping[str, Any]) -> ArrayMeta:
         raise ReadError(
             root, f"its pixels are of type {str(code)[:40]}, not real numbers; convert them first"
         )
-    compressor = meta.get("compressor")
-    codecs = ({**compressor, "name": compressor.get("id")},) if isinstance(compressor, dict) else ()
+    filters = meta.get("filters") or ()
+    compressor = (meta["compressor"],) if meta.get("compressor") else ()
+    codecs = (*filters, *compressor) if isinstance(filters, list | tuple) else (filters,)
     return ArrayMeta(
         _counts(root, meta.get("shape"), "shape"),
         _counts(root, meta.get("chunks"), "chunk shape"),
@@ -217,6 +222,55 @@ def _v2(root: Path, meta: Mapping[str, Any]) -> ArrayMeta:
     )
 
 
+def _check_codecs(root: Path, codecs: Sequence[Any], *, inner: bool = False) -> None:
+    """Refuse codecs that could run code, become endless or are not known."""
+    names = [codec_name(c) for c in codecs]
+    allowed = COMPRESSORS | HARMLESS_CODECS | (frozenset() if inner else {"sharding_indexed"})
+    odd = [n for n in names if n not in allowed]
+    if odd:
+        raise ReadError(
+            root,
+            f'its chunks are stored with the codec "{odd[0][:40]}", which is not read; convert it '
+            "to blosc or zstd",
+        )
+    if sum(n in COMPRESSORS or n == "sharding_indexed" for n in names) > 1:
+        raise ReadError(root, "its chunks are compressed more than once; convert it to zstd")
+    for codec in codecs:
+        if codec_name(codec) == "lzma" and _config(codec).get("format") not in (None, 0, 1, 2):
+            raise ReadError(root, "its lzma chunks have no header; convert it to zstd")
+
+
+def _config(codec: Any) -> Mapping[str, Any]:
+    """Return a codec's settings, which zarr 3 nests and zarr 2 does not."""
+    config = codec.get("configuration", codec) if isinstance(codec, Mapping) else {}
+    return config if isinstance(config, Mapping) else {}
+
+
+def _check_shards(root: Path, meta: ArrayMeta) -> None:
+    """Check the codecs inside shards and the number of chunks in one."""
+    for codec in meta.codecs:
+        if codec_name(codec) != "sharding_indexed":
+            continue
+        config = _config(codec)
+        _check_codecs(root, config.get("codecs") or (), inner=True)
+        index = [codec_name(c) for c in config.get("index_codecs") or ()]
+        shape = _counts(root, config.get("chunk_shape"), "chunk shape")
+        fits = len(shape) == len(meta.chunk_shape)
+        many = math.prod(-(-a // b) for a, b in zip(meta.chunk_shape, shape, strict=False))
+        if not set(index) <= {"bytes", "crc32c"} or not fits or many > MAX_CHUNKS_A_SHARD:
+            raise ReadError(
+                root, f"its shards hold {many} chunks each or an index that is not read; rechunk it"
+            )
+
+
+def _check_size(root: Path, node: Path) -> None:
+    """Refuse metadata of an array that are too large or no regular file, before a library reads."""
+    for name in (".zattrs", ".zarray", "zarr.json"):
+        file = node / name
+        if file.exists() and (not file.is_file() or file.stat().st_size > MAX_XML_BYTES):
+            raise ReadError(root, f'its "{name}" is too large or not a regular file; copy it again')
+
+
 def array_meta(root: Path, node: Path) -> ArrayMeta:
     """Read and check the layout of an array.
 
@@ -225,6 +279,7 @@ def array_meta(root: Path, node: Path) -> ArrayMeta:
     ReadError
         There is no array, or its layout is absurd: sizes below 1 or above 2^40, chunks above 2 GiB or a quarter of the memory.
     """
+    _check_size(root, node)
     if (node / "zarr.json").is_file():
         content = load_json(root, node / "zarr.json")
         if content.get("node_type") != "array":
@@ -239,6 +294,8 @@ def array_meta(root: Path, node: Path) -> ArrayMeta:
             root,
             f"its chunks of shape {meta.chunk_shape} do not fit its shape {meta.shape}; it is damaged",
         )
+    _check_codecs(root, meta.codecs)
+    _check_shards(root, meta)
     allowed = min(MAX_CHUNK_BYTES, memory_bytes() // 4)
     if meta.chunk_bytes > allowed:
         raise ReadError(
@@ -294,6 +351,7 @@ def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
     levels = first.get("datasets")
     if not isinstance(levels, list) or not levels:
         raise ReadError(root, "its metadata name no image level; copy it again")
+    missing = None
     for level in levels:
         folder = (
             inside(root, "/".join((*node.relative_to(root).parts, str(level.get("path")))))
@@ -302,6 +360,7 @@ def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
         )
         if folder != root and any((folder / name).is_file() for name in ("zarr.json", ".zarray")):
             break
+        missing = missing or str(level.get("path") if isinstance(level, dict) else level)
     else:
         raise ReadError(
             root, f"none of its {len(levels)} resolution levels is there; copy it again"
@@ -324,7 +383,7 @@ def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
         size_um = length(axis)
         if index is None or size_um is None:
             return None
-        step = own[index] * common[index]
+        step = abs(own[index] * common[index])
         return (own_shift[index] * common[index] + common_shift[index]) * size_um / step
 
     channels = (
@@ -341,4 +400,8 @@ def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
         (length("Z"), length("Y"), length("X")),
         (origin("Z"), origin("Y"), origin("X")),
         tuple(labels),
+        to_seconds(own[where["T"]] * common[where["T"]], units[where["T"]])
+        if "T" in where
+        else None,
+        missing,
     )

@@ -11,7 +11,15 @@ from zenhance.io.limits import check_claim, memory_bytes
 from zenhance.io.source import Source
 from zenhance.io.units import plausible_um
 from zenhance.io.zarr_chunks import CheckedArray, chunk_files, links_in, missing_chunks
-from zenhance.io.zarr_meta import Multiscale, array_meta, attributes, inside, load_json, multiscale
+from zenhance.io.zarr_meta import (
+    ArrayMeta,
+    Multiscale,
+    array_meta,
+    attributes,
+    inside,
+    load_json,
+    multiscale,
+)
 
 __all__ = ["OWN_KEY", "read_zarr"]
 
@@ -78,6 +86,44 @@ def _own(everything: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _notes(path: Path, image: Multiscale, meta: ArrayMeta, *, own: bool) -> tuple[str, ...]:
+    """Return what is missing or odd in a store.
+
+    Raises
+    ------
+    ReadError
+        There is no chunk at all, or one or a level is missing that this program wrote.
+    """
+    notes = []
+    if image.missing_level is not None:
+        if own:
+            raise ReadError(
+                path,
+                f'its finest level "{image.missing_level[:40]}" is missing; copy it again or '
+                "repeat the run",
+            )
+        notes.append(
+            f'its finest level "{image.missing_level[:40]}" is missing, so that level '
+            f'"{image.level.name}" is read, which is coarser'
+        )
+    files = chunk_files(image.level)
+    total = math.prod(meta.grid)
+    lost = missing_chunks(meta, files)
+    if lost == total or (own and lost):
+        which = "all" if lost == total else str(lost)
+        raise ReadError(
+            path,
+            f"{which} of its {total} chunks are missing, which would read as black; copy it again "
+            "or repeat the run",
+        )
+    if lost:
+        notes.append(f"{lost} of its {total} chunks are missing and read as the fill value")
+    links = links_in(path)
+    if links:
+        notes.append(f"{len(links)} links inside it lead elsewhere, the first is {links[0].name}")
+    return tuple(notes)
+
+
 def read_zarr(path: Path, series: int = 0) -> Source:
     """Open an OME-Zarr folder; no chunk is decoded.
 
@@ -108,18 +154,11 @@ def read_zarr(path: Path, series: int = 0) -> Source:
     if claimed > memory_bytes():
         check_claim(path, claimed, sum(chunk_files(image.level).values()))
     metadata = _own(everything)
-    if OWN_KEY in everything:
-        lost = missing_chunks(meta, chunk_files(image.level))
-        if lost:
-            raise ReadError(
-                path,
-                f"{lost} of its chunks are missing, which would read as black; copy it again or repeat the run",
-            )
-    links = links_in(path)
-    if links:
-        metadata["warnings"] = (
-            f"{len(links)} links inside it lead elsewhere, the first is {links[0].name}",
-        )
+    if image.time_step_s is not None:
+        metadata["time_step_s"] = image.time_step_s
+    notes = _notes(path, image, meta, own=OWN_KEY in everything)
+    if notes:
+        metadata["warnings"] = notes
     array = zarr.open_array(store=str(image.level), mode="r")
     names = image.channel_names
     version = ngff.get("version") or (ngff.get("multiscales") or [{}])[0].get("version") or ""
