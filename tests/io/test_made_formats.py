@@ -279,7 +279,7 @@ def test_hdf5_datasets_are_chosen_by_name_and_links_are_not_followed(tmp_path: P
     assert open_stack(tmp_path / "a.h5").voxel_size.zyx_um == (0.5, 0.2, 0.1)
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file.create_dataset("raw", (3, 8, 9), "u1", external=[("/etc/passwd", 0, 216)])
-    with pytest.raises(ReadError, match="lie in another file"):
+    with pytest.raises(ReadError, match="are in another file"):
         open_stack(tmp_path / "b.h5")
     with h5py.File(tmp_path / "c.h5", "w") as file:
         file["line"] = np.arange(5)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.errors import ReadError
+from zenhance.io.limits import MAX_RATIO, check_claim
 from zenhance.io.source import LazyArray, Source
 from zenhance.io.units import number, plausible_um
 
@@ -21,6 +22,9 @@ MAX_HEADER_BYTES = 65_536
 TAIL_BYTES = 2**20
 # Deflate cannot shrink by more.
 MAX_GZIP_RATIO = 1040
+# Specimens shrink by less; the volume is decoded as a whole.
+MAX_HONEST_RATIO = 100
+MAX_UNASKED_BYTES = 256 * 10**6
 _LITTLE = ("decm", "alpha", "pc")
 
 
@@ -79,7 +83,10 @@ def read_inr(path: Path, series: int = 0) -> Source:
     shape = tuple(int(n or 0) for n in sizes)
     dtype = _dtype(path, fields)
     needed = math.prod(shape) * dtype.itemsize
-    if needed + offset > path.stat().st_size * MAX_GZIP_RATIO:
+    packed = path.stat().st_size
+    if needed > MAX_UNASKED_BYTES:
+        check_claim(path, needed, packed * MAX_HONEST_RATIO // MAX_RATIO)
+    if needed + offset > packed * MAX_GZIP_RATIO:
         raise ReadError(
             path,
             f"it claims {needed} bytes of pixels, more than its {path.stat().st_size} bytes can hold; copy it again",

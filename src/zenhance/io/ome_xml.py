@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,15 @@ from zenhance.errors import ReadError
 from zenhance.io.limits import check_xml
 from zenhance.io.units import number, to_seconds, to_um, um_per_unit
 
-__all__ = ["NAMESPACE", "OmeImage", "modality_of", "outside_names", "parse_ome"]
+__all__ = [
+    "NAMESPACE",
+    "OmeImage",
+    "file_names",
+    "metadata_file",
+    "modality_of",
+    "outside_names",
+    "parse_ome",
+]
 
 NAMESPACE = "zenhance.org/provenance"
 _LENGTH_DEFAULT = "µm"
@@ -35,6 +44,10 @@ class OmeImage:
         The acquisition keys that are known.
     annotations : dict
         Keys and values of our own map annotation.
+    name : str
+        Of the image.
+    order : str
+        Of the planes in the file, fastest axis first.
     """
 
     sizes: dict[str, int]
@@ -43,6 +56,8 @@ class OmeImage:
     channel_names: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    name: str = ""
+    order: str = "XYZCT"
 
 
 def _local(element: ElementTree.Element) -> str:
@@ -186,6 +201,7 @@ def parse_ome(path: Path, text: str) -> list[OmeImage]:
             raise ReadError(
                 path, f"its OME-XML gives no sizes ({error}); export the file again"
             ) from error
+        order = pixels.get("DimensionOrder", "XYZCT")
         names = [c.get("Name") for c in _children(pixels, "Channel")]
         names_given = any(names) and len(names) == sizes["C"]
         images.append(
@@ -202,12 +218,26 @@ def parse_ome(path: Path, text: str) -> list[OmeImage]:
                 else (),
                 metadata=_acquisition(root, image, pixels),
                 annotations=annotations,
+                name=image.get("Name", ""),
+                order=order if sorted(order) == sorted("XYZCT") else "XYZCT",
             )
         )
     return images
 
 
+def file_names(text: str) -> list[str]:
+    """Return the names of the files that OME-XML points to, each once, in order."""
+    found = re.findall(r"(?:FileName|MetadataFile)\s*=\s*[\"']([^\"']*)[\"']", text)
+    return [html.unescape(name) for name in dict.fromkeys(found)]
+
+
+def metadata_file(text: str) -> str | None:
+    """Return the name of the file that holds the metadata, if this OME-XML is a mere pointer."""
+    found = re.search(r"<(?:\w+:)?BinaryOnly\b[^>]*MetadataFile\s*=\s*[\"']([^\"']*)[\"']", text)
+    return html.unescape(found.group(1)) if found else None
+
+
 def outside_names(text: str) -> list[str]:
     """Return the file names in OME-XML that are more than a bare name in the same folder."""
-    names = re.findall(r"(?:FileName|MetadataFile)\s*=\s*[\"']([^\"']*)[\"']", text)
-    return [n for n in names if n in ("", ".", "..") or any(c in n for c in "/\\:\0") or "&" in n]
+    names = file_names(text)
+    return [n for n in names if n in ("", ".", "..") or any(c in n for c in "/\\:\0")]

@@ -11,7 +11,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from zenhance.errors import ReadError, StackError, sentence
+from zenhance.io.names import MAGIC, stem
+from zenhance.io.slices import slices_in
 from zenhance.io.source import (
     FileState,
     GuardedArray,
@@ -33,25 +35,13 @@ from zenhance.stack import AXES, Stack, VoxelSize
 __all__ = ["ImageInfo", "inspect_image", "open_stack"]
 
 PROBE_BYTES = 64 * 2**20
+BLOCK_BYTES = 4096
+MAX_ZEROS_BYTES = 2**30
 
-# Which module reads what begins how; the extension is never believed.
-_MAGIC: tuple[tuple[bytes, str, str], ...] = (
-    (b"II*\0", "tiff", "read_tiff"),
-    (b"MM\0*", "tiff", "read_tiff"),
-    (b"II+\0", "tiff", "read_tiff"),
-    (b"MM\0+", "tiff", "read_tiff"),
-    (b"ZISRAWFILE", "czi", "read_czi"),
-    (b"p\0\0\0", "vendor", "read_lif"),
-    (b"\xda\xce\xbe\x0a", "vendor", "read_nd2"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "vendor", "read_oib"),
-    (b"\x89HDF\r\n\x1a\n", "hdf", "read_hdf"),
-    (b"#INRIMAGE-4#{", "inr", "read_inr"),
-    (b"\x1f\x8b", "inr", "read_inr"),
-    (b"\x89PNG\r\n\x1a\n", "picture", "read_picture"),
-    (b"\xff\xd8\xff", "picture", "read_picture"),
-)
+# Their files may end in room that is not used.
+_SPARSE = ("BigDataViewer", "HDF5", "Imaris", "Nikon ND2", "Olympus OIB", "picture")
 _DV_MAGIC = (b"\xa0\xc0", b"\xc0\xa0")
-_NAMES = "TIFF, OME-Zarr, CZI, LIF, ND2, OIB, DV, HDF5, INR, PNG and JPEG"
+_NAMES = "TIFF, OME-Zarr, CZI, LIF, ND2, OIB, DV, HDF5, Imaris, INR, PNG and JPEG"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +67,13 @@ class ImageInfo:
     decoded_bytes : int
         Size of all pixels in memory.
     file_bytes : int
-        Size on disk, that of all its files for a folder.
+        Size on disk, of all files in a folder.
     series : int
         Number of images in the file.
     read_as : str or None
-        The axes that :func:`open_stack` takes, in the file's order; None where it asks for them.
+        The axes that :func:`open_stack` takes, in the file's order; None if it asks for them.
+    series_names : tuple of str
+        What the images are called, one each, where the file says so.
     """
 
     path: Path
@@ -95,6 +87,7 @@ class ImageInfo:
     file_bytes: int
     series: int
     read_as: str | None = None
+    series_names: tuple[str, ...] = ()
     channel_names: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -108,6 +101,8 @@ def _reader(path: Path) -> tuple[str, str]:
     if stat.S_ISDIR(status.st_mode):
         if any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray", ".zattrs")):
             return "zarr_store", "read_zarr"
+        if slices_in(path):
+            return "slices", "read_slices"
         raise ReadError(path, "it is a folder, and not an OME-Zarr image; name a file in it")
     if not stat.S_ISREG(status.st_mode):
         raise ReadError(path, "it is not a regular file")
@@ -118,9 +113,11 @@ def _reader(path: Path) -> tuple[str, str]:
             head = handle.read(128)
     except OSError as error:
         raise wrap_errors(path, error) from error
-    for magic, module, function in _MAGIC:
+    for magic, module, function in MAGIC:
         if head.startswith(magic):
             return module, function
+    if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith((b"<?xml", b"<OME")):
+        return "tiff", "read_companion"
     if head[96:98] in _DV_MAGIC:
         return "dv", "read_dv"
     if head.startswith(b"MATLAB "):
@@ -156,6 +153,17 @@ def _source(path: str | Path, series: int) -> tuple[Path, Source]:
         )
     if 0 in source.data.shape:
         raise ReadError(path, f"it holds no pixels: shape {tuple(source.data.shape)}")
+    shape = tuple(int(n) for n in source.data.shape)
+    if len(shape) > len(AXES) or source.axes.count("?") > len(set(AXES) - set(source.axes)):
+        raise ReadError(
+            path,
+            f"it has {len(shape)} dimensions {shape}, and only t, c, z, y and x are read; save one "
+            "value of each further dimension as OME-TIFF, for example with Duplicate in Fiji",
+        )
+    note = _blank_end(path, source) if path.is_file() and source.format not in _SPARSE else None
+    if note is not None:
+        notes = (*source.metadata.get("warnings", ()), note)
+        source = replace(source, metadata={**source.metadata, "warnings": notes})
     return path, source
 
 
@@ -165,6 +173,29 @@ def _pixels(path: Path, series: int) -> LazyArray | GuardedArray:
     if not isinstance(data, LazyArray | GuardedArray):
         raise ReadError(path, "its pixels are not read on demand any more; open it again")
     return data
+
+
+def _blank_end(path: Path, source: Source) -> str | None:
+    """Say so if a file ends in zeros, at least a plane of them: often it was copied in part."""
+    plane = math.prod(source.data.shape[-2:]) * np.dtype(source.data.dtype).itemsize
+    with path.open("rb") as handle:
+        size = handle.seek(0, 2)
+        zeros = 0
+        while zeros < size:
+            # Doubling steps find the end of a gigabyte of zeros in a few reads.
+            step = min(max(zeros, BLOCK_BYTES), 2**22, size - zeros)
+            handle.seek(size - zeros - step)
+            held = len(handle.read(step).rstrip(b"\0"))
+            zeros += step - held
+            if held or zeros > MAX_ZEROS_BYTES:
+                break
+    if zeros < max(plane, BLOCK_BYTES):
+        return None
+    share = f"{100 * zeros / size:.0f} %" if zeros <= MAX_ZEROS_BYTES else "much"
+    return (
+        f"the end of the file, {share} of it, is zeros; if that is not the image, it was copied or "
+        "written only in part"
+    )
 
 
 def _voxel_size(source: Source) -> VoxelSize:
@@ -191,7 +222,8 @@ def inspect_image(path: str | Path, *, series: int = 0) -> ImageInfo:
         The file is missing, broken, hostile or of an unknown kind.
     """
     path, source = _source(path, series)
-    axes, shape = source.axes, tuple(int(n) for n in source.data.shape)
+    shape = tuple(int(n) for n in source.data.shape)
+    axes = source.axes
     if "?" not in axes:
         order = sorted(range(len(axes)), key=lambda i: AXES.index(axes[i]))
         axes, shape = "".join(axes[i] for i in order), tuple(shape[i] for i in order)
@@ -207,7 +239,8 @@ def inspect_image(path: str | Path, *, series: int = 0) -> ImageInfo:
         decoded_bytes=math.prod(shape) * dtype.itemsize,
         file_bytes=_stored_bytes(path),
         series=source.series,
-        read_as=axes if "?" not in axes else _read_as(path, source),
+        read_as=_named_axes(source),
+        series_names=source.series_names,
         channel_names=source.channel_names,
         metadata=dict(source.metadata),
     )
@@ -225,12 +258,18 @@ def _stored_bytes(path: Path) -> int:
     return total
 
 
-def _read_as(path: Path, source: Source) -> str | None:
-    """Return the axes that a run takes without --axes, or None where it asks for them."""
-    try:
-        return _resolve_axes(path, source, None)
-    except ReadError:
-        return None
+def _named_axes(source: Source) -> str | None:
+    """Return the axes of a source, or None if one of them could be several things.
+
+    One unnamed axis of more than four pages is z.
+    """
+    unknown = source.axes.count("?")
+    if not unknown:
+        return source.axes
+    pages = int(source.data.shape[source.axes.index("?")])
+    if unknown == 1 and pages > 4 and "Z" not in source.axes:
+        return source.axes.replace("?", "Z")
+    return None
 
 
 def _resolve_axes(path: Path, source: Source, given: str | None) -> str:
@@ -243,17 +282,15 @@ def _resolve_axes(path: Path, source: Source, given: str | None) -> str:
                 f'axes "{given}" do not name the {len(shape)} dimensions of "{path.name}", shape {shape}; use each letter of TCZYX once'
             )
         return given
-    unknown = source.axes.count("?")
-    if not unknown:
-        return source.axes
-    free = [a for a in "ZTC" if a not in source.axes]
-    pages = shape[source.axes.index("?")]
-    if unknown == 1 and pages > 4 and "Z" in free:
-        return source.axes.replace("?", "Z")
-    raise ReadError(
-        path,
-        f"an axis of its shape {shape} could be slices, channels or times; name the axes, for example --axes ZYX",
-    )
+    named = _named_axes(source)
+    if named is None:
+        example = "TCZYX"[-len(shape) :] if len(shape) != 4 else "CZYX"
+        raise ReadError(
+            path,
+            f"an axis of its shape {shape} could be slices, channels or times; name the axes, "
+            f"for example --axes {example}",
+        )
+    return named
 
 
 def _probe(path: Path, source: Source) -> None:
@@ -322,17 +359,9 @@ def open_stack(
             chosen,
             voxel_size,
             channel_names=names,
-            name=_stem(path),
+            name=stem(path),
             metadata=metadata,
             path=path.absolute(),
         )
     except StackError as error:
         raise ReadError(path, sentence(error)) from error
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    for ending in (".ome.tiff", ".ome.tif", ".ome.zarr", ".inr.gz"):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return path.stem

@@ -9,20 +9,28 @@ import math
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from zenhance.errors import ReadError
-from zenhance.io.limits import check_claim, check_xml
-from zenhance.io.ome_xml import outside_names
-from zenhance.io.source import LazyArray, RawArray, Source
+from zenhance.io.limits import (
+    MAX_XML_BYTES,
+    check_claim,
+    check_xml,
+    open_regular,
+    read_bounded,
+)
+from zenhance.io.ome_xml import file_names, metadata_file, outside_names, parse_ome
+from zenhance.io.source import LazyArray, RawArray, Source, pick_series
 from zenhance.io.tiff_meta import describe_series
 from zenhance.io.tiff_scan import TiffScan, scan_tiff
+from zenhance.io.units import number
 from zenhance.stack import ArrayLike
 
-__all__ = ["read_tiff"]
+__all__ = ["read_companion", "read_tiff"]
 
 LSM_MAGIC = (b"\x4c\x49\x00\x03", b"\x4c\x49\x00\x04")
 PRIVATE_TAG = 65000
@@ -79,14 +87,68 @@ def _check_ome(path: Path, tif: Any) -> str | None:
         if description.lstrip()[:1] == "<" and "DOCTYPE" in description[:65536].upper():
             check_xml(path, description)
         return None
-    check_xml(path, description)
-    bad = outside_names(description)
+    return _harmless(path, str(description))
+
+
+def _harmless(path: Path, text: str) -> str:
+    check_xml(path, text)
+    bad = outside_names(text)
     if bad:
         raise ReadError(
             path,
-            f'its OME-XML points to the file "{bad[0][:60]}" outside its folder; only files beside it may be parts of it',
+            f'its OME-XML points to the file "{bad[0][:60]}" outside its folder; '
+            "only files beside it may be parts of it",
         )
-    return str(description)
+    return text
+
+
+def _companion(path: Path, name: str) -> str:
+    """Return the OME-XML of the file that holds the metadata of several.
+
+    Raises
+    ------
+    ReadError
+        It is missing or holds none.
+    """
+    import tifffile
+
+    file = path.with_name(name)
+    if not file.is_file():
+        raise ReadError(
+            path, f'its metadata are in "{name[:60]}", which is missing; copy it beside this file'
+        )
+    with open_regular(file) as handle:
+        is_tiff = handle.read(2) in (b"II", b"MM")
+    if is_tiff:
+        with tifffile.TiffFile(str(file)) as tif:
+            text = str(tif.pages[0].description or "")
+    else:
+        text = read_bounded(file, MAX_XML_BYTES).decode("utf-8", "replace")
+    if metadata_file(text) is not None or "<" not in text:
+        raise ReadError(path, f'its metadata file "{name[:60]}" holds no OME-XML; copy it again')
+    return _harmless(path, text)
+
+
+def read_companion(path: Path, series: int = 0) -> Source:
+    """Open the TIFF files that a companion file (``NAME.companion.ome``) describes.
+
+    Raises
+    ------
+    ReadError
+        The file is not OME-XML, or the files that it names are missing.
+    """
+    text = _harmless(path, read_bounded(path, MAX_XML_BYTES).decode("utf-8", "replace"))
+    names = [n for n in file_names(text) if n != path.name]
+    if not names:
+        raise ReadError(path, "it is XML that names no image files; name an image file")
+    first = path.with_name(names[0])
+    if not first.is_file():
+        raise ReadError(
+            path, f'the image file "{names[0][:60]}" that it names is missing; copy it beside it'
+        )
+    source = read_tiff(first, series)
+    parts = (str(first), *source.metadata.get("parts", ()))
+    return replace(source, metadata={**source.metadata, "parts": parts})
 
 
 def _check_pages(path: Path, series: Any, size: int) -> None:
@@ -103,7 +165,7 @@ def _check_pages(path: Path, series: Any, size: int) -> None:
         )
     sizes = {}
     segments = empty = 0
-    for number, page in enumerate(pages):
+    for index, page in enumerate(pages):
         home = page.parent.filehandle
         if home not in sizes:
             sizes[home] = size if home.name == path.name else Path(home.path).stat().st_size
@@ -115,7 +177,7 @@ def _check_pages(path: Path, series: Any, size: int) -> None:
             if offset + count > sizes[home]:
                 raise ReadError(
                     path,
-                    f"the pixels of plane {number + 1} of {wanted} reach beyond the end of the file; copy or export it again",
+                    f"the pixels of plane {index + 1} of {wanted} reach beyond the end of the file; copy or export it again",
                 )
         if (
             keyframe.compression == 1
@@ -125,7 +187,7 @@ def _check_pages(path: Path, series: Any, size: int) -> None:
         ):
             raise ReadError(
                 path,
-                f"plane {number + 1} of {wanted} holds {stored} of {keyframe.nbytes} bytes; copy or export it again",
+                f"plane {index + 1} of {wanted} holds {stored} of {keyframe.nbytes} bytes; copy or export it again",
             )
     if segments and empty > segments / 2 and series.nbytes > 256 * 10**6:
         raise ReadError(
@@ -202,6 +264,90 @@ def read_tiff(path: Path, series: int = 0) -> Source:
         return _read(path, series)
 
 
+def _reopened(path: Path, tif: Any, xml: str | None) -> tuple[Any, str | None]:
+    """Open anew with the metadata that count, if they are not those tifffile would take.
+
+    They may be in a companion file, or be Micro-Manager's OME-XML beside its index of pages, which
+    has neither voxel size nor positions.
+    """
+    import tifffile
+
+    pointer = metadata_file(xml) if xml is not None else None
+    if pointer is not None:
+        xml = _companion(path, pointer)
+        tif.close()
+        return tifffile.TiffFile(str(path), omexml=xml), xml
+    if xml is not None and tif.is_mmstack and "TiffData" in xml:
+        tif.close()
+        return tifffile.TiffFile(str(path), is_mmstack=False), xml
+    return tif, xml
+
+
+def _check_promise(path: Path, tif: Any, images: list[Any]) -> list[str]:
+    """Compare the planes that an ImageJ header promises with those in the file.
+
+    Raises
+    ------
+    ReadError
+        There are fewer.
+    """
+    meta = tif.imagej_metadata if tif.is_imagej else None
+    if not meta or not images:
+        return []
+    sizes = dict(zip(images[0].axes, images[0].shape, strict=True))
+    held = math.prod(n for a, n in sizes.items() if a not in "YXS")
+    counts = [int(number(meta.get(k, 1)) or 1) for k in ("channels", "slices", "frames")]
+    promised = max(math.prod(counts), int(number(meta.get("images", 1)) or 1))
+    if promised > held * sizes.get("S", 1):
+        raise ReadError(
+            path,
+            f"its ImageJ header promises {promised} planes but it holds {held}; "
+            "copy or export it again",
+        )
+    if len(tif.pages) > max(promised, held):
+        return [f"its ImageJ header says {promised} planes, but it holds {len(tif.pages)}"]
+    return []
+
+
+def _images(tif: Any) -> list[Any]:
+    """Return the series of a file; previews are not images if there is anything else."""
+    images = list(tif.series)
+    if tif.is_lsm:
+        return images[:1]
+    full = [i for i in images if i.kind == "ome" or not i.keyframe.is_reduced]
+    return full or images
+
+
+def _positions(path: Path, chosen: Any, series: int) -> tuple[Any, int, tuple[int, ...], str]:
+    """Take one position of a Micro-Manager stack: pages, count, shape and axes."""
+    axes, shape = str(chosen.axes), tuple(int(n) for n in chosen.shape)
+    at = axes.index("R")
+    pick_series(path, series, shape[at])
+    lead = shape[: len(shape) - len(chosen.keyframe.shape)]
+    numbers = np.arange(math.prod(lead)).reshape(lead).take(series, axis=at).ravel()
+    pages = list(chosen.pages)
+    return (
+        [pages[int(i)] for i in numbers],
+        shape[at],
+        shape[:at] + shape[at + 1 :],
+        axes[:at] + axes[at + 1 :],
+    )
+
+
+class _Part:
+    """Some pages of a series, described as tifffile describes a series."""
+
+    def __init__(self, whole: Any, pages: Any, shape: tuple[int, ...], axes: str) -> None:
+        self.pages, self.shape, self.axes = pages, shape, axes
+        self.keyframe, self.kind, self.dtype = whole.keyframe, whole.kind, whole.dtype
+        self.is_multifile, self.dataoffset = whole.is_multifile, None
+        self.nbytes = math.prod(shape) * whole.dtype.itemsize
+
+    def get_shape(self, *, squeeze: bool) -> tuple[int, ...]:
+        """Return the shape; it has no axes of length 1 to squeeze."""
+        return self.shape
+
+
 def _read(path: Path, series: int) -> Source:
     size = path.stat().st_size
     with path.open("rb") as handle:
@@ -209,19 +355,20 @@ def _read(path: Path, series: int) -> Source:
         tif, legacy = _open_library(path, handle, scan, size)
     keep = False
     try:
-        xml = _check_ome(path, tif)
-        images = list(tif.series)
-        if tif.is_lsm:
-            images = images[:1]
-        if not 0 <= series < len(images):
-            raise ReadError(
-                path, f"series {series} asked for, but it holds series 0 to {len(images) - 1}"
-            )
-        chosen = images[series]
+        tif, xml = _reopened(path, tif, _check_ome(path, tif))
+        images, described_images = _images(tif), None if xml is None else parse_ome(path, xml)
+        notes = _check_promise(path, tif, images)
+        count = len(images)
+        if count == 1 and images[0].kind == "mmstack" and "R" in images[0].axes:
+            pages, count, shape, axes = _positions(path, images[0], series)
+            chosen = _Part(images[0], pages, shape, axes)
+        else:
+            chosen = images[pick_series(path, series, count)]
         if chosen.dtype is None or math.prod(chosen.shape) == 0:
             raise ReadError(path, f"it holds no pixels: shape {tuple(chosen.shape)}")
         check_claim(path, chosen.nbytes, size)
-        described = describe_series(path, tif, chosen, series, xml, legacy)
+        described = describe_series(path, tif, chosen, series, described_images, legacy)
+        _check_parts(path, tif, chosen)
         parts = (
             sorted(
                 {str(p.parent.filehandle.path) for p in chosen.pages if p is not None} - {str(path)}
@@ -231,8 +378,13 @@ def _read(path: Path, series: int) -> Source:
         )
         if parts:
             described.metadata["parts"] = tuple(parts)
+        if notes:
+            described.metadata["warnings"] = (*described.metadata.get("warnings", ()), *notes)
         data = _array(path, tif, chosen, described.shape, size)
         keep = not isinstance(data, RawArray)
+        if described.signed:
+            data = _signed(path, data)
+        names = tuple(i.name for i in described_images or ())
         return Source(
             data,
             described.axes,
@@ -241,8 +393,39 @@ def _read(path: Path, series: int) -> Source:
             described.origin_um,
             described.channel_names,
             described.metadata,
-            len(images),
+            count,
+            names if len(names) == count and all(names) else (),
         )
     finally:
         if not keep:
             tif.close()
+
+
+def _signed(path: Path, data: ArrayLike) -> LazyArray:
+    """Take back the 32768 that ImageJ adds to signed 16-bit pixels."""
+    planes = data if isinstance(data, LazyArray) else np.asarray(data)
+    *lead, rows, columns = planes.shape
+
+    def read(index: int) -> np.ndarray[Any, np.dtype[Any]]:
+        at = np.unravel_index(index, lead) if lead else ()
+        stored = np.asarray(planes[tuple(int(i) for i in at)], np.uint16)
+        return (stored ^ np.uint16(0x8000)).view(np.int16)
+
+    return LazyArray(path, tuple(lead), (rows, columns), np.int16, read)
+
+
+def _check_parts(path: Path, tif: Any, chosen: Any) -> None:
+    """Refuse a Micro-Manager stack of which files are missing; tifffile makes it smaller."""
+    if chosen.kind != "mmstack":
+        return
+    summary = (tif.micromanager_metadata or {}).get("Summary") or {}
+    names = {"C": "Channels", "Z": "Slices", "T": "Frames"}
+    sizes = dict(zip(chosen.axes, chosen.shape, strict=True))
+    for axis, key in names.items():
+        promised = number(summary.get(key, 1)) or 1
+        if promised > sizes.get(axis, 1):
+            raise ReadError(
+                path,
+                f"its Micro-Manager summary promises {int(promised)} {key.lower()} but it holds "
+                f"{sizes.get(axis, 1)}; copy all its files, or export it again",
+            )

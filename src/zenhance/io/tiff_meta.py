@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zenhance.errors import ReadError
-from zenhance.io.ome_xml import OmeImage, parse_ome
+from zenhance.io.ome_xml import OmeImage
 from zenhance.io.units import number, plausible_um, resolution_um, to_seconds, to_um
 
 __all__ = ["IMAGEJ_MARK", "Described", "describe_series"]
@@ -30,6 +32,8 @@ class Described:
     origin_um: Triple = UNKNOWN
     channel_names: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    # 16 bits that ImageJ stores with 32768 added
+    signed: bool = False
 
 
 def _plain_axes(path: Path, series: Any) -> tuple[tuple[int, ...], str]:
@@ -64,6 +68,11 @@ def _page_pixel_um(page: Any, unit: str | None) -> tuple[float | None, float | N
 def _imagej(described: Described, tif: Any, page: Any) -> None:
     described.format = "ImageJ TIFF"
     meta = tif.imagej_metadata or {}
+    described.signed = (
+        page.dtype == np.uint16
+        and number(meta.get("cf")) == 0
+        and (number(meta.get("c0")), number(meta.get("c1"))) == (-32768.0, 1.0)
+    )
     unit = str(meta.get("unit", "")) or None
     y_um, x_um = _page_pixel_um(page, unit)
     y_unit = meta.get("yunit")
@@ -126,22 +135,41 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(str(n) for n in names) if isinstance(names, list) else ()
 
 
-def _ome(path: Path, described: Described, xml: str, index: int, kind: str) -> None:
-    images = parse_ome(path, xml)
-    if kind != "ome":
-        note = "its OME metadata do not fit its pages and were ignored"
-        described.metadata["warnings"] = (note,)
+def _ome(path: Path, described: Described, images: list[OmeImage], index: int, kind: str) -> None:
+    """Take what the OME-XML says of one image; its pages may stand in another order than it lists.
+
+    Raises
+    ------
+    ReadError
+        The metadata promise more pixels than the file holds.
+    """
+    if kind == "ome":
+        described.format = "OME-TIFF"
+        if index >= len(images):
+            return
+        image = images[index]
+    else:
+        held = math.prod(described.shape)
         wanted = max((math.prod(i.sizes.values()) for i in images), default=0)
-        if wanted > math.prod(described.shape):
+        if wanted > held:
             raise ReadError(
                 path,
-                f"its OME metadata promise {wanted} pixels, but it holds {math.prod(described.shape)}; copy it again",
+                f"its OME metadata promise {wanted} pixels, but it holds {held}; copy it again",
             )
-        return
-    described.format = "OME-TIFF"
-    if index >= len(images):
-        return
-    image: OmeImage = images[index]
+        fitting = [i for i in images if _fits(described, i)]
+        if not fitting:
+            note = "its OME metadata do not fit its pages and were ignored"
+            described.metadata["warnings"] = (note,)
+            return
+        image = fitting[min(index, len(fitting) - 1)]
+        described.format = "OME-TIFF"
+        if "?" in described.axes:
+            order = [a for a in reversed(image.order) if image.sizes[a] > 1 or a in "YX"]
+            described.axes = "".join(order)
+            described.shape = tuple(image.sizes[a] for a in order)
+        note = "its OME metadata list no planes, so that its pages were taken in their order"
+        if kind != "mmstack":
+            described.metadata["warnings"] = (note,)
     described.voxel_um, described.origin_um = image.voxel_um, image.origin_um
     described.channel_names = image.channel_names
     described.metadata.update(image.metadata)
@@ -155,6 +183,29 @@ def _ome(path: Path, described: Described, xml: str, index: int, kind: str) -> N
         if pinhole is not None:
             described.metadata["pinhole_au"] = pinhole
         _take_own(described, own.get("axes", ""), own.get("sha256", ""), own.get("provenance"))
+
+
+def _fits(described: Described, image: OmeImage) -> bool:
+    """Tell whether the pages of a series are those that an OME image describes."""
+    known = {a: n for a, n in zip(described.axes, described.shape, strict=True) if a != "?"}
+    if "?" in described.axes and set(known) != {"Y", "X"}:
+        return False
+    same = all(image.sizes[a] == n for a, n in known.items())
+    return same and math.prod(image.sizes.values()) == math.prod(described.shape)
+
+
+def _micromanager(described: Described, tif: Any) -> None:
+    """Voxel size, channels and time step from Micro-Manager's own summary."""
+    described.format = "Micro-Manager"
+    summary = (tif.micromanager_metadata or {}).get("Summary") or {}
+    pixel = to_um(summary.get("PixelSize_um"), "um")
+    described.voxel_um = (to_um(summary.get("z-step_um"), "um"), pixel, pixel)
+    names = summary.get("ChNames")
+    if isinstance(names, list):
+        described.channel_names = tuple(str(n) for n in names)
+    step = to_seconds(summary.get("Interval_ms"), "ms")
+    if step is not None and "T" in described.axes:
+        described.metadata["time_step_s"] = step
 
 
 def _lsm(described: Described, tif: Any) -> None:
@@ -226,7 +277,12 @@ def _stk(described: Described, tif: Any) -> None:
 
 
 def describe_series(
-    path: Path, tif: Any, series: Any, index: int, xml: str | None, legacy: dict[str, Any]
+    path: Path,
+    tif: Any,
+    series: Any,
+    index: int,
+    images: list[OmeImage] | None,
+    legacy: dict[str, Any],
 ) -> Described:
     """Describe one series of an open tifffile.
 
@@ -238,8 +294,8 @@ def describe_series(
         The file and one of its series.
     index : int
         Number of the series.
-    xml : str or None
-        OME-XML, already checked.
+    images : list of OmeImage or None
+        What the OME-XML says, if there is any.
     legacy : dict
         What was found in an old Zeiss tag.
 
@@ -255,8 +311,10 @@ def describe_series(
         raise ReadError(
             path, f"its pixels are complex numbers ({page.dtype}); save the magnitude instead"
         )
-    if xml is not None:
-        _ome(path, described, xml, index, series.kind)
+    if images is not None:
+        _ome(path, described, images, index, series.kind)
+    elif series.kind == "mmstack":
+        _micromanager(described, tif)
     elif tif.is_imagej:
         _imagej(described, tif, page)
     elif tif.is_lsm:

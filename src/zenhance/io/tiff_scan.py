@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from zenhance.errors import ReadError
+from zenhance.io.limits import MAX_XML_BYTES, open_regular
 
-__all__ = ["TiffScan", "scan_tiff"]
+__all__ = ["TiffScan", "first_description", "scan_tiff"]
 
 MAX_PAGES = 10**6
 # Tags whose count is what the TIFF specification says (others, such as MetaMorph's, break it and are left to the library).
@@ -71,6 +72,38 @@ def _cut(path: Path, what: str, size: int) -> ReadError:
     )
 
 
+def first_description(path: Path) -> str:
+    """Return the ImageDescription of a TIFF's first page, of at most 64 MiB; empty if there is none.
+
+    Raises
+    ------
+    ReadError
+        The file is not a TIFF, not a regular file, or cut short.
+    """
+    with open_regular(path) as handle:
+        size = handle.seek(0, 2)
+        handle.seek(0)
+        head = handle.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 16:
+            raise ReadError(path, "it is not a TIFF file")
+        big = struct.unpack_from(order + "H", head, 2)[0] == 43
+        count_code, link_code = ("Q", "Q") if big else ("H", "I")
+        start = struct.unpack_from(order + link_code, head, 8 if big else 4)[0]
+        handle.seek(min(start, size))
+        raw = handle.read(struct.calcsize(count_code))
+        count = struct.unpack(order + count_code, raw)[0] if len(raw) > 1 else 0
+        width = 20 if big else 12
+        table = handle.read(min(count, 4096) * width)
+        for at in range(0, len(table) - width + 1, width):
+            tag, _, length, place = struct.unpack_from(order + "HH" + link_code * 2, table, at)
+            inline = length <= (8 if big else 4)
+            if tag == 270 and length <= MAX_XML_BYTES and not inline and place < size:
+                handle.seek(place)
+                return handle.read(length).rstrip(b"\0").decode("utf-8", "replace")
+    return ""
+
+
 def scan_tiff(path: Path, handle: BinaryIO, size: int) -> TiffScan:
     """Follow the chain of directories and check where it leads.
 
@@ -114,6 +147,8 @@ def scan_tiff(path: Path, handle: BinaryIO, size: int) -> TiffScan:
         end = offset + count_bytes + entries * entry_bytes + link_bytes
         if end > size:
             raise _cut(path, f"page {len(seen)} ends", size)
+        if not entries:
+            raise ReadError(path, f"page {len(seen)} has no tags; copy or export it again")
         if entries > 4096:
             raise ReadError(
                 path,

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.errors import ReadError
+from zenhance.io.compound import check_compound
 from zenhance.io.limits import check_claim
 from zenhance.io.ome_xml import modality_of
-from zenhance.io.source import LazyArray, Source
+from zenhance.io.source import LazyArray, Source, pick_series
 from zenhance.io.units import number, plausible_um, to_um
 
 __all__ = ["library", "read_lif", "read_nd2", "read_oib"]
@@ -36,12 +37,6 @@ def library(path: Path, name: str, what: str) -> Any:
             path,
             f'reading {what} needs the package {name}; install it with: pip install "zenhance[io]"',
         ) from error
-
-
-def _pick(path: Path, series: int, count: int) -> int:
-    if not 0 <= series < count:
-        raise ReadError(path, f"series {series} asked for, but it holds series 0 to {count - 1}")
-    return series
 
 
 def _finds(tree: Any, key: str) -> list[Any]:
@@ -88,6 +83,27 @@ def _lif_step_um(image: Any, axis: str) -> float | None:
     return plausible_um(1e6 * (float(places[-1]) - float(places[0])) / (len(places) - 1))
 
 
+def _check_memory(path: Path, image: Any) -> None:
+    """Make sure that the pixels of an image are in the file.
+
+    Raises
+    ------
+    ReadError
+        Their block is missing, or the file ends before it does.
+    """
+    try:
+        block = image.memory_block
+    except (KeyError, IndexError) as error:
+        raise ReadError(
+            path, f'the pixels of "{image.name}" are missing: it is cut short; copy it again'
+        ) from error
+    end, size = int(block.offset) + int(block.size), path.stat().st_size
+    if end > size:
+        raise ReadError(
+            path, f'it is cut short: "{image.name}" ends at {end} of {size} bytes; copy it again'
+        )
+
+
 def read_lif(path: Path, series: int = 0) -> Source:
     """Open one image of a Leica LIF file; frames are read on demand.
 
@@ -101,14 +117,16 @@ def read_lif(path: Path, series: int = 0) -> Source:
     liffile = library(path, "liffile", "Leica LIF")
     file = liffile.LifFile(str(path))
     try:
-        count = len(file.images)
-        image = file.images[_pick(path, series, count)]
+        names = tuple(str(image.name) for image in file.images)
+        count = len(names)
+        image = file.images[pick_series(path, series, count, names)]
         dims = "".join(image.dims).replace("S", "C")
         if len(set(dims)) != len(dims) or not set(dims) <= set("TCZYX") or "X" not in dims:
             raise ReadError(
                 path,
                 f'its image {series} has the axes "{"".join(image.dims)}"; export it as OME-TIFF with t, c, z, y and x only',
             )
+        _check_memory(path, image)
         shape, dtype = tuple(int(n) for n in image.shape), np.dtype(image.dtype)
         check_claim(path, math.prod(shape) * dtype.itemsize, path.stat().st_size)
         keep = 3 if "S" in image.dims else 2
@@ -123,20 +141,28 @@ def read_lif(path: Path, series: int = 0) -> Source:
     except BaseException:
         file.close()
         raise
-    lock, names = threading.Lock(), [str(d) for d in image.dims][: len(lead)]
+    lock, loops = threading.Lock(), [str(d) for d in image.dims][: len(lead)]
 
     def read(index: int) -> npt.NDArray[Any]:
         place = np.unravel_index(index, lead) if lead else ()
         with lock:
             data: npt.NDArray[Any] = image.frame(
-                **{n: int(i) for n, i in zip(names, place, strict=True)}
+                **{n: int(i) for n, i in zip(loops, place, strict=True)}
             )
             return data
 
     array = LazyArray(path, lead, block, dtype.newbyteorder("="), read)
     # Views of the array share this function, and nothing else holds the file.
     weakref.finalize(read, file.close)
-    return Source(array, dims, "Leica LIF", voxel_um, metadata=metadata, series=count)
+    return Source(
+        array,
+        dims,
+        "Leica LIF",
+        voxel_um,
+        metadata=metadata,
+        series=count,
+        series_names=names,
+    )
 
 
 def _nd2_light(channels: list[Any]) -> dict[str, Any]:
@@ -174,7 +200,7 @@ def read_nd2(path: Path, series: int = 0) -> Source:
         sizes = {str(k): int(v) for k, v in file.sizes.items()}
         loops = [a for a in sizes if a not in ("C", "Y", "X", "S")]
         positions = sizes.get("P", 1)
-        _pick(path, series, positions)
+        pick_series(path, series, positions)
         if not set(loops) <= {"T", "Z", "P"} or ("S" in sizes and sizes.get("C", 1) > 1):
             raise ReadError(
                 path,
@@ -261,8 +287,9 @@ def read_oib(path: Path, series: int = 0) -> Source:
         oiffile is missing, or the file has axes besides t, c, z, y, x.
     """
     oiffile = library(path, "oiffile", "Olympus OIB")
+    check_compound(path)
     with oiffile.OifFile(str(path)) as file:
-        _pick(path, series, 1)
+        pick_series(path, series, 1)
         axes, shape, dtype = str(file.axes), tuple(int(n) for n in file.shape), np.dtype(file.dtype)
         settings = file.mainfile
         if len(set(axes)) != len(axes) or not set(axes) <= set("TCZYX"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from zenhance.errors import ReadError
 from zenhance.io.limits import check_claim, memory_bytes
-from zenhance.io.source import Source
+from zenhance.io.source import Source, pick_series
 from zenhance.io.units import plausible_um
 from zenhance.io.zarr_chunks import CheckedArray, chunk_files, links_in, missing_chunks
 from zenhance.io.zarr_meta import (
@@ -24,6 +24,7 @@ from zenhance.io.zarr_meta import (
 __all__ = ["OWN_KEY", "read_zarr"]
 
 OWN_KEY = "zenhance"
+MAX_IMAGES = 10_000
 _LIGHT = (
     "na",
     "refractive_index",
@@ -35,32 +36,61 @@ _LIGHT = (
 )
 
 
-def _image_node(path: Path, series: int) -> tuple[Path, int]:
-    """Return the group that holds the image, and how many images there are."""
+def _image_nodes(path: Path) -> list[str]:
+    """Return the names of the groups that hold the images of a store; one empty name for itself.
+
+    A plate holds an image for each field of each well, a collection (bioformats2raw) several.
+
+    Raises
+    ------
+    ReadError
+        The folder holds no image.
+    """
     ngff, everything = attributes(path, path)
-    if "plate" in ngff or "well" in ngff:
-        raise ReadError(
-            path,
-            "it is a plate of many images; open one of its fields, for example PLATE.zarr/A/1/0",
-        )
+    if "plate" in ngff:
+        return _plate_fields(path, ngff["plate"])
+    if "well" in ngff:
+        return _paths(path, ngff["well"], "images")
     if "multiscales" in ngff:
-        return path, 1
+        return [""]
     if "bioformats2raw.layout" in ngff or "bioformats2raw.layout" in everything:
-        count = sum(1 for p in path.iterdir() if p.name.isdigit())
-        if not 0 <= series < count:
-            raise ReadError(
-                path, f"series {series} asked for, but it holds series 0 to {count - 1}"
-            )
-        return inside(path, str(series)), count
+        numbers = sorted(int(p.name) for p in path.iterdir() if p.name.isdecimal())
+        if not numbers:
+            raise ReadError(path, "it is a collection of images that holds none; copy it again")
+        return [str(n) for n in numbers]
     if (path / ".zarray").is_file() or (
         (path / "zarr.json").is_file()
         and load_json(path, path / "zarr.json").get("node_type") == "array"
     ):
-        return path, 0
+        return []
     raise ReadError(
         path,
-        "it is a zarr folder without image metadata; open the folder whose metadata say multiscales",
+        "it is a zarr folder without image metadata; open the folder whose metadata say "
+        "multiscales",
     )
+
+
+def _paths(path: Path, record: Any, key: str) -> list[str]:
+    """Return the ``path`` of each entry of a list in a plate's or a well's metadata."""
+    entries = record.get(key) if isinstance(record, dict) else None
+    found = [
+        str(e["path"])
+        for e in entries or ()
+        if isinstance(e, dict) and isinstance(e.get("path"), str)
+    ]
+    if not found or len(found) > MAX_IMAGES:
+        raise ReadError(path, f"its metadata name {len(found)} {key}; copy it again")
+    return found
+
+
+def _plate_fields(path: Path, plate: Any) -> list[str]:
+    names: list[str] = []
+    for well in _paths(path, plate, "wells"):
+        ngff = attributes(path, inside(path, well))[0]
+        names += [f"{well}/{field}" for field in _paths(path, ngff.get("well"), "images")]
+        if len(names) > MAX_IMAGES:
+            raise ReadError(path, f"it holds more than {MAX_IMAGES} images; open a well of it")
+    return names
 
 
 def _bare(path: Path) -> Multiscale:
@@ -141,14 +171,12 @@ def read_zarr(path: Path, series: int = 0) -> Source:
     """
     import zarr
 
-    node, count = _image_node(path, series)
+    nodes = _image_nodes(path)
+    count = max(len(nodes), 1)
+    chosen = pick_series(path, series, count, nodes if count > 1 else ())
+    node = inside(path, nodes[chosen]) if nodes and nodes[chosen] else path
     ngff, everything = attributes(path, node)
-    if count == 0:
-        count, image = 1, _bare(path)
-    else:
-        image = multiscale(path, node, ngff)
-    if count == 1 and series != 0:
-        raise ReadError(path, f"series {series} asked for, but it holds series 0 to 0")
+    image = multiscale(path, node, ngff) if nodes else _bare(path)
     meta = array_meta(path, image.level)
     claimed = math.prod(meta.shape) * meta.item_bytes
     if claimed > memory_bytes():
@@ -175,4 +203,5 @@ def read_zarr(path: Path, series: int = 0) -> Source:
         names,
         metadata,
         count,
+        tuple(nodes) if count > 1 else (),
     )
