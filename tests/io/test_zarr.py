@@ -247,7 +247,7 @@ def test_absurd_array_metadata_are_refused_from_the_header(
             '{"attributes": {"ome": {"multiscales": [{"datasets": [{"path": "0"}], "axes": ["y", "x"]}]}}}',
             "2 axes for 4 dimensions",
         ),
-        ('{"attributes": {"ome": {"plate": {}}}}', "plate of many images"),
+        ('{"attributes": {"ome": {"plate": {}}}}', "name 0 wells"),
         ("[" * 100_000, "not JSON"),
     ],
 )
