@@ -203,7 +203,7 @@ def test_a_tiny_file_that_claims_a_terapixel_is_refused_from_its_header(
     path = tmp_path / "a.tif"
     path.write_bytes(ifd(claim(10**6, 10**6, 100), big=big))
     start = time.perf_counter()
-    with pytest.raises(ReadError, match="claims 1.0 TB of pixels"):
+    with pytest.raises(ReadError, match="claims 1 TB of pixels"):
         inspect_image(path)
     assert time.perf_counter() - start < 2.0
 
@@ -240,7 +240,7 @@ def test_directories_that_form_a_loop_are_refused(tmp_path: Path) -> None:
         (
             "a.oib",
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 200,
-            "damaged or of an unknown kind",
+            "was not copied or written to its end",
         ),
         ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 60, "damaged or of an unknown kind"),
         ("a.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * 60, "damaged or of an unknown kind"),

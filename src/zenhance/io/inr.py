@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.errors import ReadError
-from zenhance.io.limits import MAX_RATIO, check_claim
 from zenhance.io.source import LazyArray, Source
 from zenhance.io.units import number, plausible_um
+from zenhance.wording import format_bytes
 
 __all__ = ["read_inr"]
 
@@ -84,12 +84,17 @@ def read_inr(path: Path, series: int = 0) -> Source:
     dtype = _dtype(path, fields)
     needed = math.prod(shape) * dtype.itemsize
     packed = path.stat().st_size
-    if needed > MAX_UNASKED_BYTES:
-        check_claim(path, needed, packed * MAX_HONEST_RATIO // MAX_RATIO)
     if needed + offset > packed * MAX_GZIP_RATIO:
         raise ReadError(
             path,
             f"it claims {needed} bytes of pixels, more than its {path.stat().st_size} bytes can hold; copy it again",
+        )
+
+    if needed > max(MAX_UNASKED_BYTES, packed * MAX_HONEST_RATIO):
+        raise ReadError(
+            path,
+            f"it would grow from {format_bytes(packed)} to {format_bytes(needed)}, as no image "
+            "does; if it is one, unpack it first",
         )
 
     def read(_: int) -> npt.NDArray[Any]:

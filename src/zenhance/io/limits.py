@@ -12,7 +12,6 @@ from zenhance.errors import ReadError
 from zenhance.wording import format_bytes
 
 __all__ = [
-    "MAX_RATIO",
     "MAX_XML_BYTES",
     "check_claim",
     "check_xml",
