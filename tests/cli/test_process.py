@@ -90,19 +90,6 @@ def test_a_failure_of_the_process_is_its_exit_code_and_one_line_on_stderr(tmp_pa
     assert done.stderr.count("\n") == 1
 
 
-def test_a_reader_that_leaves_early_is_no_error_to_shout_about() -> None:
-    process = subprocess.Popen(
-        [*PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=QUIET
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    text = process.stderr.read()
-    process.stderr.close()
-    process.wait(timeout=30)
-    assert "Traceback" not in text
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT or SIGTERM to a child")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize(
