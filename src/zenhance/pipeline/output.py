@@ -122,7 +122,7 @@ class Output:
         self, reader: VolumeReader, region: tuple[slice, slice, slice]
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any]] | None:
         """Return where the input has no data, and what the output holds there, on its grid."""
-        source = self._source(region)
+        source = self.source(region)
         where = reader.mask(source)
         if where is None:
             return None
@@ -153,7 +153,8 @@ class Output:
         self.clipped += int(np.count_nonzero((wide < low) | (wide > high)))
         return np.clip(wide, low, high).astype(target)
 
-    def _source(self, region: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
+    def source(self, region: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
+        """Return the voxels of the input that a region of the output stands for."""
         z, y, x = (
             slice(r.start // s, -(-r.stop // s)) for r, s in zip(region, self.scale, strict=True)
         )

@@ -18,6 +18,7 @@ from zenhance.contract.spec import Method, OutputSpec, Prepared, VolumeStatistic
 from zenhance.errors import RunCancelled
 from zenhance.measurement.volume import PixelHash, VolumeReader
 from zenhance.physics.noise import PoissonGauss
+from zenhance.pipeline.changes import VolumeChange, change_warnings
 from zenhance.pipeline.output import Output
 from zenhance.pipeline.plan import RunPlan, work_of
 from zenhance.pipeline.request import EnhanceRequest
@@ -89,6 +90,7 @@ class Run:
     noise: list[PoissonGauss] = field(default_factory=list)
     psfs: list[str] = field(default_factory=list)
     reports: list[RunReport] = field(default_factory=list)
+    changes: list[VolumeChange] = field(default_factory=list)
     weights_sha256: str = ""
     freedom: list[float] = field(default_factory=list)
     deblurs: list[bool] = field(default_factory=list)
@@ -182,7 +184,7 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
         freedom=tuple(run.freedom) if any(run.freedom) else (),
         deblurs=tuple(run.deblurs),
         clipped_voxels=main.clipped,
-        warnings=tuple(run.warnings + main.warnings()),
+        warnings=tuple(run.warnings + main.warnings() + change_warnings(run.changes)),
         libraries=_versions(),
     )
     first, *further = request.outputs()

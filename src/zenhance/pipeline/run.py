@@ -29,6 +29,7 @@ from zenhance.errors import FailureKind, MemoryBudgetError, classify
 from zenhance.measurement.volume import PixelHash, VolumeReader, survey
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf
+from zenhance.pipeline.changes import VolumeChange
 from zenhance.pipeline.denoised import denoised
 from zenhance.pipeline.learning import Learnt, learn_steps
 from zenhance.pipeline.output import allocate
@@ -36,7 +37,9 @@ from zenhance.pipeline.plan import RunPlan, plan_run, plan_volume, psf_for
 from zenhance.pipeline.request import EnhanceRequest
 from zenhance.pipeline.result import EnhanceResult, Progress, Run, result_of, voxel_warnings
 from zenhance.stack import ArrayLike, Stack
-from zenhance.tiling.run import run_tiles
+from zenhance.steps import drain, relay
+from zenhance.tiling.run import TileProgress, run_tiles
+from zenhance.types import FloatArray, Region
 
 __all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
 
@@ -109,8 +112,10 @@ def enhance_steps(
     try:
         for number, (t, c) in enumerate(volumes):
             yield from _volume_steps(run, t, c, number, len(volumes))
-        digest = yield from _relay(
-            run, run.pixels.finish(), lambda _: run.progress("record", 1.0, "hashing the input")
+        digest = yield from relay(
+            run.pixels.finish(),
+            lambda _: run.progress("record", 1.0, "hashing the input"),
+            run.check,
         )
     finally:
         run.kept.clear()
@@ -124,17 +129,14 @@ def _learn_steps(
     """Learn from the stack first, where the request asks for it."""
     if request.learn_minutes is None:
         return None
-    steps = learn_steps(plan, request, cancel)
     try:
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as done:
-                learnt: Learnt = done.value
-                return learnt
-            yield replace(progress, fraction=LEARN_SHARE * progress.fraction)
+        return (
+            yield from relay(
+                learn_steps(plan, request, cancel),
+                lambda progress: replace(progress, fraction=LEARN_SHARE * progress.fraction),
+            )
+        )
     finally:
-        steps.close()
         release_memory(plan.device.name)
 
 
@@ -178,7 +180,7 @@ def _prepare_steps(
     for _ in range(MAX_HALVINGS):
         failure: str | None = None
         try:
-            prepared: Prepared = yield from _relay(run, run.method.prepare(context), progress)
+            prepared: Prepared = yield from relay(run.method.prepare(context), progress, run.check)
         except Exception as error:
             if classify(error) not in (FailureKind.OOM_HOST, FailureKind.OOM_DEVICE):
                 raise
@@ -216,22 +218,6 @@ def _label(name: str, number: int, count: int) -> str:
     return name if count == 1 else f"{name}[{number}]"
 
 
-def _relay(
-    run: Run, steps: Generator[float, None, Any], progress: Callable[[float], Progress]
-) -> Generator[Progress, None, Any]:
-    """Pass a method's own steps on as progress, stopping it when the user cancels."""
-    try:
-        while True:
-            run.check()
-            try:
-                fraction = next(steps)
-            except StopIteration as done:
-                return done.value
-            yield progress(fraction)
-    finally:
-        steps.close()
-
-
 def _context_steps(
     run: Run, t: int, c: int, progress: Callable[[float], Progress]
 ) -> Generator[Progress, None, MethodContext]:
@@ -242,8 +228,8 @@ def _context_steps(
         for reader in readers:
             reader.settle(noise)
     else:
-        found = yield from _relay(
-            run, survey(readers, run.request.background, run.pixels), progress
+        found = yield from relay(
+            survey(readers, run.request.background, run.pixels), progress, run.check
         )
         statistics, noise = found.statistics, found.noise
         run.warnings += [w for w in found.warnings if w not in run.warnings]
@@ -285,10 +271,14 @@ def _tile_steps(
         run.method, run.request, reader.stack.volume_shape, prepared.halo_px, run.plan.device.name
     )
 
-    def write(
-        name: str, region: tuple[slice, slice, slice], block: npt.NDArray[np.float32]
-    ) -> None:
-        run.outputs[name].write(reader, region, block)
+    main = run.request.parameters().outputs[0]
+    change = _change_of(run, reader, where)
+
+    def write(name: str, region: Region, block: FloatArray) -> None:
+        output = run.outputs[name]
+        output.write(reader, region, block)
+        if name == main.name and main.kind == "image" and not output.series:
+            change.add(reader, output.source(region), block)
 
     steps = run_tiles(
         plan,
@@ -300,17 +290,20 @@ def _tile_steps(
         output_scale=run.request.parameters().output_scale,
         series={name: layout.series for name, layout in run.plan.outputs.items()},
     )
-    try:
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as done:
-                run.reports.append(done.value)
-                return
-            tile = f"tile {step.tile + 1} of {step.tiles}" if step.tiles > 1 else "working"
-            yield run.progress("enhance", at(step.fraction), f"{where}{tile}")
-    finally:
-        steps.close()
+
+    def told(step: TileProgress) -> Progress:
+        tile = f"tile {step.tile + 1} of {step.tiles}" if step.tiles > 1 else "working"
+        return run.progress("enhance", at(step.fraction), f"{where}{tile}")
+
+    run.reports.append((yield from relay(steps, told)))
+
+
+def _change_of(run: Run, reader: VolumeReader, where: str) -> VolumeChange:
+    """Return the counts of the volume whose tiles come next."""
+    place = f" of {where.removesuffix(', ')}" if where else ""
+    offset = run.noise[-1].offset if run.noise else run.statistics[-1].background
+    run.changes.append(VolumeChange(place, run.statistics[-1], offset))
+    return run.changes[-1]
 
 
 def enhance(
@@ -363,13 +356,4 @@ def enhance(
             cast("ArrayLike", image) if lazy else np.asarray(image), request.axes
         )
     steps = enhance_steps(image, request, cancel, axes_named=axes_named)
-    try:
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as done:
-                return done.value  # type: ignore[no-any-return]
-            if on_progress is not None:
-                on_progress(progress)
-    finally:
-        steps.close()
+    return drain(steps, on_progress)
