@@ -350,7 +350,7 @@ def open_stack(
     metadata = {k: v for k, v in source.metadata.items() if v is not None}
     metadata["format"] = source.format
     if source.series > 1:
-        metadata["images"] = f"image {series + 1} of {source.series}"
+        metadata |= {"image": series, "images": f"image {series + 1} of {source.series}"}
     if any(v is not None for v in source.origin_um):
         metadata["origin_um"] = source.origin_um
     try:

@@ -22,7 +22,7 @@ MAX_FLOOR_SHARE = 0.05
 MAX_TOTAL_CHANGE = 0.02
 """Change of the total intensity above the background that needs no warning."""
 # Voxels closer to the floor than this share of the intensity range are on it.
-FLOOR_TOLERANCE = 1e-4
+FLOOR_TOLERANCE = 1e-3
 # Without specimen there is no total to compare: it counts as at least this share of the range.
 MIN_TOTAL = 0.02
 

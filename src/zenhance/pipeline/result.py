@@ -26,7 +26,7 @@ from zenhance.provenance import METADATA_KEY, Provenance, sample_count
 from zenhance.stack import Stack, VoxelSize
 from zenhance.tiling.run import RunReport
 
-__all__ = ["EnhanceResult", "Progress", "Run", "result_of", "voxel_warnings"]
+__all__ = ["EnhanceResult", "Progress", "Run", "input_warnings", "result_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,13 @@ class Run:
             raise RunCancelled("the run was cancelled; the original is unchanged")
 
 
-def voxel_warnings(plan: RunPlan) -> list[str]:
+def input_warnings(plan: RunPlan) -> list[str]:
+    """Say what is unusual about the input: one image of several, or a strange voxel size."""
     said = []
+    image, images = (plan.stack.metadata.get(key) for key in ("image", "images"))
+    if image is not None and images is not None:
+        name = plan.stack.path.name if plan.stack.path else plan.stack.name
+        said.append(f'{images} in "{name}" was taken (series {image}); choose another by series')
     for axis, length in zip("ZYX", plan.stack.voxel_size.zyx_um, strict=True):
         if axis in plan.stack.axes and length is not None and not 0.005 <= length <= 100:
             said.append(
@@ -157,7 +162,7 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
     main = run.outputs[request.outputs()[0].name]
     provenance = Provenance(
         version=__version__,
-        request=request.model_dump(mode="json"),
+        request={**request.model_dump(mode="json"), "series": _series(run)},
         input_name=stack.path.name if stack.path else stack.name,
         input_sha256=input_sha256,
         input_axes=stack.axes,
@@ -196,6 +201,11 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
     return EnhanceResult(enhanced, extras, provenance)
 
 
+def _series(run: Run) -> int:
+    """Return which image of its file the stack is, so that a replay takes the same one."""
+    return int(run.plan.stack.metadata.get("image", run.request.series))
+
+
 def _notes(run: Run) -> dict[str, Any]:
     """Return what the method said, the hash of a measured PSF, and the record of an input that was itself a result."""
     notes = dict(run.notes)
@@ -223,8 +233,8 @@ def _stack_of(run: Run, spec: OutputSpec, provenance: Provenance) -> Stack:
     source = run.plan.stack
     layout = run.plan.outputs[spec.name]
     metadata = {**source.metadata, METADATA_KEY: provenance.to_json()}
-    if layout.series:
-        metadata.pop("time_step_s", None)
+    for key in ("image", "images", *(("time_step_s",) if layout.series else ())):
+        metadata.pop(key, None)
     scale = run.request.parameters().output_scale
     origin, lengths = source.metadata.get("origin_um"), source.voxel_size.zyx_um
     if origin and max(scale) > 1:

@@ -35,7 +35,7 @@ from zenhance.pipeline.learning import Learnt, learn_steps
 from zenhance.pipeline.output import allocate
 from zenhance.pipeline.plan import RunPlan, plan_run, plan_volume, psf_for
 from zenhance.pipeline.request import EnhanceRequest
-from zenhance.pipeline.result import EnhanceResult, Progress, Run, result_of, voxel_warnings
+from zenhance.pipeline.result import EnhanceResult, Progress, Run, input_warnings, result_of
 from zenhance.stack import ArrayLike, Stack
 from zenhance.steps import drain, relay
 from zenhance.tiling.run import TileProgress, run_tiles
@@ -103,7 +103,7 @@ def enhance_steps(
         started,
         request.weights,
     )
-    run.warnings += voxel_warnings(plan)
+    run.warnings += input_warnings(plan)
     if learnt is not None:
         run.weights, run.learnt_share = str(learnt.path), LEARN_SHARE
         run.notes["learnt"] = dict(learnt.notes)

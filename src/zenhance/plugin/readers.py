@@ -67,7 +67,15 @@ def read_layers(path: str) -> list[LayerData]:
     """
     from zenhance.io import open_stack
 
-    return stack_layers(open_stack(path))
+    stack = open_stack(path)
+    if "images" in stack.metadata:
+        from napari.utils.notifications import show_warning
+
+        show_warning(
+            f'{stack.metadata["images"]} in "{Path(path).name}" is shown; '
+            "the command line and Python open the others by --series and series="
+        )
+    return stack_layers(stack)
 
 
 def _shown(data: Any) -> Any:

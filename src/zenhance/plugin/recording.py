@@ -39,6 +39,8 @@ def _changes(request: EnhanceRequest, facts: LayerFacts) -> dict[str, Any]:
     if told.get("path") is None or told.get("derived"):
         return {}
     found: dict[str, Any] = {}
+    if told.get("image") is not None and told["image"] != request.series:
+        found["series"] = told["image"]
     axes = request.axes
     if int(told.get("channels") or 1) > 1 and "C" not in facts.base_axes + (axes or ""):
         found["channel"] = told.get("channel")
