@@ -74,9 +74,10 @@ class VolumeChange:
             Of the result, a whole multiple of the region's size.
         """
         before = reader.raw(region).astype(np.float32)
-        finite = np.isfinite(before)
-        if not finite.all():
-            kept = finite
+        # Voxels without data keep their value, whatever the method does.
+        void = reader.mask(region)
+        if void is not None:
+            finite = kept = ~void
             for axis in range(3):
                 kept = np.repeat(kept, block.shape[axis] // before.shape[axis], axis=axis)
             block, before = block[kept], before[finite]
