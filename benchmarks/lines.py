@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
 
+from benchmarks.measures import full_width
 from benchmarks.tables import TextTable
 from zenhance.errors import StackError
 from zenhance.io import open_stack
@@ -228,7 +229,7 @@ def line_figures(
     """
     level = _level(profile)
     peaks = _peaks(level, places)
-    widths = [w for w in (_full_width(level, *peaks[n]) for n in alone) if math.isfinite(w)]
+    widths = [w for w in (full_width(level, *peaks[n]) for n in alone) if math.isfinite(w)]
     pairs = [_modulation(level[a : b + 1]) for (a, _, _), (b, _, _) in itertools.pairwise(peaks)]
     gaps = [b - a for a, b in itertools.pairwise(places)]
     width = float(np.median(widths)) * STEP_PX * pixel_um if widths else math.nan
@@ -261,18 +262,6 @@ def _modulation(between: Profile) -> float:
     """Return the contrast of the valley between two peaks to the lower peak."""
     peak, valley = float(min(between[0], between[-1])), max(0.0, float(between.min()))
     return (peak - valley) / (peak + valley) if peak + valley > 0 else math.nan
-
-
-def _full_width(level: Profile, peak: int, low: int, high: int) -> float:
-    """Return the full width at half maximum in samples; NaN where a side does not reach half."""
-    half, total = level[peak] / 2, 0.0
-    for side in (level[peak : high + 1], level[low : peak + 1][::-1]):
-        below = np.flatnonzero(side < half)
-        if below.size == 0:
-            return math.nan
-        k = int(below[0])
-        total += k - 1 + float(side[k - 1] - half) / max(float(side[k - 1] - side[k]), 1e-12)
-    return total
 
 
 def measure_lines(

@@ -19,7 +19,14 @@ from zenhance.assess.truth import psnr_db, robust_range
 from zenhance.errors import StackError
 from zenhance.types import FloatArray
 
-__all__ = ["RIM_SIGMAS", "blurred_psnr_db", "edge_share", "psnr_by_depth_db", "sharpness"]
+__all__ = [
+    "RIM_SIGMAS",
+    "blurred_psnr_db",
+    "edge_share",
+    "full_width",
+    "psnr_by_depth_db",
+    "sharpness",
+]
 
 RIM_SIGMAS = 2.0
 """So many standard deviations of the PSF are left out at each border, where light from outside the
@@ -156,3 +163,33 @@ def _inside(scene: Scene) -> tuple[slice, slice, slice]:
     ]
     z, y, x = (slice(r, n - r) for r, n in zip(rims, scene.truth.shape, strict=True))
     return (z, y, x)
+
+
+def full_width(
+    level: npt.NDArray[np.float64], peak: int, low: int = 0, high: int | None = None
+) -> float:
+    """Return the full width at half maximum in samples, interpolated on both flanks.
+
+    Parameters
+    ----------
+    level : float64 array (N,)
+        Profile above its background.
+    peak : int
+        Sample of the maximum.
+    low, high : int
+        First and last sample that belong to the peak.
+
+    Returns
+    -------
+    float
+        NaN where a flank does not fall to half.
+    """
+    half, total = level[peak] / 2, 0.0
+    end = level.size if high is None else high + 1
+    for side in (level[peak:end], level[low : peak + 1][::-1]):
+        below = np.flatnonzero(side < half)
+        if below.size == 0:
+            return math.nan
+        k = int(below[0])
+        total += k - 1 + float(side[k - 1] - half) / max(float(side[k - 1] - side[k]), 1e-12)
+    return total

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from benchmarks.measures import full_width
 from benchmarks.rivals import FineMicroscope
 from zenhance.assess.correlation import correlate_halves
 from zenhance.simulate.charts import Charts
@@ -192,24 +193,9 @@ def line_width_px(image: FloatArray, scene: Scene) -> float:
         profile = ndimage.map_coordinates(
             image, points.transpose(2, 0, 1), order=1, mode="nearest"
         ).mean(axis=0)
-        widths.append(
-            _full_width(profile - np.percentile(profile, 20)) * (across[1] - across[0]) / FINER
-        )
+        level = profile - np.percentile(profile, 20)
+        widths.append(full_width(level, int(level.argmax())) * (across[1] - across[0]) / FINER)
     return float(np.median(widths))
-
-
-def _full_width(profile: Profile) -> float:
-    """Return the full width at half maximum in samples, interpolated on both flanks."""
-    peak = int(profile.argmax())
-    half = profile[peak] / 2
-    total = 0.0
-    for side in (profile[peak:], profile[peak::-1]):
-        below = np.flatnonzero(side < half)
-        if below.size == 0:
-            return float("nan")
-        k = int(below[0])
-        total += k - 1 + (side[k - 1] - half) / max(side[k - 1] - side[k], 1e-12)
-    return total
 
 
 def ring_limit_px(image: FloatArray, scene: Scene) -> float:

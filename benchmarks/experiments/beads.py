@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from benchmarks.lines import LineReport, grid_table, measure_lines
+from benchmarks.measures import full_width
 from benchmarks.paths import places_in
 from benchmarks.runner import DEVICE, Experiment, Option
 from benchmarks.tables import TextTable
@@ -95,26 +96,16 @@ def bead_widths_um(
                 plane[max(0, row - near) : row + near + 1, low:high].mean(axis=0).astype(np.float64)
             )
             widths.append(
-                _full_width(
-                    profile - np.percentile(profile, 10), min(column - low, profile.size - 1)
-                )
+                _width(profile - np.percentile(profile, 10), min(column - low, profile.size - 1))
                 * size
             )
         found.append(float(np.sqrt(widths[0] * widths[1])))
     return tuple(found)
 
 
-def _full_width(profile: npt.NDArray[np.float64], near: int) -> float:
+def _width(profile: npt.NDArray[np.float64], near: int) -> float:
     span = slice(max(0, near - 6), near + 7)
-    peak = span.start + int(profile[span].argmax())
-    half, total = profile[peak] / 2, 0.0
-    for side in (profile[peak:], profile[peak::-1]):
-        below = np.flatnonzero(side < half)
-        if below.size == 0:
-            return float("nan")
-        k = int(below[0])
-        total += k - 1 + (side[k - 1] - half) / max(side[k - 1] - side[k], 1e-12)
-    return total
+    return full_width(profile, span.start + int(profile[span].argmax()))
 
 
 def find_beads(volume: FloatArray, pixel_um: tuple[float, float]) -> list[tuple[int, int, int]]:

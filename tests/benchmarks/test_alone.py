@@ -39,6 +39,7 @@ def test_the_stack_is_one_that_no_training_has_seen() -> None:
         assert (plan.specimen, plan.seed) in held_out_seeds()
 
 
+@pytest.mark.slow
 def test_learning_here_really_learns_and_leaves_the_users_models_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks import runner
@@ -44,6 +43,7 @@ def row(report: CalibrationReport) -> StackRow:
     return found
 
 
+@pytest.mark.slow
 def test_wider_draws_are_less_sure(reports: dict[float, CalibrationReport]) -> None:
     plain, wide = (row(reports[s]).calibration for s in (1.0, 3.0))
     assert wide.spread_skill > 1.5 * plain.spread_skill
@@ -61,14 +61,18 @@ def test_every_model_that_draws_is_judged_on_stacks_it_was_not_trained_on() -> N
         assert int(one.request.settings["keep_samples"]) == bench.DRAWS
 
 
-def test_the_table_has_a_line_a_model_and_one_a_stack() -> None:
+def made_up() -> CalibrationReport:
     one = Calibration(20, 0.8, {level: level for level in LEVELS}, 0.5, 0.1, 0.02)
     two = Calibration(20, 1.2, {level: level for level in LEVELS}, 0.7, 0.3, 0.04)
     found = (
         StackRow("a", one, 0.2, (0.0, 0.02), 0.0, 1.0),
         StackRow("b", two, 0.4, (0.0, 0.02), 0.01, 1.0),
     )
-    table = calibration_table(CalibrationReport((("model", found),), describe_machine()))
+    return CalibrationReport((("model", found),), describe_machine())
+
+
+def test_the_table_has_a_line_a_model_and_one_a_stack() -> None:
+    table = calibration_table(made_up())
     assert [line[0] for line in table.rows] == ["model", "· a", "· b"]
     assert table.rows[0][1:] == (
         "1.00",
@@ -87,18 +91,17 @@ def test_the_table_has_a_line_a_model_and_one_a_stack() -> None:
 
 
 def test_the_command_writes_table_and_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reports: dict[float, CalibrationReport]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = tmp_path / "benchmark.md"
     page.write_text(
         "<!-- begin calibration -->\nworn\n<!-- end calibration -->\n", encoding="utf-8"
     )
     monkeypatch.setattr(runner, "DOCS", tmp_path)
-    monkeypatch.setattr(bench, "measure_calibration", lambda *_: reports[1.0])
+    monkeypatch.setattr(bench, "measure_calibration", lambda *_: made_up())
     files = runner.run("calibration", "--out", tmp_path / "out", "--write-docs", "--json")
     assert "worn" not in page.read_text(encoding="utf-8")
     record = json.loads((tmp_path / "out" / "calibration.json").read_text(encoding="utf-8"))
     figure = record["rows"][0][1][0]["calibration"]["spread_skill"]
-    assert figure == pytest.approx(row(reports[1.0]).calibration.spread_skill)
+    assert figure == 0.8
     assert {f.name for f in files} == {"calibration.json", "benchmark.md"}
-    assert np.isfinite(figure)

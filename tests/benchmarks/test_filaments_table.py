@@ -145,6 +145,7 @@ def report(kept: Path) -> FilamentReport:
     return measure_filaments(TINY, rows=rows, sets=(SET1,), folder=kept)
 
 
+@pytest.mark.slow
 def test_each_training_from_another_seed_has_a_figure_for_each_unseen_image(
     report: FilamentReport,
 ) -> None:
@@ -159,6 +160,7 @@ def test_each_training_from_another_seed_has_a_figure_for_each_unseen_image(
     assert scores["raw"].by_image() == list(scores["raw"].psnr_db[0])
 
 
+@pytest.mark.slow
 def test_each_level_says_its_nats_and_the_loss_is_followed(report: FilamentReport) -> None:
     scores = report.scores[SET1]
     assert [
@@ -169,6 +171,7 @@ def test_each_level_says_its_nats_and_the_loss_is_followed(report: FilamentRepor
     assert all(s.per_second > 0 and s.shape_px == (64, 64) for s in report.speeds)
 
 
+@pytest.mark.slow
 def test_what_was_trained_and_judged_is_taken_up_unless_other_things_are_asked_for(
     report: FilamentReport, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +187,7 @@ def test_what_was_trained_and_judged_is_taken_up_unless_other_things_are_asked_f
     assert "trained again" in other.scores[SET1]["divnoising"].failure
 
 
+@pytest.mark.slow
 def test_nats_a_latent_are_the_mean_divergence(report: FilamentReport, kept: Path) -> None:
     path = kept / SET1 / "divnoising_0" / "divnoising_0.safetensors"
     seen = input_of(path, unseen_plans(SET1, TINY)[0].make())
@@ -243,6 +247,7 @@ def test_the_table_has_the_reports_figures_beside_ours_and_says_who_is_better() 
     assert panels[0].lines["DivNoising"][1].tolist() == [1.0, 0.0]
 
 
+@pytest.mark.slow
 def test_table_and_plot_go_where_they_are_asked_for(
     report: FilamentReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

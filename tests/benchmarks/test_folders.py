@@ -15,6 +15,7 @@ from PIL import Image
 from benchmarks import runner
 from benchmarks.experiments import folders
 from benchmarks.experiments.folders import LEVEL, PictureScore, folders_table, measure_folders
+from benchmarks.paths import weights
 from zenhance.errors import StackError
 from zenhance.methods.diffusion.forward_process import blurred
 from zenhance.stack import Stack
@@ -36,55 +37,53 @@ def make(folder: Path, count: int, *, colour: bool, start: int = 0) -> Path:
     return folder
 
 
-@pytest.fixture
-def three(tmp_path: Path) -> list[Path]:
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    place = tmp_path_factory.mktemp("pictures")
     first, second = (
-        make(tmp_path / "faces", 10, colour=True),
-        make(tmp_path / "guts", 6, colour=False, start=100),
+        make(place / "faces", 10, colour=True),
+        make(place / "guts", 6, colour=False, start=100),
     )
     (first / "notes.txt").write_text("no picture")
     (first / "broken.png").write_bytes(b"\x89PNG nothing")
-    return [first, second, make(tmp_path / "third", 5, colour=False, start=200)]
+    return [first, second, make(place / "third", 5, colour=False, start=200)]
 
 
-@pytest.fixture
-def learnt(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Replace learning by the models that ship.
-
-    And note how many pictures each network would have learnt from.
-    """
+@pytest.fixture(scope="module")
+def measured(three: list[Path]) -> tuple[folders.FoldersReport, dict[str, int]]:
+    """The experiment with finished models in place of trainings, and the pictures of each."""
     seen: dict[str, int] = {}
 
     def trained(
         method: str, pictures: list[folders.Picture], folder: Path, minutes: float, device: str
     ) -> str:
         seen[folder.name] = len(pictures)
-        return f"{method}_meristem"
+        return weights(f"{method}_meristem")
 
-    monkeypatch.setattr(folders, "_trained", trained)
-    monkeypatch.setattr(folders, "STEPS", (1, 2))
-    return seen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folders, "_trained", trained)
+        patch.setattr(folders, "STEPS", (1, 2))
+        return measure_folders(three), seen
 
 
+@pytest.mark.slow
 def test_every_network_learns_each_folder_and_both_and_is_tested_on_all(
-    three: list[Path], learnt: dict[str, int]
+    measured: tuple[folders.FoldersReport, dict[str, int]],
 ) -> None:
-    report = measure_folders(three)
+    report, learnt = measured
     assert report.counts == {"faces": (8, 2), "guts": (5, 1), "third": (0, 5)}
-    assert [learnt[f"{m}_{k}"] for m in ("srcnn", "rdn", "diffusion") for k in range(3)] == [
-        8,
-        5,
-        13,
-    ] * 3
+    trainings = [learnt[f"{m}_{k}"] for m in ("srcnn", "rdn", "diffusion") for k in range(3)]
+    assert trainings == [8, 5, 13] * 3
     assert len(report.scores) == 1 + 2 * 3 + 2 * 3
     for by in report.scores.values():
         assert [len(found) for found in by.values()] == [2, 1, 5]
 
 
+@pytest.mark.slow
 def test_the_identity_has_the_error_of_the_damage(
-    three: list[Path], learnt: dict[str, int]
+    three: list[Path], measured: tuple[folders.FoldersReport, dict[str, int]]
 ) -> None:
-    score = measure_folders(three).scores["none (identity)"]["third"][0]
+    score = measured[0].scores["none (identity)"]["third"][0]
     (seen, sharp) = folders._pictures(three[2], 0)[0]
     error = np.asarray(seen.data, np.float64) - np.asarray(sharp.data)
     assert score.rmse == pytest.approx(255 * np.sqrt(np.mean(error**2)), rel=1e-5)
@@ -106,6 +105,7 @@ def test_colours_are_planes_of_their_own_and_damaged_by_the_forward_process(
     assert LEVEL.noise * 0.6 < noise.std() < LEVEL.noise
 
 
+@pytest.mark.slow
 def test_a_network_learns_pictures_in_earnest(three: list[Path], tmp_path: Path) -> None:
     pictures = folders._pictures(three[0], 0)
     weights = folders._trained("srcnn", pictures[2:], tmp_path / "model", 0.05, "cpu")

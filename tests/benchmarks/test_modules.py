@@ -188,6 +188,7 @@ def _recipe() -> Recipe:
     )
 
 
+@pytest.mark.slow
 def test_each_loss_teaches_another_network_and_a_folder_keeps_them(tmp_path: Path) -> None:
     mine = random_vgg(tmp_path / "mine.safetensors", 99)
     told: list[str] = []
@@ -272,6 +273,7 @@ def test_the_page_says_that_imagenets_features_are_missing_unless_a_file_was_giv
     assert artefacts_table(_report()).narrow().header == ("method", "dB 100", "left % 100")
 
 
+@pytest.mark.slow
 def test_the_command_measures_the_weights_that_ship_and_writes_its_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

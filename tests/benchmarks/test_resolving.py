@@ -5,6 +5,7 @@ Known answers for the truth, the blur, an inventor and an eraser.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from benchmarks import runner
+from benchmarks.experiments import resolution, sweep, universal
 from benchmarks.experiments.beads import bead_widths_um, find_beads
 from benchmarks.experiments.photographs import (
     METHODS,
@@ -39,6 +42,7 @@ from benchmarks.rivals import FineMicroscope, enlarged
 from zenhance.errors import ReadError
 from zenhance.methods.dps.optics import DpsArchitecture
 from zenhance.physics.psf import parse_psf
+from zenhance.training.recipe import Recipe
 from zenhance.types import FloatArray
 
 SCOPE = FineMicroscope(parse_psf("srpsf:fwhm_um=0.09", 2), 0.03)
@@ -199,3 +203,61 @@ def test_the_sweep_begins_with_the_measurement_itself() -> None:
     )
     assert row.sharpness.pairs_px == pytest.approx(RAYLEIGH_PX, rel=0.12)
     assert row.deviance > 1.1
+
+
+def test_universal_trains_a_network_on_each_kind_and_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[str, object, object]] = []
+
+    def train(recipe: Recipe, folder: Path, device: str) -> None:
+        (plan,) = recipe.data.simulated
+        trained.append((plan.settings["kind"], recipe.minutes, device))
+        folder.mkdir(parents=True)
+        (folder / f"{recipe.name}.safetensors").write_bytes(b"")
+
+    def measured(models: dict[str, str], device: str) -> dict[str, dict[str, float]]:
+        assert all(Path(models[kind]).is_file() for kind in universal.KINDS)
+        rows = ("measurement", *models)
+        return {name: dict.fromkeys(universal.KINDS, 20.0) for name in rows}
+
+    monkeypatch.setattr(universal, "train", train)
+    monkeypatch.setattr(universal, "measure_universality", measured)
+    for _ in range(2):
+        (file,) = runner.run("universal", "--out", tmp_path, "--minutes", "90s", "--json")
+    assert trained == [(kind, 1.5, "cpu") for kind in universal.KINDS]
+    record = json.loads(file.read_text(encoding="utf-8"))
+    assert record["minutes"] == 1.5
+    assert set(record["psnr_db"]) == {"measurement", *universal.KINDS, "mixed (ships)"}
+
+
+def test_resolution_and_sweep_write_their_tables_and_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "methods" / "dps.md"
+    page.parent.mkdir()
+    marks = ("resolution", "honesty", "sweep")
+    page.write_text(
+        "".join(f"<!-- begin {m} -->\nworn\n<!-- end {m} -->\n" for m in marks), encoding="utf-8"
+    )
+    monkeypatch.setattr(runner, "DOCS", tmp_path)
+    sharp = {name: {50.0: Sharpness(2.0, 2.0, 2.0)} for name in ("measurement", "DPS")}
+    asked: list[object] = []
+
+    def resolved(**options: object) -> ResolutionReport:
+        asked.append(options["quick"])
+        return ResolutionReport((50.0,), sharp, {}, describe_machine(), "w")
+
+    def swept(steps: int, **_: object) -> SweepReport:
+        asked.append(steps)
+        return SweepReport(steps, (SweepRow("", 1.0, Sharpness(2, 2, 2), 27.5, 0.95, 300.0),))
+
+    monkeypatch.setattr(resolution, "measure_resolution", resolved)
+    monkeypatch.setattr(sweep, "measure_sweep", swept)
+    runner.run("resolution", "--quick", "--write-docs")
+    runner.run("sweep", "--steps", "7", "--write-docs", "--out", tmp_path / "out")
+    assert asked == [True, 7]
+    text = page.read_text(encoding="utf-8")
+    assert "worn" not in text
+    assert "| line pairs: DPS | 2.00 (1.00 ×) |" in text
+    assert json.loads((tmp_path / "out" / "sweep.json").read_text())["steps"] == 7

@@ -39,6 +39,7 @@ def test_the_borders_are_where_programs_differ() -> None:
     )
 
 
+@pytest.mark.slow
 def test_redlionfish_is_reproduced_only_with_its_psf_one_voxel_off_centre() -> None:
     pytest.importorskip("RedLionfishDeconv")
     problem, _ = speed._make_problem(SHAPE, 2)

@@ -48,7 +48,7 @@ def test_importing_zenhance_loads_nothing_heavy():
 
 def test_importing_zenhance_takes_less_than_a_tenth_of_a_second():
     code = (
-        "from time import perf_counter as now; start = now(); import zenhance; print(now() - start)"
+        "from time import process_time as now; start = now(); import zenhance; print(now() - start)"
     )
     runs = [
         subprocess.run(

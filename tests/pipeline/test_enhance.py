@@ -303,12 +303,14 @@ def test_a_preview_of_a_time_point_shows_that_time_point() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"iterations": 10, "stop": "fixed"}, {}])
-def test_the_run_time_is_told_beforehand_within_a_factor(settings: dict[str, Any]) -> None:
+def test_the_run_time_is_told_beforehand_within_a_factor(
+    settings: dict[str, Any], patience: float
+) -> None:
     stack = Stack.from_array(np.tile(beads(), (2, 4, 4)), "ZYX", VOXEL_UM)
     request = EnhanceRequest(psf=PSF, settings=settings)
     told = drain(estimate_steps(stack, request))
     took = enhance(stack, request).provenance.seconds
-    assert took / 4 <= told <= took * 4
+    assert took / (4 * patience) <= told <= took * 4 * patience
 
 
 def test_memory_that_runs_out_while_preparing_shrinks_what_is_prepared(

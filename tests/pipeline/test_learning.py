@@ -169,7 +169,9 @@ def test_random_weights_take_the_recipe_that_ships(monkeypatch: pytest.MonkeyPat
     assert "beginning from random weights" in card.description
 
 
-def test_cancelled_while_it_learns_nothing_is_left_behind(start: Path, home: Path) -> None:
+def test_cancelled_while_it_learns_nothing_is_left_behind(
+    start: Path, home: Path, patience: float
+) -> None:
     cancel = threading.Event()
     steps = enhance_steps(small_stack(), request_of(start, learn_minutes=5), cancel)
     while ": step 3" not in next(steps).message:
@@ -178,7 +180,7 @@ def test_cancelled_while_it_learns_nothing_is_left_behind(start: Path, home: Pat
     began = time.monotonic()
     with pytest.raises(RunCancelled, match="cancelled while it learnt"):
         next(steps)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 1.0 * patience
     assert own_models() == []
     assert list((home / "temporary").iterdir()) == []
     assert not (home / "weights").exists()

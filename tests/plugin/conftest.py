@@ -46,16 +46,6 @@ def pytest_sessionfinish():
 
 
 @pytest.fixture
-def patience() -> float:
-    """By how much a limit of time is stretched because others use this machine's cores; 1 on a machine of one's own."""
-    if not hasattr(os, "getloadavg"):
-        return 4.0 if os.environ.get("CI") else 1.0
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) * (
-        2.0 if os.environ.get("CI") else 1.0
-    )
-
-
-@pytest.fixture
 def slow_methods(monkeypatch):
     """The methods ``slow``, ``blurred``, ``finer`` and ``sampling`` beside the built-in ones."""
     from zenhance.contract import registry

@@ -70,17 +70,17 @@ def test_plan_device_and_measured_time_are_told_before_the_run(make_bench, cells
     assert device.text().startswith(("CPU", "CUDA", "MPS"))
 
 
-def test_the_measured_time_follows_the_settings(make_bench, cells, qtbot):
+def test_the_measured_time_follows_the_settings(make_bench, cells, qtbot, patience):
     bench = make_bench(outlook=True)
     bench.choose("slow", steps=10, step_s=0.1)
     bench.add(cells)
     seconds = []
     bench.dock.outlook.timed.connect(seconds.append)
     qtbot.waitUntil(lambda: len(seconds) == 1, timeout=20_000)
-    assert 1.0 <= seconds[0] < 6.0
+    assert 1.0 <= seconds[0] < 6.0 * patience
     began = time.monotonic()
     bench.run()
-    assert time.monotonic() - began < 2 * seconds[0] + 2.0
+    assert time.monotonic() - began < (2 * seconds[0] + 2.0) * patience
 
 
 def test_what_cannot_be_planned_is_explained(make_bench, cells, qtbot):

@@ -113,7 +113,7 @@ def train_bench(make_train_bench):
 
 def test_a_training_is_watched_stopped_saved_and_its_model_enhances(
     train_bench, make_bench, folders, qtbot
-):
+, patience):
     measured, _ = train_bench.add_pair()
     dock, panel = train_bench.dock, train_bench.dock.panel
     train_bench.choose(**WATCHED)
@@ -137,7 +137,7 @@ def test_a_training_is_watched_stopped_saved_and_its_model_enhances(
     began = time.monotonic()
     panel.stop.click()
     train_bench.wait()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5 * patience
     assert "stopped by the user" in panel.note.text()
     assert panel.start.isEnabled()
     assert list((folders / "temporary").glob("zenhance*")) == []
@@ -284,7 +284,7 @@ def test_stop_while_the_data_are_prepared_leaves_no_model_and_says_so(train_benc
 
 def test_closing_the_viewer_ends_the_training_quickly_and_leaves_nothing(
     make_train_bench, folders, qtbot
-):
+, patience):
     bench = make_train_bench()
     bench.add_pair()
     bench.choose(**WATCHED)
@@ -294,7 +294,7 @@ def test_closing_the_viewer_ends_the_training_quickly_and_leaves_nothing(
     bench.viewer.close()
     began = time.monotonic()
     qtbot.waitUntil(lambda: not task.running, timeout=10_000)
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 3.0 * patience
     assert bench.told == []
     assert list((folders / "temporary").glob("zenhance*")) == []
 

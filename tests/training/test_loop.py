@@ -194,11 +194,13 @@ def test_stopping_keeps_the_best_model(folder_of_pairs: Path, tmp_path: Path) ->
     assert result.path.is_file()
 
 
-def test_a_time_budget_ends_the_training(folder_of_pairs: Path, tmp_path: Path) -> None:
+def test_a_time_budget_ends_the_training(
+    folder_of_pairs: Path, tmp_path: Path, patience: float
+) -> None:
     result = train(
         recipe(folder_of_pairs, steps=10**6, minutes=0.03), tmp_path / "run", device="cpu"
     )
-    assert result.card.seconds < 10
+    assert result.card.seconds < 10 * patience
 
 
 def test_a_loss_that_is_not_a_number_stops_at_once_and_keeps_the_best(

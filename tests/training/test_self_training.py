@@ -266,7 +266,7 @@ def test_a_training_stopped_in_any_round_and_resumed_equals_the_uninterrupted_on
     assert "done before" in done.ended
 
 
-def test_all_rounds_together_keep_the_time(tmp_path: Path) -> None:
+def test_all_rounds_together_keep_the_time(tmp_path: Path, patience: float) -> None:
     started = time.perf_counter()
     result = train(
         recipe(steps=10**6, minutes=0.12, validate_every=10**5),
@@ -274,7 +274,7 @@ def test_all_rounds_together_keep_the_time(tmp_path: Path) -> None:
         volumes=lists(),
         device="cpu",
     )
-    assert 4 < time.perf_counter() - started < 15
+    assert 4 < time.perf_counter() - started < 15 * patience
     assert (tmp_path / "run" / "round_2").is_dir()
     assert result.card.steps > 1
 
