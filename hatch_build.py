@@ -1,8 +1,10 @@
-"""Build hook: finds room inside the package for what stands at the top of the repository, the manifest and the samples.
+"""Build hook: finds room inside the package for what stands at the top of the repository.
 
-npe2 and ``importlib.resources`` look for them in the package folder. A wheel gets them as files. An editable install runs from
-``src/zenhance``, so there they are linked, or copied where the system refuses links (Windows without developer mode); git ignores
-both paths.
+The manifest and the samples.
+
+npe2 and ``importlib.resources`` look for them in the package folder. A wheel gets them as files. An
+editable install runs from ``src/zenhance``, so there they are linked, or copied where the system
+refuses links (Windows without developer mode); git ignores both paths.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ class TopLevelFilesHook(BuildHookInterface):
     """Puts the manifest and the samples into the package folder."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Link for an editable install; include as files in a wheel, which may come from an sdist."""
+        """Link for an editable install.
+
+        Include as files in a wheel, which may come from an sdist.
+        """
         root = Path(self.root)
         for name in TOP_LEVEL:
             if version == "editable":

@@ -1,4 +1,7 @@
-"""Fixtures shared by all tests: the folder of real microscope files, threads, and a home of one's own."""
+"""Fixtures shared by all tests.
+
+The folder of real microscope files, threads, and a home of one's own.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real microscope files beside the checkout; tests that need it are skipped where it is absent."""
+    """The folder of real microscope files beside the checkout.
+
+    Tests that need it are skipped where it is absent.
+    """
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real microscope files are not on this machine ({SHARED_DATA})")
     return SHARED_DATA

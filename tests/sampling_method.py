@@ -1,4 +1,7 @@
-"""A method of known arithmetic with samples: sample ``k`` is the input plus ``k``, and its standard deviation is a quarter everywhere."""
+"""A method of known arithmetic with samples.
+
+Sample ``k`` is the input plus ``k``, and its standard deviation is a quarter everywhere.
+"""
 
 from __future__ import annotations
 

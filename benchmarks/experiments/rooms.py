@@ -62,7 +62,9 @@ def measure_rooms(root: Path) -> Rooms:
         for room in layer
         if f"{checkout.package}.{room}" in checkout.trees
     }
-    shown = tuple(tuple(room for room in layer if room in purpose) for layer in layers)
+    shown = tuple(
+        tuple(room for room in layer if room in purpose and room[0] != "_") for layer in layers
+    )
     return Rooms(tuple(layer for layer in shown if layer), purpose, checkout.rooms())
 
 
@@ -98,7 +100,7 @@ def rooms_table(rooms: Rooms) -> TextTable:
 
 
 def draw_rooms(rooms: Rooms) -> str:
-    """Return an SVG: a row of boxes for each layer, an arrow for each import that none implies."""
+    """Return an SVG: a row of boxes for each layer, and arrows for the direct imports."""
     height = TOP_PX + len(rooms.layers) * ROW_PX
     boxes = _boxes(rooms)
     parts = [
@@ -112,7 +114,7 @@ def draw_rooms(rooms: Rooms) -> str:
         _arrow(boxes[room], boxes[other])
         for room, others in reduced(rooms.imports).items()
         for other in sorted(others)
-        if room in boxes and other in boxes
+        if room in boxes and other in boxes and other not in rooms.layers[-1]
     ]
     for number, layer in enumerate(rooms.layers):
         parts += [_box(room, boxes[room], COLOURS[number % len(COLOURS)]) for room in layer]
@@ -120,7 +122,10 @@ def draw_rooms(rooms: Rooms) -> str:
 
 
 def _caption() -> str:
-    return "An arrow means: imports. Arrows that follow from others are left out."
+    return (
+        "An arrow means: imports. Arrows that follow from others, and those to the lowest layer, "
+        "which every room uses, are left out."
+    )
 
 
 def _boxes(rooms: Rooms) -> dict[str, tuple[float, float, float]]:

@@ -154,9 +154,11 @@ def test_imports_count_inside_functions_and_for_type_checkers(tmp_path: Path) ->
 def test_arrows_that_follow_from_others_are_left_out() -> None:
     imports = {"a": frozenset("bc"), "b": frozenset("c"), "c": frozenset()}
     assert reduced(imports) == {"a": frozenset("b"), "b": frozenset("c"), "c": frozenset()}
-    picture = draw_rooms(Rooms((("a",), ("b",), ("c",)), dict.fromkeys("abc", ""), imports))
-    assert picture.count("<path d='M") - 1 == 2
-    assert all(f">{room}</text>" in picture for room in "abc")
+    layers = (("a",), ("b",), ("c",), ("ground",))
+    everyone = {room: others | {"ground"} for room, others in imports.items()}
+    picture = draw_rooms(Rooms(layers, dict.fromkeys((*"abc", "ground"), ""), everyone))
+    assert picture.count("marker-end") == 2
+    assert all(f">{room}</text>" in picture for room in (*"abc", "ground"))
 
 
 def test_the_table_of_the_house_has_the_measures_of_this_checkout(checkout: Checkout) -> None:

@@ -112,8 +112,8 @@ def train_bench(make_train_bench):
 
 
 def test_a_training_is_watched_stopped_saved_and_its_model_enhances(
-    train_bench, make_bench, folders, qtbot
-, patience):
+    train_bench, make_bench, folders, qtbot, patience
+):
     measured, _ = train_bench.add_pair()
     dock, panel = train_bench.dock, train_bench.dock.panel
     train_bench.choose(**WATCHED)
@@ -283,8 +283,8 @@ def test_stop_while_the_data_are_prepared_leaves_no_model_and_says_so(train_benc
 
 
 def test_closing_the_viewer_ends_the_training_quickly_and_leaves_nothing(
-    make_train_bench, folders, qtbot
-, patience):
+    make_train_bench, folders, qtbot, patience
+):
     bench = make_train_bench()
     bench.add_pair()
     bench.choose(**WATCHED)
