@@ -25,7 +25,10 @@ TRAIN_WAIT_S = 900.0
 
 
 def take_training(
-    folder: Path, size_px: tuple[int, int], wait: Callable[[Callable[[], bool], float], bool]
+    folder: Path,
+    size_px: tuple[int, int],
+    wait: Callable[[Callable[[], bool], float], bool],
+    theme: str = "dark",
 ) -> Path:
     """Train on the bundled sample, take a picture after a few validations, stop.
 
@@ -37,6 +40,8 @@ def take_training(
         Width and height of the window.
     wait : callable
         Takes a condition and the longest wait in seconds; lets the window work meanwhile.
+    theme : str
+        Colours of the window: ``dark`` or ``light``.
 
     Raises
     ------
@@ -52,6 +57,7 @@ def take_training(
         # The names that the dock proposes must not depend on whose computer this is.
         os.environ["ZENHANCE_WEIGHTS"] = home
         try:
+            viewer.theme = theme
             viewer.window.resize(*size_px)
             _add_sample(viewer)
             _, dock = viewer.window.add_plugin_dock_widget("zenhance", "Train")

@@ -4,11 +4,12 @@ The experiment opens napari with the bundled sample, clicks the real Enhance but
 result and saves ``dock_before.png`` and ``dock_after.png``; then it trains for a while on the
 sample and saves ``train_dock.png``::
 
-    xvfb-run -a -s "-screen 0 1600x1000x24" python -m benchmarks screenshots --write-docs
+    xvfb-run -a -s "-screen 0 1366x768x24" python -m benchmarks screenshots --write-docs
 """
 
 from __future__ import annotations
 
+import os
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -23,7 +24,8 @@ from zenhance.errors import MethodError
 
 __all__ = ["EXPERIMENT", "take"]
 
-WINDOW_PX = (1580, 990)
+# The smallest screen in common use, without its task bar.
+WINDOW_PX = (1366, 740)
 # Longest wait for a plan with its time, and for a run, in seconds.
 PLAN_WAIT_S = 60.0
 RUN_WAIT_S = 1800.0
@@ -52,15 +54,17 @@ def _shoot(viewer: Any, path: Path) -> None:
     viewer.screenshot(str(path), canvas_only=False, flash=False)
 
 
-def take(folder: Path, file: str | None = None) -> list[Path]:
+def take(folder: Path, file: str | None = None, theme: str = "dark") -> list[Path]:
     """Take both pictures.
 
     Parameters
     ----------
     folder : Path
-        Where they go; made if need be.
+        Where they go; created if it is missing.
     file : str, optional
-        Another stack than the sample.
+        A stack to use instead of the sample.
+    theme : str
+        Colours of the window: ``dark`` or ``light``.
 
     Raises
     ------
@@ -73,9 +77,10 @@ def take(folder: Path, file: str | None = None) -> list[Path]:
     before, after = folder / "dock_before.png", folder / "dock_after.png"
     viewer, dock = open_viewer(file)
     try:
+        viewer.theme = theme
         viewer.window.resize(*WINDOW_PX)
         timed: list[float] = []
-        dock.outlook.timed.connect(timed.append)
+        dock.estimate.timed.connect(timed.append)
         _wait(lambda: bool(timed), PLAN_WAIT_S)
         viewer.reset_view()
         _shoot(viewer, before)
@@ -112,7 +117,10 @@ def _only(name: str, text: str) -> str:
 
 def _measure(options: Namespace, tell: Tell) -> Screenshots:
     with TemporaryDirectory() as place:
-        folder = Path(place)
+        folder = Path(place) / "pictures"
+        folder.mkdir()
+        # No dock may show what the person who takes the pictures chose last.
+        os.environ["ZENHANCE_DOCKS"] = str(Path(place) / "docks.json")
         if options.only != "train":
             tell("the Enhance dock", 0.0)
             take(folder, options.file)

@@ -1,7 +1,8 @@
-"""Fixtures of the plugin's tests: a display or a clear reason, a home of its own for napari, slow methods, and a dock in a viewer."""
+"""Fixtures of the plugin's tests: a display, a home for napari, slow methods, docked viewers."""
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -18,6 +19,7 @@ os.environ["XDG_CONFIG_HOME"] = str(_HOME / "config")
 os.environ["XDG_CACHE_HOME"] = str(_HOME / "cache")
 os.environ["NAPARI_CONFIG"] = str(_HOME / "settings.yaml")
 os.environ["ZENHANCE_RECOVERY"] = str(_HOME / "recovered")
+os.environ["ZENHANCE_DOCKS"] = str(_HOME / "docks.json")
 os.environ["NAPARI_STRICT_QT"] = "1"
 
 
@@ -30,7 +32,10 @@ def _display_missing() -> str:
         return ""
     if shutil.which("Xvfb"):
         return ""
-    return "napari needs a display: set DISPLAY, or install Xvfb (apt-get install xvfb) and pytest-xvfb"
+    return (
+        "napari needs a display: set DISPLAY, or install Xvfb (apt-get install xvfb) and "
+        "pytest-xvfb"
+    )
 
 
 def pytest_collection_modifyitems(items):
@@ -42,6 +47,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_sessionfinish():
+    _SHARED.close()
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
@@ -58,16 +64,29 @@ def slow_methods(monkeypatch):
 @pytest.fixture
 def said(monkeypatch):
     """What the dock told the user, as (severity, text)."""
-    from zenhance.plugin import enhance_dock
+    from zenhance.plugin import dock_base, enhance_dock
 
     told: list[tuple[str, str]] = []
-    for severity in ("error", "warning", "info"):
+    for module, severity in (
+        (dock_base, "error"),
+        (enhance_dock, "warning"),
+        (enhance_dock, "info"),
+    ):
         monkeypatch.setattr(
-            enhance_dock,
+            module,
             f"show_{severity}",
             lambda text, severity=severity: told.append((severity, text)),
         )
     return told
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    """No test sees what a dock of another test remembered."""
+    from zenhance.plugin import remembered
+
+    remembered.forget_session()
+    remembered.settings_path().unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -98,48 +117,128 @@ class Bench:
         form.method.setCurrentIndex(form.method.findData(method))
         form.settings.show_settings(settings)
 
-    def wait(self, limit_ms=20_000):
+    def wait(self, limit_ms=60_000):
         self.qtbot.waitUntil(lambda: not self.dock.running, timeout=limit_ms)
 
     def run(self):
+        """Click Enhance and return the new layers, the topmost first."""
         before = list(self.viewer.layers)
         self.dock.panel.enhance.click()
         self.wait()
-        return [layer for layer in self.viewer.layers if not any(layer is old for old in before)]
+        layers = reversed(self.viewer.layers)
+        return [layer for layer in layers if not any(layer is old for old in before)]
+
+
+def _docked(viewer, *, plans: bool):
+    from zenhance.plugin import enhance_dock
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dock = enhance_dock.EnhanceDock(viewer)
+        viewer.window.add_dock_widget(dock, name="Enhance", area="right")
+    if not plans:
+        dock.estimate.hold(True)
+        dock.estimate.hold = lambda held: None
+    return dock
+
+
+def _end_tasks(bench, qtbot):
+    tasks = list(bench.dock._tasks)
+    for task in tasks:
+        task.cancel()
+    qtbot.waitUntil(lambda: not any(task.running for task in tasks), timeout=10_000)
 
 
 @pytest.fixture
 def make_bench(make_napari_viewer, qtbot, slow_methods, monkeypatch):
-    """Makes viewers with a docked Enhance dock; plans are not measured unless a test asks for it."""
+    """Makes strict viewers with a docked Enhance dock; plans are not measured unless asked for."""
     from zenhance.plugin import enhance_dock
 
     monkeypatch.setattr(enhance_dock, "import_torch_later", lambda then: None)
     made = []
 
-    def make(outlook=False, **keywords):
+    def make(plans=False, **keywords):
         viewer = make_napari_viewer(**keywords)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dock = enhance_dock.EnhanceDock(viewer)
-            viewer.window.add_dock_widget(dock, name="Enhance", area="right")
-        if not outlook:
-            dock.outlook.hold(True)
-            dock.outlook.hold = lambda held: None
-        bench = Bench(viewer, dock, qtbot)
+        bench = Bench(viewer, _docked(viewer, plans=plans), qtbot)
         made.append(bench)
         return bench
 
     yield make
     for bench in made:
-        for task in list(bench.dock._tasks):
-            task.cancel()
-        qtbot.waitUntil(
-            lambda bench=bench: not any(task.running for task in bench.dock._tasks), timeout=10_000
-        )
-        # pytest keeps a test's arguments until all is torn down; napari checks before that nothing keeps its viewer.
+        _end_tasks(bench, qtbot)
+        # pytest keeps a test's arguments until the end of its teardown; before that, napari checks
+        # that nothing keeps its viewer.
         bench.viewer = bench.dock = None
 
 
+class _SharedViewer:
+    """One viewer for consecutive tests: making a viewer takes longer than most of them."""
+
+    def __init__(self):
+        self.viewer, self.opened = None, False
+
+    def open(self):
+        import napari
+
+        if self.viewer is None:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("napari._qt.threads.status_checker.StatusChecker.start", _nothing)
+                if self.opened:
+                    # napari's fixture clears the caches that prevent registering actions twice.
+                    patch.setattr("napari.plugins._initialize_plugins", _nothing)
+                    patch.setattr("napari._qt.qt_main_window.init_qactions", _nothing)
+                self.opened = True
+                self.viewer = napari.Viewer(show=False, show_welcome_screen=False)
+        return self.viewer
+
+    def clear(self):
+        self.viewer.layers.clear()
+        self.viewer.dims.reset()
+
+    def close(self):
+        from napari._qt.qt_viewer import QtViewer
+
+        if self.viewer is not None:
+            with pytest.MonkeyPatch.context() as patch:
+                window = self.viewer.window._qt_window
+                patch.setattr(window, "_save_current_window_settings", _nothing)
+                self.viewer.close()
+            self.viewer = None
+            gc.collect()
+            # What remains is held by the traceback of a failed test.
+            QtViewer._instances.clear()
+
+
+def _nothing(*_):
+    """Do nothing."""
+
+
+_SHARED = _SharedViewer()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    if "make_napari_viewer" in item.fixturenames:
+        _SHARED.close()
+
+
 @pytest.fixture
-def bench(make_bench):
-    return make_bench()
+def bench(qtbot, slow_methods, monkeypatch):
+    """The shared viewer, empty, with a new Enhance dock."""
+    from qtpy.compat import isalive
+
+    from zenhance.plugin import enhance_dock
+
+    if reason := _display_missing():
+        pytest.skip(reason)
+    monkeypatch.setattr(enhance_dock, "import_torch_later", lambda then: None)
+    viewer = _SHARED.open()
+    bench = Bench(viewer, _docked(viewer, plans=False), qtbot)
+    yield bench
+    _end_tasks(bench, qtbot)
+    dock = bench.dock
+    viewer.window.remove_dock_widget(dock)
+    dock.deleteLater()
+    _SHARED.clear()
+    qtbot.waitUntil(lambda: not isalive(dock), timeout=5000)
+    bench.viewer = bench.dock = None

@@ -1,4 +1,4 @@
-"""A method of known arithmetic and any duration, to test everything around a method: the result is the input plus one."""
+"""A method of known arithmetic (input plus one) and any duration, to test all around a method."""
 
 from __future__ import annotations
 

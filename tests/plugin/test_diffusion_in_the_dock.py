@@ -1,4 +1,4 @@
-"""diffusion in the dock: its start is told and can be changed, and several runs come as samples with their deviation."""
+"""Diffusion in the dock: its start is shown and can be changed; several runs give samples."""
 
 from __future__ import annotations
 

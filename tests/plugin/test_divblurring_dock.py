@@ -1,4 +1,4 @@
-"""DivBlurring in the viewer: its mean, the deviation and the samples as layers, only where they are asked for."""
+"""DivBlurring in the viewer: mean, deviation and samples as layers, if they are asked for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from zenhance.plugin.sample_player import sample_axis
 from zenhance.stack import Stack
 
 ARCHITECTURE: dict[str, Any] = {
-    "window": 3, "planes": 3, "features": [6, 8, 8], "latents": [1, 2, 3], "deconvolved": [2, 4], "truth": 10.0, "kl_weight": 0.1,
-}  # fmt: skip
+    "window": 3,
+    "planes": 3,
+    "features": [6, 8, 8],
+    "latents": [1, 2, 3],
+    "deconvolved": [2, 4],
+    "truth": 10.0,
+    "kl_weight": 0.1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +70,8 @@ def test_the_dock_gives_mean_deviation_and_samples(drawing):
     assert (request.method, request.weights, request.psf) == ("divblurring", "tiny", PSF)
     mean, std, samples = drawing.run()
     assert mean.name.startswith("cells")
-    assert std.name == "cells standard deviation"
-    assert samples.name == "cells samples"
+    assert std.name == "cells · DivBlurring · standard deviation"
+    assert samples.name == "cells · DivBlurring · samples"
     assert mean.data.shape == std.data.shape == (5, 40, 44)
     assert samples.data.shape == (4, 5, 40, 44)
     assert mean.visible

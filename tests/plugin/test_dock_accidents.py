@@ -1,4 +1,4 @@
-"""What users do while a run is on: click again, change, rename or delete the layer, close the window, work in a second viewer."""
+"""What users do during a run: click again, change, rename or delete the layer, close the window."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ import pytest
 from qtpy.QtCore import Qt, QTimer
 
 LONG = {"steps": 25, "step_s": 0.02}
+
+
+@pytest.fixture
+def bench(make_bench):
+    """A viewer of its own, which napari checks for leaks afterwards."""
+    return make_bench()
 
 
 def new_layers(bench, before):
@@ -36,7 +42,7 @@ def test_preview_and_enhance_do_not_run_at_once(bench, cells):
     bench.dock.panel.enhance.click()
     bench.dock.start_preview()
     bench.wait()
-    assert [layer.name for layer in bench.viewer.layers] == ["cells", "cells enhanced"]
+    assert [layer.name for layer in bench.viewer.layers] == ["cells", "cells · slow"]
 
 
 def test_painting_during_a_run_does_not_change_the_result(bench, cells, qtbot, said):
@@ -50,7 +56,8 @@ def test_painting_during_a_run_does_not_change_the_result(bench, cells, qtbot, s
     assert said == [
         (
             "warning",
-            'layer "cells" was changed while it was being enhanced; the result shows it as it was at the start',
+            'layer "cells" was changed while it was being enhanced; '
+            "the result shows it as it was at the start",
         )
     ]
 
@@ -113,7 +120,8 @@ def test_the_result_of_a_deleted_layer_arrives_with_a_notice(bench, cells, qtbot
     assert said == [
         (
             "warning",
-            'layer "cells" was removed while it was being enhanced; the result shows it as it was at the start',
+            'layer "cells" was removed while it was being enhanced; '
+            "the result shows it as it was at the start",
         )
     ]
 
@@ -127,7 +135,7 @@ def test_a_renamed_layer_is_still_the_same_layer(bench, cells, qtbot, said):
     qtbot.wait(100)
     layer.name = "renamed"
     bench.wait()
-    assert [entry.name for entry in bench.viewer.layers] == ["renamed", "cells enhanced", "other"]
+    assert [entry.name for entry in bench.viewer.layers] == ["renamed", "cells · slow", "other"]
     assert bench.dock.form.source.combo.currentText() == "renamed"
     assert said == []
 
@@ -182,7 +190,7 @@ def test_the_window_answers_during_a_run(bench, qtbot, patience):
 def test_the_window_answers_while_a_real_deconvolution_is_typed_estimated_and_run(
     make_bench, qtbot, patience
 ):
-    bench = make_bench(outlook=True)
+    bench = make_bench(plans=True)
     volume = np.random.default_rng(0).poisson(20, (24, 256, 256)).astype(np.uint16)
     bench.choose("gaussian_deconvolution", iterations=6, stop="fixed")
     bench.add(volume)
@@ -190,7 +198,7 @@ def test_the_window_answers_while_a_real_deconvolution_is_typed_estimated_and_ru
     form.device.setCurrentIndex(form.device.findData("cpu"))
     qtbot.waitUntil(lambda: "; about" in form.plan_line.text(), timeout=60_000)
     timed = []
-    bench.dock.outlook.timed.connect(timed.append)
+    bench.dock.estimate.timed.connect(timed.append)
     beats = []
     timer = QTimer()
     timer.setInterval(20)

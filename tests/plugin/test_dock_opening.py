@@ -1,4 +1,4 @@
-"""The dock opens at once, from napari's own menu machinery, and says beforehand what will happen."""
+"""The dock opens at once, from napari's own menus, and says what a run will take."""
 
 from __future__ import annotations
 
@@ -24,18 +24,21 @@ dock = EnhanceDock(viewer)
 viewer.window.add_dock_widget(dock)
 print("seconds", time.process_time() - began)
 print("torch", "torch" in sys.modules)
-dock.outlook.stop()
+dock.estimate.stop()
 viewer.close()
 """
 
 
-def test_opening_the_dock_takes_under_a_second_and_does_not_import_torch(make_napari_viewer):
-    # The fixture is not used: it stands for the display that the child process needs. Processor time, because others share this machine.
+def test_opening_the_dock_takes_under_a_second_and_does_not_import_torch(
+    make_napari_viewer, patience
+):
+    # The viewer's fixture stands for the display that the child process needs. Processor time is
+    # measured because others share this machine, which stretches even that.
     done = subprocess.run(
         [sys.executable, "-c", OPENING], capture_output=True, text=True, timeout=120, check=True
     )
     assert "torch False" in done.stdout
-    assert float(done.stdout.split("seconds")[1].split()[0]) < 1.0
+    assert float(done.stdout.split("seconds")[1].split()[0]) < 1.0 * patience
 
 
 def test_napari_opens_the_dock_from_its_manifest(make_napari_viewer, slow_methods, qtbot):
@@ -55,12 +58,12 @@ def test_napari_opens_the_dock_from_its_manifest(make_napari_viewer, slow_method
         assert len(viewer.layers) == 2
         assert form.layer is viewer.layers[0]
     finally:
-        dock.outlook.hold(True)
+        dock.estimate.hold(True)
         qtbot.waitUntil(lambda: not any(task.running for task in dock._tasks), timeout=10_000)
 
 
 def test_plan_device_and_measured_time_are_told_before_the_run(make_bench, cells, qtbot):
-    bench = make_bench(outlook=True)
+    bench = make_bench(plans=True)
     bench.choose("slow", steps=10, step_s=0.01)
     bench.add(cells)
     line, device = bench.dock.form.plan_line, bench.dock.form.device_line
@@ -71,11 +74,11 @@ def test_plan_device_and_measured_time_are_told_before_the_run(make_bench, cells
 
 
 def test_the_measured_time_follows_the_settings(make_bench, cells, qtbot, patience):
-    bench = make_bench(outlook=True)
+    bench = make_bench(plans=True)
     bench.choose("slow", steps=10, step_s=0.1)
     bench.add(cells)
     seconds = []
-    bench.dock.outlook.timed.connect(seconds.append)
+    bench.dock.estimate.timed.connect(seconds.append)
     qtbot.waitUntil(lambda: len(seconds) == 1, timeout=20_000)
     assert 1.0 <= seconds[0] < 6.0 * patience
     began = time.monotonic()
@@ -84,7 +87,7 @@ def test_the_measured_time_follows_the_settings(make_bench, cells, qtbot, patien
 
 
 def test_what_cannot_be_planned_is_explained(make_bench, cells, qtbot):
-    bench = make_bench(outlook=True)
+    bench = make_bench(plans=True)
     bench.choose("blurred")
     bench.add(cells, scale=None)
     line = bench.dock.form.plan_line
@@ -92,7 +95,7 @@ def test_what_cannot_be_planned_is_explained(make_bench, cells, qtbot):
 
 
 def test_the_estimated_background_is_shown_before_the_run(make_bench, qtbot):
-    bench = make_bench(outlook=True)
+    bench = make_bench(plans=True)
     volume = np.random.default_rng(0).normal(130, 2, (8, 96, 96)).round().astype(np.uint16)
     volume[3:5, 30:60, 30:60] += 900
     bench.choose("slow")
@@ -129,11 +132,11 @@ def test_the_dock_asks_for_the_background_in_one_place(bench):
 
 
 def test_edits_that_follow_one_another_are_planned_once(make_bench, cells, qtbot):
-    bench = make_bench(outlook=True)
+    bench = make_bench(plans=True)
     bench.choose("slow")
     bench.add(cells)
     plans = []
-    bench.dock.outlook.planned.connect(plans.append)
+    bench.dock.estimate.planned.connect(plans.append)
     assert QUIET_MS >= 700
     for steps in range(2, 12):
         bench.dock.form.settings.fields["steps"].value = steps
@@ -146,14 +149,14 @@ def test_nothing_is_measured_while_a_run_is_on_in_another_window(
     make_bench, cells, qtbot, monkeypatch
 ):
     monkeypatch.setattr("zenhance.plugin.run_estimate.QUIET_MS", 50)
-    other, bench = make_bench(), make_bench(outlook=True)
+    other, bench = make_bench(), make_bench(plans=True)
     other.choose("slow", steps=1000, step_s=0.02)
     other.add(cells)
     other.dock.panel.enhance.click()
     qtbot.waitUntil(busy, timeout=5000)
     plans, measured = [], []
-    bench.dock.outlook.planned.connect(plans.append)
-    for signal in (bench.dock.outlook.grounded, bench.dock.outlook.timed):
+    bench.dock.estimate.planned.connect(plans.append)
+    for signal in (bench.dock.estimate.background_found, bench.dock.estimate.timed):
         signal.connect(measured.append)
     bench.choose("slow")
     bench.add(cells)

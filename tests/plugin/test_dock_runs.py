@@ -25,7 +25,7 @@ def test_clicking_enhance_adds_the_result_beside_the_original(bench, cells):
     )
     (result,) = bench.run()
     np.testing.assert_array_equal(result.data, cells.astype(np.float32) + 1)
-    assert result.name == "cells enhanced"
+    assert result.name == "cells · slow"
     np.testing.assert_array_equal(result.scale, layer.scale)
     np.testing.assert_array_equal(result.translate, layer.translate)
     assert result.units == layer.units
@@ -53,7 +53,7 @@ def test_a_finer_result_covers_the_same_field_and_its_extras_come_along(bench, c
     assert result.data.shape == (12, 40, 48)
     np.testing.assert_allclose(result.scale, np.array(layer.scale) / 2)
     np.testing.assert_allclose(result.translate, np.array((3, 4, 5)) - np.array(layer.scale) / 4)
-    assert doubt.name == "cells doubt"
+    assert doubt.name == "cells · finer · doubt"
     assert not doubt.visible
 
 
@@ -299,6 +299,7 @@ def test_settings_are_saved_and_loaded(bench, cells, tmp_path):
     bench.dock.form.device.setCurrentIndex(bench.dock.form.device.findData("cpu"))
     bench.dock.form.options.seed.setValue(11)
     bench.dock.form.options.dtype.setCurrentIndex(1)
+    bench.dock.form.options.output.setCurrentIndex(1)
     bench.dock.save_settings(tmp_path / "mine.yaml")
     request = bench.dock.request()
     assert EnhanceRequest.from_yaml((tmp_path / "mine.yaml").read_text()) == request

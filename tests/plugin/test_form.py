@@ -111,7 +111,7 @@ def test_a_number_that_was_left_to_the_method_starts_at_its_usual_value(qtbot):
     qtbot.addWidget(made)
     for field in made.fields.values():
         field.automatic.value = False
-    # Where the field does not say: the geometric mean of positive bounds, a tenth of the largest value, or 0.
+    # Without a start: the geometric mean of positive bounds, a tenth of the largest value, or 0.
     assert made.settings() == {"iterations": 12, "noise": 0.01, "share": 0.1, "level": 0.0}
 
 

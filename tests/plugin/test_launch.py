@@ -34,7 +34,7 @@ def test_the_screenshot_command_clicks_enhance_and_makes_both_pictures(
     for picture in (before, after):
         assert picture.shape[0] > 600
         assert picture.shape[1] > 1000
-    # The result stands beside the original: the middle of the window differs, and neither picture is blank.
+    # The result is beside the original: the middle of the window differs, no picture is blank.
     assert before.std() > 10
     assert after.std() > 10
     assert before.shape != after.shape or np.mean(before != after) > 0.01

@@ -1,4 +1,4 @@
-"""Learning from the layer itself: tick, Enhance, and what is seen meanwhile and afterwards; the Train dock without a truth."""
+"""Learning from the layer itself: tick, Enhance, preview, model; the Train dock without a truth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def start(tmp_path_factory):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch, start):
-    """A folder of one's own for models, with a tiny one in it, and a temporary folder that can be looked into."""
+    """A folder of models with a tiny one in it, and a temporary folder to look into."""
     (tmp_path / "weights").mkdir()
     (tmp_path / "temporary").mkdir()
     shutil.copy(start, tmp_path / "weights" / "tiny.safetensors")
@@ -134,7 +134,7 @@ def test_tick_enhance_and_the_result_and_the_model_are_there(learning, home, qtb
 
     dock._show_progress = watch
     (result,) = learning.run()
-    assert result.name == "cells enhanced"
+    assert result.name == "cells · slow"
     assert result.data.shape == walls()[0].shape
     learnt = [
         entry
@@ -146,11 +146,11 @@ def test_tick_enhance_and_the_result_and_the_model_are_there(learning, home, qtb
     assert bar.startswith("learning, ")
     assert " left, loss 0." in bar
     assert note.startswith('learning from "cells": ')
-    # 40 x 44 pixels allow no patch of the recipe's 48; three pictures of 40, two dark columns between
+    # 40 × 44 pixels allow no patch of 48: three pictures of 40, with two dark columns between.
     assert set(shown) == {
         ("cells learning preview: measured | predicted | estimate", (40, 3 * 40 + 2 * 2))
     }
-    assert names(learning) == ["cells", "cells enhanced"]
+    assert names(learning) == ["cells", "cells · slow"]
 
     record = result.metadata["zenhance"]
     (model,) = own_models() - before
@@ -199,7 +199,7 @@ def test_a_preview_shows_the_weights_to_begin_from_or_says_that_there_are_none(l
 
 
 def test_the_plan_line_says_how_long_it_learns_first(home, make_bench, qtbot):
-    bench = make_bench(outlook=True)
+    bench = make_bench(plans=True)
     bench.choose("dqlr")
     bench.add(walls()[0])
     bench.dock.form.weights.show_weights("tiny")

@@ -88,6 +88,6 @@ def test_an_axis_can_be_taken_away():
     [("micrometer", 1.0), ("nm", 1e-3), ("mm", 1e3), ("pixel", None), ("second", None)],
 )
 def test_units_of_length_are_told_in_micrometres(unit, um):
-    from zenhance.plugin.lengths import micrometres
+    from zenhance.plugin.placement import micrometres
 
     assert micrometres(unit) == (None if um is None else pytest.approx(um))

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from zenhance.plugin.view import current_view
+from zenhance.plugin.snapshot import current_view
 
 
 def preview(bench):
@@ -38,7 +38,7 @@ def test_a_second_preview_replaces_the_first_and_a_result_replaces_both(bench, c
     assert len(bench.viewer.layers) == 2
     bench.dock.panel.enhance.click()
     bench.wait()
-    assert [layer.name for layer in bench.viewer.layers] == ["cells", "cells enhanced"]
+    assert [layer.name for layer in bench.viewer.layers] == ["cells", "cells · slow"]
 
 
 def test_the_preview_of_a_time_series_shows_the_time_point_in_view(bench, cells):

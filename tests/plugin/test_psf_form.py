@@ -6,7 +6,7 @@ import pytest
 
 from zenhance.errors import MethodError
 from zenhance.physics.psf import resolve_psf
-from zenhance.plugin.number_field import NumberField
+from zenhance.plugin.fields import NumberField
 from zenhance.plugin.psf_form import PsfForm
 
 FILE = {"na": 1.2, "refractive_index": 1.33, "emission_nm": 600.0}

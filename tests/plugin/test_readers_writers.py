@@ -1,4 +1,4 @@
-"""Reading and writing through napari: voxel size, units, names, channels and provenance come back."""
+"""Reading and writing through napari: voxel size, units, names, channels and provenance return."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 
 from zenhance.errors import ReadError, WriteError
 from zenhance.plugin.layer_bridge import FILE_KEY
@@ -138,7 +139,7 @@ def test_provenance_travels_through_the_file(bench, cells, tmp_path):
 def test_layers_that_do_not_belong_together_are_refused(cells, other, says):
     with pytest.raises(WriteError, match=says):
         stack_of_layers(
-            [(cells, {"scale": (0.5, 0.2, 0.2), "name": "a"}, "image"), (*other, "image")]
+            [(cells, {"scale": (0.5, 0.2, 0.2), "name": "a"}, "image"), (*other, "image")], print
         )
 
 
@@ -202,7 +203,7 @@ def test_of_a_turned_layer_the_user_is_told_that_its_place_is_not_kept(
         cells, scale=(0.5, 0.2, 0.2), rotate=20.0, translate=(1, 2, 3), name="cells"
     )
     layer.save(str(tmp_path / "a.ome.tif"), plugin="zenhance")
-    assert "turned or sheared" in told[0]
+    assert "turned, sheared or mirrored" in told[0]
     assert read_layers(str(tmp_path / "a.ome.tif"))[0][1]["translate"] == [0.0, 0.0, 0.0]
 
 
@@ -237,18 +238,22 @@ def test_no_file_that_any_of_the_layers_came_from_is_overwritten(tmp_path, cells
 
 
 def two_files(folder, cells):
-    """An OME-TIFF whose second half lies in a second file, as microscopes write it; made with the library alone."""
+    """An OME-TIFF whose second half is in a second file, as microscopes write it."""
     import tifffile
 
     half = len(cells) // 2
     xml = (
-        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        '<?xml version="1.0"?>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" '
         'DimensionOrder="XYZCT" Type="uint16" SizeX="24" SizeY="20" SizeZ="6" SizeC="1" SizeT="1" '
-        'PhysicalSizeX="0.2" PhysicalSizeY="0.2" PhysicalSizeZ="0.5"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{}</Pixels>'
+        'PhysicalSizeX="0.2" PhysicalSizeY="0.2" PhysicalSizeZ="0.5">'
+        '<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{}</Pixels>'
         "</Image></OME>"
     )
     data = "".join(
-        f'<TiffData IFD="{z % half}" FirstZ="{z}" PlaneCount="1"><UUID FileName="{"ab"[z // half]}.ome.tif">urn:uuid:'
+        f'<TiffData IFD="{z % half}" FirstZ="{z}" PlaneCount="1">'
+        f'<UUID FileName="{"ab"[z // half]}.ome.tif">urn:uuid:'
         f"0000000{z // half}-0000-4000-8000-000000000000</UUID></TiffData>"
         for z in range(len(cells))
     )
@@ -298,3 +303,57 @@ def test_a_record_that_cannot_be_read_does_not_keep_a_file_from_opening(cells, c
     ((_, keywords, _),) = stack_layers(Stack(cells, "ZYX", metadata={"zenhance": "{"}, name="odd"))
     assert "zenhance" not in keywords["metadata"]
     assert 'the provenance record in "odd" cannot be read' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "colours"),
+    [
+        (("red", "green", "blue"), ["red", "green", "blue"]),
+        (("Blue ", "RED", "green", "alpha"), ["blue", "red", "green", "gray"]),
+        (("wall", "green"), ["magenta", "green"]),
+        (("EGFP", "mCherry", "DAPI"), ["green", "magenta", "cyan"]),
+        ((), ["green", "magenta"]),
+    ],
+)
+def test_a_channel_named_after_a_colour_has_it_and_no_two_channels_share_one(names, colours):
+    shape = (len(colours), 4, 5, 6)
+    stack = Stack(np.zeros(shape, np.uint8), "CZYX", channel_names=names)
+    assert [keywords["colormap"] for _, keywords, _ in stack_layers(stack)] == colours
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_the_layer_of_each_colour_of_a_picture_has_that_name_and_colour(tmp_path, ending):
+    picture = np.random.default_rng(0).integers(0, 255, (16, 20, 3), dtype=np.uint8)
+    path = tmp_path / f"picture{ending}"
+    if ending == ".png":
+        from PIL import Image
+
+        Image.fromarray(picture).save(path)
+    else:
+        tifffile.imwrite(path, picture, photometric="rgb")
+    for index, (data, keywords, _) in enumerate(read_layers(str(path))):
+        np.testing.assert_array_equal(data, picture[..., index])
+        colour = ("red", "green", "blue")[index]
+        assert (keywords["name"], keywords["colormap"]) == (f"picture {colour}", colour)
+
+
+def test_of_a_file_with_several_images_the_reader_says_which_one_it_shows(
+    bench, tmp_path, cells, monkeypatch
+):
+    from zenhance.plugin import readers
+
+    told = []
+    monkeypatch.setattr(readers, "show_warning", told.append)
+    path = tmp_path / "positions.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as file:
+        for offset in range(3):
+            file.write(cells + offset, metadata={"axes": "ZYX"})
+    (layer,) = bench.viewer.open(str(path), plugin="zenhance")
+    np.testing.assert_array_equal(layer.data, cells)
+    assert "image 1 of 3 is shown" in told[0]
+    bench.dock.form.source.choose(layer)
+    assert "image 1 of 3 of its file" in bench.dock.form.source.line.text()
+    one = tmp_path / "one.ome.tif"
+    tifffile.imwrite(one, cells, metadata={"axes": "ZYX"})
+    read_layers(str(one))
+    assert len(told) == 1

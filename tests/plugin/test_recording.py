@@ -1,4 +1,4 @@
-"""The record of a run in the viewer, replayed on the file that the layer came from, is the same run."""
+"""The record of a run in the viewer, replayed on the layer's file, is the same run."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "kept"
 
 
-def entry(value, name="cells enhanced"):
+def entry(value, name="cells · slow"):
     keywords = {
         "name": name,
         "scale": (0.5, 0.2, 0.2),
@@ -38,7 +38,7 @@ def wait_for_writers():
 def test_results_are_written_with_voxel_size_and_record(folder):
     (path,) = recovery.keep([entry(4)])
     assert path.parent == folder
-    assert "cells-enhanced" in path.name
+    assert "cells-slow" in path.name
     ((data, keywords, _),) = read_layers(str(path))
     np.testing.assert_array_equal(np.asarray(data), entry(4)[0])
     assert keywords["scale"] == pytest.approx((0.5, 0.2, 0.2))
@@ -61,14 +61,14 @@ def test_a_name_that_no_file_can_bear_is_replaced(folder):
 
 
 def test_each_kept_result_is_named_once(folder):
-    assert recovery.tell() == ""
+    assert recovery.recovery_notice() == ""
     (first,) = recovery.keep([entry(1)])
-    said = recovery.tell()
+    said = recovery.recovery_notice()
     assert first.name in said
     assert str(folder) in said
-    assert recovery.tell() == ""
+    assert recovery.recovery_notice() == ""
     (second,) = recovery.keep([entry(2)])
-    said = recovery.tell()
+    said = recovery.recovery_notice()
     assert second.name in said
     assert first.name not in said
 
@@ -125,3 +125,19 @@ def test_a_cancelled_run_keeps_nothing(folder, bench, cells, qtbot):
     bench.wait()
     wait_for_writers()
     assert not folder.exists()
+
+
+def test_keeping_a_turned_layer_in_a_worker_logs_what_is_lost_and_touches_no_window(
+    folder, cells, caplog, monkeypatch
+):
+    from napari.utils.notifications import NotificationManager
+
+    told = []
+    monkeypatch.setattr(NotificationManager, "dispatch", lambda *given: told.append(given))
+    turn = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=float)
+    keywords = {"name": "cells", "rotate": turn, "scale": (0.5, 0.2, 0.2)}
+    worker = recovery.keep_later([(cells, keywords, "image")])
+    worker.join(30)
+    assert len(list(folder.glob("*.recovered.ome.tif"))) == 1
+    assert "turned, sheared or mirrored" in caplog.text
+    assert told == []

@@ -1,4 +1,4 @@
-"""Samples and their deviation in the viewer: layers in place, a slider, and an animation that ends when it should."""
+"""Samples and their deviation in the viewer: layers in place, a slider, and an animation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from zenhance.plugin.writers import write_image
 
 
 def sampled(bench, data, **keywords):
-    """Run the method with samples on a layer; return the original and the three layers that come."""
+    """Run the method with samples on a layer; return the original and its three new layers."""
     bench.choose("sampling", samples=4)
     layer = bench.add(data, **keywords)
     return [layer, *bench.run()]
@@ -39,7 +39,7 @@ def test_samples_become_a_layer_with_a_slider_in_the_place_of_the_original(bench
         "axis_labels": ("z", "y", "x"),
     }
     layer, enhanced, _, samples = sampled(bench, cells, **keywords)
-    assert samples.name == "cells samples"
+    assert samples.name == "cells · sampling · samples"
     assert samples.data.shape == (4, 6, 20, 24)
     np.testing.assert_array_equal(samples.data[3], cells.astype(np.float32) + 3)
     np.testing.assert_array_equal(samples.scale, (1, *layer.scale))
@@ -57,7 +57,7 @@ def test_samples_become_a_layer_with_a_slider_in_the_place_of_the_original(bench
 
 def test_the_deviation_is_drawn_from_zero_in_a_uniform_colormap(bench, cells):
     _, _, std, _ = sampled(bench, cells, colormap="magenta", contrast_limits=(10, 500))
-    assert std.name == "cells standard deviation"
+    assert std.name == "cells · sampling · standard deviation"
     assert std.colormap.name == "inferno"
     assert tuple(std.contrast_limits) == pytest.approx((0.0, STD))
     assert not std.visible
@@ -240,7 +240,7 @@ def test_a_dock_in_a_window_of_its_own_ends_the_animation_with_the_viewer(
     monkeypatch.setattr(enhance_dock, "import_torch_later", lambda then: None)
     viewer = make_napari_viewer()
     dock = EnhanceDock(viewer)
-    dock.outlook.hold(True)
+    dock.estimate.hold(True)
     record = {"notes": {"output": {"name": "samples", "samples": 3, "samples_axis": "T"}}}
     viewer.add_image(
         np.zeros((3, 6, 8)), axis_labels=("sample", "y", "x"), metadata={"zenhance": record}

@@ -1,4 +1,4 @@
-"""The Train dock with a real viewer: start, curves, preview, Stop, a model that is saved and used, and what users do meanwhile."""
+"""The Train dock with a real viewer: start, curves, preview, Stop, and a model that is used."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def make_train_bench(make_napari_viewer, qtbot, monkeypatch, folders):
         qtbot.waitUntil(
             lambda bench=bench: not any(task.running for task in bench.dock._tasks), timeout=20_000
         )
-        # pytest keeps a test's arguments until all is torn down; napari checks before that nothing keeps its viewer.
+        # pytest keeps a test's arguments until the end; napari checks before that for leaks.
         bench.viewer = bench.dock = None
 
 
@@ -304,7 +304,7 @@ def test_models_are_replaced_and_lost_only_when_the_user_says_so(train_bench, fo
     dock, panel = train_bench.dock, train_bench.dock.panel
     asked = []
     answer = [False]
-    monkeypatch.setattr(type(dock), "_ask", lambda _, question: asked.append(question) or answer[0])
+    monkeypatch.setattr(type(dock), "ask", lambda _, question: asked.append(question) or answer[0])
     train_bench.train(**BRIEF)
     panel.name.setText("mine")
     panel.save.click()
@@ -340,7 +340,8 @@ viewer.close()
 
 
 def test_opening_the_train_dock_does_not_import_torch(make_napari_viewer):
-    # The fixture is not used: it stands for the display that the child process needs. Processor time, because others share this machine.
+    # The viewer's fixture stands for the display that the child process needs. Processor time is
+    # measured because others share this machine.
     done = subprocess.run(
         [sys.executable, "-c", OPENING], capture_output=True, text=True, timeout=120, check=True
     )

@@ -1,40 +1,54 @@
-"""The part of the Enhance dock that is filled in: layer, method, PSF, device, options; and the lines that say what would happen."""
+"""The settings of the Enhance dock: layer, method, PSF, device, options; and what would happen."""
 
 from __future__ import annotations
 
 import contextlib
+import weakref
+from collections.abc import Mapping
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodParameters
-from zenhance.errors import RecipeError, ZenhanceError
+from zenhance.errors import CheckpointError, RecipeError, ZenhanceError
+from zenhance.models.catalogue import find_weights
 from zenhance.pipeline import EnhanceRequest, RunPlan
+from zenhance.plugin.dock_base import device_choice, grey_label
+from zenhance.plugin.fields import WheelGuard, add_row, narrow, new_form
 from zenhance.plugin.form import SettingsForm
 from zenhance.plugin.layer_bridge import LayerFacts, read_facts
 from zenhance.plugin.layer_line import LayerLine
-from zenhance.plugin.learn_choice import LearnChoice
+from zenhance.plugin.model_choice import LearnChoice, WeightsChoice
+from zenhance.plugin.panels import Message
 from zenhance.plugin.psf_form import PsfForm, check_psf
-from zenhance.plugin.rows import WheelGuard, add_row, narrow, new_form
 from zenhance.plugin.run_options import RunOptions
-from zenhance.plugin.weights_choice import WeightsChoice
 from zenhance.wording import format_bytes, format_seconds
 
 __all__ = ["DockForm"]
 
-_DEVICES = (("auto", "auto"), ("CPU", "cpu"), ("CUDA GPU", "cuda"), ("Apple GPU (MPS)", "mps"))
+# What belongs to one image, and therefore does not outlast a session.
+_OF_ONE_IMAGE = (
+    "axes",
+    "series",
+    "voxel_size_um",
+    "channel",
+    "crop",
+    "psf",
+    "background",
+    "tile_px",
+)
 
 
 class DockForm(QWidget):
-    """Everything that makes up a request.
+    """Every field that a request consists of.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Whose layers are offered.
+        The form offers its layers.
     """
 
     changed = Signal()
@@ -46,19 +60,18 @@ class DockForm(QWidget):
         self.method = QComboBox(self)
         for name in registry.names():
             self.method.addItem(registry.load(name).spec.title, name)
-        self.summary = _grey_label(self)
+        self.summary = grey_label(self)
         self.settings: SettingsForm | None = None
+        self._shown_method = ""
+        self._of_method: dict[str, dict[str, Any]] = {}
         self.weights = WeightsChoice(self)
         self.learn = LearnChoice(self)
         self.psf = PsfForm(self)
-        self.device = QComboBox(self)
-        for title, name in _DEVICES:
-            self.device.addItem(title, name)
-        self.device_line = _grey_label(self)
+        self.device = device_choice(self)
+        self.device_line = grey_label(self)
         self.options = RunOptions(self)
-        self.plan_line = QLabel(self)
-        self.plan_line.setWordWrap(True)
-        self._plan_text = self._ground_text = ""
+        self.plan_line = Message(self)
+        self._plan_text = self._background_text = ""
         self._lay_out()
         self.source.layer_changed.connect(self._layer_changed)
         self.source.edited.connect(self._source_edited)
@@ -67,7 +80,7 @@ class DockForm(QWidget):
         self.weights.changed.connect(self._announce)
         self.learn.changed.connect(self._learn_edited)
         self.psf.changed.connect(self._announce)
-        self.options.changed.connect(self._announce)
+        self.options.changed.connect(self._learn_edited)
         self._show_method()
         self._wheel_guard.watch(self)
         self._layer_changed()
@@ -87,12 +100,8 @@ class DockForm(QWidget):
         layout.addWidget(self.learn)
         layout.addWidget(self.psf)
         device = new_form()
-        add_row(
-            device,
-            "device",
-            narrow(self.device),
-            "where to compute; auto takes a GPU where there is one that can",
-        )
+        tip = "where to compute; auto uses a suitable GPU if there is one"
+        add_row(device, "device", narrow(self.device), tip)
         layout.addLayout(device)
         layout.addWidget(self.device_line)
         self.more = QCollapsible("More options", self, expandedIcon="▾", collapsedIcon="▸")
@@ -128,22 +137,27 @@ class DockForm(QWidget):
         Raises
         ------
         ZenhanceError
-            A field cannot be used.
+            A field is invalid.
         """
-        if self.settings is None:
-            raise RecipeError("no method is chosen; choose one")
         request = EnhanceRequest(
-            method=self.method.currentData(),
-            settings=self.settings.settings(),
+            **self._method_fields(),
             psf=self.psf.spec() if self.psf.isVisibleTo(self) else None,
-            weights=self.weights.weights,
-            learn_minutes=self.learn.minutes,
-            device=self.device.currentData(),
             **self.source.request_fields(),
             **self.options.request_fields(),
         )
         request.parameters()
         return request
+
+    def _method_fields(self) -> dict[str, Any]:
+        if self.settings is None:
+            raise RecipeError("no method is chosen; choose one")
+        return {
+            "method": self.method.currentData(),
+            "settings": self.settings.settings(),
+            "weights": self.weights.weights,
+            "learn_minutes": self.learn.minutes,
+            "device": self.device.currentData(),
+        }
 
     def show_request(self, request: EnhanceRequest) -> None:
         """Fill in a request.
@@ -151,12 +165,13 @@ class DockForm(QWidget):
         Raises
         ------
         ZenhanceError
-            Method or PSF cannot be used; nothing was filled in.
+            Method or PSF is invalid; the form is unchanged.
         """
         index = self.method.findData(request.method)
         if index < 0:
             raise RecipeError(
-                f'the settings ask for method "{request.method}", which is not installed; choose another'
+                f'the settings ask for method "{request.method}", which is not installed; '
+                "choose another"
             )
         check_psf(request.psf)
         self.method.setCurrentIndex(index)
@@ -172,42 +187,83 @@ class DockForm(QWidget):
         self._source_edited()
         self.options.show_request(request)
         if self.options.kept:
-            # A crop decides what is enhanced: it must not hide.
+            # A crop decides what is enhanced, so it must be visible.
             self.more.expand(animate=False)
         self._announce()
+
+    # ------------------------------------------------------------------ what is remembered
+
+    def state(self) -> dict[str, Any]:
+        """Return what to remember of the form; empty while a field is invalid."""
+        try:
+            fields = {**self._method_fields(), **self.options.request_fields()}
+            fields["psf"] = self.psf.spec() if self.psf.isVisibleTo(self) else None
+            source = {} if self.facts is None else self.source.request_fields()
+            full = EnhanceRequest(**fields, **source).model_dump(exclude_defaults=True)
+        except ZenhanceError:
+            return {}
+        of_method = {**self._of_method, fields["method"]: fields["settings"]}
+        lasting = {key: v for key, v in full.items() if key not in _OF_ONE_IMAGE}
+        lasting |= {"method": fields["method"], "of_method": of_method}
+        layer = None if self.layer is None else weakref.ref(self.layer)
+        return {"request": full | {"method": fields["method"]}, "layer": layer, "lasting": lasting}
+
+    def show_state(self, state: Mapping[str, Any]) -> None:
+        """Show what :meth:`state` returned, or only its lasting part.
+
+        Raises
+        ------
+        ZenhanceError, ValueError
+            What was remembered is invalid.
+        """
+        lasting = dict(state.get("lasting") or {})
+        of_method = dict(lasting.pop("of_method", {}))
+        fields = dict(state.get("request") or lasting)
+        if not fields:
+            return
+        if "request" not in state and not _has_weights(fields):
+            del fields["weights"]
+        layer = state["layer"]() if state.get("layer") else None
+        if layer is not None:
+            self.source.choose(layer)
+        if layer is None or self.layer is not layer:
+            fields = {k: v for k, v in fields.items() if k not in ("axes", "voxel_size_um", "crop")}
+        request = EnhanceRequest(**fields)
+        request.parameters()
+        self.show_request(request)
+        self._of_method = {str(name): dict(settings) for name, settings in of_method.items()}
 
     # ------------------------------------------------------------------ what is shown
 
     def show_plan(self, plan: RunPlan) -> None:
-        """Say which device a run would use and why, how many tiles it would take and how much memory."""
+        """Say which device a run would use and why, and how many tiles and how much memory."""
         self.device_line.setText(plan.device.reason)
         z, y, x = plan.tiles.core_shape_px
         count = len(plan.tiles.tiles) * plan.volumes
         tiles = f"{count} tiles of {z} × {y} × {x}" if count > 1 else "1 tile"
         first = "" if plan.learn_minutes is None else f"learns {plan.learn_minutes:g} min first, "
-        self._plan_text = f"{first}{tiles}, {format_bytes(plan.working_bytes)} to work in, result {format_bytes(plan.result_bytes)}"
-        self._ground_text = ""
+        working, result = format_bytes(plan.working_bytes), format_bytes(plan.result_bytes)
+        self._plan_text = f"{first}{tiles}, {working} to work in, result {result}"
+        self._background_text = ""
         self._write_plan(f"{self._plan_text}; measuring the time…")
 
     def show_background(self, estimate: float) -> None:
-        """Say which background was estimated on the layer; it holds unless the user types one."""
+        """Show the background estimated on the layer; a typed one takes its place."""
         self.options.show_background(estimate)
-        self._ground_text = f"; background about {estimate:.4g}"
-        self._write_plan(f"{self._plan_text}{self._ground_text}; measuring the time…")
+        self._background_text = f"; background about {estimate:.4g}"
+        self._write_plan(f"{self._plan_text}{self._background_text}; measuring the time…")
 
     def show_time(self, seconds: float) -> None:
-        """Add the time that was measured."""
-        self._write_plan(
-            f"{self._plan_text}{self._ground_text}; about {format_seconds(seconds, rough=True)}"
-        )
+        """Add the measured time."""
+        time = format_seconds(seconds, rough=True)
+        self._write_plan(f"{self._plan_text}{self._background_text}; about {time}")
 
     def show_trouble(self, text: str) -> None:
-        """Say why nothing can be planned."""
+        """Say why there is no plan."""
         self._write_plan(text, wrong=True)
 
     def _write_plan(self, text: str, wrong: bool = False) -> None:
-        self.plan_line.setStyleSheet("color: #d9534f;" if wrong else "")
-        self.plan_line.setText(text)
+        self.plan_line.say(text, wrong)
 
     def _announce(self, *_: Any) -> None:
         self.changed.emit()
@@ -219,10 +275,15 @@ class DockForm(QWidget):
     def _show_method(self) -> None:
         spec = registry.load(self.method.currentData()).spec
         if self.settings is not None:
+            self._of_method[self._shown_method] = self.settings.settings()
             self._settings_place.removeWidget(self.settings)
             self.settings.hide()
             self.settings.deleteLater()
+        self._shown_method = spec.name
         self.settings = SettingsForm(spec.parameters, self)
+        with contextlib.suppress(TypeError, ValueError):
+            # Settings of a method that changed meanwhile keep their defaults.
+            self.settings.show_settings(self._of_method.get(spec.name, {}))
         self.settings.changed.connect(self._settings_edited)
         self._wheel_guard.watch(self.settings)
         self._settings_place.addWidget(self.settings)
@@ -233,10 +294,12 @@ class DockForm(QWidget):
         self._show_learning()
 
     def _show_learning(self) -> None:
-        """Ask for what learning needs: a point spread function, and, if the user wants, no weights to begin from."""
+        """Offer what learning needs: a PSF and, as an option, random weights to start from."""
         learns = self.learn.minutes is not None
         self.weights.offer_random(learns)
-        self.psf.setVisible(learns or self._parameters().needs_psf)
+        parameters = self._parameters()
+        reblurs = parameters.deblurs and self.options.output.currentData() == "denoised"
+        self.psf.setVisible(learns or parameters.needs_psf or reblurs)
 
     def _settings_edited(self) -> None:
         self._show_default_weights()
@@ -279,8 +342,9 @@ class DockForm(QWidget):
         self._announce()
 
 
-def _grey_label(parent: QWidget) -> QLabel:
-    label = QLabel(parent)
-    label.setWordWrap(True)
-    label.setStyleSheet("color: #888888;")
-    return label
+def _has_weights(fields: Mapping[str, Any]) -> bool:
+    """Tell whether the weights that a request names still exist, if it names any."""
+    try:
+        return not fields.get("weights") or bool(find_weights(fields["method"], fields["weights"]))
+    except CheckpointError:
+        return False

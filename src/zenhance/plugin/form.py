@@ -1,7 +1,7 @@
 """The form of a method, built by magicgui from the pydantic model of its settings.
 
-Everything shown comes from the model: label, tooltip, unit, bounds and choices. A field marked ``advanced`` is tucked away in a part
-that opens on demand. Nothing here knows any method.
+Label, tooltip, unit, bounds and choices come from the model. A field marked ``advanced`` is in a
+part that opens on demand. This module does not depend on any method.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from zenhance.contract.settings import current_names
-from zenhance.plugin.rows import add_row, narrow, new_form
+from zenhance.plugin.fields import add_row, narrow, new_form
 
 __all__ = ["OptionalNumber", "SettingsForm", "bounds_of", "widget_for"]
 
@@ -37,7 +37,7 @@ _LARGEST_FLOAT = 1e9
 
 
 def bounds_of(info: FieldInfo) -> tuple[float | None, float | None]:
-    """Return the smallest and largest value a field allows, None where there is no limit."""
+    """Return the smallest and largest value that a field allows; None if there is no limit."""
     low: float | None = None
     high: float | None = None
     for limit in info.metadata:
@@ -53,7 +53,7 @@ def _extra(info: FieldInfo) -> Mapping[str, Any]:
 
 
 def _inner_type(annotation: Any) -> tuple[Any, bool]:
-    """Take ``None`` away from a union; tell whether it was there."""
+    """Remove ``None`` from a union, and return whether it was in it."""
     if get_origin(annotation) in (Union, types.UnionType):
         rest = [a for a in get_args(annotation) if a is not type(None)]
         if len(rest) == 1 and len(rest) < len(get_args(annotation)):
@@ -62,7 +62,7 @@ def _inner_type(annotation: Any) -> tuple[Any, bool]:
 
 
 def _step(default: Any, low: float | None) -> float:
-    """Return a step of a tenth of the number's own magnitude, so that small weights can be set as finely as large ones."""
+    """Return a tenth of the number's magnitude, so that small and large numbers step alike."""
     reference = default if isinstance(default, int | float) and default else low or 0.01
     return float(10.0 ** (math.floor(math.log10(abs(reference))) - 1))
 
@@ -73,10 +73,10 @@ def _decimals(value: float) -> int:
 
 
 def _start(info: FieldInfo) -> float:
-    """Return the number to begin with where a field's default is to leave it to the method.
+    """Return the number to show first for a field whose default is *automatic*.
 
-    The field's own word (``start`` in its ``json_schema_extra``); else a number well inside the bounds, since the bounds themselves are
-    extremes: between positive ones the geometric mean, to one digit.
+    It is the field's ``start`` in ``json_schema_extra``, or else a number well inside the bounds:
+    between positive bounds their geometric mean, to one digit.
     """
     low, high = bounds_of(info)
     told = _extra(info).get("start")
@@ -90,7 +90,7 @@ def _start(info: FieldInfo) -> float:
 
 
 class OptionalNumber(Container):
-    """A number that may be left to the method: a box "automatic", and the number beside it where the box is off."""
+    """A box *automatic*, and a number beside it that applies while the box is off."""
 
     def __init__(self, number: ValueWidget, value: float | None, **keywords: Any) -> None:
         self.automatic = CheckBox(value=value is None, text="automatic", name="automatic")
@@ -107,7 +107,7 @@ class OptionalNumber(Container):
 
     @property
     def value(self) -> Any:
-        """The number, or None where it is left to the method."""
+        """The number, or None for *automatic*."""
         return None if self.automatic.value else self.number.value
 
     @value.setter
@@ -135,11 +135,21 @@ def _number(kind: type, info: FieldInfo, value: Any, keywords: dict[str, Any]) -
 
 
 def _set_exactly(widget: Any, value: Any) -> None:
-    """Set a value without rounding it to the digits that the box shows."""
+    """Set a value without rounding it to the displayed digits."""
     if isinstance(widget, FloatSpinBox):
         native = widget.native
         native.setDecimals(max(native.decimals(), _decimals(float(value))))
     widget.value = value
+
+
+# Units that names carry as suffixes (``background_um``); the label shows the unit once.
+_SUFFIXES = {"µm": "um", "px": "px", "s": "s", "photons": "photons", "nm": "nm", "min": "minutes"}
+
+
+def _words(name: str, unit: str | None) -> str:
+    """Return a field's name in words, without the suffix that repeats its unit."""
+    suffix = f"_{_SUFFIXES.get(unit or '', unit)}"
+    return name.removesuffix(suffix).replace("_", " ")
 
 
 def widget_for(name: str, info: FieldInfo) -> Any:
@@ -150,11 +160,12 @@ def widget_for(name: str, info: FieldInfo) -> Any:
     name : str
         Of the field.
     info : FieldInfo
-        pydantic's description: annotation, default, bounds, description, and in ``json_schema_extra`` ``unit`` and ``title``.
+        Annotation, default, bounds and description; ``unit`` and ``title`` in its
+        ``json_schema_extra``.
     """
     kind, optional = _inner_type(info.annotation)
     unit = _extra(info).get("unit")
-    label = str(info.title or name.replace("_", " "))
+    label = str(info.title or _words(name, unit))
     keywords: dict[str, Any] = {
         "name": name,
         "label": f"{label} [{unit}]" if unit and unit != label else label,

@@ -1,4 +1,7 @@
-"""Open napari with a stack and the Enhance dock: ``python -m zenhance.plugin.launch [FILE]``; without FILE, the bundled sample."""
+"""Open napari with a stack and the Enhance dock: ``python -m zenhance.plugin.launch [FILE]``.
+
+Without FILE, it opens the bundled sample.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""From a napari image layer to a :class:`~zenhance.stack.Stack`, and from a result to layers that sit where the original does.
+"""From a napari image layer to a :class:`~zenhance.stack.Stack`, and from a result to layers.
 
-What a file told is kept in ``layer.metadata["zenhance_file"]`` by our reader; the record of what made an image is in
-``layer.metadata["zenhance"]``. Layers of other origin have neither, and are understood from scale, units and axis labels.
+Our reader keeps what the file says in ``layer.metadata["zenhance_file"]``; the record of the run
+that made an image is in ``layer.metadata["zenhance"]``. Other layers have neither; their scale,
+units and axis labels are used.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.errors import StackError
-from zenhance.plugin.lengths import LENGTH_UNIT, micrometres
-from zenhance.plugin.placement import Placement
+from zenhance.plugin.placement import LENGTH_UNIT, Placement, micrometres
 from zenhance.provenance import METADATA_KEY, SAMPLES_AXIS, Provenance
 from zenhance.stack import AXES, ArrayLike, Origin, Stack, VoxelSize
 
@@ -28,6 +28,7 @@ __all__ = [
     "LayerFacts",
     "LayerLook",
     "Luminance",
+    "is_result",
     "layer_tuple",
     "level_zero",
     "origin_of",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 FILE_KEY = "zenhance_file"
-# What our reader keeps about the file beside what the file says itself. A layer marked ``derived`` was made from that file.
+# What our reader adds to what the file says. A layer marked ``derived`` was made from that file.
 OWN_KEYS = frozenset(
     (
         "path",
@@ -48,11 +49,12 @@ OWN_KEYS = frozenset(
         "channel_names",
         "channel",
         "channels",
+        "images",
         "derived",
     )
 )
 _DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
-# The samples of a result lie where files have time.
+# Files and viewers have no axis for samples, so the samples of a result use the time axis.
 SAMPLE_LABEL = "sample"
 _WORDS = {
     SAMPLE_LABEL: SAMPLES_AXIS,
@@ -79,7 +81,7 @@ _LOOK = (
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """What a layer says about itself before anybody corrects it.
+    """What a layer says about itself before the user corrects it.
 
     Parameters
     ----------
@@ -90,9 +92,9 @@ class LayerFacts:
     voxel_size : VoxelSize
         In µm, with origins.
     metadata : mapping
-        What the file said (``na``, ``emission_nm`` ...).
+        What the file says (``na``, ``emission_nm`` ...).
     rgb : bool
-        Whether it is a colour image, of which the luminance is used.
+        Whether the layer is a colour image, whose luminance is used.
     note : str
         What the user should know, or empty.
     """
@@ -106,12 +108,12 @@ class LayerFacts:
 
     @property
     def base_axes(self) -> str:
-        """Axes that a Stack of the untransposed data may bear: these, or the usual ones where these are in another order."""
+        """Axes for a Stack of the untransposed data: these, or the usual ones if out of order."""
         ordered = "".join(a for a in AXES if a in self.axes)
         return self.axes if ordered == self.axes else _DEFAULT_AXES[len(self.axes)]
 
     def stack(self, data: ArrayLike, name: str) -> Stack:
-        """Wrap the layer's data; a request whose ``axes`` differ from the stack's relabels and transposes it."""
+        """Wrap the layer's data; a request with other ``axes`` relabels and transposes them."""
         names = tuple(self.metadata.get("channel_names", ())) if "C" in self.base_axes else ()
         sizes = dict(zip(self.base_axes, data.shape, strict=True))
         names = names if len(names) == sizes.get("C") else ()
@@ -130,7 +132,7 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class LayerLook:
-    """How a layer is drawn, kept so that the result is drawn alike."""
+    """How a layer is drawn, so that the result is drawn alike."""
 
     name: str
     colormap: Any
@@ -166,18 +168,19 @@ def level_zero(layer: Any) -> Any:
 
 
 def pixels(layer: Any) -> ArrayLike:
-    """Return what is enhanced of a layer, one axis per dimension: its finest level, of a colour image the luminance."""
+    """Return the pixels to enhance: the finest level, or the luminance of a colour image."""
     data = level_zero(layer)
     return Luminance(data) if layer.rgb else cast(ArrayLike, data)
 
 
 class Luminance:
-    """The luminance (ITU-R BT.709) of a colour image (..., 3 or 4) as an array that computes what it is asked for.
+    """The luminance (ITU-R BT.709) of a colour image (..., 3 or 4), computed on access.
 
     Parameters
     ----------
     colours : array-like
-        Red, green, blue and perhaps alpha along the last axis; luminance is float32 in the same intensity range.
+        Red, green, blue and optionally alpha along the last axis. The luminance is float32 in
+        the same intensity range.
     """
 
     def __init__(self, colours: Any) -> None:
@@ -210,7 +213,8 @@ def read_facts(layer: Any) -> LayerFacts:
     shape = tuple(int(n) for n in pixels(layer).shape)
     if len(shape) not in _DEFAULT_AXES:
         raise StackError(
-            f'layer "{layer.name}" has {len(shape)} dimensions, allowed are 2 to 5 (of T, C, Z, Y, X); split or project it first'
+            f'layer "{layer.name}" has {len(shape)} dimensions; 2 to 5 (of T, C, Z, Y, X) are '
+            "allowed; split or project it first"
         )
     axes = _axes_of(layer.axis_labels, len(shape))
     kept = layer.metadata.get(FILE_KEY)
@@ -220,6 +224,8 @@ def read_facts(layer: Any) -> LayerFacts:
         notes.append("colour image: its luminance is enhanced")
     if layer.multiscale:
         notes.append("pyramid: its finest level is enhanced")
+    if metadata.get("images"):
+        notes.append(f"{metadata['images']} of its file")
     return LayerFacts(
         axes, shape, _voxel_size(layer, axes, metadata), metadata, bool(layer.rgb), "; ".join(notes)
     )
@@ -236,10 +242,13 @@ def _axes_of(labels: Any, ndim: int) -> str:
 
 
 def _voxel_size(layer: Any, axes: str, metadata: Mapping[str, Any]) -> VoxelSize:
-    """Read the voxel size from scale and units; napari's default (1 pixel everywhere) means unknown."""
+    """Read the voxel size from scale and units; napari's default (1 pixel) means unknown.
+
+    A negative scale mirrors the layer; its magnitude is the size of a voxel.
+    """
     stretch = np.linalg.norm(np.asarray(layer.affine.affine_matrix)[:-1, :-1], axis=0)
     spans = {
-        axis: (float(layer.scale[i] * stretch[i]), micrometres(str(layer.units[i])))
+        axis: (abs(float(layer.scale[i] * stretch[i])), micrometres(str(layer.units[i])))
         for i, axis in enumerate(axes)
     }
     spatial = [spans[a] for a in "ZYX" if a in spans]
@@ -262,8 +271,14 @@ def _voxel_size(layer: Any, axes: str, metadata: Mapping[str, Any]) -> VoxelSize
     return VoxelSize(values[0], values[1], values[2], (marks[0], marks[1], marks[2]))
 
 
+def is_result(layer: Any) -> bool:
+    """Tell whether an earlier run made this layer."""
+    record = layer.metadata.get(METADATA_KEY)
+    return isinstance(record, Mapping) and isinstance(record.get("request"), Mapping)
+
+
 def plain_json(value: Any) -> Any:
-    """Return metadata as JSON can hold them: numbers, texts, lists and dictionaries; anything else as its text."""
+    """Return metadata as JSON values; anything else becomes its text."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -293,13 +308,13 @@ def layer_tuple(
     axes : str
         Axes of the original layer, in its order.
     source_shape : mapping
-        Length, per axis, of the part of the original that was enhanced.
+        Length, per axis, of the enhanced part of the original.
     placement, look
         Of the original layer.
     starts_px : mapping, optional
         First voxel, per axis, of that part.
     samples : bool
-        Whether T is no time of the original but the samples of the result: they take its place, or come first.
+        Whether T holds the samples of the result instead of the original's time points.
 
     Returns
     -------
@@ -313,7 +328,7 @@ def layer_tuple(
     placement = placement.resized({a: result.size(a) / source_shape[a] for a in kept})
     if samples:
         at = sum(a in kept for a in axes.partition(SAMPLES_AXIS)[0]) if SAMPLES_AXIS in axes else 0
-        # Every axis is named, or the samples of an image whose axes have no names would pass for its planes.
+        # Every axis gets a name; otherwise samples would be taken for planes.
         placement = replace(placement, axis_labels=tuple(a.lower() for a in kept)).with_axis(
             SAMPLES_AXIS, at, SAMPLE_LABEL
         )
@@ -334,7 +349,7 @@ def layer_tuple(
 
 
 def _file_record(result: Stack, own: Any, placement: Placement) -> dict[str, Any]:
-    """Return the file's record for what was made from it: the file stays protected, but it is no longer what the layer shows."""
+    """Return the file's record for a result: the file stays protected from overwriting."""
     record = dict(own) if isinstance(own, Mapping) else {}
     record = {
         key: value
@@ -349,12 +364,12 @@ def _file_record(result: Stack, own: Any, placement: Placement) -> dict[str, Any
 
 
 def origin_of(placement: Placement, voxel_size: VoxelSize) -> tuple[float | None, ...] | None:
-    """Return the position of the first voxel along z, y, x in µm, None along axes of unknown length.
+    """Return the position of the first voxel along z, y, x in µm; None along unknown axes.
 
     Returns
     -------
     tuple of three, or None
-        None where the layer is turned or sheared, or lies at the origin.
+        None if the layer is turned, sheared, mirrored, or at the origin.
     """
     place = placement.first_voxel_um()
     if place is None:
@@ -365,12 +380,12 @@ def origin_of(placement: Placement, voxel_size: VoxelSize) -> tuple[float | None
 
 
 def set_voxel_size(layer: Any, axes: str, sizes_um: Mapping[str, float]) -> bool:
-    """Give a layer the voxel size that the user typed, so that original and result stay on top of each other.
+    """Give a layer the voxel size that the user typed, so that it and its result overlap.
 
     Returns
     -------
     bool
-        False where the layer has that size already and was not changed.
+        False if the layer already has that size.
     """
     known = dict(zip("ZYX", read_facts(layer).voxel_size.zyx_um, strict=True))
     if all(

@@ -1,4 +1,4 @@
-"""Which layer, and the line that says how it is read: ``Z Y X — 61 × 512 × 512, 0.50 × 0.22 × 0.22 µm (file)``, open to correction."""
+"""Which layer, and how it is read: ``Z Y X — 61 × 512 × 512, 0.5 × 0.22 × 0.22 µm (file)``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QWidget
 
-from zenhance.errors import StackError, ZenhanceError, sentence
+from zenhance.errors import StackError, ZenhanceError
 from zenhance.pipeline import EnhanceRequest
+from zenhance.plugin.dock_words import dock_sentence
+from zenhance.plugin.fields import NumberField, OriginMark, add_row, narrow, new_form
 from zenhance.plugin.layer_bridge import LayerFacts, pixels, read_facts
-from zenhance.plugin.number_field import NumberField
-from zenhance.plugin.rows import add_row, narrow, new_form
 from zenhance.plugin.train_preview import PREVIEW_KEY
 
 __all__ = ["LayerLine"]
@@ -45,8 +45,11 @@ class LayerLine(QWidget):
         narrow(self.combo)
         self.line = QLabel(self)
         self.line.setWordWrap(True)
+        self.line.setMinimumWidth(1)
         self.axes_edit = QLineEdit(self)
-        self.voxel = {axis: NumberField(parent=self) for axis in "ZYX"}
+        # Three marks in one row would make the form wider than the dock; the row has one.
+        self.voxel = {axis: NumberField(parent=self, marked=False) for axis in "ZYX"}
+        self.mark = OriginMark(self)
         self._build()
         self.combo.activated.connect(self._activated)
         self.axes_edit.editingFinished.connect(self._axes_edited)
@@ -74,7 +77,8 @@ class LayerLine(QWidget):
         for axis, field in self.voxel.items():
             row.addWidget(field, 1)
             field.setToolTip(f"size of a voxel along {axis.lower()} in µm")
-        add_row(form, "voxel z y x [µm]", sizes)
+        row.addWidget(self.mark)
+        self.voxel_label = add_row(form, "voxel z y x [µm]", sizes)
 
     @property
     def layer(self) -> Any:
@@ -88,7 +92,7 @@ class LayerLine(QWidget):
         return typed or (self.facts.axes if self.facts else "")
 
     def typed_voxel_um(self) -> tuple[float | None, float | None, float | None] | None:
-        """Return the lengths that the user typed, None where nothing was."""
+        """Return the lengths that the user typed; None if there are none."""
         z, y, x = (self.voxel[axis].typed for axis in "ZYX")
         return None if z is None and y is None and x is None else (z, y, x)
 
@@ -100,7 +104,7 @@ class LayerLine(QWidget):
                 and "C" not in self.facts.base_axes
                 and len(axes) == len(self.facts.shape) + 1
             ):
-                # Said of a file with several channels, of which this layer is one.
+                # The axes of a file with several channels, one of which is this layer.
                 axes = axes.replace("C", "")
             fits = axes is not None and len(axes) == len(self.facts.shape)
             self.axes_edit.setText(axes if fits and axes else self.facts.axes)
@@ -109,13 +113,14 @@ class LayerLine(QWidget):
         self.describe()
 
     def request_fields(self) -> dict[str, Any]:
-        """Return the part of the request that this line decides."""
+        """Return the fields of the request that this line decides."""
         if self.facts is None:
             raise StackError("there is no image layer to enhance; open a stack first")
         axes = self.axes
         if sorted(axes) != sorted(set(axes)) or len(axes) != len(self.facts.shape):
             raise StackError(
-                f'axes "{axes}" do not fit a layer of {len(self.facts.shape)} dimensions; name each once with letters of TCZYX'
+                f'axes "{axes}" do not fit a layer of {len(self.facts.shape)} dimensions; '
+                "name each once with letters of TCZYX"
             )
         return {
             "axes": None if axes == self.facts.base_axes else axes,
@@ -130,7 +135,7 @@ class LayerLine(QWidget):
                 self._activated(index)
 
     def refresh_layers(self, _event: Any = None) -> None:
-        """Bring the list of layers up to date, keeping the choice."""
+        """Update the list of layers and keep the choice."""
         viewer = self._viewer()
         if viewer is None or not isalive(self):
             return
@@ -189,7 +194,7 @@ class LayerLine(QWidget):
             try:
                 self.facts = read_facts(layer)
             except ZenhanceError as error:
-                trouble = sentence(error)
+                trouble = dock_sentence(error)
         facts = self.facts
         for axis, field in self.voxel.items():
             field.set_given(*((None, "unknown") if facts is None else self._length(facts, axis)))
@@ -216,17 +221,21 @@ class LayerLine(QWidget):
         self.edited.emit()
 
     def describe(self) -> None:
-        """Write the line anew; where axes or voxel size cannot be used, it says why."""
+        """Update the line; it says why axes or voxel size are invalid."""
         layer = self.layer
+        depth = "Z" in self.axes
+        self.voxel["Z"].setVisible(depth)
+        self.voxel_label.setText(f"voxel {'z ' if depth else ''}y x [µm]")
+        shown = {axis.lower(): self.voxel[axis].origin for axis in ("ZYX" if depth else "YX")}
+        self.mark.show_origins(shown)
         if self.facts is None or layer is None:
             return
         try:
             request = EnhanceRequest(**self.request_fields())
-            # No pixels are needed to describe a stack: one zero stands for all of them.
+            # A description needs no pixels: one zero stands for all of them.
             stand_in = np.broadcast_to(np.zeros((), pixels(layer).dtype), self.facts.shape)
             text = request.apply_to(self.facts.stack(stand_in, layer.name)).describe()
             note = f"<br><i>{self.facts.note}</i>" if self.facts.note else ""
             self.line.setText(f"<b>{text}</b>{note}")
         except ZenhanceError as error:
-            self.line.setText(f'<span style="color: #d9534f">{sentence(error)}</span>')
-        self.voxel["Z"].setVisible("Z" in self.axes)
+            self.line.setText(f'<span style="color: #d9534f">{dock_sentence(error)}</span>')

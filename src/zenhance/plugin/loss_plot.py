@@ -1,4 +1,4 @@
-"""The curves of a training, drawn as it goes: the loss on the left axis, the validation's PSNR on the right one."""
+"""The curves of a running training: loss on the left axis, PSNR of validation on the right."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEMORY = 0.95
 
 
 def smoothed(curve: Curve, memory: float = MEMORY) -> list[tuple[float, float]]:
-    """Return the running mean of a curve; its first points are not drawn towards zero (Adam's bias correction)."""
+    """Return the running mean of a curve, with Adam's bias correction for the first points."""
     kept, weight, found = 0.0, 0.0, []
     for x, y in curve:
         kept, weight = memory * kept + (1 - memory) * y, memory * weight + (1 - memory)
@@ -55,7 +55,7 @@ class _Axis:
 
 
 class LossPlot(QWidget):
-    """A small plot that is given whole curves and draws them.
+    """A small plot of whole curves.
 
     The attributes ``losses`` and ``psnr`` hold what is drawn.
     """
@@ -69,7 +69,8 @@ class LossPlot(QWidget):
         self.setMinimumHeight(180)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip(
-            "blue: training loss, each step thin, smoothed thick; orange: PSNR of validation patches; dashed: PSNR of the untreated ones"
+            "blue: training loss (thin: each step, thick: smoothed); orange: PSNR of validation "
+            "patches; dashed: PSNR of the same patches without treatment"
         )
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
@@ -90,7 +91,7 @@ class LossPlot(QWidget):
         losses : sequence of (step, loss)
             Of training.
         checks : sequence of (step, figures)
-            Of validation: ``psnr_db`` and ``psnr_identity_db``, or ``loss`` where there is no truth.
+            Of validation: ``psnr_db`` and ``psnr_identity_db``, or ``loss`` without a truth.
         """
         self.losses = [(float(s), v) for s, v in losses]
         self.psnr = [(float(s), f["psnr_db"]) for s, f in checks if "psnr_db" in f]

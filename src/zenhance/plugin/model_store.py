@@ -1,4 +1,4 @@
-"""The user's own models: a trained model gets its name and is put into the folder where every list of weights looks."""
+"""The user's own models: names, the folder where every list of weights looks, and saving."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ from zenhance.models.catalogue import SUFFIX, list_weights, user_folder
 from zenhance.models.header import CARD_KEY, read_card
 from zenhance.training.recipe import Recipe
 
-__all__ = ["ModelNews", "check_name", "free_name", "model_path", "news", "renamed", "save_model"]
+__all__ = [
+    "ModelSignals",
+    "check_name",
+    "free_name",
+    "model_path",
+    "model_signals",
+    "renamed",
+    "save_model",
+]
 
-LONGEST = 100
+MAX_NAME = 100
 _NAME = re.compile(
     next(
         str(m.pattern) for m in Recipe.model_fields["name"].metadata if getattr(m, "pattern", None)
@@ -25,29 +33,30 @@ _NAME = re.compile(
 )
 
 
-class ModelNews(QObject):
-    """Tells every list of weights that there is a new model."""
+class ModelSignals(QObject):
+    """Signals a new model to every list of weights."""
 
     saved = Signal(str)
 
 
 @cache
-def news() -> ModelNews:
-    """Return the one teller of this process."""
-    return ModelNews()
+def model_signals() -> ModelSignals:
+    """Return the signals that all docks of this process share."""
+    return ModelSignals()
 
 
 def check_name(name: str, method: str) -> str:
-    """Return a name that a model of the user may have.
+    """Return a name if it is allowed for a model of the user.
 
     Raises
     ------
     RecipeError
-        It is no file name, or a model that ships has it.
+        The name is no file name, or belongs to a model that comes with zenhance.
     """
-    if not _NAME.match(name) or len(name) > LONGEST:
+    if not _NAME.match(name) or len(name) > MAX_NAME:
         raise RecipeError(
-            f'the model\'s name is "{name[:60]}"; use at most 100 letters, digits, dots, dashes and underscores, a letter or digit first'
+            f'the model\'s name is "{name[:60]}"; use at most 100 letters, digits, dots, dashes '
+            "and underscores, and begin with a letter or digit"
         )
     if any(entry.ships and entry.name == name for entry in list_weights(method)):
         raise RecipeError(
@@ -57,12 +66,12 @@ def check_name(name: str, method: str) -> str:
 
 
 def model_path(name: str) -> Path:
-    """Return where a model of that name lies or would lie."""
+    """Return the path of a model of that name, whether it exists or not."""
     return user_folder() / f"{name}{SUFFIX}"
 
 
 def free_name(wanted: str) -> str:
-    """Return the name, with a number where it is taken."""
+    """Return the name, with a number if it is taken."""
     number, name = 1, wanted
     while model_path(name).exists():
         number += 1
@@ -71,7 +80,7 @@ def free_name(wanted: str) -> str:
 
 
 def renamed(blob: bytes, card: Card, name: str) -> bytes:
-    """Return a checkpoint's bytes with another name on its card; not a weight is touched."""
+    """Return a checkpoint's bytes with another name on its card and the same weights."""
     from safetensors.numpy import load, save
 
     recipe = card.recipe | ({"name": name} if "name" in card.recipe else {})
@@ -84,7 +93,7 @@ def renamed(blob: bytes, card: Card, name: str) -> bytes:
 
 
 def save_model(blob: bytes, card: Card, name: str, *, overwrite: bool = False) -> Card:
-    """Put a model among the user's own and tell every list of weights.
+    """Save a model in the user's folder and signal it to every list of weights.
 
     Parameters
     ----------
@@ -113,5 +122,5 @@ def save_model(blob: bytes, card: Card, name: str, *, overwrite: bool = False) -
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, renamed(blob, card, name), overwrite=overwrite)
     kept = read_card(path)
-    news().saved.emit(name)
+    model_signals().saved.emit(name)
     return kept

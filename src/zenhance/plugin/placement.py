@@ -1,24 +1,38 @@
-"""Where a layer sits in the world, as plain arrays: cropped, put on a finer grid, or with an axis taken away.
+"""Where a layer is in the world, as plain arrays: cropped, on a finer grid, or without an axis.
 
-napari places voxel ``i`` of a layer at ``affine · (translate + rotate · shear · (scale * i))``; a voxel's coordinate is that of its
-centre. A grid ``k`` times finer therefore does not start where the old one did::
+napari places the centre of voxel ``i`` at ``affine · (translate + rotate · shear · (scale * i))``.
+A grid ``k`` times finer therefore starts elsewhere::
 
     old   |     0     |     1     |        s_old
-    new   |  0  |  1  |  2  |  3  |        s_new = s_old / 2, first centre moved by (s_new - s_old) / 2
+    new   |  0  |  1  |  2  |  3  |        s_new = s_old / 2; first centre moves (s_new - s_old) / 2
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.plugin.lengths import micrometres
+__all__ = ["LENGTH_UNIT", "Placement", "micrometres"]
 
-__all__ = ["Placement"]
+LENGTH_UNIT = "micrometer"
+
+
+@cache
+def micrometres(unit: str) -> float | None:
+    """Return a unit of length in micrometres; None for pixels and other units."""
+    import pint
+
+    registry: Any = pint.get_application_registry()  # type: ignore[no-untyped-call]
+    try:
+        return float(registry.Quantity(1.0, unit).to(LENGTH_UNIT).magnitude)
+    except (pint.DimensionalityError, pint.UndefinedUnitError):
+        return None
+
 
 Matrix = npt.NDArray[np.float64]
 
@@ -79,7 +93,7 @@ class Placement:
         return self.translate + self.rotate @ self.shear @ offset
 
     def resized(self, factors: Mapping[str, float]) -> Placement:
-        """Return the placement of a grid that covers the same field with so many times the voxels along the named axes."""
+        """Return the placement of a grid of the same field with ``factors`` times the voxels."""
         ratio = np.array([float(factors.get(axis, 1.0)) for axis in self.axes])
         scale = self.scale / ratio
         return replace(self, scale=scale, translate=self._moved((scale - self.scale) / 2))
@@ -91,11 +105,11 @@ class Placement:
 
     @property
     def stretch(self) -> Matrix:
-        """By how much the affine transform lengthens a step along each axis, (n,)."""
+        """How much the affine transform lengthens a step along each axis, (n,)."""
         return np.asarray(np.linalg.norm(self.affine[:-1, :-1], axis=0), dtype=float)
 
     def in_unit(self, unit: str) -> Placement:
-        """Return the same place with all lengths in one unit; axes that are no lengths (pixels, time) stay as they are."""
+        """Return the same place with all lengths in one unit; other axes stay as they are."""
         known = [micrometres(own) for own in self.units]
         target = micrometres(unit) or 1.0
         factors = np.array([1.0 if length is None else length / target for length in known])
@@ -114,12 +128,13 @@ class Placement:
         )
 
     def rescaled(self, lengths: Mapping[str, float], unit: str) -> Placement:
-        """Return a copy with other voxel edge lengths, as they are in the world, along the named axes, in a unit."""
+        """Return a copy with other voxel edge lengths in the world; mirrored axes stay mirrored."""
         own = self.in_unit(unit)
         scale = own.scale.copy()
         for index, axis in enumerate(self.axes):
             if axis in lengths and own.stretch[index] > 0.0:
-                scale[index] = float(lengths[axis]) / own.stretch[index]
+                length = float(lengths[axis]) / own.stretch[index]
+                scale[index] = np.copysign(length, own.scale[index])
         units = tuple(
             unit if axis in lengths else unit_now
             for axis, unit_now in zip(self.axes, own.units, strict=True)
@@ -127,14 +142,18 @@ class Placement:
         return replace(own, scale=scale, units=units)
 
     def first_voxel_um(self) -> dict[str, float] | None:
-        """Return where the centre of the first voxel lies along each spatial axis in µm, or None for a turned or sheared layer."""
+        """Return the centre of the first voxel along each spatial axis in µm.
+
+        None for a turned, sheared or mirrored layer, whose place takes more than one number.
+        """
         linear = self.affine[:-1, :-1]
         straight = (
             self.rotate,
             self.shear,
             linear / np.where(self.stretch > 0.0, self.stretch, 1.0),
         )
-        if not all(np.allclose(matrix, np.eye(len(self.axes))) for matrix in straight):
+        turned = not all(np.allclose(matrix, np.eye(len(self.axes))) for matrix in straight)
+        if turned or (self.scale < 0.0).any():
             return None
         world = linear @ self.translate + self.affine[:-1, -1]
         lengths = [micrometres(unit) or 1.0 for unit in self.units]
@@ -145,7 +164,7 @@ class Placement:
         }
 
     def without(self, axis: str) -> Placement:
-        """Return the placement of data that have lost one axis; what the axis contributed to the others is dropped."""
+        """Return the placement of data without one axis; its effect on the others is dropped."""
         gone = self.axes.index(axis)
 
         def cut(matrix: Matrix) -> Matrix:
@@ -166,7 +185,7 @@ class Placement:
         )
 
     def with_axis(self, axis: str, at: int, label: str) -> Placement:
-        """Return the placement of data with one more axis before the one at an index, in steps of 1 from 0 that are no lengths."""
+        """Return the placement of data with an axis inserted at an index, in steps of 1."""
 
         def wider(matrix: Matrix, row: int) -> Matrix:
             spread = np.insert(np.insert(matrix, row, 0.0, 0), row, 0.0, 1)

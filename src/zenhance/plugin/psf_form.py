@@ -1,6 +1,7 @@
 """The point spread function of a run as fields, each number marked file, user or default.
 
-The form builds the text that ``--psf`` takes, or None as long as the user says nothing: then the file decides, else a stated default.
+The form builds the text of the request's ``psf``, or None until the user types something: then
+the file decides, or else a stated default.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from zenhance.errors import ZenhanceError, sentence
+from zenhance.errors import ZenhanceError
 from zenhance.physics.psf import DEFAULTS, FWHM_PER_SIGMA, parse_psf, resolve_psf
-from zenhance.plugin.number_field import NumberField
-from zenhance.plugin.rows import add_row, narrow, new_form, show_row
+from zenhance.plugin.dock_words import dock_sentence
+from zenhance.plugin.fields import NumberField, add_row, narrow, new_form, show_row
 
 __all__ = ["PsfForm", "check_psf"]
 
@@ -54,28 +55,29 @@ _TITLES = {
     "em_nm": ("emission [nm]", "peak wavelength of the light that is detected"),
     "pinhole_au": ("pinhole [AU]", "diameter of the pinhole in Airy units"),
     "n_sample": ("sample n", "refractive index of the specimen"),
-    "depth_um": ("depth [µm]", "how deep below the coverslip the focus lies"),
+    "depth_um": ("depth [µm]", "depth of the focus below the coverslip"),
     "m_f": (
         "modulation m_f",
-        "how much finer the image is than the objective's: wide field 1, confocal 1.41, structured illumination 2",
+        "how much finer the image is than the objective's: wide field 1, confocal 1.41, "
+        "structured illumination 2",
     ),
 }
 _WIDTHS = {"sigma_um": "standard deviation", "fwhm_um": "full width at half maximum"}
 
 
 def check_psf(spec: str | None) -> None:
-    """Refuse what is no point spread function, for a stack or for an image.
+    """Check a point spread function, for a stack or for an image.
 
     Raises
     ------
     MethodError
-        The text is not a PSF; whether a bead stack can be read is seen when it is.
+        The text is not a PSF. A bead stack is checked when it is read.
     """
     text = (spec or "").strip()
     if not text or text.startswith("measured:"):
         return
     kind, _, numbers = text.partition("=")
-    # Two widths are for an image, three for a stack; a request does not know yet which it will meet.
+    # Two widths are for an image, three for a stack; the input is not known yet.
     parse_psf(text, 2 if kind in _WIDTHS and numbers.count(",") == 1 else 3)
 
 
@@ -114,7 +116,7 @@ class PsfForm(QWidget):
                 self._form,
                 f"{axis.lower()} [µm]",
                 field,
-                f"width of the image of a point along {axis.lower()}",
+                f"width of a point's image along {axis.lower()}",
             )
         self._beads = QWidget(self)
         row = QHBoxLayout(self._beads)
@@ -155,13 +157,13 @@ class PsfForm(QWidget):
         self._refresh()
 
     def spec(self) -> str | None:
-        """Return the PSF as the request takes it; None where the user typed nothing."""
+        """Return the PSF as in a request; None if the user typed nothing."""
         kind = self.chosen
         if kind == "measured":
             return f"measured:{self.file.text().strip()}"
         if kind in _WIDTHS:
             if not self._widths_typed():
-                # The widths shown are those of the automatic PSF, which says where they come from.
+                # The form shows the widths of the automatic PSF, with their origin.
                 return None
             numbers = [self.widths[a].value for a in "ZYX"[3 - self._ndim :]]
             return f"{kind}=" + ",".join("" if v is None else f"{v:.9g}" for v in numbers)
@@ -175,7 +177,7 @@ class PsfForm(QWidget):
         return f"{self._model()}:{','.join(typed)}"
 
     def show_spec(self, spec: str | None) -> None:
-        """Fill the form from a request's text; what does not fit the form's fields is left out.
+        """Fill the form from a request's text; parts without a field are left out.
 
         Raises
         ------
@@ -215,7 +217,7 @@ class PsfForm(QWidget):
         self.kind.blockSignals(False)
 
     def _model(self) -> str:
-        """Return the optical model: the chosen one, or the one that the file's modality asks for."""
+        """Return the optical model: the chosen one, or that of the file's modality."""
         if self.chosen not in (AUTOMATIC, *_WIDTHS):
             return self.chosen
         return resolve_psf(None, self._metadata, self._ndim, self._channel).kind
@@ -234,7 +236,7 @@ class PsfForm(QWidget):
             self._fill()
             self.trouble.hide()
         except ZenhanceError as error:
-            self.trouble.setText(sentence(error))
+            self.trouble.setText(dock_sentence(error))
             self.trouble.show()
         for name, field in self.optics.items():
             show_row(self._form, field, name in names)
@@ -243,7 +245,7 @@ class PsfForm(QWidget):
         show_row(self._form, self._beads, kind == "measured")
 
     def _fill(self) -> None:
-        """Show for each number what holds unless the user types: the file's, or the default that agrees with what is typed."""
+        """Show the number that applies without typing: the file's, or a matching default."""
         for name in ("n_sample", "depth_um", "m_f"):
             self.optics[name].set_given(DEFAULTS[name], "default")
         model = "widefield" if self._model() == "widefield" else "confocal"
@@ -275,7 +277,7 @@ class PsfForm(QWidget):
 
     @property
     def measured_file(self) -> Path | None:
-        """The bead stack, where one is named."""
+        """The bead stack, if one is named."""
         return (
             Path(self.file.text().strip())
             if self.chosen == "measured" and self.file.text().strip()
@@ -284,5 +286,5 @@ class PsfForm(QWidget):
 
 
 def _weakest(origins: Sequence[str]) -> str:
-    """Return where a number comes from that was computed from others."""
+    """Return the origin of a number that was computed from others."""
     return "default" if "default" in origins else "file"

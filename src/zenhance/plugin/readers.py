@@ -1,4 +1,7 @@
-"""napari reader: one layer per channel, with voxel size, units and axis labels, and what the file says in the metadata."""
+"""napari reader and samples: one layer per channel, with voxel size, units and axis labels.
+
+The metadata of each layer hold what its file says.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from zenhance.plugin.layer_bridge import FILE_KEY, SAMPLE_LABEL, plain_json
-from zenhance.plugin.lengths import LENGTH_UNIT
+from zenhance.plugin.placement import LENGTH_UNIT
 from zenhance.provenance import METADATA_KEY, SAMPLES_AXIS, sample_count
 from zenhance.stack import Stack
 
-__all__ = ["SUFFIXES", "get_reader", "stack_layers"]
+__all__ = ["SUFFIXES", "get_reader", "meristem_deep", "meristem_two_channel", "stack_layers"]
 
 LOG = logging.getLogger(__name__)
 LayerData = tuple[Any, dict[str, Any], str]
@@ -36,11 +39,13 @@ SUFFIXES = (
     ".inr",
     ".inr.gz",
 )
-# Up to this size a stack is read into memory, where napari is quickest; beyond it is read plane by plane.
+# A stack up to this size is read into memory, where napari is fastest; a larger one plane by plane.
 IN_MEMORY_BYTES = 512 * 2**20
-# What a file may say of each channel; a list of anything else (the parts of an image, a position) is not taken apart.
+# What a file may say of each channel. Other lists (the parts of an image, a position) stay whole.
 _PER_CHANNEL = ("na", "refractive_index", "excitation_nm", "emission_nm", "pinhole_au", "modality")
 _COLOURS = ("green", "magenta", "cyan", "yellow", "red", "blue")
+# Channels that are named after a colour are shown in that colour.
+_NAMED = {name: name for name in _COLOURS} | {"alpha": "gray", "grey": "gray", "gray": "gray"}
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str], list[LayerData]] | None:
@@ -69,13 +74,18 @@ def read_layers(path: str) -> list[LayerData]:
 
     stack = open_stack(path)
     if "images" in stack.metadata:
-        from napari.utils.notifications import show_warning
-
         show_warning(
-            f'{stack.metadata["images"]} in "{Path(path).name}" is shown; '
-            "the command line and Python open the others by --series and series="
+            f'"{Path(path).name}": {stack.metadata["images"]} is shown. Save the others as files '
+            "of their own to open them here, or enhance them on the command line with --series"
         )
     return stack_layers(stack)
+
+
+def show_warning(text: str) -> None:
+    """Warn the user; imports napari only then, so that its list of readers opens quickly."""
+    from napari.utils import notifications
+
+    notifications.show_warning(text)
 
 
 def _shown(data: Any) -> Any:
@@ -130,7 +140,7 @@ def _layer(stack: Stack, data: Any, channel: int) -> LayerData:
         "metadata": metadata,
     }
     if stack.size("C") > 1:
-        keywords["colormap"] = _COLOURS[channel % len(_COLOURS)]
+        keywords["colormap"] = _colour(stack.channel_names, channel)
         keywords["blending"] = "additive"
     limits = _contrast(data)
     if limits is not None:
@@ -138,8 +148,16 @@ def _layer(stack: Stack, data: Any, channel: int) -> LayerData:
     return data, keywords, "image"
 
 
+def _colour(names: Sequence[str], channel: int) -> str:
+    """Return the colour that a channel is named after, else a colour that no other name claims."""
+    named = [_NAMED.get(name.strip().lower()) for name in names]
+    own = named[channel] if channel < len(named) else None
+    free = [colour for colour in _COLOURS if colour not in named] or list(_COLOURS)
+    return own or free[channel % len(free)]
+
+
 def _position(stack: Stack, axes: str, known: Mapping[str, float | None]) -> list[float]:
-    """Return where the first voxel lies, as far as the file says and the voxel size gives it a meaning."""
+    """Return the first voxel's position, as far as the file says it and the voxel size is known."""
     origin = stack.metadata.get("origin_um")
     told = (
         dict(zip("ZYX", origin, strict=True))
@@ -162,7 +180,7 @@ def _name(stack: Stack, channel: int) -> str:
 
 
 def _metadata(stack: Stack, channel: int) -> dict[str, Any]:
-    """Return what the file says as JSON can hold it; of lists with an entry per channel, this channel's entry."""
+    """Return what the file says as JSON values; of lists per channel, this channel's entry."""
     count = stack.size("C")
     told = {key: value for key, value in stack.metadata.items() if key != METADATA_KEY}
     for key in _PER_CHANNEL:
@@ -184,7 +202,7 @@ def _metadata(stack: Stack, channel: int) -> dict[str, Any]:
 
 
 def _provenance(stack: Stack) -> dict[str, Any] | None:
-    """Return the record of an earlier run as it stands in the file; one that cannot be read does not keep the image from opening."""
+    """Return the record of an earlier run; the image opens even if it is unreadable."""
     text = stack.metadata.get(METADATA_KEY)
     if text is None:
         return None
@@ -197,7 +215,7 @@ def _provenance(stack: Stack) -> dict[str, Any] | None:
 
 
 def _contrast(data: Any) -> tuple[float, float] | None:
-    """Return contrast limits over the whole of a stack in memory: napari looks at one plane only, often an empty one."""
+    """Return contrast limits over a whole stack in memory; napari's own use one plane only."""
     if not isinstance(data, np.ndarray):
         return None
     step = max(1, data.size // 2_000_000)
@@ -207,3 +225,19 @@ def _contrast(data: Any) -> tuple[float, float] | None:
         return None
     low, high = (float(v) for v in np.percentile(sample, [0.1, 99.9]))
     return (low, high) if high > low else None
+
+
+def _open(name: str) -> list[LayerData]:
+    from zenhance.io import open_sample
+
+    return stack_layers(open_sample(name))
+
+
+def meristem_deep() -> list[LayerData]:
+    """Open a shoot apical meristem whose deep layers are dim, noisy and blurred."""
+    return _open("meristem_deep")
+
+
+def meristem_two_channel() -> list[LayerData]:
+    """Open a meristem with a membrane and a nuclear marker."""
+    return _open("meristem_two_channel")

@@ -1,7 +1,8 @@
-"""The request as it is written down: what was asked of a layer, told of the file that the layer is a part of.
+"""The request as it applies to the layer's file.
 
-A file with several channels is shown as one layer a channel. A run on such a layer names no channel, but a replay of its record starts
-from the file: it needs the channel, and the voxel size that the user gave the layer.
+The dock shows a file with several channels as one layer a channel. A run on such a layer names no
+channel, but a replay of its record starts from the file: it needs the channel, and the voxel size
+that the user gave the layer.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def of_file(request: EnhanceRequest, facts: LayerFacts) -> EnhanceRequest:
     request : EnhanceRequest
         As it runs on the layer.
     facts : LayerFacts
-        Of the layer; where it came from no file, or was made from one by an earlier run, the request is returned as it is.
+        Of the layer. The request stays as it is if the layer came from no file, or is a result.
     """
     changes = _changes(request, facts)
     return (

@@ -1,6 +1,6 @@
-"""Results whose viewer was gone when they were done: kept as files, few of them, and named when the dock is opened next.
+"""Results of closed viewers: a few are kept as files, and the dock names them when it opens next.
 
-They lie in ``~/.zenhance/recovered``, or where ``ZENHANCE_RECOVERY`` says.
+They are in ``~/.zenhance/recovered``, or in the folder that ``ZENHANCE_RECOVERY`` names.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 
 from zenhance.errors import ZenhanceError, sentence
 
-__all__ = ["MAX_KEPT", "keep", "keep_later", "recovery_folder", "tell"]
+__all__ = ["MAX_KEPT", "keep", "keep_later", "recovery_folder", "recovery_notice"]
 
 LOG = logging.getLogger(__name__)
 LayerData = tuple[Any, dict[str, Any], str]
 
-# Results are large; the oldest one goes when another arrives.
+# Results are large; the oldest one is deleted when another arrives.
 MAX_KEPT = 4
 _NAMES = "*.recovered.ome.tif"
 _TOLD = "told.txt"
-# Two results that come at once do not take away each other's place.
+# One at a time, so that two results do not delete each other.
 _WRITING = threading.Lock()
 
 
@@ -43,7 +43,7 @@ def _kept(folder: Path) -> list[Path]:
 
 
 def keep(entries: Sequence[LayerData]) -> list[Path]:
-    """Write the layers of a result into the folder; takes as long as writing takes.
+    """Write the layers of a result into the folder; safe in any thread.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def keep(entries: Sequence[LayerData]) -> list[Path]:
             path = folder / f"{stamp}-{number}-{name}.recovered.ome.tif"
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                written.append(write_stack(path, stack_of_layers([entry])))
+                written.append(write_stack(path, stack_of_layers([entry], LOG.warning)))
                 LOG.warning('a result whose viewer was closed was kept as "%s"', path)
             except (ZenhanceError, OSError, ValueError) as error:
                 LOG.error(
@@ -93,26 +93,29 @@ def _make_room(folder: Path, written: Sequence[Path]) -> None:
 
 
 def keep_later(entries: Sequence[LayerData]) -> threading.Thread:
-    """Write in a thread of its own, which the program waits for when it ends."""
+    """Write in a thread of its own; the program waits for it before it ends."""
     thread = threading.Thread(target=keep, args=(list(entries),), name="zenhance-recovery")
     thread.start()
     return thread
 
 
-def tell() -> str:
-    """Return a sentence that names the kept results nobody was told of yet, or nothing; each is named once."""
+def recovery_notice() -> str:
+    """Return a sentence that names kept results once, or an empty text."""
     folder = recovery_folder()
     try:
         told = (folder / _TOLD).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         told = []
     kept = [path.name for path in _kept(folder)]
-    news = [name for name in kept if name not in told]
-    if not news:
+    new = [name for name in kept if name not in told]
+    if not new:
         return ""
     try:
         (folder / _TOLD).write_text("\n".join(kept), encoding="utf-8")
     except OSError as error:
         LOG.warning("it could not be noted that recovered results were named: %s", error)
-    count = "a result was" if len(news) == 1 else f"{len(news)} results were"
-    return f'{count} finished after the viewer was closed and kept: open {", ".join(news)} in "{folder}", or delete what you do not need'
+    count = "a result was" if len(new) == 1 else f"{len(new)} results were"
+    return (
+        f"{count} finished after the viewer was closed and kept: open "
+        f'{", ".join(new)} in "{folder}", or delete what you do not need'
+    )

@@ -1,21 +1,24 @@
-"""Bring a result into the viewer in which it was started, in the place of what it was made from."""
+"""Add a result to the viewer in which its run was started, at the place of the original."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from napari.layers import Layer
 
+from zenhance.contract import registry
 from zenhance.contract.spec import STD
-from zenhance.pipeline import EnhanceRequest, EnhanceResult
+from zenhance.pipeline import EnhanceRequest, EnhanceResult, Progress
 from zenhance.plugin.layer_bridge import layer_tuple
 from zenhance.plugin.sample_player import sample_axis
 from zenhance.plugin.snapshot import Snapshot
+from zenhance.provenance import Provenance
 from zenhance.stack import Stack
 
-__all__ = ["add_preview", "add_results", "result_entries"]
+__all__ = ["add_preview", "add_results", "range_remark", "result_entries", "title_of"]
 
 LayerData = tuple[Any, dict[str, Any], str]
 # Perceptually uniform: twice the deviation looks twice as bright.
@@ -27,15 +30,53 @@ def _starts(request: EnhanceRequest) -> dict[str, int]:
     return {axis: start or 0 for axis, (start, _) in zip("ZYX", crop, strict=True)}
 
 
-def _add(viewer: Any, entry: LayerData, above: Any) -> Any:
-    """Add a layer right above another one; the new layer becomes the selected one, as with any layer that is added."""
-    layer = viewer.add_layer(Layer.create(*entry))
-    if above is not None and above in viewer.layers:
-        target = viewer.layers.index(above) + 1
-        own = viewer.layers.index(layer)
-        if target < own:
-            viewer.layers.move(own, target)
-    return layer
+def title_of(request: EnhanceRequest, provenance: Provenance) -> str:
+    """Return method and model in a few letters: ``DQLR``, ``DQLR my_model``."""
+    title = registry.load(request.method).spec.title.partition(" (")[0]
+    learnt = provenance.notes.get("learnt")
+    model = learnt.get("model") if isinstance(learnt, Mapping) else request.weights
+    return f"{title} {Path(str(model)).stem}" if model else title
+
+
+def range_remark(result: EnhanceResult, source: np.dtype[Any]) -> Generator[Progress, None, str]:
+    """Say, in the worker, which values of a result the original's pixel type cannot hold.
+
+    Parameters
+    ----------
+    result : EnhanceResult
+    source : numpy.dtype
+        Pixel type of the original; only integers have a narrow range.
+
+    Returns
+    -------
+    str
+        Empty if all values fit.
+    """
+    data = result.stack.data
+    if source.kind not in "iu" or np.dtype(data.dtype).kind != "f":
+        return ""
+    low, high = float(np.iinfo(source).min), float(np.iinfo(source).max)
+    least, most, beyond = np.inf, -np.inf, 0
+    for index in range(data.shape[0]):
+        plane = np.asarray(data[index])
+        finite = plane[np.isfinite(plane)]
+        if finite.size:
+            least, most = min(least, float(finite.min())), max(most, float(finite.max()))
+            beyond += int(np.count_nonzero((finite < low - 0.5) | (finite > high + 0.5)))
+        yield Progress("check", 1.0, None, "checking the range of the result")
+    if not beyond:
+        return ""
+    share = 100.0 * beyond / int(np.prod(data.shape, dtype=np.int64))
+    return (
+        f"values {_grey(least)} to {_grey(most)}; {max(share, 0.001):.3g} % of the voxels lie "
+        f"outside the {low:.0f} to {high:.0f} that {source.name}, the type of the original, can "
+        'hold. The result keeps them as float32; the pixel type "as the input" (More options) '
+        "clips them"
+    )
+
+
+def _grey(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1000.0 else f"{value:.0f}"
 
 
 def _source_shape(result: EnhanceResult) -> dict[str, int]:
@@ -45,15 +86,23 @@ def _source_shape(result: EnhanceResult) -> dict[str, int]:
 def result_entries(
     snapshot: Snapshot, request: EnhanceRequest, result: EnhanceResult
 ) -> list[LayerData]:
-    """Make the layers of a result, the enhanced one first; takes no viewer, and may be called from any thread."""
+    """Make the layers of a result, the enhanced one first; safe in any thread."""
     outputs: list[tuple[str, Stack]] = [("", result.stack), *result.extras.items()]
     entries = []
+    title = f"{snapshot.look.name} · {title_of(request, result.provenance)}"
     for name, stack in outputs:
         samples = bool(name) and result.samples(name) > 0
         data, keywords, kind = layer_tuple(
-            stack, result.account(name), snapshot.axes, _source_shape(result), snapshot.placement, snapshot.look, stack.name,
-            _starts(request), samples,
-        )  # fmt: skip
+            stack,
+            result.account(name),
+            snapshot.axes,
+            _source_shape(result),
+            snapshot.placement,
+            snapshot.look,
+            f"{title} · {stack.name.removeprefix(snapshot.look.name).strip()}" if name else title,
+            starts_px=_starts(request),
+            samples=samples,
+        )
         if name:
             keywords["visible"] = False
         if name == STD:
@@ -63,10 +112,10 @@ def result_entries(
                 "blending": "opaque",
             }
         elif samples:
-            # Of the original's look only what would show several layers as their sum does not fit.
+            # The samples keep the original's look, but must not add up with other layers.
             keywords["blending"] = "opaque"
         elif name:
-            # Another quantity: the original's contrast means nothing for it.
+            # The original's contrast does not suit another quantity.
             keywords.pop("contrast_limits", None)
             keywords.pop("colormap", None)
         entries.append((data, keywords, kind))
@@ -74,7 +123,7 @@ def result_entries(
 
 
 def _from_zero(stack: Stack) -> tuple[float, float]:
-    """Return contrast limits from zero to the 99.9 % percentile, of about two million voxels."""
+    """Return contrast limits from zero to the 99.9th percentile of about two million voxels."""
     step = max(1, int(np.prod(stack.shape, dtype=np.int64)) // 2_000_000)
     values = np.asarray(stack.data).reshape(-1)[::step]
     values = values[np.isfinite(values)]
@@ -85,38 +134,35 @@ def _from_zero(stack: Stack) -> tuple[float, float]:
 def add_results(
     viewer: Any, snapshot: Snapshot, request: EnhanceRequest, result: EnhanceResult
 ) -> list[Any]:
-    """Add the enhanced layer and whatever else the method gives back.
+    """Add the enhanced layer on top, visible, and the method's further outputs, hidden.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Where the run was started.
+        The viewer in which the run was started.
     snapshot : Snapshot
         Of the layer at the start.
     request : EnhanceRequest
-        What was asked for.
+        The run's request.
     result : EnhanceResult
-        What came out.
+        The run's result.
 
     Returns
     -------
     list of napari.layers.Image
         The enhanced layer first.
     """
-    added = []
-    above = snapshot.layer()
-    for entry in result_entries(snapshot, request, result):
-        above = _add(viewer, entry, above)
-        added.append(above)
-    # The further ones are hidden: what the user turns to now is the enhanced one.
+    entries = result_entries(snapshot, request, result)
+    # The enhanced image is added last: the newest result is on top, and selected.
+    added = [viewer.add_layer(Layer.create(*entry)) for entry in reversed(entries)][::-1]
     viewer.layers.selection.active = added[0]
     for layer in added[1:]:
         if sample_axis(layer) is not None:
-            # Also where the original had no contrast limits, as a colour image.
+            # The original may have no contrast limits: a colour image.
             layer.contrast_limits = added[0].contrast_limits
     source = snapshot.layer()
     if source is not None and snapshot.look.keywords.get("blending") == "additive":
-        # Blended additively, original and result would be shown as their sum.
+        # Blended additively, the viewer would show the sum of original and result.
         source.visible = False
     return added
 
@@ -124,7 +170,7 @@ def add_results(
 def add_preview(
     viewer: Any, snapshot: Snapshot, result: EnhanceResult, view: Mapping[str, int]
 ) -> Any:
-    """Add a preview: one plane of a field, at its place in the original.
+    """Add a preview on top: one plane of a field, at its place in the original.
 
     Parameters
     ----------
@@ -147,4 +193,4 @@ def add_preview(
         starts,
     )
     keywords["blending"] = "opaque"
-    return _add(viewer, (data, keywords, kind), snapshot.layer())
+    return viewer.add_layer(Layer.create(data, keywords, kind))

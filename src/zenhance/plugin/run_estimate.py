@@ -1,6 +1,7 @@
-"""What a run would do, told before it starts: device, tiles, memory, and the time measured on one small block.
+"""What a run would do: device, tiles, memory, and the time measured on one small block.
 
-Planning looks for a GPU and measuring runs the method, so both happen in a worker; edits that follow one another quickly count once.
+Planning looks for a GPU and measuring runs the method, so both happen in a worker. Edits in quick
+succession cause one plan.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from zenhance.pipeline import EnhanceRequest, Progress, RunPlan, estimate_steps,
 from zenhance.plugin.task import Outcome, Steps, Task, busy
 from zenhance.stack import Stack
 
-__all__ = ["Outlook"]
+__all__ = ["RunEstimate"]
 
-# Long enough that nobody types a number digit by digit and has each of them measured.
+# Long enough to type a number of several digits.
 QUIET_MS = 800
-# The background is looked for in evenly spaced planes with at most so many voxels together: a fraction of a second.
+# The background is estimated on evenly spaced planes with at most this many voxels in total.
 BACKGROUND_VOXELS = 2_000_000
 MAX_PLANES = 8
 
@@ -31,7 +32,7 @@ def _plan_steps(stack: Stack, request: EnhanceRequest) -> Steps:
 
 
 def _background_steps(stack: Stack) -> Steps:
-    """Estimate the background of the first volume from a few planes; a run looks at more of them."""
+    """Estimate the background of the first volume from a few planes; a run uses more of them."""
     from zenhance.physics.noise import estimate_background
 
     depth, height, width = stack.volume_shape
@@ -41,21 +42,21 @@ def _background_steps(stack: Stack) -> Steps:
         plane = stack.read(0, 0, (slice(z, z + 1), slice(None), slice(None))).astype(np.float32)
         if np.isfinite(plane).all():
             planes.append(plane)
-        yield Progress("background", z / depth, None, "looking for the background")
+        yield Progress("background", z / depth, None, "estimating the background")
     return float(estimate_background(np.concatenate(planes))) if planes else None
 
 
-class Outlook(QObject):
-    """Plans and times the request that the form holds, some time after the last edit.
+class RunEstimate(QObject):
+    """Plans and times the form's request, shortly after the last edit.
 
     Parameters
     ----------
     ask : callable
-        Returns the stack and the request, or None where there is nothing to plan; raises as they do.
+        Returns the stack and the request, or None if there is nothing to plan.
     """
 
     planned = Signal(object)
-    grounded = Signal(float)
+    background_found = Signal(float)
     timed = Signal(float)
     failed = Signal(str)
 
@@ -80,23 +81,23 @@ class Outlook(QObject):
 
     @property
     def task(self) -> Task | None:
-        """The worker at it, if any."""
+        """The present worker, if any."""
         return self._task
 
-    def learn(self, key: str, seconds: float) -> None:
-        """Remember how long a run really took, for the next time the same is asked."""
+    def remember_time(self, key: str, seconds: float) -> None:
+        """Remember how long a run took, for the next identical request."""
         if key:
             self._seconds[key] = seconds
 
     def request(self) -> None:
-        """Plan soon; what was being planned is given up."""
+        """Plan soon, in place of a plan in progress."""
         self.planned_key = ""
         self.stop()
         if not self._held:
             self._timer.start()
 
     def stop(self) -> None:
-        """Give up what is being planned."""
+        """Give up the plan in progress."""
         self._timer.stop()
         self._patience.stop()
         self._waiting = None
@@ -105,7 +106,7 @@ class Outlook(QObject):
             self._task = None
 
     def hold(self, held: bool) -> None:
-        """Do not plan while a run is on: both would want the same device."""
+        """Do not plan during a run, which needs the same device."""
         self._held = held
         if held:
             self.stop()
@@ -133,7 +134,7 @@ class Outlook(QObject):
         self._when_idle(lambda: self._measure(plan, stack, request))
 
     def _when_idle(self, measure: Callable[[], None]) -> None:
-        """Measure at once, or when no run is on any more, here or in another window: a run has the machine to itself."""
+        """Measure now, or after any run in this or another window."""
         if busy():
             self._waiting = measure
             self._patience.start()
@@ -158,13 +159,13 @@ class Outlook(QObject):
         self, outcome: Outcome, plan: RunPlan, stack: Stack, request: EnhanceRequest
     ) -> None:
         if outcome.value is not None:
-            self.grounded.emit(float(outcome.value))
+            self.background_found.emit(float(outcome.value))
         self._estimate(plan, stack, request)
 
     def _estimate(self, plan: RunPlan, stack: Stack, request: EnhanceRequest) -> None:
-        self.planned_key = key = (
-            f"{request.to_yaml()}{plan.device.name}{plan.stack.shape}{plan.stack.voxel_size.zyx_um}{plan.psf and plan.psf.describe()}"
-        )
+        size, psf = plan.stack.voxel_size.zyx_um, plan.psf and plan.psf.describe()
+        key = f"{request.to_yaml()}{plan.device.name}{plan.stack.shape}{size}{psf}"
+        self.planned_key = key
         if key in self._seconds:
             self.timed.emit(self._seconds[key])
             return

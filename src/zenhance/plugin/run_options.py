@@ -1,4 +1,4 @@
-"""Options of a run that seldom change: pixel type, background, statistics, channel, device, seed."""
+"""Options of a run that seldom change: channel, pixel type, background, statistics, seed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSpinBox, QWidget
 
 from zenhance.pipeline import EnhanceRequest
-from zenhance.plugin.number_field import NumberField
-from zenhance.plugin.rows import add_row, narrow, new_form, show_row
+from zenhance.plugin.fields import NumberField, add_row, narrow, new_form, show_row
 
 __all__ = ["RunOptions"]
 
-# Fields that no widget shows: they come from a settings file, are listed, and can be dropped.
+# Fields without a widget: they come from a settings file, are listed, and can be dropped.
 _FROM_FILE = ("crop", "tile_px")
-_MOST_SEED = 2**31 - 1
+_MAX_SEED = 2**31 - 1
 
 
 class RunOptions(QWidget):
@@ -28,6 +27,9 @@ class RunOptions(QWidget):
         self._kept: dict[str, Any] = {}
         self._seed_beyond: int | None = None
         self.channel = QComboBox(self)
+        self.output = QComboBox(self)
+        self.output.addItem("sharp", "sharp")
+        self.output.addItem("denoised only", "denoised")
         self.dtype = QComboBox(self)
         self.dtype.addItem("float32, same intensity units", "float32")
         self.dtype.addItem("as the input, rounded and clipped", "input")
@@ -39,12 +41,19 @@ class RunOptions(QWidget):
         self.repair.addItem("repaired from neighbours", True)
         self.repair.addItem("kept", False)
         self.seed = QSpinBox(self)
-        self.seed.setRange(0, _MOST_SEED)
+        self.seed.setRange(0, _MAX_SEED)
         self.from_file = QLabel(self)
         self.from_file.setWordWrap(True)
         self.drop = QPushButton("drop these", self)
         self._form = form = new_form(self)
         add_row(form, "channel", self.channel, "which channel to enhance")
+        add_row(
+            form,
+            "result",
+            self.output,
+            "sharp: the method's estimate; denoised only: that estimate blurred by the PSF again, "
+            "without noise and at the resolution of the microscope",
+        )
         add_row(
             form,
             "pixel type",
@@ -69,7 +78,7 @@ class RunOptions(QWidget):
         add_row(form, "seed", self.seed, "of every random draw; only stochastic methods use it")
         form.addRow(self.from_file)
         form.addRow(self.drop)
-        for combo in (self.channel, self.dtype, self.statistics, self.repair):
+        for combo in (self.channel, self.output, self.dtype, self.statistics, self.repair):
             narrow(combo).currentIndexChanged.connect(self._changed)
         self.background.edited.connect(self.changed)
         self.seed.valueChanged.connect(self._seed_edited)
@@ -100,9 +109,10 @@ class RunOptions(QWidget):
         show_row(self._form, self.channel, count > 1)
 
     def request_fields(self) -> dict[str, Any]:
-        """Return the part of the request that these options decide."""
+        """Return the fields of the request that these options decide."""
         return {
             "channel": self.channel.currentData(),
+            "output": self.output.currentData(),
             "dtype": self.dtype.currentData(),
             "statistics": self.statistics.currentData(),
             "background": self.background.typed,
@@ -116,12 +126,13 @@ class RunOptions(QWidget):
         self.channel.setCurrentIndex(
             0 if request.channel is None else max(0, self.channel.findData(request.channel))
         )
+        self.output.setCurrentIndex(self.output.findData(request.output))
         self.dtype.setCurrentIndex(self.dtype.findData(request.dtype))
         self.statistics.setCurrentIndex(self.statistics.findData(request.statistics))
         self.background.set_typed(request.background)
         self.repair.setCurrentIndex(self.repair.findData(request.repair_outliers))
-        self.seed.setValue(min(request.seed, _MOST_SEED))
-        self._seed_beyond = request.seed if request.seed > _MOST_SEED else None
+        self.seed.setValue(min(request.seed, _MAX_SEED))
+        self._seed_beyond = request.seed if request.seed > _MAX_SEED else None
         self._kept = {
             name: getattr(request, name)
             for name in _FROM_FILE
@@ -130,19 +141,19 @@ class RunOptions(QWidget):
         self._show_kept()
 
     def show_background(self, estimate: float | None) -> None:
-        """Show the background that was estimated, as long as the user types none."""
+        """Show the estimated background; a typed one takes its place."""
         self.background.set_given(estimate, "unknown" if estimate is None else "estimated")
         self.background.mark.setVisible(estimate is not None)
 
     def forget_crop(self) -> None:
-        """Drop the crop of a settings file: it was meant for the layer that was chosen then."""
+        """Drop the crop of a settings file: it applies only to the layer it was loaded for."""
         if "crop" in self._kept:
             del self._kept["crop"]
             self._show_kept()
 
     @property
     def kept(self) -> bool:
-        """Whether something holds that only a settings file can say."""
+        """Whether fields from a settings file apply."""
         return bool(self._kept)
 
     def _show_kept(self) -> None:

@@ -1,4 +1,4 @@
-"""Show the samples of a result one after the other: what they agree on stays still, what flickers is a guess."""
+"""Show the samples of a result in turn: what they share stays still, what flickers is a guess."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FRAMES_PER_SECOND = 4
 
 
 def sample_axis(layer: Any) -> int | None:
-    """Return along which dimension of a layer its samples lie, or None where it holds none to choose from.
+    """Return the dimension of a layer that holds its samples, or None if it has no samples.
 
     Parameters
     ----------
     layer : napari.layers.Layer
-        Made by a run, or opened from a file that was written then; the record tells.
+        Made by a run, or opened from a result's file; the record decides.
     """
     count = sample_count(layer.metadata.get(METADATA_KEY)) if isinstance(layer, Image) else 0
     if count < 2:
@@ -35,12 +35,14 @@ def sample_axis(layer: Any) -> int | None:
     except ZenhanceError:
         return None
     sizes = dict(zip(facts.axes, facts.shape, strict=True))
-    # A layer cut out of the samples has their record, but not their number.
+    # A layer that was cut out of the samples has their record, but another size.
     return facts.axes.index(SAMPLES_AXIS) if sizes.get(SAMPLES_AXIS) == count else None
 
 
 class SamplePlayer(QWidget):
-    """A button that lets the slider of the samples run, shown while there are samples; and a line that says how to read them.
+    """A button that animates the samples, and a line on how to read them.
+
+    It is shown while the viewer has a layer with samples.
 
     Parameters
     ----------
@@ -73,12 +75,12 @@ class SamplePlayer(QWidget):
 
     @property
     def playing(self) -> bool:
-        """Whether the samples run."""
+        """Whether the animation is on."""
         return bool(self.timer.isActive())
 
     @property
     def layer(self) -> Any:
-        """The layer whose samples run, or None."""
+        """The animated layer, or None."""
         return None if self._layer is None else self._layer()
 
     def _found(self) -> list[Any]:
@@ -90,7 +92,7 @@ class SamplePlayer(QWidget):
         )
 
     def refresh(self, _event: Any = None) -> None:
-        """Show the button where there is something to show; stop where the samples are gone."""
+        """Show the button if there are samples; stop if they are gone."""
         if not isalive(self):
             return
         found = self._found()
@@ -99,11 +101,11 @@ class SamplePlayer(QWidget):
         self.setVisible(bool(found))
 
     def start(self) -> None:
-        """Let the samples run: those of the selected layer, or the latest."""
+        """Animate the samples of the selected layer, or the latest ones."""
         self.button.setChecked(True)
 
     def stop(self) -> None:
-        """Stop at the sample that is shown."""
+        """Stop at the present sample."""
         self.button.setChecked(False)
 
     def _toggled(self, wanted: bool) -> None:
@@ -122,7 +124,7 @@ class SamplePlayer(QWidget):
         self.timer.start()
 
     def _next(self) -> None:
-        """Go to the next sample from wherever the slider is, and from the last to the first."""
+        """Go to the next sample, and from the last to the first."""
         viewer, layer = self._viewer(), self.layer
         axis = None if layer is None else sample_axis(layer)
         if viewer is None or layer is None or axis is None or layer not in viewer.layers:

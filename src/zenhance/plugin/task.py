@@ -1,25 +1,31 @@
 """A generator run in a worker thread that talks to the window through signals only.
 
-One worker has four ways to end (done, failed, cancelled, told to quit by napari); each of them calls ``finished`` exactly once in the
-window's thread, so a button that was disabled is always enabled again. Nothing that runs in the worker touches the window.
+A worker ends in one of four ways: done, failed, cancelled, or stopped by napari. Each calls
+``finished`` exactly once in the window's thread, so that a disabled button is always enabled
+again. Code in the worker never touches the window.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from napari.qt.threading import thread_worker
+from qtpy.QtCore import QObject, Signal
 
-from zenhance.errors import RunCancelled, sentence
+from zenhance.device.threads import spin_briefly
+from zenhance.errors import RunCancelled, ZenhanceError
 from zenhance.pipeline import Progress
+from zenhance.plugin.dock_words import dock_sentence
 
-__all__ = ["Outcome", "Steps", "Task", "busy"]
+__all__ = ["Outcome", "Steps", "Task", "busy", "import_torch_later"]
 
 LOG = logging.getLogger(__name__)
 Steps = Generator[Progress, None, Any]
@@ -31,13 +37,13 @@ _TURN = threading.Lock()
 
 
 def busy() -> bool:
-    """Tell whether a run has its turn just now, in whichever window."""
+    """Tell whether a run is on in any window."""
     return _TURN.locked()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a task ended: with a value, with a sentence on what went wrong, or cancelled (neither)."""
+    """How a task ended: with a value, with a sentence on its failure, or cancelled."""
 
     value: Any = None
     failure: str = ""
@@ -45,7 +51,7 @@ class Outcome:
 
 
 def _throttled(steps: Steps, cancel: threading.Event) -> Steps:
-    """Pass on at most ten steps a second, and stop between any two of them."""
+    """Pass on at most ten steps a second; stop between two steps if cancelled."""
     last = 0.0
     try:
         while True:
@@ -77,14 +83,21 @@ def _turn_steps(steps: Steps, cancel: threading.Event) -> Steps:
 
 
 def _gated(steps: Steps) -> Generator[Progress, None, Outcome]:
-    """Turn whatever a run raises into an outcome; the traceback goes to the log as text, so that no frame keeps an array alive."""
+    """Turn whatever a run raises into an outcome.
+
+    The traceback goes to the log as text, so that no frame keeps an array alive. An error of ours
+    is already a sentence for the user; its traceback is logged for debugging only.
+    """
     try:
         value = yield from steps
     except RunCancelled:
         return Outcome(cancelled=True)
-    except Exception as error:  # noqa: BLE001 - the gate between worker and window: every failure becomes one sentence
+    except ZenhanceError as error:
+        LOG.debug("a run was refused\n%s", traceback.format_exc())
+        return Outcome(failure=dock_sentence(error))
+    except Exception as error:  # noqa: BLE001 - every failure becomes one sentence here
         LOG.error("a run failed\n%s", traceback.format_exc())
-        return Outcome(failure=sentence(error))
+        return Outcome(failure=dock_sentence(error))
     return Outcome(value)
 
 
@@ -103,7 +116,7 @@ class Task:
     on_progress, on_outcome, on_finished : callable
         Called in the window's thread; ``on_finished`` comes last, once, whatever happened.
     on_orphan : callable, optional
-        Called with the value, in the window's thread, when there is nobody left to be called back.
+        Called with the value, in the window's thread, if the task was forgotten meanwhile.
     exclusive : bool
         Whether the run waits for other exclusive runs.
     """
@@ -144,15 +157,15 @@ class Task:
 
     @property
     def running(self) -> bool:
-        """Whether the end is still to come."""
+        """Whether the task has not ended."""
         return not self._ended
 
     def cancel(self) -> None:
-        """Ask the run to stop; it does at its next step."""
+        """Ask the run to stop at its next step."""
         self.cancel_event.set()
 
     def forget(self) -> None:
-        """Cancel, and call nobody back: the window is gone or no longer interested."""
+        """Cancel without any further callback: the window is closed or does not need it."""
         self.cancel()
         self._on_progress = self._on_outcome = self._on_finished = None
 
@@ -169,10 +182,10 @@ class Task:
     def _errored(self, error: Exception) -> None:
         LOG.error("a worker failed outside its gate: %s", error)
         if self._on_outcome is not None:
-            self._on_outcome(Outcome(failure=sentence(error)))
+            self._on_outcome(Outcome(failure=dock_sentence(error)))
 
     def _finished(self) -> None:
-        """Close the generator (napari's quit leaves it suspended) and let go of everything it held."""
+        """Close the generator, which napari's quit leaves suspended, and release its data."""
         if self._ended:
             return
         self._ended = True
@@ -183,3 +196,25 @@ class Task:
         self._on_progress = self._on_outcome = self._on_finished = self._on_orphan = None
         if done is not None:
             done()
+
+
+class _Bell(QObject):
+    """Signals the end of the import to the window's thread."""
+
+    rung = Signal()
+
+
+def import_torch_later(then: Callable[[], None]) -> None:
+    """Import torch in a thread of its own, then call back in the window's thread."""
+    if "torch" in sys.modules:
+        then()
+        return
+    spin_briefly()
+    bell = _Bell()
+    bell.rung.connect(then)
+
+    def work() -> None:
+        import_module("torch")
+        bell.rung.emit()
+
+    threading.Thread(target=work, name="zenhance-warm-up", daemon=True).start()

@@ -1,4 +1,4 @@
-"""What to learn from: layers of the viewer, a folder of files, or the simulated stacks of the recipe."""
+"""The training data: layers of the viewer, a folder of files, or the recipe's simulated stacks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from zenhance.errors import RecipeError, ZenhanceError, sentence
+from zenhance.errors import RecipeError, ZenhanceError
 from zenhance.physics.psf import resolve_psf
+from zenhance.plugin.dock_words import dock_sentence
+from zenhance.plugin.fields import add_row, narrow, new_form
 from zenhance.plugin.layer_bridge import read_facts
-from zenhance.plugin.rows import add_row, narrow, new_form
 from zenhance.plugin.train_layers import TrainLayers
 from zenhance.plugin.training_run import VolumeSteps, layer_volumes, recipe_volumes
 from zenhance.training.pairing import TRUTH, find_data
@@ -37,7 +38,7 @@ _TITLES = {
 
 
 class FolderLine(QWidget):
-    """A folder and what was found in it."""
+    """A folder and its contents."""
 
     changed = Signal()
 
@@ -69,7 +70,7 @@ class FolderLine(QWidget):
             self.look()
 
     def show_method(self, method: str, paired: bool) -> None:
-        """Look for what this method learns from: pairs, or measured stacks alone too."""
+        """Look for pairs, or also for measured stacks without a truth."""
         self._method, self._paired = method, paired
         self.look()
 
@@ -84,15 +85,16 @@ class FolderLine(QWidget):
         text = self.line.text().strip()
         if not text:
             raise RecipeError(
-                f"no folder is chosen; choose one with files NAME.tif{f' and NAME{TRUTH}.tif' if self._paired else ''}"
+                "no folder is chosen; choose one with files NAME.tif"
+                + (f" and NAME{TRUTH}.tif" if self._paired else "")
             )
         return find_data([text], self._method)
 
     def look(self) -> None:
-        """Say what there is in the folder."""
+        """Say what the folder contains."""
         wrong = False
         text = (
-            f"each measured NAME.tif lies beside its sharp NAME{TRUTH}.tif"
+            f"each measured NAME.tif has its sharp NAME{TRUTH}.tif beside it"
             if self._paired
             else "each file is a measured stack"
         )
@@ -107,7 +109,7 @@ class FolderLine(QWidget):
                     + " found"
                 )
             except ZenhanceError as error:
-                text, wrong = sentence(error), True
+                text, wrong = dock_sentence(error), True
         self.found.setStyleSheet(f"color: {'#d9534f' if wrong else '#888888'};")
         self.found.setText(text)
         self.changed.emit()
@@ -173,7 +175,7 @@ class TrainData(QWidget):
         self.changed.emit()
 
     def _show_psf(self) -> None:
-        """Say with which point spread function is learnt where there is no truth."""
+        """Show the point spread function for training without a truth."""
         kind = self.kind.currentData()
         self.psf_line.setVisible(self._alone and kind != "simulated")
         if self.psf_line.isHidden():
@@ -186,9 +188,11 @@ class TrainData(QWidget):
             axes, metadata = ("ZYX", {}) if facts is None else (facts.axes, facts.metadata)
             told = resolve_psf(None, metadata, 3 if "Z" in axes else 2).describe()
         except ZenhanceError as error:
-            told = sentence(error)
+            told = dock_sentence(error)
         source = f'PSF of "{layer.name}"' if layer is not None else "PSF, where a file says nothing"
-        self.psf_line.setText(f"without a truth, what is known is blurred again; {source}: {told}")
+        self.psf_line.setText(
+            f"without a truth, training blurs its own estimate again; {source}: {told}"
+        )
 
     def show_method(self, method: str, learns: str, recipe: Recipe | None) -> None:
         """Offer what the method can learn from.
@@ -205,7 +209,8 @@ class TrainData(QWidget):
         self.folder.show_method(method, learns == "pairs")
         plans = () if recipe is None else recipe.data.simulated
         lines = [
-            f"{plan.count} + {plan.validation} × {plan.specimen}, {' × '.join(map(str, plan.shape_px))} voxels"
+            f"{plan.count} + {plan.validation} × {plan.specimen}, "
+            f"{' × '.join(map(str, plan.shape_px))} voxels"
             for plan in plans
         ]
         self.simulated.setText(
@@ -216,7 +221,7 @@ class TrainData(QWidget):
         self._show_psf()
 
     def data(self, base: Recipe | None) -> Data:
-        """Return what the recipe is to say about its data; layers go by their names.
+        """Return the data entry of the recipe; layers appear by their names.
 
         Raises
         ------
@@ -229,7 +234,8 @@ class TrainData(QWidget):
         if kind == "simulated":
             if base is None or not base.data.simulated:
                 raise RecipeError(
-                    "the recipe to start from simulates nothing; choose another one, or learn from layers or a folder"
+                    "the recipe to start from simulates nothing; choose another one, "
+                    "or learn from layers or a folder"
                 )
             return Data(simulated=base.data.simulated)
         chosen = self.layers.chosen()
@@ -242,7 +248,7 @@ class TrainData(QWidget):
         )
 
     def volume_steps(self, recipe: Recipe) -> Callable[[], VolumeSteps]:
-        """Return what loads the data in the worker; layers are taken as they are now."""
+        """Return the steps that load the data in the worker; layers are taken as they are now."""
         if self.kind.currentData() != "layers":
             return lambda: recipe_volumes(recipe)
         pairs = self.layers.snapshots()

@@ -1,4 +1,4 @@
-"""The part of the Train dock that is filled in: method, recipe to start from, data, time, device, and the recipe's numbers."""
+"""The settings of the Train dock: method, recipe, data, time, device, and the recipe's numbers."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Any
 from pydantic import BaseModel, create_model
 from qtpy.compat import isalive
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from zenhance.contract import registry
-from zenhance.errors import MethodError, ZenhanceError, sentence
+from zenhance.errors import MethodError, ZenhanceError
 from zenhance.models.catalogue import find_weights, list_weights
 from zenhance.models.header import read_card
+from zenhance.plugin.dock_base import device_choice, grey_label
+from zenhance.plugin.dock_words import dock_sentence
+from zenhance.plugin.fields import WheelGuard, add_row, narrow, new_form
 from zenhance.plugin.form import SettingsForm
-from zenhance.plugin.model_store import news
-from zenhance.plugin.rows import WheelGuard, add_row, narrow, new_form
+from zenhance.plugin.model_store import model_signals
 from zenhance.plugin.train_data import TrainData
 from zenhance.training.recipe import Recipe, load_recipe, recipe_names
 
 __all__ = ["TrainForm", "TrainNumbers", "learning_methods"]
 
-# Fields of a recipe that have a place of their own in the dock, or follow from what is chosen there.
+# Fields of a recipe that the dock shows elsewhere, or derives from other choices.
 _ELSEWHERE = ("method", "name", "description", "architecture", "data", "minutes", "start")
-# In the dock one watches: a validation this often moves the preview, and this small it costs a few per cent of the time and is over
-# soon after the window is closed.
+# Frequent validations move the preview; small ones cost only a few per cent of the time.
 WATCHED_STEPS, WATCHED_PATCHES = 100, 32
 DEFAULT_MINUTES = 10.0
-_DEVICES = (("auto", "auto"), ("CPU", "cpu"), ("CUDA GPU", "cuda"), ("Apple GPU (MPS)", "mps"))
 
-# The numbers of a recipe as a settings model of their own, field by field as :class:`~zenhance.training.recipe.Recipe` declares them.
+# The numbers of a recipe as a model of their own, with the fields that Recipe declares.
 _FIELDS: dict[str, Any] = {
     name: (info.annotation, info)
     for name, info in Recipe.model_fields.items()
@@ -46,15 +46,16 @@ def learning_methods() -> list[str]:
 
 
 class TrainForm(QWidget):
-    """Everything that makes up a recipe.
+    """Every field that a recipe consists of.
 
     Parameters
     ----------
     viewer : napari.Viewer
-        Whose layers are offered.
+        The form offers its layers.
     """
 
     method_changed = Signal(str)
+    changed = Signal()
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -62,9 +63,9 @@ class TrainForm(QWidget):
         self.method = QComboBox(self)
         for name in learning_methods():
             self.method.addItem(registry.load(name).spec.title, name)
-        self.summary = _grey_label(self)
+        self.summary = grey_label(self)
         self.start = QComboBox(self)
-        self.start_line = _grey_label(self)
+        self.start_line = grey_label(self)
         self.initial = QComboBox(self)
         self.data = TrainData(viewer, self)
         self.minutes = QDoubleSpinBox(self)
@@ -73,17 +74,62 @@ class TrainForm(QWidget):
         self.minutes.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
         self.minutes.setSuffix(" min")
         self.minutes.setValue(DEFAULT_MINUTES)
-        self.device = QComboBox(self)
-        for title, name in _DEVICES:
-            self.device.addItem(title, name)
+        self.device = device_choice(self)
         self.numbers = SettingsForm(TrainNumbers, self)
         self._lay_out()
         self.method.currentIndexChanged.connect(self._show_method)
         self.start.currentIndexChanged.connect(self._show_start)
         self.initial.currentIndexChanged.connect(self._show_shape)
-        news().saved.connect(self._offer_initial)
+        model_signals().saved.connect(self._offer_initial)
         self._wheel_guard.watch(self)
         self._show_method()
+        for signal in (
+            self.method.currentIndexChanged,
+            self.start.currentIndexChanged,
+            self.initial.currentIndexChanged,
+            self.minutes.valueChanged,
+            self.device.currentIndexChanged,
+            self.data.changed,
+            self.numbers.changed,
+        ):
+            signal.connect(self._announce)
+
+    def _announce(self, *_: Any) -> None:
+        self.changed.emit()
+
+    # ------------------------------------------------------------------ what is remembered
+
+    def state(self) -> dict[str, Any]:
+        """Return what to remember of the form."""
+        lasting = {
+            "method": self.method.currentData(),
+            "minutes": self.minutes.value(),
+            "device": self.device.currentData(),
+        }
+        of_session = {
+            "start": self.start.currentData(),
+            "initial": self.initial.currentData(),
+            "numbers": self.numbers.settings(),
+            "kind": self.data.kind.currentData(),
+            "folder": self.data.folder.line.text(),
+        }
+        return {"lasting": lasting, **of_session}
+
+    def show_state(self, state: Mapping[str, Any]) -> None:
+        """Show what :meth:`state` returned, or only its lasting part; unknown choices stay."""
+        lasting = state.get("lasting") or {}
+        _choose(self.method, lasting.get("method"))
+        _choose(self.device, lasting.get("device"))
+        self.minutes.setValue(float(lasting.get("minutes") or DEFAULT_MINUTES))
+        if "numbers" in state:
+            _choose(self.start, state["start"])
+            _choose(self.initial, state["initial"])
+            self.numbers.show_settings(state["numbers"])
+            _choose(self.data.kind, state["kind"])
+            self.data.folder.line.setText(state["folder"])
+            self.data.folder.look()
+
+    # ------------------------------------------------------------------ the form
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
@@ -104,7 +150,7 @@ class TrainForm(QWidget):
             second,
             "weights",
             narrow(self.initial),
-            "random ones, or a model that goes on learning; its network keeps its shape",
+            "random ones, or a model that continues to learn with the shape of its network",
         )
         layout.addLayout(second)
         layout.addWidget(self.start_line)
@@ -114,13 +160,13 @@ class TrainForm(QWidget):
             third,
             "time",
             self.minutes,
-            "the training ends then, or when its steps are done; preparing the data comes before it",
+            "the training ends after this time or its last step; preparing the data comes first",
         )
         add_row(
             third,
             "device",
             narrow(self.device),
-            "where to compute; auto takes a GPU where there is one that can",
+            "where to compute; auto uses a suitable GPU if there is one",
         )
         layout.addLayout(third)
         self.advanced = QCollapsible(
@@ -152,7 +198,7 @@ class TrainForm(QWidget):
         self.method_changed.emit(name)
 
     def _offer_initial(self, *_: Any) -> None:
-        """Offer the models of the method to begin from, keeping the choice."""
+        """Offer the models of the method to start from, and keep the choice."""
         if not isalive(self):
             return
         chosen = self.initial.currentData()
@@ -167,12 +213,12 @@ class TrainForm(QWidget):
         self.initial.blockSignals(False)
 
     def _architecture(self) -> Mapping[str, Any]:
-        """Return the network's shape: of the model to begin from, else of the recipe.
+        """Return the network's shape, from the model to start from or else from the recipe.
 
         Raises
         ------
         CheckpointError
-            The model is there no more.
+            The model does not exist any more.
         """
         model, base = self.initial.currentData(), self.base()
         if model is not None:
@@ -180,7 +226,7 @@ class TrainForm(QWidget):
         return {} if base is None else base.architecture
 
     def base(self) -> Recipe | None:
-        """Return the recipe to start from, or None where the method has none."""
+        """Return the recipe to start from, or None if the method has none."""
         chosen = self.start.currentData()
         return None if chosen is None else load_recipe(chosen)
 
@@ -208,7 +254,7 @@ class TrainForm(QWidget):
                 else ""
             )
         except ZenhanceError as error:
-            text = sentence(error)
+            text = dock_sentence(error)
         self.start_line.setText(text)
         self.start_line.setVisible(bool(text))
 
@@ -223,7 +269,7 @@ class TrainForm(QWidget):
         Raises
         ------
         RecipeError
-            A field cannot be used.
+            A field is invalid.
         """
         method = self.method.currentData()
         if method is None:
@@ -253,7 +299,7 @@ class TrainForm(QWidget):
 
 
 def _watched(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Return a recipe's numbers with more frequent, smaller validations; these must not end the training earlier."""
+    """Return a recipe's numbers with frequent, small validations and the same patience in steps."""
     every = min(numbers["validate_every"], WATCHED_STEPS)
     patience = -(-numbers["patience"] * numbers["validate_every"] // every)
     patches = min(numbers["validation_patches"], WATCHED_PATCHES)
@@ -264,8 +310,7 @@ def _plain(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _grey_label(parent: QWidget) -> QLabel:
-    label = QLabel(parent)
-    label.setWordWrap(True)
-    label.setStyleSheet("color: #888888;")
-    return label
+def _choose(combo: QComboBox, data: Any) -> None:
+    index = combo.findData(data)
+    if index >= 0:
+        combo.setCurrentIndex(index)

@@ -21,8 +21,8 @@ from qtpy.QtWidgets import (
 )
 
 from zenhance.errors import RecipeError
+from zenhance.plugin.fields import narrow
 from zenhance.plugin.layer_bridge import read_facts
-from zenhance.plugin.rows import narrow
 from zenhance.plugin.snapshot import Snapshot
 from zenhance.plugin.train_preview import PREVIEW_KEY
 from zenhance.plugin.training_run import LayerPair
@@ -45,7 +45,7 @@ class LayerCombo(QComboBox):
         return self._layers[index]() if 0 <= index < len(self._layers) else None
 
     def offer(self, layers: Sequence[Any], otherwise: Any = None) -> None:
-        """Offer these layers; the choice stays, or becomes another one where it is gone."""
+        """Offer these layers and keep the choice, unless its layer is gone."""
         chosen = self.layer
         if chosen is None or all(chosen is not layer for layer in layers):
             chosen = otherwise
@@ -71,7 +71,7 @@ class _Row:
         )
         self.remove = QToolButton(parent)
         self.remove.setText("✕")
-        self.remove.setToolTip("take this row away")
+        self.remove.setToolTip("remove this row")
 
     def widgets(self) -> tuple[QWidget, ...]:
         return (self.measured, self.truth, self.remove)
@@ -124,7 +124,7 @@ class TrainLayers(QWidget):
         ]
 
     def refresh_layers(self, _event: Any = None) -> None:
-        """Bring the lists up to date, keeping the choices."""
+        """Update the lists and keep the choices."""
         if not isalive(self):
             return
         images = self._images()
@@ -160,7 +160,7 @@ class TrainLayers(QWidget):
         self.refresh_layers()
 
     def remove_row(self, row: _Row) -> None:
-        """Take a row away; the last one stays."""
+        """Remove a row; the last one stays."""
         if len(self.rows) == 1:
             return
         self.rows.remove(row)
@@ -176,7 +176,7 @@ class TrainLayers(QWidget):
             row.remove.setVisible(len(self.rows) > 1)
 
     def chosen(self) -> list[tuple[Any, Any]]:
-        """Return the layers of each row, the second None where no truth is asked for.
+        """Return the layers of each row; the second is None without a truth.
 
         Raises
         ------
@@ -190,11 +190,13 @@ class TrainLayers(QWidget):
             if measured is None or (self._paired and truth is None):
                 what = "measured layer and its truth" if self._paired else "layer"
                 raise RecipeError(
-                    f"row {number} of the training data is not filled in; choose a {what}, or open a stack first"
+                    f"row {number} of the training data is not filled in; choose a {what}, "
+                    "or open a stack first"
                 )
             if measured is truth:
                 raise RecipeError(
-                    f'row {number} pairs the layer "{measured.name}" with itself; choose the sharp layer as its truth'
+                    f'row {number} pairs the layer "{measured.name}" with itself; '
+                    "choose the sharp layer as its truth"
                 )
             found.append((measured, truth))
         return found
@@ -223,7 +225,7 @@ def _names_truth(name: str) -> bool:
 
 
 def _truth_of(measured: Any, layers: Sequence[Any]) -> Any:
-    """Guess the truth of a layer by its name: the longest common beginning among those called truth or sharp."""
+    """Guess the truth of a layer: named truth or sharp, with the longest common beginning."""
     if measured is None:
         return None
     own = str(measured.name)

@@ -1,4 +1,4 @@
-"""The preview of a training as one image layer: pictures of one crop side by side, renewed at each validation."""
+"""The preview of a training: one image layer with pictures of a crop, new at each validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PREVIEW_KEY", "TrainPreview", "side_by_side"]
 
 PREVIEW_KEY = "zenhance_training"
 ORDER = ("measured", "predicted", "truth", "estimate")
-# Empty columns between the pictures, and the share of the other layers' height that the preview takes.
+# Empty columns between the pictures; height of the preview relative to the other layers.
 GAP_PX = 2
 SHARE = 0.5
 
@@ -26,7 +26,8 @@ def side_by_side(preview: Mapping[str, FloatArray]) -> FloatArray:
     Parameters
     ----------
     preview : mapping of str to float32 array (Y, X)
-        ``measured``, ``predicted`` and perhaps ``truth`` or ``estimate``; a coarser one is enlarged by repeating pixels.
+        ``measured``, ``predicted`` and optionally ``truth`` or ``estimate``. Pixels of a coarser
+        one are repeated.
     """
     pictures = [np.asarray(preview[name], np.float32) for name in ORDER if name in preview]
     height = max(picture.shape[0] for picture in pictures)
@@ -60,7 +61,7 @@ class TrainPreview:
 
     @property
     def layer(self) -> Any:
-        """The layer, or None where there is none (any more)."""
+        """The layer, or None if there is none."""
         layer = None if self._layer is None else self._layer()
         viewer = self._viewer()
         return (
@@ -68,18 +69,18 @@ class TrainPreview:
         )
 
     def begin(self) -> None:
-        """A new training begins: a preview that the user removed may come back."""
+        """Allow the layer again for a new training, even if the user removed the last one."""
         self._shown, self._wanted = None, True
 
     def end(self) -> None:
-        """Take the layer away."""
+        """Remove the layer."""
         viewer, layer = self._viewer(), self.layer
         if viewer is not None and layer is not None:
             viewer.layers.remove(layer)
         self._layer = None
 
     def show(self, preview: Mapping[str, FloatArray], title: str) -> None:
-        """Show a preview; the one shown already is left alone.
+        """Show a preview, unless it is already shown.
 
         Parameters
         ----------
@@ -122,7 +123,7 @@ class TrainPreview:
         )
         viewer.add_layer(layer)
         if chosen:
-            # Training goes on while the user works: what was selected stays selected.
+            # The user works during the training: the selection stays.
             viewer.layers.selection = chosen
         viewer.reset_view()
         self._layer = weakref.ref(layer)
@@ -131,7 +132,7 @@ class TrainPreview:
     def _place(
         self, viewer: Any, shape: tuple[int, ...], without: Any = None
     ) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Return translation and scale that put the preview right of everything else, half as high."""
+        """Return translation and scale of a preview right of all layers, half as high."""
         others = [layer for layer in viewer.layers if layer is not without and layer.ndim >= 2]
         if not others:
             return (0.0, 0.0), (1.0, 1.0)

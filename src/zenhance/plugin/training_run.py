@@ -1,7 +1,7 @@
-"""One training as steps for a worker: data, the loop of :mod:`zenhance.training`, and the model's bytes at the end.
+"""One training as steps for a worker: data, the loop of :mod:`zenhance.training`, the model.
 
-Each step carries the whole curve so far: the window may skip steps without missing a point. Nothing is kept on disk: the loop's folder
-lies in the system's temporary folder and is gone when the steps end, however they end.
+Each step carries the whole curve so far, so that the window can skip steps without missing a
+point. Nothing stays on disk: the loop's folder is temporary and is removed when the steps end.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class TrainingView(Progress):
 
 @dataclass(frozen=True)
 class Trained:
-    """A model that was trained: its file's bytes, its card, why the training ended, and the last view of it."""
+    """A trained model: its file's bytes, its card, why the training ended, and the last view."""
 
     blob: bytes
     card: Card
@@ -74,7 +74,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class LayerPair:
-    """A measured layer and, where there is one, its truth, both as they were at the start."""
+    """A measured layer and its truth, if there is one, as they were at the start."""
 
     measured: Snapshot
     truth: Snapshot | None
@@ -105,9 +105,10 @@ def recipe_volumes(recipe: Recipe) -> VolumeSteps:
 
 
 def layer_volumes(pairs: Sequence[LayerPair], recipe: Recipe) -> VolumeSteps:
-    """Make training volumes of layers; of several pairs some are kept for validation, of a single one a strip.
+    """Make training volumes of layers, and keep some pairs, or a strip of a single one, for
+    validation.
 
-    Layers that are learnt from without a truth stay whole: there is nothing to keep apart.
+    Layers without a truth stay whole.
 
     Raises
     ------
@@ -139,8 +140,9 @@ def _check_scale(recipe: Recipe, volumes: VolumeLists) -> None:
     for volume in (*volumes[0], *volumes[1]):
         if volume.truth is not None and volume.scale != wanted:
             raise RecipeError(
-                f'the truth of "{volume.name}" has {volume.scale} × its pixels along y and x, but this model makes {wanted} ×; '
-                "choose another recipe to start from, or other pairs"
+                f'the truth of "{volume.name}" has {volume.scale} × its pixels along y and x, '
+                f"but this model makes {wanted} ×; choose another recipe to start from, "
+                "or other pairs"
             )
 
 
@@ -148,7 +150,7 @@ def _check_scale(recipe: Recipe, volumes: VolumeLists) -> None:
 
 
 class _Curves:
-    """Gathers the curves of a training."""
+    """Collects the curves of a training."""
 
     def __init__(self) -> None:
         self.losses: list[tuple[int, float]] = []
@@ -167,7 +169,7 @@ class _Curves:
             self.preview = progress.validation.preview
 
     def view(self, progress: TrainProgress) -> TrainingView:
-        words = {"data": "preparing what is learnt from", "save": "saving"}
+        words = {"data": "preparing the data", "save": "saving"}
         text = words.get(progress.stage) or f"step {progress.step} of {progress.steps}"
         if self.checks and "psnr_db" in self.checks[-1][1]:
             figures = self.checks[-1][1]
@@ -204,7 +206,7 @@ def training_steps(
     make_volumes : callable
         Returns the steps that load the data.
     stop : threading.Event
-        Ends the training after the step it is at; the best model so far is the result.
+        Ends the training after its present step; the best model so far is the result.
     device, command : str
         As for ``train_steps``.
 
@@ -231,7 +233,7 @@ def training_steps(
         steps = train_steps(
             recipe, Path(folder) / "run", stop=stop, device=device, volumes=volumes, command=command
         )
-        view = TrainingView("data", 0.0, None, "preparing what is learnt from")
+        view = TrainingView("data", 0.0, None, "preparing the data")
         try:
             while True:
                 try:

@@ -1,9 +1,9 @@
-"""napari writers: OME-TIFF, ImageJ TIFF and OME-Zarr with voxel size, units, channel names and provenance."""
+"""napari writers: OME-TIFF, ImageJ TIFF and OME-Zarr with voxel size, units and provenance."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ __all__ = ["stack_of_layers", "write_image", "write_images"]
 
 
 class _LayerView:
-    """The attributes of a layer that was taken apart into data and keywords, as napari hands it to writers."""
+    """The attributes of a layer, from the data and keywords that napari hands to writers."""
 
     def __init__(self, data: Any, keywords: Mapping[str, Any]) -> None:
         self.data = data
@@ -39,7 +39,7 @@ class _LayerView:
 
 
 def show_warning(text: str) -> None:
-    """Tell the user; napari is imported only then, so that its list of writers opens quickly."""
+    """Warn the user; imports napari only then, so that its list of writers opens quickly."""
     from napari.utils import notifications
 
     notifications.show_warning(text)
@@ -56,37 +56,44 @@ class _Matrix:
         self.affine_matrix = np.eye(ndim + 1) if given is None else np.asarray(given, dtype=float)
 
 
-def stack_of_layers(layers: Sequence[tuple[Any, Mapping[str, Any], str]]) -> Stack:
-    """Put image layers together as one stack; several layers become channels.
+def stack_of_layers(
+    layers: Sequence[tuple[Any, Mapping[str, Any], str]], warn: Callable[[str], object]
+) -> Stack:
+    """Combine image layers into one stack; several layers become channels.
 
     Parameters
     ----------
     layers : sequence of tuple
         (data, keywords, type) as napari hands them to writers.
+    warn : callable
+        Takes a sentence on what the file cannot hold. In a worker thread it must not be a
+        notification of napari.
 
     Raises
     ------
     WriteError
         The layers differ in shape, axes or voxel size, or one is a colour image.
     """
-    stacks = [_stack(_LayerView(data, keywords)) for data, keywords, _ in layers]
+    stacks = [_stack(_LayerView(data, keywords), warn) for data, keywords, _ in layers]
     first = stacks[0]
     if len(stacks) == 1:
         return first
     for other in stacks[1:]:
         if other.shape != first.shape or other.axes != first.axes or "C" in other.axes:
             raise WriteError(
-                f'layers "{first.name}" {first.shape} and "{other.name}" {other.shape} do not fit into one file as channels; '
-                "save them one by one"
+                f'layers "{first.name}" {first.shape} and "{other.name}" {other.shape} do not fit '
+                "into one file as channels; save them one by one"
             )
         if not _same_lengths(first, other):
             raise WriteError(
-                f'layers "{first.name}" and "{other.name}" have different voxel sizes; save them one by one'
+                f'layers "{first.name}" and "{other.name}" have different voxel sizes; '
+                "save them one by one"
             )
     dtype = np.result_type(*(s.dtype for s in stacks))
     if any(s.dtype != dtype for s in stacks):
         raise WriteError(
-            f"the layers have different pixel types ({', '.join(str(s.dtype) for s in stacks)}); save them one by one"
+            f"the layers have different pixel types ({', '.join(str(s.dtype) for s in stacks)}); "
+            "save them one by one"
         )
     at = 1 if "T" in first.axes else 0
     axes = first.axes[:at] + "C" + first.axes[at:]
@@ -105,10 +112,11 @@ def _same_lengths(a: Stack, b: Stack) -> bool:
     return True
 
 
-def _stack(layer: _LayerView) -> Stack:
+def _stack(layer: _LayerView, warn: Callable[[str], object]) -> Stack:
     if layer.rgb:
         raise WriteError(
-            f'layer "{layer.name}" is a colour image, which is not written here; save it with napari\'s own writer'
+            f'layer "{layer.name}" is a colour image, which zenhance does not write; '
+            "save it with napari's own writer"
         )
     facts = read_facts(layer)
     data = layer.data[0] if layer.multiscale else layer.data
@@ -117,27 +125,30 @@ def _stack(layer: _LayerView) -> Stack:
         for key, value in facts.metadata.items()
         if key not in OWN_KEYS and key not in ("parts", "origin_um")
     }
-    metadata |= _position(layer, facts)
+    metadata |= _position(layer, facts, warn)
     provenance = layer.metadata.get(METADATA_KEY)
     if isinstance(provenance, Mapping):
-        # As it stands: a later version may have written more into it than this one knows.
+        # Unchanged: a later version may have written more into it than this one knows.
         metadata[METADATA_KEY] = json.dumps(provenance)
     return Stack.from_array(data, facts.axes, facts.voxel_size, name=layer.name, metadata=metadata)
 
 
-def _position(layer: _LayerView, facts: LayerFacts) -> dict[str, Any]:
-    """Return where the layer lies, as far as a file can say it."""
+def _position(
+    layer: _LayerView, facts: LayerFacts, warn: Callable[[str], object]
+) -> dict[str, Any]:
+    """Return the layer's position, as far as a file can hold it."""
     placement = Placement.of_layer(layer, facts.axes)
     if placement.first_voxel_um() is None:
-        show_warning(
-            f'layer "{layer.name}" is turned or sheared, which the file cannot say: its pixels and voxel size are saved as they are'
+        warn(
+            f'layer "{layer.name}" is turned, sheared or mirrored, which the file cannot hold; '
+            "pixels and voxel size are saved without it"
         )
     origin = origin_of(placement, facts.voxel_size)
     return {} if origin is None else {"origin_um": origin}
 
 
 def _sources(layers: Sequence[tuple[Any, Mapping[str, Any], str]]) -> list[Path]:
-    """Return all files that the layers came from, so that none of them is overwritten."""
+    """Return all files that the layers came from; none of them may be overwritten."""
     found: list[Path] = []
     for _, keywords, _ in layers:
         record = (keywords.get("metadata") or {}).get(FILE_KEY)
@@ -151,7 +162,7 @@ def _sources(layers: Sequence[tuple[Any, Mapping[str, Any], str]]) -> list[Path]
 def write_images(path: str, layers: Sequence[tuple[Any, Mapping[str, Any], str]]) -> list[str]:
     """Write image layers, several as channels; the name's ending chooses the format.
 
-    napari's file dialog has asked before an existing file is replaced.
+    napari's file dialog has already asked about replacing an existing file.
 
     Raises
     ------
@@ -160,9 +171,8 @@ def write_images(path: str, layers: Sequence[tuple[Any, Mapping[str, Any], str]]
     """
     from zenhance.io import write_stack
 
-    return [
-        str(write_stack(path, stack_of_layers(layers), overwrite=True, source=_sources(layers)))
-    ]
+    stack = stack_of_layers(layers, lambda text: show_warning(text))
+    return [str(write_stack(path, stack, overwrite=True, source=_sources(layers)))]
 
 
 def write_image(path: str, data: Any, keywords: Mapping[str, Any]) -> list[str]:
