@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,11 @@ def pytest_sessionfinish():
 
 @pytest.fixture
 def slow_methods(monkeypatch):
-    """The methods ``slow``, ``blurred``, ``finer`` and ``sampling`` beside the built-in ones."""
+    """The methods ``slow``, ``blurred``, ``finer`` and ``sampling`` beside the built-in ones.
+
+    torch is imported first, so that no test's run has to wait for it.
+    """
+    import_module("torch")
     from zenhance.contract import registry
 
     for name, attribute in (("slow", "SLOW"), ("blurred", "NEEDS_PSF"), ("finer", "FINER")):

@@ -105,6 +105,14 @@ class PsfForm(QWidget):
         self.trouble = QLabel(self)
         self.trouble.setWordWrap(True)
         self.trouble.setStyleSheet("color: #d9534f;")
+        self._lay_out(browse)
+        self.kind.currentIndexChanged.connect(self._changed)
+        self.file.editingFinished.connect(self._changed)
+        for field in (*self.optics.values(), *self.widths.values()):
+            field.edited.connect(self._changed)
+        self._refresh()
+
+    def _lay_out(self, browse: QPushButton) -> None:
         self._form = new_form()
         add_row(
             self._form, "PSF", self.kind, "what one point of the specimen looks like in the image"
@@ -134,11 +142,6 @@ class PsfForm(QWidget):
         layout.setSpacing(2)
         layout.addLayout(self._form)
         layout.addWidget(self.trouble)
-        self.kind.currentIndexChanged.connect(self._changed)
-        self.file.editingFinished.connect(self._changed)
-        for field in (*self.optics.values(), *self.widths.values()):
-            field.edited.connect(self._changed)
-        self._refresh()
 
     def _browse(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(self, "Stack of beads", self.file.text())

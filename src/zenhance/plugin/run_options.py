@@ -45,6 +45,17 @@ class RunOptions(QWidget):
         self.from_file = QLabel(self)
         self.from_file.setWordWrap(True)
         self.drop = QPushButton("drop these", self)
+        self._lay_out()
+        for combo in (self.channel, self.output, self.dtype, self.statistics, self.repair):
+            narrow(combo).currentIndexChanged.connect(self._changed)
+        self.background.edited.connect(self.changed)
+        self.seed.valueChanged.connect(self._seed_edited)
+        self.drop.clicked.connect(self._drop)
+        self.show_background(None)
+        self.show_channels(0)
+        self._show_kept()
+
+    def _lay_out(self) -> None:
         self._form = form = new_form(self)
         add_row(form, "channel", self.channel, "which channel to enhance")
         add_row(
@@ -78,14 +89,6 @@ class RunOptions(QWidget):
         add_row(form, "seed", self.seed, "of every random draw; only stochastic methods use it")
         form.addRow(self.from_file)
         form.addRow(self.drop)
-        for combo in (self.channel, self.output, self.dtype, self.statistics, self.repair):
-            narrow(combo).currentIndexChanged.connect(self._changed)
-        self.background.edited.connect(self.changed)
-        self.seed.valueChanged.connect(self._seed_edited)
-        self.drop.clicked.connect(self._drop)
-        self.show_background(None)
-        self.show_channels(0)
-        self._show_kept()
 
     def _changed(self, *_: Any) -> None:
         self.changed.emit()
