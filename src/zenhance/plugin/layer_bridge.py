@@ -49,6 +49,7 @@ OWN_KEYS = frozenset(
         "channel_names",
         "channel",
         "channels",
+        "image",
         "images",
         "derived",
     )
@@ -354,7 +355,7 @@ def _file_record(result: Stack, own: Any, placement: Placement) -> dict[str, Any
     record = {
         key: value
         for key, value in record.items()
-        if key not in ("axes", "channel", "channels", "origin_um")
+        if key not in ("axes", "channel", "channels", "image", "images", "origin_um")
     }
     record["voxel_size_um"] = list(result.voxel_size.zyx_um)
     record["voxel_size_origins"] = list(result.voxel_size.origins)
