@@ -35,7 +35,7 @@ DTYPES = {
         "float64",
         "bool",
     ],
-    "tif": ["uint8", "uint16", "float32"],
+    "tif": ["uint8", "uint16", "int16", "float32"],
     "ome.zarr": [
         "uint8",
         "int8",
@@ -177,7 +177,7 @@ def test_compression_changes_no_pixel(tmp_path: Path, compression: str) -> None:
 
 @pytest.mark.parametrize(
     ("ending", "dtype", "words"),
-    [("ome.tif", "float16", "no float16 pixels"), ("tif", "int16", "no int16 pixels")],
+    [("ome.tif", "float16", "no float16 pixels"), ("tif", "int32", "no int32 pixels")],
 )
 def test_a_format_without_the_pixel_type_is_refused(
     tmp_path: Path, ending: str, dtype: str, words: str

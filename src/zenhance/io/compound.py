@@ -55,23 +55,19 @@ class _Checker:
         return np.concatenate(parts) if parts else np.zeros(0, np.uint32)
 
     def chain(self, table: Table, start: int, what: str, needed: int = 0) -> list[int]:
-        """Follow a chain of sectors; a circle or an entry that is no sector is damage."""
+        """Follow a chain of sectors to its end, as the library does.
+
+        A circle, an entry that is not a sector, or fewer sectors than needed are damage.
+        """
         found: list[int] = []
         at = start
-        while at != _END and (not needed or len(found) < needed):
+        while at != _END:
             if at >= len(table) or len(found) > len(table):
                 raise self.damaged(f"the chain of sectors of {what} is broken")
             found.append(at)
             at = int(table[at])
         if len(found) < needed:
             raise self.damaged(f"{what} has {len(found)} of {needed} sectors")
-        # The library reads to the end of the chain, so that the rest must end as well.
-        rest = 0
-        while at != _END:
-            rest += 1
-            if at >= len(table) or rest > len(table):
-                raise self.damaged(f"the chain of sectors of {what} has no end")
-            at = int(table[at])
         return found
 
     def _read(self) -> None:

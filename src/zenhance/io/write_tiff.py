@@ -121,11 +121,12 @@ def check_imagej(stack: Stack) -> None:
     Raises
     ------
     WriteError
-        A pixel type other than uint8, uint16 and float32, or more than 3.9 GB.
+        A pixel type other than uint8, uint16, int16 and float32, or more than 3.9 GB.
     """
-    if stack.dtype.name not in ("uint8", "uint16", "float32"):
+    if stack.dtype.name not in ("uint8", "uint16", "int16", "float32"):
         raise WriteError(
-            f"an ImageJ TIFF has no {stack.dtype.name} pixels, only uint8, uint16 and float32; save as .ome.tif or .ome.zarr",
+            f"an ImageJ TIFF has no {stack.dtype.name} pixels, only uint8, uint16, int16 and "
+            "float32; save as .ome.tif or .ome.zarr",
             FailureKind.BAD_PARAMETER,
         )
     total = stack.dtype.itemsize * int(np.prod(stack.shape, dtype=np.int64))
@@ -147,6 +148,9 @@ def _imagej_description(stack: Stack) -> str:
     lines.append("unit=pixel" if voxel.x_um is None or voxel.y_um is None else "unit=micron")
     if voxel.z_um is not None:
         lines += ["zunit=micron", f"spacing={voxel.z_um!r}"]
+    if stack.dtype == np.int16:
+        # ImageJ stores signed 16 bits with 32768 added, and a straight line that takes it back.
+        lines += ["cf=0", "c0=-32768.0", "c1=1.0", "vunit=Gray Value"]
     step = stack.metadata.get("time_step_s")
     if step is not None:
         lines.append(f"finterval={float(step)!r}")
@@ -172,7 +176,7 @@ def write_imagej_tiff(path: Path, stack: Stack, provenance: str | None) -> None:
     path : Path
         An existing empty file.
     stack : Stack
-        uint8, uint16 or float32, at most 3.9 GB (see :func:`check_imagej`).
+        uint8, uint16, int16 or float32, at most 3.9 GB (see :func:`check_imagej`).
     provenance : str or None
         JSON.
     """
@@ -189,10 +193,12 @@ def write_imagej_tiff(path: Path, stack: Stack, provenance: str | None) -> None:
         else None
     )
     with tifffile.TiffWriter(str(path), bigtiff=False, ome=False) as tif:
+        signed = stack.dtype == np.int16
+        found = _hashed(stack, hashes, channels_inside=True)
         tif.write(
-            _hashed(stack, hashes, channels_inside=True),
+            (p.view(np.uint16) ^ np.uint16(0x8000) for p in found) if signed else found,
             shape=(planes, rows, columns),
-            dtype=stack.dtype.newbyteorder("="),
+            dtype=np.dtype(np.uint16) if signed else stack.dtype.newbyteorder("="),
             photometric="minisblack",
             description=_imagej_description(stack),
             metadata=None,

@@ -10,12 +10,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from zenhance._version import __version__
 from zenhance.contract.spec import Method, OutputSpec, Prepared, VolumeStatistics
 from zenhance.errors import RunCancelled
+from zenhance.io.beads import bead_file
 from zenhance.measurement.volume import PixelHash, VolumeReader
 from zenhance.physics.noise import PoissonGauss
 from zenhance.pipeline.changes import VolumeChange, change_warnings
@@ -209,9 +209,9 @@ def _series(run: Run) -> int:
 def _notes(run: Run) -> dict[str, Any]:
     """Return what the method said, the hash of a measured PSF, and the record of an input that was itself a result."""
     notes = dict(run.notes)
-    kind, _, path = (run.request.psf or "").partition(":")
-    if kind.strip() == "measured" and Path(path).is_file():
-        notes["psf_sha256"] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    kind, _, text = (run.request.psf or "").partition(":")
+    if kind.strip() == "measured" and (path := bead_file(text.strip())[0]).is_file():
+        notes["psf_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     earlier = run.plan.stack.metadata.get(METADATA_KEY)
     if isinstance(earlier, str):
         notes["input_record"] = json.loads(earlier)
