@@ -115,7 +115,7 @@ def _factor(unit: Any, table: dict[str, float]) -> float | None:
     name = unicodedata.normalize("NFKC", name).strip(" \t\r\n\0\"'.").lower()
     name = re.sub(r"[\s_-]", "", name)
     found = table.get(name)
-    if found is None and len(name) > 3 and name.endswith("s"):
+    if found is None and len(name) > 2 and name.endswith("s"):
         found = table.get(name[:-1])
     return found
 
