@@ -322,8 +322,8 @@ def mm_stack(
             (277, 3, 1, 1),
             (278, 4, 1, rows),
             (279, 4, 1, rows * columns * 2),
-            # Micro-Manager's own tag, an empty record
-            (51123, 2, 3, 0x7D7B),
+            # Micro-Manager's own tag, here the summary again
+            (51123, 2, len(text), 40),
         ]
         nxt = 0 if i == n - 1 else offset + page_bytes
         ifd = struct.pack("<H", len(tags))
