@@ -13,7 +13,7 @@ from zenhance.methods.deconvolution.probes import probe_regions
 from zenhance.physics.blur import Blur
 from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.solvers.richardson_lucy import RichardsonLucy
-from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
+from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Fit, Schedule
 from zenhance.solvers.total_variation import variation_factor_
 
 
@@ -265,10 +265,10 @@ def test_the_kept_estimate_is_the_one_its_schedule_replays():
 
 def test_a_rule_that_never_improves_stops_after_its_patience():
     rule = DiscrepancyRule(patience=2)
-    assert [rule.reached(chi2, 0.1) for chi2 in (1.0, 1.1, 1.2)] == [False, False, True]
+    assert [rule.reached(Fit(chi2, 0.1)) for chi2 in (1.0, 1.1, 1.2)] == [False, False, True]
     assert rule.best == 0
     flat = DiscrepancyRule(patience=2, tolerance=1e-3)
-    assert [flat.reached(chi2, 0.0) for chi2 in (1.0, 0.9, 0.8, 0.7999)] == [
+    assert [flat.reached(Fit(chi2, 0.0)) for chi2 in (1.0, 0.9, 0.8, 0.7999)] == [
         False,
         False,
         False,
@@ -278,7 +278,7 @@ def test_a_rule_that_never_improves_stops_after_its_patience():
 
 def test_the_freedom_of_a_fit_that_is_the_data_is_one():
     rule = DiscrepancyRule()
-    rule.reached(0.0, 1.0)
+    rule.reached(Fit(0.0, 1.0))
     assert rule.score(0) == float("inf")
 
 
@@ -380,3 +380,49 @@ def test_a_large_volume_is_probed_in_four_blocks_of_one_shape(shape, limit):
         0 <= s.start < s.stop <= n for region in regions for s, n in zip(region, shape, strict=True)
     )
     assert regions == _finish(probe_regions(shape, read, limit))
+
+
+def _blurred_walls(shape, photons):
+    """Walls of equal brightness on a dim background, seen through the blur of `_BLUR`."""
+    z, y, x = np.indices(shape)
+    walls = (((y + z) % 17 < 3) | ((x - z) % 19 < 2)).astype(np.float32)
+    specimen = photons * (walls + 0.02)
+    sigma = (1.2 if shape[0] > 1 else 0.0, 1.2, 1.2)
+    axes = []
+    for width in sigma:
+        index = np.arange(-5, 6)
+        axes.append(np.exp(-0.5 * (index / width) ** 2) if width else np.ones(1))
+    blur = Blur.from_axis_kernels(*axes)
+    return specimen, blur(torch.from_numpy(specimen)).numpy(), blur
+
+
+def test_gaussian_noise_is_recognised_from_the_residuals():
+    specimen, blurred, blur = _blurred_walls((1, 96, 96), 100.0)
+    rng = np.random.default_rng(3)
+    scores = {}
+    for name in ("gaussian", "poisson"):
+        noisy = rng.poisson(blurred) if name == "poisson" else rng.normal(blurred, 3.0)
+        # The gain is that of photon noise in both: wrong for the Gaussian one.
+        camera = CameraModel(0.0, 1.0, 0.0, 3.0)
+        y = torch.from_numpy(noisy.astype(np.float32))
+        rule = DiscrepancyRule()
+        problem = RichardsonLucy(blur, y, camera, 100.0)
+        x, schedule = _finish(problem.measure(100, rule=rule))
+        scores[name] = (rule.is_even, schedule.iterations)
+        again = _finish(problem.replay(schedule))
+        assert torch.equal(x, again)
+    assert scores["gaussian"][0]
+    assert not scores["poisson"][0]
+    assert scores["gaussian"][1] > scores["poisson"][1]
+
+
+def test_the_rule_goes_back_to_an_estimate_that_it_had_passed():
+    rule = DiscrepancyRule(patience=2)
+    even = [3.0, 1.0, 2.0, 2.5, 2.6]
+    chi2 = [3.0, 2.0, 1.0, 1.5, 1.6]
+    stops = [
+        rule.reached(Fit(a, 0.1, b, contrast=1.0, predicted_contrast=4.0))
+        for a, b in zip(chi2, even, strict=True)
+    ]
+    assert stops == [False, False, False, False, True]
+    assert (rule.is_even, rule.best) == (True, 1)

@@ -16,9 +16,10 @@ import torch
 
 from zenhance.physics.blur import Blur
 from zenhance.solvers.flux import keep_flux
-from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
+from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Fit, Schedule
 from zenhance.solvers.tensors import exact_mean
 from zenhance.solvers.total_variation import variation_factor_
+from zenhance.steps import relay
 
 __all__ = ["RichardsonLucy"]
 
@@ -29,6 +30,7 @@ _OUTLIER = 25.0
 """Squared residuals are counted up to five standard deviations, so that a hot pixel does not decide when to stop."""
 _PERTURBATION = 0.05
 """Size of the test perturbation in noise standard deviations: small against the noise, large against float32 rounding."""
+_MAX_SAMPLE = 1_000_000
 _TINY = 1e-30
 """Stands for zero: products with it stay above the subnormal numbers, which are slow."""
 _TINY_GRADIENT = 1e-15
@@ -156,21 +158,26 @@ class RichardsonLucy:
         path = _Path(self, start)
         shadow = None if rule is None else _Shadow(self)
         momentum = _Momentum()
-        kept, count, alpha = path.x, iterations, 0.0
+        kept, kept_at, count, alpha = path.x, 0, iterations, 0.0
         alphas: list[float] = []
         for k in range(iterations):
             model = path.model(alpha)
             if rule is not None and shadow is not None:
-                if rule.reached(*shadow.compare(model, alpha)):
+                if rule.reached(shadow.compare(model, alpha)):
                     count = rule.best
                     break
-                kept = path.x if rule.best == k else kept
+                if rule.best == k:
+                    kept, kept_at = path.x, k
             path.advance(model, keep=kept)
             alphas.append(alpha)
             alpha = momentum.alpha(path) if accelerate else 0.0
             # A stop rule mostly ends the run after a few iterations: the fraction then tells less and less with each.
             yield (k + 1) / iterations if rule is None else 1.0 - RULE_PACE ** (k + 1)
         result = path.x if count == iterations else kept
+        if count not in (iterations, kept_at):
+            # The rule took up another score and went back to an estimate that was not kept.
+            again = self.replay(Schedule(tuple(alphas[:count])))
+            result = yield from relay(again, lambda _: 1.0 - RULE_PACE**iterations)
         curves = (tuple(rule.chi2), tuple(rule.freedom)) if rule is not None else ((), ())
         return result, Schedule(tuple(alphas[:count]), self._scale(), *curves)
 
@@ -267,14 +274,35 @@ class _Shadow:
         self.data, self.variance = problem.data, variance
         self.path = _Path(replace(problem, y=torch.add(problem.y, noise, alpha=_PERTURBATION)))
         self.weight = noise.div_(variance)
+        # Variance is brightness times gain: its quantiles are those of the brightness.
+        self.level = max(float(variance.mean()), _TINY)
+        self.dark = (variance <= _quantile(variance, 0.3)).float()
+        self.bright = (variance >= _quantile(variance, 0.9)).float()
+        self.contrast = _contrast(variance, self.bright, self.dark)
 
-    def compare(self, model: torch.Tensor, alpha: float) -> tuple[float, float]:
-        """Return reduced chi-squared and freedom per voxel of `model`, and take one more step."""
+    def compare(self, model: torch.Tensor, alpha: float) -> Fit:
+        """Measure how well `model` explains the data, and take one more step."""
         mine = self.path.model(alpha)
         freedom = float((mine - model).mul_(self.weight).mean()) / _PERTURBATION
-        chi2 = float((self.data - model).square_().div_(self.variance).clamp_(max=_OUTLIER).mean())
+        squares = (self.data - model).square_()
+        contrast = _contrast(squares, self.bright, self.dark)
+        even = float((squares / self.level).clamp_(max=_OUTLIER).mean())
+        chi2 = float(squares.div_(self.variance).clamp_(max=_OUTLIER).mean())
         self.path.advance(mine)
-        return chi2, freedom
+        return Fit(chi2, freedom, even, contrast, self.contrast)
+
+
+def _contrast(squares: torch.Tensor, bright: torch.Tensor, dark: torch.Tensor) -> float:
+    """Return the mean of the bright voxels over that of the dark ones, both masks of 0 and 1."""
+    over = float((squares * bright).sum() / bright.sum())
+    under = float((squares * dark).sum() / dark.sum())
+    return over / max(under, _TINY)
+
+
+def _quantile(image: torch.Tensor, share: float) -> float:
+    """Return a quantile of an image, of a million voxels on a regular grid where it has more."""
+    flat = image.reshape(-1)
+    return float(torch.quantile(flat[:: max(1, flat.numel() // _MAX_SAMPLE)], share))
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
