@@ -221,4 +221,4 @@ def test_a_blank_slice_and_hot_pixels_are_reported_in_one_line_each() -> None:
         ("c11_hot.tif", "12 hot or dead pixels"),
     ):
         result = zenhance.enhance(_case(name), method="identity", **RUN)
-        assert [words in said for said in result.provenance.warnings] == [True]
+        assert sum(words in said for said in result.provenance.warnings) == 1
