@@ -16,11 +16,28 @@ from benchmarks.experiments.rooms import Rooms, draw_rooms, measure_rooms, reduc
 from benchmarks.house import Checkout, body_lines, complexity, cycles, repeated
 
 ROOT = Path(__file__).resolve().parents[2]
-# Limits on the way: as the tree stands today. They end at 0 cycles, 45 lines, 15 and 18 MB.
-MAX_CYCLES = 2
-MAX_BODY_LINES = 82
+MAX_BODY_LINES = 45
 MAX_COMPLEXITY = 15
-MAX_WEIGHTS_MB = 27.1
+MAX_WEIGHTS_MB = 18.0
+# What is still to be mended. Entries only leave these two lists.
+KNOWN_CYCLES = {
+    ("zenhance.cli.batch", "zenhance.cli.enhance"),
+    ("zenhance.training.loop", "zenhance.training.self_training"),
+}
+KNOWN_LONG = {
+    "zenhance.assess.report:_checks",
+    "zenhance.assess.report:_truth_tables",
+    "zenhance.io.inr:read_inr",
+    "zenhance.io.tiff:_read",
+    "zenhance.io.tiff_scan:scan_tiff",
+    "zenhance.io.vendor:read_lif",
+    "zenhance.io.vendor:read_nd2",
+    "zenhance.io.zarr_meta:multiscale",
+    "zenhance.methods.deconvolution:_prepare_richardson_lucy",
+    "zenhance.methods.diffusion.training:loss",
+    "zenhance.plugin.psf_form:__init__",
+    "zenhance.plugin.run_options:__init__",
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +46,12 @@ def checkout() -> Checkout:
 
 
 def test_modules_import_each_other_in_one_direction_only(checkout: Checkout) -> None:
-    assert len(cycles(checkout.imports)) <= MAX_CYCLES, cycles(checkout.imports)
+    assert set(cycles(checkout.imports)) - KNOWN_CYCLES == set()
 
 
 def test_no_function_is_too_long(checkout: Checkout) -> None:
-    assert [f for f in checkout.functions if f.lines > MAX_BODY_LINES] == []
+    long = {f"{f.place}, {f.lines} lines" for f in checkout.functions if f.lines > MAX_BODY_LINES}
+    assert {f for f in long if f.partition(",")[0] not in KNOWN_LONG} == set()
 
 
 def test_no_function_is_too_complex(checkout: Checkout) -> None:
