@@ -35,8 +35,6 @@ KNOWN_LONG = {
     "zenhance.io.zarr_meta:multiscale",
     "zenhance.methods.deconvolution:_prepare_richardson_lucy",
     "zenhance.methods.diffusion.training:loss",
-    "zenhance.plugin.psf_form:__init__",
-    "zenhance.plugin.run_options:__init__",
 }
 
 

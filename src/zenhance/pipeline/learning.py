@@ -358,10 +358,7 @@ def _volume_steps(
         else:
             together = request.statistics == "shared"
             readers = (
-                [
-                    VolumeReader(stack, i, c, request.repair_outliers)
-                    for i in range(stack.size("T"))
-                ]
+                [VolumeReader(stack, i, c, request.repair_outliers) for i in range(stack.size("T"))]
                 if together
                 else [reader]
             )

@@ -55,9 +55,7 @@ class EnhanceRequest(BaseModel):
         None,
         description="axes of the input, such as TZCYX, where the file does not say them rightly",
     )
-    series: int = Field(
-        0, ge=0, description="image of a file that holds several, counted from 0"
-    )
+    series: int = Field(0, ge=0, description="image of a file that holds several, counted from 0")
     voxel_size_um: Annotated[
         tuple[float | None, float | None, float | None] | None, BeforeValidator(_three_lengths)
     ] = Field(
