@@ -52,6 +52,15 @@ from zenhance.errors import (
             FailureKind.OOM_HOST,
         ),
         (MemoryError("Unable to allocate 1.82 TiB"), FailureKind.OOM_HOST),
+        (RuntimeError("can't start new thread"), FailureKind.OOM_HOST),
+        (
+            ImportError("libtorch.so: failed to map segment from shared object"),
+            FailureKind.OOM_HOST,
+        ),
+        (
+            ImportError("libmkl.so: cannot allocate memory in static TLS block"),
+            FailureKind.OOM_HOST,
+        ),
         (MemoryBudgetError("too small"), FailureKind.OOM_HOST),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), FailureKind.OOM_HOST),
         (torch.AcceleratorError("CUDA error: unspecified launch failure"), FailureKind.DEVICE_LOST),
@@ -167,3 +176,9 @@ def test_what_an_error_was_told_besides_its_sentence_comes_back_too() -> None:
     assert again.kind is FailureKind.DISK_FULL
     read = pickle.loads(pickle.dumps(ReadError("a.tif", "it is damaged")))
     assert (read.path.name, read.reason) == ("a.tif", "it is damaged")
+
+
+def test_a_path_of_any_length_is_shown_within_two_hundred_characters() -> None:
+    error = ReadError("a" * 5000 + ".tif", "it is empty")
+    assert str(error) == f'cannot read "{"a" * 100}...{"a" * 96}.tif": it is empty'
+    assert error.path.name == "a" * 5000 + ".tif"

@@ -119,6 +119,9 @@ class MemoryBudgetError(ZenhanceError, MemoryError):
     kind = FailureKind.OOM_HOST
 
 
+MAX_SHOWN_PATH = 200
+
+
 class ReadError(ZenhanceError, OSError):
     """A file cannot be read; the text names the file and what to do.
 
@@ -135,7 +138,10 @@ class ReadError(ZenhanceError, OSError):
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path = Path(path)
         self.reason = reason
-        super().__init__(f'cannot read "{path}": {reason}')
+        shown = str(path)
+        if len(shown) > MAX_SHOWN_PATH:
+            shown = f"{shown[: MAX_SHOWN_PATH // 2]}...{shown[-MAX_SHOWN_PATH // 2 :]}"
+        super().__init__(f'cannot read "{shown}": {reason}')
 
 
 class WriteError(ZenhanceError, OSError):
@@ -173,7 +179,8 @@ _DEVICE_OOM = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _HOST_OOM = re.compile(
-    r"DefaultCPUAllocator|can't allocate memory|not enough memory|Unable to allocate|bad_alloc",
+    r"DefaultCPUAllocator|can(no|')t allocate memory|not enough memory|Unable to allocate|bad_alloc"
+    r"|failed to map segment|can't start new thread|Memory allocation",
     re.IGNORECASE,
 )
 # ERROR_COMMITMENT_LIMIT: memory-mapping and loading libraries fail with it on Windows.
@@ -214,7 +221,7 @@ def classify(error: BaseException) -> FailureKind:
     if "OutOfMemoryError" in names or _DEVICE_OOM.search(text):
         return FailureKind.OOM_DEVICE
     if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and _HOST_OOM.search(text)
+        isinstance(error, RuntimeError | ImportError | OSError) and _HOST_OOM.search(text)
     ):
         return FailureKind.OOM_HOST
     if (

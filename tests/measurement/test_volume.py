@@ -256,3 +256,15 @@ def test_a_reader_and_what_it_filled_in_go_away_with_its_last_use() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.float64, 1e300), (np.float32, -3e38)])
+def test_values_whose_squares_do_not_fit_into_float32_are_refused(
+    dtype: type[Any], value: float
+) -> None:
+    pixels = np.random.default_rng(0).normal(10, 1, (3, 8, 8)).astype(dtype)
+    pixels[1, 2, 3] = value
+    with pytest.raises(StackError, match="voxel values reach .*e.*, allowed are magnitudes up to"):
+        enhance(Stack.from_array(pixels, "ZYX", (0.5, 0.2, 0.2)), method="identity")
+    pixels[1, 2, 3] = 1e15
+    assert enhance(Stack.from_array(pixels, "ZYX", (0.5, 0.2, 0.2)), method="identity")

@@ -35,3 +35,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         command().main(args=list(sys.argv[1:] if argv is None else argv), prog_name="zenhance")
     except KeyboardInterrupt:
         sys.exit(130)
+    except (ImportError, MemoryError, OSError) as error:
+        # The gate catches every error of a command; here the program itself could not be loaded.
+        _leave_without_memory(error)
+        raise
+
+
+def _leave_without_memory(error: Exception) -> None:
+    """Exit with one sentence if there is no memory to load the program; else return."""
+    lacking = isinstance(error, MemoryError) or "failed to map segment" in str(error)
+    if lacking or "annot allocate memory" in str(error):
+        sys.stderr.write("zenhance: the computer ran out of memory; close other programs\n")
+        sys.exit(5)

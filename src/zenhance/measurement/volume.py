@@ -27,6 +27,8 @@ __all__ = ["PixelHash", "Survey", "VolumeReader", "measure", "measure_noise", "s
 
 
 MAX_NON_FINITE = 0.1
+# Squares of a hundred million voxels of this magnitude add up to 1e38, the largest float32.
+MAX_VALUE = 1e15
 # A larger share of single outliers is structure or impulse noise, not a few bad pixels.
 MAX_OUTLIERS = 1e-3
 # Percentiles and noise are taken from at most this many voxels, picked on a regular grid of planes.
@@ -205,6 +207,24 @@ class _PlaneTotals:
         return cls(kept.size, first, second, float(kept.min()), float(kept.max()), saturated)
 
 
+def _check_range(plane: npt.NDArray[Any]) -> None:
+    """Refuse values whose squares and sums do not fit into float32, in which methods compute.
+
+    Raises
+    ------
+    StackError
+        A finite value of the plane is larger than :data:`MAX_VALUE`.
+    """
+    if plane.dtype.kind != "f":
+        return
+    largest = float(np.abs(plane[np.isfinite(plane)]).max(initial=0))
+    if largest > MAX_VALUE:
+        raise StackError(
+            f"voxel values reach {largest:.3g}, allowed are magnitudes up to {MAX_VALUE:g}; "
+            "rescale the stack, or replace values that mean no data by NaN"
+        )
+
+
 class _Tally:
     """Totals of all planes, and the sample of them."""
 
@@ -221,6 +241,7 @@ class _Tally:
 
     def add(self, number: int, z: int, plane: npt.NDArray[Any]) -> int:
         """Count a plane (Y, X) as stored; return how many of its voxels were measured."""
+        _check_range(plane)
         missing = self._readers[number].missing
         missing.examine(z, plane)
         void = missing.void(z)
