@@ -1,4 +1,4 @@
-"""``zenhance demo``: the bundled sample enhanced, as a picture, a file, and figures by its truth."""
+"""``zenhance demo``: enhance the bundled sample and compare it with its truth."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def doctor(json_line: Json = False) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding: ``ok``, ``note`` (an optional part is missing) or ``fail`` (no run will work)."""
+    """One finding: ``ok``, ``note`` (an optional part is missing) or ``fail`` (no run works)."""
 
     name: str
     state: State

@@ -1,4 +1,4 @@
-"""``zenhance enhance``: files through the main path, each with its own result or its own sentence."""
+"""``zenhance enhance``: each file goes through the main path to its result or its error."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def enhance(
         Path | None,
         text_option(
             "FILE",
-            "Settings to start from, or an earlier result to repeat; other options win; default none.",
+            "Settings to start from, or an earlier result; other options win; default none.",
         ),
     ] = None,
     save_request: Annotated[

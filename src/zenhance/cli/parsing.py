@@ -82,7 +82,8 @@ def parse_minutes(option: str, text: str) -> float:
         minutes = math.nan
     if not (math.isfinite(minutes) and minutes > 0):
         raise RecipeError(
-            f"{option} is {quoted(text)}, allowed is a time above 0 in min, s or h; for example {option} 10min"
+            f"{option} is {quoted(text)}, allowed is a time above 0 in min, s or h; "
+            f"for example {option} 10min"
         )
     return minutes
 
@@ -104,7 +105,8 @@ def parse_voxel_size(text: str) -> tuple[float | None, ...]:
         size is not None and not (math.isfinite(size) and size > 0) for size in sizes
     ):
         raise StackError(
-            f"--voxel-size is {quoted(text)}, allowed are three numbers above 0, or two for a 2-D image; "
+            f"--voxel-size is {quoted(text)}, allowed are three numbers above 0, or two for a "
+            "2-D image; "
             "write Z,Y,X in µm, for example --voxel-size 0.5,0.2,0.2"
         )
     return sizes
@@ -121,7 +123,8 @@ def parse_axes(text: str) -> str:
     axes = text.strip().upper()
     if not {"Y", "X"} <= set(axes) or len(set(axes)) != len(axes) or not set(axes) <= set("TCZYX"):
         raise StackError(
-            f"--axes is {quoted(text)}, allowed are the letters T, C, Z, Y and X, each at most once, Y and X among them; "
+            f"--axes is {quoted(text)}, allowed are the letters T, C, Z, Y and X, each at most "
+            "once, Y and X among them; "
             "name the dimensions in the file's order, for example --axes ZYX"
         )
     return axes
@@ -138,7 +141,7 @@ def _parse_span(word: str) -> Span:
 
 
 def parse_crop(text: str) -> tuple[Span, ...]:
-    """Read ``z0:z1,y0:y1,x0:x1`` (or ``y0:y1,x0:x1``) in pixels; an end left out reaches to the border.
+    """Read ``z0:z1,y0:y1,x0:x1`` (or ``y0:y1,x0:x1``) in pixels; a missing end is the border.
 
     Returns
     -------
@@ -156,7 +159,8 @@ def parse_crop(text: str) -> tuple[Span, ...]:
         spans = ()
     if len(spans) not in (2, 3):
         raise StackError(
-            f"--crop is {quoted(text)}, allowed are three ranges start:stop from 0 up, or two for a 2-D image; "
+            f"--crop is {quoted(text)}, allowed are three ranges start:stop from 0 up, or two "
+            "for a 2-D image; "
             "write z0:z1,y0:y1,x0:x1 in pixels, for example --crop 0:20,100:356,:256"
         )
     return spans
@@ -178,14 +182,17 @@ def parse_tile(text: str, option: str = "--tile") -> tuple[int, int, int]:
         sizes = (1, *sizes)
     if len(sizes) != 3 or min(sizes) < 1:
         raise StackError(
-            f"{option} is {quoted(text)}, allowed are three whole numbers above 0, or two for a 2-D image; "
+            f"{option} is {quoted(text)}, allowed are three whole numbers above 0, or two for "
+            "a 2-D image; "
             f"write Z,Y,X in pixels, for example {option} 32,256,256"
         )
     return (sizes[0], sizes[1], sizes[2])
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, Any]:
-    """Read the ``key=value`` words of ``--set``; values are YAML, so ``10``, ``0.5``, ``true``, ``null`` and ``[1, 2]`` are understood.
+    """Read the ``key=value`` words of ``--set``.
+
+    Values are YAML, such as ``10``, ``0.5``, ``true``, ``null`` and ``[1, 2]``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which files a call reads and where each result goes, settled and checked before anything is computed."""
+"""Plan and check which files a call reads and where each result goes, before any computation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 MAX_NAME_BYTES = 255
-# The result is written under a longer name first (".NAME.partial" and the like), which has to fit as well.
+# The result is first written under a longer name (such as ".NAME.partial"), which must fit too.
 PARTIAL_NAME_BYTES = 40
 
 
@@ -88,7 +88,7 @@ def _expand(word: str) -> tuple[list[Path], bool]:
 
 
 def _names(sources: Sequence[Path], method: str) -> list[str]:
-    """Return a result name for each source; sources that differ in suffix or folder only get different names."""
+    """Return a different result name for each source, even where only suffix or folder differ."""
     names = [stem(source) for source in sources]
     doubles = Counter(name.casefold() for name in names)
     names = [
@@ -105,7 +105,8 @@ def _names(sources: Sequence[Path], method: str) -> list[str]:
     ]
     if clash:
         raise MethodError(
-            f'several inputs are called "{clash[0]}"; enhance their folders one at a time, into different folders'
+            f'several inputs are called "{clash[0]}"; '
+            "enhance their folders one at a time, into different folders"
         )
     return [f"{name}_{method}.ome.tif" for name in names]
 
@@ -118,7 +119,7 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
     inputs : sequence of str
         Files, OME-Zarr folders, folders of images, or glob patterns.
     output : str
-        A file for one input; a folder for several, where each result is called ``NAME_METHOD.ome.tif``.
+        A file for one input; a folder for several, with results ``NAME_METHOD.ome.tif``.
     method : str
         Name of the method.
 
@@ -150,7 +151,9 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
 
 
 def plan_reports(plan: JobPlan, report: Path | None, overwrite: bool) -> JobPlan:
-    """Give each job the report it is to write: the file named, or one called as the result in the folder named, which is made.
+    """Give each job its report: the file given, or one in the folder given, named like the result.
+
+    The folder is made. Reports of a batch are checked when their file is run.
 
     Raises
     ------
@@ -174,7 +177,7 @@ def plan_reports(plan: JobPlan, report: Path | None, overwrite: bool) -> JobPlan
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of a batch if it is the only one missing; never more than one level, which would hide a typing error.
+    """Make the folder of a batch, but only its last level, so that a typing error shows.
 
     Raises
     ------
@@ -185,16 +188,19 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except FileExistsError:
         raise WriteError(
-            f'several inputs need a folder to go to, but the output "{folder}" is a file; name a folder',
+            f'several inputs need a folder to go to, but the output "{folder}" is a file; '
+            "name a folder",
             FailureKind.BAD_PARAMETER,
         ) from None
     except FileNotFoundError:
         raise WriteError(
-            f'the folder "{folder.parent}" for the output does not exist; make it first or choose another'
+            f'the folder "{folder.parent}" for the output does not exist; '
+            "make it first or choose another"
         ) from None
     except OSError as error:
         raise WriteError(
-            f'the folder "{folder}" cannot be made ({error.strerror}); choose a folder where you may write'
+            f'the folder "{folder}" cannot be made ({error.strerror}); '
+            "choose a folder where you may write"
         ) from error
 
 
@@ -220,7 +226,7 @@ def check_target(source: Path | None, target: Path, overwrite: bool) -> None:
     MethodError
         The suffix is not one that can be written.
     OutputExistsError
-        There is something already, and overwriting was not asked for, or it is not zenhance's to replace.
+        The path is taken, and ``overwrite`` is false or zenhance did not write what is there.
     WriteError
         The folder is missing or not writable, the name is too long, or the output is the input.
     """
@@ -229,12 +235,14 @@ def check_target(source: Path | None, target: Path, overwrite: bool) -> None:
 
     if not target.name.lower().endswith(OUTPUT_SUFFIXES) or target.name.lower() in OUTPUT_SUFFIXES:
         raise MethodError(
-            f'the output "{target}" cannot be written; its name must end in .ome.tif, .tif or .ome.zarr'
+            f'the output "{target}" cannot be written; '
+            "its name must end in .ome.tif, .tif or .ome.zarr"
         )
     most = MAX_NAME_BYTES - PARTIAL_NAME_BYTES
     if len(os.fsencode(target.name)) > most:
         raise WriteError(
-            f'the output name "{target.name[:60]}..." is too long; allowed are {most} bytes, choose a shorter one'
+            f'the output name "{target.name[:60]}..." is too long; '
+            f"allowed are {most} bytes, choose a shorter one"
         )
     sources = [source] if source is not None and source.exists() else []
     folder = target.suffix.lower() == ".zarr"
@@ -288,7 +296,7 @@ def check_free_space(target: Path, needed_bytes: int) -> None:
 
 
 def batch_status(codes: Iterable[int]) -> int:
-    """Return the exit code of a batch: 0 if all went well, 10 if some failed, the first failure's code if all did."""
+    """Return the exit code of a batch: 0, 10 if some failed, the first code if all did."""
     codes = list(codes)
     failed = [code for code in codes if code]
     return 0 if not failed else failed[0] if len(failed) == len(codes) else 10

@@ -1,4 +1,4 @@
-"""How a run tells how far it is: a bar on a terminal, plain lines in a log, nothing where JSON is read by a program."""
+"""Show progress: a bar on a terminal, plain lines in a log, nothing for a program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BAR_WIDTH = 16
 
 
 class Step(Protocol):
-    """What a run says at each step (see ``zenhance.enhance.Progress``)."""
+    """The progress of a run at one step, such as :class:`zenhance.pipeline.Progress`."""
 
     @property
     def stage(self) -> str: ...
@@ -38,7 +38,7 @@ class Step(Protocol):
 
 
 class Reporter(Protocol):
-    """Takes the news of a run."""
+    """Shows the progress of a run."""
 
     def line(self, text: str) -> None:
         """Show a line that stays, such as the device and why it was chosen."""
@@ -54,7 +54,7 @@ class SilentReporter:
         """Drop the line."""
 
     def update(self, step: Step) -> None:
-        """Drop the news."""
+        """Drop the step."""
 
 
 class PlainReporter:
@@ -78,7 +78,7 @@ class PlainReporter:
         print(text, file=self._stream, flush=True)
 
     def update(self, step: Step) -> None:
-        """Print the news if the stage is new or five seconds have passed."""
+        """Print the step if the stage is new or five seconds have passed."""
         now = self._clock()
         if step.stage == self._stage and now < self._next_s:
             return
@@ -94,7 +94,7 @@ class BarReporter:
     Parameters
     ----------
     progress : rich.progress.Progress
-        Already started; closing it is the caller's.
+        Already started; the caller closes it.
     """
 
     def __init__(self, progress: Any) -> None:
@@ -102,7 +102,7 @@ class BarReporter:
         self._task = progress.add_task("starting", total=1.0, note="", left="")
 
     def line(self, text: str) -> None:
-        """Print the line above the bar; its brackets are no markup."""
+        """Print the line above the bar; its brackets are not markup."""
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, step: Step) -> None:
@@ -119,7 +119,7 @@ class BarReporter:
 
 @contextmanager
 def open_reporter(json_wanted: bool, stream: TextIO | None = None) -> Iterator[Reporter]:
-    """Give the reporter that fits: a bar where stderr is a terminal, else plain lines, and silence for ``--json`` in a pipe."""
+    """Open the reporter that fits: a bar on a terminal, else lines, nothing for ``--json``."""
     stream = sys.stderr if stream is None else stream
     if not stream.isatty():
         yield SilentReporter() if json_wanted else PlainReporter(stream)

@@ -79,17 +79,17 @@ _PARSED: Mapping[str, Any] = {
 
 
 def build_request(options: RequestOptions, request_file: Path | None = None) -> EnhanceRequest:
-    """Build the request from a settings file or an earlier result, if there is one, and the options, which have the last word.
+    """Build the request from the options and, if given, a settings file or an earlier result.
 
-    Settings of the file are kept and completed by those of ``--set``, unless ``--method`` names another method: settings of
-    one method mean nothing to another.
+    Options win over the file. ``--set`` completes the settings of the file, unless ``--method``
+    names another method: the settings belong to their method.
 
     Raises
     ------
     ReadError
         The settings file cannot be read.
     RecipeError, StackError, MethodError
-        A field, a setting or the method is not as it should be; nothing was read or computed yet.
+        A field, a setting or the method is invalid; no pixel was read.
     """
     from zenhance.pipeline import EnhanceRequest
     from zenhance.pipeline.request_file import read_request

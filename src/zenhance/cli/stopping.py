@@ -1,4 +1,4 @@
-"""How Ctrl-C and a polite kill reach a run: as a cancel event while it computes, as an interrupt everywhere else."""
+"""Pass Ctrl-C and SIGTERM to a run: a cancel event while it computes, else an interrupt."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether the user asked to stop, and by which signal.
+    """Whether the user asked to stop, and with which signal.
 
     Attributes
     ----------
     event : threading.Event
-        Set by the first signal; a run looks at it after every step.
+        Set by the first signal; a run checks it after every step.
     signal_number : int or None
         The first signal that came.
     """
@@ -36,7 +36,7 @@ class StopRequest:
 
     @contextmanager
     def watched(self) -> Iterator[threading.Event]:
-        """While this lasts, the caller promises to look at the event, so the first signal only sets it."""
+        """Let the first signal only set the event, because the caller checks it."""
         self._watched = True
         try:
             yield self.event
@@ -44,7 +44,7 @@ class StopRequest:
             self._watched = False
 
     def handle(self, signal_number: int, _frame: FrameType | None = None) -> None:
-        """Take note of a signal; a second one, or one that nobody would look at, interrupts on the spot."""
+        """Note a signal; a second one, or one while nobody checks the event, interrupts at once."""
         again = self.event.is_set()
         if self.signal_number is None:
             self.signal_number = int(signal_number)
@@ -55,9 +55,9 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Route SIGINT and SIGTERM to a :class:`StopRequest`; the handlers of before come back afterwards.
+    """Route SIGINT and SIGTERM to a :class:`StopRequest`; restore the handlers afterwards.
 
-    Outside the main thread, where Python allows no handlers, the request is there but no signal reaches it.
+    Outside the main thread Python allows no handlers; no signal reaches the request there.
     """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -32,14 +32,12 @@ def train(
         typer.Option(
             "--data",
             metavar="PATH",
-            help="File or folder with NAME and NAME_truth; may be repeated; default the recipe's data.",
+            help="File or folder with NAME and NAME_truth, repeatable; default the recipe's data.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        text_option(
-            "FOLDER", "Folder of the run, made if missing; default one called as the model."
-        ),
+        text_option("FOLDER", "Folder of the run, made if missing; default named after the model."),
     ] = None,
     name: Annotated[
         str | None,
@@ -68,20 +66,20 @@ def train(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with the run in the folder, if there is one; default off."
+            "--resume", help="Resume the run in the folder, if there is one; default off."
         ),
     ] = False,
     install: Annotated[
         bool,
         typer.Option(
-            "--install", help="Make the model available by its name in the end; default off."
+            "--install", help="Make the trained model available by its name; default off."
         ),
     ] = False,
     json_line: Json = False,
 ) -> None:
     """Train a model.
 
-    On simulated stacks, or on your own. Ctrl-C stops after the step it is at and keeps the best model.
+    On simulated stacks or your own. Ctrl-C stops after the current step and keeps the best model.
     """
     from zenhance.cli.train_recipe import TrainWords, build_recipe, command_of
     from zenhance.cli.train_run import RECIPE_FILE, TrainRun, check_folder, run_training
@@ -111,7 +109,7 @@ def train(
 
 
 def _recipe_in(folder: Path, words: TrainWords) -> Recipe:
-    """Return the recipe of a run to go on with; it must be of the method or recipe that was named."""
+    """Return the recipe of a run to resume; it must be of the named method or recipe."""
     from zenhance.cli.train_run import RECIPE_FILE
     from zenhance.training.recipe import load_recipe
 
@@ -119,7 +117,8 @@ def _recipe_in(folder: Path, words: TrainWords) -> Recipe:
     is_file = words.wanted.lower().endswith((".yaml", ".yml"))
     if not is_file and words.wanted not in (recipe.method, recipe.name):
         raise RecipeError(
-            f'the training in "{folder}" is {recipe.name} of the method {recipe.method}, not {words.wanted[:60]}; '
+            f'the training in "{folder}" is {recipe.name} of the method {recipe.method}, not '
+            f"{words.wanted[:60]}; "
             f"go on with: zenhance train {recipe.method} --resume --out FOLDER"
         )
     return recipe

@@ -1,4 +1,4 @@
-"""Options of ``zenhance train`` into the recipe that decides what is learnt, and back into the command that makes a model again."""
+"""Build a recipe from the options of ``zenhance train``, and the command from the options."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class TrainWords:
 
 
 def build_recipe(words: TrainWords) -> Recipe:
-    """Take the recipe that was named, change it as asked, and check it.
+    """Return the named recipe, changed by the options and checked.
 
     Raises
     ------
     RecipeError, MethodError
-        There is no such recipe, a key is unknown (the nearest is offered), or a value is out of range.
+        The recipe or a key is unknown (the nearest is offered), or a value is out of range.
     ReadError
-        A file or folder of ``--data`` is not there.
+        A file or folder of ``--data`` does not exist.
     """
     from zenhance.contract import registry
     from zenhance.contract.learner import LearningMethod
@@ -87,11 +87,13 @@ def _starting_fields(words: TrainWords) -> dict[str, Any]:
             raise RecipeError(f"there is no recipe or method {quoted(wanted)}; {hint}")
         if registry.load(wanted).spec.learns == "no":
             raise MethodError(
-                f"the method {wanted} does not learn; choose one that does: {', '.join(_learning_names())}"
+                f"the method {wanted} does not learn; "
+                f"choose one that does: {', '.join(_learning_names())}"
             )
         if not words.data:
             raise RecipeError(
-                f"no recipe for {wanted} ships with zenhance; give your own stacks with --data, or a recipe file"
+                f"no recipe for {wanted} ships with zenhance; "
+                "give your own stacks with --data, or a recipe file"
             )
         return {"method": wanted, "name": wanted}
     return dict(load_recipe(wanted).model_dump(mode="json", exclude_defaults=True))
@@ -104,7 +106,7 @@ def _learning_names() -> tuple[str, ...]:
 
 
 def _replace_data(fields: dict[str, Any], words: TrainWords) -> None:
-    """Put the user's files in the place of the recipe's data; the model is then no longer the recipe's, and named after them."""
+    """Replace the recipe's data by the user's files, and name the model after them."""
     from zenhance.io.names import stem
     from zenhance.training.pairing import find_data
 
@@ -123,7 +125,7 @@ def _replace_data(fields: dict[str, Any], words: TrainWords) -> None:
 
 
 def _put(fields: dict[str, Any], key: str, value: Any) -> None:
-    """Set a key that may be dotted, such as ``architecture.window`` or ``data.simulated.0.count``."""
+    """Set a key; dots lead inside, as in ``architecture.window`` or ``data.simulated.0.count``."""
     *front, last = key.split(".")
     place: Any = fields
     for number, part in enumerate(front):
@@ -133,7 +135,8 @@ def _put(fields: dict[str, Any], key: str, value: Any) -> None:
             place = place[_index(place, part, key)]
         if not isinstance(place, dict | list):
             raise RecipeError(
-                f'--set "{key[:60]}": {".".join(front[: number + 1])[:60]} is one value without parts; set it as a whole'
+                f'--set "{key[:60]}": {".".join(front[: number + 1])[:60]} is one value '
+                "without parts; set it as a whole"
             )
     place[_index(place, last, key) if isinstance(place, list) else last] = value
 
@@ -141,7 +144,8 @@ def _put(fields: dict[str, Any], key: str, value: Any) -> None:
 def _index(entries: list[Any], part: str, key: str) -> int:
     if not part.isdecimal() or int(part) >= len(entries):
         raise RecipeError(
-            f'--set "{key[:60]}": "{part[:20]}" is none of its {len(entries)} entries; they are counted from 0'
+            f'--set "{key[:60]}": "{part[:20]}" is none of its {len(entries)} entries; '
+            "they are counted from 0"
         )
     return int(part)
 

@@ -1,4 +1,4 @@
-"""``zenhance train``: the loop of :mod:`zenhance.training` with its progress on the terminal, to be stopped and gone on with."""
+"""Run a training with its progress on the terminal; it can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RECIPE_FILE", "STATE_FILE", "TrainRun", "check_folder", "run_training"]
 
-# As the loop names them; it imports torch, and the checks below come before that.
+# The names that the loop uses; the checks below run before torch is imported.
 RECIPE_FILE, STATE_FILE = "recipe.yaml", "state.safetensors"
 
 
@@ -46,11 +46,11 @@ class TrainRun:
     folder : Path
         Of the run.
     resume : bool
-        Whether to go on from its state.
+        Whether to resume from its state.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     install : bool
-        Whether to copy the model into the user's folder in the end.
+        Whether to copy the trained model into the user's folder.
     command : str
         For the card.
     """
@@ -72,12 +72,12 @@ class _Shown:
 
 
 def check_folder(folder: Path, resume: bool) -> None:
-    """Refuse a folder that cannot be trained in, before anything is loaded.
+    """Refuse a folder that cannot hold the training, before anything is loaded.
 
     Raises
     ------
     OutputExistsError
-        It holds a training, and going on was not asked for.
+        It holds a training, and ``resume`` is false.
     WriteError
         It is a file, the folder above is missing, or the system refuses.
     """
@@ -88,20 +88,23 @@ def check_folder(folder: Path, resume: bool) -> None:
         )
     if not folder.parent.is_dir():
         raise WriteError(
-            f'the folder "{folder.parent}" for the training does not exist; make it first or choose another with --out'
+            f'the folder "{folder.parent}" for the training does not exist; '
+            "make it first or choose another with --out"
         )
     if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
         raise WriteError(
-            f'the folder "{folder}" for the training may not be written to; choose another one with --out'
+            f'the folder "{folder}" for the training may not be written to; '
+            "choose another one with --out"
         )
     if not resume and any((folder / name).exists() for name in (RECIPE_FILE, STATE_FILE)):
         raise OutputExistsError(
-            f'there is a training in "{folder}" already; go on with it by --resume, or name another folder with --out'
+            f'there is a training in "{folder}" already; '
+            "go on with it by --resume, or name another folder with --out"
         )
 
 
 def run_training(run: TrainRun, session: Session) -> None:
-    """Train, tell how it goes, and say where the model is.
+    """Train, show the progress, and print where the model is.
 
     Raises
     ------
@@ -113,7 +116,8 @@ def run_training(run: TrainRun, session: Session) -> None:
     started = time.perf_counter()
     with open_reporter(session.json_wanted) as reporter:
         reporter.line(
-            f"{run.recipe.name}: {run.recipe.method}, {run.recipe.steps} steps{_budget(run.recipe)}, in {run.folder}"
+            f"{run.recipe.name}: {run.recipe.method}, {run.recipe.steps} "
+            f"steps{_budget(run.recipe)}, in {run.folder}"
         )
         volumes = _load(run.recipe, reporter)
         with _kept_or_gone(run):
@@ -140,7 +144,7 @@ def _budget(recipe: Recipe) -> str:
 
 
 def _load(recipe: Recipe, reporter: Reporter) -> Volumes:
-    """Simulate or open the data; an interrupt here ends the program, since nothing has been learnt yet."""
+    """Simulate or open the data; an interrupt here ends the program, as nothing is learnt yet."""
     from zenhance.training.data import files_for_test, volume_steps
 
     steps = volume_steps(recipe)
@@ -163,7 +167,8 @@ def _load(recipe: Recipe, reporter: Reporter) -> Volumes:
             )
             if apart := files_for_test(recipe):
                 reporter.line(
-                    f"  left untouched, for a test of yours: {', '.join(Path(path).name for path in apart)}"
+                    "  left untouched, for a test of yours: "
+                    f"{', '.join(Path(path).name for path in apart)}"
                 )
             return train, held
         reporter.update(_Shown("data", share, None, name))
@@ -176,7 +181,7 @@ def _is_alone(recipe: Recipe, volumes: Volumes) -> bool:
 
 
 def _alone_line(recipe: Recipe, volumes: Volumes) -> str:
-    """Say how many volumes are learnt from without a truth, and with which point spread function."""
+    """Return how many volumes without truth are used, and which point spread function."""
     from zenhance.training.optics import psf_for_learning
 
     train, held = volumes
@@ -187,7 +192,7 @@ def _alone_line(recipe: Recipe, volumes: Volumes) -> str:
 
 
 def _apart(volumes: Volumes, recipe: Recipe) -> Volumes:
-    """Keep a strip of a single stack for validation, where there is no second one to validate on."""
+    """Hold out a strip of a single stack for validation if there is no second stack."""
     from zenhance.training.split import strips_apart
 
     train, held = volumes
@@ -199,7 +204,7 @@ def _apart(volumes: Volumes, recipe: Recipe) -> Volumes:
 
 
 def _in_memory(volume: TrainingVolume) -> TrainingVolume:
-    """Read a stack that fits well, since a strip is cut from arrays only."""
+    """Read a stack that fits into memory, because a strip is cut from an array."""
     import numpy as np
 
     from zenhance.tiling.budget import free_bytes
@@ -223,7 +228,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _train(run: TrainRun, volumes: Volumes, session: Session, reporter: Reporter) -> TrainResult:
-    """Run the loop; the first Ctrl-C ends it after the step it is at."""
+    """Run the loop; the first Ctrl-C ends it after the current step."""
     from zenhance.device.choice import choose_device
     from zenhance.training.loop import train_steps
 
@@ -249,7 +254,8 @@ def _train(run: TrainRun, volumes: Volumes, session: Session, reporter: Reporter
                 if progress.validation is not None:
                     last = progress.validation
                     reporter.line(
-                        f"  step {progress.step}: loss {progress.loss:.4g}, {_figures(last.metrics)}"
+                        f"  step {progress.step}: loss {progress.loss:.4g}, "
+                        f"{_figures(last.metrics)}"
                     )
                 reporter.update(_shown(progress, last))
         finally:
@@ -279,7 +285,7 @@ def _figures(metrics: Any, against: str = "") -> str:
 
 @contextlib.contextmanager
 def _kept_or_gone(run: TrainRun) -> Iterator[None]:
-    """Remove the folder of a run that ended before anything was kept, so that the same command can be given again."""
+    """Remove the folder of a run that kept nothing, so that the same command works again."""
     existed, earlier = run.folder.exists(), set(_rounds(run.folder))
     try:
         yield
@@ -289,7 +295,8 @@ def _kept_or_gone(run: TrainRun) -> Iterator[None]:
         if any((place / STATE_FILE).exists() for place in (run.folder, *_rounds(run.folder))):
             if isinstance(error, KeyboardInterrupt):
                 raise RunCancelled(
-                    f'the training was interrupted; go on with it from its last validation in "{run.folder}" by --resume'
+                    "the training was interrupted; "
+                    f'go on with it from its last validation in "{run.folder}" by --resume'
                 ) from None
             raise
         if not run.resume:
@@ -303,7 +310,7 @@ def _kept_or_gone(run: TrainRun) -> Iterator[None]:
 
 
 def _rounds(folder: Path) -> list[Path]:
-    """Return the folders of the rounds of a training on measured stacks alone; each holds a recipe and a state of its own."""
+    """Return the folders of the rounds of self-training; each holds its own recipe and state."""
     return [path.parent for path in sorted(folder.glob(f"round_*/{RECIPE_FILE}"))]
 
 
@@ -321,7 +328,8 @@ def _print_result(record: dict[str, Any]) -> None:
     self_judged = Card(**card).is_self_judged
     print(f"{record['model']}  ({format_seconds(record['seconds'])}, {card['device']})")
     print(
-        f"{record['ended']}; kept is step {card['steps']}: {_figures(card['metrics'], ' against its own estimate' if self_judged else '')}"
+        f"{record['ended']}; kept is step {card['steps']}: "
+        f"{_figures(card['metrics'], ' against its own estimate' if self_judged else '')}"
     )
     if card["metrics"].get("psnr_db", math.inf) <= card["metrics"].get(
         "psnr_identity_db", -math.inf
@@ -333,7 +341,8 @@ def _print_result(record: dict[str, Any]) -> None:
     model = shlex.quote(record["model"])
     if record["installed"]:
         print(
-            f"use it: zenhance enhance INPUT OUTPUT --method {record['method']} --weights {record['name']}",
+            f"use it: zenhance enhance INPUT OUTPUT --method {record['method']} --weights "
+            f"{record['name']}",
             flush=True,
         )
         return
