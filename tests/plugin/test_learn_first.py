@@ -222,11 +222,11 @@ def test_a_layer_of_unknown_voxel_size_is_refused_in_one_sentence(learning, said
 def test_the_train_dock_learns_from_a_layer_without_truth(
     home, make_napari_viewer, qtbot, monkeypatch
 ):
-    from zenhance.plugin import train_dock
+    from zenhance.plugin import dock_base, train_dock
 
     told = []
-    for severity in ("error", "info"):
-        monkeypatch.setattr(train_dock, f"show_{severity}", told.append)
+    monkeypatch.setattr(dock_base, "show_error", told.append)
+    monkeypatch.setattr(train_dock, "show_info", told.append)
     viewer = make_napari_viewer()
     dock = train_dock.TrainDock(viewer)
     viewer.window.add_dock_widget(dock, name="Train", area="right")

@@ -77,12 +77,12 @@ def folders(tmp_path, monkeypatch):
 
 @pytest.fixture
 def make_train_bench(make_napari_viewer, qtbot, monkeypatch, folders):
-    from zenhance.plugin import train_dock
+    from zenhance.plugin import dock_base, train_dock
 
     told = []
-    for severity in ("error", "info"):
+    for module, severity in ((dock_base, "error"), (train_dock, "info")):
         monkeypatch.setattr(
-            train_dock,
+            module,
             f"show_{severity}",
             lambda text, severity=severity: told.append((severity, text)),
         )
