@@ -46,7 +46,7 @@ class VolumeChange:
     offset: float
     floors: tuple[float, ...] = field(init=False)
     on_floor: list[int] = field(init=False)
-    before_on_floor: int = 0
+    before_on_floor: list[int] = field(init=False)
     voxels: int = 0
     before_voxels: int = 0
     total: float = 0.0
@@ -55,6 +55,7 @@ class VolumeChange:
     def __post_init__(self) -> None:
         self.floors = tuple(dict.fromkeys((self.offset, self.statistics.background, 0.0)))
         self.on_floor = [0] * len(self.floors)
+        self.before_on_floor = [0] * len(self.floors)
 
     @property
     def span(self) -> float:
@@ -73,7 +74,8 @@ class VolumeChange:
         block : float32 array (Z, Y, X)
             Of the result, a whole multiple of the region's size.
         """
-        before = reader.raw(region).astype(np.float32)
+        # As the method sees it: a repaired outlier is no change of the method.
+        before = reader.read(region)
         # Voxels without data keep their value, whatever the method does.
         void = reader.mask(region)
         if void is not None:
@@ -86,17 +88,21 @@ class VolumeChange:
         self.before_voxels += before.size
         self.total += float(block.sum(dtype=np.float64))
         self.before_total += float(before.sum(dtype=np.float64))
-        self.before_on_floor += int(np.count_nonzero(before <= self.statistics.minimum + near))
+        at_minimum = int(np.count_nonzero(before <= self.statistics.minimum + near))
         for number, floor in enumerate(self.floors):
             self.on_floor[number] += int(np.count_nonzero(np.abs(block - floor) <= near))
+            already = int(np.count_nonzero(np.abs(before - floor) <= near))
+            self.before_on_floor[number] += max(already, at_minimum)
 
     def floor(self) -> tuple[float, float]:
         """Return the floor with most voxels, and the share that the method has added to it."""
         if not self.voxels:
             return 0.0, 0.0
-        count = max(self.on_floor)
-        added = count / self.voxels - self.before_on_floor / max(self.before_voxels, 1)
-        return self.floors[self.on_floor.index(count)], added
+        added = [
+            after / self.voxels - before / max(self.before_voxels, 1)
+            for after, before in zip(self.on_floor, self.before_on_floor, strict=True)
+        ]
+        return self.floors[added.index(max(added))], max(added)
 
     def total_change(self) -> float:
         """Return the relative change of the total above the background."""
