@@ -21,13 +21,14 @@ WRITTEN_DOWN := pyproject.toml constraints.txt hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-all napari samples lint docs constraints system-libraries
+.PHONY: help demo test test-slow test-all break napari samples lint docs constraints system-libraries
 
 help:
 	@echo "make demo      enhance the bundled sample, write demo/, print a table against the truth"
 	@echo "make napari    open napari with the sample and the Enhance dock"
 	@echo "make test      run the test suite, without the tests marked slow"
 	@echo "make test-all  run the test suite, then the slow rest (make test-slow)"
+	@echo "make break     kill, cut, zero and bomb files 500 times each; print tries, survived, lost"
 	@echo "make samples   simulate the samples in sample_data/ again"
 	@echo "make lint      check style, types and the layering of imports"
 	@echo "make docs      measure the tables and draw the pictures of the documentation again; takes some hours"
@@ -42,6 +43,9 @@ test-slow: system-libraries $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-all: test test-slow
+
+break: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks break
 
 napari: system-libraries $(VENV)/.installed-napari
 	$(BIN)/python -m zenhance.plugin.launch
