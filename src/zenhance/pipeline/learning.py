@@ -36,17 +36,18 @@ from zenhance.errors import (
 )
 from zenhance.io.names import stem
 from zenhance.measurement.volume import VolumeReader, survey
-from zenhance.models.catalogue import SUFFIX, find_weights, user_folder
+from zenhance.models.catalogue import SUFFIX, WeightsEntry, find_weights, user_folder
 from zenhance.models.header import read_card
+from zenhance.pipeline.held_out import HeldOut, Trial, is_better
 from zenhance.pipeline.plan import RunPlan
 from zenhance.pipeline.request import NO_WEIGHTS, EnhanceRequest
 from zenhance.pipeline.result import Progress
 from zenhance.stack import Stack
+from zenhance.steps import relay
 from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
     from zenhance.models.card import Card
-    from zenhance.models.catalogue import WeightsEntry
     from zenhance.training.data import TrainingVolume
     from zenhance.training.loop import TrainProgress
     from zenhance.training.recipe import Recipe
@@ -110,6 +111,7 @@ class _Start:
     name: str = ""
     sha256: str = ""
     card: Card | None = None
+    path: Path = Path()
 
     @property
     def words(self) -> str:
@@ -125,6 +127,7 @@ class _Clock:
     cancel: threading.Event
     started: float = field(default_factory=time.perf_counter)
     steps: int = 0
+    reserve_s: float = 0.0
     loss: float = math.nan
     preview: Mapping[str, FloatArray] = field(default_factory=dict)
 
@@ -134,7 +137,8 @@ class _Clock:
     def training_s(self) -> float:
         """Return the time that training may take from now on."""
         whole = 60 * self.minutes
-        return whole - self.spent_s() - max(RESERVE_SHARE * whole, min(RESERVE_S, 0.1 * whole))
+        reserve = max(RESERVE_SHARE * whole, min(RESERVE_S, 0.1 * whole)) + self.reserve_s
+        return whole - self.spent_s() - reserve
 
     def progress(self, doing: str) -> LearningProgress:
         left = max(0.0, 60 * self.minutes - self.spent_s())
@@ -158,21 +162,15 @@ class _Clock:
         self, steps: Generator[Any, None, T], doing: str
     ) -> Generator[LearningProgress, None, T]:
         """Pass on steps, stopping them when the user cancels."""
-        try:
-            while True:
-                self.check()
-                try:
-                    step = next(steps)
-                except StopIteration as done:
-                    value: T = done.value
-                    return value
-                yield self.progress(self._words(step) or doing)
-        finally:
-            steps.close()
+        return (
+            yield from relay(
+                steps, lambda step: self.progress(self._words(step) or doing), self.check
+            )
+        )
 
     def _words(self, step: Any) -> str:
         """Take down the figures of a training step, and put it into words."""
-        if isinstance(step, float) or step.stage != "train":
+        if isinstance(step, float) or getattr(step, "stage", "") != "train":
             return ""
         progress: TrainProgress = step
         if math.isfinite(progress.loss):
@@ -184,7 +182,7 @@ class _Clock:
 
 
 def learn_steps(
-    plan: RunPlan, request: EnhanceRequest, cancel: threading.Event
+    plan: RunPlan, request: EnhanceRequest, cancel: threading.Event, trial: Trial
 ) -> Generator[LearningProgress, None, Learnt]:
     """Learn from the stack that is to be enhanced, and keep the model among the user's own.
 
@@ -195,7 +193,10 @@ def learn_steps(
     request : EnhanceRequest
         ``learn_minutes`` says how long, ``weights`` what to begin from.
     cancel : threading.Event
-        Looked at before each step; then nothing is kept.
+        Checked before each step; a cancelled run keeps nothing.
+    trial : callable
+        Runs a request on a stack in steps. Photons that are held out decide between what was
+        learnt and what the run began from (:mod:`zenhance.pipeline.held_out`).
 
     Yields
     ------
@@ -225,6 +226,14 @@ def learn_steps(
     volumes = yield from clock.follow(_volume_steps(plan.stack, request), "measuring intensities")
     from zenhance.training.loop import train_steps
 
+    held = HeldOut.of(plan.stack, request, volumes[0].statistics)
+    before = held.errors()
+    if begin.name:
+        began = time.perf_counter()
+        before = yield from clock.follow(
+            held.trial_steps(trial, request.weights), "scoring what it begins from"
+        )
+        clock.reserve_s = time.perf_counter() - began
     with TemporaryDirectory(prefix="zenhance-learning-", ignore_cleanup_errors=True) as folder:
         recipe = recipe.model_copy(update={"minutes": max(0.02, clock.training_s() / 60)})
         steps = train_steps(
@@ -232,8 +241,52 @@ def learn_steps(
         )
         result = yield from clock.follow(steps, "estimating the specimen")
         clock.check()
+        after = yield from clock.follow(
+            held.trial_steps(trial, str(result.path)), "scoring what was learnt"
+        )
+        scores = (float(before.mean()), float(after.mean()))
+        better = is_better(after, before)
+        if begin.name and not better:
+            return _unchanged(plan.stack, request, result.card, begin, clock, scores)
         entry = _keep(result.path, recipe.name)
-    return _account(plan.stack, entry, result.card, begin, clock)
+    learnt = _account(plan.stack, entry, result.card, begin, clock)
+    notes = {**learnt.notes, **_held_out_notes(scores, used=True)}
+    said = () if better else (_WORSE_THAN_MEASUREMENT.format(minutes=clock.minutes),)
+    return Learnt(learnt.path, notes, (*learnt.warnings, *said))
+
+
+_WORSE_THAN_MEASUREMENT = (
+    "what was learnt in {minutes:g} min predicts held-out photons no better than the measurement "
+    "itself; learn longer, or begin from weights that ship"
+)
+
+
+def _held_out_notes(scores: tuple[float, float], *, used: bool) -> dict[str, Any]:
+    """Return the squared errors of held-out photons, in units of their noise, before and after."""
+    return {
+        "held_out_error_before": round(scores[0], 5),
+        "held_out_error_after": round(scores[1], 5),
+        "used": used,
+    }
+
+
+def _unchanged(
+    stack: Stack,
+    request: EnhanceRequest,
+    card: Card,
+    begin: _Start,
+    clock: _Clock,
+    scores: tuple[float, float],
+) -> Learnt:
+    """Go back to the weights that learning began from; nothing is kept."""
+    entry = WeightsEntry(begin.name, begin.path, card, request.weights is None)
+    learnt = _account(stack, entry, card, begin, clock)
+    which = "the shipped weights" if request.weights is None else f'"{begin.name}"'
+    said = (
+        f"learning changed nothing; {which} were used: after {clock.minutes:g} min the error for "
+        f"held-out photons is {scores[1]:.4g}, {scores[0]:.4g} before"
+    )
+    return Learnt(begin.path, {**learnt.notes, **_held_out_notes(scores, used=False)}, (said,))
 
 
 def _check_folder() -> None:
@@ -270,6 +323,7 @@ def _start(request: EnhanceRequest) -> _Start:
         request.weights or path.name.removesuffix(SUFFIX),
         hashlib.sha256(path.read_bytes()).hexdigest(),
         card,
+        path,
     )
 
 

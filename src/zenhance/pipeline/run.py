@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -90,6 +91,8 @@ def enhance_steps(
     started = time.perf_counter()
     plan = plan_run(stack, request, axes_named=axes_named)
     cancel = cancel or threading.Event()
+    # Before learning: a full disk is refused now, not after ten minutes.
+    outputs = allocate(plan.outputs)
     learnt = yield from _learn_steps(plan, request, cancel)
     method = registry.load(request.method)
     run = Run(
@@ -97,7 +100,7 @@ def enhance_steps(
         method,
         request,
         cancel,
-        allocate(plan.outputs),
+        outputs,
         known,
         PixelHash(plan.stack),
         started,
@@ -132,7 +135,7 @@ def _learn_steps(
     try:
         return (
             yield from relay(
-                learn_steps(plan, request, cancel),
+                learn_steps(plan, request, cancel, partial(enhance_steps, cancel=cancel)),
                 lambda progress: replace(progress, fraction=LEARN_SHARE * progress.fraction),
             )
         )
