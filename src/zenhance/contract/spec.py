@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -89,6 +89,11 @@ class MethodParameters(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
 
+    prepare_work: ClassVar[float] = 0.0
+    """Work of ``prepare`` where it does not depend on the volume, such as loading a model."""
+    voxel_work: ClassVar[float] = 1.0
+    """Work on each voxel of a tile; see :meth:`work` for the unit."""
+
     @property
     def output_scale(self) -> Triple:
         """Output voxels per input voxel along z, y, x."""
@@ -119,14 +124,22 @@ class MethodParameters(BaseModel):
         """Name of the weights to use where the request names none."""
         return ""
 
-    @property
-    def prepare_cost(self) -> float:
-        """Work of ``prepare`` per voxel that it reads, relative to the work on a tile's voxel.
+    def work(self, volume_voxels: int, read_voxels: int, whole_voxels: int) -> tuple[float, float]:
+        """Return the work of ``prepare`` and that of all tiles, for the progress and the time left.
 
-        ``prepare`` reads at most ``whole_voxels`` of them. If it reads the whole volume, the tiles
-        are only cut out of what it solved. For estimates of the time left.
+        Parameters
+        ----------
+        volume_voxels, read_voxels : int
+            Voxels of the volume, and of its tiles with their halos.
+        whole_voxels : int
+            Most voxels that ``prepare`` works on at once.
+
+        Returns
+        -------
+        tuple of float
+            In units of the work of measuring one voxel's statistics on the CPU.
         """
-        return 0.0
+        return self.prepare_work, self.voxel_work * read_voxels
 
 
 @dataclass(frozen=True, slots=True)

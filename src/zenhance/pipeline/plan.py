@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from zenhance.contract import registry
-from zenhance.contract.spec import Method, MethodParameters
+from zenhance.contract.spec import Method
 from zenhance.device.choice import Device, choose_device
 from zenhance.errors import StackError
 from zenhance.io.beads import read_beads
@@ -20,14 +20,12 @@ from zenhance.tiling.geometry import TilePlan, plan_tiles
 from zenhance.types import Triple
 from zenhance.wording import format_bytes
 
-__all__ = ["RunPlan", "plan_run", "plan_volume", "psf_for", "work_of"]
+__all__ = ["RunPlan", "plan_run", "plan_volume", "psf_for"]
 
 # Share of the free memory a run may plan with; the rest is for the result, the viewer and other programs.
 MEMORY_SHARE = 0.5
 # Tiles on the CPU are no larger than this, however much memory there is: a step between two looks at Cancel must stay short.
 CPU_TILE_VOXELS = 48_000_000
-# What is left for the tiles of a volume that was prepared whole, per voxel, relative to a tile's usual work.
-CUT_OUT_COST = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,28 +129,6 @@ def _bytes_per_voxel(method: Method, request: EnhanceRequest) -> int:
 def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:
     z, y, x = (min(c, max(m, (t // m) * m)) for c, t, m in zip(core, most, multiple, strict=True))
     return (z, y, x)
-
-
-def work_of(
-    parameters: MethodParameters, volume_voxels: int, read_voxels: int, whole_voxels: int
-) -> tuple[float, float]:
-    """Return the work of preparing a volume and of its tiles, in units of one tile's voxel.
-
-    Parameters
-    ----------
-    parameters : MethodParameters
-        Its ``prepare_cost`` counts.
-    volume_voxels, read_voxels : int
-        Of the volume, and of its tiles with their halos.
-    whole_voxels : int
-        Most voxels that are prepared at once.
-    """
-    cost = parameters.prepare_cost
-    if cost == 0.0:
-        return 0.0, float(read_voxels)
-    if volume_voxels <= whole_voxels:
-        return cost * volume_voxels, CUT_OUT_COST * read_voxels
-    return cost * whole_voxels, float(read_voxels)
 
 
 def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False) -> RunPlan:

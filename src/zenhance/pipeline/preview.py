@@ -13,7 +13,7 @@ import numpy as np
 from zenhance.contract.spec import WHOLE_VOXELS, MethodParameters
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
-from zenhance.pipeline.plan import RunPlan, plan_run, work_of
+from zenhance.pipeline.plan import RunPlan, plan_run
 from zenhance.pipeline.request import NO_WEIGHTS, EnhanceRequest
 from zenhance.pipeline.run import EnhanceResult, Progress, enhance_steps
 from zenhance.stack import Stack
@@ -138,7 +138,7 @@ def estimate_steps(
     Returns
     -------
     float
-        Seconds: what every run costs, plus the time per unit of work (:func:`zenhance.pipeline.plan.work_of`) times the plan's work, plus
+        Seconds: what every run costs, plus the time per unit of work (``MethodParameters.work``) times the plan's work, plus
         the minutes for which it learns first. Nothing is learnt for the estimate; one that begins from random weights is timed with
         the method's own, or counts the minutes alone where there are none.
     """
@@ -170,11 +170,12 @@ def estimate_steps(
         started = time.perf_counter()
         result = yield from enhance_steps(first, trial, cancel)
         times.append(time.perf_counter() - started)
-        works.append(_work(request.parameters(), result.provenance.input_shape))
+        voxels = math.prod(result.provenance.input_shape)
+        works.append(_work(request.parameters(), voxels, voxels))
     return _extrapolated(
         works[1:],
         times[1:],
-        sum(work_of(request.parameters(), *_voxels(plan), WHOLE_VOXELS)),
+        _work(request.parameters(), *_voxels(plan)),
         plan.volumes,
     )
 
@@ -192,9 +193,9 @@ def _middle(
     return (z, y, x)
 
 
-def _work(parameters: MethodParameters, shape: tuple[int, ...]) -> float:
-    voxels = math.prod(shape)
-    return sum(work_of(parameters, voxels, voxels, WHOLE_VOXELS))
+def _work(parameters: MethodParameters, volume_voxels: int, read_voxels: int) -> float:
+    """Return the work on one volume: measuring, preparing and tiles."""
+    return volume_voxels + sum(parameters.work(volume_voxels, read_voxels, WHOLE_VOXELS))
 
 
 def _voxels(plan: RunPlan) -> tuple[int, int]:

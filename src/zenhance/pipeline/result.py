@@ -20,7 +20,7 @@ from zenhance.measurement.volume import PixelHash, VolumeReader
 from zenhance.physics.noise import PoissonGauss
 from zenhance.pipeline.changes import VolumeChange, change_warnings
 from zenhance.pipeline.output import Output
-from zenhance.pipeline.plan import RunPlan, work_of
+from zenhance.pipeline.plan import RunPlan
 from zenhance.pipeline.request import EnhanceRequest
 from zenhance.provenance import METADATA_KEY, Provenance, sample_count
 from zenhance.stack import Stack, VoxelSize
@@ -110,13 +110,13 @@ class Run:
             stage, self.learnt_share + (1 - self.learnt_share) * fraction, left, message
         )
 
-    def prepare_share(self, whole_voxels: int) -> float:
-        """Return which share of a volume's work is done before its tiles."""
-        tiles = self.plan.read_voxels // self.plan.volumes
-        before, after = work_of(
-            self.request.parameters(), math.prod(self.plan.stack.volume_shape), tiles, whole_voxels
-        )
-        return before / (before + after)
+    def shares(self, whole_voxels: int) -> tuple[float, float]:
+        """Return the shares of a volume's work that measuring and preparing take."""
+        voxels = math.prod(self.plan.stack.volume_shape)
+        read = self.plan.read_voxels // self.plan.volumes
+        before, after = self.request.parameters().work(voxels, read, whole_voxels)
+        total = voxels + before + after
+        return voxels / total, before / total
 
     def check(self) -> None:
         if self.cancel.is_set():

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.contract import registry
-from zenhance.contract.spec import REMARK, MethodContext, Prepared, VolumeStatistics
+from zenhance.contract.spec import REMARK, WHOLE_VOXELS, MethodContext, Prepared, VolumeStatistics
 from zenhance.device.choice import release_memory
 from zenhance.errors import FailureKind, MemoryBudgetError, classify
 from zenhance.measurement.volume import PixelHash, VolumeReader, survey
@@ -153,26 +153,31 @@ def _volume_steps(
 
     run.check()
     yield run.progress("measure", at(0.0), f"{where}measuring intensities")
-    share = 0.0
+    done = 0.0
     if run.request.statistics == "shared" and c in run.kept:
         prepared, statistics = run.kept[c]
     else:
+        measuring, _ = run.shares(WHOLE_VOXELS)
         context = yield from _context_steps(
-            run, t, c, lambda _: run.progress("measure", at(0.0), f"{where}measuring intensities")
+            run,
+            t,
+            c,
+            lambda f: run.progress("measure", at(measuring * f), f"{where}measuring intensities"),
         )
         statistics = context.statistics
-        share = run.prepare_share(context.whole_voxels)
+        measuring, preparing = run.shares(context.whole_voxels)
         title = f"{where}preparing {run.method.spec.title}"
         prepared = yield from _prepare_steps(
-            run, context, lambda f: run.progress("prepare", at(share * f), title)
+            run, context, lambda f: run.progress("prepare", at(measuring + preparing * f), title)
         )
         if run.request.output == "denoised":
             prepared = denoised(prepared, context, _psf(run, c))
+        done = measuring + preparing
         if run.request.statistics == "shared":
             run.kept[c] = (prepared, statistics)
     run.statistics.append(statistics)
     reader = run.reader(t, c)
-    yield from _tile_steps(run, reader, prepared, where, lambda f: at(share + (1 - share) * f))
+    yield from _tile_steps(run, reader, prepared, where, lambda f: at(done + (1 - done) * f))
     _record(run, prepared, number, count)
 
 

@@ -23,8 +23,6 @@ from zenhance.steps import relay
 
 __all__ = ["RichardsonLucy"]
 
-RULE_PACE = 0.85
-"""Share of what is left that an iteration does not do, for progress under a stop rule."""
 
 _OUTLIER = 25.0
 """Squared residuals are counted up to five standard deviations, so that a hot pixel does not decide when to stop."""
@@ -160,6 +158,7 @@ class RichardsonLucy:
         momentum = _Momentum()
         kept, kept_at, count, alpha = path.x, 0, iterations, 0.0
         alphas: list[float] = []
+        done = 0.0
         for k in range(iterations):
             model = path.model(alpha)
             if rule is not None and shadow is not None:
@@ -168,16 +167,18 @@ class RichardsonLucy:
                     break
                 if rule.best == k:
                     kept, kept_at = path.x, k
+            done = max(done, _fraction(k + 0.5, iterations, rule))
+            yield done
             path.advance(model, keep=kept)
             alphas.append(alpha)
             alpha = momentum.alpha(path) if accelerate else 0.0
-            # A stop rule mostly ends the run after a few iterations: the fraction then tells less and less with each.
-            yield (k + 1) / iterations if rule is None else 1.0 - RULE_PACE ** (k + 1)
+            done = max(done, _fraction(k + 1.0, iterations, rule))
+            yield done
         result = path.x if count == iterations else kept
         if count not in (iterations, kept_at):
             # The rule took up another score and went back to an estimate that was not kept.
             again = self.replay(Schedule(tuple(alphas[:count])))
-            result = yield from relay(again, lambda _: 1.0 - RULE_PACE**iterations)
+            result = yield from relay(again, lambda _, reached=done: reached)  # type: ignore[misc]
         curves = (tuple(rule.chi2), tuple(rule.freedom)) if rule is not None else ((), ())
         return result, Schedule(tuple(alphas[:count]), self._scale(), *curves)
 
@@ -307,3 +308,8 @@ def _quantile(image: torch.Tensor, share: float) -> float:
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(torch.dot(a.reshape(-1), b.reshape(-1)))
+
+
+def _fraction(done: float, most: int, rule: DiscrepancyRule | None) -> float:
+    """Return the fraction of the iterations that is done, where a rule stops with those expected."""
+    return done / most if rule is None else done / (done + min(rule.expected_left(), most - done))

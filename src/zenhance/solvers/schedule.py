@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 __all__ = ["CameraModel", "DiscrepancyRule", "Fit", "Schedule"]
 
+TYPICAL_ITERATIONS = 8.0
+"""After so many accelerated iterations the rule stops on the bundled sample."""
+
 
 @dataclass(frozen=True, slots=True)
 class CameraModel:
@@ -136,6 +139,13 @@ class DiscrepancyRule:
             return True
         score = self.score(last)
         return last > self.patience and abs(self.score(last - 1) - score) <= self.tolerance * score
+
+    def expected_left(self) -> float:
+        """Return how many more iterations to expect, for the progress alone."""
+        last = len(self.chi2) - 1
+        if last > self.best:
+            return float(self.patience - (last - self.best))
+        return max(TYPICAL_ITERATIONS - last, self.patience + last / 2)
 
 
 @dataclass(frozen=True, slots=True)

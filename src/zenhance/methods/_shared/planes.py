@@ -19,6 +19,9 @@ from torch.nn import Module
 
 __all__ = ["mirrored", "restore_planes"]
 
+# Large enough to fill a device, small enough for Cancel and a progress that moves.
+PIXELS_AT_ONCE = {"cpu": 2**16, "cuda": 2**20, "mps": 2**20}
+
 
 def mirrored(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
     """Fold indices beyond an axis back into it (… 1 0 | 0 1 … n-1 | n-1 n-2 …)."""
@@ -27,7 +30,7 @@ def mirrored(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
 
 
 def restore_planes(
-    network: Module, stack: Tensor, window: int, scale: int, pixels_at_once: int = 2**20
+    network: Module, stack: Tensor, window: int, scale: int, pixels_at_once: int | None = None
 ) -> Generator[float, None, Tensor]:
     """Restore every plane of a stack; a generator, so that it can be stopped between batches of planes.
 
@@ -41,8 +44,8 @@ def restore_planes(
         Planes the network sees, odd.
     scale : int
         Output pixels per input pixel along y and x.
-    pixels_at_once : int
-        Planes are batched up to this many pixels.
+    pixels_at_once : int, optional
+        Planes are batched up to this many pixels; a device has its own number.
 
     Yields
     ------
@@ -57,6 +60,8 @@ def restore_planes(
     out = torch.empty(
         (depth, height * scale, width * scale), dtype=torch.float32, device=stack.device
     )
+    if pixels_at_once is None:
+        pixels_at_once = PIXELS_AT_ONCE.get(stack.device.type, 2**16)
     many = max(1, pixels_at_once // (height * width))
     half = window // 2
     for start in range(0, depth, many):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,8 @@ MAX_REACH_PX = 48
 
 class DiffusionParameters(MethodParameters):
     """Settings of the diffusion method."""
+
+    prepare_work: ClassVar[float] = 1e6
 
     steps: int = Field(
         5,
@@ -72,6 +74,10 @@ class DiffusionParameters(MethodParameters):
             return (ENHANCED,)
         samples = OutputSpec("samples", "samples", series=self.samples)
         return (ENHANCED, OutputSpec(STD, "standard deviation"), samples)
+
+    def work(self, volume_voxels: int, read_voxels: int, whole_voxels: int) -> tuple[float, float]:
+        """One pass of the network per step and run."""
+        return self.prepare_work, 10.0 * self.steps * max(1, self.samples) * read_voxels
 
     @property
     def needs_psf(self) -> bool:

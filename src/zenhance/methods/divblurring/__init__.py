@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,8 @@ WEIGHTS = {"divblurring": "divblurring_stack", "paper": "divblurring_paper"}
 
 class DivblurringParameters(MethodParameters):
     """Settings of DivBlurring."""
+
+    prepare_work: ClassVar[float] = 1e6
 
     preset: Literal["divblurring", "paper"] = Field(
         "divblurring",
@@ -116,6 +118,10 @@ class DivblurringParameters(MethodParameters):
     def output_scale(self) -> Triple:
         """Enlarged along y and x only."""
         return (1, self.scale, self.scale)
+
+    def work(self, volume_voxels: int, read_voxels: int, whole_voxels: int) -> tuple[float, float]:
+        """The estimates, then one pass of the decoder per sample."""
+        return self.prepare_work, (30.0 + 8.0 * self.samples) * read_voxels
 
     @property
     def needs_psf(self) -> bool:

@@ -35,8 +35,8 @@ __all__ = ["Posterior", "prepare", "steps_for"]
 
 # Images are decoded in batches of about so many pixels: large enough to fill a device, small enough for caches and for Cancel.
 PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**23, "mps": 2**22}
-# Of the steps towards the end, which share is the deconvolution's.
-ESTIMATES_SHARE = 0.15
+# Work of the deconvolution and of the encoder, in draws.
+ESTIMATES_DRAWS = 1.5
 
 
 @dataclass
@@ -95,6 +95,12 @@ class Posterior(Prepared):
                 kept[draw] = light.cpu().numpy()
         return self._outputs(cast(Tensor, first), total, squares, many, kept)
 
+    @property
+    def _begun(self) -> float:
+        """Fraction of the work on a tile that is done before the first draw."""
+        count = self.parameters.samples + (self.parameters.temperature != 1.0)
+        return ESTIMATES_DRAWS / (ESTIMATES_DRAWS + count)
+
     def _order(self) -> list[tuple[int, int]]:
         """Return the draws, each with the position of the image: those of a position together, so that it is encoded once.
 
@@ -141,7 +147,7 @@ class Posterior(Prepared):
         )
         while True:
             try:
-                yield ESTIMATES_SHARE * next(steps)
+                yield self._begun * next(steps)
             except StopIteration as end:
                 lights: list[Tensor] = end.value
                 return torch.stack([scaled, *(light / self.scaling.span for light in lights)])
@@ -165,7 +171,7 @@ class Posterior(Prepared):
                     .contiguous(memory_format=torch.channels_last)
                 )
                 parts.append(self.network.encode(entered))
-            yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * done
+            yield self._begun + (1 - self._begun) * done
         return parts
 
     def _decoded(
@@ -191,9 +197,7 @@ class Posterior(Prepared):
             )
             with torch.inference_mode():
                 planes.append(self.network.decode(encoded, noise, only_middle=True)[0][:, 0])
-            yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * (
-                done + share * (number + 1) / len(parts)
-            )
+            yield self._begun + (1 - self._begun) * (done + share * (number + 1) / len(parts))
         return torch.cat(planes)
 
     def _noise(
@@ -233,7 +237,7 @@ class Posterior(Prepared):
             return grey
         for _ in range(self.steps):
             grey = self.consistency(grey, measured)
-            yield ESTIMATES_SHARE + (1 - ESTIMATES_SHARE) * done
+            yield self._begun + (1 - self._begun) * done
         return grey
 
 

@@ -72,6 +72,11 @@ class DpsParameters(MethodParameters):
         """Only the reconstruction does."""
         return self.reconstruction != "none"
 
+    def work(self, volume_voxels: int, read_voxels: int, whole_voxels: int) -> tuple[float, float]:
+        """One pass of each step's network; the reconstruction works on the finest grid."""
+        passes = 40.0 * len(self.preceding) + (250.0 if self.deblurs else 0.0)
+        return 5e5 * (len(self.preceding) + self.deblurs), (2.0 + passes) * read_voxels
+
     @property
     def needs_psf(self) -> bool:
         """For the resampling to the width that the networks know."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,9 @@ WEIGHTS = {"dqlr": "dqlr_stack", "paper": "dqlr_paper"}
 
 class DqlrParameters(MethodParameters):
     """Settings of DQLR."""
+
+    prepare_work: ClassVar[float] = 1e6
+    voxel_work: ClassVar[float] = 25.0
 
     preset: Literal["dqlr", "paper"] = Field(
         "dqlr",

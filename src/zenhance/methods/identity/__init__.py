@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from zenhance.contract.spec import (
     MethodContext,
@@ -22,6 +24,8 @@ __all__ = ["METHOD", "Identity", "IdentityParameters"]
 class IdentityParameters(MethodParameters):
     """The identity has no settings."""
 
+    voxel_work: ClassVar[float] = 0.5
+
     @property
     def deblurs(self) -> bool:
         """It leaves the blur."""
@@ -33,8 +37,11 @@ class _PassThrough(Prepared):
     """Returns each tile bit for bit."""
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
-        yield 1.0
-        return {"enhanced": tile.copy()}
+        copy = np.empty_like(tile)
+        for z, plane in enumerate(tile):
+            copy[z] = plane
+            yield (z + 1) / len(tile)
+        return {"enhanced": copy}
 
 
 class Identity:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from zenhance.contract.spec import MethodSpec
 from zenhance.methods._shared.plane_method import PlaneMethod, PlaneParameters
 
@@ -10,6 +12,9 @@ __all__ = ["METHOD", "Rdn", "RdnParameters"]
 
 class RdnParameters(PlaneParameters):
     """Settings of RDN."""
+
+    prepare_work: ClassVar[float] = 5e5
+    voxel_work: ClassVar[float] = 60.0
 
     @property
     def weights(self) -> str:

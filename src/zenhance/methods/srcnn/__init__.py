@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from zenhance.contract.spec import MethodSpec
 from zenhance.methods._shared.plane_method import PlaneMethod, PlaneParameters
 
@@ -10,6 +12,9 @@ __all__ = ["METHOD", "Srcnn", "SrcnnParameters"]
 
 class SrcnnParameters(PlaneParameters):
     """Settings of SRCNN."""
+
+    prepare_work: ClassVar[float] = 4e5
+    voxel_work: ClassVar[float] = 17.0
 
     @property
     def weights(self) -> str:
