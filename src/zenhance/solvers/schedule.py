@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 __all__ = ["CameraModel", "DiscrepancyRule", "Fit", "Schedule"]
 
-TYPICAL_ITERATIONS = 8.0
+TYPICAL_ITERATIONS = 7.0
 """After so many accelerated iterations the rule stops on the bundled sample."""
 
 
