@@ -144,7 +144,7 @@ class DiscrepancyRule:
         """Return how many more iterations to expect, for the progress alone."""
         last = len(self.chi2) - 1
         if last > self.best:
-            return float(self.patience - (last - self.best))
+            return float(max(1, self.patience - (last - self.best)))
         return max(TYPICAL_ITERATIONS - last, self.patience + last / 2)
 
 
