@@ -295,3 +295,16 @@ def test_the_card_says_that_the_truth_was_estimated_and_names_the_real_stack(
     assert result.card.is_self_judged
     assert {entry["truth"] for entry in result.card.data} == {"estimated"}
     assert {entry["sha256"] for entry in result.card.data} == {given[0][0].sha256()}
+
+
+def test_a_round_that_the_time_ends_counts_only_the_steps_it_took(tmp_path: Path) -> None:
+    seen: list[TrainProgress] = []
+    steps = train_steps(
+        recipe(steps=6000, minutes=0.06, validate_every=3000), tmp_path / "run", volumes=lists()
+    )
+    drain(steps, seen.append)
+    taken = [progress.step for progress in seen]
+    assert all(after - before in (0, 1) for before, after in itertools.pairwise(taken))
+    assert 2 <= taken[-1] < 6000
+    fractions = [progress.fraction for progress in seen]
+    assert fractions == sorted(fractions)

@@ -33,6 +33,7 @@ from zenhance.errors import CheckpointError, RecipeError, RunCancelled
 from zenhance.io.write_bytes import write_bytes
 from zenhance.models.catalogue import SUFFIX, find_weights
 from zenhance.models.checkpoint import read_checkpoint
+from zenhance.steps import relay
 from zenhance.training.data import TrainingVolume
 from zenhance.training.pseudo_pairs import Column, cut_columns, estimate_steps, pair_steps
 from zenhance.training.recipe import Recipe, load_recipe
@@ -148,6 +149,8 @@ class _Alone:
     method: str = FIRST_ESTIMATE
     weights: str | None = None
     initial: dict[str, torch.Tensor] | None = None
+    # Of all rounds so far; a round that the time ends has fewer than its share.
+    steps_done: int = 0
 
     def begin(self) -> None:
         """Write the recipe, and start from the weights that it names."""
@@ -186,6 +189,7 @@ class _Alone:
                 path, card, f"all {self.recipe.rounds} rounds were done before", ()
             )
             self.earlier_s += card.seconds
+            self.steps_done += card.steps
             self._start_from(path)
             self.done += 1
         return result
@@ -201,24 +205,15 @@ class _Alone:
         from zenhance.training.loop import TrainProgress
 
         share = 0.0
-        try:
-            while True:
-                try:
-                    # A method counts its two parts, preparing and running, each from 0.
-                    share = max(share, next(steps))
-                except StopIteration as end:
-                    value: T = end.value
-                    return value
-                at = (number + first + (last - first) * share) / self.recipe.rounds
-                yield TrainProgress(
-                    "data",
-                    number * (self.recipe.steps // self.recipe.rounds),
-                    self.recipe.steps,
-                    at,
-                    None,
-                )
-        finally:
-            steps.close()
+
+        def convert(fraction: float) -> TrainProgress:
+            # A method counts its two parts, preparing and running, each from 0.
+            nonlocal share
+            share = max(share, fraction)
+            at = (number + first + (last - first) * share) / self.recipe.rounds
+            return TrainProgress("data", self.steps_done, self.recipe.steps, at, None)
+
+        return (yield from relay(steps, convert))
 
     def round(self, number: int, lists: Lists) -> Generator[TrainProgress, None, TrainResult]:
         """Train on the pairs of a round, and keep its model for the next one."""
@@ -242,7 +237,7 @@ class _Alone:
             stop=self.stop,
             command=self.command,
         )
-        result = yield from _counted(inner, self.recipe, number)
+        result = yield from self.counted(inner, number)
         self.earlier_s += (
             max(0.0, result.card.seconds - (time.perf_counter() - began)) if again else 0.0
         )
@@ -251,6 +246,31 @@ class _Alone:
                 write_bytes(self._kept(number), result.path.read_bytes(), overwrite=True)
             )
         return result
+
+    def counted(
+        self, steps: Generator[TrainProgress, None, TrainResult], number: int
+    ) -> Generator[TrainProgress, None, TrainResult]:
+        """Pass on the progress of a round as that of all rounds."""
+        before, rounds = self.steps_done, self.recipe.rounds
+
+        def convert(progress: TrainProgress) -> TrainProgress:
+            left, found = progress.seconds_left, progress.validation
+            if left is not None:
+                is_over = progress.fraction >= 1
+                share = 1 - progress.fraction
+                left = None if is_over else left * (rounds - number - progress.fraction) / share
+            done = number + READY_SHARE + (1 - READY_SHARE) * progress.fraction
+            self.steps_done = max(self.steps_done, before + progress.step)
+            return replace(
+                progress,
+                step=before + progress.step,
+                steps=self.recipe.steps,
+                fraction=min(1.0, done / rounds),
+                seconds_left=left,
+                validation=None if found is None else _of_estimate(found),
+            )
+
+        return (yield from relay(steps, convert))
 
 
 def _made(
@@ -309,42 +329,6 @@ def _round(recipe: Recipe, number: int, spent_s: float) -> Recipe:
     return recipe.model_copy(
         update={"steps": steps, "minutes": minutes, "seed": recipe.seed + number}
     )
-
-
-def _counted(
-    steps: Generator[TrainProgress, None, TrainResult], recipe: Recipe, number: int
-) -> Generator[TrainProgress, None, TrainResult]:
-    """Pass on a round's progress as that of the whole."""
-    before = number * (recipe.steps // recipe.rounds)
-    try:
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as done:
-                result: TrainResult = done.value
-                return result
-            left = progress.seconds_left
-            rounds_left = recipe.rounds - number
-            whole = (
-                None
-                if left is None or progress.fraction >= 1
-                else left * (rounds_left - progress.fraction) / (1 - progress.fraction)
-            )
-            fraction = (
-                number + READY_SHARE + (1 - READY_SHARE) * progress.fraction
-            ) / recipe.rounds
-            yield replace(
-                progress,
-                step=before + progress.step,
-                steps=recipe.steps,
-                fraction=min(1.0, fraction),
-                seconds_left=whole,
-                validation=None
-                if progress.validation is None
-                else _of_estimate(progress.validation),
-            )
-    finally:
-        steps.close()
 
 
 def _of_estimate(found: Validation) -> Validation:
