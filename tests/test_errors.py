@@ -47,7 +47,8 @@ from zenhance.errors import (
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), FailureKind.OOM_DEVICE),
         (
             RuntimeError(
-                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+                "8 bytes"
             ),
             FailureKind.OOM_HOST,
         ),

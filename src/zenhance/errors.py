@@ -1,7 +1,8 @@
 """What can go wrong, in one place: error classes, their kind, their exit code and their sentence.
 
-Every error a user can meet says what is wrong, the value, what is allowed and what to do, in one sentence. Libraries report the
-same mishap (no memory, no disk) in many disguises; :func:`classify` sees through them without importing those libraries.
+Every error a user can meet says what is wrong, the value, what is allowed and what to do, in one
+sentence. Libraries report the same mishap (no memory, no disk) in many disguises; :func:`classify`
+sees through them without importing those libraries.
 """
 
 from __future__ import annotations
@@ -210,7 +211,8 @@ def classify(error: BaseException) -> FailureKind:
 
     Notes
     -----
-    torch is not imported: its classes are recognised by name (``OutOfMemoryError``, ``AcceleratorError``).
+    torch is not imported: its classes are recognised by name (``OutOfMemoryError``,
+    ``AcceleratorError``).
     """
     if isinstance(error, ZenhanceError):
         return error.kind
@@ -254,15 +256,22 @@ def exit_code(error: BaseException) -> int:
 
 
 def sentence(error: BaseException) -> str:
-    """Return one line that a user can act on; foreign exceptions are put into words by their kind."""
+    """Return one line that a user can act on; foreign exceptions are described by kind."""
     text = " ".join(str(error).split())
     if isinstance(error, ZenhanceError):
         return text
     kind = classify(error)
     advice = {
-        FailureKind.OOM_HOST: "the computer ran out of memory; close other programs, crop the stack or set a smaller tile",
-        FailureKind.OOM_DEVICE: "the GPU ran out of memory; close other programs that use it, or choose device 'cpu'",
-        FailureKind.DEVICE_LOST: "the GPU stopped answering; restart the program, or choose device 'cpu'",
+        FailureKind.OOM_HOST: (
+            "the computer ran out of memory; close other programs, crop the stack or set a "
+            "smaller tile"
+        ),
+        FailureKind.OOM_DEVICE: (
+            "the GPU ran out of memory; close other programs that use it, or choose device 'cpu'"
+        ),
+        FailureKind.DEVICE_LOST: (
+            "the GPU stopped answering; restart the program, or choose device 'cpu'"
+        ),
         FailureKind.DISK_FULL: "the disk is full; free some space or choose another folder",
         FailureKind.PERMISSION: "the system refused access; choose a folder where you may write",
         FailureKind.CANCELLED: "the run was cancelled; nothing was written",

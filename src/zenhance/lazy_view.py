@@ -1,4 +1,4 @@
-"""A part of an array that stays where it is: cropped, with an axis picked away, in another order of axes, and not yet read."""
+"""A part of an array, cropped or transposed, whose pixels are not read yet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class LazyView:
     Parameters
     ----------
     base : array-like
-        Indexed with integers and slices of positive step only, so that zarr and HDF5 arrays will do.
+        Indexed with integers and slices of positive step only, so that zarr and HDF5 arrays will
+        do.
     picks : tuple of int or slice, optional
         One per axis of the base, slices with step 1; the whole base where left out.
     order : tuple of int, optional
@@ -101,7 +102,7 @@ class LazyView:
         return LazyView(self._base, tuple(picks), tuple(order))
 
     def transpose(self, *axes: Any) -> LazyView:
-        """Return a view with the axes in another order, named as numpy's ``transpose`` has them; reversed where left out."""
+        """Return a view with the axes in another order, as numpy's ``transpose`` does."""
         order = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], int) else tuple(axes)
         order = order or tuple(reversed(range(self.ndim)))
         return LazyView(self._base, self._picks, tuple(self._order[i] for i in order))
@@ -171,7 +172,7 @@ def _per_axis(key: Any, ndim: int) -> list[Pick] | None:
 
 
 def _is_own_view(data: Readable) -> bool:
-    """Tell whether indexing gives a view that reads nothing: numpy (memory-mapped too) and dask arrays."""
+    """Tell whether indexing reads nothing, as for numpy and dask arrays."""
     return isinstance(data, np.ndarray) or type(data).__module__.partition(".")[0] == "dask"
 
 

@@ -1,7 +1,8 @@
-"""Provenance: what made this image, in a form that travels inside every file and layer and can be replayed.
+"""Provenance: what made an image, stored in every file and layer; it can be replayed.
 
-A record holds the request as it was given, what it was applied to (a hash of the pixels), with what (versions, device, seed,
-tiles) and what came out of it (seconds, warnings, curves such as a stop rule's).
+A record holds the request as it was given, what it was applied to (a hash of the pixels), with what
+(versions, device, seed, tiles) and what came out of it (seconds, warnings, curves such as a stop
+rule's).
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ __all__ = ["METADATA_KEY", "SAMPLES_AXIS", "ArrayHash", "Provenance", "hash_arra
 
 METADATA_KEY = "zenhance"
 SAMPLES_AXIS = "T"
-"""Axis along which the samples of a series lie: files and viewers have no axis of that name, and all have one for time."""
+"""The axis of samples in a series; files and viewers have no axis of samples but one of time."""
 
 _OUTPUT = "output"
 
 
 class ArrayHash:
-    """sha256 over dtype, shape and pixels, fed block by block, so that it does not depend on where the pixels are stored.
+    """sha256 over dtype, shape and pixels, fed block by block; storage does not matter.
 
     Parameters
     ----------
@@ -61,7 +62,8 @@ def hash_array(array: npt.NDArray[Any]) -> str:
 class Provenance(BaseModel):
     """A complete account of one run; frozen, JSON in and out.
 
-    Fields that a later version wrote are passed over when a record is read; files keep them, because a record is copied as text.
+    Fields that a later version wrote are passed over when a record is read; files keep them,
+    because a record is copied as text.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -139,7 +141,7 @@ class Provenance(BaseModel):
         return {**moved, "notes": notes}
 
     def of_output(self, name: str, samples: int = 0) -> Provenance:
-        """Return the record of a further output of the run: which one it is, and along which axis its samples lie."""
+        """Return the record of a further output of the run, with the axis of its samples."""
         said: dict[str, Any] = {"name": name}
         if samples:
             said |= {"samples": samples, "samples_axis": SAMPLES_AXIS}
@@ -180,7 +182,7 @@ class Provenance(BaseModel):
 
 
 def sample_count(record: Any) -> int:
-    """Return how many samples lie along :data:`SAMPLES_AXIS` of the image that a record (as JSON has it) came with; 0 where none do."""
+    """Return the number of samples along :data:`SAMPLES_AXIS` that a record states, or 0."""
     for key in ("notes", _OUTPUT):
         record = record.get(key) if isinstance(record, Mapping) else None
     if not isinstance(record, Mapping) or record.get("samples_axis") != SAMPLES_AXIS:

@@ -1,6 +1,7 @@
 """Stack: an image with its axes, its voxel size in micrometres and its channel names.
 
-Axes are a subset of ``TCZYX`` kept in that order, so that a reader never has to ask which index is z::
+Axes are a subset of ``TCZYX`` kept in that order, so that a reader never has to ask which index is
+z::
 
     T  time        C  channel        Z  depth        Y  rows        X  columns
 """
@@ -25,7 +26,8 @@ __all__ = ["AXES", "ArrayLike", "Origin", "Stack", "VoxelSize", "guess_axes"]
 AXES = "TCZYX"
 Origin = Literal["file", "user", "unknown"]
 
-# A voxel outside this window is not from a light microscope: the value is refused or asked for again.
+# A voxel outside this window is not from a light microscope: the value is refused or asked for
+# again.
 MIN_VOXEL_UM = 0.001
 MAX_VOXEL_UM = 1000.0
 
@@ -61,7 +63,8 @@ class VoxelSize:
                 continue
             if not (math.isfinite(value) and MIN_VOXEL_UM <= value <= MAX_VOXEL_UM):
                 raise StackError(
-                    f"voxel size in {axis} is {value:g} µm, allowed are {MIN_VOXEL_UM:g} to {MAX_VOXEL_UM:g} µm; "
+                    f"voxel size in {axis} is {value:g} µm, allowed are {MIN_VOXEL_UM:g} to "
+                    f"{MAX_VOXEL_UM:g} µm; "
                     "give it with --voxel-size Z,Y,X or set the layer's scale"
                 )
 
@@ -73,7 +76,8 @@ class VoxelSize:
             values = [None, *values]
         if len(values) != 3:
             raise StackError(
-                f"a voxel size has 2 or 3 numbers (z, y, x in µm), not {len(values)}: {tuple(sizes_um)}"
+                f"a voxel size has 2 or 3 numbers (z, y, x in µm), not {len(values)}: "
+                f"{tuple(sizes_um)}"
             )
         marks: list[Origin] = ["unknown" if v is None else origin for v in values]
         return cls(values[0], values[1], values[2], (marks[0], marks[1], marks[2]))
@@ -110,13 +114,14 @@ class VoxelSize:
         ]
         if missing:
             raise StackError(
-                f"voxel size in {', '.join(missing)} is unknown; give it with --voxel-size Z,Y,X or set the layer's scale"
+                f"voxel size in {', '.join(missing)} is unknown; give it with --voxel-size Z,Y,X "
+                "or set the layer's scale"
             )
         z, y, x = (1.0 if v is None else v for v in self.zyx_um)
         return (z, y, x)
 
     def replaced_by(self, sizes_um: Sequence[float | None] | None) -> VoxelSize:
-        """Return a copy in which lengths given by the user take the place of these; None keeps one."""
+        """Return a copy with the lengths that the user gave; None keeps one."""
         if sizes_um is None:
             return self
         given = VoxelSize.of(sizes_um, "user")
@@ -133,8 +138,8 @@ class VoxelSize:
 def guess_axes(shape: Sequence[int]) -> str:
     """Name the axes of a bare array where only one reading makes sense.
 
-    2-D is ``YX``, 3-D is ``ZYX``. A 3-D array whose first or last axis is at most 4 long could be colour, and more than three axes
-    could be anything: then the user is asked.
+    2-D is ``YX``, 3-D is ``ZYX``. A 3-D array whose first or last axis is at most 4 long could be
+    colour, and more than three axes could be anything: then the user is asked.
 
     Raises
     ------
@@ -147,10 +152,12 @@ def guess_axes(shape: Sequence[int]) -> str:
         return "ZYX"
     if len(shape) == 3:
         raise StackError(
-            f"an axis of at most 4 in shape {tuple(shape)} could be channels or slices; name the axes, for example --axes ZYX"
+            f"an axis of at most 4 in shape {tuple(shape)} could be channels or slices; name the "
+            "axes, for example --axes ZYX"
         )
     raise StackError(
-        f"the axes of an array of shape {tuple(shape)} are not known; name them, for example --axes TCZYX"
+        f"the axes of an array of shape {tuple(shape)} are not known; name them, for example "
+        "--axes TCZYX"
     )
 
 
@@ -171,7 +178,8 @@ class Stack:
     name : str
         Shown to the user.
     metadata : mapping
-        Whatever else the file said (``excitation_nm``, ``emission_nm``, ``na``, ``refractive_index``, ``pinhole_au``, ``zenhance`` ...).
+        Whatever else the file said (``excitation_nm``, ``emission_nm``, ``na``,
+        ``refractive_index``, ``pinhole_au``, ``zenhance`` ...).
     path : Path or None
         The file it came from.
 
@@ -197,11 +205,13 @@ class Stack:
             or not {"Y", "X"} <= set(axes)
         ):
             raise StackError(
-                f'axes "{axes}" are not usable; name each dimension once with letters of TCZYX, Y and X among them'
+                f'axes "{axes}" are not usable; name each dimension once with letters of TCZYX, Y '
+                "and X among them"
             )
         if len(axes) != len(shape):
             raise StackError(
-                f'axes "{axes}" name {len(axes)} dimensions but the array has {len(shape)}: shape {shape}'
+                f'axes "{axes}" name {len(axes)} dimensions but the array has {len(shape)}: shape '
+                f"{shape}"
             )
         if "".join(a for a in AXES if a in axes) != axes:
             raise StackError(
@@ -213,7 +223,8 @@ class Stack:
                 raise StackError(f"the stack has no {what}: shape {shape}, axes {axes}")
         if np.dtype(self.data.dtype).kind not in "buif":
             raise StackError(
-                f"pixels of type {self.data.dtype} are not supported; convert to real numbers first, for example the magnitude"
+                f"pixels of type {self.data.dtype} are not supported; convert to real numbers "
+                "first, for example the magnitude"
             )
         if self.channel_names and len(self.channel_names) != self.size("C"):
             raise StackError(
@@ -232,14 +243,15 @@ class Stack:
         metadata: Mapping[str, Any] | None = None,
         path: Path | None = None,
     ) -> Self:
-        """Build from any array whose axes are named in any order; dimensions are transposed to ``TCZYX`` order.
+        """Build from any array with named axes; dimensions are transposed to ``TCZYX`` order.
 
         Parameters
         ----------
         data : array-like
             numpy, dask or zarr array.
         axes : str, optional
-            One letter per dimension; left out, it is guessed where that is safe (:func:`guess_axes`).
+            One letter per dimension; left out, it is guessed where that is safe
+            (:func:`guess_axes`).
         voxel_size_um : sequence of float or VoxelSize, optional
             (z, y, x) or (y, x) in micrometres.
 
@@ -302,7 +314,7 @@ class Stack:
     def read(
         self, t: int = 0, c: int = 0, region: tuple[slice, slice, slice] = (slice(None),) * 3
     ) -> npt.NDArray[Any]:
-        """Read a region of one volume as a numpy array (Z, Y, X) of the stored dtype, in native byte order."""
+        """Read a region of one volume (Z, Y, X) in the stored dtype and native byte order."""
         block = np.asarray(self.data[self.index(t, c, region)])
         if "Z" not in self.axes:
             block = block[np.newaxis]
@@ -313,7 +325,7 @@ class Stack:
         return replace(self, data=data, **changes)
 
     def relabelled(self, axes: str) -> Self:
-        """Return a copy whose dimensions, in their present order, have these axes; they are transposed to ``TCZYX`` order.
+        """Return a copy whose dimensions have these axes, transposed to ``TCZYX`` order.
 
         Raises
         ------
@@ -345,7 +357,8 @@ class Stack:
             if channel == 0:
                 return self
             raise StackError(
-                f"channel {channel} asked for, but the stack has one channel; use --channel 0 or leave it out"
+                f"channel {channel} asked for, but the stack has one channel; use --channel 0 or "
+                "leave it out"
             )
         count = self.size("C")
         if not 0 <= channel < count:
@@ -366,7 +379,7 @@ class Stack:
         )
 
     def crop(self, region: Mapping[str, slice]) -> Self:
-        """Return a copy cropped along named axes, or the stack itself where nothing is cut off; pixels are not read.
+        """Return a copy cropped along named axes, or the stack itself; pixels are not read.
 
         Metadata that hold one entry a channel hold those of the channels kept.
 
@@ -382,7 +395,8 @@ class Stack:
             if stop <= start or (part.stop is not None and part.stop > size):
                 low = letter.lower()
                 raise StackError(
-                    f"crop {low}{part.start}:{part.stop} is outside the stack, which has {size} along {low}"
+                    f"crop {low}{part.start}:{part.stop} is outside the stack, which has {size} "
+                    f"along {low}"
                 )
             index.append(slice(start, stop))
         if all(part == slice(0, size) for part, size in zip(index, self.shape, strict=True)):
@@ -412,7 +426,7 @@ class Stack:
         }
 
     def _moved(self, first: Mapping[str, int]) -> Mapping[str, Any]:
-        """Return the metadata with the position of the first voxel (``origin_um``: z, y, x) moved to the crop's."""
+        """Return the metadata with ``origin_um`` (z, y, x) moved to the crop's first voxel."""
         origin, sizes = self.metadata.get("origin_um"), self.voxel_size.zyx_um
         if not origin or len(origin) != 3:
             return self.metadata

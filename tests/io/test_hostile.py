@@ -18,8 +18,10 @@ from zenhance.io import inspect_image, open_stack
 
 PIXELS = (np.random.default_rng(3).random((6, 24, 25)) * 60000).astype(np.uint16)
 XML = (
-    '<?xml version="1.0"?>{extra}<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1"><Image ID="Image:0">'
-    '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="25" SizeY="24" SizeZ="6" SizeC="1" SizeT="1">{data}</Pixels>'
+    '<?xml version="1.0"?>{extra}<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+    'UUID="urn:uuid:1"><Image ID="Image:0">'
+    '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="25" SizeY="24" SizeZ="6" '
+    'SizeC="1" SizeT="1">{data}</Pixels>'
     "</Image></OME>"
 )
 FLAVOURS: dict[str, dict[str, Any]] = {

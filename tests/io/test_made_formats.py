@@ -21,7 +21,8 @@ XML = (
     '<Distance Id="X"><Value>1e-7</Value></Distance><Distance Id="Y"><Value>2e-7</Value></Distance>'
     '<Distance Id="Z"><Value>5e-7</Value></Distance>'
     "</Items></Scaling><Information><Image><Dimensions><Channels>"
-    '<Channel Id="0" Name="GFP"><AcquisitionMode>LaserScanningConfocalMicroscopy</AcquisitionMode><PinholeSizeAiry>1.5</PinholeSizeAiry>'
+    '<Channel Id="0" '
+    'Name="GFP"><AcquisitionMode>LaserScanningConfocalMicroscopy</AcquisitionMode><PinholeSizeAiry>1.5</PinholeSizeAiry>'
     '</Channel><Channel Id="1" Name="RFP"><PinholeSizeAiry>1.5</PinholeSizeAiry></Channel>'
     "</Channels></Dimensions></Image></Information></Metadata></ImageDocument>"
 )

@@ -250,13 +250,16 @@ def test_uncompressed_stacks_in_one_piece_are_read_by_rows(tmp_path: Path) -> No
 def write_parts(folder: Path) -> None:
     """Write an OME-TIFF of two planes, one in each file, by hand."""
     parts = "".join(
-        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1"><UUID FileName="p{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
+        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1"><UUID '
+        f'FileName="p{z}.ome.tif">urn:uuid:{z}</UUID></TiffData>'
         for z in range(2)
     )
     for z in range(2):
         xml = (
-            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{z}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
-            f'DimensionOrder="XYZCT" Type="uint16" SizeX="7" SizeY="6" SizeZ="2" SizeC="1" SizeT="1" PhysicalSizeX="100" '
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{z}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            'DimensionOrder="XYZCT" Type="uint16" SizeX="7" SizeY="6" SizeZ="2" SizeC="1" '
+            'SizeT="1" PhysicalSizeX="100" '
             f'PhysicalSizeXUnit="nm">{parts}</Pixels></Image></OME>'
         )
         tifffile.imwrite(

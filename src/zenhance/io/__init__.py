@@ -1,4 +1,4 @@
-"""Image files in and out: one gate to read through, one gate to write through; heavy libraries load on first use."""
+"""Read and write image files; heavy libraries load on first use."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""The one gate out: a result is written beside its place, verified, made durable, and only then given its name.
+"""Write a result beside its place, verify it, make it durable, then give it its name.
 
 ::
 
     lock -> sibling .NAME.zenhance-*.partial -> write -> verify -> fsync -> rename -> fsync folder
 
-A crash at any point leaves the old file or the new one, never something between. Nothing that is not ours is deleted or overwritten.
+A crash at any point leaves the old file or the new one, never something between. Nothing that is
+not ours is deleted or overwritten.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["check_output", "commit", "reach"]
 
 
 def reach(point: str) -> None:
-    """Mark a point of the commit by name; tests replace this function to stop there (``after_open``, ``half``, ``before_fsync`` ...)."""
+    """Mark a point of the commit by name, such as ``half``; tests replace this function."""
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -72,7 +73,8 @@ def check_output(
     OutputExistsError
         The path is taken, and not to be overwritten; or its lock cannot be taken.
     WriteError
-        The output is the input, lies in it or holds it, or its folder is missing or refuses writing.
+        The output is the input, lies in it or holds it, or its folder is missing or refuses
+        writing.
     """
     parent = path.parent
     if not parent.is_dir():
@@ -88,7 +90,8 @@ def check_output(
         holds = path.is_dir() and any(_same(p, path) for p in source.absolute().parents)
         if inside or holds or _same(path, source):
             raise WriteError(
-                f'the output "{path.name}" is the input or lies within it; choose another name, the input was not changed',
+                f'the output "{path.name}" is the input or lies within it; choose another name, '
+                "the input was not changed",
                 FailureKind.BAD_PARAMETER,
             )
     check_lock(path)
@@ -100,7 +103,8 @@ def check_output(
         )
     if not overwrite:
         raise OutputExistsError(
-            f'"{path.name}" exists already and was not changed; choose another name, or ask to overwrite it'
+            f'"{path.name}" exists already and was not changed; choose another name, or ask to '
+            "overwrite it"
         )
     if path.is_dir():
         _check_folder(path, foreign(path) if folder else "")
@@ -132,7 +136,8 @@ def _check_space(path: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed_bytes * 1.1 > free:
         raise WriteError(
-            f'the disk of "{path.parent}" is too full: {format_bytes(needed_bytes * 1.1)} needed, {format_bytes(free)} free; '
+            f'the disk of "{path.parent}" is too full: {format_bytes(needed_bytes * 1.1)} needed, '
+            f"{format_bytes(free)} free; "
             "nothing was changed, free some space or choose another folder",
             FailureKind.DISK_FULL,
         )
@@ -176,7 +181,8 @@ def _translated(path: Path) -> Iterator[None]:
         if kind is FailureKind.BUG:
             raise
         raise WriteError(
-            f'"{path.name}" was not written: {sentence(error)[:150]}; what was there before is unchanged',
+            f'"{path.name}" was not written: {sentence(error)[:150]}; what was there before is '
+            "unchanged",
             kind,
         ) from error
 
@@ -199,7 +205,8 @@ def commit(
     path : str or Path
         Final name.
     write : callable
-        Fills the partial sibling whose path it is given: an empty file that exists, or an empty folder.
+        Fills the partial sibling whose path it is given: an empty file that exists, or an empty
+        folder.
     verify : callable
         Reopens the partial and raises :class:`WriteError` where it is not what was meant.
     needed_bytes : int

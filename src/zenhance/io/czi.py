@@ -1,4 +1,4 @@
-"""Open Zeiss CZI files: the documented segments are parsed here, compressed pixels are decoded by imagecodecs (extra ``io``).
+"""Open Zeiss CZI files; imagecodecs (extra ``io``) decodes compressed pixels.
 
 ::
 
@@ -95,7 +95,8 @@ def _directory(path: Path, handle: BinaryIO, position: int, size: int) -> list[B
         if kind != b"DV" or not 0 < dimensions <= 40:
             raise ReadError(
                 path,
-                f"its directory holds an entry of the kind {kind!r}; it is damaged or of a newer version",
+                f"its directory holds an entry of the kind {kind!r}; it is damaged or of a newer "
+                "version",
             )
         if part > 0:
             raise ReadError(path, "its pixels lie in several files; export it as one file")
@@ -120,7 +121,8 @@ def _decode(
     if kind is None:
         raise ReadError(
             path,
-            f"its pixels are compressed by method {block.compression}, which is not known; export it without compression",
+            f"its pixels are compressed by method {block.compression}, which is not known; "
+            "export it without compression",
         )
     if kind == "none":
         return np.frombuffer(raw[:wanted], dtype).reshape(shape)
@@ -146,7 +148,7 @@ def _decode(
 
 
 class _Planes:
-    """Puts planes together from their blocks; the file is opened for each read, so that none stays open."""
+    """Puts planes together from their blocks; no file stays open between reads."""
 
     def __init__(
         self,
@@ -207,7 +209,7 @@ def _choose_scene(path: Path, blocks: list[Block], series: int) -> tuple[list[Bl
 def _layout(
     path: Path, blocks: list[Block]
 ) -> tuple[str, tuple[int, ...], dict[int, list[Block]], tuple[int, int, int, int]]:
-    """Return the outer axes, their lengths, the blocks of each plane, and (top, left, rows, columns) of the mosaic."""
+    """Return outer axes, their lengths, blocks by plane, and the mosaic's top, left and size."""
     for letter in sorted({a for b in blocks for a in b.start} - set("TCZYXMS")):
         if len({b.start.get(letter, 0) for b in blocks}) > 1:
             raise ReadError(
@@ -230,7 +232,8 @@ def _layout(
     if missing:
         raise ReadError(
             path,
-            f"{missing} of its {math.prod(lead)} planes are missing; export the complete part as OME-TIFF",
+            f"{missing} of its {math.prod(lead)} planes are missing; export the complete part as "
+            "OME-TIFF",
         )
     top, left = min(b.start["Y"] for b in blocks), min(b.start["X"] for b in blocks)
     rows = max(b.start["Y"] + b.size["Y"] for b in blocks) - top
@@ -252,7 +255,7 @@ def _metadata(path: Path, handle: BinaryIO, position: int, size: int) -> CziMeta
 
 
 def read_czi(path: Path, series: int = 0) -> Source:
-    """Open one scene of a CZI file; planes are decoded on demand, tiles of a mosaic are put in their places.
+    """Open one scene of a CZI file; planes are decoded on demand, mosaics are assembled.
 
     Parameters
     ----------
@@ -264,7 +267,8 @@ def read_czi(path: Path, series: int = 0) -> Source:
     Raises
     ------
     ReadError
-        The file is cut short or damaged, planes are missing, or it has phases, views or illuminations.
+        The file is cut short or damaged, planes are missing, or it has phases, views or
+        illuminations.
     """
     size = path.stat().st_size
     with path.open("rb") as handle:
@@ -282,7 +286,8 @@ def read_czi(path: Path, series: int = 0) -> Source:
     if len(kinds) > 1 or not kinds <= set(_PIXELS):
         raise ReadError(
             path,
-            f"its pixels are of the types {sorted(kinds)}; only one type of real numbers is read, export it as OME-TIFF",
+            f"its pixels are of the types {sorted(kinds)}; only one type of real numbers is "
+            "read, export it as OME-TIFF",
         )
     code, samples = _PIXELS[kinds.pop()]
     axes, lead, planes, (top, left, rows, columns) = _layout(path, blocks)

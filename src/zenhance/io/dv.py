@@ -1,8 +1,9 @@
 """Open DeltaVision files (Priism/IVE variant of MRC) as a memory map.
 
-Layout: 1024 bytes of header, an extended header, then planes. The header's numbers are at fixed places: image size at 0, pixel type
-at 12, voxel size in µm at 40, size of the extended header at 92, magic -16224 at 96, lens at 162, times at 180, order of planes at
-182, wavelengths at 196 and 198.
+Layout: 1024 bytes of header, an extended header, then planes. The header's numbers are at fixed
+places: image size at 0, pixel type at 12, voxel size in µm at 40, size of the extended header at
+92, magic -16224 at 96, lens at 162, times at 180, order of planes at 182, wavelengths at 196 and
+198.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def _fields(path: Path, head: bytes) -> tuple[str, dict[str, Any]]:
     ):
         raise ReadError(
             path,
-            f"its DeltaVision header is damaged: {columns} x {rows} x {sections}, type {kind}, {waves} waves, {times} times",
+            f"its DeltaVision header is damaged: {columns} x {rows} x {sections}, type {kind}, "
+            f"{waves} waves, {times} times",
         )
     return order, {
         "shape": {"T": times, "C": waves, "Z": sections // (times * waves)},

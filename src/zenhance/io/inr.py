@@ -56,7 +56,8 @@ def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[Any]:
     if kind is None or bits not in ("8", "16", "32", "64") or (kind == "f" and bits in ("8", "16")):
         raise ReadError(
             path,
-            f'its pixels are "{fields.get("TYPE", "")}" of "{fields.get("PIXSIZE", "")}", which INRIMAGE does not define',
+            f'its pixels are "{fields.get("TYPE", "")}" of "{fields.get("PIXSIZE", "")}", which '
+            "INRIMAGE does not define",
         )
     return np.dtype(
         ("<" if fields.get("CPU", "decm") in _LITTLE else ">") + kind + str(int(bits) // 8)
@@ -78,7 +79,8 @@ def read_inr(path: Path, series: int = 0) -> Source:
     if any(n is None or n < 1 or n != int(n) for n in sizes):
         raise ReadError(
             path,
-            f"its INRIMAGE header gives no sizes: {[fields.get(f'{a}DIM') for a in 'XYZV']}; copy it again",
+            f"its INRIMAGE header gives no sizes: {[fields.get(f'{a}DIM') for a in 'XYZV']}; "
+            "copy it again",
         )
     shape = tuple(int(n or 0) for n in sizes)
     dtype = _dtype(path, fields)
@@ -87,7 +89,8 @@ def read_inr(path: Path, series: int = 0) -> Source:
     if needed + offset > packed * MAX_GZIP_RATIO:
         raise ReadError(
             path,
-            f"it claims {needed} bytes of pixels, more than its {path.stat().st_size} bytes can hold; copy it again",
+            f"it claims {needed} bytes of pixels, more than its {path.stat().st_size} bytes can "
+            "hold; copy it again",
         )
 
     if needed > max(MAX_UNASKED_BYTES, packed * MAX_HONEST_RATIO):

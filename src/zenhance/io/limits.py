@@ -1,4 +1,4 @@
-"""Checks that need no pixel: what a file claims against what it can hold and what the computer has."""
+"""Check what a file claims against what it can hold and what the computer has."""
 
 from __future__ import annotations
 
@@ -127,13 +127,15 @@ def check_claim(path: Path, claimed_bytes: int, stored_bytes: int) -> None:
     Raises
     ------
     ReadError
-        More than 1000 times the stored bytes are claimed, and more than a quarter of the memory or 256 MB, whichever is less.
+        More than 1000 times the stored bytes are claimed, and more than a quarter of the memory or
+        256 MB, whichever is less.
     """
     allowed = min(memory_bytes() // 4, 256 * 10**6)
     if claimed_bytes > MAX_RATIO * max(stored_bytes, 1) and claimed_bytes > allowed:
         raise ReadError(
             path,
-            f"it claims {format_bytes(claimed_bytes)} of pixels but holds {format_bytes(stored_bytes)}; it is damaged or not an image",
+            f"it claims {format_bytes(claimed_bytes)} of pixels but holds "
+            f"{format_bytes(stored_bytes)}; it is damaged or not an image",
         )
 
 
@@ -149,12 +151,14 @@ def check_xml(path: Path, text: str) -> None:
     if "<!DOCTYPE" in upper or "<!ENTITY" in upper:
         raise ReadError(
             path,
-            "its OME-XML declares a DOCTYPE or ENTITY, which no microscope writes; export the file again",
+            "its OME-XML declares a DOCTYPE or ENTITY, which no microscope writes; export the "
+            "file again",
         )
     if len(text) > MAX_XML_BYTES or text.count("<") > MAX_XML_NODES:
         raise ReadError(
             path,
-            f"its XML metadata are larger than {MAX_XML_BYTES >> 20} MiB or {MAX_XML_NODES} nodes; export the file again",
+            f"its XML metadata are larger than {MAX_XML_BYTES >> 20} MiB or {MAX_XML_NODES} "
+            "nodes; export the file again",
         )
     depth = deepest = 0
     for piece in text.split("<")[1:]:
@@ -166,5 +170,6 @@ def check_xml(path: Path, text: str) -> None:
     if deepest > MAX_XML_DEPTH:
         raise ReadError(
             path,
-            f"its XML metadata are nested {deepest} deep, more than {MAX_XML_DEPTH}; export the file again",
+            f"its XML metadata are nested {deepest} deep, more than {MAX_XML_DEPTH}; export the "
+            "file again",
         )

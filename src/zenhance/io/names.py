@@ -1,4 +1,4 @@
-"""Names of image files: which suffixes are looked for in a folder, and what a file is called without its suffix."""
+"""Find the images in a folder, and the names of files without their suffix."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ IMAGE_SUFFIXES = (
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without its suffix, compound suffixes such as ``.ome.tif`` taken whole."""
+    """Return a file's name without its suffix; ``.ome.tif`` counts as one suffix."""
     if path.name.lower().endswith(".zarr") and not path.name.lower().endswith(".ome.zarr"):
         return path.stem
     for suffix in sorted(IMAGE_SUFFIXES, key=len, reverse=True):
@@ -156,7 +156,8 @@ def images_in(folder: Path) -> list[Path]:
     if not found:
         raise ReadError(
             folder,
-            "the folder holds no image; give a file, or a folder with TIFF, OME-Zarr or microscope files",
+            "the folder holds no image; give a file, or a folder with TIFF, OME-Zarr or "
+            "microscope files",
         )
     return [folder] if numbered(found) else _without_parts(found)
 

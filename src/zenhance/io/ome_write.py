@@ -1,4 +1,4 @@
-"""Compose the OME-XML of our OME-TIFF files: sizes, voxel size in µm, channels, light, checksums, provenance."""
+"""Compose the OME-XML of our OME-TIFF files."""
 
 from __future__ import annotations
 

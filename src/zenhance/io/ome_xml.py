@@ -1,4 +1,4 @@
-"""Read what OME-XML says about an image: voxel size, channels, objective, light, and our own annotations."""
+"""Read voxel size, channels, optics and our own annotations from OME-XML."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _everywhere(element: ElementTree.Element, name: str) -> Iterator[ElementTree
 
 
 def modality_of(text: str | None) -> str | None:
-    """Name the kind of microscope from a free text such as OME's AcquisitionMode: confocal, widefield, lightsheet or None."""
+    """Return confocal, widefield, lightsheet or None for a text such as OME's AcquisitionMode."""
     plain = re.sub(r"[^a-z]", "", (text or "").lower())
     if "confocal" in plain or "spinningdisk" in plain or "lsm" in plain:
         return "confocal"

@@ -1,7 +1,8 @@
 """The one gate in: look at a file, refuse what is broken or hostile, and hand out a lazy Stack.
 
-Headers first: :func:`inspect_image` reads no pixel, :func:`open_stack` one plane at most. Whatever a reader library raises becomes
-a :class:`~zenhance.errors.ReadError` of one sentence that names the file.
+Headers first: :func:`inspect_image` reads no pixel, :func:`open_stack` one plane at most. Whatever
+a reader library raises becomes a :class:`~zenhance.errors.ReadError` of one sentence that names the
+file.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ def _reader(path: Path) -> tuple[str, str]:
     if head.startswith(b"MATLAB "):
         raise ReadError(
             path,
-            "MATLAB files hold variables, not images; save the one you want as TIFF, for example with imwrite",
+            "MATLAB files hold variables, not images; save the one you want as TIFF, for example "
+            "with imwrite",
         )
     if head.startswith(b"PK\x03\x04"):
         raise ReadError(path, "it is a zip archive; unpack it first")
@@ -279,7 +281,8 @@ def _resolve_axes(path: Path, source: Source, given: str | None) -> str:
         given = given.upper()
         if len(given) != len(shape) or len(set(given)) != len(given) or not set(given) <= set(AXES):
             raise StackError(
-                f'axes "{given}" do not name the {len(shape)} dimensions of "{path.name}", shape {shape}; use each letter of TCZYX once'
+                f'axes "{given}" do not name the {len(shape)} dimensions of "{path.name}", shape '
+                f"{shape}; use each letter of TCZYX once"
             )
         return given
     named = _named_axes(source)
@@ -336,7 +339,8 @@ def open_stack(
     Raises
     ------
     ReadError
-        The file is missing, broken, hostile, of an unknown kind, or does not name an axis that could be several things.
+        The file is missing, broken, hostile, of an unknown kind, or does not name an axis that
+        could be several things.
     StackError
         The axes or voxel size given do not fit.
     """

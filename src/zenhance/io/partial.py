@@ -1,4 +1,4 @@
-"""Partial outputs: made with a name that says whose they are, and the only things this package ever removes.
+"""Partial outputs, whose names say whose they are; this package removes nothing else.
 
 ::
 
@@ -45,7 +45,8 @@ class Partial:
     Parameters
     ----------
     folder : Path
-        ``.NAME.zenhance-RUN.partial``; same file system as the final path, so that a rename is atomic.
+        ``.NAME.zenhance-RUN.partial``; same file system as the final path, so that a rename is
+        atomic.
     payload : Path
         What will be renamed; it keeps the final name's extension, which some readers ask for.
     """
@@ -55,7 +56,7 @@ class Partial:
 
     @classmethod
     def create(cls, path: Path, *, folder: bool) -> Partial:
-        """Make the folder, its owner's record and an empty payload; fails where any of them exists."""
+        """Make the folder, its owner's record and an empty payload; none may exist."""
         run = uuid.uuid4().hex[:12]
         home = path.with_name(f"{_prefix(path)}{run}.partial")
         home.mkdir()
@@ -185,7 +186,7 @@ def _is_at_work(record: dict[str, Any]) -> bool:
 
 
 def clean_orphans(path: Path) -> None:
-    """Remove what killed processes of this computer left beside a path; an old image moved aside is put back.
+    """Remove what killed processes of this computer left; put back an old image moved aside.
 
     Call only while holding the path's lock.
     """

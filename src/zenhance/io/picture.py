@@ -33,7 +33,8 @@ def read_picture(path: Path, series: int = 0) -> Source:
     Raises
     ------
     ReadError
-        The picture is damaged, claims too many pixels, or has 16-bit colours, which the library would cut to 8 bits.
+        The picture is damaged, claims too many pixels, or has 16-bit colours, which the library
+        would cut to 8 bits.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Walk a stack plane by plane, in slabs small enough for any memory, and take each plane's fingerprint."""
+"""Walk a stack plane by plane, in slabs that fit into any memory, and hash each plane."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def iterate_planes(stack: Stack, *, channels_inside: bool = False) -> Iterator[A
     Parameters
     ----------
     stack : Stack
-        At most 64 MiB of it, times the number of channels where these go inside, are in memory at once.
+        At most 64 MiB of it, times the number of channels where these go inside, are in memory at
+        once.
     channels_inside : bool
         Planes in the order t, z, c (ImageJ) instead of t, c, z.
     """

@@ -1,4 +1,4 @@
-"""The stacks that ship with the package, each with the truth it was made from; found offline in every kind of install."""
+"""The stacks that ship with the package, each with the truth it was made from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KINDS = ("truth", "labels")
 
 
 def _folders() -> Iterator[Path]:
-    """Yield where samples can be: in the installed package, or at the top of the checkout that is being run."""
+    """Yield where samples can be: in the installed package or at the top of a checkout."""
     package = Path(str(resources.files("zenhance")))
     yield package / "sample_data"
     top = package.parent.parent
@@ -50,7 +50,8 @@ def sample_path(name: str) -> Path:
     files = _files()
     if name not in sample_names():
         raise StackError(
-            f'there is no sample "{name}"; there are: {", ".join(sample_names()) or "none in this installation"}'
+            f'there is no sample "{name}"; there are: '
+            f"{', '.join(sample_names()) or 'none in this installation'}"
         )
     return files[name]
 
@@ -72,7 +73,8 @@ def open_sample_truth(name: str) -> Mapping[str, Stack]:
     Returns
     -------
     mapping of str to Stack
-        ``truth`` (the specimen, noise-free and sharp) and ``labels`` (its cells), as far as they ship.
+        ``truth`` (the specimen, noise-free and sharp) and ``labels`` (its cells), as far as they
+        ship.
 
     Raises
     ------

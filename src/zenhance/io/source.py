@@ -182,12 +182,14 @@ def wrap_errors(path: Path, error: Exception) -> ReadError:
     if isinstance(error, MemoryError) and not isinstance(error, ZenhanceError):
         return ReadError(
             path,
-            "there is not enough memory to decode it; crop it, or convert it to .ome.zarr, which is read in pieces",
+            "there is not enough memory to decode it; crop it, or convert it to .ome.zarr, which "
+            "is read in pieces",
         )
     if "imagecodecs" in text or isinstance(error, ImportError):
         return ReadError(
             path,
-            'decoding its compression needs a package that is not installed; install it with: pip install "zenhance[io]"',
+            "decoding its compression needs a package that is not installed; install it with: "
+            'pip install "zenhance[io]"',
         )
     if isinstance(error, FileNotFoundError):
         return ReadError(path, "there is no such file; check the name")
@@ -195,7 +197,8 @@ def wrap_errors(path: Path, error: Exception) -> ReadError:
         return ReadError(path, "the system refuses access; check the file's permissions")
     return ReadError(
         path,
-        f"it is damaged or of an unknown kind ({(text or type(error).__name__)[:90]}); export it again as OME-TIFF",
+        f"it is damaged or of an unknown kind ({(text or type(error).__name__)[:90]}); export it "
+        "again as OME-TIFF",
     )
 
 
@@ -248,13 +251,15 @@ class LazyArray:
     dtype : dtype
         Of the pixels.
     read_block : callable
-        Takes the flat index of a block and returns an array that can be reshaped to ``block_shape``.
+        Takes the flat index of a block and returns an array that can be reshaped to
+        ``block_shape``.
     order : tuple of int, optional
         Transposition of the stored axes.
 
     Notes
     -----
-    Up to 256 MiB of decoded blocks are remembered, so that slicing along z does not decode the same page twice.
+    Up to 256 MiB of decoded blocks are remembered, so that slicing along z does not decode the same
+    page twice.
     """
 
     def __init__(

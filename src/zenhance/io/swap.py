@@ -1,4 +1,4 @@
-"""The last step of a commit: give the finished file or folder its name, without ever taking one that is in use."""
+"""Give a finished file or folder its name, and never take one that is in use."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ _NOREPLACE, _EXCHANGE = 1, 2
 
 def _taken(path: Path) -> OutputExistsError:
     return OutputExistsError(
-        f'"{path.name}" appeared while the result was being written and was not changed; choose another name'
+        f'"{path.name}" appeared while the result was being written and was not changed; choose '
+        "another name"
     )
 
 
 def _renameat2(old: Path, new: Path, flag: int) -> bool:
-    """Rename by the Linux call that can refuse to replace, or swap; False where it is not to be had."""
+    """Rename by the Linux call that can refuse to replace, or swap; False without it."""
     if sys.platform != "linux":
         return False
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

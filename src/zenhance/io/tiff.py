@@ -46,7 +46,7 @@ def _is_heard(_: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Drop the library's log lines in this thread: what matters in them is checked here and said in one sentence."""
+    """Drop the library's log lines in this thread; what matters in them is checked here."""
     logging.getLogger("tifffile").addFilter(_is_heard)
     before = getattr(_SILENT, "on", False)
     _SILENT.on = True
@@ -59,7 +59,7 @@ def _quietly() -> Iterator[None]:
 def _open_library(
     path: Path, handle: BinaryIO, scan: TiffScan, size: int
 ) -> tuple[Any, dict[str, Any]]:
-    """Open with tifffile; a tag of old Zeiss software that it cannot parse is hidden from it and read here."""
+    """Open with tifffile; hide and read a tag of old Zeiss software that it cannot parse."""
     import tifffile
 
     if scan.lsm_entry is None or scan.lsm_value is None:
@@ -177,7 +177,8 @@ def _check_pages(path: Path, series: Any, size: int) -> None:
             if offset + count > sizes[home]:
                 raise ReadError(
                     path,
-                    f"the pixels of plane {index + 1} of {wanted} reach beyond the end of the file; copy or export it again",
+                    f"the pixels of plane {index + 1} of {wanted} reach beyond the end of the "
+                    "file; copy or export it again",
                 )
         if (
             keyframe.compression == 1
@@ -187,12 +188,14 @@ def _check_pages(path: Path, series: Any, size: int) -> None:
         ):
             raise ReadError(
                 path,
-                f"plane {index + 1} of {wanted} holds {stored} of {keyframe.nbytes} bytes; copy or export it again",
+                f"plane {index + 1} of {wanted} holds {stored} of {keyframe.nbytes} bytes; copy "
+                "or export it again",
             )
     if segments and empty > segments / 2 and series.nbytes > 256 * 10**6:
         raise ReadError(
             path,
-            f"{empty} of its {segments} strips or tiles hold nothing; it was not written to the end",
+            f"{empty} of its {segments} strips or tiles hold nothing; it was not written to the "
+            "end",
         )
 
 
@@ -230,7 +233,8 @@ def _array(path: Path, tif: Any, series: Any, shape: tuple[int, ...], size: int)
         if offset + math.prod(shape) * dtype.itemsize > size:
             raise ReadError(
                 path,
-                f"it should hold {math.prod(shape) * dtype.itemsize} bytes of pixels but is cut short at {size}; copy it again",
+                f"it should hold {math.prod(shape) * dtype.itemsize} bytes of pixels but is cut "
+                f"short at {size}; copy it again",
             )
         tif.close()
         return RawArray(path, offset, shape, dtype)
@@ -240,7 +244,8 @@ def _array(path: Path, tif: Any, series: Any, shape: tuple[int, ...], size: int)
     if lead + block != shape or math.prod(lead) > len(series.pages):
         raise ReadError(
             path,
-            f"its pages of shape {block} do not add up to the shape {shape} it claims; export it again",
+            f"its pages of shape {block} do not add up to the shape {shape} it claims; export it "
+            "again",
         )
     return LazyArray(path, lead, block, dtype.newbyteorder("="), _Pages(tif, series))
 

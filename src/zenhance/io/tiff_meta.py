@@ -42,7 +42,8 @@ def _plain_axes(path: Path, series: Any) -> tuple[tuple[int, ...], str]:
     if "S" in axes and "C" in axes:
         raise ReadError(
             path,
-            "it has both channels and colour samples; split the colours first, for example in ImageJ",
+            "it has both channels and colour samples; split the colours first, for example in "
+            "ImageJ",
         )
     axes = axes.replace("S", "C")
     unknown = "".join(a if a in "TCZYX" else "?" for a in axes)
@@ -102,7 +103,8 @@ def _imagej_own(described: Described, info: str) -> None:
     except (ValueError, AttributeError):
         return
     described.channel_names = tuple(str(n) for n in names)
-    # The tags hold rationals; the exact numbers are taken where both agree, so that a later calibration in ImageJ wins.
+    # The tags hold rationals; the exact numbers are taken where both agree, so that a later
+    # calibration in ImageJ wins.
     exact = [plausible_um(v) for v in voxel][:3]
     described.voxel_um = tuple(  # type: ignore[assignment]
         e if e is not None and t is not None and math.isclose(e, t, rel_tol=1e-5) else t

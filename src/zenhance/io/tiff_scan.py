@@ -2,9 +2,11 @@
 
 ::
 
-    header -> IFD -> IFD -> ... -> 0      every arrow must land inside the file, and so must every value it points to
+    header -> IFD -> IFD -> ... -> 0      every arrow must land inside the file, and so must every
+    value it points to
 
-A cut file loses the end of that chain, a crash while writing loses its last link; tifffile reads either as a shorter stack.
+A cut file loses the end of that chain, a crash while writing loses its last link; tifffile reads
+either as a shorter stack.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from zenhance.io.limits import MAX_XML_BYTES, open_regular
 __all__ = ["TiffScan", "first_description", "scan_tiff"]
 
 MAX_PAGES = 10**6
-# Tags whose count is what the TIFF specification says (others, such as MetaMorph's, break it and are left to the library).
+# Tags whose count is what the TIFF specification says (others, such as MetaMorph's, break it and
+# are left to the library).
 _CHECKED = {256, 257, 258, 259, 262, 270, 273, 277, 278, 279, 322, 323, 324, 325}
 _TYPE_BYTES = {
     1: 1,

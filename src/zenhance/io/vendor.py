@@ -1,4 +1,4 @@
-"""Open Leica LIF, Nikon ND2 and Olympus OIB files through libraries that know them (extra ``io``)."""
+"""Open Leica LIF, Nikon ND2 and Olympus OIB files by their libraries (extra ``io``)."""
 
 from __future__ import annotations
 
@@ -124,7 +124,8 @@ def read_lif(path: Path, series: int = 0) -> Source:
         if len(set(dims)) != len(dims) or not set(dims) <= set("TCZYX") or "X" not in dims:
             raise ReadError(
                 path,
-                f'its image {series} has the axes "{"".join(image.dims)}"; export it as OME-TIFF with t, c, z, y and x only',
+                f'its image {series} has the axes "{"".join(image.dims)}"; export it as OME-TIFF '
+                "with t, c, z, y and x only",
             )
         _check_memory(path, image)
         shape, dtype = tuple(int(n) for n in image.shape), np.dtype(image.dtype)
@@ -204,7 +205,8 @@ def read_nd2(path: Path, series: int = 0) -> Source:
         if not set(loops) <= {"T", "Z", "P"} or ("S" in sizes and sizes.get("C", 1) > 1):
             raise ReadError(
                 path,
-                f'it has the axes "{"".join(sizes)}"; export it as OME-TIFF with t, c, z, y and x only',
+                f'it has the axes "{"".join(sizes)}"; export it as OME-TIFF with t, c, z, y and '
+                "x only",
             )
         kept = [a for a in loops if a != "P"]
         lead = tuple(sizes[a] for a in kept)

@@ -1,4 +1,4 @@
-"""Write a Stack in the format its name asks for, through the one gate out, and check what was written."""
+"""Write a Stack in the format that the file name asks for, and check what was written."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _provenance_text(stack: Stack, given: Provenance | str | None) -> str | None
 
 
 def _own_provenance(record: Any) -> str | None:
-    """Return the record a stack carries as it stands: a later version may have written more into it than this one knows."""
+    """Return a stack's record unchanged; a later version may have written more into it."""
     try:
         if isinstance(record, Provenance):
             record = record.to_json()
@@ -91,7 +91,8 @@ def _compare(
 
     def differs(what: str, wrote: Any, found: Any) -> WriteError:
         return WriteError(
-            f'"{final.name}" did not read back as written ({what}: {wrote} became {found}); what was there before is unchanged'
+            f'"{final.name}" did not read back as written ({what}: {wrote} became {found}); what '
+            "was there before is unchanged"
         )
 
     try:
@@ -121,7 +122,8 @@ def _compare(
             )
     except ReadError as error:
         raise WriteError(
-            f'"{final.name}" could not be read back ({error.reason[:120]}); what was there before is unchanged'
+            f'"{final.name}" could not be read back ({error.reason[:120]}); what was there before '
+            "is unchanged"
         ) from error
 
 
@@ -145,9 +147,9 @@ def write_stack(
 ) -> Path:
     """Write a stack; the name's ending chooses the format.
 
-    ``.ome.tif`` gives OME-TIFF, ``.tif`` an ImageJ hyperstack, ``.ome.zarr`` OME-Zarr 0.5 with a pyramid. The file appears under its
-    name only when it is whole and has been read back; voxel size (to 1e-6), unknown lengths, axes, dtype, channel names and provenance
-    are kept.
+    ``.ome.tif`` gives OME-TIFF, ``.tif`` an ImageJ hyperstack, ``.ome.zarr`` OME-Zarr 0.5 with a
+    pyramid. The file appears under its name only when it is whole and has been read back; voxel
+    size (to 1e-6), unknown lengths, axes, dtype, channel names and provenance are kept.
 
     Parameters
     ----------
@@ -258,6 +260,7 @@ def verify_image(path: str | Path) -> int:
     if damaged:
         raise ReadError(
             path,
-            f"{len(damaged)} of its {plane_count(stack)} planes changed after it was written, the first is plane {damaged[0] + 1}",
+            f"{len(damaged)} of its {plane_count(stack)} planes changed after it was written, "
+            f"the first is plane {damaged[0] + 1}",
         )
     return plane_count(stack)

@@ -1,4 +1,4 @@
-"""Write OME-TIFF and ImageJ TIFF plane by plane, with voxel size, names, checksums and provenance."""
+"""Write OME-TIFF and ImageJ TIFF plane by plane, with all metadata and checksums."""
 
 from __future__ import annotations
 
@@ -132,7 +132,8 @@ def check_imagej(stack: Stack) -> None:
     total = stack.dtype.itemsize * int(np.prod(stack.shape, dtype=np.int64))
     if total > BIG_BYTES:
         raise WriteError(
-            f"an ImageJ TIFF ends at 3.9 GB and this stack has {format_bytes(total)}; save as .ome.tif",
+            f"an ImageJ TIFF ends at 3.9 GB and this stack has {format_bytes(total)}; save as "
+            ".ome.tif",
             FailureKind.BAD_PARAMETER,
         )
 
@@ -144,7 +145,8 @@ def _imagej_description(stack: Stack) -> str:
             lines.append(f"{name}={stack.size(axis)}")
     lines += ["hyperstack=true", "mode=grayscale", "loop=false"]
     voxel = stack.voxel_size
-    # ImageJ has one unit for x and y, and takes a missing resolution for 1: where one is unknown, neither may have a unit.
+    # ImageJ has one unit for x and y, and takes a missing resolution for 1: where one is unknown,
+    # neither may have a unit.
     lines.append("unit=pixel" if voxel.x_um is None or voxel.y_um is None else "unit=micron")
     if voxel.z_um is not None:
         lines += ["zunit=micron", f"spacing={voxel.z_um!r}"]

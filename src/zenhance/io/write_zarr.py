@@ -1,4 +1,4 @@
-"""Write OME-Zarr 0.5 (zarr 3) with a pyramid; every chunk carries a checksum, the metadata come last.
+"""Write OME-Zarr 0.5 (zarr 3) with a pyramid; each chunk has a checksum.
 
 ::
 
@@ -170,7 +170,7 @@ def _write_base(folder: Path, stack: Stack) -> list[str]:
 
 
 def shrink(block: npt.NDArray[Any], factors: Triple) -> npt.NDArray[Any]:
-    """Average blocks of (z, y, x) factors; an odd edge is averaged over what is there, bool is picked, integers are rounded."""
+    """Average blocks of (z, y, x) factors; integers are rounded, booleans picked."""
     if block.dtype.kind == "b":
         return block[:: factors[0], :: factors[1], :: factors[2]]
     padded = np.pad(
@@ -216,7 +216,7 @@ def _write_level(source: Any, folder: Path, axes: str, factors: Triple) -> Any:
 
 
 def _plan_levels(stack: Stack) -> list[Triple]:
-    """Return the factor of each level against the one before: y and x halve, z only while it is about as fine as they are."""
+    """Return each level's factor: y and x halve, z only while it is about as fine."""
     depth, rows, columns = stack.volume_shape
     z_um, _, x_um = stack.voxel_size.zyx_um
     ratio = z_um / x_um if z_um and x_um else math.inf

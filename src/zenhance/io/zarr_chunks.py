@@ -1,4 +1,4 @@
-"""Look at the chunk files of a zarr array before any is decoded: which are there, and what each claims to become."""
+"""Check which chunk files of a zarr array exist, and how large each would become."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def chunk_files(node: Path) -> dict[str, int]:
 
 
 def links_in(root: Path) -> list[Path]:
-    """Return the symbolic links inside a store (among its first 50 000 files, so that huge stores open quickly)."""
+    """Return the symbolic links among the first 50 000 files of a store."""
     everything = (
         Path(folder, name) for folder, folders, names in os.walk(root) for name in folders + names
     )

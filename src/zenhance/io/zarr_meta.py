@@ -1,4 +1,4 @@
-"""What the JSON of an OME-Zarr image says (NGFF 0.4 on zarr 2, 0.5 on zarr 3): axes, scale, units, channels, chunks."""
+"""Read the JSON of an OME-Zarr image (NGFF 0.4 on zarr 2, 0.5 on zarr 3)."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ def inside(root: Path, name: Any) -> Path:
     if bad or not Path(os.path.realpath(node)).is_relative_to(os.path.realpath(root)):
         raise ReadError(
             root,
-            f'its metadata point to "{str(name)[:60]}" outside of it; only folders inside it may be levels',
+            f'its metadata point to "{str(name)[:60]}" outside of it; only folders inside it may '
+            "be levels",
         )
     return node
 
@@ -151,7 +152,8 @@ def _counts(root: Path, values: Any, what: str) -> tuple[int, ...]:
     ):
         raise ReadError(
             root,
-            f"its {what} is {str(list(values))[:80]}; every number must lie between 1 and 2^40, so it is damaged",
+            f"its {what} is {str(list(values))[:80]}; every number must lie between 1 and 2^40, "
+            "so it is damaged",
         )
     return tuple(values)
 
@@ -277,7 +279,8 @@ def array_meta(root: Path, node: Path) -> ArrayMeta:
     Raises
     ------
     ReadError
-        There is no array, or its layout is absurd: sizes below 1 or above 2^40, chunks above 2 GiB or a quarter of the memory.
+        There is no array, or its layout is absurd: sizes below 1 or above 2^40, chunks above 2 GiB
+        or a quarter of the memory.
     """
     _check_size(root, node)
     if (node / "zarr.json").is_file():
@@ -292,7 +295,8 @@ def array_meta(root: Path, node: Path) -> ArrayMeta:
     if len(meta.shape) != len(meta.chunk_shape):
         raise ReadError(
             root,
-            f"its chunks of shape {meta.chunk_shape} do not fit its shape {meta.shape}; it is damaged",
+            f"its chunks of shape {meta.chunk_shape} do not fit its shape {meta.shape}; it is "
+            "damaged",
         )
     _check_codecs(root, meta.codecs)
     _check_shards(root, meta)
@@ -300,7 +304,8 @@ def array_meta(root: Path, node: Path) -> ArrayMeta:
     if meta.chunk_bytes > allowed:
         raise ReadError(
             root,
-            f"one of its chunks would take {format_bytes(meta.chunk_bytes)}, more than {format_bytes(allowed)}; rechunk it",
+            f"one of its chunks would take {format_bytes(meta.chunk_bytes)}, more than "
+            f"{format_bytes(allowed)}; rechunk it",
         )
     return meta
 
@@ -311,7 +316,8 @@ def _axis_letters(root: Path, axes: Any, ndim: int) -> tuple[str, list[str | Non
     if not isinstance(axes, list) or len(axes) != ndim:
         raise ReadError(
             root,
-            f"its metadata name {len(axes) if isinstance(axes, list) else 'no'} axes for {ndim} dimensions; copy it again",
+            f"its metadata name {len(axes) if isinstance(axes, list) else 'no'} axes for {ndim} "
+            "dimensions; copy it again",
         )
     names = [a.get("name") if isinstance(a, dict) else a for a in axes]
     units = [a.get("unit") if isinstance(a, dict) else None for a in axes]

@@ -167,7 +167,8 @@ def read_zarr(path: Path, series: int = 0) -> Source:
     Raises
     ------
     ReadError
-        Metadata are damaged or lead outside, a chunk is a bomb, or one that this program wrote is missing.
+        Metadata are damaged or lead outside, a chunk is a bomb, or one that this program wrote is
+        missing.
     """
     import zarr
 
