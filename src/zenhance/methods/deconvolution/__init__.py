@@ -1,8 +1,9 @@
-"""Deconvolution with a known point spread function: Richardson-Lucy, Wiener, or what ImageJ's plugins do plane by plane.
+"""Deconvolution with a known PSF: Richardson-Lucy, Wiener or ImageJ's plane-by-plane plugins.
 
-Everything that belongs to the volume is decided in ``prepare``: background, noise, how many iterations, how far each is extrapolated,
-what keeps the flux. A volume of up to ``whole_voxels`` is solved there as a whole and its tiles are cut out; of a larger one, four
-fixed blocks are solved, and each tile then replays their schedule.
+``prepare`` decides everything that belongs to the volume: background, noise, number of iterations,
+extrapolation, flux. It solves a volume of up to ``whole_voxels`` as a whole and cuts its tiles out
+of the result. For a larger volume it solves four fixed blocks, and each tile replays their
+schedule.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ _NOTHING_TO_SHARPEN = (
     "is the measurement smoothed with the PSF"
 )
 _NO_BLUR = (
-    "the PSF is narrower than a voxel, so there is hardly any blur to remove: the result is close to "
+    "the PSF is narrower than a voxel, so there is hardly any blur to remove: the result is close "
+    "to "
     "the measurement; check the PSF and the voxel size"
 )
 MAX_PEDESTAL = 0.5
@@ -68,48 +70,56 @@ class GaussianDeconvolutionParameters(MethodParameters):
 
     variant: Literal["richardson_lucy", "wiener", "imagej"] = Field(
         "richardson_lucy",
-        description="richardson_lucy: best for photon noise; wiener: one linear step; imagej: plane by plane as ImageJ's plugins do",
+        description="richardson_lucy: best for photon noise; wiener: one linear step; "
+        "imagej: plane by plane as ImageJ's plugins do",
         json_schema_extra={"unit": ""},
     )
     dimensions: Literal[2, 3] = Field(
         3,
-        description="3: the stack as a whole; 2: each plane by itself, with the PSF in focus (a 2-D image and imagej are always 2)",
+        description="3: the stack as a whole; 2: each plane by itself, with the PSF in focus "
+        "(a 2-D image and imagej are always 2)",
         json_schema_extra={"unit": ""},
     )
     iterations: int | None = Field(
         None,
         ge=1,
         le=1000,
-        description="at most this many; empty: 100 with stop=discrepancy, 10 with stop=fixed, and for imagej id3d 100, rl10 10, wpl5 5",
+        description="at most this many; empty: 100 with stop=discrepancy, 10 with stop=fixed, "
+        "and for imagej id3d 100, rl10 10, wpl5 5",
         json_schema_extra={"unit": "iterations", "start": 10},
     )
     stop: Literal["discrepancy", "fixed"] = Field(
         "discrepancy",
-        description="discrepancy: stop where the re-blurred result has reached the noise; fixed: do all iterations (richardson_lucy)",
+        description="discrepancy: stop where the re-blurred result has reached the noise; "
+        "fixed: do all iterations (richardson_lucy)",
         json_schema_extra={"unit": ""},
     )
     acceleration: bool = Field(
         True,
-        description="extrapolate each step (Biggs-Andrews): 3 to 5 times fewer iterations (richardson_lucy)",
+        description="extrapolate each step (Biggs-Andrews): 3 to 5 times fewer iterations "
+        "(richardson_lucy)",
         json_schema_extra={"unit": ""},
     )
     tv_weight: float = Field(
         0.0,
         ge=0.0,
         le=0.1,
-        description="total variation: 0 none, 0.002 calms noise in dim images, 0.02 flattens (richardson_lucy)",
+        description="total variation: 0 none, 0.002 calms noise in dim images, 0.02 flattens "
+        "(richardson_lucy)",
         json_schema_extra={"unit": ""},
     )
     wiener_noise: float | None = Field(
         None,
         ge=SMALLEST_NOISE_TO_SIGNAL,
         le=100.0,
-        description="noise power over signal power; larger is smoother; empty: chosen by cross-validation (wiener)",
+        description="noise power over signal power; larger is smoother; "
+        "empty: chosen by cross-validation (wiener)",
         json_schema_extra={"unit": "", "start": 0.01},
     )
     imagej_form: Literal["id3d", "rl10", "wpl5"] = Field(
         "id3d",
-        description="id3d: Iterative Deconvolve 3D; rl10: DeconvolutionLab2's RL; wpl5: WPL of Parallel Iterative Deconvolution",
+        description="id3d: Iterative Deconvolve 3D; rl10: DeconvolutionLab2's RL; "
+        "wpl5: WPL of Parallel Iterative Deconvolution",
         json_schema_extra={"unit": "", "advanced": True},
     )
     wiener_gamma: float = Field(
@@ -172,14 +182,15 @@ class GaussianDeconvolution:
     spec = MethodSpec(
         name="gaussian_deconvolution",
         title="Deconvolution (Richardson-Lucy, Wiener, ImageJ)",
-        summary="Takes the microscope's known blur out again; no training, and nothing in the result that the blur does not explain.",
+        summary="Takes the microscope's known blur out again; no training, "
+        "and nothing in the result that the blur does not explain.",
         parameters=GaussianDeconvolutionParameters,
         bytes_per_voxel=112,
         source="Richardson 1972; Lucy 1974; Biggs & Andrews 1997; Dey et al. 2006; Dougherty 2005",
     )
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
-        """Measure the volume, or solve it where it is small; see :class:`zenhance.contract.spec.Method`.
+        """Measure the volume, or solve it if it is small.
 
         Raises
         ------
@@ -287,7 +298,8 @@ def _account(
         warnings.append(_NOTHING_TO_SHARPEN)
     if not whole:
         warnings.append(
-            f"the volume is too large to be solved at once; {on_blocks} ({100 * share:.0f} % of the "
+            f"the volume is too large to be solved at once; {on_blocks} ({100 * share:.0f} % of "
+            "the "
             "voxels) decided how many iterations are done and how large they are. Compared with "
             "the whole volume, voxels differed by 0.5 to 15 % of the range in tests"
         )
@@ -388,7 +400,7 @@ def _wiener_halo_px(kernel: FloatArray, ratios: list[float]) -> Triple:
 
 
 def _blurred_shape(y: torch.Tensor, ndim: int) -> Triple:
-    """Return the shape to make a blur for: it only tells two from three dimensions, and which matrices to make at once."""
+    """Return the shape to make a blur for: 2-D or 3-D, and which matrices to make at once."""
     return (1 if ndim == 2 else max(2, y.shape[-3])), y.shape[-2], y.shape[-1]
 
 
@@ -403,9 +415,10 @@ def _measured(context: MethodContext) -> Generator[float, None, FloatArray]:
 
 
 def _camera(context: MethodContext, y: torch.Tensor, blur: Blur) -> CameraModel:
-    """Settle background and noise; a background that is estimated never lies above the darkest percent of the blurred data.
+    """Return background and noise; the background is at most the blurred data's 1st percentile.
 
-    Too high a background costs far more than too low a one: the model then leaves light unexplained that no specimen can take away.
+    A background that is too high costs far more than one that is too low: the model then leaves
+    light unexplained that no specimen can remove.
     """
     from zenhance.physics.noise import estimate
 
@@ -431,7 +444,7 @@ def _workable(camera: CameraModel, signal: float) -> CameraModel:
 def _axis_weights(
     voxel_size_um: tuple[float, float, float], ndim: int
 ) -> tuple[float, float, float]:
-    """Pixel steps relative to the shortest axis, inverted; an axis that is not solved together has none."""
+    """Inverse pixel steps relative to the shortest axis; 0 along an axis that is not solved."""
     finest = min(voxel_size_um[3 - ndim :])
     z, y, x = (finest / step for step in voxel_size_um)
     return (0.0 if ndim == 2 else z), y, x
@@ -440,7 +453,8 @@ def _axis_weights(
 def _psf(context: MethodContext) -> PsfLike:
     if context.psf is None:
         raise MethodError(
-            "deconvolution needs a point spread function; give one with --psf, for example --psf sigma_um=0.3,0.1,0.1"
+            "deconvolution needs a point spread function; give one with --psf, "
+            "for example --psf sigma_um=0.3,0.1,0.1"
         )
     return context.psf
 

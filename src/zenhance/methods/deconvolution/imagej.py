@@ -1,7 +1,8 @@
-"""What ImageJ users deconvolve with, plane by plane: Iterative Deconvolve 3D, WPL, and DeconvolutionLab2's Richardson-Lucy.
+"""ImageJ's plane-by-plane deconvolutions: Iterative Deconvolve 3D, WPL, DeconvolutionLab2's RL.
 
-Rewritten from the algorithms' descriptions with FFTs in place of Hartley transforms; what they do at the edges, how they stop and what they
-leave out is kept, also where this package would do otherwise, because the point is to be able to compare.
+Rewritten from the algorithms' descriptions, with FFTs in place of Hartley transforms. Their edges,
+stop rules and omissions are kept even where this package would differ, because the purpose is
+comparison.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _DIVISION_FLOOR = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Id3dSettings:
-    """Settings of Iterative Deconvolve 3D under the plugin's own names; the defaults are the plugin's, but the PSF is normalised.
+    """Settings of Iterative Deconvolve 3D under the plugin's names and defaults (PSF normalised).
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ class Id3dSettings:
     gamma : float
         Wiener preconditioning, used above 1e-4.
     low_pass_px : float
-        Gaussian low-pass; 1 lets 0.7788 of the Nyquist frequency through in every iteration, 0 switches it off.
+        Gaussian low-pass per iteration; 1 keeps 0.7788 at the Nyquist frequency, 0 switches it off.
     terminate_percent : float
         Stop when the mean change falls by less than this from one iteration to the next.
     anti_ringing : bool
@@ -40,8 +41,8 @@ class Id3dSettings:
     detect_divergence : bool
         Stop when the mean change grows.
     padding : {'id3d', 'wpl'}
-        To the next power of 2 of at least 1.5 n, or as Parallel Iterative Deconvolution does: image plus kernel, made a power of 2
-        unless that is 1.5 times as much.
+        To the next power of 2 of at least 1.5 n, or as Parallel Iterative Deconvolution does: image
+        plus kernel, made a power of 2 unless that is 1.5 times as much.
     """
 
     iterations: int = 100
@@ -55,7 +56,7 @@ class Id3dSettings:
 
 @dataclass(frozen=True, slots=True)
 class PlaneResult:
-    """One deconvolved plane, float32 (Y, X), how many iterations it took, and the mean change in percent after each (if measured)."""
+    """A deconvolved plane, float32 (Y, X), its iterations, and the mean change (%) after each."""
 
     plane: torch.Tensor
     iterations: int
@@ -112,10 +113,11 @@ def _spectrum(
 def iterative_deconvolve(
     plane: torch.Tensor, kernel: npt.NDArray[np.float32], settings: Id3dSettings | None = None
 ) -> Generator[float, None, PlaneResult]:
-    """Deconvolve one plane as Iterative Deconvolve 3D does (also WPL, with its padding and 5 iterations).
+    """Deconvolve one plane as Iterative Deconvolve 3D does (or WPL: its padding, 5 iterations).
 
-    Each iteration is ``X <- G X; d = Y - A X / aSum; X <- max(0, X + d)`` with a Gaussian low-pass G, the padded image Y, and aSum the
-    sum of magnitudes of the (preconditioned) kernel; at the end ``X <- G X / aSum``.
+    Each iteration is ``X <- G X; d = Y - A X / aSum; X <- max(0, X + d)`` with a Gaussian low-pass
+    G, the padded image Y, and aSum the sum of magnitudes of the (preconditioned) kernel. At the end
+    ``X <- G X / aSum``.
 
     Parameters
     ----------
@@ -129,12 +131,14 @@ def iterative_deconvolve(
     Yields
     ------
     float
-        Fraction of the iterations done; the change is read back from the device once an iteration, as the plugin's stop demands.
+        Fraction of the iterations done. Each iteration reads the change back from the device, as
+        the plugin's stop rule requires.
 
     Notes
     -----
-    The plugin's divergence test comes after its termination test and therefore only acts with a negative `terminate_percent`; so here.
-    Source: Iterative Deconvolve 3D 5.2 (R. P. Dougherty, OptiNav 2005); Dougherty 2005, AIAA Paper 2005-2961 (DAMAS2 and 3).
+    The plugin tests divergence after termination, so the divergence test acts only with a negative
+    `terminate_percent`; the same holds here. Source: Iterative Deconvolve 3D 5.2 (R. P. Dougherty,
+    OptiNav 2005); Dougherty 2005, AIAA Paper 2005-2961 (DAMAS2 and 3).
     """
     settings = settings or Id3dSettings()
     kernel = kernel / np.float32(kernel.sum(dtype=np.float64))
@@ -179,7 +183,7 @@ def _prepare_plane(
     padded: tuple[int, int],
     settings: Id3dSettings,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the padded image, anti-ringing and preconditioning done, and the spectrum of the kernel that goes with it."""
+    """Return the padded (anti-ringing, preconditioned) image and the spectrum of its kernel."""
     y = _mirror(plane, padded)
     blur = _spectrum(kernel, padded, plane.device)
     if settings.anti_ringing:
@@ -209,9 +213,11 @@ def _is_done(percent: list[float], settings: Id3dSettings) -> bool:
 def richardson_lucy_circular(
     plane: torch.Tensor, kernel: npt.NDArray[np.float32], iterations: int = 10
 ) -> Generator[float, None, PlaneResult]:
-    """Deconvolve one plane as DeconvolutionLab2's Richardson-Lucy does: wrapping around, from the image itself, without any constraint.
+    """Deconvolve one plane as DeconvolutionLab2's Richardson-Lucy does.
 
-    A quotient whose divisor is not above 1e-6 in magnitude is set to 0. The kernel has to fit: beyond the plane it is folded round.
+    Boundaries are periodic, the first estimate is the image itself, and there is no constraint. A
+    quotient whose divisor is at most 1e-6 in magnitude becomes 0. A kernel larger than the plane is
+    folded into it.
 
     Parameters
     ----------

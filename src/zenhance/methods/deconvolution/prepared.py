@@ -106,7 +106,9 @@ class Planes(Prepared):
         for index in range(tile.shape[0]):
             result = yield from relay(
                 self.solve(planes[index] - self.lowest),
-                lambda fraction, done=index: (done + fraction) / tile.shape[0],  # type: ignore[misc]
+                lambda fraction, done=index: (  # type: ignore[misc]
+                    (done + fraction) / tile.shape[0]
+                ),
             )
             self._light[0] += exact_mean(planes[index]) - self.lowest
             self._light[1] += exact_mean(result.plane)

@@ -1,4 +1,4 @@
-"""Where a volume too large to be solved at once is looked at, so that one schedule fits all its tiles."""
+"""Probe blocks of a volume too large to solve at once, so that one schedule fits all tiles."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LARGEST_DEPTH = 128
 def probe_regions(
     shape_px: Triple, read: Callable[[Region], FloatArray], whole_voxels: int
 ) -> Generator[float, None, tuple[Region, ...]]:
-    """Choose blocks that stand for a volume: at fixed places of its grid, one from each quarter of their ranking by brightness.
+    """Choose blocks that represent a volume, one from each quarter of their brightness ranking.
 
-    The tiles have no say, so that the same volume with the same limit always gives the same blocks.
+    The blocks do not depend on the tiles: one volume and one limit always give the same blocks.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def probe_regions(
     Returns
     -------
     tuple of Region
-        The whole volume where it has at most `whole_voxels`; else four blocks of one shape, `whole_voxels` in all, deep before wide,
-        but no deeper than wide.
+        The whole volume if it has at most `whole_voxels`; else four blocks of one shape,
+        `whole_voxels` in all, deep before wide, but no deeper than wide.
     """
     if shape_px[0] * shape_px[1] * shape_px[2] <= whole_voxels:
         return (_region((0, 0, 0), shape_px),)
