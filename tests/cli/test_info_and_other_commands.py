@@ -305,3 +305,23 @@ def test_info_tells_the_psf_of_each_channel_where_the_file_says_different_colour
         ["561", "610"],
     ]
     assert list(info_table(record).columns[0].cells)[9:11] == ["PSF, channel 0", "PSF, channel 1"]
+
+
+def test_info_shows_what_a_reader_noted_and_the_name_of_the_image(tmp_path: Path) -> None:
+    import numpy as np
+    import tifffile
+
+    from zenhance.cli.info import info_record, info_table
+
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="9" SizeY="8" SizeZ="6" '
+        'SizeC="1" SizeT="1"/></Image></OME>'
+    )
+    path = tmp_path / "a.ome.tif"
+    data = np.ones((6, 8, 9), np.uint16)
+    tifffile.imwrite(path, data, description=xml, metadata=None, ome=False)
+    record = info_record(path)
+    assert "list no planes" in record["notes"][0]
+    cells = list(info_table(record).columns[0].cells)
+    assert "note" in [str(cell) for cell in cells]

@@ -116,6 +116,8 @@ def info_record(path: Path, series: int = 0) -> dict[str, Any]:
         "channels": list(info.channel_names),
         "image": series,
         "series": info.series,
+        "series_names": list(info.series_names),
+        "notes": list(info.metadata.get("warnings", ())),
         "file_bytes": info.file_bytes,
         "decoded_bytes": info.decoded_bytes,
         "optics": {
@@ -191,6 +193,7 @@ def info_table(record: dict[str, Any]) -> Table:
         ("voxel size", _voxel_text(record)),
         ("channels", ", ".join(record["channels"]) or "not named"),
         ("image", _image_text(record)),
+        *(("note", text) for text in record["notes"]),
         ("optics", _optics_text(record)),
         *_psf_rows(record["psf"]),
         *_provenance_rows(record),
@@ -218,4 +221,6 @@ def _image_text(record: dict[str, Any]) -> str:
     """Return which image of the file this is."""
     if record["series"] == 1:
         return "the only one in the file"
-    return f"{record['image'] + 1} of {record['series']}; choose one with --series, from 0"
+    names = record["series_names"]
+    called = f' "{names[record["image"]]}"' if names else ""
+    return f"{record['image'] + 1}{called} of {record['series']}; choose one with --series, from 0"

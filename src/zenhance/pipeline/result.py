@@ -124,8 +124,8 @@ class Run:
 
 
 def input_warnings(plan: RunPlan) -> list[str]:
-    """Say what is unusual about the input: one image of several, or a strange voxel size."""
-    said = []
+    """Say what is unusual about the input: notes of its reader, one image of several, voxel size."""
+    said = [f"the input: {note}" for note in plan.stack.metadata.get("warnings", ())]
     image, images = (plan.stack.metadata.get(key) for key in ("image", "images"))
     if image is not None and images is not None:
         name = plan.stack.path.name if plan.stack.path else plan.stack.name
