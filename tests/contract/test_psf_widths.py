@@ -12,7 +12,7 @@ from zenhance.contract.spec import VolumeStatistics
 from zenhance.physics.blur import Blur
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import gaussian
-from zenhance.solvers.data_consistency import agreed
+from zenhance.solvers.data_consistency import data_consistency_step
 from zenhance.solvers.deconvolved import deconvolved_steps
 from zenhance.solvers.flux import keep_flux
 from zenhance.solvers.richardson_lucy import RichardsonLucy
@@ -60,7 +60,7 @@ def _solve(name: str, y: torch.Tensor, sigma_px: float) -> float:
         image = problem.image(*drain(problem.measure(6)))
         return float((image - OFFSET).double().sum()) / light
     if name == "data consistency":
-        image = agreed(y, y, blur, OFFSET, 0.1, 1.0)
+        image = data_consistency_step(y, y, blur, OFFSET, 0.1, 1.0)
         return float((image - OFFSET).double().sum()) / light
     if name == "flux":
         start = (y - OFFSET).clamp(min=0.1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import gaussian
-from zenhance.solvers.data_consistency import agreed
+from zenhance.solvers.data_consistency import data_consistency_step
 
 VOXEL_UM = (0.5, 0.2, 0.2)
 PSF = gaussian((0.5, 0.25, 0.25))
@@ -37,7 +37,7 @@ def test_the_step_brings_a_wrong_estimate_nearer_the_further_it_goes() -> None:
     wrong = (truth - 90) * 0.7 + 90
     wrong[:, 10:20, 10:20] += 40
     fits = [
-        misfit(agreed(wrong.clone(), measured, blur, 90.0, LEAST, s), measured, blur)
+        misfit(data_consistency_step(wrong.clone(), measured, blur, 90.0, LEAST, s), measured, blur)
         for s in (0.0, 0.3, 0.6, 1.0)
     ]
     assert fits[0] == pytest.approx(misfit(wrong, measured, blur), rel=1e-4)
@@ -48,7 +48,12 @@ def test_the_step_brings_a_wrong_estimate_nearer_the_further_it_goes() -> None:
 def test_an_estimate_that_agrees_already_stays() -> None:
     truth, measured, blur = scene()
     assert (
-        float((agreed(truth.clone(), measured, blur, 90.0, LEAST, 1.0) - truth).abs().max()) < 1e-2
+        float(
+            (data_consistency_step(truth.clone(), measured, blur, 90.0, LEAST, 1.0) - truth)
+            .abs()
+            .max()
+        )
+        < 1e-2
     )
 
 
@@ -56,7 +61,7 @@ def test_what_was_left_out_begins_to_come_back_and_nothing_falls_below_the_shift
     truth, measured, blur = scene()
     without = truth.clone()
     without[4, 20:28, 20:28] = 0.0
-    made = agreed(without, measured, blur, 90.0, LEAST, 1.0)
+    made = data_consistency_step(without, measured, blur, 90.0, LEAST, 1.0)
     assert float(made[4, 20:28, 20:28].mean()) > 90 + LEAST
     assert float(made.min()) >= 90
 
@@ -64,7 +69,7 @@ def test_what_was_left_out_begins_to_come_back_and_nothing_falls_below_the_shift
 def test_inputs_are_left_as_they_are() -> None:
     truth, measured, blur = scene()
     estimate, before = truth.clone(), measured.clone()
-    agreed(estimate, measured, blur, 90.0, LEAST, 0.5)
+    data_consistency_step(estimate, measured, blur, 90.0, LEAST, 0.5)
     assert torch.equal(estimate, truth)
     assert torch.equal(measured, before)
 
@@ -72,10 +77,10 @@ def test_inputs_are_left_as_they_are() -> None:
 def test_a_part_is_treated_as_in_the_whole() -> None:
     truth, measured, blur = scene()
     estimate = truth * 0.8 + 20
-    whole = agreed(estimate, measured, blur, 90.0, LEAST, 0.75)
+    whole = data_consistency_step(estimate, measured, blur, 90.0, LEAST, 0.75)
     halo = 2 * PSF.radius_px(VOXEL_UM)[2]
     cut = 56 - 16
-    part = agreed(
+    part = data_consistency_step(
         estimate[:, :, cut - halo :].contiguous(),
         measured[:, :, cut - halo :].contiguous(),
         blur,
@@ -93,10 +98,12 @@ def test_with_a_known_background_dark_stays_dark_and_what_agrees_stays() -> None
     truth, measured, blur = scene()
     background = float(truth.min())
     dark = torch.full_like(truth, background)
-    kept = agreed(dark, measured, blur, background - 10.0, LEAST, 1.0, background)
+    kept = data_consistency_step(dark, measured, blur, background - 10.0, LEAST, 1.0, background)
     assert float((kept - background).abs().max()) == 0
     exact = blur(truth - background) + background
-    same = agreed(truth.clone(), exact, blur, background - 10.0, LEAST, 1.0, background)
+    same = data_consistency_step(
+        truth.clone(), exact, blur, background - 10.0, LEAST, 1.0, background
+    )
     assert float((same - truth).abs().max()) < 1e-2
 
 
@@ -106,7 +113,9 @@ def test_with_a_known_background_steps_bring_the_fit_closer() -> None:
     estimate = (truth - background) * 0.6 + background
     fits = [misfit(estimate, measured, blur)]
     for _ in range(3):
-        estimate = agreed(estimate, measured, blur, background - 10.0, LEAST, 1.0, background)
+        estimate = data_consistency_step(
+            estimate, measured, blur, background - 10.0, LEAST, 1.0, background
+        )
         fits.append(misfit(estimate, measured, blur))
     assert fits == sorted(fits, reverse=True)
     assert fits[-1] < 0.5 * fits[0]

@@ -98,7 +98,8 @@ def _asked_cuda(wanted: str, number: int | None) -> Device:
     count = torch.cuda.device_count()
     if number is not None and number >= count:
         raise MethodError(
-            f'device "{wanted}" is not there: GPUs are numbered 0 to {count - 1}; choose one of them or "auto"'
+            f'device "{wanted}" is not there: GPUs are numbered 0 to {count - 1}; '
+            'choose one of them or "auto"'
         )
     try:
         return _cuda(torch, number)
@@ -131,7 +132,8 @@ def choose_device(wanted: str = "auto") -> Device:
 
         if not _has_mps(torch):
             raise MethodError(
-                'device "mps" is not there: it needs a Mac with Apple silicon; choose "auto" or "cpu"'
+                'device "mps" is not there: it needs a Mac with Apple silicon; '
+                'choose "auto" or "cpu"'
             )
         return _mps()
     asked = re.fullmatch(r"cuda(?::(\d{1,3}))?", wanted)
@@ -143,7 +145,7 @@ def choose_device(wanted: str = "auto") -> Device:
 
 
 def release_memory(device: str) -> None:
-    """Give memory that nothing refers to any more back to a GPU; the CPU's goes back by itself. torch is not imported for it.
+    """Return unreferenced memory to a GPU; does nothing for the CPU and never imports torch.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Iterative and direct inversion of the forward model in physics; no files, no registry, no tiles."""
+"""Iterative and direct inversion of the forward model; no files, no registry, no tiles."""

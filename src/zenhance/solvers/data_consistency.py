@@ -1,4 +1,7 @@
-"""Bring an estimate closer to what was measured: a network that never asks drifts away from it, most where it has seen little."""
+"""Data consistency: move a network's estimate towards the measurement.
+
+Without it, a network drifts from the measurement, most where its training data are sparse.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ from zenhance.physics.blur import Blur, PsfKernels
 from zenhance.solvers.schedule import CameraModel
 from zenhance.types import Triple
 
-__all__ = ["Agreement", "agreed", "agreement_of"]
+__all__ = ["DataConsistency", "data_consistency_of", "data_consistency_step"]
 
-# A volume's largest shift below its background, in spans of its intensities, and the share of its mean light that every voxel keeps.
+# Bounds for a volume: the largest shift below the background, in spans of its intensities, and the
+# share of its mean light that every voxel keeps.
 MAX_PEDESTAL = 30.0
 MIN_LIGHT = 1e-3
 
@@ -23,7 +27,7 @@ _LARGEST_RATIO = 10.0
 """Bounds the correction where hardly any light was expected."""
 
 
-def agreed(
+def data_consistency_step(
     estimate: torch.Tensor,
     measured: torch.Tensor,
     blur: Blur,
@@ -39,8 +43,9 @@ def agreed(
     Parameters
     ----------
     estimate : Tensor
-        float32 (Z, Y, X), in the camera's grey values; x is what lies above the shift, at least ``least``. So the background
-        counts as light: one that was taken for too high would cut off what is dim.
+        float32 (Z, Y, X), in the camera's grey values; x is the part above the shift, at least
+        ``least``. The background therefore counts as light: a background that is too high would cut
+        off dim structures.
     measured : Tensor
         Of the same shape, in grey values; y is what lies above the shift, at least 0.
     blur : Blur
@@ -48,13 +53,14 @@ def agreed(
     shift : float
         Grey value above which the measurement varies like photons (``CameraModel.shift``).
     least : float
-        Light that every voxel keeps, so that what the network has left out altogether can come back; the same for all tiles of a volume.
+        Light that every voxel keeps, so that light the network left out can return; the same for
+        all tiles of a volume.
     strength : float
-        s: 0 changes nothing, 1 is the whole step (Richardson, J. Opt. Soc. Am. 62:55, 1972; Lucy, Astron. J. 79:745, 1974).
-
+        s: 0 changes nothing, 1 is the whole step (Richardson, J. Opt. Soc. Am. 62:55, 1972; Lucy,
+        Astron. J. 79:745, 1974).
     background : float, optional
-        Grey value of the background, where it is known well: x is then only what lies above it, so that dark stays dark, and the
-        expected measurement is A x and the background.
+        Grey value of the background, if it is well known: x is then only the light above it, so
+        dark regions stay dark, and the expected measurement is A x plus the background.
 
     Returns
     -------
@@ -78,8 +84,8 @@ def agreed(
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How to bring a tile back to its measurement; the numbers are those of :func:`agreed`."""
+class DataConsistency:
+    """The step for the tiles of one volume; the fields are those of :func:`data_consistency_step`."""
 
     psf: PsfLike
     voxel_size_um: tuple[float, float, float]
@@ -94,37 +100,37 @@ class Agreement:
         blur = Blur.from_psf(
             cast(PsfKernels, self.psf), self.voxel_size_um, shape, str(measured.device)
         )
-        return agreed(
+        return data_consistency_step(
             estimate, measured, blur, self.shift, self.least, self.strength, self.background
         )
 
     @property
     def radius_px(self) -> Triple:
-        """How far it looks: there with the PSF, and back."""
+        """Receptive field: the PSF's radius forward and back."""
         z, y, x = self.psf.radius_px(self.voxel_size_um)
         return (2 * z, 2 * y, 2 * x)
 
 
-def agreement_of(
+def data_consistency_of(
     context: MethodContext, strength: float, *, dark_stays_dark: bool = False
-) -> Agreement | None:
-    """Return the step for a volume, with numbers of the whole of it; None where it is not wanted, or PSF or noise are not known.
+) -> DataConsistency | None:
+    """Return the step for a volume; None if the strength is 0 or the PSF or noise is unknown.
 
     Parameters
     ----------
     context : MethodContext
         The volume.
     strength : float
-        Of the step.
+        s of :func:`data_consistency_step`.
     dark_stays_dark : bool
-        Take the background as known, so that what has no light gets none.
+        Take the background as known, so that dark voxels gain no light.
     """
     if not strength or context.psf is None or context.noise is None:
         return None
     noise, known = context.noise, context.statistics
     camera = CameraModel(known.background, noise.gain, noise.offset, noise.read_noise)
-    # Where read noise outweighs all light by far, an even larger shift changes nothing but the rounding.
+    # Where read noise far outweighs the light, a larger shift changes only the rounding.
     shift = max(camera.shift, known.background - MAX_PEDESTAL * max(known.span, 1e-6))
     least = MIN_LIGHT * max(known.mean - shift, 1e-6)
     background = known.background if dark_stays_dark else None
-    return Agreement(context.psf, context.voxel_size_um, shift, least, strength, background)
+    return DataConsistency(context.psf, context.voxel_size_um, shift, least, strength, background)

@@ -1,7 +1,7 @@
-"""Richardson-Lucy estimates that a network gets to see beside the image: what the point spread function alone explains, early and late.
+"""Richardson-Lucy estimates that a network receives beside the image, early and late ones.
 
-Unlike the deconvolution for its own sake, nothing here is decided from the data: the number of iterations and the extrapolation of each
-are fixed, so that every tile, and every training volume, is treated alike.
+The data decide nothing here, unlike in the deconvolution method: the iterations and their
+extrapolations are fixed, so every tile and every training volume is treated alike.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LARGEST_ALPHA = 0.9
 
 
 def fixed_schedule(iterations: int) -> Schedule:
-    """Return extrapolations that grow as Nesterov's do, (k - 1) / (k + 2), up to a largest one; none in the first two steps."""
+    """Return Nesterov's extrapolations (k - 1) / (k + 2), bounded; 0 in the first two steps."""
     return Schedule(tuple(min(LARGEST_ALPHA, max(0, k - 1) / (k + 2)) for k in range(iterations)))
 
 
@@ -60,7 +60,8 @@ def deconvolved_steps(
     Returns
     -------
     list of Tensor
-        Estimates (Z, Y, X) of the light above the background, in grey values, one for each number of iterations.
+        Estimates (Z, Y, X) of the light above the background, in grey values, one for each number
+        of iterations.
     """
     shape = (measured.shape[0], measured.shape[1], measured.shape[2])
     blur = Blur.from_psf(cast(PsfKernels, psf), voxel_size_um, shape, str(measured.device))
@@ -78,7 +79,7 @@ def deconvolved_steps(
 def deconvolved_reach_px(
     psf: PsfLike, voxel_size_um: tuple[float, float, float], iterations: Sequence[int], depth: int
 ) -> Triple:
-    """Return how far a voxel's say reaches in the estimates, z, y, x; 0 along z in a single plane."""
+    """Return the receptive field (z, y, x) of the estimates; 0 along z in a single plane."""
     if not iterations:
         return (0, 0, 0)
     z, y, x = psf.radius_px(voxel_size_um)

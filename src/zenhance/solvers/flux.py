@@ -1,4 +1,4 @@
-"""Keep an image's flux place by place, so that neither a tile nor a whole volume has to know the sum of the others."""
+"""Conserve an image's flux locally, so that no tile needs the sum over the others."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ __all__ = ["keep_flux"]
 
 _TINY = 1e-30
 _LARGEST_RATIO = 10.0
-"""Bounds the correction where there is next to nothing to correct."""
+"""Bounds the correction where there is almost nothing to correct."""
 
 
 def keep_flux(image: torch.Tensor, target: torch.Tensor, blur: Blur) -> torch.Tensor:
-    """Scale an image smoothly so that it sums to `target`, and nearly does so within every few widths of the PSF.
+    """Scale an image smoothly so that it sums to `target`, nearly so within a few PSF widths.
 
-    .. math:: t' = t \\cdot A^T A^T \\frac{g}{A A t}, \\qquad \\sum t' = \\sum (A A t) \\frac{g}{A A t} = \\sum g
+    .. math:: t' = t \\cdot A^T A^T \\frac{g}{A A t},
+              \\qquad \\sum t' = \\sum (A A t) \\frac{g}{A A t} = \\sum g
 
-    It is one Richardson-Lucy step with the blur done twice. Where the image explains the target already, nothing changes.
+    This is one Richardson-Lucy step with the blur applied twice. An image that already explains the
+    target does not change.
 
     Parameters
     ----------
     image : Tensor
         t, float32 (..., Z, Y, X), nowhere negative.
     target : Tensor
-        g, what ``A A t`` should be, of the same shape; negative values count as 0. It is overwritten.
+        g, the target of ``A A t``, of the same shape; negative values count as 0. Overwritten.
     blur : Blur
         A, of unit sum.
 

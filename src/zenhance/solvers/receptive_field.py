@@ -1,4 +1,4 @@
-"""How far a voxel's say reaches, and with it how much context a tile needs (without torch, so that plans are cheap)."""
+"""How far a voxel's influence reaches and so how much context a tile needs (without torch)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FLUX_STEPS = 3
 
 
 def iteration_reach_px(radius_px: Sequence[int], iterations: int, accelerated: bool) -> Triple:
-    """Context that a tile needs so that Richardson-Lucy iterations on it agree with the whole volume to 1e-5 of the range.
+    """Context for Richardson-Lucy on a tile to agree with the whole volume to 1e-5 of the range.
 
     Parameters
     ----------
@@ -34,11 +34,13 @@ def iteration_reach_px(radius_px: Sequence[int], iterations: int, accelerated: b
 
     Notes
     -----
-    The influence of a voxel spreads like a diffusion, with the square root of the iterations. Measured on 2-D membranes with standard
-    deviations s of 1 to 3 px, 5 to 100 iterations, 50 to 400 photons, with and without total variation: an error of 1e-5 of the range
-    is reached at (3 + 4 sqrt(k)) s when accelerated (10 iterations 15 s, 30: 25 s, 100: 43 s) and at (3 + 2.5 sqrt(k)) s when not. A sixth
-    is added as margin; more than the exact support, the radius once, and twice and a pixel of gradient per iteration, is never needed.
-    Keeping the flux afterwards counts as three more iterations.
+    The influence of a voxel spreads like a diffusion, with the square root of the iterations.
+    Measured on 2-D membranes with standard deviations s of 1 to 3 px, 5 to 100 iterations, 50 to
+    400 photons, with and without total variation: the error falls to 1e-5 of the range at (3 + 4
+    sqrt(k)) s when accelerated (10 iterations 15 s, 30: 25 s, 100: 43 s) and at (3 + 2.5 sqrt(k)) s
+    otherwise. A sixth is added as margin. The exact support is the upper limit: the radius once,
+    plus twice the radius and a pixel of gradient per iteration. Keeping the flux counts as three
+    more iterations.
     """
     iterations += _FLUX_STEPS
     widths = (4.0 + 4.5 * iterations**0.5) if accelerated else (4.0 + 3.0 * iterations**0.5)
@@ -52,7 +54,7 @@ def iteration_reach_px(radius_px: Sequence[int], iterations: int, accelerated: b
 def filter_reach_px(
     kernel: npt.NDArray[np.float32], noise_to_signal: float, remainder: float = 1e-6
 ) -> tuple[int, int, int]:
-    """Distance (z, y, x) beyond which the filter's response holds less than `remainder` of its sum of magnitudes, axis by axis."""
+    """Distance (z, y, x) beyond which the response holds less than `remainder` of its magnitude."""
     reach = []
     for axis in range(3):
         profile = kernel.astype(np.float64).sum(axis=tuple(a for a in range(3) if a != axis))

@@ -1,8 +1,9 @@
-"""Richardson-Lucy deconvolution with background, Biggs-Andrews acceleration, total variation and a discrepancy stop rule.
+"""Richardson-Lucy with background, acceleration, total variation and a discrepancy stop rule.
 
-The image is ``y ~ A x + b``. Every number that belongs to the whole volume (how many iterations, how far each one is extrapolated) is
-found once by :meth:`RichardsonLucy.measure` and kept in a :class:`Schedule`; :meth:`RichardsonLucy.replay`
-then does the same work on any tile without a single number of that tile's own, so that tiles agree with the whole::
+The image is ``y ~ A x + b``. :meth:`RichardsonLucy.measure` finds every number that belongs to the
+whole volume (iterations, extrapolation of each) once and keeps them in a :class:`Schedule`.
+:meth:`RichardsonLucy.replay` repeats the same work on any tile without a number of the tile's own,
+so tiles agree with the whole::
 
     measure(whole volume, or probe blocks of it) -> Schedule -> replay(tile 0), replay(tile 1), ...
 """
@@ -25,9 +26,9 @@ __all__ = ["RichardsonLucy"]
 
 
 _OUTLIER = 25.0
-"""Squared residuals are counted up to five standard deviations, so that a hot pixel does not decide when to stop."""
+"""Squared residuals are clipped at five standard deviations: hot pixels must not decide."""
 _PERTURBATION = 0.05
-"""Size of the test perturbation in noise standard deviations: small against the noise, large against float32 rounding."""
+"""Test perturbation in noise standard deviations: small against noise, large against rounding."""
 _MAX_SAMPLE = 1_000_000
 _TINY = 1e-30
 """Stands for zero: products with it stay above the subnormal numbers, which are slow."""
@@ -41,38 +42,42 @@ class RichardsonLucy:
 
     Use it for images whose noise is mostly photon noise. Each iteration is
 
-    .. math:: x_{k+1} = \\frac{p_k}{1 - \\lambda\\,\\nabla\\!\\cdot(\\nabla p_k/|\\nabla p_k|_\\epsilon)} A^T \\frac{u}{A p_k + c},
+    .. math:: x_{k+1} = \\frac{p_k}
+              {1 - \\lambda\\,\\nabla\\!\\cdot(\\nabla p_k/|\\nabla p_k|_\\epsilon)}
+              A^T \\frac{u}{A p_k + c},
               \\qquad p_k = \\max(0, x_k + \\alpha_k (x_k - x_{k-1})),
 
-    where ``u = y - s`` are the data and ``c = b - s`` the background, both moved by ``s = offset - read_noise^2 / gain`` so that they are
-    distributed nearly like photons times gain.
+    where ``u = y - s`` are the data and ``c = b - s`` the background, both shifted by ``s = offset
+    - read_noise^2 / gain`` so that they vary nearly like photons times gain.
 
     Parameters
     ----------
     blur : Blur
         The forward model A, of unit sum.
     y : Tensor
-        The measurement, float32 (..., Z, Y, X), in camera units, on the device where the work is done.
+        The measurement, float32 (..., Z, Y, X), in camera units, on the device to compute on.
     camera : CameraModel
         Background, gain, offset and read noise.
     signal : float
-        A typical intensity above the background, in camera units, of the whole volume; it sets the smallest start value and the
-        smoothing of the gradient, and must not depend on the tile.
+        A typical intensity of the whole volume above the background, in camera units. It sets the
+        smallest start value and the smoothing of the gradient, and must not depend on the tile.
     tv_weight : float
         lambda above; 0 switches total variation off.
     axis_weights : tuple of float
-        Lengths of a pixel step relative to the shortest axis, inverted, (z, y, x): 1 for the shortest; 0 leaves an axis out
-        of total variation.
+        Inverse lengths (z, y, x) of a pixel step relative to the shortest axis; 0 leaves an axis
+        out of total variation.
 
     Notes
     -----
-    Where the pedestal ``c`` is 0, each iteration keeps the sum of ``x`` equal to that of ``u``. With a background, the positivity of x
-    turns noise in dark places into a little extra light (up to a few percent at 10 photons); :meth:`image` takes it back where it arose.
-    Peak memory is about 11 float32 arrays of the size of `y` when measuring without a stop
-    rule, twice that with one, and 9 when replaying, total variation included.
+    Where the pedestal ``c`` is 0, each iteration keeps the sum of ``x`` equal to that of ``u``.
+    With a background, the positivity of x turns noise in dark regions into a little extra light (up
+    to a few percent at 10 photons); :meth:`image` removes it where it arose. Peak memory is about
+    11 float32 arrays of the size of `y` when measuring without a stop rule, twice that with one,
+    and 9 when replaying, total variation included.
 
-    Sources: Richardson 1972 (JOSA 62:55) and Lucy 1974 (AJ 79:745); Biggs & Andrews 1997 (Appl. Opt. 36:1766);
-    Dey et al. 2006 (Microsc. Res. Tech. 69:260); Snyder et al. 1995 (JOSA A 12:272) for the shift by the read noise.
+    Sources: Richardson 1972 (JOSA 62:55) and Lucy 1974 (AJ 79:745); Biggs & Andrews 1997 (Appl.
+    Opt. 36:1766); Dey et al. 2006 (Microsc. Res. Tech. 69:260); Snyder et al. 1995 (JOSA A 12:272)
+    for the shift by the read noise.
     """
 
     blur: Blur
@@ -88,29 +93,30 @@ class RichardsonLucy:
 
     @property
     def floor(self) -> float:
-        """Smallest start value, above zero because a Richardson-Lucy iteration cannot leave zero."""
+        """Smallest start value; positive because an iteration cannot leave zero."""
         return max(1e-3 * self.signal, _TINY)
 
     @property
     def smoothing(self) -> float:
-        """Gradient that counts as flat: 1 % of the signal, and as much as keeps the explicit step of total variation from oscillating.
+        """Gradient that counts as flat: 1 % of the signal, or more for stable total variation.
 
-        The divergence changes by up to ``4 * axes / smoothing`` per unit of x; it takes ``x * weight * 4 * axes / smoothing <= 1``.
+        The divergence changes by up to ``4 * axes / smoothing`` per unit of x; stability requires
+        ``x * weight * 4 * axes / smoothing <= 1``.
         """
         axes = sum(weight > 0.0 for weight in self.axis_weights)
         return max(max(1e-2, 4.0 * axes * self.tv_weight) * self.signal, _TINY_GRADIENT)
 
     def start(self) -> torch.Tensor:
-        """Return the first estimate: the data seen once more through the blur, less the background, and never zero.
+        """Return the first estimate: the data blurred once more, less the background, above zero.
 
-        It is smooth, so that noise enters only through the iterations, and as close to the data as a smooth image is.
+        It is smooth, so noise enters only through the iterations.
         """
         return self.blur(self.data).sub_(self.camera.pedestal).clamp_(min=self.floor)
 
     def replay(
         self, schedule: Schedule, start: torch.Tensor | None = None
     ) -> Generator[float, None, torch.Tensor]:
-        """Run the iterations of a schedule; yield the fraction done after each, return x (no background, not scaled).
+        """Run the iterations of a schedule; yield the fraction done, return x (no background).
 
         No scalar is read back from the device.
         """
@@ -135,16 +141,18 @@ class RichardsonLucy:
         rule: DiscrepancyRule | None = None,
         start: torch.Tensor | None = None,
     ) -> Generator[float, None, tuple[torch.Tensor, Schedule]]:
-        """Run on the whole volume, or on probe blocks of it, and find the schedule; return x (as :meth:`replay`) and the schedule.
+        """Iterate on the whole volume or on probe blocks; return x and the schedule.
 
         Parameters
         ----------
         iterations : int
             At most this many.
         accelerate : bool
-            Extrapolate each step by alpha_k = <g_k, g_{k-1}> / <g_{k-1}, g_{k-1}>, clipped to [0, 1], with g_k = x_{k+1} - p_k.
+            Extrapolate each step by alpha_k = <g_k, g_{k-1}> / <g_{k-1}, g_{k-1}>, clipped to [0,
+            1], with g_k = x_{k+1} - p_k.
         rule : DiscrepancyRule, optional
-            When to stop earlier; by default never. It doubles the work: a copy of the data with a little extra noise runs along.
+            When to stop earlier; by default never. It doubles the work: a copy of the data with a
+            little extra noise runs along.
         start : Tensor, optional
             First estimate instead of :meth:`start`; not together with `rule`.
 
@@ -183,7 +191,7 @@ class RichardsonLucy:
         return result, Schedule(tuple(alphas[:count]), self._scale(), *curves)
 
     def image(self, x: torch.Tensor, schedule: Schedule) -> torch.Tensor:
-        """Return the deconvolved image in camera units: x on its background, with the flux of y kept place by place."""
+        """Return the image in camera units: x on its background, the flux of y kept locally."""
         light = x + (self.camera.background - self.camera.ground)
         return (
             keep_flux(light, self._wanted(), self.blur)
@@ -192,11 +200,11 @@ class RichardsonLucy:
         )
 
     def _wanted(self) -> torch.Tensor:
-        """Return the light above the ground, seen once more through the blur, which calms the noise and hardly leaves it negative."""
+        """Return the light above the ground, blurred once more to suppress noise."""
         return self.blur(self.y - self.camera.ground)
 
     def _scale(self) -> float:
-        """Find what is left to correct where read noise makes even blurred data negative: they are cut off there."""
+        """Return the factor that restores light where blurred data are negative and cut off."""
         light, kept = (
             exact_mean(self.y) - self.camera.ground,
             exact_mean(self._wanted().clamp_(min=0.0)),
@@ -205,7 +213,7 @@ class RichardsonLucy:
 
 
 class _Path:
-    """Where an iteration stands: the estimate, the one before, and the point it steps from. Memory is used again where it can be."""
+    """State of an iteration: estimate, previous estimate, extrapolated point; memory is reused."""
 
     def __init__(self, problem: RichardsonLucy, start: torch.Tensor | None = None) -> None:
         self.problem = problem
@@ -230,7 +238,7 @@ class _Path:
         return self._model
 
     def advance(self, model: torch.Tensor, keep: torch.Tensor | None = None) -> None:
-        """Do one Richardson-Lucy step from the extrapolated point; `model` is used up, `keep` is not written to."""
+        """Step from the extrapolated point; `model` is overwritten, `keep` is not."""
         problem = self.problem
         free = self.previous if self.previous is not self.x and self.previous is not keep else None
         update = problem.blur.adjoint(torch.div(problem.data, model, out=model), out=free).mul_(
@@ -262,7 +270,7 @@ class _Momentum:
 
 
 class _Shadow:
-    """The same problem on data with a little extra noise, run in step with it to measure the freedom of the fit."""
+    """The same problem with a little extra noise, run in step to measure the fit's freedom."""
 
     def __init__(self, problem: RichardsonLucy) -> None:
         """Perturb the data by +-5 % of their noise, the same signs on every device."""
@@ -311,5 +319,5 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _fraction(done: float, most: int, rule: DiscrepancyRule | None) -> float:
-    """Return the fraction of the iterations that is done, where a rule stops with those expected."""
+    """Return the fraction of the iterations done, of those the rule expects if there is one."""
     return done / most if rule is None else done / (done + min(rule.expected_left(), most - done))

@@ -1,4 +1,4 @@
-"""What an iterative solver decides once per volume: the camera's numbers, when to stop, and the schedule that every tile replays."""
+"""What a solver decides once per volume: camera model, stop rule, schedule of the iterations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TYPICAL_ITERATIONS = 7.0
 
 @dataclass(frozen=True, slots=True)
 class CameraModel:
-    """Background and noise of an image in camera units: ``variance = gain * (mean - offset) + read_noise**2``."""
+    """Background and noise in camera units: ``variance = gain (mean - offset) + read_noise**2``."""
 
     background: float
     gain: float = 1.0
@@ -21,7 +21,7 @@ class CameraModel:
 
     @property
     def shift(self) -> float:
-        """What to take from the data so that they vary like photons times gain (never more than the background)."""
+        """Subtracted from the data so that they vary like photons times gain; <= background."""
         return min(self.offset - self.read_noise**2 / self.gain, self.background)
 
     @property
@@ -31,7 +31,7 @@ class CameraModel:
 
     @property
     def ground(self) -> float:
-        """The lowest value an image may take: 0, or the shift where that is higher, or the background where that is negative."""
+        """Lowest value of an image: 0, a higher shift, or a negative background."""
         return max(self.shift, min(self.background, 0.0))
 
 
@@ -150,7 +150,7 @@ class DiscrepancyRule:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What every tile replays: the extrapolation of each iteration, and the last step to camera units.
+    """What every tile replays: the extrapolations and the scale to camera units.
 
     Parameters
     ----------

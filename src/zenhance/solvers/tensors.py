@@ -28,7 +28,7 @@ def to_numpy(tensor: torch.Tensor) -> FloatArray:
 
 
 def exact_mean(tensor: torch.Tensor) -> float:
-    """Return the mean, summed in double precision (on the CPU where the device, such as Metal, has none)."""
+    """Return the mean summed in float64 (on the CPU for devices without it, such as Metal)."""
     import torch
 
     return float(

@@ -7,7 +7,7 @@ import torch
 __all__ = ["variation_factor_"]
 
 _LARGEST_CHANGE = 0.5
-"""The divisor stays within 1 +- this, which keeps the iteration positive and stable at any weight."""
+"""The divisor stays within 1 +- this: the iteration stays positive and stable at any weight."""
 
 
 def variation_factor_(
@@ -26,14 +26,17 @@ def variation_factor_(
     weight : float
         lambda; 0.001 to 0.05 is usual.
     smoothing : float
-        Gradients below this (in intensity per pixel) count as flat, so that the factor is differentiable.
+        Gradients below this (intensity per pixel) count as flat, which makes the factor
+        differentiable.
     axis_weights : tuple of float
-        Factor of the difference along (z, y, x), for voxels that are not cubes; 0 leaves an axis out.
+        Factor of the difference along (z, y, x) for voxels that are not cubes; 0 leaves an axis
+        out.
 
     Notes
     -----
-    Forward differences with a zero normal gradient at the border and their exact adjoint. Source: Dey et al. 2006
-    (Microsc. Res. Tech. 69:260); the smoothed norm and the bound on the divisor are ours.
+    Forward differences with a zero normal gradient at the border, and their exact adjoint. Source:
+    Dey et al. 2006 (Microsc. Res. Tech. 69:260); the smoothed norm and the bound on the divisor are
+    ours.
     """
     axes = [
         (axis, w)

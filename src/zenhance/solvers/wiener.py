@@ -1,7 +1,8 @@
-"""Wiener deconvolution as one product in the domain of the cosine transform, where a mirrored image has no edge.
+"""Wiener deconvolution in the domain of the cosine transform, where a mirrored image has no edge.
 
-Half-sample symmetric boundaries turn a symmetric blur into a product with its transfer function H under the discrete cosine transform
-of type II. An axis that the PSF does not touch is not transformed, so that a plane stays a plane.
+With half-sample symmetric boundaries, the discrete cosine transform of type II turns a symmetric
+blur into a product with its transfer function H. An axis that the PSF does not blur is not
+transformed, so a plane stays a plane.
 """
 
 from __future__ import annotations
@@ -39,19 +40,22 @@ class Wiener:
 
     .. math:: F = (1 + \\epsilon) \\frac{H}{H^2 + \\epsilon}
 
-    Use it for a quick look, or as a linear reference: it rings beside bright spots, and noise it lets through may be negative.
+    Use it for a quick look or as a linear reference: it rings beside bright spots, and the noise it
+    passes may be negative.
 
     Parameters
     ----------
     kernel : ndarray (Z, Y, X)
-        Odd, centred, of unit sum. Of a kernel that is not mirror-symmetric along an axis, its symmetric part is inverted.
+        Odd, centred, of unit sum. If a kernel is not mirror-symmetric along an axis, its symmetric
+        part is inverted.
     noise_to_signal : float
         epsilon, above 0.
 
     Notes
     -----
-    The factor 1 + epsilon makes F = 1 at frequency zero, so that the mean is kept and a constant image stays as it is. Peak memory: 5
-    float32 arrays of the size of the image. Source: Wiener 1949; Strang 1999 (SIAM Rev. 41:135) for the cosine transform.
+    The factor 1 + epsilon makes F = 1 at frequency zero, which keeps the mean and constant images.
+    Peak memory: 5 float32 arrays of the size of the image. Source: Wiener 1949; Strang 1999 (SIAM
+    Rev. 41:135) for the cosine transform.
     """
 
     kernel: npt.NDArray[np.float32]
@@ -77,7 +81,7 @@ class Wiener:
         return y
 
     def apply(self, y: torch.Tensor) -> Generator[float, None, torch.Tensor]:
-        """Filter y (..., Z, Y, X), float32; yield the fraction done, return the same shape (may be negative)."""
+        """Filter y, float32 (..., Z, Y, X); yield the fraction done, return the same shape."""
         spectrum = self.coefficients(y)
         yield 0.5
         transfer = self.transfer(y.shape, y.device)
@@ -92,10 +96,11 @@ class Wiener:
 
 
 def best_noise_to_signal(y: torch.Tensor, kernel: npt.NDArray[np.float32]) -> float:
-    """Choose epsilon by generalised cross-validation: what the filter passes must predict the voxels it has not seen.
+    """Choose epsilon by generalised cross-validation.
 
-    Minimises ``mean((1 - H F)^2 c^2) / (1 - mean(H F))^2`` over 71 values from 1e-6 to 10, with c the cosine transform of y. The noise need
-    not be known; it shows in the frequencies that the PSF does not pass.
+    Minimises ``mean((1 - H F)^2 c^2) / (1 - mean(H F))^2`` over 71 values from 1e-6 to 10, with c
+    the cosine transform of y. The noise need not be known; it shows in the frequencies that the PSF
+    does not pass.
 
     Parameters
     ----------

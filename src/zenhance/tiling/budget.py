@@ -1,7 +1,8 @@
 """How much memory is free, and the largest tile that fits into it.
 
-The search compares, for every way to cut each axis into equal parts, what all tiles together cost with their halos, and takes the
-cheapest that fits; cutting z is avoided where that costs little, since depth is what axial deconvolution needs most.
+For every way to cut each axis into equal parts, the search computes the cost of all tiles with
+their halos and takes the cheapest that fits. It keeps z whole if that costs little, because axial
+deconvolution needs depth most.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from zenhance.wording import format_bytes
 __all__ = ["choose_core", "free_bytes"]
 
 HOST_SHARE = 0.7
-"""Part of the free host memory to plan with: the rest is for the viewer, the file cache and what libraries allocate besides."""
+"""Share of the free host memory to plan with; the viewer, file cache and libraries use the rest."""
 DEVICE_SHARE = 0.9
-"""Part of the free CUDA memory to plan with: the rest is for FFT and convolution work areas and for fragmentation."""
+"""Share of the free CUDA memory to plan with; FFT work areas and fragmentation use the rest."""
 WHOLE_Z_EXTRA = 1.1
 """Keeping z whole may cost this factor over the cheapest cut."""
 
@@ -63,7 +64,7 @@ def _cgroup_folders(membership: Path, root: Path) -> Iterator[tuple[Path, str, s
             else (root, "memory.max", "memory.current")
         )
         folder = base / name.lstrip("/")
-        # inside a container the name is that of the host; its own limit then stands at the root of the mount
+        # In a container the name is the host's; its own limit is then at the root of the mount.
         for place in (folder, *folder.parents):
             yield place, limit, usage
             if place == base:
@@ -172,8 +173,9 @@ def free_bytes(device: str) -> int:
     Returns
     -------
     int
-        For the host 0.7 of the least of: available memory, what the control group (container, batch job) leaves, what the
-        address-space limit leaves. For CUDA 0.9 of what is free, torch's own unused cache counted as free.
+        For the host, 0.7 of the smallest of: available memory, the rest of the control group
+        (container, batch job), the rest of the address-space limit. For CUDA, 0.9 of the free
+        memory, including torch's own unused cache.
 
     Raises
     ------
@@ -200,7 +202,7 @@ def free_bytes(device: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """One way to cut an axis: core length, longest read length, sum of all read lengths, number of tiles."""
+    """One way to cut an axis: core length, longest read, sum of all reads, number of tiles."""
 
     core: int
     read: int
@@ -209,7 +211,7 @@ class _Cut:
 
 
 def _axis_cut(size: int, reach: int, multiple: int, core: int) -> _Cut:
-    """Sum the read lengths of all tiles along an axis in closed form; all but ``size`` in cells of the grid."""
+    """Sum the read lengths along an axis in closed form; in grid cells, except ``size``."""
     cells = -(-size // multiple)
     tiles = -(-cells // core)
     inner = min(
@@ -218,14 +220,14 @@ def _axis_cut(size: int, reach: int, multiple: int, core: int) -> _Cut:
     first = min(tiles, reach // core + 1)  # tiles whose halo begins before the volume does
     stops = core * inner * (inner + 1) // 2 + reach * inner + cells * (tiles - inner)
     starts = core * (tiles * (tiles - 1) - first * (first - 1)) // 2 - reach * (tiles - first)
-    # the read length is a concave function of the tile's number, so its maximum lies beside one of the two bends
+    # The read length is a concave function of the tile's number: its maximum is beside a bend.
     bends = {i for i in (0, first - 1, first, inner - 1, inner, tiles - 1) if 0 <= i < tiles}
     longest = max(min(cells, (i + 1) * core + reach) - max(0, i * core - reach) for i in bends)
     return _Cut(min(size, core * multiple), longest * multiple, (stops - starts) * multiple, tiles)
 
 
 def _axis_cuts(size: int, halo: int, multiple: int) -> list[_Cut]:
-    """List the cuts of an axis worth trying: the more memory one takes than the one before, the cheaper it is."""
+    """List the useful cuts of an axis: each takes more memory than the last and costs less."""
     cells, reach = -(-size // multiple), -(-halo // multiple)
     parts, cores = 1, {cells}
     while parts < cells:
@@ -303,7 +305,8 @@ def choose_core(
     check_numbers(shape_px, shape_px, halo_px, size_multiple)
     if bytes_per_voxel <= 0:
         raise MethodError(
-            f"working memory is {bytes_per_voxel:g} bytes per voxel; it must be more than 0, report this to the method's author"
+            f"working memory is {bytes_per_voxel:g} bytes per voxel; it must be more than 0, "
+            "report this to the method's author"
         )
     max_voxels = min(budget_bytes // bytes_per_voxel, MAX_ELEMENTS // math.prod(output_scale))
     axes = [_axis_cuts(n, h, m) for n, h, m in zip(shape_px, halo_px, size_multiple, strict=True)]
@@ -313,7 +316,8 @@ def choose_core(
         smallest = read_shape(shape_px, size_multiple, halo_px, size_multiple)
         needed = math.prod(smallest) * bytes_per_voxel
         raise MemoryBudgetError(
-            f"the smallest tile, {smallest} (z, y, x) px with its halo, needs {format_bytes(needed)}, "
+            f"the smallest tile, {smallest} (z, y, x) px with its halo, "
+            f"needs {format_bytes(needed)}, "
             f"{format_bytes(budget_bytes)} are free; "
             "close other programs, use a smaller point spread function or another device"
         )

@@ -1,17 +1,19 @@
-"""Where tiles lie: integers only, no image, no device, no method.
+"""Geometry of tiles: integers only, no image, no device, no method.
 
-A volume is cut into *cores* that cover each voxel once. To compute a core, its *halo* is read along with it; the *read* region
-ends at the volume's edge, and *crop* is where the core lies inside the read region. Along one axis::
+A volume is cut into *cores* that cover each voxel once. Computing a core also reads its *halo*. The
+*read* region ends at the volume's edge, and *crop* is the core's place inside the read region.
+Along one axis::
 
     volume   0                                                          N
              |----------------------------------------------------------|
-    cores    |      0       |      1       |      2       |      3      |    start at multiples of size_multiple
-    read 1              [~~~|##############|~~~]                             ~ halo, # core (what is written)
-    crop 1              [   |##############|   ]                             core.start - read.start ... core.stop - read.start
-    read 3                                            [~~~|#############]    at the volume's edge the tile simply ends
+    cores    |      0       |      1       |      2       |      3      |
+    read 1              [~~~|##############|~~~]              ~ halo, # core (what is written)
+    crop 1              [   |##############|   ]              the core relative to the read region
+    read 3                                            [~~~|#############]   ends with the volume
 
-Read regions start on multiples of ``size_multiple`` of the *volume's* grid too (the halo is rounded up to one), so that a method
-that pools or strides sees the same grid in every tile as in the whole volume.
+Read regions also start on multiples of ``size_multiple`` of the *volume's* grid (the halo is
+rounded up), so a method that pools or strides sees the same grid in every tile as in the whole
+volume.
 """
 
 from __future__ import annotations
@@ -37,10 +39,10 @@ __all__ = [
 
 
 MAX_ELEMENTS = 2**31 - 1
-"""Largest number of voxels in one array: many GPU kernels index with 32-bit integers and go wrong above, some in silence."""
+"""Largest number of voxels in one array: many GPU kernels fail above, some silently."""
 
 MAX_TILES = 100_000
-"""Largest plan: its tiles are kept in memory, about 1 kB each, and no run of that length ends in a working week."""
+"""Largest plan: tiles take about 1 kB each, and a longer run would last over a week."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def padded_shape(region: Region, size_multiple: Triple) -> Triple:
 def read_shape(
     shape_px: Triple, core_shape_px: Triple, halo_px: Triple, size_multiple: Triple
 ) -> Triple:
-    """Return (Z, Y, X) of the largest array a method is handed: core, halo on both sides, padding at the volume's end."""
+    """Return (Z, Y, X) of the largest array a method receives, halo and padding included."""
     lengths = []
     for size, core, halo, multiple in zip(
         shape_px, core_shape_px, halo_px, size_multiple, strict=True
@@ -121,7 +123,8 @@ def check_numbers(
         )
     if min(core_shape_px) < 1:
         raise MethodError(
-            f"tile size is {core_shape_px} (z, y, x) px; each axis needs at least 1 px, set a larger tile"
+            f"tile size is {core_shape_px} (z, y, x) px; each axis needs at least 1 px, "
+            "set a larger tile"
         )
     if min(halo_px) < 0:
         raise MethodError(f"halo is {halo_px} (z, y, x) px; it must be 0 or more on each axis")
@@ -166,7 +169,8 @@ def plan_tiles(
     shape_px : tuple of int
         (Z, Y, X) of the volume.
     core_shape_px : tuple of int
-        Core wanted, per axis; rounded down to a multiple (at least one), or the whole axis where it is as long as that.
+        Desired core per axis; rounded down to a multiple (at least one), or the whole axis if that
+        is no longer than the core.
     halo_px : tuple of int
         Context wanted on each side; rounded up to a multiple, cut at the volume's edge.
     size_multiple : tuple of int
@@ -182,7 +186,7 @@ def plan_tiles(
     StackError, MethodError
         A number is out of range.
     MemoryBudgetError
-        A tile with its halo would have more than 2**31 - 1 voxels, or there would be more than 100 000 tiles.
+        A tile with its halo would exceed 2**31 - 1 voxels, or the plan 100 000 tiles.
     """
     check_numbers(shape_px, core_shape_px, halo_px, size_multiple)
     whole = _triple([int(n) for n in shape_px])
@@ -190,7 +194,8 @@ def plan_tiles(
     axes = [_cuts(s, c, m) for s, c, m in zip(volume, core_shape_px, size_multiple, strict=True)]
     if (count := math.prod(len(cuts) for cuts in axes)) > MAX_TILES:
         raise MemoryBudgetError(
-            f"a volume of {whole} px would be cut into {count:,} tiles, at most {MAX_TILES:,} are possible; "
+            f"a volume of {whole} px would be cut into {count:,} tiles, "
+            f"at most {MAX_TILES:,} are possible; "
             "set a larger tile or crop the stack"
         )
     tiles = tuple(
@@ -201,16 +206,18 @@ def plan_tiles(
     voxels = max(math.prod(padded_shape(tile.read, size_multiple)) for tile in tiles)
     if voxels > MAX_ELEMENTS:
         raise MemoryBudgetError(
-            f"a tile of {largest} px with a halo of {halo_px} px has {voxels:,} voxels, at most {MAX_ELEMENTS:,} are possible; "
+            f"a tile of {largest} px with a halo of {halo_px} px has {voxels:,} voxels, "
+            f"at most {MAX_ELEMENTS:,} are possible; "
             "set a smaller tile"
         )
     return TilePlan(whole, largest, halo_px, size_multiple, tiles)
 
 
 def halved(plan: TilePlan, core_shape_px: Triple) -> Triple | None:
-    """Return the core with one axis halved, on the grid: the axis that saves most voxels of the read region, then the longest.
+    """Return the core with one axis halved, on the grid, or None if no axis can be shorter.
 
-    An axis whose halo covers the volume comes last: it is read whole however short the core is, and cutting it multiplies the work.
+    It halves the axis that saves most voxels of the read region, then the longest. An axis whose
+    halo covers the volume comes last: it is always read whole, so cutting it multiplies the work.
 
     Returns
     -------

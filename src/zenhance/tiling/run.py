@@ -1,7 +1,8 @@
-"""Run a callable over the tiles of a plan: read, process, crop, write; smaller tiles when memory runs out.
+"""Run a callable over the tiles of a plan; use smaller tiles when memory runs out.
 
-Each voxel is written once. A tile that failed for want of memory is cut in smaller ones, and so are all that are still to come;
-finished ones stay. The retry happens outside the ``except`` block: an exception holds its frames, and those hold the arrays.
+Each voxel is written once. When a tile runs out of memory, it and all remaining tiles are cut into
+smaller ones; finished tiles stay. The retry happens outside the ``except`` block, because an
+exception holds its frames and those hold the arrays.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from zenhance.types import FloatArray, Region, Triple
 __all__ = ["DeviceLostError", "Process", "Read", "RunReport", "TileProgress", "Write", "run_tiles"]
 
 MAX_SHRINKS = 8
-"""How often tiles are halved before giving up: a 256th of the planned core has then failed as well."""
+"""How often tiles are halved before the run fails; a 256th of the planned core then failed."""
 
 Outputs = Mapping[str, FloatArray]
 Read = Callable[[Region], FloatArray]
@@ -191,7 +192,7 @@ class _Run:
             )
 
     def progress(self, tile: Tile, inner: float, busy_s: float) -> TileProgress:
-        """Say where the run is, ``inner`` of the tile at work being done after ``busy_s`` seconds."""
+        """Return the progress after ``inner`` of the current tile and ``busy_s`` seconds."""
         done = self.voxels_done + inner * _voxels(tile.core)
         self.fraction = min(1.0, max(self.fraction, done / math.prod(self.plan.shape_px)))
         extra = inner * _voxels(tile.read)
@@ -217,19 +218,23 @@ class _Run:
             else "the tile before it is kept"
         )
         done = kept if self.finished else "no tile was finished before it"
-        text = f"the GPU stopped answering in {self.name(tile)}; {done}; restart the program, or choose device 'cpu'"
+        text = (
+            f"the GPU stopped answering in {self.name(tile)}; {done}; restart the program, "
+            "or choose device 'cpu'"
+        )
         return DeviceLostError(
             f"{text} ({failure[:60]})" if failure else text, tuple(self.finished)
         )
 
 
 def _block(read: Read, tile: Tile, size_multiple: Triple) -> FloatArray:
-    """Read a tile as float32 (Z, Y, X) of its own, its end mirrored up to the next multiple of the grid."""
+    """Read a tile as a float32 copy (Z, Y, X), its end mirrored to the next grid multiple."""
     block = np.asarray(read(tile.read), dtype=np.float32)
     expected = tuple(s.stop - s.start for s in tile.read)
     if block.shape != expected:
         raise StackError(
-            f"reading {_words(tile.read)} gave an array of shape {block.shape}, expected {expected}; open the stack again"
+            f"reading {_words(tile.read)} gave an array of shape {block.shape}, "
+            f"expected {expected}; open the stack again"
         )
     padding = [
         (0, p - n) for p, n in zip(padded_shape(tile.read, size_multiple), expected, strict=True)
@@ -251,7 +256,8 @@ def _checked(name: str, output: FloatArray, run: _Run, tile: Tile) -> FloatArray
     expected = (samples, *expected) if samples else expected
     if array.shape != expected:
         raise MethodError(
-            f'the method gave "{name}" of shape {array.shape} in {run.name(tile)}, expected {expected}; report this to its author'
+            f'the method gave "{name}" of shape {array.shape} in {run.name(tile)}, '
+            f"expected {expected}; report this to its author"
         )
     core: FloatArray = array[(..., *_scaled(tile.crop, run.output_scale))]
     # One image at a time: what is looked at takes a byte a voxel.
@@ -290,7 +296,8 @@ def _compute(
         run.names = frozenset(outputs)
     if not outputs or frozenset(outputs) != run.names:
         raise MethodError(
-            f"the method gave the outputs {sorted(outputs)} in {run.name(tile)}, expected {sorted(run.names) or 'at least one'}"
+            f"the method gave the outputs {sorted(outputs)} in {run.name(tile)}, "
+            f"expected {sorted(run.names) or 'at least one'}"
         )
     return {
         name: _checked(name, output, run, tile) for name, output in outputs.items()
@@ -317,13 +324,15 @@ def run_tiles(
     read : callable
         Takes a region, returns it as float32 (Z, Y, X).
     process : callable
-        Takes a tile (Z, Y, X), its halo included, and the tile's origin in the volume; returns a generator that yields the
-        fraction done and returns a mapping from name to array, each of the tile's shape times ``output_scale`` (and in front of it
-        the samples of a series). At the volume's end the tile is mirrored (edge voxels repeated) up to ``size_multiple``; that part
+        Takes a tile (Z, Y, X), halo included, and the tile's origin in the volume. Returns a
+        generator that yields the fraction done and returns a mapping from name to array, each of
+        the tile's shape times ``output_scale`` (preceded by the samples of a series). At the
+        volume's end the tile is mirrored (edge voxels repeated) up to ``size_multiple``; that part
         is cropped off again.
     write : callable
-        Takes an output's name, a region in voxels of the *output*, and the float32 array that belongs there, which it must not
-        keep. Called once per voxel and output; what it raises goes through unchanged and is not tried again.
+        Takes an output's name, a region in voxels of the *output*, and its float32 array, which it
+        must not keep. Called once per voxel and output; its exceptions propagate and are not
+        retried.
     cancel : threading.Event, optional
         Looked at whenever the process yields, and between tiles.
     release : callable, optional

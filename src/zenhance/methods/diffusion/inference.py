@@ -23,7 +23,7 @@ from zenhance.methods.diffusion.network import STRIDE, DiffusionNetwork
 from zenhance.methods.diffusion.noise_schedule import Timestep, match_timestep
 from zenhance.methods.diffusion.samplers import reverse
 from zenhance.methods.diffusion.training import LEARNER, as_tensor, windows
-from zenhance.solvers.data_consistency import Agreement, agreement_of
+from zenhance.solvers.data_consistency import DataConsistency, data_consistency_of
 from zenhance.steps import relay
 from zenhance.types import FloatArray, Triple
 
@@ -45,7 +45,7 @@ class DiffusionSampler(Prepared):
     parameters: DiffusionParameters
     device: str
     seed: int
-    consistency: Agreement | None
+    consistency: DataConsistency | None
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         """Enhance a tile (Z, Y, X)."""
@@ -105,7 +105,7 @@ class DiffusionSampler(Prepared):
 
     def make_consistent(self, grey: Tensor, estimate: Tensor) -> Tensor:
         """Return a scaled estimate drawn towards the measurement in grey values."""
-        consistency = cast(Agreement, self.consistency)
+        consistency = cast(DataConsistency, self.consistency)
         drawn = consistency(estimate * self.scaling.span + self.scaling.offset, grey)
         return (drawn - self.scaling.offset) / self.scaling.span
 
@@ -151,7 +151,7 @@ def prepare(context: MethodContext) -> Generator[float, None, DiffusionSampler]:
         p,
         context.device,
         context.seed,
-        agreement_of(context, p.data_consistency),
+        data_consistency_of(context, p.data_consistency),
         halo_px=METHOD.plan_halo_px(p, context.psf, context.voxel_size_um, context.shape_px),
         warnings=warnings,
         remark=_remark(timestep, own),

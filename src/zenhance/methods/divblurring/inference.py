@@ -26,7 +26,7 @@ from zenhance.methods._shared.planes import mirrored
 from zenhance.methods.divblurring import DivblurringParameters
 from zenhance.methods.divblurring.network import Encoded, Vae, reach_px
 from zenhance.methods.divblurring.training import LEARNER, VaeArchitecture
-from zenhance.solvers.data_consistency import Agreement, agreement_of
+from zenhance.solvers.data_consistency import DataConsistency, data_consistency_of
 from zenhance.solvers.deconvolved import deconvolved_reach_px, deconvolved_steps
 from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.types import FloatArray, Triple
@@ -49,7 +49,7 @@ class Posterior(Prepared):
     steps: int
     context: MethodContext
     scaling: Scaling
-    consistency: Agreement | None
+    consistency: DataConsistency | None
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         """Draw from a tile (Z, Y, X)."""
@@ -283,7 +283,7 @@ def prepare(context: MethodContext) -> Generator[float, None, Posterior]:
     steps, consistency = 0, None
     if a.blur and a.scale == 1:
         steps = steps_for(context) if p.steps_back is None else p.steps_back
-        consistency = agreement_of(context, float(steps > 0), dark_stays_dark=True)
+        consistency = data_consistency_of(context, float(steps > 0), dark_stays_dark=True)
     facts = model.facts
     facts["notes"] |= {"samples": p.samples, "steps_back": steps}
     return Posterior(

@@ -21,7 +21,7 @@ from zenhance.methods.dqlr import DqlrParameters
 from zenhance.methods.dqlr.network import Dqlr, reach_px, restore_sequence
 from zenhance.methods.dqlr.quantiser import effective_words
 from zenhance.methods.dqlr.training import LEARNER, DqlrArchitecture
-from zenhance.solvers.data_consistency import Agreement, agreement_of
+from zenhance.solvers.data_consistency import DataConsistency, data_consistency_of
 from zenhance.types import FloatArray, Triple
 
 __all__ = ["SequenceRestorer", "prepare"]
@@ -37,7 +37,7 @@ class SequenceRestorer(Prepared):
     shape_px: Triple
     words: int
     with_codes: bool
-    consistency: Agreement | None
+    consistency: DataConsistency | None
     notes: dict[str, Any] = field(kw_only=True)
     curves: dict[str, list[float]] = field(default_factory=dict, kw_only=True)
     use: list[Tensor] = field(default_factory=list)
@@ -120,7 +120,9 @@ def prepare(context: MethodContext) -> Generator[float, None, SequenceRestorer]:
     a = cast(DqlrArchitecture, network.architecture)
     reach = reach_px(a.stride, a.blocks, a.recurrence != "none")
     # A network that repeats the measurement, blur included, is not brought back to it.
-    consistency = None if a.target == "measured" else agreement_of(context, p.data_consistency)
+    consistency = (
+        None if a.target == "measured" else data_consistency_of(context, p.data_consistency)
+    )
     around = (0, 0, 0) if consistency is None else consistency.radius_px
     return SequenceRestorer(
         network,
