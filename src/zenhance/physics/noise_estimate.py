@@ -17,7 +17,15 @@ from scipy import ndimage
 
 from zenhance.errors import StackError
 
-__all__ = ["Blocks", "CameraFit", "Spread", "background_level", "fit_camera", "measure_blocks"]
+__all__ = [
+    "FILTERED",
+    "Blocks",
+    "CameraFit",
+    "Spread",
+    "background_level",
+    "fit_camera",
+    "measure_blocks",
+]
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -120,6 +128,8 @@ class CameraFit:
     """Whether the image shows noise at all."""
     dark: bool
     """Whether the image has a flat dark region."""
+    whiteness: float
+    """Differences of neighbours relative to distant ones: 1 for independent noise, NaN unknown."""
     remarks: tuple[str, ...] = ()
 
 
@@ -466,6 +476,7 @@ def fit_camera(blocks: Blocks, offset: float | None = None) -> CameraFit:
         intercept=intercept,
         determined=True,
         dark=crowd is not None,
+        whiteness=_whiteness(usable),
         remarks=_remarks(blocks, usable, True),
     )
 
@@ -499,6 +510,7 @@ def _guess(
         intercept=read**2 - gain * dark,
         determined=False,
         dark=crowd is not None,
+        whiteness=_whiteness(usable),
         remarks=_remarks(blocks, usable, False),
     )
 
