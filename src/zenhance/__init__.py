@@ -1,6 +1,7 @@
 """zenhance enhances confocal z-stacks and says how far to believe the result.
 
-The public names load on first use, so that ``import zenhance`` costs next to nothing and imports neither torch, napari nor dask.
+Public names load on first use: ``import zenhance`` is cheap and imports neither torch, napari nor
+dask.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class WriteError(ZenhanceError, OSError):
 
 
 class OutputExistsError(WriteError, FileExistsError):
-    """The output path is taken and overwriting was not asked for, or it is not ours to overwrite."""
+    """The output path exists and overwriting was not requested, or the file is not ours."""
 
     kind = FailureKind.OUTPUT_EXISTS
 
@@ -175,7 +175,8 @@ class RunCancelled(ZenhanceError):
 
 
 _DEVICE_OOM = re.compile(
-    r"(CUDA|MPS|HIP).{0,40}out of memory|(CUDNN|CUBLAS|CUSPARSE|CUSOLVER)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)"
+    r"(CUDA|MPS|HIP).{0,40}out of memory"
+    r"|(CUDNN|CUBLAS|CUSPARSE|CUSOLVER)_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)"
     r"|cuFFT.{0,60}ALLOC_FAILED|cufftalloc",
     re.IGNORECASE | re.DOTALL,
 )
@@ -191,7 +192,8 @@ _DEVICE_LOST = re.compile(
     re.IGNORECASE,
 )
 _DISK_FULL = re.compile(
-    r"No space left|disk (is )?full|requested and \d+ written|unexpected pos \d+ vs \d+|File too large",
+    r"No space left|disk (is )?full|requested and \d+ written|unexpected pos \d+ vs \d+"
+    r"|File too large",
     re.IGNORECASE,
 )
 
@@ -277,5 +279,8 @@ def sentence(error: BaseException) -> str:
         FailureKind.CANCELLED: "the run was cancelled; nothing was written",
     }.get(kind)
     if advice is None:
-        return f"unexpected {type(error).__name__}: {text or 'no message'}; run again with --debug and report the traceback"
+        return (
+            f"unexpected {type(error).__name__}: {text or 'no message'}; "
+            "run again with --debug and report the traceback"
+        )
     return f"{advice} ({text[:160]})" if text else advice

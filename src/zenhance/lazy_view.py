@@ -15,12 +15,16 @@ Pick = int | slice
 
 
 class Readable(Protocol):
-    """What is asked of an array in a file: its shape, its type, and a block of it."""
+    """An array in a file, with a shape and a type, that reads blocks when indexed."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels."""
+
     def __getitem__(self, key: Any, /) -> Any: ...
 
 

@@ -443,4 +443,5 @@ class Stack:
         sizes = " × ".join(str(n) for n in self.shape)
         lengths = [v for a, v in zip("ZYX", self.voxel_size.zyx_um, strict=True) if a in self.axes]
         voxel = " × ".join("?" if v is None else f"{v:.3g}" for v in lengths)
-        return f"{' '.join(self.axes)} — {sizes}, {voxel} µm ({self.voxel_size.origin(self.spatial_axes)})"
+        origin = self.voxel_size.origin(self.spatial_axes)
+        return f"{' '.join(self.axes)} — {sizes}, {voxel} µm ({origin})"

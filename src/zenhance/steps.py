@@ -1,7 +1,7 @@
-"""Generators that work in steps: run one to its end, or pass its steps on with another scale.
+"""Generators that work in steps: run one to its end, or rescale its steps and pass them on.
 
-A long computation is a generator: each yield is a point where it can be cancelled, and its return value is the
-result::
+A long computation is a generator: each yield is a point where it can be cancelled, and its return
+value is the result::
 
     result = drain(steps)
     result = yield from relay(steps, lambda fraction: 0.2 + 0.8 * fraction, check=run.check)

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 import zenhance
 from zenhance.measurement.padding import padding_of
-from zenhance.measurement.volume import VolumeReader, survey
+from zenhance.measurement.volume import VolumeReader, measure_volume
 from zenhance.stack import Stack
 from zenhance.steps import drain
 
@@ -32,11 +32,11 @@ def tissue(seed: int = 0, offset: float = 100.0, light: float = 30.0) -> np.ndar
 
 
 def surveyed(pixels: np.ndarray) -> VolumeReader:
-    return drain(survey([VolumeReader(Stack.from_array(pixels, "ZYX"))])).readers[0]
+    return drain(measure_volume([VolumeReader(Stack.from_array(pixels, "ZYX"))])).readers[0]
 
 
 def repaired(pixels: np.ndarray) -> list[tuple[int, int, int]]:
-    """Return the places that the survey takes for outliers."""
+    """Return the places that the measurement takes for outliers."""
     reader = surveyed(pixels)
     found = []
     for z in range(pixels.shape[0]):
@@ -87,7 +87,7 @@ def test_impulse_noise_is_reported_and_left_alone() -> None:
     pixels = tissue()
     rng = np.random.default_rng(1)
     pixels.ravel()[rng.choice(pixels.size, pixels.size // 200, replace=False)] = 5000.0
-    found = drain(survey([VolumeReader(Stack.from_array(pixels, "ZYX"))]))
+    found = drain(measure_volume([VolumeReader(Stack.from_array(pixels, "ZYX"))]))
     assert any("were not repaired" in said for said in found.warnings)
     np.testing.assert_array_equal(found.readers[0].read((slice(None),) * 3), pixels)
 

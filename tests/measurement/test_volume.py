@@ -14,11 +14,11 @@ from zenhance.errors import StackError
 from zenhance.measurement.missing import MAX_ISOLATED
 from zenhance.measurement.volume import (
     PixelHash,
-    Survey,
+    VolumeMeasurement,
     VolumeReader,
     measure,
     measure_noise,
-    survey,
+    measure_volume,
 )
 from zenhance.physics.noise import estimate
 from zenhance.pipeline import enhance
@@ -62,7 +62,7 @@ def test_one_pass_reads_each_voxel_once_and_tells_all(monkeypatch: pytest.Monkey
     stored = Counted(light())
     reader = VolumeReader(Stack.from_array(stored, "ZYX"))
     pixels = PixelHash(reader.stack)
-    found, fractions = drain(survey([reader], pixels=pixels))
+    found, fractions = drain(measure_volume([reader], pixels=pixels))
     digest, more = drain(pixels.finish())
     assert (stored.reads == 1).all()
     assert fractions == pytest.approx([1 / 3, 2 / 3, 1.0])
@@ -94,10 +94,12 @@ def test_the_hash_of_the_volumes_is_that_of_the_whole_array(
     pixels = PixelHash(stack)
     for t, c in stack.volumes():
         if not shared:
-            drain(survey([VolumeReader(stack, t, c)], pixels=pixels))
+            drain(measure_volume([VolumeReader(stack, t, c)], pixels=pixels))
         elif t == 0:
             drain(
-                survey([VolumeReader(stack, i, c) for i in range(stack.size("T"))], pixels=pixels)
+                measure_volume(
+                    [VolumeReader(stack, i, c) for i in range(stack.size("T"))], pixels=pixels
+                )
             )
     digest, fractions = drain(pixels.finish())
     assert digest == hash_array(stored.pixels)
@@ -117,8 +119,8 @@ def test_a_survey_counts_what_is_not_finite_in_each_volume() -> None:
     series = light((2, 6, 20, 20))
     series[1, 2, 3, 4:7] = np.nan, np.inf, -np.inf
     stack = Stack.from_array(series, "TZYX")
-    found, _ = drain(survey([VolumeReader(stack, t) for t in range(2)]))
-    assert isinstance(found, Survey)
+    found, _ = drain(measure_volume([VolumeReader(stack, t) for t in range(2)]))
+    assert isinstance(found, VolumeMeasurement)
     assert [r.not_finite for r in found.readers] == [0, 3]
     assert found.not_finite == 3
     assert any("3 voxels are NaN or infinite" in said for said in found.warnings)
@@ -130,7 +132,7 @@ def test_a_volume_known_to_be_finite_is_not_read_for_its_mask() -> None:
     reader = VolumeReader(Stack.from_array(stored, "ZYX"))
     assert reader.mask(WHOLE) is None
     assert stored.reads.max() == 1
-    found, _ = drain(survey([reader]))
+    found, _ = drain(measure_volume([reader]))
     assert found.readers[0].mask(WHOLE) is None
     assert stored.reads.max() == 2
 
@@ -143,7 +145,7 @@ def test_planes_without_data_are_left_out_of_the_sample_and_copied_from_the_near
     monkeypatch.setattr("zenhance.measurement.volume.MAX_NON_FINITE", 0.2)
     pixels = light()
     pixels[list(np.atleast_1d(empty))] = np.nan
-    found, _ = drain(survey([VolumeReader(Stack.from_array(pixels, "ZYX"))]))
+    found, _ = drain(measure_volume([VolumeReader(Stack.from_array(pixels, "ZYX"))]))
     assert found.statistics.percentile_high == pytest.approx(1000 + 3.09 * 1000**0.5, rel=0.02)
     assert found.noise.gain > 0
     assert measure_noise([VolumeReader(Stack.from_array(pixels, "ZYX"))], found.statistics).gain > 0
@@ -157,7 +159,7 @@ def test_more_than_a_tenth_without_data_is_refused() -> None:
     pixels = light()
     pixels[:2] = np.nan
     with pytest.raises(StackError, match="at most a tenth may be: repair or crop"):
-        drain(survey([VolumeReader(Stack.from_array(pixels, "ZYX"))]))
+        drain(measure_volume([VolumeReader(Stack.from_array(pixels, "ZYX"))]))
 
 
 def test_dead_voxels_take_the_median_of_their_finite_neighbours() -> None:

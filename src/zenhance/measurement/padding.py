@@ -7,6 +7,7 @@ same value by chance, and the blur of the microscope allows no step from it to t
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def padding_of(plane: npt.NDArray[Any]) -> Mask | None:
     rings = [region]
     for steps in (1, 2, BAND_PX - 3):
         rings.append(ndimage.binary_dilation(rings[-1], np.ones((3, 3)), steps))
-    first, near, far = (after & ~before for before, after in zip(rings, rings[1:], strict=False))
+    first, near, far = (after & ~before for before, after in pairwise(rings))
     if not _is_padding(plane, value, near, far):
         return None
     return region | first if _is_interpolated(plane, value, first, near) else region

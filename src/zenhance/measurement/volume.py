@@ -1,7 +1,7 @@
-"""What is known of a volume before it is enhanced: its voxels made finite, its statistics, its noise, its hash.
+"""Measure a volume before it is enhanced: finite voxels, statistics, noise, hash.
 
-Everything here is measured once per volume, never per tile: a statistic that changes from tile to tile leaves seams. All of it
-comes from one pass over the file, in slabs.
+Everything is measured once per volume, never per tile, because a statistic that changes from tile
+to tile leaves seams. One pass over the file, in slabs, measures all of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from zenhance.stack import Stack
 from zenhance.steps import drain
 from zenhance.types import FloatArray, Region
 
-__all__ = ["PixelHash", "Survey", "VolumeReader", "measure", "measure_noise", "survey"]
+__all__ = [
+    "PixelHash",
+    "VolumeMeasurement",
+    "VolumeReader",
+    "measure",
+    "measure_noise",
+    "measure_volume",
+]
 
 
 MAX_NON_FINITE = 0.1
@@ -33,7 +40,7 @@ MAX_VALUE = 1e15
 MAX_OUTLIERS = 1e-3
 # Percentiles and noise are taken from at most this many voxels, picked on a regular grid of planes.
 SAMPLE_VOXELS = 4_000_000
-# So much is read at a time: 16 planes of 2048 x 2048 pixels, as deep as chunks of a zarr array usually are.
+# Read this much at a time: 16 planes of 2048 x 2048 pixels, a usual chunk depth of zarr arrays.
 SLAB_BYTES = 128 * 2**20
 
 
@@ -101,7 +108,7 @@ class VolumeReader:
             yield z, self.raw((slice(z, min(z + step, depth)), slice(None), slice(None)))
 
     def planes(self, most_voxels: int | None = None) -> list[int]:
-        """Return the indices of all planes, or of evenly spaced ones that hold at most so many voxels together."""
+        """Return the indices of all planes, or of evenly spaced ones within so many voxels."""
         depth, height, width = self.stack.volume_shape
         count = (
             depth if most_voxels is None else max(1, min(depth, most_voxels // (height * width)))
@@ -115,7 +122,8 @@ class PixelHash:
     Parameters
     ----------
     stack : Stack
-        All of it is hashed, in the order of its axes, so that the digest equals :func:`zenhance.provenance.hash_array` of the array.
+        Hashed in the order of its axes, so that the digest equals
+        :func:`zenhance.provenance.hash_array` of the array.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -156,7 +164,7 @@ class PixelHash:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class VolumeMeasurement:
     """What one pass over one or several volumes found.
 
     Parameters
@@ -265,7 +273,7 @@ class _Tally:
         return np.stack(list(self._sample.values()))
 
     def settle(self, noise: PoissonGauss) -> bool:
-        """Find the outliers and take them out of the totals and the sample; tell if there are any."""
+        """Remove the outliers from totals and sample; return whether there were any."""
         for reader in self._readers:
             reader.settle(noise)
         planes = [(n, z) for n, r in enumerate(self._readers) for z in r.missing.outlier_planes()]
@@ -408,11 +416,11 @@ def _settled(
     return tally.statistics(background), None
 
 
-def survey(
+def measure_volume(
     readers: Sequence[VolumeReader],
     background: float | None = None,
     pixels: PixelHash | None = None,
-) -> Generator[float, None, Survey]:
+) -> Generator[float, None, VolumeMeasurement]:
     """Measure what one or several volumes share, in a single pass over their voxels.
 
     Parameters
@@ -431,7 +439,7 @@ def survey(
 
     Returns
     -------
-    Survey
+    VolumeMeasurement
 
     Raises
     ------
@@ -442,13 +450,13 @@ def survey(
     statistics, noise = _settled(tally, readers, background)
     if noise is None:
         noise = estimate(tally.sample(), offset=statistics.background)
-    return Survey(statistics, noise, tally.remarks(), tuple(readers))
+    return VolumeMeasurement(statistics, noise, tally.remarks(), tuple(readers))
 
 
 def measure(
     readers: Sequence[VolumeReader], background: float | None = None
 ) -> tuple[VolumeStatistics, tuple[str, ...]]:
-    """Measure the statistics that one or several volumes share; :func:`survey` does it in steps.
+    """Measure the statistics that volumes share; :func:`measure_volume` does it in steps.
 
     Parameters
     ----------

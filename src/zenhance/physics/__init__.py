@@ -1,1 +1,1 @@
-"""Image formation as operators with their adjoints: point spread functions, blur, noise. Lengths are micrometres."""
+"""Image formation as operators with adjoints: PSF, blur, noise. Lengths are micrometres."""

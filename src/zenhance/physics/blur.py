@@ -1,15 +1,16 @@
 """Blur: the microscope's point spread function as a linear operator with its exact adjoint.
 
-Beyond the edge the specimen is taken to go on as its mirror image (see :mod:`zenhance.physics.boundary`), so that nothing wraps around,
-constants stay constant to the last voxel, and a symmetric PSF keeps every photon.
+Beyond its edge the specimen continues as its mirror image (see :mod:`zenhance.physics.boundary`).
+Nothing wraps around, constants stay constant to the last voxel, and a symmetric PSF keeps every
+photon.
 
-A separable PSF is applied one axis after the other, each a product with a banded matrix in which the mirror is already folded in, cut
-into blocks so that hardly a zero is multiplied::
+A separable PSF is applied along one axis after the other. Each step is a product with a banded
+matrix that includes the mirror, cut into blocks that hold hardly any zeros::
 
     [ B B . . ]       along x:  out[:, s:e] = in[:, lo:hi] @ block
     [ B B B . ]       along y:  out[s:e, :] = block @ in[lo:hi, :]
     [ . B B B ]
-    [ . . B B ]       any other PSF: product of spectra of the mirrored image, the margin cut off afterwards
+    [ . . B B ]       any other PSF: product of spectra of the mirrored image, margin cropped
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from zenhance.errors import MethodError, StackError
 from zenhance.physics.boundary import fold_kernel, mirror_index, mirror_matrix
 from zenhance.types import FloatArray, Triple
 
-__all__ = ["Blur", "PsfKernels"]
+__all__ = ["Blur", "PsfKernels", "differentiable"]
 
+Operator = Callable[[Tensor, bool, Tensor | None], Tensor]
 T = TypeVar("T")
 
-# Blocks of 32 outputs were the fastest of 16 ... 256 on CPUs for Gaussians of 1 to 4 px; wide kernels want blocks as wide as their reach.
+# Blocks of 32 outputs were the fastest of 16 ... 256 on CPUs for Gaussians of 1 to 4 px; wide
+# kernels need blocks as wide as their radius.
 _MIN_BLOCK = 32
 _CACHED_SHAPES = 8
 
@@ -42,10 +45,13 @@ _CACHED_SHAPES = 8
 class PsfKernels(Protocol):
     """What blurring needs to know of a point spread function (see ``physics.psf.Psf``)."""
 
-    def kernel(self, voxel_size_um: tuple[float, float, float], ndim: int = 3) -> FloatArray: ...
+    def kernel(self, voxel_size_um: tuple[float, float, float], ndim: int = 3) -> FloatArray:
+        """Return the kernel (Z, Y, X), odd and centred, sum one."""
+
     def axis_kernels(
         self, voxel_size_um: tuple[float, float, float], ndim: int = 3
-    ) -> tuple[FloatArray, FloatArray, FloatArray] | None: ...
+    ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+        """Return kernels along z, y, x whose outer product is the kernel, or None."""
 
 
 class _Memory:
@@ -74,11 +80,13 @@ def _checked_kernel(kernel: npt.ArrayLike, dimensions: int, what: str) -> npt.ND
     array = np.array(kernel, dtype=np.float64)
     if array.ndim != dimensions or any(n % 2 == 0 for n in array.shape):
         raise MethodError(
-            f"{what} of shape {array.shape} cannot be used; it needs {dimensions} axes and an odd, centred size along each"
+            f"{what} of shape {array.shape} cannot be used; it needs {dimensions} axes "
+            "and an odd, centred size along each"
         )
     if not np.isfinite(array).all() or array.min() < 0.0 or array.sum() <= 0.0:
         raise MethodError(
-            f"{what} has values that are negative, not finite, or all zero; a point spread function is a distribution of light"
+            f"{what} has values that are negative, not finite, or all zero; "
+            "a point spread function is a distribution of light"
         )
     array /= array.sum()
     array.setflags(write=False)
@@ -153,7 +161,7 @@ class _Separable:
         self._symmetric = tuple(bool(np.array_equal(k, k[::-1])) for k in kernels)
         self._memory = _Memory(3 * 2 * _CACHED_SHAPES)
 
-    def _blocks(self, axis: int, length: int, adjoint: bool, like: Tensor) -> tuple[_Block, ...]:
+    def blocks(self, axis: int, length: int, adjoint: bool, like: Tensor) -> tuple[_Block, ...]:
         kernel = self._kernels[axis]
         adjoint = adjoint and not self._symmetric[axis]
 
@@ -175,7 +183,7 @@ class _Separable:
         targets = [out, spare] if len(axes) % 2 == 1 else [spare, out]
         source = x
         for turn, axis in enumerate(axes):
-            blocks = self._blocks(axis, x.shape[axis], adjoint, x)
+            blocks = self.blocks(axis, x.shape[axis], adjoint, x)
             source = _multiply_axis(source, blocks, axis, targets[turn % 2])
         return out
 
@@ -185,60 +193,60 @@ class _Fourier:
 
     def __init__(self, kernel: npt.NDArray[np.float64]) -> None:
         self._kernel = kernel
-        self._axes = tuple(a for a in (-3, -2, -1) if kernel.shape[a] > 1)
+        self.axes = tuple(a for a in (-3, -2, -1) if kernel.shape[a] > 1)
         self._memory = _Memory(_CACHED_SHAPES)
 
-    def _plan(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], Tensor]:
+    def plan(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...], Tensor]:
         """Return margins and lengths along the transformed axes, and the spectrum of the kernel."""
         shape = tuple(x.shape[-3:])
 
         def make() -> tuple[tuple[int, ...], tuple[int, ...], Tensor]:
             folded = fold_kernel(self._kernel, shape)
-            margins = tuple(folded.shape[a] // 2 for a in self._axes)
+            margins = tuple(folded.shape[a] // 2 for a in self.axes)
             lengths = tuple(
                 next_fast_len(shape[a] + 2 * m, real=True)
-                for a, m in zip(self._axes, margins, strict=True)
+                for a, m in zip(self.axes, margins, strict=True)
             )
             padded = np.zeros(
-                [lengths[self._axes.index(a)] if a in self._axes else 1 for a in (-3, -2, -1)]
+                [lengths[self.axes.index(a)] if a in self.axes else 1 for a in (-3, -2, -1)]
             )
             padded[tuple(slice(n) for n in folded.shape)] = folded
-            padded = np.roll(padded, tuple(-m for m in margins), axis=self._axes)
-            spectrum = np.fft.rfftn(padded, axes=self._axes)
+            padded = np.roll(padded, tuple(-m for m in margins), axis=self.axes)
+            spectrum = np.fft.rfftn(padded, axes=self.axes)
             kind = np.complex128 if x.dtype == torch.float64 else np.complex64
             return margins, lengths, torch.from_numpy(spectrum.astype(kind)).to(x.device)
 
         return self._memory.get((shape, x.dtype, str(x.device)), make)
 
     def apply(self, x: Tensor, adjoint: bool, out: Tensor) -> Tensor:
-        if not self._axes:
+        if not self.axes:
             return out.copy_(x)
-        margins, lengths, spectrum = self._plan(x)
+        margins, lengths, spectrum = self.plan(x)
         if not adjoint:
             padded = x
-            for axis, margin in zip(self._axes, margins, strict=True):
+            for axis, margin in zip(self.axes, margins, strict=True):
                 padded = _extend(padded, axis, margin)
-            product = torch.fft.rfftn(padded, s=lengths, dim=self._axes).mul_(spectrum)
-            wide = torch.fft.irfftn(product, s=lengths, dim=self._axes)
-            for axis, margin in zip(self._axes, margins, strict=True):
+            product = torch.fft.rfftn(padded, s=lengths, dim=self.axes).mul_(spectrum)
+            wide = torch.fft.irfftn(product, s=lengths, dim=self.axes)
+            for axis, margin in zip(self.axes, margins, strict=True):
                 wide = wide.narrow(axis, margin, x.shape[axis])
             return out.copy_(wide)
         embedded = x.new_zeros(
             (
                 *x.shape[:-3],
                 *(
-                    x.shape[a] if a not in self._axes else lengths[self._axes.index(a)]
+                    x.shape[a] if a not in self.axes else lengths[self.axes.index(a)]
                     for a in (-3, -2, -1)
                 ),
             )
         )
         inside = embedded
-        for axis, margin in zip(self._axes, margins, strict=True):
+        for axis, margin in zip(self.axes, margins, strict=True):
             inside = inside.narrow(axis, margin, x.shape[axis])
         inside.copy_(x)
-        product = torch.fft.rfftn(embedded, s=lengths, dim=self._axes).mul_(spectrum.conj())
-        wide = torch.fft.irfftn(product, s=lengths, dim=self._axes)
-        for axis, margin in zip(self._axes, margins, strict=True):
+        product = torch.fft.rfftn(embedded, s=lengths, dim=self.axes).mul_(spectrum.conj())
+        wide = torch.fft.irfftn(product, s=lengths, dim=self.axes)
+        for axis, margin in zip(self.axes, margins, strict=True):
             wide = _fold_back(wide, axis, margin, x.shape[axis])
         return out.copy_(wide)
 
@@ -250,7 +258,7 @@ def _extend(x: Tensor, axis: int, margin: int) -> Tensor:
 
 
 def _fold_back(wide: Tensor, axis: int, margin: int, length: int) -> Tensor:
-    """Add a margin of at most the axis' length onto the voxels it mirrors: the adjoint of :func:`_extend`."""
+    """Add a margin of at most the axis' length to the voxels it mirrors: adjoint of _extend."""
     core = wide.narrow(axis, margin, length).clone()
     core.narrow(axis, 0, margin).add_(wide.narrow(axis, 0, margin).flip(axis))
     core.narrow(axis, length - margin, margin).add_(
@@ -263,22 +271,33 @@ class _Differentiable(torch.autograd.Function):
     """Lets gradients flow: the derivative of a linear operator is its adjoint."""
 
     @staticmethod
-    def forward(context: Any, x: Tensor, blur: Blur, adjoint: bool) -> Tensor:
-        context.blur, context.adjoint = blur, adjoint
-        return blur._apply(x.detach(), adjoint, None)
+    def forward(context: Any, x: Tensor, operator: Operator, adjoint: bool) -> Tensor:
+        context.operator, context.adjoint = operator, adjoint
+        return operator(x.detach(), adjoint, None)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return context.blur._run(gradients[0], not context.adjoint, None), None, None
+        return differentiable(context.operator, gradients[0], not context.adjoint), None, None
+
+
+def differentiable(
+    operator: Operator, x: Tensor, adjoint: bool, out: Tensor | None = None
+) -> Tensor:
+    """Apply a linear operator or its adjoint so that gradients flow where they are needed."""
+    if out is None and x.requires_grad and torch.is_grad_enabled():
+        result = _Differentiable.apply(x, operator, adjoint)  # type: ignore[no-untyped-call]
+        return cast(Tensor, result)
+    return operator(x, adjoint, out)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blur:
-    """Convolution with a point spread function, mirrored at the edges; build it with one of the ``from_`` functions.
+    """Convolution with a PSF, mirrored at the edges; build it with a ``from_`` function.
 
-    ``blur(x)`` and ``blur.adjoint(y)`` take tensors (..., Z, Y, X) of float32 (float64 too, where the device has it), on any device, and
-    return a new tensor of the same shape. Both satisfy ``<A x, y> = <x, A* y>`` to rounding, also for asymmetric kernels and for
-    images smaller than the kernel. Gradients flow. Peak memory: two images (separable), or about ten mirrored images (otherwise).
+    ``blur(x)`` and ``blur.adjoint(y)`` take float32 tensors (..., Z, Y, X) on any device (float64
+    where the device has it) and return a new tensor of the same shape. Both satisfy ``<A x, y> =
+    <x, A* y>`` to rounding, also for asymmetric kernels and for images smaller than the kernel.
+    Gradients flow. Peak memory: two images (separable), or about ten mirrored images (otherwise).
     """
 
     kernel_shape_px: Triple
@@ -336,7 +355,8 @@ class Blur:
         voxel_size_um : tuple of float
             (z, y, x).
         shape_px : tuple of int
-            (Z, Y, X); with Z = 1 only the plane in focus counts. Matrices for this shape are made at once, for others when needed.
+            (Z, Y, X); with Z = 1 only the plane in focus counts. Matrices for this shape are made
+            at once, for others when needed.
         device : str
             Where the first images will be.
         """
@@ -347,7 +367,7 @@ class Blur:
             if separable is None
             else cls.from_axis_kernels(*separable)
         )
-        blur._prepare(shape_px, device)
+        blur.prepare(shape_px, device)
         return blur
 
     @property
@@ -364,28 +384,25 @@ class Blur:
         x : Tensor (..., Z, Y, X)
             float32 or float64.
         out : Tensor, optional
-            Contiguous, of the same shape, type and device, and not ``x`` itself; receives the result (no gradients then).
+            Contiguous, of the same shape, type and device, and not ``x`` itself; receives the
+            result (without gradients).
 
         Returns
         -------
         Tensor
             ``out``, or a new one.
         """
-        return self._run(x, False, out)
+        return differentiable(self._apply, x, False, out)
 
     def adjoint(self, y: Tensor, out: Tensor | None = None) -> Tensor:
         """Apply the transposed operator; arguments as for calling the operator itself."""
-        return self._run(y, True, out)
-
-    def _run(self, x: Tensor, adjoint: bool, out: Tensor | None) -> Tensor:
-        if out is None and x.requires_grad and torch.is_grad_enabled():
-            return cast(Tensor, _Differentiable.apply(x, self, adjoint))  # type: ignore[no-untyped-call]
-        return self._apply(x, adjoint, out)
+        return differentiable(self._apply, y, True, out)
 
     def _apply(self, x: Tensor, adjoint: bool, out: Tensor | None) -> Tensor:
         if x.ndim < 3 or x.numel() == 0:
             raise StackError(
-                f"an image to blur has at least the axes Z, Y, X, none of them empty; its shape is {tuple(x.shape)}"
+                "an image to blur has at least the axes Z, Y, X, none of them empty; "
+                f"its shape is {tuple(x.shape)}"
             )
         if x.dtype not in (torch.float32, torch.float64):
             raise StackError(
@@ -400,20 +417,23 @@ class Blur:
             or not out.is_contiguous()
         ):
             raise StackError(
-                f"out has shape {tuple(out.shape)} and type {out.dtype}; give a contiguous one like the image, {tuple(x.shape)} {x.dtype}"
+                f"out has shape {tuple(out.shape)} and type {out.dtype}; "
+                f"give a contiguous one like the image, {tuple(x.shape)} {x.dtype}"
             )
         elif out.data_ptr() == x.data_ptr():
             raise StackError(
-                "out is the image itself; blurring in place would read voxels already overwritten, give another tensor"
+                "out is the image itself; blurring in place would read voxels already overwritten, "
+                "give another tensor"
             )
         return self._engine.apply(x.contiguous(), adjoint, out)
 
-    def _prepare(self, shape_px: Triple, device: str) -> None:
+    def prepare(self, shape_px: Triple, device: str) -> None:
+        """Make matrices or spectra for images of a shape before they are needed."""
         like = torch.empty(1, dtype=torch.float32, device=device).expand(shape_px)
         if isinstance(self._engine, _Fourier):
-            if self._engine._axes:
-                self._engine._plan(like)
+            if self._engine.axes:
+                self._engine.plan(like)
             return
         for axis in (-1, -2, -3):
             if self.kernel_shape_px[axis] > 1:
-                self._engine._blocks(axis, shape_px[axis], False, like)
+                self._engine.blocks(axis, shape_px[axis], False, like)

@@ -1,10 +1,11 @@
-"""The edge of the image: what lies beyond is the image mirrored, the outermost voxel included.
+"""Boundary condition: beyond the edge the image is mirrored, the outermost voxel included.
 
 ::
 
-    ... c b a | a b c d | d c b ...      half-sample symmetric, period 2 n (scipy calls it "reflect")
+    ... c b a | a b c d | d c b ...      half-sample symmetric, period 2 n (scipy: "reflect")
 
-Blurring such an image keeps constants constant to the last voxel, and with a symmetric kernel it keeps every photon.
+Blurring such an image keeps constants constant to the last voxel and, with a symmetric kernel,
+every photon.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ __all__ = ["fold_kernel", "mirror_index", "mirror_matrix"]
 
 
 def mirror_index(positions: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
-    """Return the voxel 0 ... length - 1 that is seen at each position of the mirrored axis, however far outside."""
+    """Return the voxel (0 ... length - 1) at each position of the mirrored axis."""
     wrapped = np.mod(positions, 2 * length)
     return np.where(wrapped < length, wrapped, 2 * length - 1 - wrapped)
 
 
 def mirror_matrix(kernel: npt.NDArray[np.floating], length: int) -> npt.NDArray[np.float64]:
-    """Return the matrix (length, length) that convolves a mirrored axis with an odd kernel; its transpose is the adjoint.
+    """Return the matrix (length, length) that convolves a mirrored axis with an odd kernel.
 
-    Row i holds ``sum_k h[k] x[mirror(i - k)]``. For a symmetric kernel the matrix equals its transpose.
+    Row i holds ``sum_k h[k] x[mirror(i - k)]``. The transpose is the adjoint; for a symmetric
+    kernel the two are equal.
     """
     radius = kernel.size // 2
     offsets = np.arange(-radius, radius + 1, dtype=np.int64)
@@ -40,7 +42,8 @@ def fold_kernel(
 ) -> npt.NDArray[np.float64]:
     """Shorten a kernel that reaches further than the image is long, without changing what it does.
 
-    The mirrored axis repeats after 2 n voxels, so offsets that differ by 2 n meet the same voxel and their weights add up.
+    The mirrored axis repeats after 2 n voxels: offsets that differ by 2 n meet the same voxel, so
+    their weights add up.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from zenhance.errors import MethodError, StackError
-from zenhance.physics.blur import Blur
+from zenhance.physics.blur import Blur, differentiable
 from zenhance.physics.profile import MicroscopeProfile
 from zenhance.physics.psf_base import Psf
 from zenhance.types import Triple
@@ -44,19 +44,6 @@ class _Part:
     blur: Blur
     box: Span
     weight: Tensor
-
-
-class _Differentiable(torch.autograd.Function):
-    """Lets gradients flow: the derivative of a linear operator is its adjoint."""
-
-    @staticmethod
-    def forward(context: Any, x: Tensor, blur: DepthBlur, adjoint: bool) -> Tensor:
-        context.blur, context.adjoint = blur, adjoint
-        return blur._apply(x.detach(), adjoint, None)
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return context.blur._run(gradients[0], not context.adjoint, None), None, None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,16 +161,11 @@ class DepthBlur:
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Blur a specimen; arguments as for :class:`~zenhance.physics.blur.Blur`."""
-        return self._run(x, False, out)
+        return differentiable(self._apply, x, False, out)
 
     def adjoint(self, y: Tensor, out: Tensor | None = None) -> Tensor:
         """Apply the transposed operator."""
-        return self._run(y, True, out)
-
-    def _run(self, x: Tensor, adjoint: bool, out: Tensor | None) -> Tensor:
-        if out is None and x.requires_grad and torch.is_grad_enabled():
-            return cast(Tensor, _Differentiable.apply(x, self, adjoint))  # type: ignore[no-untyped-call]
-        return self._apply(x, adjoint, out)
+        return differentiable(self._apply, y, True, out)
 
     def _apply(self, x: Tensor, adjoint: bool, out: Tensor | None) -> Tensor:
         if x.ndim < 3 or tuple(x.shape[-3:]) != self.shape_px:

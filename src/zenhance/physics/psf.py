@@ -1,4 +1,4 @@
-"""Point spread functions in micrometres: made from widths, from the objective's numbers, or from measured beads."""
+"""Point spread functions in micrometres, from widths, objective data or measured beads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What a point spread function is to the rest of the package: a shape in micrometres, sampled on any voxel grid.
+"""The point spread function: a shape in micrometres, sampled on any voxel grid.
 
-A :class:`Psf` keeps the numbers it was made from, each marked with where it came from, and a shape that knows how to put itself on a
-grid. Kernels are odd, centred on their middle voxel, sum to one, and leave out less than 1e-4 of the whole.
+A :class:`Psf` keeps the numbers it was made from, each marked with its origin, and a shape that
+samples itself on a grid. Kernels are odd, centred on their middle voxel, sum to one, and omit less
+than 1e-4 of the total.
 """
 
 from __future__ import annotations
@@ -57,16 +58,21 @@ class PsfValue:
 
 
 class PsfShape(Protocol):
-    """A distribution of light in micrometres that can be put on a grid."""
+    """A distribution of light in micrometres that can be sampled on a grid."""
 
     @property
-    def sigma_um(self) -> tuple[float, float, float]: ...
-    def kernel(self, voxel_size_um: VoxelSizeUm, ndim: int) -> FloatArray: ...
-    def radius_px(self, voxel_size_um: VoxelSizeUm, ndim: int) -> tuple[int, int, int]: ...
+    def sigma_um(self) -> tuple[float, float, float]:
+        """Standard deviation (z, y, x) in µm."""
+
+    def kernel(self, voxel_size_um: VoxelSizeUm, ndim: int) -> FloatArray:
+        """Return the kernel (Z, Y, X), sum one."""
+
+    def radius_px(self, voxel_size_um: VoxelSizeUm, ndim: int) -> tuple[int, int, int]:
+        """Return the half widths of the kernel in pixels."""
 
 
 def _sampled_variance(sigma_px: float) -> float:
-    """Variance of a Gaussian that is read off at the integers and normalised."""
+    """Variance of a Gaussian that is sampled at the integers and normalised."""
     reach = math.ceil(12.0 * sigma_px) + 1
     offsets = np.arange(-reach, reach + 1, dtype=np.float64)
     weights = np.exp(-0.5 * (offsets / sigma_px) ** 2)
@@ -88,15 +94,17 @@ def gaussian_kernel_1d(sigma_px: float) -> FloatArray:
 
     Notes
     -----
-    Read off at the integers, a Gaussian narrower than a pixel has too small a standard deviation (1.2 % at 0.6 px, 10 % at 0.4 px); the
-    sampled curve is therefore widened until its samples have the one asked for. From 1 px on the correction is below 1e-6.
+    Sampled at the integers, a Gaussian narrower than a pixel has too small a standard deviation
+    (1.2 % at 0.6 px, 10 % at 0.4 px). The curve is therefore widened until its samples have the
+    requested one. From 1 px on the correction is below 1e-6.
     """
     if not (math.isfinite(sigma_px) and sigma_px >= 0.0):
         raise MethodError(
-            f"the PSF's standard deviation is {sigma_px:g} px, allowed is 0 or more; check the PSF and the voxel size"
+            f"the PSF's standard deviation is {sigma_px:g} px, allowed is 0 or more; "
+            "check the PSF and the voxel size"
         )
     if sigma_px < 0.05:
-        # Less than 1e-2 of a pixel's width squared: no neighbour gets more than 0.13 % of the light.
+        # Below 1e-2 of a pixel's squared width, no neighbour gets over 0.13 % of the light.
         return np.ones(1, dtype=np.float32)
     width = sigma_px
     if sigma_px < 1.0:
@@ -141,7 +149,8 @@ class GaussianShape:
         kz, ky, kx = (k.astype(np.float64) for k in self.axis_kernels(voxel_size_um, ndim))
         if kz.size * ky.size * kx.size > MAX_KERNEL_VOXELS:
             raise MethodError(
-                f"a PSF of {kz.size} x {ky.size} x {kx.size} voxels does not fit into memory; check its width ({self.sigma_um} µm) "
+                f"a PSF of {kz.size} x {ky.size} x {kx.size} voxels does not fit into memory; "
+                f"check its width ({self.sigma_um} µm) "
                 "and the voxel size"
             )
         kernel = kz[:, None, None] * ky[None, :, None] * kx[None, None, :]
@@ -155,7 +164,8 @@ def _check_grid(voxel_size_um: VoxelSizeUm, ndim: int) -> None:
         )
     if len(voxel_size_um) != 3 or not all(math.isfinite(v) and v > 0.0 for v in voxel_size_um):
         raise MethodError(
-            f"the voxel size {tuple(voxel_size_um)} is not three positive lengths (z, y, x in µm); set it before asking for a PSF"
+            f"the voxel size {tuple(voxel_size_um)} is not three positive lengths "
+            "(z, y, x in µm); set it before asking for a PSF"
         )
 
 
@@ -179,7 +189,7 @@ class Psf:
 
     @property
     def sigma_um(self) -> tuple[float, float, float]:
-        """Standard deviation along z, y, x in µm: exact for Gaussians, else that of the Gaussian fitted through the peak."""
+        """Standard deviation (z, y, x) in µm; if not Gaussian, of the fit through the peak."""
         return self.shape.sigma_um
 
     def sigma_px(self, voxel_size_um: VoxelSizeUm) -> tuple[float, float, float]:
@@ -208,7 +218,7 @@ class Psf:
     def axis_kernels(
         self, voxel_size_um: VoxelSizeUm, ndim: int = 3
     ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
-        """Return three 1-D kernels (z, y, x) whose outer product is :meth:`kernel`, or None where the PSF is not separable."""
+        """Return 1-D kernels (z, y, x) whose outer product is :meth:`kernel`, or None."""
         _check_grid(voxel_size_um, ndim)
         return (
             self.shape.axis_kernels(voxel_size_um, ndim)
@@ -217,26 +227,29 @@ class Psf:
         )
 
     def radius_px(self, voxel_size_um: VoxelSizeUm, ndim: int = 3) -> tuple[int, int, int]:
-        """Return the half widths (z, y, x) of :meth:`kernel` in pixels: how far one voxel's light reaches."""
+        """Return the half widths (z, y, x) of :meth:`kernel` in pixels."""
         _check_grid(voxel_size_um, ndim)
         return self.shape.radius_px(voxel_size_um, ndim)
 
     def describe(self) -> str:
         """Return one line: the kind, each number with its origin, and the resulting widths."""
         widths = " x ".join(f"{s:.3g}" for s in self.sigma_um)
-        return f"{self.kind}: {', '.join(v.describe() for v in self.values)}; standard deviation {widths} µm (z, y, x)"
+        numbers = ", ".join(v.describe() for v in self.values)
+        return f"{self.kind}: {numbers}; standard deviation {widths} µm (z, y, x)"
 
 
 def _three_widths(widths_um: tuple[float, ...], name: str) -> tuple[float, float, float]:
     values = tuple(float(w) for w in widths_um)
     if len(values) not in (2, 3):
         raise MethodError(
-            f"{name} has {len(values)} numbers; give three (z, y, x in µm), or two (y, x) for a 2-D image"
+            f"{name} has {len(values)} numbers; give three (z, y, x in µm), "
+            "or two (y, x) for a 2-D image"
         )
     for value in values:
         if not (math.isfinite(value) and 0.0 < value <= MAX_SIGMA_UM):
             raise MethodError(
-                f"{name} is {value:g} µm, allowed are more than 0 and at most {MAX_SIGMA_UM:g}; give it in micrometres"
+                f"{name} is {value:g} µm, allowed are more than 0 and at most {MAX_SIGMA_UM:g}; "
+                "give it in micrometres"
             )
     z, y, x = values if len(values) == 3 else (0.0, *values)
     return (z, y, x)
@@ -266,7 +279,7 @@ def gaussian(sigma_um: tuple[float, ...], origin: PsfOrigin = "user") -> Psf:
 
 
 def gaussian_from_fwhm(fwhm_um: tuple[float, ...], origin: PsfOrigin = "user") -> Psf:
-    """Return a Gaussian PSF with the given full widths at half maximum (z, y, x) or (y, x) in µm; sigma = FWHM / 2.3548."""
+    """Return a Gaussian PSF from FWHM (z, y, x) or (y, x) in µm; sigma = FWHM / 2.3548."""
     widths = _three_widths(fwhm_um, "fwhm_um")
     z, y, x = (w / FWHM_PER_SIGMA for w in widths)
     return Psf(

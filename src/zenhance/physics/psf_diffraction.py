@@ -1,13 +1,15 @@
-"""Scalar diffraction: the Airy pattern through focus, and the Gibson-Lanni model of a focus deep in tissue.
+"""Scalar diffraction: the Airy pattern through focus, and Gibson-Lanni for a focus deep in tissue.
 
-The integrals are those of the library psf-generator (Liu et al., EPFL, MIT licence; needs torch, loaded when first used): the scalar
-Debye integral in spherical coordinates with the sine condition's apodisation,
+The integrals are those of the library psf-generator (Liu et al., EPFL, MIT licence; needs torch,
+loaded on first use): the scalar Debye integral in spherical coordinates with the sine condition's
+apodisation,
 
-    E(r, z) = int_0^alpha  sqrt(cos t) exp(i k n z cos t + i W(t))  J0(k n r sin t)  sin t dt,     PSF = |E|^2,
+    E(r, z) = int_0^alpha  sqrt(cos t) exp(i k n z cos t + i W(t))  J0(k n r sin t)  sin t dt,
 
-where W is the path difference of Gibson & Lanni, J. Opt. Soc. Am. A 9, 154 (1992). The light of a wide-field PSF never ends: each plane
-holds as much as the one in focus. It is cut at three axial zeros (2 n wavelength / NA^2 each) and laterally at six Airy radii or
-where the cone of light is cut, whichever is more, and at 64 voxels.
+PSF = |E|^2, where W is the path difference of Gibson & Lanni, J. Opt. Soc. Am. A 9, 154 (1992). The
+light of a wide-field PSF never ends: each plane holds as much as the plane in focus. The PSF is cut
+axially at three zeros (2 n wavelength / NA^2 each), and laterally at six Airy radii or at the cone
+of light, whichever is larger, and at 64 voxels.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ _COVERSLIP_UM = 170.0
 
 @dataclass(frozen=True, slots=True)
 class DiffractionShape:
-    """Scalar diffraction through an objective, focussed ``depth_um`` deep into a medium of index ``n_sample``."""
+    """Scalar diffraction at a focus ``depth_um`` deep in a medium of index ``n_sample``."""
 
     na: float
     n: float
@@ -54,7 +56,7 @@ class DiffractionShape:
 
     @property
     def sigma_um(self) -> tuple[float, float, float]:
-        """Standard deviations of Gaussians fitted through the peak, on a grid of an eighth of the Airy radius."""
+        """Standard deviations of Gaussians fitted through the peak, sampled at 1/8 Airy radius."""
         step = 0.61 * self.em_nm * 1e-3 / self.na / 8.0
         voxel = (step * 2.0 * self.n / self.na, step, step)
         return fitted_sigma_um(self.kernel(voxel, 3), voxel)
@@ -82,7 +84,8 @@ def _diffraction_kernel(
     shift_um = _focal_shift_um(shape, axial_um)
     if ndim == 2:
         radii[0] = 0
-    # The library's pixels are square: a finer square grid is computed where y and x differ, and read off at the voxel centres.
+    # The library's pixels are square: if y and x differ, compute a finer square grid and sample it
+    # at the voxel centres.
     step = min(dy, dx)
     half = max(math.ceil(radii[1] * dy / step), math.ceil(radii[2] * dx / step))
     planes = radii[0] + math.ceil(abs(shift_um) / dz) + (1 if shift_um else 0)
@@ -112,8 +115,9 @@ def _library_intensity(
 ) -> npt.NDArray[np.float64]:
     """Return |E|^2 on ``planes`` x ``pixels`` x ``pixels`` points around the nominal focus.
 
-    The library spreads ``n`` points over ``n`` steps, end to end, rounds the ends along z to whole units of length, and with Gibson-Lanni
-    takes the sample's index for the immersion's; the lengths handed over make up for all three.
+    The library spreads ``n`` points over ``n`` steps, end to end, rounds the ends along z to whole
+    units of length, and with Gibson-Lanni takes the sample's index for the immersion's. The lengths
+    passed to it compensate for all three.
     """
     import torch
     from psf_generator import ScalarSphericalPropagator
@@ -155,7 +159,7 @@ def _library_intensity(
 
 
 def airy(na: float, n: float, em_nm: float, origins: dict[str, PsfOrigin] | None = None) -> Psf:
-    """Return the wide-field PSF of scalar diffraction without aberrations: the Airy pattern, and what becomes of it out of focus.
+    """Return the wide-field PSF of scalar diffraction without aberrations (Airy, with defocus).
 
     Parameters
     ----------
@@ -180,7 +184,7 @@ def gibson_lanni(
     depth_um: float = 0.0,
     origins: dict[str, PsfOrigin] | None = None,
 ) -> Psf:
-    """Return the wide-field PSF at a depth in a specimen whose refractive index differs from the immersion's.
+    """Return the wide-field PSF at a depth in a specimen of another index than the immersion's.
 
     Parameters
     ----------

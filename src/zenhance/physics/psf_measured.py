@@ -1,7 +1,8 @@
-"""The point spread function of one's own microscope, from a stack of beads.
+"""The measured point spread function of a microscope, from a stack of beads.
 
-Background is taken off, beads are located, those too near to the border or to each other are left out, the rest are shifted to their
-centres with sub-voxel precision and averaged. What remains must stand out of the noise and lie fully in view.
+Subtract the background, locate the beads, drop those too near to the border or to each other, shift
+the rest to their centres with sub-voxel precision, and average. The mean bead must exceed the noise
+and be fully in view.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _background_and_noise(stack: Floats) -> tuple[float, float]:
     background = float(np.median(stack))
     below = stack[stack <= background]
     scatter = 1.4826 * float(np.median(background - below))
-    # In 8-bit stacks most of the background is one and the same number; a step of it is then the least the noise can be.
+    # In 8-bit stacks most of the background has one value; the noise is then at least one step.
     levels = np.unique(stack[:: max(1, stack.shape[0] // 16)])
     step = float(np.diff(levels).min()) if levels.size > 1 else 1.0
     return background, max(scatter, step / np.sqrt(12.0))
@@ -84,7 +85,7 @@ def _locate(smooth: Floats, floor: float, reach_px: Sequence[int]) -> list[_Bead
 def _centre(
     smooth: Floats, peak: npt.NDArray[np.int64], reach_px: Sequence[int]
 ) -> tuple[float, float, float]:
-    """Return the centroid of what exceeds half of the bead's height, weighted by the excess: steadier than the brightest voxel."""
+    """Return the centroid of the bead above half its height, weighted by the excess."""
     window = tuple(slice(p - r, p + r + 1) for p, r in zip(peak, reach_px, strict=True))
     excess = np.clip(smooth[window] - 0.5 * smooth[tuple(peak)], 0.0, None)
     parts, _ = ndimage.label(excess > 0.0)
@@ -94,7 +95,7 @@ def _centre(
 
 
 def _average(light: Floats, beads: Sequence[_Bead], reach_px: Sequence[int]) -> Floats:
-    """Shift each bead to the middle of an odd window and take the mean: bright beads count by their light."""
+    """Shift each bead to the middle of an odd window and average, weighted by their light."""
     total = np.zeros([2 * r + 1 for r in reach_px])
     offsets = np.meshgrid(
         *(np.arange(-r, r + 1, dtype=np.float64) for r in reach_px), indexing="ij"
@@ -106,10 +107,10 @@ def _average(light: Floats, beads: Sequence[_Bead], reach_px: Sequence[int]) -> 
 
 
 def _cleaned(average: Floats) -> tuple[Floats, float]:
-    """Take off what is left of the background, drop specks of noise; return the bead and its signal to noise ratio.
+    """Subtract the remaining background and noise specks; return the bead and its SNR.
 
-    Level and noise are read on the window's faces. Kept is what hangs together with the peak above twice the noise: clipping at zero
-    instead would leave half the noise in, which adds up over the window.
+    The window's faces give level and noise. The voxels connected to the peak above twice the noise
+    are kept; clipping at zero instead would keep half the noise, which adds up over the window.
     """
     faces = [
         np.take(average, index, axis=axis).ravel()
@@ -132,11 +133,13 @@ def _checked_stack(beads: npt.NDArray[Any]) -> Floats:
     stack = stack[None] if stack.ndim == 2 else stack
     if stack.ndim != 3 or min(stack.shape[1:]) < 5:
         raise StackError(
-            f"a bead image of shape {np.shape(beads)} cannot be used; give one stack (Z, Y, X) or image (Y, X) of 5 pixels or more"
+            f"a bead image of shape {np.shape(beads)} cannot be used; "
+            "give one stack (Z, Y, X) or image (Y, X) of 5 pixels or more"
         )
     if not np.isfinite(stack).all() or stack.max() <= stack.min():
         raise StackError(
-            "the bead image is constant or has values that are not finite; give a stack in which beads can be seen"
+            "the bead image is constant or has values that are not finite; "
+            "give a stack in which beads can be seen"
         )
     return stack
 
@@ -156,7 +159,7 @@ def measured(beads: npt.NDArray[Any], voxel_size_um: VoxelSizeUm, name: str = "b
     Raises
     ------
     StackError
-        No bead is wholly in view, all are too near to another, or they do not stand out of the noise.
+        No bead is fully in view, all are too near to another, or they do not exceed the noise.
     """
     stack = _checked_stack(beads)
     background, noise = _background_and_noise(stack)
@@ -169,7 +172,8 @@ def measured(beads: npt.NDArray[Any], voxel_size_um: VoxelSizeUm, name: str = "b
     bead, snr = _cleaned(_average(light, chosen, reach_px))
     if snr < MIN_SNR:
         raise StackError(
-            f'the beads of "{name[-60:]}" stand only {snr:.1f} times above the noise, not {MIN_SNR:g}; average longer or use brighter beads'
+            f'the beads of "{name[-60:]}" stand only {snr:.1f} times above the noise, '
+            f"not {MIN_SNR:g}; average longer or use brighter beads"
         )
     samples = (bead / bead.sum()).astype(np.float32)
     samples.setflags(write=False)
@@ -190,7 +194,7 @@ def _triple(voxel_size_um: VoxelSizeUm) -> VoxelSizeUm:
 def _choose(
     smooth: Floats, sigma_px: tuple[float, float, float], noise: float
 ) -> tuple[list[_Bead], list[int]]:
-    """Find beads wholly in view: the more the better with 4 to 6 standard deviations to each side, else with as many as there are."""
+    """Find beads wholly in view: most with 4 to 6 sigma of margin, else with what there is."""
     floor = max(0.2 * float(smooth.max()), noise)
     best: tuple[list[_Bead], list[int]] = ([], [])
     for factor in np.linspace(_REACH_SIGMA, _MIN_REACH_SIGMA, 9):
@@ -207,6 +211,7 @@ def _choose(
         return best
     widths = " x ".join(f"{s:.1f}" for s in sigma_px)
     raise StackError(
-        f"no bead is wholly in view and alone: with a standard deviation of {widths} px (z, y, x) it needs twice that to each side "
+        f"no bead is wholly in view and alone: with a standard deviation of {widths} px (z, y, x) "
+        "it needs twice that to each side "
         f"in a stack of {smooth.shape}; crop around one bead"
     )

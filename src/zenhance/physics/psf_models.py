@@ -1,13 +1,15 @@
-"""Point spread functions of the wide-field and the confocal microscope from the numbers on the objective.
+"""Wide-field and confocal point spread functions from the numbers on the objective.
 
-Source of the Gaussian approximations: B. Zhang, J. Zerubia, J.-C. Olivo-Marin, "Gaussian approximations of fluorescence microscope
-point-spread function models", Applied Optics 46(10), 1819-1829 (2007), doi 10.1364/AO.46.001819. Each matches the curvature of the
-diffraction model at its peak. With the wave number k = 2 pi / wavelength, the half angle sin(alpha) = NA / n::
+Source of the Gaussian approximations: B. Zhang, J. Zerubia, J.-C. Olivo-Marin, "Gaussian
+approximations of fluorescence microscope point-spread function models", Applied Optics 46(10),
+1819-1829 (2007), doi 10.1364/AO.46.001819. Each matches the curvature of the diffraction model at
+its peak. With the wave number k = 2 pi / wavelength and the half angle sin(alpha) = NA / n::
 
     paraxial      sigma_r = sqrt(2) / (k NA)             = 0.225 wavelength / NA
                   sigma_z = 2 sqrt(6) n / (k NA^2)       = 0.780 n wavelength / NA^2
-    nonparaxial   sigma_r, sigma_z as in :func:`_nonparaxial_um`; equal to the paraxial ones for small NA
-    confocal      1 / sigma^2 = 1 / sigma_excitation^2 + w(pinhole) / sigma_emission^2,  w from 1 (closed) to 0 (wide open)
+    nonparaxial   see :func:`_nonparaxial_um`; equal to the paraxial ones for small NA
+    confocal      1 / sigma^2 = 1 / sigma_excitation^2 + w / sigma_emission^2,
+                  w(pinhole) from 1 (closed) to 0 (wide open)
 """
 
 from __future__ import annotations
@@ -46,18 +48,21 @@ def check_optics(**numbers: float) -> None:
     Raises
     ------
     MethodError
-        A number is outside :data:`LIMITS`, or the numerical aperture is not below the refractive index.
+        A number is outside :data:`LIMITS`, or the numerical aperture is not below the refractive
+        index.
     """
     for name, value in numbers.items():
         low, high = LIMITS[name]
         if not (math.isfinite(value) and low <= value <= high):
             raise MethodError(
-                f"{name} is {value:g}, allowed are {low:g} to {high:g}; correct it in the PSF, for example {name}={_example(name)}"
+                f"{name} is {value:g}, allowed are {low:g} to {high:g}; correct it in the PSF, "
+                f"for example {name}={_example(name)}"
             )
     na, n = numbers.get("na", 0.0), numbers.get("n", math.inf)
     if na >= n:
         raise MethodError(
-            f"na {na:g} is not below the refractive index n {n:g}; give n of the immersion (1 air, 1.33 water, 1.515 oil)"
+            f"na {na:g} is not below the refractive index n {n:g}; "
+            "give n of the immersion (1 air, 1.33 water, 1.515 oil)"
         )
 
 
@@ -95,7 +100,8 @@ def widefield_sigma_um(
 ) -> tuple[float, float, float]:
     """Return the wide-field standard deviations (z, y, x) in µm (Zhang 2007, table 1)."""
     check_optics(na=na, n=n, em_nm=em_nm)
-    # Below NA / n = 0.1 the nonparaxial expressions are differences of nearly equal numbers, and equal the paraxial ones to 0.5 %.
+    # Below NA / n = 0.1 the nonparaxial expressions are differences of nearly equal numbers; they
+    # equal the paraxial ones to 0.5 %.
     model = _paraxial_um if paraxial or na / n < 0.1 else _nonparaxial_um
     sigma_z, sigma_r = model(na, n, em_nm * 1e-3)
     return (sigma_z, sigma_r, sigma_r)
@@ -115,7 +121,8 @@ def _radial_pinhole_weight(r0_um: float, sigma_em_um: float) -> float:
 def _axial_pinhole_weight(c2: float) -> float:
     """How much the emission narrows the axial PSF: 1 for a closed pinhole, 0 for a wide one.
 
-    Zhang 2007, paraxial 3-D confocal, c2 = k_em r0 NA: (48 c2^2 (J0^2 + J1^2) - 192 J1^2) / (c2^4 (1 - J0^2 - J1^2)).
+    Zhang 2007, paraxial 3-D confocal, c2 = k_em r0 NA: (48 c2^2 (J0^2 + J1^2) - 192 J1^2) / (c2^4
+    (1 - J0^2 - J1^2)).
     """
     if c2 < 0.1:
         # 0/0 in floating point; the series begins 1 - c2^4 / 720, which is 1 to 1.4e-7 here.
@@ -129,9 +136,10 @@ def confocal_sigma_um(
 ) -> tuple[float, float, float]:
     """Return the confocal standard deviations (z, y, x) in µm.
 
-    Widths of excitation and emission are the nonparaxial ones of Zhang 2007. The pinhole of radius r0 = 0.61 em / NA per Airy unit
-    (object space) lets the emission narrow the excitation spot by a weight: laterally that of the nonparaxial confocal model,
-    axially that of the paraxial one (the nonparaxial model of the paper has no pinhole along z).
+    Widths of excitation and emission are the nonparaxial ones of Zhang 2007. The pinhole of radius
+    r0 = 0.61 em / NA per Airy unit (object space) lets the emission narrow the excitation spot by a
+    weight: laterally that of the nonparaxial confocal model, axially that of the paraxial one (the
+    paper's nonparaxial model has no pinhole along z).
     """
     check_optics(na=na, n=n, ex_nm=ex_nm, em_nm=em_nm, pinhole_au=pinhole_au)
     z_ex, r_ex, _ = widefield_sigma_um(na, n, ex_nm)
@@ -169,7 +177,8 @@ def confocal(
     ex_nm, em_nm : float
         Wavelengths of excitation and emission in vacuum, in nm.
     pinhole_au : float
-        Pinhole diameter in Airy units (1 AU = 1.22 em / NA in object space); 0 is an infinitely small pinhole.
+        Pinhole diameter in Airy units (1 AU = 1.22 em / NA in object space); 0 is an infinitely
+        small pinhole.
     origins : dict, optional
         Where each number came from; 'user' where not said.
 
@@ -195,7 +204,8 @@ def widefield(
 ) -> Psf:
     """Return the Gaussian approximation of a wide-field PSF (Zhang 2007, nonparaxial).
 
-    It follows the central peak; the rings and the cone of a wide-field microscope, which hold much of its light, need :func:`gibson_lanni`.
+    It follows the central peak. The rings and the cone of a wide-field microscope, which hold much
+    of its light, need :func:`gibson_lanni`.
     """
     sigma = widefield_sigma_um(na, n, em_nm)
     return Psf("widefield", optical_values(origins, na=na, n=n, em_nm=em_nm), GaussianShape(sigma))

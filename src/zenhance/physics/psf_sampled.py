@@ -1,4 +1,4 @@
-"""A point spread function known as samples: put on another grid, cut to what matters, and measured."""
+"""A point spread function given as samples: resampled, trimmed and measured."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OUTSIDE = 1e-4
 
 
 def trimmed(kernel: npt.NDArray[np.float64]) -> FloatArray:
-    """Cut an odd kernel symmetrically, leaving out less than 1e-4 of its sum, and scale it to sum one."""
+    """Trim an odd kernel symmetrically by less than 1e-4 of its sum; scale it to sum one."""
     total = kernel.sum()
     slices = []
     for axis, size in enumerate(kernel.shape):
@@ -56,9 +56,9 @@ def _half_width(profile: npt.NDArray[np.float64]) -> float:
 def fitted_sigma_um(
     kernel: npt.NDArray[np.floating], voxel_size_um: VoxelSizeUm
 ) -> tuple[float, float, float]:
-    """Return standard deviations (z, y, x) in µm of Gaussians fitted to the profiles through the brightest voxel.
+    """Return sigma (z, y, x) in µm of Gaussians fitted to the profiles through the peak.
 
-    Second moments are no use here: those of a diffraction pattern grow without end with the size of the window.
+    Second moments do not help here: those of a diffraction pattern grow with the window.
     """
     peak = np.unravel_index(int(kernel.argmax()), kernel.shape)
     sigmas = []
@@ -109,7 +109,7 @@ class SampledShape:
         return (z, y, x)
 
     def kernel(self, voxel_size_um: VoxelSizeUm, ndim: int) -> FloatArray:
-        """Resample to a grid: light is averaged over coarser voxels, and interpolated for finer ones."""
+        """Resample to a grid: average the light over coarser voxels, interpolate for finer ones."""
         samples = self.samples.astype(np.float64)
         own = list(self.own_voxel_um)
         target = list(voxel_size_um)
@@ -128,7 +128,8 @@ class SampledShape:
         ]
         if math.prod(2 * r + 1 for r in radii) > MAX_KERNEL_VOXELS:
             raise MethodError(
-                f"a PSF of {[2 * r + 1 for r in radii]} voxels does not fit into memory; check the voxel size {target} µm"
+                f"a PSF of {[2 * r + 1 for r in radii]} voxels does not fit into memory; "
+                f"check the voxel size {target} µm"
             )
         positions = [
             np.arange(-r, r + 1) * t / o + n // 2

@@ -1,4 +1,4 @@
-"""Which point spread function a run uses: what the user typed, else what the file says, else a stated default.
+"""Choose a run's point spread function: the user's, else the file's, else a stated default.
 
 ::
 
@@ -6,8 +6,9 @@
     confocal:na=1.2,n=1.33,ex_nm=488,em_nm=520,pinhole_au=1
     widefield:na=1.2,n=1.33,em_nm=520        airy:na=...,n=...,em_nm=...
     gibson_lanni:na=1.2,n=1.33,em_nm=520,n_sample=1.36,depth_um=10
-    srpsf:na=1.49,em_nm=520,m_f=2           (a plane; m_f 1 wide field, 1.41 confocal, 2 structured illumination; or fwhm_um=0.1 alone)
-    srpsf_sim:na=1.49,em_nm=520             (srpsf with m_f 2; likewise srpsf_confocal, srpsf_widefield)
+    srpsf:na=1.49,em_nm=520,m_f=2           (a plane; m_f 1 wide field, 1.41 confocal, 2 SIM;
+                                             or fwhm_um=0.1 alone)
+    srpsf_sim:na=1.49,em_nm=520             (m_f 2; likewise srpsf_confocal, srpsf_widefield)
     measured:beads.tif
 """
 
@@ -43,7 +44,7 @@ DEFAULTS = {
     "depth_um": 0.0,
     "m_f": 1.0,
 }
-"""A water immersion objective on a GFP stack, pinhole at one Airy unit; tissue index 1.36, focus at the coverslip; nothing modulated."""
+"""Water immersion, GFP, pinhole 1 AU, tissue index 1.36, focus at the coverslip, unmodulated."""
 
 _NEEDS: dict[str, tuple[str, ...]] = {
     "confocal": ("na", "n", "ex_nm", "em_nm", "pinhole_au"),
@@ -60,7 +61,10 @@ _METADATA_KEYS = {
     "em_nm": "emission_nm",
     "pinhole_au": "pinhole_au",
 }
-_FORMS = "sigma_um=Z,Y,X, fwhm_um=Z,Y,X, confocal:..., widefield:..., airy:..., gibson_lanni:..., srpsf:... or measured:FILE"
+_FORMS = (
+    "sigma_um=Z,Y,X, fwhm_um=Z,Y,X, confocal:..., widefield:..., airy:..., gibson_lanni:..., "
+    "srpsf:... or measured:FILE"
+)
 _OIL_N = 1.515
 _DEFAULT_MAX_NA_WATER = 1.27
 
@@ -70,7 +74,8 @@ def _numbers(text: str, name: str) -> tuple[float, ...]:
         values = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise MethodError(
-            f'"{text[:60]}" in the PSF is not a list of numbers; write {name}=Z,Y,X in µm, for example {name}=0.5,0.2,0.2'
+            f'"{text[:60]}" in the PSF is not a list of numbers; write {name}=Z,Y,X in µm, '
+            f"for example {name}=0.5,0.2,0.2"
         ) from error
     return values
 
@@ -103,7 +108,8 @@ def _options(text: str, kind: str) -> dict[str, float]:
             found[name] = float(value if equals else "nothing")
         except ValueError as error:
             raise MethodError(
-                f'{name} of the {kind} PSF is "{value[:30]}", not a number; write for example {name}={DEFAULTS[name]:g}'
+                f'{name} of the {kind} PSF is "{value[:30]}", not a number; '
+                f"write for example {name}={DEFAULTS[name]:g}"
             ) from error
     return found
 
@@ -149,7 +155,7 @@ def _per_channel(value: Any, channel: int) -> Any:
 
 
 def _from_metadata(metadata: Mapping[str, Any], channel: int) -> Known:
-    """Return the optical numbers a file gives for a channel; those no microscope has are passed over."""
+    """Return the optical numbers a file gives for a channel, without impossible ones."""
     found: Known = {}
     for name, key in _METADATA_KEYS.items():
         value = _per_channel(metadata.get(key), channel)
@@ -177,11 +183,13 @@ def parse_psf(
     Parameters
     ----------
     spec : str
-        One of the forms in the module's docstring. Optical numbers left out come from the metadata, else from :data:`DEFAULTS`.
+        One of the forms in the module's docstring. Missing optical numbers come from the metadata,
+        else from :data:`DEFAULTS`.
     ndim : {3, 2}
         Of the image to be blurred.
     read_measured : callable, optional
-        Takes a path, returns the bead stack (Z, Y, X) and its voxel size (z, y, x in µm); needed for ``measured:FILE``.
+        Takes a path, returns the bead stack (Z, Y, X) and its voxel size (z, y, x in µm); needed
+        for ``measured:FILE``.
     metadata : mapping, optional
         What the image file says.
     channel : int
@@ -219,7 +227,8 @@ def _read_measured(path: str, read_measured: ReadMeasured | None) -> Psf:
         raise MethodError("measured: names no file; write measured:FILE with a stack of beads")
     if read_measured is None:
         raise MethodError(
-            f'no reader for the measured PSF "{path[-60:]}" was given; pass read_measured, or use psf.measured(array, voxel_size_um)'
+            f'no reader for the measured PSF "{path[-60:]}" was given; '
+            "pass read_measured, or use psf.measured(array, voxel_size_um)"
         )
     beads, voxel_size_um = read_measured(path)
     return measured(beads, voxel_size_um, name=path)
@@ -232,15 +241,16 @@ def resolve_psf(
     channel: int = 0,
     read_measured: ReadMeasured | None = None,
 ) -> Psf:
-    """Return the PSF of a run: the user's, else the file's, else the default; each number marked with its origin.
+    """Return the PSF of a run: the user's, else the file's, else the default.
 
     Parameters
     ----------
     spec : str or None
         As for :func:`parse_psf`; None or empty when the user said nothing.
     metadata : mapping
-        Keys ``na``, ``refractive_index``, ``excitation_nm``, ``emission_nm``, ``pinhole_au`` (numbers, or lists with one entry a
-        channel) and ``modality``: ``widefield`` and ``lightsheet`` take the wide-field model, everything else the confocal one.
+        Keys ``na``, ``refractive_index``, ``excitation_nm``, ``emission_nm``, ``pinhole_au``
+        (numbers, or lists with one entry per channel) and ``modality``: ``widefield`` and
+        ``lightsheet`` use the wide-field model, all others the confocal one.
     ndim : {3, 2}
         Of the image.
     channel : int

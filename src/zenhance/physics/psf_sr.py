@@ -1,12 +1,14 @@
-"""The in-focus diffraction pattern with a modulation factor: the PSF of an image that is sharper than the objective alone allows.
+"""The in-focus diffraction pattern with a modulation factor, for resolution beyond the objective.
 
-.. math:: h(r) = \\left[\\frac{2 J_1(u)}{u}\\right]^2, \\qquad u = \\frac{2 \\pi\\, m_f\\, NA\\, r}{\\lambda}
+.. math:: h(r) = \\left[\\frac{2 J_1(u)}{u}\\right]^2,
+          \\qquad u = \\frac{2 \\pi\\, m_f\\, NA\\, r}{\\lambda}
 
-The factor m_f multiplies the numerical aperture: 1 for a wide-field image, sqrt(2) for a confocal one with a closed pinhole (the product of
-two such patterns has half their width squared at the peak), about 2 for structured illumination.
+The factor m_f multiplies the numerical aperture: 1 for a wide-field image, sqrt(2) for a confocal
+one with a closed pinhole (the product of two such patterns has half their width squared at the
+peak), about 2 for structured illumination.
 
-Source: slides on Ye et al., Intelligent Computing 3:0082 (2024), doi 10.34133/icomputing.0082. A plane has no other planes in this model:
-the kernel is one plane high, in a stack as in an image.
+Source: slides on Ye et al., Intelligent Computing 3:0082 (2024), doi 10.34133/icomputing.0082. The
+model is planar: the kernel is one plane high, for a stack as for an image.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ FIRST_ZERO_U = 3.8317059702
 """First zero of J1: the Rayleigh distance."""
 MODULATION = {"widefield": 1.0, "confocal": math.sqrt(2.0), "sim": 2.0}
 """The factor m_f of each kind of microscope."""
-# Of the light, 5 % lie beyond four dark rings, and no cut that a computer can hold leaves less than 1 %: it is scaled to sum one.
+# 5 % of the light is beyond four dark rings, and no feasible cut leaves less than 1 %: the kernel
+# is scaled to sum one.
 _ZERO_RADII = 5.0
 _MAX_RADIUS_PX = 64
 _SAMPLES = 7
-"""Gauss points along a pixel, over whose area the pattern is averaged; more where a pixel is wide."""
+"""Gauss points along a pixel, over whose area the pattern is averaged; more for wide pixels."""
 
 
 def _pattern(u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -47,7 +50,7 @@ def _pattern(u: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class SrShape:
-    """The pattern on a plane; ``wave_um`` is the wavelength over the widened numerical aperture, in µm."""
+    """The pattern on a plane; ``wave_um`` is the wavelength over m_f NA, in µm."""
 
     wave_um: float
 
@@ -126,7 +129,8 @@ def sr_psf(
     check_optics(na=na, em_nm=em_nm)
     if not (math.isfinite(m_f) and 0.5 <= m_f <= 4.0):
         raise MethodError(
-            f"m_f is {m_f:g}, allowed are 0.5 to 4; 1 is a wide-field image, 2 structured illumination"
+            f"m_f is {m_f:g}, allowed are 0.5 to 4; "
+            "1 is a wide-field image, 2 structured illumination"
         )
     values = optical_values(origins, na=na, em_nm=em_nm, m_f=m_f)
     return Psf("srpsf", values, SrShape(em_nm * 1e-3 / (m_f * na)))
@@ -136,7 +140,8 @@ def sr_psf_from_fwhm(fwhm_um: float, origin: PsfOrigin = "user") -> Psf:
     """Return the pattern with a given full width at half maximum in µm."""
     if not (math.isfinite(fwhm_um) and 0.0 < fwhm_um <= 100.0):
         raise MethodError(
-            f"the width is {fwhm_um:g} µm, allowed are more than 0 and at most 100; give it in micrometres"
+            f"the width is {fwhm_um:g} µm, allowed are more than 0 and at most 100; "
+            "give it in micrometres"
         )
     return Psf(
         "srpsf",

@@ -35,7 +35,7 @@ from zenhance.errors import (
     WriteError,
 )
 from zenhance.io.names import stem
-from zenhance.measurement.volume import VolumeReader, survey
+from zenhance.measurement.volume import VolumeReader, measure_volume
 from zenhance.models.catalogue import SUFFIX, WeightsEntry, find_weights, user_folder
 from zenhance.models.header import read_card
 from zenhance.pipeline.held_out import HeldOut, Trial, is_better
@@ -420,7 +420,7 @@ def _volume_steps(
                 if together
                 else [reader]
             )
-            found = yield from survey(readers, request.background)
+            found = yield from measure_volume(readers, request.background)
             statistics = found.statistics
             reader = next(r for r in found.readers if (r.t, r.c) == (t, c))
             if together:

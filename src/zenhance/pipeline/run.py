@@ -27,7 +27,7 @@ from zenhance.contract import registry
 from zenhance.contract.spec import REMARK, WHOLE_VOXELS, MethodContext, Prepared, VolumeStatistics
 from zenhance.device.choice import release_memory
 from zenhance.errors import FailureKind, MemoryBudgetError, classify
-from zenhance.measurement.volume import PixelHash, VolumeReader, survey
+from zenhance.measurement.volume import PixelHash, VolumeReader, measure_volume
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf
 from zenhance.pipeline.changes import VolumeChange
@@ -237,7 +237,7 @@ def _context_steps(
             reader.settle(noise)
     else:
         found = yield from relay(
-            survey(readers, run.request.background, run.pixels), progress, run.check
+            measure_volume(readers, run.request.background, run.pixels), progress, run.check
         )
         statistics, noise = found.statistics, found.noise
         run.warnings += [w for w in found.warnings if w not in run.warnings]

@@ -85,7 +85,7 @@ def data_consistency_step(
 
 @dataclass(frozen=True)
 class DataConsistency:
-    """The step for the tiles of one volume; the fields are those of :func:`data_consistency_step`."""
+    """The step for the tiles of one volume; see :func:`data_consistency_step` for the fields."""
 
     psf: PsfLike
     voxel_size_um: tuple[float, float, float]
