@@ -31,7 +31,7 @@ from zenhance.errors import MethodError, StackError
 from zenhance.physics.boundary import fold_kernel, mirror_index, mirror_matrix
 from zenhance.types import FloatArray, Triple
 
-__all__ = ["Blur", "PsfKernels", "differentiable"]
+__all__ = ["Blur", "BlurOperator", "PsfKernels", "differentiable"]
 
 Operator = Callable[[Tensor, bool, Tensor | None], Tensor]
 T = TypeVar("T")
@@ -52,6 +52,20 @@ class PsfKernels(Protocol):
         self, voxel_size_um: tuple[float, float, float], ndim: int = 3
     ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
         """Return kernels along z, y, x whose outer product is the kernel, or None."""
+
+
+class BlurOperator(Protocol):
+    """A linear blur of unit sum with its adjoint: :class:`Blur`, or one that varies with depth."""
+
+    @property
+    def radius_px(self) -> Triple:
+        """How far one voxel's light reaches along z, y, x."""
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Blur a specimen (..., Z, Y, X)."""
+
+    def adjoint(self, y: Tensor, out: Tensor | None = None) -> Tensor:
+        """Apply the transposed operator."""
 
 
 class _Memory:

@@ -28,7 +28,7 @@ from zenhance.physics.profile import MicroscopeProfile
 from zenhance.physics.psf_base import Psf
 from zenhance.types import Triple
 
-__all__ = ["DepthBlur"]
+__all__ = ["DepthBlur", "blend_depths"]
 
 MAX_RATIO = 1.7
 """Neighbouring blurs differ by at most this factor in width, within :data:`MAX_BLURS`."""
@@ -122,7 +122,7 @@ class DepthBlur:
         of :meth:`from_psfs`.
         """
         depth = _depths(depth_um, shape_px)
-        knots = _blend_depths(profile)
+        knots = blend_depths(profile)
         widths = [profile.sigma_at_um(k) for k in knots]
         variance = np.array([w[0] ** 2 for w in widths])
         share = np.interp(depth, knots, np.arange(len(knots)))
@@ -205,7 +205,7 @@ def _depths(depth_um: npt.ArrayLike, shape_px: Triple | None) -> npt.NDArray[np.
     return np.asarray(depth)
 
 
-def _blend_depths(profile: MicroscopeProfile) -> list[float]:
+def blend_depths(profile: MicroscopeProfile) -> list[float]:
     """Return the depths whose blurs are blended, so that neighbours differ little in width."""
     fine = np.linspace(
         0.0, max(profile.sigma_z_um.depth_um[-1], profile.sigma_yx_um.depth_um[-1]), 65

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from zenhance.physics.blur import Blur
+from zenhance.physics.blur import BlurOperator
 
 __all__ = ["keep_flux"]
 
@@ -13,7 +13,7 @@ _LARGEST_RATIO = 10.0
 """Bounds the correction where there is almost nothing to correct."""
 
 
-def keep_flux(image: torch.Tensor, target: torch.Tensor, blur: Blur) -> torch.Tensor:
+def keep_flux(image: torch.Tensor, target: torch.Tensor, blur: BlurOperator) -> torch.Tensor:
     """Scale an image smoothly so that it sums to `target`, nearly so within a few PSF widths.
 
     .. math:: t' = t \\cdot A^T A^T \\frac{g}{A A t},
@@ -28,7 +28,7 @@ def keep_flux(image: torch.Tensor, target: torch.Tensor, blur: Blur) -> torch.Te
         t, float32 (..., Z, Y, X), nowhere negative.
     target : Tensor
         g, the target of ``A A t``, of the same shape; negative values count as 0. Overwritten.
-    blur : Blur
+    blur : BlurOperator
         A, of unit sum.
 
     Returns

@@ -10,14 +10,14 @@ so tiles agree with the whole::
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
 
-from zenhance.physics.blur import Blur
+from zenhance.physics.blur import BlurOperator
 from zenhance.solvers.flux import keep_flux
-from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Fit, Schedule
+from zenhance.solvers.schedule import BandRules, CameraModel, DiscrepancyRule, Fit, Schedule
 from zenhance.solvers.tensors import exact_mean
 from zenhance.solvers.total_variation import variation_factor_
 from zenhance.steps import relay
@@ -52,8 +52,8 @@ class RichardsonLucy:
 
     Parameters
     ----------
-    blur : Blur
-        The forward model A, of unit sum.
+    blur : BlurOperator
+        The forward model A, of unit sum; it may vary with depth.
     y : Tensor
         The measurement, float32 (..., Z, Y, X), in camera units, on the device to compute on.
     camera : CameraModel
@@ -66,6 +66,12 @@ class RichardsonLucy:
     axis_weights : tuple of float
         Inverse lengths (z, y, x) of a pixel step relative to the shortest axis; 0 leaves an axis
         out of total variation.
+    haze : Tensor, optional
+        Light above the background that varies slowly, in camera units, like `y`. The model adds it
+        to ``c``; the image keeps it.
+    band : Tensor, optional
+        Position of each voxel among the bands of depth, 0 ... bands - 1, like `y`. Between two
+        whole numbers both bands count. Needed where a schedule has stops.
 
     Notes
     -----
@@ -80,12 +86,14 @@ class RichardsonLucy:
     for the shift by the read noise.
     """
 
-    blur: Blur
+    blur: BlurOperator
     y: torch.Tensor
     camera: CameraModel
     signal: float
     tv_weight: float = 0.0
     axis_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    haze: torch.Tensor | None = field(default=None, repr=False)
+    band: torch.Tensor | None = field(default=None, repr=False)
     data: torch.Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -111,7 +119,16 @@ class RichardsonLucy:
 
         It is smooth, so noise enters only through the iterations.
         """
-        return self.blur(self.data).sub_(self.camera.pedestal).clamp_(min=self.floor)
+        light = self.blur(self.data).sub_(self.camera.pedestal)
+        if self.haze is not None:
+            light.sub_(self.haze)
+        return light.clamp_(min=self.floor)
+
+    def band_weight(self, number: int) -> torch.Tensor:
+        """Return the weight of a band of depth in each voxel; the weights of all bands sum to 1."""
+        if self.band is None:
+            return torch.ones_like(self.y)
+        return (self.band - float(number)).abs_().neg_().add_(1.0).clamp_(min=0.0)
 
     def replay(
         self, schedule: Schedule, start: torch.Tensor | None = None
@@ -121,10 +138,13 @@ class RichardsonLucy:
         No scalar is read back from the device.
         """
         path = _Path(self, start)
+        blended = _Blend(self, schedule.stops)
+        blended.take(0, path.x)
         for k, alpha in enumerate(schedule.alphas):
             path.advance(path.model(alpha))
+            blended.take(k + 1, path.x)
             yield (k + 1) / schedule.iterations
-        return path.x
+        return blended.or_last(path.x)
 
     def path(self, schedule: Schedule) -> Iterator[torch.Tensor]:
         """Run the iterations of a schedule and yield x after each; valid until the next one."""
@@ -138,7 +158,7 @@ class RichardsonLucy:
         iterations: int,
         *,
         accelerate: bool = True,
-        rule: DiscrepancyRule | None = None,
+        rule: DiscrepancyRule | BandRules | None = None,
         start: torch.Tensor | None = None,
     ) -> Generator[float, None, tuple[torch.Tensor, Schedule]]:
         """Iterate on the whole volume or on probe blocks; return x and the schedule.
@@ -150,9 +170,10 @@ class RichardsonLucy:
         accelerate : bool
             Extrapolate each step by alpha_k = <g_k, g_{k-1}> / <g_{k-1}, g_{k-1}>, clipped to [0,
             1], with g_k = x_{k+1} - p_k.
-        rule : DiscrepancyRule, optional
+        rule : DiscrepancyRule or BandRules, optional
             When to stop earlier; by default never. It doubles the work: a copy of the data with a
-            little extra noise runs along.
+            little extra noise runs along. With rules for bands, each band of depth keeps its own
+            iteration, and neighbouring bands blend.
         start : Tensor, optional
             First estimate instead of :meth:`start`; not together with `rule`.
 
@@ -162,37 +183,51 @@ class RichardsonLucy:
             Fraction done, after each iteration.
         """
         path = _Path(self, start)
-        shadow = None if rule is None else _Shadow(self)
+        rules = BandRules((rule,), (1.0,)) if isinstance(rule, DiscrepancyRule) else rule
+        shadow = None if rules is None else _Shadow(self, len(rules.rules))
         momentum = _Momentum()
-        kept, kept_at, count, alpha = path.x, 0, iterations, 0.0
+        kept: dict[int, torch.Tensor] = {0: path.x}
+        count, alpha = iterations, 0.0
         alphas: list[float] = []
         done = 0.0
         for k in range(iterations):
             model = path.model(alpha)
-            if rule is not None and shadow is not None:
-                if rule.reached(shadow.compare(model, alpha)):
-                    count = rule.best
+            if rules is not None and shadow is not None:
+                if rules.reached(shadow.compare(model, alpha)):
+                    count = max(rules.stops(iterations))
                     break
-                if rule.best == k:
-                    kept, kept_at = path.x, k
-            done = max(done, _fraction(k + 0.5, iterations, rule))
+                if any(r.best == k for r in rules.rules):
+                    kept[k] = path.x
+                best = {r.best for r in rules.rules}
+                kept = {at: x for at, x in kept.items() if at in best}
+            done = max(done, _fraction(k + 0.5, iterations, rules))
             yield done
-            path.advance(model, keep=kept)
+            path.advance(model, keep=kept.values())
             alphas.append(alpha)
             alpha = momentum.alpha(path) if accelerate else 0.0
-            done = max(done, _fraction(k + 1.0, iterations, rule))
+            done = max(done, _fraction(k + 1.0, iterations, rules))
             yield done
-        result = path.x if count == iterations else kept
-        if count not in (iterations, kept_at):
-            # The rule took up another score and went back to an estimate that was not kept.
-            again = self.replay(Schedule(tuple(alphas[:count])))
-            result = yield from relay(again, lambda _, reached=done: reached)  # type: ignore[misc]
-        curves = (tuple(rule.chi2), tuple(rule.freedom)) if rule is not None else ((), ())
-        return result, Schedule(tuple(alphas[:count]), self._scale(), *curves)
+        stops = (iterations,) if rules is None else rules.stops(iterations)
+        curves = ((), ()) if rules is None else (rules.chi2, rules.freedom)
+        schedule = Schedule(
+            tuple(alphas[:count]), self._scale(), *curves, stops if len(stops) > 1 else ()
+        )
+        kept[len(alphas)] = path.x
+        if all(stop in kept for stop in stops):
+            blended = _Blend(self, schedule.stops)
+            for at in sorted(set(stops)):
+                blended.take(at, kept[at])
+            return blended.or_last(kept[count]), schedule
+        # A rule took up another score and went back to an estimate that was not kept.
+        again = self.replay(schedule)
+        result = yield from relay(again, lambda _, reached=done: reached)  # type: ignore[misc]
+        return result, schedule
 
     def image(self, x: torch.Tensor, schedule: Schedule) -> torch.Tensor:
         """Return the image in camera units: x on its background, the flux of y kept locally."""
         light = x + (self.camera.background - self.camera.ground)
+        if self.haze is not None:
+            light.add_(self.haze)
         return (
             keep_flux(light, self._wanted(), self.blur)
             .mul_(schedule.scale)
@@ -230,17 +265,17 @@ class _Path:
                 self.previous, self.x, 1.0 + alpha, out=self._between
             ).clamp_(min=_TINY)
             self.guess = self._between
-        self._model = (
-            self.problem.blur(self.guess, out=self._model)
-            .add_(self.problem.camera.pedestal)
-            .clamp_(min=_TINY)
-        )
-        return self._model
+        self._model = self.problem.blur(self.guess, out=self._model)
+        self._model.add_(self.problem.camera.pedestal)
+        if self.problem.haze is not None:
+            self._model.add_(self.problem.haze)
+        return self._model.clamp_(min=_TINY)
 
-    def advance(self, model: torch.Tensor, keep: torch.Tensor | None = None) -> None:
+    def advance(self, model: torch.Tensor, keep: Collection[torch.Tensor] = ()) -> None:
         """Step from the extrapolated point; `model` is overwritten, `keep` is not."""
         problem = self.problem
-        free = self.previous if self.previous is not self.x and self.previous is not keep else None
+        used = self.previous is self.x or any(self.previous is x for x in keep)
+        free = None if used else self.previous
         update = problem.blur.adjoint(torch.div(problem.data, model, out=model), out=free).mul_(
             self.guess
         )
@@ -249,6 +284,25 @@ class _Path:
                 update, self.guess, problem.tv_weight, problem.smoothing, problem.axis_weights
             )
         self.previous, self.x = self.x, update.clamp_(min=_TINY)
+
+
+class _Blend:
+    """The estimate whose bands of depth come from different iterations."""
+
+    def __init__(self, problem: RichardsonLucy, stops: tuple[int, ...]) -> None:
+        self.problem, self.stops = problem, stops
+        self._sum: torch.Tensor | None = None
+
+    def take(self, iteration: int, x: torch.Tensor) -> None:
+        """Add the bands that stop at this iteration; `x` is not kept."""
+        for number, stop in enumerate(self.stops):
+            if stop == iteration:
+                part = self.problem.band_weight(number).mul_(x)
+                self._sum = part if self._sum is None else self._sum.add_(part)
+
+    def or_last(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the blend, or `x` where there are no bands."""
+        return x if self._sum is None else self._sum.clamp_(min=_TINY)
 
 
 class _Momentum:
@@ -272,8 +326,9 @@ class _Momentum:
 class _Shadow:
     """The same problem with a little extra noise, run in step to measure the fit's freedom."""
 
-    def __init__(self, problem: RichardsonLucy) -> None:
+    def __init__(self, problem: RichardsonLucy, bands: int = 1) -> None:
         """Perturb the data by +-5 % of their noise, the same signs on every device."""
+        self.problem, self.bands = problem, bands
         variance = problem.blur(problem.data).mul_(problem.camera.gain)
         variance.clamp_(min=max(problem.camera.read_noise**2, 1e-3 * float(variance.mean()), _TINY))
         signs = torch.randint(
@@ -289,16 +344,26 @@ class _Shadow:
         self.bright = (variance >= _quantile(variance, 0.9)).float()
         self.contrast = _contrast(variance, self.bright, self.dark)
 
-    def compare(self, model: torch.Tensor, alpha: float) -> Fit:
-        """Measure how well `model` explains the data, and take one more step."""
+    def compare(self, model: torch.Tensor, alpha: float) -> tuple[Fit, ...]:
+        """Measure how well `model` explains the data of each band, and take one more step."""
         mine = self.path.model(alpha)
-        freedom = float((mine - model).mul_(self.weight).mean()) / _PERTURBATION
+        freedom = self._means((mine - model).mul_(self.weight))
         squares = (self.data - model).square_()
         contrast = _contrast(squares, self.bright, self.dark)
-        even = float((squares / self.level).clamp_(max=_OUTLIER).mean())
-        chi2 = float(squares.div_(self.variance).clamp_(max=_OUTLIER).mean())
+        even = self._means((squares / self.level).clamp_(max=_OUTLIER))
+        chi2 = self._means(squares.div_(self.variance).clamp_(max=_OUTLIER))
         self.path.advance(mine)
-        return Fit(chi2, freedom, even, contrast, self.contrast)
+        return tuple(
+            Fit(c, f / _PERTURBATION, e, contrast, self.contrast)
+            for c, f, e in zip(chi2, freedom, even, strict=True)
+        )
+
+    def _means(self, image: torch.Tensor) -> tuple[float, ...]:
+        """Return the mean of each band of depth."""
+        if self.bands == 1:
+            return (float(image.mean()),)
+        weights = (self.problem.band_weight(number) for number in range(self.bands))
+        return tuple(float((image * w).sum() / w.sum().clamp_(min=_TINY)) for w in weights)
 
 
 def _contrast(squares: torch.Tensor, bright: torch.Tensor, dark: torch.Tensor) -> float:
@@ -318,6 +383,6 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(torch.dot(a.reshape(-1), b.reshape(-1)))
 
 
-def _fraction(done: float, most: int, rule: DiscrepancyRule | None) -> float:
+def _fraction(done: float, most: int, rule: BandRules | None) -> float:
     """Return the fraction of the iterations done, of those the rule expects if there is one."""
     return done / most if rule is None else done / (done + min(rule.expected_left(), most - done))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["CameraModel", "DiscrepancyRule", "Fit", "Schedule"]
+__all__ = ["BandRules", "CameraModel", "DiscrepancyRule", "Fit", "Schedule"]
 
 TYPICAL_ITERATIONS = 7.0
 """After so many accelerated iterations the rule stops on the bundled sample."""
@@ -148,6 +148,83 @@ class DiscrepancyRule:
         return max(TYPICAL_ITERATIONS - last, self.patience + last / 2)
 
 
+@dataclass(slots=True)
+class BandRules:
+    """One :class:`DiscrepancyRule` for each band of depth: a band stops at its own iteration.
+
+    Blur, light and noise change with depth, so that one score for the whole volume stops the bright
+    planes too early or the dim ones too late.
+
+    Parameters
+    ----------
+    rules : tuple of DiscrepancyRule
+        One for each band.
+    shares : tuple of float
+        Each band's share of the voxels; they sum to 1.
+    """
+
+    rules: tuple[DiscrepancyRule, ...]
+    shares: tuple[float, ...]
+    over: list[bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.over = [False] * len(self.rules)
+
+    @classmethod
+    def for_shares(cls, shares: tuple[float, ...]) -> BandRules:
+        """Return fresh rules for bands of these shares of the voxels."""
+        return cls(tuple(DiscrepancyRule() for _ in shares), shares)
+
+    def reached(self, fits: tuple[Fit, ...]) -> bool:
+        """Take one more estimate of each band and return whether all bands stop."""
+        for number, (rule, fit) in enumerate(zip(self.rules, fits, strict=True)):
+            if self.over[number]:
+                rule.fits.append(fit)
+            else:
+                self.over[number] = rule.reached(fit)
+        return all(self.over)
+
+    def stops(self, iterations: int) -> tuple[int, ...]:
+        """Return the iteration that each band keeps, at most ``iterations``."""
+        return tuple(
+            rule.best if over else iterations
+            for rule, over in zip(self.rules, self.over, strict=True)
+        )
+
+    @property
+    def is_even(self) -> bool:
+        """Whether the noise looks Gaussian in most voxels."""
+        return sum(s for r, s in zip(self.rules, self.shares, strict=True) if r.is_even) > 0.5
+
+    @property
+    def chi2(self) -> tuple[float, ...]:
+        """Reduced chi-squared of each estimate, over all voxels."""
+        return self._mean([rule.chi2 for rule in self.rules])
+
+    @property
+    def freedom(self) -> tuple[float, ...]:
+        """Freedom of each estimate, over all voxels."""
+        return self._mean([rule.freedom for rule in self.rules])
+
+    def _mean(self, curves: list[list[float]]) -> tuple[float, ...]:
+        return tuple(
+            sum(share * value for share, value in zip(self.shares, values, strict=True))
+            for values in zip(*curves, strict=True)
+        )
+
+    def freedom_at(self, stops: tuple[int, ...]) -> float:
+        """Return the freedom of the estimate whose bands stop there."""
+        return sum(
+            share * rule.freedom[min(stop, len(rule.fits) - 1)]
+            for rule, share, stop in zip(self.rules, self.shares, stops, strict=True)
+        )
+
+    def expected_left(self) -> float:
+        """Return how many more iterations to expect, for the progress alone."""
+        left = [r.expected_left() for r, over in zip(self.rules, self.over, strict=True) if not over]
+        return max(left, default=1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """What every tile replays: the extrapolations and the scale to camera units.
@@ -160,12 +237,15 @@ class Schedule:
         Factor on the light of the image; 1 unless blurred data are negative.
     chi2, freedom : tuple of float
         The stop rule's curve, one figure per estimate seen.
+    stops : tuple of int
+        The iteration that each band of depth keeps; empty where all keep the last.
     """
 
     alphas: tuple[float, ...]
     scale: float = 1.0
     chi2: tuple[float, ...] = ()
     freedom: tuple[float, ...] = ()
+    stops: tuple[int, ...] = ()
 
     @property
     def iterations(self) -> int:
