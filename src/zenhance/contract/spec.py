@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from zenhance.types import FloatArray, Triple
+from zenhance.types import FloatArray, Region, Triple
 
 __all__ = [
     "ENHANCED",
@@ -31,6 +31,7 @@ __all__ = [
     "NoiseLike",
     "OutputSpec",
     "Prepared",
+    "ProfiledLike",
     "PsfLike",
     "TileGenerator",
     "VolumeStatistics",
@@ -183,6 +184,19 @@ class NoiseLike(Protocol):
     def read_noise(self) -> float: ...
 
 
+class ProfiledLike(Protocol):
+    """What a method may ask of a volume with a microscope profile.
+
+    See ``physics.profile_volume.ProfiledVolume``; regions are blocks of one shape.
+    """
+
+    def blur(self, regions: Sequence[Region], device: str) -> Any: ...
+    def kernels(self) -> tuple[FloatArray, ...]: ...
+    def kernel_position(self, regions: Sequence[Region], device: str) -> Any: ...
+    def bands(self, regions: Sequence[Region], device: str) -> Any: ...
+    def haze(self, regions: Sequence[Region], device: str) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class MethodContext:
     """Everything that a method knows about the volume to enhance.
@@ -216,6 +230,9 @@ class MethodContext:
         Whether the user gave ``statistics.background``; it is not an estimate.
     unknown_axes : str
         Those of ``zyx`` whose voxel size is unknown.
+    profiled : ProfiledLike or None
+        The blur, haze and bands of depth of each region, where the run has a microscope profile.
+        ``psf``, ``noise`` and the background then come from the profile too.
     """
 
     parameters: Any
@@ -231,6 +248,7 @@ class MethodContext:
     whole_voxels: int = WHOLE_VOXELS
     background_given: bool = False
     unknown_axes: str = ""
+    profiled: ProfiledLike | None = None
 
 
 @dataclass(kw_only=True)

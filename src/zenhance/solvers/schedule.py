@@ -221,7 +221,9 @@ class BandRules:
 
     def expected_left(self) -> float:
         """Return how many more iterations to expect, for the progress alone."""
-        left = [r.expected_left() for r, over in zip(self.rules, self.over, strict=True) if not over]
+        left = [
+            r.expected_left() for r, over in zip(self.rules, self.over, strict=True) if not over
+        ]
         return max(left, default=1.0)
 
 

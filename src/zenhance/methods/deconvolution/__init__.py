@@ -9,8 +9,8 @@ schedule.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from dataclasses import replace
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -22,6 +22,7 @@ from zenhance.contract.spec import (
     MethodParameters,
     MethodSpec,
     Prepared,
+    ProfiledLike,
     PsfLike,
 )
 from zenhance.errors import MethodError
@@ -32,16 +33,16 @@ from zenhance.solvers.receptive_field import (
     filter_reach_px,
     iteration_reach_px,
 )
-from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Schedule
+from zenhance.solvers.schedule import BandRules, CameraModel, DiscrepancyRule, Schedule
 from zenhance.solvers.tensors import exact_mean, to_device, to_numpy
 from zenhance.steps import relay
-from zenhance.types import FloatArray, Triple
+from zenhance.types import FloatArray, Region, Triple
 
 if TYPE_CHECKING:
     import torch
 
     from zenhance.methods.deconvolution.imagej import PlaneResult
-    from zenhance.physics.blur import Blur, PsfKernels
+    from zenhance.physics.blur import BlurOperator, PsfKernels
     from zenhance.solvers.richardson_lucy import RichardsonLucy
 
 __all__ = ["METHOD", "GaussianDeconvolution", "GaussianDeconvolutionParameters"]
@@ -237,10 +238,16 @@ def _prepare_richardson_lucy(
     from zenhance.solvers.richardson_lucy import RichardsonLucy
 
     parameters: GaussianDeconvolutionParameters = context.parameters
-    y = to_device((yield from _measured(context)), context.device)
+    regions, measured = yield from _measured(context)
+    y = to_device(measured, context.device)
     ndim = _ndim(parameters, context.shape_px)
-    blur = Blur.from_psf(
-        cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device
+    profiled = context.profiled if ndim == 3 else None
+    blur: BlurOperator = (
+        Blur.from_psf(
+            cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device
+        )
+        if profiled is None
+        else profiled.blur(regions, context.device)
     )
     camera = _camera(context, y, blur)
     yield SETUP_SHARE
@@ -253,9 +260,13 @@ def _prepare_richardson_lucy(
         parameters.tv_weight,
         _axis_weights(context.voxel_size_um, ndim),
     )
-    rule = None
+    depths = None if profiled is None else _Depths.of(problem, profiled, regions, context.device)
+    if depths is not None:
+        problem = replace(problem, **depths.fields(regions))
+    rule: DiscrepancyRule | BandRules | None = None
     if parameters.stop == "discrepancy":
-        rule, problem = DiscrepancyRule(), replace(problem, camera=_workable(camera, signal))
+        rule = DiscrepancyRule() if depths is None else BandRules.for_shares(depths.shares)
+        problem = replace(problem, camera=_workable(camera, signal))
     x, schedule = yield from relay(
         problem.measure(parameters.most_iterations, accelerate=parameters.acceleration, rule=rule),
         lambda fraction: SETUP_SHARE + (1 - SETUP_SHARE) * fraction,
@@ -264,16 +275,62 @@ def _prepare_richardson_lucy(
     said = _account(context, problem, schedule, whole=whole)
     if rule is not None:
         said["notes"]["noise"] = "Gaussian" if rule.is_even else "as estimated"
+    if isinstance(rule, BandRules):
+        said["notes"]["iterations_by_depth"] = list(schedule.stops)
+        said["freedom"] = round(rule.freedom_at(schedule.stops), 4)
     if whole:
         return CutOut(to_numpy(problem.image(x, schedule))[0], **said)
-    template = replace(problem, y=y[..., :1, :1, :1].clone())
+    template = replace(problem, y=y[..., :1, :1, :1].clone(), haze=None, band=None)
 
-    def solve(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
-        on_tile = replace(template, y=tile)
-        return on_tile.image((yield from on_tile.replay(schedule)), schedule)
+    def solve(tile: torch.Tensor, region: Region) -> Generator[float, None, torch.Tensor]:
+        fields = {} if depths is None else depths.fields([region])
+        on_tile = replace(template, y=tile[None], **fields)
+        return on_tile.image((yield from on_tile.replay(schedule)), schedule)[0]
 
     halo = iteration_reach_px(blur.radius_px, schedule.iterations, parameters.acceleration)
     return Replayed(solve, context.device, halo_px=halo, **said)
+
+
+@dataclass(frozen=True)
+class _Depths:
+    """What changes with depth: blur, haze and the bands of the stop rule.
+
+    ``haze_share`` and ``shares`` hold one number for each band.
+    """
+
+    profiled: ProfiledLike
+    device: str
+    haze_share: tuple[float, ...]
+    shares: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls, problem: RichardsonLucy, profiled: ProfiledLike, regions: Sequence[Region], device: str
+    ) -> _Depths:
+        """Limit the haze of each band to its darkest percent, as the background is."""
+        plain = cls(profiled, device, (), ())
+        fields = plain.fields(regions)
+        band, haze = fields["band"], fields["haze"]
+        dark = to_numpy(problem.blur(problem.y).sub_(problem.camera.background))
+        number, light = np.rint(to_numpy(band)).astype(int), to_numpy(haze)
+        limits, shares = [], []
+        for k in range(int(number.max(initial=0)) + 1):
+            inside = number == k
+            mean = float(light[inside].mean()) if inside.any() else 0.0
+            darkest = float(np.percentile(dark[inside], 1.0)) if inside.any() else 0.0
+            limits.append(float(np.clip(darkest / mean, 0.0, 1.0)) if mean > 0.0 else 0.0)
+            shares.append(float(inside.mean()))
+        return cls(profiled, device, tuple(limits), tuple(shares))
+
+    def fields(self, regions: Sequence[Region]) -> dict[str, Any]:
+        """Return the parts of a :class:`RichardsonLucy` that belong to these regions."""
+        band = self.profiled.bands(regions, self.device)
+        haze = self.profiled.haze(regions, self.device)
+        if self.haze_share:
+            below = band.floor().clamp_(max=max(len(self.haze_share) - 2, 0)).long()
+            limits = band.new_tensor([*self.haze_share, self.haze_share[-1]])
+            haze = haze.mul_(limits[below].lerp(limits[below + 1], band - below))
+        return {"blur": self.profiled.blur(regions, self.device), "haze": haze, "band": band}
 
 
 def _account(
@@ -355,38 +412,78 @@ def _prepare_imagej(context: MethodContext, psf: PsfLike) -> Generator[float, No
 
 
 def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
+    import torch
+
     from zenhance.physics.blur import Blur
     from zenhance.solvers.flux import keep_flux
     from zenhance.solvers.wiener import Wiener, best_noise_to_signal
 
     parameters: GaussianDeconvolutionParameters = context.parameters
-    y = to_device((yield from _measured(context)), context.device)
+    regions, measured = yield from _measured(context)
+    y = to_device(measured, context.device)
     ndim = _ndim(parameters, context.shape_px)
-    kernel = psf.kernel(context.voxel_size_um, ndim)
-    ratio = parameters.wiener_noise or best_noise_to_signal(y, kernel)
-    yield 0.3
-    wiener = Wiener(kernel, ratio)
-    blur = Blur.from_psf(
+    profiled = context.profiled if ndim == 3 else None
+    kernels = (psf.kernel(context.voxel_size_um, ndim),)
+    if profiled is not None:
+        kernels = profiled.kernels()
+    ratios = []
+    for number, kernel in enumerate(kernels):
+        part = y if len(kernels) == 1 else _windowed(y, profiled, regions, number)
+        ratios.append(parameters.wiener_noise or best_noise_to_signal(part, kernel))
+        yield 0.3 * (number + 1) / len(kernels)
+    constant = Blur.from_psf(
         cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device
     )
     lowest = min(0.0, context.statistics.minimum)
 
-    def solve(measured: torch.Tensor) -> Generator[float, None, torch.Tensor]:
-        light = (yield from wiener.apply(measured)).sub_(lowest)
+    def solve(
+        measured: torch.Tensor, regions: Sequence[Region]
+    ) -> Generator[float, None, torch.Tensor]:
+        light = torch.zeros_like(measured)
+        for number, (kernel, ratio) in enumerate(zip(kernels, ratios, strict=True)):
+            part = yield from relay(
+                Wiener(kernel, ratio).apply(measured),
+                lambda fraction, done=number: (done + fraction) / len(kernels),  # type: ignore[misc]
+            )
+            if len(kernels) > 1:
+                part = part * _kernel_weight(profiled, regions, context.device, number)
+            light = light.add_(part) if len(kernels) > 1 else part
+        light = light.sub_(lowest)
+        blur: BlurOperator = constant
+        if profiled is not None:
+            blur = profiled.blur(regions, context.device)
         return keep_flux(light.clamp(min=0.0), blur(blur(light)), blur)
 
-    light = yield from solve(y)
+    light = yield from solve(y, regions)
     mean_light = exact_mean(light)
     scale = (exact_mean(y) - lowest) / mean_light if mean_light > 0.0 else 1.0
-    notes = {"noise_to_signal": ratio, "flux_scale": scale}
+    notes = {"noise_to_signal": ratios[0] if len(ratios) == 1 else ratios, "flux_scale": scale}
     if _is_whole(context.shape_px, context.whole_voxels):
         return CutOut(to_numpy(light.mul_(scale).add_(lowest))[0], notes=notes)
 
-    def replay(tile: torch.Tensor) -> Generator[float, None, torch.Tensor]:
-        return (yield from solve(tile)).mul_(scale).add_(lowest)
+    def replay(tile: torch.Tensor, region: Region) -> Generator[float, None, torch.Tensor]:
+        return (yield from solve(tile[None], [region]))[0].mul_(scale).add_(lowest)
 
-    halo = _wiener_halo_px(kernel, [ratio])
-    return Replayed(replay, context.device, halo_px=halo, notes=notes)
+    halo = np.max([_wiener_halo_px(k, [r]) for k, r in zip(kernels, ratios, strict=True)], axis=0)
+    z, y_, x = (int(n) for n in halo)
+    return Replayed(replay, context.device, halo_px=(z, y_, x), notes=notes)
+
+
+def _kernel_weight(
+    profiled: ProfiledLike | None, regions: Sequence[Region], device: str, number: int
+) -> torch.Tensor:
+    """Return the weight of one kernel in each voxel; those of all kernels sum to 1."""
+    position: torch.Tensor = cast("ProfiledLike", profiled).kernel_position(regions, device)
+    return position.sub_(float(number)).abs_().neg_().add_(1.0).clamp_(min=0.0)
+
+
+def _windowed(
+    y: torch.Tensor, profiled: ProfiledLike | None, regions: Sequence[Region], number: int
+) -> torch.Tensor:
+    """Return the measurement where one kernel counts, faded to its mean elsewhere."""
+    weight = _kernel_weight(profiled, regions, str(y.device), number)
+    mean = float((y * weight).sum() / weight.sum().clamp(min=1e-30))
+    return (y - mean).mul_(weight).add_(mean)
 
 
 def _wiener_halo_px(kernel: FloatArray, ratios: list[float]) -> Triple:
@@ -404,17 +501,19 @@ def _blurred_shape(y: torch.Tensor, ndim: int) -> Triple:
     return (1 if ndim == 2 else max(2, y.shape[-3])), y.shape[-2], y.shape[-1]
 
 
-def _measured(context: MethodContext) -> Generator[float, None, FloatArray]:
-    """Read the volume, or the blocks that stand for it, as (blocks, Z, Y, X)."""
+def _measured(
+    context: MethodContext,
+) -> Generator[float, None, tuple[tuple[Region, ...], FloatArray]]:
+    """Read the volume, or the blocks that stand for it, as (blocks, Z, Y, X), and where it is."""
     regions = yield from probe_regions(context.shape_px, context.read, context.whole_voxels)
     blocks = []
     for region in regions:
         blocks.append(context.read(region))
         yield 0.0
-    return np.stack(blocks)
+    return regions, np.stack(blocks)
 
 
-def _camera(context: MethodContext, y: torch.Tensor, blur: Blur) -> CameraModel:
+def _camera(context: MethodContext, y: torch.Tensor, blur: BlurOperator) -> CameraModel:
     """Return background and noise; the background is at most the blurred data's 1st percentile.
 
     A background that is too high costs far more than one that is too low: the model then leaves

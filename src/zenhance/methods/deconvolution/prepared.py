@@ -15,7 +15,7 @@ from zenhance.contract.spec import Prepared, TileGenerator
 from zenhance.errors import MethodError
 from zenhance.solvers.tensors import exact_mean, to_device, to_numpy
 from zenhance.steps import relay
-from zenhance.types import FloatArray, Triple
+from zenhance.types import FloatArray, Region, Triple
 
 if TYPE_CHECKING:
     import torch
@@ -44,13 +44,22 @@ class CutOut(Prepared):
 
 @dataclass
 class Replayed(Prepared):
-    """The same work on each tile, with numbers of the whole volume only."""
+    """The same work on each tile, with numbers of the whole volume only.
 
-    solve: Callable[[torch.Tensor], Generator[float, None, torch.Tensor]]
+    Parameters
+    ----------
+    solve : callable
+        Takes a tile (Z, Y, X) and its region of the volume.
+    device : str
+        To compute on.
+    """
+
+    solve: Callable[[torch.Tensor, Region], Generator[float, None, torch.Tensor]]
     device: str
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
-        enhanced = yield from self.solve(to_device(tile, self.device))
+        z, y, x = (slice(o, o + n) for o, n in zip(origin_px, tile.shape, strict=True))
+        enhanced = yield from self.solve(to_device(tile, self.device), (z, y, x))
         return {"enhanced": to_numpy(enhanced)}
 
 
