@@ -423,9 +423,7 @@ def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, No
     y = to_device(measured, context.device)
     ndim = _ndim(parameters, context.shape_px)
     profiled = context.profiled if ndim == 3 else None
-    kernels = (psf.kernel(context.voxel_size_um, ndim),)
-    if profiled is not None:
-        kernels = profiled.kernels()
+    kernels = (psf.kernel(context.voxel_size_um, ndim),) if profiled is None else profiled.kernels()
     ratios = []
     for number, kernel in enumerate(kernels):
         part = y if len(kernels) == 1 else _windowed(y, profiled, regions, number)
