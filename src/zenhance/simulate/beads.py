@@ -1,4 +1,4 @@
-"""Fluorescent beads at known places, for point spread functions, and the field with nothing in it, for noise and inventions."""
+"""Fluorescent beads at known positions, for PSFs; and the empty field, for noise and inventions."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ class Ball:
 def deposit(balls: Sequence[Ball], grid: Grid) -> tuple[FloatArray, LabelArray]:
     """Put balls on a grid and return dye and labels (Z, Y, X).
 
-    Each ball is a lattice of points, each shared out among the eight voxels around it, so that its centre of mass is exact wherever it
-    lies; this widens it by at most half a voxel. In a single plane every ball lies in that plane.
+    Each ball is a lattice of points. Each point is shared among the eight voxels around it, so a
+    ball's centre of mass is exact wherever it is; this widens the ball by at most half a voxel. In
+    a single plane every ball is in that plane.
     """
     shape = np.asarray(grid.shape_px)
     density = np.zeros(int(np.prod(shape)), np.float64)
@@ -103,9 +104,15 @@ class Beads(Parameters, ThinSpecimen):
         float, Field(ge=0, le=2, description="spread of brightness from bead to bead (log-normal)")
     ] = 0.0
     distance_um: Annotated[
-        float, Field(ge=0, le=100, description="smallest distance between two beads, and from the field's edges along y and x",
-                     json_schema_extra={"unit": "µm"}),
-    ] = 2.0  # fmt: skip
+        float,
+        Field(
+            ge=0,
+            le=100,
+            description="smallest distance between two beads, and from the field's edges "
+            "along y and x",
+            json_schema_extra={"unit": "µm"},
+        ),
+    ] = 2.0
     on_voxels: Annotated[bool, Field(description="whether beads sit in the middle of voxels")] = (
         False
     )
@@ -119,7 +126,8 @@ class Beads(Parameters, ThinSpecimen):
         Returns
         -------
         Dye
-            Channel ``beads``; labels are bead numbers; the fact ``centres_um`` lists (z, y, x) of each, ``dye_voxels`` its dye.
+            Channel ``beads``; labels are bead numbers; the fact ``centres_um`` lists (z, y, x) of
+            each, ``dye_voxels`` its dye.
         """
         rng = np.random.default_rng([seed, 1])
         balls = []

@@ -1,7 +1,8 @@
-"""Cells in a tissue: relaxed Voronoi cells within each layer, and their walls, rendered anti-aliased.
+"""Cells in a tissue: relaxed Voronoi cells within each layer, with anti-aliased walls.
 
-Two cells of a layer meet in the plane half-way between their seeds. A voxel at distance ``w`` from that plane is covered by a wall
-of thickness ``t`` as a box of the voxel's width ``p`` along the plane's normal is: ``clip((t + p) / 2 - w, 0, min(t, p)) / p``.
+Two cells of a layer meet in the plane half-way between their seeds. A wall of thickness ``t``
+covers a voxel at distance ``w`` from that plane like a box of the voxel's width ``p`` along the
+plane's normal: ``clip((t + p) / 2 - w, 0, min(t, p)) / p``.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def coverage(distance_um: FloatArray, width_um: FloatArray, thickness_um: float)
 def relaxed_seeds(
     points_um: FloatArray, count: int, rounds: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Place seeds in a cloud of points evenly, by Lloyd's rounds: each seed moves to the mean of the points nearest to it.
+    """Distribute seeds evenly in a point cloud by Lloyd's algorithm.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class Cells:
         cell_um: tuple[float, ...],
         rng: np.random.Generator,
     ) -> Cells:
-        """Fill the tissue inside a box, (2, 3) corners in µm, with cells of a mean edge length per layer."""
+        """Fill the tissue inside a box, (2, 3) corners in µm, with cells of given sizes."""
         volume_um3 = float(np.prod(box_um[1] - box_um[0]))
         points = rng.uniform(box_um[0], box_um[1], size=(int(volume_um3 * 2.5), 3)).astype(
             np.float32

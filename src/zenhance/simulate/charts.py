@@ -1,12 +1,15 @@
-"""Test charts that measure resolution: line pairs of falling distance, a Siemens star, point pairs, a grid.
+"""Test charts that measure resolution: line pairs, a Siemens star, point pairs, a grid.
 
 ::
 
-    lines    | |   ||   |    pairs, centre to centre:  d, d·q, d·q² …      star    spokes; period 2πr / spokes at radius r
-    points   . .   :    '    the same distances between balls              grid    a mesh of one period
+    lines    | |   ||   |    pairs, centre to centre:  d, d·q, d·q² …
+    star                      spokes; period 2πr / spokes at radius r
+    points   . .   :    '    the same distances between balls
+    grid                      a mesh of one period
 
-Charts are drawn exactly (the share of each voxel that is covered) at a place below a pixel that the seed decides, and stand through the
-whole stack unless ``height_um`` says otherwise. The distances, places and periods are in the specimen's facts.
+Charts are exact (the covered share of each voxel). The seed sets their subvoxel position. They
+extend through the whole stack unless ``height_um`` limits them. The specimen's facts hold the
+distances, positions and periods.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ class Charts(Parameters, ThinSpecimen):
     along: Annotated[
         Literal["x", "y", "z"],
         Field(
-            description="axis of the distances; z draws the chart upright, to measure resolution in depth"
+            description="axis of the distances; z draws the chart upright, "
+            "to measure resolution in depth"
         ),
     ] = "x"
     largest_um: Annotated[
@@ -92,7 +96,8 @@ class Charts(Parameters, ThinSpecimen):
     def _falls(self) -> Charts:
         if self.smallest_um > self.largest_um:
             raise ValueError(
-                f"smallest_um is {self.smallest_um:g} µm, above largest_um {self.largest_um:g} µm; exchange them"
+                f"smallest_um is {self.smallest_um:g} µm, above largest_um {self.largest_um:g} µm; "
+                "exchange them"
             )
         return self
 
@@ -121,11 +126,13 @@ class Charts(Parameters, ThinSpecimen):
         Raises
         ------
         StackError
-            The field is too small for the chart, or a chart in depth was asked for in a single plane.
+            The field is too small for the chart, or a chart in depth is requested for a single
+            plane.
         """
         if self.along == "z" and grid.shape_px[0] == 1:
             raise StackError(
-                'a chart along z needs a stack of several planes, not one; give a larger shape or along="x"'
+                "a chart along z needs a stack of several planes, not one; "
+                'give a larger shape or along="x"'
             )
         shift = np.random.default_rng([seed, 1]).uniform(-0.5, 0.5, size=3) * np.asarray(
             grid.voxel_size_um
@@ -161,14 +168,16 @@ class Charts(Parameters, ThinSpecimen):
         per_row = int(along_um // pitch_um)
         if per_row < 1:
             raise StackError(
-                f"a pair of {self.largest_um:g} µm with its gap needs {pitch_um:.3g} µm along {self.along}, "
+                f"a pair of {self.largest_um:g} µm with its gap needs {pitch_um:.3g} µm "
+                f"along {self.along}, "
                 f"the field has {along_um:.3g} µm; give a larger shape or a smaller largest_um"
             )
         rows = -(-self.steps // per_row)
         row_um = across_um / rows
         if row_um < 3 * self.line_um:
             raise StackError(
-                f"{rows} rows of pairs do not fit into {across_um:.3g} µm with lines of {self.line_um:g} µm; "
+                f"{rows} rows of pairs do not fit into {across_um:.3g} µm "
+                f"with lines of {self.line_um:g} µm; "
                 "give a larger shape or fewer steps"
             )
         pairs = []

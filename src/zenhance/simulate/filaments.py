@@ -1,11 +1,13 @@
-"""Filaments such as microtubules: smooth random walks that bend with a persistence length, in one plane or through a stack.
+"""Filaments such as microtubules: smooth random walks that bend with a persistence length.
 
-Each filament is a worm-like chain: over a path ``ds`` its direction turns by a normal angle of variance ``ds / P``, so that the
-correlation of directions falls as ``exp(-s / P)`` when it bends in two planes and as ``exp(-s / 2P)`` when it bends in one
-(Landau & Lifshitz, Statistical Physics, § 127). Microtubules in cells look as if P were about 30 µm (Brangwynne et al.,
-J. Cell Biol. 173:733, 2006), two hundred times less than alone in water.
+Each filament is a worm-like chain: over a path ``ds`` its direction turns by a normal angle of
+variance ``ds / P``. The correlation of directions falls as ``exp(-s / P)`` when it bends in two
+planes and as ``exp(-s / 2P)`` when it bends in one (Landau & Lifshitz, Statistical Physics, § 127).
+Microtubules in cells look as if P were about 30 µm (Brangwynne et al., J. Cell Biol. 173:733,
+2006), two hundred times less than alone in water.
 
-A field of one plane is a flat specimen in focus, as in simulated localisation data: no light from elsewhere.
+A field of one plane is a flat specimen in focus, as in simulated localisation data, without light
+from other planes.
 """
 
 from __future__ import annotations
@@ -94,8 +96,9 @@ class Filaments(Parameters, ThinSpecimen):
         Returns
         -------
         Dye
-            Channel ``filaments``. In a plane the dye of a pixel is the share of it that filaments cover (crossings add up), through a
-            stack the same dye lies in the planes that hold the filament. Labels are filament numbers, the last one where they cross.
+            Channel ``filaments``. In a plane the dye of a pixel is its share covered by filaments
+            (crossings add up); through a stack the same dye is in the planes of the filament.
+            Labels are filament numbers; at a crossing the last one wins.
         """
         rng = np.random.default_rng([seed, 1])
         flat = grid.shape_px[0] == 1
@@ -148,7 +151,7 @@ class Filaments(Parameters, ThinSpecimen):
         flat: bool,
         rng: np.random.Generator,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return the points (many, points, 3) of filaments in µm, and the unit vectors across them in the plane and out of it."""
+        """Return the points (many, points, 3) of filaments in µm, and unit vectors across them."""
         reach = np.asarray(self._reach_um(flat))
         low = np.asarray(grid.origin_um) - reach
         middle = rng.uniform(low, low + np.asarray(grid.size_um) + 2 * reach, size=(many, 3))
@@ -180,7 +183,7 @@ class Filaments(Parameters, ThinSpecimen):
     def _brightness(
         self, many: int, points: int, step_um: float, rng: np.random.Generator
     ) -> FloatArray:
-        """Return brightness (many, points): log-normal between filaments, slowly uneven along each."""
+        """Return brightness (many, points): log-normal, slowly varying along a filament."""
         each = np.exp(rng.normal(0, self.brightness_spread, size=(many, 1)))
         path_um = np.arange(points) * step_um
         waves = np.zeros((many, points))
@@ -208,7 +211,7 @@ def _across_um(width_um: float, pixel_um: float) -> list[tuple[float, float]]:
 def _voxels(
     points_um: FloatArray, grid: Grid
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return the flat index of the voxel that each point lies in, and whether it lies in the field."""
+    """Return the flat index of each point's voxel, and whether the point is in the field."""
     index = np.zeros(points_um.shape[:-1], np.int64)
     inside = np.ones(points_um.shape[:-1], bool)
     for axis in range(3):

@@ -1,7 +1,8 @@
-"""Shoot apical meristem: layered cells under a dome beside a young flower, walls stained, as in a confocal stack of Arabidopsis.
+"""Shoot apical meristem: layered cells with stained walls under a dome, beside a young flower.
 
-The epidermis (L1) and the layer beneath it (L2) are one cell thick each; deeper cells lie in no order. Cells are about 5 µm wide,
-as in Arabidopsis (Reddy et al., Development 131:4225, 2004; Fernandez et al., Nature Methods 7:547, 2010, who image the same organ).
+The epidermis (L1) and the layer beneath it (L2) are one cell thick each; deeper cells have no
+order. Cells are about 5 µm wide, as in Arabidopsis (Reddy et al., Development 131:4225, 2004;
+Fernandez et al., Nature Methods 7:547, 2010, who image the same organ).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from zenhance.types import FloatArray
 
 __all__ = ["Meristem"]
 
-# A stain rarely leaves a wall fully dark, and a junction rarely outshines its walls more than threefold.
+# A stain rarely leaves a wall fully dark, and a junction is rarely over three times brighter than
+# its walls.
 WALL_BRIGHTNESS_RANGE = (0.3, 2.2)
 NUCLEUS_RADIUS_SHARE = 0.32
 FOLD_CELLS = 2.0
@@ -27,7 +29,7 @@ FOLD_CELLS = 2.0
 
 
 class Meristem(Parameters):
-    """Settings of the organ; lengths in µm; the apex is counted from z = 0, which is the first plane of the field."""
+    """Settings of the organ; lengths in µm; z = 0 is the first plane of the field."""
 
     cell_um: Annotated[
         float,
@@ -101,7 +103,7 @@ class Meristem(Parameters):
         Parameters
         ----------
         grid : Grid
-            The field; the dome stands in the middle of its rows and left of the middle of its columns.
+            The field; the dome is in the middle of its rows and left of the middle of its columns.
         seed : int
             The same seed gives the same bytes.
 
@@ -174,9 +176,15 @@ class _Organ:
             Waves.random(rng, 9, settings.bend_um),
         )
         return cls(
-            settings, np.asarray(grid.voxel_size_um, np.float32), cells, brightness.astype(np.float32), level.astype(np.float32),
-            bend, Waves.random(rng, 1.6, 0.45, count=24), Waves.random(rng, 6, 0.18, count=12),
-        )  # fmt: skip
+            settings,
+            np.asarray(grid.voxel_size_um, np.float32),
+            cells,
+            brightness.astype(np.float32),
+            level.astype(np.float32),
+            bend,
+            Waves.random(rng, 1.6, 0.45, count=24),
+            Waves.random(rng, 6, 0.18, count=12),
+        )
 
     def stain(self, points_um: FloatArray) -> FloatArray:
         """Uneven staining, about 1."""
@@ -185,7 +193,7 @@ class _Organ:
     def render_walls(
         self, points_um: FloatArray, inward_um: FloatArray
     ) -> tuple[FloatArray, IntArray, FloatArray]:
-        """Dye in the walls, the owner of each voxel, and the share of each voxel inside the tissue."""
+        """Return dye in the walls, owner of each voxel, and its share inside the tissue."""
         bent = points_um + np.stack([wave(points_um) for wave in self.bend], axis=1)
         normal = _gradient(self.cells.tissue, points_um)
         width = np.abs(normal) @ self.voxel_um
@@ -193,7 +201,8 @@ class _Organ:
         layered = self.cells.tissue.layered_um(points_um, inward_um)
         wall, owner = self.cells.walls(bent, layered, self.voxel_um, wall_um, self.brightness)
         inside = np.clip(0.5 + inward_um / width, 0, 1)
-        # The skin is half as bright as an inner wall, which two cells make; it lies just inside the surface.
+        # The skin is half as bright as an inner wall, which two cells make, and just inside the
+        # surface.
         skin = coverage(inward_um - wall_um / 2, width, wall_um) * 0.6
         floors = [
             coverage(layered - depth, width, wall_um)

@@ -1,13 +1,14 @@
-"""The microscope that images a specimen: dimmer and more blurred with depth, photons counted, read out by a camera.
+"""The microscope that images a specimen: attenuation, blur by depth, photon noise, camera.
 
 ::
 
-    emission  a(z) = dye · photons · exp(-depth / attenuation length)      what a sharp, noiseless microscope would count
-    light     Σ_k B_k (w_k(depth) · a) + background                        B_k: blur at depth k, w_k: hat functions, Σ_k w_k = 1
-    measured  round(gain · Poisson(light) + offset + N(0, read noise²))    clipped to the converter's bits
+    emission  a(z) = dye · photons · exp(-depth / attenuation length)      without blur and noise
+    light     Σ_k B_k (w_k(depth) · a) + background     B_k: blur at depth k, Σ_k w_k = 1
+    measured  round(gain · Poisson(light) + offset + N(0, read noise²))    clipped to the bits
 
-Light is spread by the blur of the depth it comes from, so photons are kept whatever the depths. What a bad day adds is off unless it
-is asked for: bleaching from plane to plane, a stage that drifts or jitters, a pinhole that acts on light and blur, hot pixels.
+Light is spread by the blur of the depth it comes from, which conserves photons. Bleaching from
+plane to plane, stage drift and jitter, a pinhole that acts on light and blur, and hot pixels are
+off by default.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Specimen:
     measured : Stack
         What the microscope gives, uint8 or uint16.
     truth : Stack
-        float32, in the intensity units of ``measured``: ``gain · emission + offset``, without blur, noise and background light.
+        float32, in the intensity units of ``measured``: ``gain · emission + offset``, without blur,
+        noise and background light.
     blurred : Stack
         float32, in the same units: the measurement's expectation.
     labels : Stack
@@ -54,8 +56,9 @@ class Specimen:
     microscope : Microscope
         The settings.
     facts : mapping
-        What else is known, for example distances on a chart (:class:`~zenhance.simulate.specimen.Dye`), and where the stage stood in
-        each plane, ``displacement_um`` (y, x). Truth, labels and depth lie where the specimen was; what was measured is displaced.
+        Further facts, for example distances on a chart (:class:`~zenhance.simulate.specimen.Dye`),
+        and the stage's ``displacement_um`` (y, x) in each plane. Truth, labels and depth are not
+        displaced; the measurement is.
     """
 
     measured: Stack
@@ -71,7 +74,7 @@ class Specimen:
 
 
 class Microscope(Parameters):
-    """Settings of a confocal microscope with a water-dipping lens looking into scattering tissue."""
+    """Settings of a confocal microscope with a water-dipping lens and scattering tissue."""
 
     sigma_shallow_um: Annotated[
         tuple[Positive, Positive, Positive],
@@ -95,7 +98,8 @@ class Microscope(Parameters):
     psf: Annotated[
         str | None,
         Field(
-            description="point spread function as --psf takes it, the same at every depth, in place of the Gaussian ones"
+            description="point spread function as --psf takes it, the same at every depth, "
+            "in place of the Gaussian ones"
         ),
     ] = None
     haze_deep: Annotated[
@@ -113,7 +117,8 @@ class Microscope(Parameters):
         float,
         Field(
             ge=0,
-            description="brightness of the scattered light at the detector, relative to what was scattered",
+            description="brightness of the scattered light at the detector, "
+            "relative to what was scattered",
         ),
     ] = 1.0
     attenuation_um: Annotated[
@@ -163,8 +168,10 @@ class Microscope(Parameters):
     pinhole_acts: Annotated[
         bool,
         Field(
-            description="whether the pinhole, with NA, index and wavelengths, decides sigma_shallow_um and scales the other numbers: "
-            "photons are then those of an open pinhole, haze_deep and background_photons those at 1 Airy unit"
+            description="whether the pinhole, with NA, index and wavelengths, decides "
+            "sigma_shallow_um and scales the other numbers: "
+            "photons are then those of an open pinhole, "
+            "haze_deep and background_photons those at 1 Airy unit"
         ),
     ] = False
     modality: Annotated[
@@ -221,13 +228,15 @@ class Microscope(Parameters):
         return (1 << (self.bits or np.iinfo(self.dtype).bits)) - 1
 
     def settled(self) -> Microscope:
-        """Return the microscope with the pinhole's effects worked into the other numbers; the same one where it does not act.
+        """Return the microscope with the pinhole's effects worked into the other numbers.
 
         Notes
         -----
-        The PSF is the Gaussian one of Zhang et al. 2007 (see :func:`~zenhance.physics.psf_models.confocal_sigma_um`), deep in the tissue
-        wider by as much as ``sigma_deep_um`` is wider than ``sigma_shallow_um``. Of a point in focus the Airy pattern's share passes, of
-        scattered light the part of its Gaussian spread that falls on the pinhole, of stray light as much as the pinhole's area says.
+        The PSF is the Gaussian one of Zhang et al. 2007 (see
+        :func:`~zenhance.physics.psf_models.confocal_sigma_um`), wider deep in the tissue by as much
+        as ``sigma_deep_um`` exceeds ``sigma_shallow_um``. Of a point in focus the encircled share
+        of the Airy pattern passes; of scattered light the part of its Gaussian spread inside the
+        pinhole; of stray light a share proportional to the pinhole's area.
         """
         if not self.pinhole_acts:
             return self
@@ -259,7 +268,7 @@ class Microscope(Parameters):
         )
 
     def sigma_at_um(self, depth_um: float) -> FloatTriple:
-        """Return the PSF's standard deviation (z, y, x) at a depth; beyond ``deep_at_um`` it stays as it is there."""
+        """Return the PSF's sigma (z, y, x) at a depth; constant beyond ``deep_at_um``."""
         share = float(np.clip(depth_um / self.deep_at_um, 0, 1))
         z, y, x = (
             s + share * (d - s)
@@ -274,7 +283,7 @@ class Microscope(Parameters):
         return gaussian(self.sigma_at_um(depth_um)) if self.psf is None else parse_psf(self.psf)
 
     def margin_px(self, voxel_size_um: FloatTriple) -> tuple[int, int, int]:
-        """Return the margin (z, y, x) that light can cross: three standard deviations of the deep PSF, or the reach of ``psf``."""
+        """Return the margin (z, y, x) that light crosses: 3 sigma, or the radius of ``psf``."""
         if self.psf is not None:
             return self.psf_at(0.0).radius_px(voxel_size_um)
         z, y, x = (
@@ -332,7 +341,7 @@ class Microscope(Parameters):
         )
 
     def photograph(self, dye: Dye, grid: Grid, seed: int, name: str = "specimen") -> Specimen:
-        """Image a specimen that was rendered on ``grid`` grown by :meth:`margin_px`, or by less where there is nothing to image.
+        """Image a specimen rendered on ``grid`` grown by up to :meth:`margin_px`.
 
         Parameters
         ----------
@@ -348,7 +357,8 @@ class Microscope(Parameters):
         Returns
         -------
         Specimen
-            Every stack with axes ``ZYX``, or ``CZYX`` where the dye has several channels (labels and depth are always ``ZYX``).
+            Every stack with axes ``ZYX``, or ``CZYX`` if the dye has several channels (labels and
+            depth are always ``ZYX``).
         """
         if self.pinhole_acts:
             return self.settled().photograph(dye, grid, seed, name)

@@ -1,10 +1,11 @@
-"""Microscopes by name, from a good one to the stack one would throw away, and the two of the published filament data.
+"""Microscopes by name, from good to unusable, and the two of the published filament data.
 
-The filament sets repeat the simulated tubulin of S. Muttavarapu, "Variational autoencoders for image deconvolution in fluorescence
-microscopy" (2022): pixels of 25 nm, a PSF of "FWHM" 3.8 pixels with low noise, and of 3.0 pixels with high noise. The numbers are
-used there as the Gaussian's standard deviation, and only so they are physical: 3.8 px = 95 nm is an FWHM of 224 nm, 3.0 px = 75 nm
-one of 177 nm. Here they are standard deviations. The axial ones belong to a wide-field lens of that resolution (Zhang et al., Applied
-Optics 46:1819, 2007): NA 1.15 in water, NA 1.45 in oil.
+The filament sets repeat the simulated tubulin of S. Muttavarapu, "Variational autoencoders for
+image deconvolution in fluorescence microscopy" (2022): pixels of 25 nm, a PSF of "FWHM" 3.8 pixels
+with low noise, and of 3.0 pixels with high noise. The source uses these numbers as standard
+deviations, which alone makes them physical: 3.8 px = 95 nm is an FWHM of 224 nm, 3.0 px = 75 nm one
+of 177 nm. They are standard deviations here too. The axial ones belong to a wide-field lens of that
+resolution (Zhang et al., Applied Optics 46:1819, 2007): NA 1.15 in water, NA 1.45 in oil.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "emission_nm": (520.0,),
     },
 }
-"""Name → settings of :class:`~zenhance.simulate.microscope.Microscope` that differ from its defaults."""
+"""Name → settings of :class:`~zenhance.simulate.microscope.Microscope` (not the defaults)."""
 
 
 def preset_names() -> tuple[str, ...]:
@@ -153,7 +154,7 @@ def microscope(preset: str | None = None, **settings: Any) -> Microscope:
 
 
 def as_microscope(given: Microscope | Mapping[str, Any] | str | None) -> Microscope:
-    """Return the microscope that is meant: itself, by settings (``preset`` among them names where to start), or by name.
+    """Return a microscope given as itself, by settings (with an optional ``preset``), or by name.
 
     Raises
     ------

@@ -2,13 +2,14 @@
 
 Every stack NAME comes as these files::
 
-    NAME.ome.tif          what the microscope gives
-    NAME_truth.ome.tif    gain · emission + offset: the same grey values without blur, noise and stray light
+    NAME.ome.tif          the measurement
+    NAME_truth.ome.tif    gain · emission + offset: grey values without blur, noise and stray light
     NAME_labels.ome.tif   cell numbers, 0 outside
-    NAME.json             seed, every setting, the true PSF, what else is known (distances on a chart, drift), checksums
-    NAME_blurred.ome.tif  on demand: the measurement's expectation, float32
+    NAME.json             seed, settings, the true PSF, further facts (distances, drift), checksums
+    NAME_blurred.ome.tif  on request: the measurement's expectation, float32
 
-The truth is dimmed with depth as the measurement is: light that never left the tissue cannot be deconvolved back.
+The truth is dimmed with depth like the measurement: deconvolution cannot restore light that never
+left the tissue.
 """
 
 from __future__ import annotations
@@ -173,9 +174,11 @@ def simulate_to_folder(
     settings : mapping, optional
         Settings of the specimen's model.
     microscope : Microscope, mapping or str, optional
-        A microscope, its settings (``preset`` among them names where to start), or the name of a preset; left out, the default one.
+        A microscope, its settings (with an optional ``preset`` to start from), or a preset's name;
+        by default the default microscope.
     name : str, optional
-        Of the files; left out, the specimen's name and the seed. With several stacks the seed is added.
+        Of the files; by default the specimen's name and the seed. With several stacks the seed is
+        added.
     blurred : bool
         Also write ``NAME_blurred.ome.tif``, the measurement's noise-free expectation, float32.
     overwrite : bool
@@ -184,7 +187,8 @@ def simulate_to_folder(
     Raises
     ------
     StackError
-        The specimen, a setting or a preset is unknown, or a value, the shape or the voxel size cannot be used.
+        The specimen, a setting or a preset is unknown, or a value, the shape or the voxel size is
+        invalid.
     OutputExistsError
         One of the files is there already and ``overwrite`` is false; nothing is written then.
     """
@@ -311,7 +315,7 @@ def _joined(frames: list[Stack]) -> Stack:
 
 
 def _whole_numbers(stack: Stack, dtype: str) -> Stack:
-    """Return grey values as whole numbers of the pixel type, or as they are where a sharp specimen outshines it."""
+    """Return grey values in the pixel type, or unchanged if a sharp specimen exceeds its range."""
     grey: FloatArray = np.asarray(stack.data, np.float32)
     if grey.max(initial=0.0) > np.iinfo(dtype).max:
         return stack
@@ -333,10 +337,12 @@ def _record(sample: Sample, first: Specimen, stacks: dict[str, Stack]) -> dict[s
         "specimen_settings": model.model_dump(mode="json") if isinstance(model, Parameters) else {},
         "microscope_settings": sample.microscope.model_dump(mode="json"),
         "psf": sample.microscope.psf or _psf_spec(first.psf_mean.sigma_um),
-        "psf_meaning": "mean of the emitted light's PSFs; the blur grows with depth from psf_shallow to psf_deep, Gaussian unless given",
+        "psf_meaning": "mean of the emitted light's PSFs; the blur grows with depth "
+        "from psf_shallow to psf_deep, Gaussian unless given",
         "psf_shallow": sample.microscope.psf or _psf_spec(first.psf_shallow.sigma_um),
         "psf_deep": sample.microscope.psf or _psf_spec(first.psf_deep.sigma_um),
-        "units": "grey values: gain * photons + offset; truth without blur, noise and stray light, dimmed with depth like the measurement",
+        "units": "grey values: gain * photons + offset; truth without blur, noise and stray light, "
+        "dimmed with depth like the measurement",
         **({"facts": dict(first.facts)} if first.facts else {}),
         "licence": "CC0-1.0",
         "sha256": {key: hash_array(_pixels(stack)) for key, stack in stacks.items()},

@@ -1,9 +1,9 @@
-"""What a specimen is: a model that renders dye on a grid, and the catalogue of models.
+"""Specimens: a model that renders dye on a grid, and the catalogue of models.
 
 ::
 
     SpecimenModel.render(grid, seed) -> Dye            sharp, dimensionless: where the dye is
-    Microscope.photograph(dye, grid, seed) -> Specimen the same field, blurred, dimmed, counted, digitised
+    Microscope.photograph(dye, grid, seed) -> Specimen the field blurred, dimmed, counted, digitised
 
 A further specimen is one file with one frozen model, and one line in :data:`SPECIMENS`.
 """
@@ -50,7 +50,7 @@ SPECIMENS = {
 
 
 class Parameters(BaseModel):
-    """Base of every specimen's and microscope's settings: frozen, unknown keys refused, no NaN or infinity."""
+    """Base of specimen and microscope settings: frozen, no unknown keys, finite numbers."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
@@ -83,11 +83,13 @@ class Grid:
     def __post_init__(self) -> None:
         if min(self.shape_px) < 1:
             raise StackError(
-                f"a simulated stack needs at least one voxel along z, y and x, not {self.shape_px}; give a larger shape"
+                f"a simulated stack needs at least one voxel along z, y and x, "
+                f"not {self.shape_px}; give a larger shape"
             )
         if not min(self.voxel_size_um) > 0:
             raise StackError(
-                f"the voxel size of a simulated stack must be positive, not {self.voxel_size_um} µm; give it as z, y, x"
+                f"the voxel size of a simulated stack must be positive, "
+                f"not {self.voxel_size_um} µm; give it as z, y, x"
             )
 
     @property
@@ -98,7 +100,7 @@ class Grid:
 
     @property
     def field_um(self) -> FloatTriple:
-        """Edge lengths of the field without the margin that :meth:`grown` has put around one at the origin, (z, y, x)."""
+        """Edge lengths (z, y, x) of the field without the margin that :meth:`grown` added."""
         z, y, x = (
             size + 2 * min(origin, 0.0)
             for size, origin in zip(self.size_um, self.origin_um, strict=True)
@@ -119,7 +121,7 @@ class Grid:
         return np.stack(np.meshgrid(*self.margins, indexing="ij"), axis=-1).reshape(-1, 3)
 
     def grown(self, margin_px: tuple[int, int, int]) -> Grid:
-        """Return the grid with a margin added on every side, so that light from beyond the field is not missing at its edges."""
+        """Return the grid with a margin, so that light from beyond the edges is included."""
         z, y, x = (n + 2 * m for n, m in zip(self.shape_px, margin_px, strict=True))
         oz, oy, ox = (
             o - m * v for o, m, v in zip(self.origin_um, margin_px, self.voxel_size_um, strict=True)
@@ -142,8 +144,8 @@ class Dye:
     channel_names : tuple of str
         One a channel.
     facts : mapping
-        What the specimen knows of itself beyond the picture, such as distances on a chart; lengths in µm, counted from the corner of
-        the first voxel of a field at the origin; plain numbers, texts and lists.
+        Further facts, such as distances on a chart; lengths in µm, measured from the corner of the
+        first voxel of a field at the origin; plain numbers, texts and lists.
     """
 
     density: FloatArray
@@ -172,7 +174,7 @@ class SpecimenModel(Protocol):
 
 
 class ThinSpecimen:
-    """Mark of specimens of which a field of one plane holds everything, so that no light comes from other planes."""
+    """Marks specimens that are complete in one plane, without light from other planes."""
 
 
 def inside_margin(
@@ -195,7 +197,8 @@ def renumbered(labels: npt.NDArray[Any]) -> LabelArray:
     present = present[present > 0]
     if len(present) > np.iinfo(np.uint16).max:
         raise StackError(
-            f"{len(present)} cells do not fit into 16-bit labels (65535 at most); simulate a smaller field"
+            f"{len(present)} cells do not fit into 16-bit labels (65535 at most); "
+            "simulate a smaller field"
         )
     table = np.zeros(int(labels.max(initial=0)) + 1, np.uint16)
     table[present] = np.arange(1, len(present) + 1)
@@ -203,7 +206,7 @@ def renumbered(labels: npt.NDArray[Any]) -> LabelArray:
 
 
 def tissue_above_um(within: npt.NDArray[np.bool_], step_um: float) -> FloatArray:
-    """Return how much tissue lies above each voxel's centre along the optical axis, in µm; (Z, Y, X), light enters at z = 0."""
+    """Return the tissue (Z, Y, X) above each voxel in µm; light enters at z = 0."""
     through = np.cumsum(within, axis=0, dtype=np.float32)
     return np.asarray((through - 0.5 * within) * within * step_um, np.float32)
 

@@ -1,13 +1,15 @@
-"""Thin specimens of several kinds of structure, alone or mixed: lines, closed membranes, dots, rings, and areas that cover each other.
+"""Thin specimens of several structures, alone or mixed: lines, membranes, dots, rings, areas.
 
 ::
 
-    filaments  ~~~      membranes  (~)  wavy closed lines      dots  · :     rings  o      areas  filled discs, the upper hides the lower
+    filaments  ~~~      membranes  (~)  wavy closed lines      dots  · :     rings  o
+    areas  filled discs, the upper hides the lower
 
-Everything lies in one plane; in a stack every plane is the same. Lines and dots are points a fraction of a pixel apart, each shared out
-among the four pixels around it. Areas are the dead-leaves model (Matheron 1968; Lee, Mumford & Huang, Int. J. Comput. Vis. 41:35, 2001):
-discs of power-law sizes, whose edges have the statistics of photographs; ``texture`` gives their brightness waves of all lengths, as strong
-at each length as at any other, like the surfaces in photographs.
+Everything is in one plane; in a stack every plane is the same. Lines and dots are points a fraction
+of a pixel apart, each shared among the four pixels around it. Areas are the dead-leaves model
+(Matheron 1968; Lee, Mumford & Huang, Int. J. Comput. Vis. 41:35, 2001): discs of power-law sizes,
+whose edges have the statistics of photographs. ``texture`` modulates their brightness with waves of
+all lengths at equal strength, like surfaces in photographs.
 """
 
 from __future__ import annotations
@@ -85,12 +87,14 @@ class Structures(Parameters, ThinSpecimen):
         grid : Grid
             The field.
         seed : int
-            The same seed gives the same bytes; of ``mixed`` it decides which two or three kinds are drawn.
+            The same seed gives the same bytes; for ``mixed`` it decides which two or three kinds
+            are drawn.
 
         Returns
         -------
         Dye
-            Channel ``structures``; the label is 1 where there is more dye than haze. The fact ``kinds`` names what was drawn.
+            Channel ``structures``; the label is 1 where there is more dye than haze. The fact
+            ``kinds`` names what was drawn.
         """
         rng = np.random.default_rng([seed, 1])
         kinds = (
@@ -153,7 +157,7 @@ class Structures(Parameters, ThinSpecimen):
     def _loops(
         self, grid: Grid, rng: np.random.Generator, radius_um: npt.NDArray[np.float64], wavy: float
     ) -> Points:
-        """Closed lines about a centre; ``wavy`` is how far they are from circles."""
+        """Draw closed lines about a centre; ``wavy`` is their deviation from circles."""
         many, step_um = radius_um.size, self._step_um(grid)
         points = max(8, int(np.ceil(2 * np.pi * float(radius_um.max()) * 1.3 / step_um)))
         angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
@@ -194,9 +198,10 @@ class Structures(Parameters, ThinSpecimen):
         return centres, self._bright(many, rng) * 4.0 * self.width_um**2
 
     def _areas(self, grid: Grid, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-        """Dead leaves: discs fall until nothing is left uncovered; brightness even between 0.05 and 1, sizes by the power law r^-3.
+        """Draw dead leaves: discs fall until everything is covered; uniform brightness.
 
-        A texture is drawn after everything else, so that areas lie where they lie without it.
+        Sizes follow the power law r^-3, brightness is in 0.05 to 1. The texture is drawn last and
+        does not move the areas.
         """
         plane = np.zeros(grid.shape_px[1:])
         _, y, x = grid.margins
@@ -252,7 +257,7 @@ def _deposit(
 def _waves(
     grid: Grid, rng: np.random.Generator, longest_um: float, shortest_um: float
 ) -> npt.NDArray[np.float64]:
-    """Return a field (Y, X) within ± 1 of waves in all directions, their lengths even on a logarithmic scale."""
+    """Return a field (Y, X) within ± 1 of waves in all directions, lengths log-uniform."""
     _, y, x = grid.margins
     field = np.zeros((y.size, x.size))
     for _ in range(WAVES):
@@ -268,7 +273,7 @@ def _waves(
 
 
 def _smooth_field(grid: Grid, rng: np.random.Generator) -> FloatArray:
-    """Return a slowly varying field of mean about 1, nowhere negative; waves of the field's own size and half of it."""
+    """Return a slowly varying field of mean about 1, never negative."""
     _, y, x = grid.margins
     _, y_um, x_um = grid.field_um
     field = np.ones((y.size, x.size))

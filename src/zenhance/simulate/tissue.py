@@ -1,4 +1,4 @@
-"""Shape of a plant organ: rounded domes with a smooth crease between them, and the cell layers that follow their surface.
+"""Shape of a plant organ: rounded domes with a smooth crease, and the layers below their surface.
 
 ::
 
@@ -7,7 +7,7 @@
        / L2 L2 L2 L2  \\/ L1 \\         L1 ... L1+L2    second layer
       /  corpus corpus    L2  \\       deeper          no layers
 
-Everything is an analytic function of the position in µm, so it can be asked at cell seeds and at voxels alike.
+Everything is an analytic function of the position in µm, evaluated at cell seeds and voxels alike.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNFOLDED_UM = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Waves:
-    """A smooth random function of position: a sum of plane waves of random direction, unit variance times ``amplitude``.
+    """A smooth random function of position: a sum of plane waves of random direction and phase.
 
     Parameters
     ----------
@@ -82,7 +82,8 @@ class Tissue:
     bumps : Waves
         Height of the skin above the spheres, in µm.
     folds : Waves, optional
-        How far the boundaries between layers lie off their depth, in µm; left out, they follow the skin exactly.
+        Deviation of the boundaries between layers from their depth, in µm; by default they follow
+        the skin exactly.
     """
 
     centres_um: FloatArray
@@ -92,7 +93,7 @@ class Tissue:
     folds: Waves | None = None
 
     def layered_um(self, points_um: FloatArray, inward_um: FloatArray) -> FloatArray:
-        """Return the depth (N,) that decides the layer of points (N, 3): their distance below the skin, folded, but not at the skin."""
+        """Return the folded depth below the skin (N,) that decides the layer of points (N, 3)."""
         if self.folds is None:
             return inward_um
         return np.asarray(
@@ -117,5 +118,5 @@ class Tissue:
         return np.asarray(nearest + blend + self.bumps(points_um), np.float32)
 
     def layer(self, inward_um: FloatArray, thicknesses_um: tuple[float, ...]) -> IntArray:
-        """Return the layer number (N,) of depths: 0 for the epidermis, up to ``len(thicknesses_um)`` for the corpus."""
+        """Return the layer number (N,) of depths: 0 for the epidermis, the last for the corpus."""
         return np.searchsorted(np.cumsum(thicknesses_um), inward_um, side="right").astype(np.int64)
