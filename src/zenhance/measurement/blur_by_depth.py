@@ -11,6 +11,7 @@ camera. Widths are linear in depth between a few knots; priors hold them where s
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from zenhance.measurement.light_by_depth import Surface
 from zenhance.physics.noise_estimate import FILTERED, CameraFit
 from zenhance.types import FloatTriple
 
-__all__ = ["BlurFit", "BlurPrior", "measure_blur"]
+__all__ = ["BlurFit", "BlurPrior", "blur_steps"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -95,17 +96,18 @@ class _Spectra:
     """Independent modes, (kz, kr)."""
 
 
-def measure_blur(
+def blur_steps(
     volume: npt.NDArray[np.float32],
     voxel_um: FloatTriple,
     surface: Surface,
     camera: CameraFit,
     attenuation_um: float,
     prior: BlurPrior,
-) -> BlurFit:
+) -> Generator[float, None, BlurFit]:
     """Fit the widths by depth; ``attenuation_um`` evens out the light within a block.
 
-    An image whose noise is unknown or filtered keeps the prior: its spectra have another floor.
+    The fraction done is yielded. An image whose noise is unknown or filtered keeps the prior: its
+    spectra have another floor.
     """
     deepest = float(
         np.clip((volume.shape[0] - 1) * voxel_um[0] - np.median(surface.height_um), 1e-3, None)
@@ -113,7 +115,7 @@ def measure_blur(
     knots = np.linspace(0.0, deepest, KNOTS)
     spectra = None
     if camera.determined and not camera.whiteness < FILTERED:
-        spectra = _spectra(volume, voxel_um, surface, camera, attenuation_um, deepest)
+        spectra = yield from _spectra(volume, voxel_um, surface, camera, attenuation_um, deepest)
     return _fit(spectra, voxel_um, knots, prior)
 
 
@@ -124,7 +126,7 @@ def _spectra(
     camera: CameraFit,
     attenuation_um: float,
     deepest: float,
-) -> _Spectra | None:
+) -> Generator[float, None, _Spectra | None]:
     """Return mean periodograms of blocks at like depth, or None where no block fits."""
     planes, height, width = volume.shape
     side = int(min(height, width, max(24, 2 * round(BLOCK_UM / voxel_um[1] / 2))))
@@ -150,7 +152,8 @@ def _spectra(
     np.add.at(modes, place, 1.0)
     tilt = np.exp(np.clip((np.arange(axial) - axial / 2) * voxel_um[0] / attenuation_um, -2, 2))
     powers, noises, depths = [], [], []
-    for centre in centres:
+    for number, centre in enumerate(centres):
+        yield number / GROUPS
         total, noise, depth = np.zeros((half, rings)), 0.0, 0.0
         for y, x in corners:
             under = surface.height_at(y + side // 2, x + side // 2)

@@ -7,7 +7,7 @@ What the stack cannot tell keeps its prior and is marked "default".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from zenhance.errors import StackError
-from zenhance.measurement.blur_by_depth import BlurFit, BlurPrior, measure_blur
+from zenhance.measurement.blur_by_depth import BlurFit, BlurPrior, blur_steps
 from zenhance.measurement.light_by_depth import Light, Surface, find_surface, measure_light
 from zenhance.physics.noise_estimate import CameraFit, Spread, fit_camera, measure_blocks
 from zenhance.physics.profile import (
@@ -26,9 +26,16 @@ from zenhance.physics.profile import (
     Quantity,
 )
 from zenhance.physics.psf import Psf
+from zenhance.steps import drain, relay
 from zenhance.types import FloatTriple
 
-__all__ = ["doubt_metadata", "measure_depth", "measure_profile", "squeeze_along_z"]
+__all__ = [
+    "doubt_metadata",
+    "measure_depth",
+    "measure_profile",
+    "profile_steps",
+    "squeeze_along_z",
+]
 
 MAX_NOISE_VOXELS = 4_000_000
 MAX_SQUEEZE = 1.6
@@ -67,6 +74,21 @@ def measure_profile(
     StackError
         The array is not a stack, or the voxel size is not positive.
     """
+    return drain(profile_steps(volume, voxel_size_um, psf=psf, metadata=metadata, name=name))
+
+
+def profile_steps(
+    volume: npt.NDArray[Any],
+    voxel_size_um: FloatTriple,
+    *,
+    psf: Psf | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    name: str = "measured",
+) -> Generator[tuple[str, float], None, MicroscopeProfile]:
+    """Measure like :func:`measure_profile`; yield what comes next and the fraction done.
+
+    Each yield is a point where the measurement can be cancelled.
+    """
     if volume.ndim != 3 or volume.size == 0:
         raise StackError(
             f"a profile is measured on a stack (Z, Y, X), not on an array of shape {volume.shape}"
@@ -75,12 +97,18 @@ def measure_profile(
         raise StackError(
             f"the voxel size {tuple(voxel_size_um)} µm must be positive; set it as z, y, x"
         )
+    yield "measuring the camera", 0.0
     camera = fit_camera(measure_blocks(_sampled(volume)))
     finite = _finite(volume, camera.background.value)
+    yield "measuring the light", 0.1
     surface = find_surface(finite, voxel_size_um, camera)
     light = measure_light(surface, voxel_size_um[0], camera)
     length = light.attenuation_um.value if light.measured else MAX_ATTENUATION_UM
-    blur = measure_blur(finite, voxel_size_um, surface, camera, max(length, 10.0), _prior(psf))
+    blur = yield from relay(
+        blur_steps(finite, voxel_size_um, surface, camera, max(length, 10.0), _prior(psf)),
+        lambda fraction: ("measuring the blur", 0.3 + 0.6 * fraction),
+    )
+    yield "checking the voxel size", 0.9
     doubts = (
         *doubt_metadata(metadata or {}, voxel_size_um),
         *camera.remarks,
