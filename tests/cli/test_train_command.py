@@ -269,7 +269,7 @@ def test_a_model_installed_by_its_training_enhances_by_its_name(
     assert enhanced.exit_code == 0, enhanced.output
     again = run(*words, "--out", tmp_path / "second")
     assert again.exit_code == 9
-    assert 'there is a model called "leaf" already' in json.loads(again.stdout)["error"]
+    assert 'a model called "leaf" exists already' in json.loads(again.stdout)["error"]
     assert not (tmp_path / "second").exists()
 
 

@@ -63,7 +63,7 @@ def test_a_model_is_tested_and_copied_and_then_found_by_its_name(tmp_path: Path,
     assert find_weights("srcnn", "mine") == own / "mine.safetensors"
     again = run("add", file)
     assert again.exit_code == 9
-    assert 'there is a model called "mine" already' in again.stderr
+    assert 'a model called "mine" exists already' in again.stderr
     renamed = json.loads(run("add", file, "--name", "second", "--json").stdout)
     assert (renamed["name"], renamed["path"]) == ("second", str(own / "second.safetensors"))
 
@@ -140,7 +140,7 @@ def test_a_name_that_ships_or_is_no_name_is_refused(
     ):
         install.check_name("srcnn_stack")
     for name in ("../x", "", "a b", "x" * 101, ".hidden"):
-        with pytest.raises(CheckpointError, match="is no name for a model"):
+        with pytest.raises(CheckpointError, match="cannot be the name of a model"):
             install.check_name(name)
 
 
@@ -148,4 +148,4 @@ def test_a_folder_that_cannot_be_made_is_told(own: Path, tmp_path: Path) -> None
     own.parent.write_text("a file in the way")
     result = run("add", write_model(tmp_path / "model.safetensors"))
     assert result.exit_code == 6
-    assert "set ZENHANCE_WEIGHTS to one you may write" in result.stderr
+    assert "set ZENHANCE_WEIGHTS to a folder that you can write to" in result.stderr

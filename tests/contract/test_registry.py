@@ -10,11 +10,18 @@ import pytest
 from zenhance.contract import registry
 from zenhance.contract.settings import validate
 from zenhance.errors import MethodError
+from zenhance.pipeline import EnhanceRequest
 
 
 def test_each_registered_method_loads_and_carries_its_own_name() -> None:
     for name in registry.names():
         assert registry.load(name).spec.name == name
+
+
+def test_lists_of_methods_begin_with_the_default_one_and_end_with_the_identity() -> None:
+    ours = registry.names()
+    assert ours[0] == EnhanceRequest().method
+    assert ours[-1] == "identity"
 
 
 def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:

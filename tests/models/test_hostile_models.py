@@ -129,5 +129,5 @@ def test_a_large_network_that_is_allowed_is_compared_before_it_is_made(tmp_path:
 
 def test_a_network_that_sees_further_than_tiles_are_planned_for_is_refused(tmp_path: Path) -> None:
     path = altered("rdn", tmp_path, {}, blocks=64, layers=64)
-    with pytest.raises(CheckpointError, match="sees .* pixels far; at most 134"):
+    with pytest.raises(CheckpointError, match="radius of .* pixels, at most 134"):
         try_model(path)

@@ -21,7 +21,6 @@ MAX_COMPLEXITY = 15
 MAX_WEIGHTS_MB = 18.0
 # What is still to be mended. Entries only leave these two lists.
 KNOWN_CYCLES = {
-    ("zenhance.cli.batch", "zenhance.cli.enhance"),
     ("zenhance.training.loop", "zenhance.training.self_training"),
 }
 KNOWN_LONG = {
@@ -34,7 +33,6 @@ KNOWN_LONG = {
     "zenhance.io.vendor:read_nd2",
     "zenhance.io.zarr_meta:multiscale",
     "zenhance.methods.deconvolution:_prepare_richardson_lucy",
-    "zenhance.methods.diffusion.training:loss",
 }
 
 

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zenhance.cli.enhance import RunOptions, enhance_file, open_input, targets_of
+from zenhance.cli.enhance_file import RunOptions, enhance_file, open_input, targets_of
 from zenhance.cli.errors import Session, failure_record
 from zenhance.cli.output import print_json, show
 from zenhance.cli.paths import Job, batch_status
-from zenhance.cli.progress import Reporter, open_reporter
+from zenhance.cli.progress import open_reporter
 from zenhance.errors import OutputExistsError, ReadError, RunCancelled, ZenhanceError
 from zenhance.wording import format_seconds
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zenhance.pipeline import EnhanceRequest
     from zenhance.provenance import Provenance
 
-__all__ = ["earlier_result", "print_result", "run_batch"]
+__all__ = ["earlier_result", "run_batch"]
 
 NOT_COMPARED = frozenset({"device", "tile_px", "settings"})
 """Fields of a request that do not change the result, or that are compared on their own."""
@@ -61,7 +61,7 @@ def _batch_record(
 ) -> dict[str, Any]:
     try:
         with open_reporter(session.json_wanted) as reporter:
-            found = None if options.overwrite else earlier_result(job, request, options, reporter)
+            found = None if options.overwrite else earlier_result(job, request, options)
             if found is not None:
                 reporter.line(f"{job.source.name}: skipped, {found['skipped']}")
                 return found
@@ -79,9 +79,7 @@ def _batch_record(
         return record
 
 
-def earlier_result(
-    job: Job, request: EnhanceRequest, options: RunOptions, reporter: Reporter
-) -> dict[str, Any] | None:
+def earlier_result(job: Job, request: EnhanceRequest, options: RunOptions) -> dict[str, Any] | None:
     """Return the record of a job that was done before, or None if it must be run.
 
     Raises
@@ -181,27 +179,6 @@ def _earlier_assessment(
         "sentences": list(found.sentences),
     }
     return {"assessment": figures, "report": report}
-
-
-def print_result(record: dict[str, Any]) -> None:
-    """Print what a person wants to know about one result."""
-    from zenhance.contract.spec import REMARK
-
-    for warning in record["warnings"]:
-        print(f"zenhance: warning: {warning}", file=sys.stderr)
-    took = format_seconds(record["seconds"])
-    print(f"{record['output']}  ({took}, {record['device']})", flush=True)
-    if REMARK in record:
-        print(record[REMARK], flush=True)
-    if "learnt" in record:
-        model, seconds = record["learnt"]["model"], record["learnt"]["seconds"]
-        print(
-            f"learnt in {format_seconds(seconds)}: {model}; "
-            f"use it again without learning: --weights {model}",
-            flush=True,
-        )
-    if "assessment" in record:
-        print(f"{record['assessment']['verdict']}: {record['assessment']['headline']}", flush=True)
 
 
 def _state(record: dict[str, Any]) -> str:

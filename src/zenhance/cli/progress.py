@@ -28,13 +28,24 @@ class Step(Protocol):
     """The progress of a run at one step, such as :class:`zenhance.pipeline.Progress`."""
 
     @property
-    def stage(self) -> str: ...
+    def stage(self) -> str:
+        """Name of the stage."""
+        ...
+
     @property
-    def fraction(self) -> float: ...
+    def fraction(self) -> float:
+        """Fraction done, 0 ... 1."""
+        ...
+
     @property
-    def seconds_left(self) -> float | None: ...
+    def seconds_left(self) -> float | None:
+        """Estimated time left; None if unknown."""
+        ...
+
     @property
-    def message(self) -> str: ...
+    def message(self) -> str:
+        """What the run does now."""
+        ...
 
 
 class Reporter(Protocol):

@@ -1,4 +1,4 @@
-"""How a method learns: its network, its loss, and the patches it needs.
+"""How a method is trained: its network, its loss, and the patches it needs.
 
 One loop in ``training`` serves all methods. It draws batches of patches, normalised with the
 statistics of the volume they were cut from (:class:`Scaling`)::
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from zenhance.contract.spec import Method, MethodContext, Prepared, VolumeStatistics
+from zenhance.errors import RecipeError
 from zenhance.types import FloatArray, Triple
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ __all__ = ["Batch", "Learner", "LearningMethod", "Optics", "Scaling"]
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Maps intensities to those a network sees: background to 0, the 99.9 % percentile to 1.
+    """Scales intensities for a network: background to 0, the 99.9 % percentile to 1.
 
     Parameters
     ----------
@@ -51,20 +52,20 @@ class Scaling:
         return cls(statistics.background, span if span > 0 else 1.0)
 
     def forward(self, values: FloatArray) -> FloatArray:
-        """Return what the network sees."""
+        """Return scaled intensities."""
         return np.asarray(
             (values - np.float32(self.offset)) / np.float32(self.span), dtype=np.float32
         )
 
     def inverse(self, values: FloatArray) -> FloatArray:
-        """Return to the input's units."""
+        """Return intensities in the input's units."""
         return np.asarray(
             values * np.float32(self.span) + np.float32(self.offset), dtype=np.float32
         )
 
 
 class Optics(Protocol):
-    """How a patch was measured, in scaled intensities, for losses that simulate the microscope."""
+    """The microscope of a patch, in scaled intensities, for losses that simulate it."""
 
     @property
     def dark(self) -> float:
@@ -73,7 +74,7 @@ class Optics(Protocol):
 
     @property
     def base(self) -> float:
-        """Expected scaled measurement where there is no dye."""
+        """Expected scaled measurement without dye."""
         ...
 
     @property
@@ -95,7 +96,7 @@ class Optics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Patches cut at the same places from the measurement and, where there is one, the truth.
+    """Patches of the measurement and, where there is one, the truth at the same positions.
 
     Parameters
     ----------
@@ -107,10 +108,10 @@ class Batch:
     depth : Tensor (B,)
         Position of each patch's middle plane in its stack: 0 is the first plane, 1 the last.
     optics : tuple of Optics
-        One per patch, the same object for patches that were measured alike; empty where a method
-        does not ask for it (:meth:`Learner.needs_optics`).
+        One per patch, the same object for patches with the same microscope; empty unless the
+        learner needs it (:meth:`Learner.needs_optics`).
     deconvolved : Tensor (B, K, Z, Y, X) or None
-        Richardson-Lucy estimates of the same patches, scaled, where a method asks for them
+        Scaled Richardson-Lucy estimates of the same patches, if the learner uses them
         (:meth:`Learner.deconvolved`).
     light : Tensor (B, Z, sY, sX) or None
         The method's own estimate of the specimen, plane by plane, made before training
@@ -125,6 +126,27 @@ class Batch:
     light: Tensor | None = None
 
     @property
+    def truth_on_grid(self) -> Tensor:
+        """The truth, for a method that learns from pairs and does not enlarge.
+
+        Raises
+        ------
+        RecipeError
+            The batch has no truth, or its truth has finer pixels than the measurement.
+        """
+        if self.truth is None:
+            raise RecipeError(
+                "this method learns from pairs, but a training stack has no truth; "
+                "give pairs or simulated"
+            )
+        if self.truth.shape != self.measured.shape:
+            raise RecipeError(
+                "the truth has finer pixels than the measurement, but this method does not "
+                "enlarge; give truth on the same grid"
+            )
+        return self.truth
+
+    @property
     def seen(self) -> Tensor:
         """Input of a network, (B, Z, Y, X): the measurement, then the estimates plane by plane."""
         if self.deconvolved is None:
@@ -135,14 +157,14 @@ class Batch:
 
 
 class Learner(ABC):
-    """How a method learns; its module can import torch.
+    """How a method is trained; its module can import torch.
 
-    Every question takes ``architecture``: what the recipe says and the checkpoint keeps.
+    ``architecture`` is what the recipe sets and the checkpoint keeps.
     """
 
     @abstractmethod
     def build(self, architecture: Mapping[str, Any]) -> Module:
-        """Return a new network; nothing but ``architecture`` decides its shape."""
+        """Return a new network; only ``architecture`` decides its shape."""
 
     @abstractmethod
     def patch_px(self, architecture: Mapping[str, Any], size_px: int) -> Triple:
@@ -164,40 +186,40 @@ class Learner(ABC):
         return True
 
     def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
-        """Return whether batches must say how their patches were measured."""
+        """Return whether batches need ``optics``."""
         return False
 
     def deconvolved(self, architecture: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return after how many iterations to take each Richardson-Lucy estimate for the network.
+        """Return the iterations of each Richardson-Lucy estimate that the network uses.
 
-        Empty for none; asked only of a learner that needs optics.
+        Empty for none; used only if the learner needs optics.
         """
         return ()
 
     def light_of(
         self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics
     ) -> FloatArray | None:
-        """Return the light (sY, sX) in a whole scaled plane (Y, X) that the network has to recover.
+        """Return the light (sY, sX) of a scaled plane (Y, X) that the network must recover.
 
-        s is a whole number. None where the batches need no such light; asked once per plane, and
-        only of a learner that needs optics.
+        s is an integer. None if batches need no such light. Called once per plane, and only if the
+        learner needs optics.
         """
         return None
 
     def predict_batch(self, network: Module, batch: Batch) -> Tensor:
-        """Return what :meth:`predict` does, for a network that also uses the batch's optics."""
+        """Return the result of :meth:`predict`, for a network that also uses the optics."""
         return self.predict(network, batch.seen)
 
 
 class LearningMethod(Method):
-    """A method with weights, in a folder of its own; ``spec.learns`` says from what it learns.
+    """A method with weights, in its own folder; ``spec.learns`` says what it learns from.
 
     The folder holds ``training.py`` with ``LEARNER`` and ``inference.py`` with ``prepare``. Both
-    are imported when they are needed, so that declaring the method does not import torch.
+    are imported on use, so that declaring the method does not import torch.
     """
 
     def learner(self) -> Learner:
-        """Return how it learns (imports torch)."""
+        """Return the learner (imports torch)."""
         learner: Learner = self._part("training").LEARNER
         return learner
 

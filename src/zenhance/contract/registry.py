@@ -1,6 +1,7 @@
-"""How a method is found: one line each, as text, so that nothing is imported before it is asked for.
+"""The registry: one line of text a method, so that a method is imported only when it is used.
 
-Other packages add methods through the entry point group ``zenhance.methods``; a name of ours cannot be taken over.
+Other packages add methods through the entry point group ``zenhance.methods``. They cannot replace
+a built-in method.
 """
 
 from __future__ import annotations
@@ -20,21 +21,22 @@ __all__ = ["ENTRY_POINT_GROUP", "folder", "load", "names"]
 
 ENTRY_POINT_GROUP = "zenhance.methods"
 
+# The order of every list of methods: those that help a biologist most come first.
 _BUILT_IN = {
     "gaussian_deconvolution": "zenhance.methods.deconvolution:METHOD",
-    "srcnn": "zenhance.methods.srcnn:METHOD",
-    "rdn": "zenhance.methods.rdn:METHOD",
-    "divblurring": "zenhance.methods.divblurring:METHOD",
-    "diffusion": "zenhance.methods.diffusion:METHOD",
     "dqlr": "zenhance.methods.dqlr:METHOD",
     "dps": "zenhance.methods.dps:METHOD",
+    "divblurring": "zenhance.methods.divblurring:METHOD",
+    "diffusion": "zenhance.methods.diffusion:METHOD",
+    "rdn": "zenhance.methods.rdn:METHOD",
+    "srcnn": "zenhance.methods.srcnn:METHOD",
     "identity": "zenhance.methods.identity:METHOD",
 }
 
 
 @cache
 def _plugged_in() -> tuple[EntryPoint, ...]:
-    """Look once for what other packages offer: the search goes through every installed package."""
+    """Return the methods of other packages; the search runs once, over all installed packages."""
     return tuple(entry_points(group=ENTRY_POINT_GROUP))
 
 
@@ -43,7 +45,7 @@ def _sources() -> dict[str, str]:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all methods, our own first."""
+    """Return the names of all methods, the built-in ones first."""
     return (*_BUILT_IN, *sorted(set(_sources()) - set(_BUILT_IN)))
 
 
@@ -58,12 +60,12 @@ def _folder(module: str) -> Path:
 
 
 def folder(name: str) -> Path:
-    """Return the folder of a method: its recipes stand in ``recipes/`` there, its weights in ``weights/``.
+    """Return the folder of a method; it holds ``recipes/`` and ``weights/``.
 
     Raises
     ------
     MethodError
-        There is no such method, or its package is gone.
+        There is no such method, or its package was removed.
     """
     return _folder(_source(name).partition(":")[0])
 
@@ -82,7 +84,7 @@ def load(name: str) -> Method:
     Raises
     ------
     MethodError
-        No method has that name; the nearest one is offered.
+        No method has that name; the message offers the nearest one.
     """
     return _load(name, _source(name))
 

@@ -1,4 +1,4 @@
-"""Turn what people type into a frozen settings model, or into one sentence on what to change."""
+"""Validates settings that people type; an error is one sentence on what to change."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ RENAMED: Mapping[str, str] = {
     "spread": "sample_temperature",
     "turned": "self_ensemble",
 }
-"""Settings by the names of version 0.1; requests, saved settings and records still use them."""
+"""Setting names of version 0.1 and their new names; old requests and records use them."""
 
 
 def current_names(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings under the names that a model has now; unknown names stay as they are."""
+    """Return settings under their current names; unknown names are kept."""
     fields = model.model_fields
     found: dict[str, Any] = {}
     for name, value in values.items():
@@ -33,22 +33,22 @@ def current_names(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str
 
 
 def worst(error: ValidationError) -> Any:
-    """Return the complaint to show: an unknown name first, since it often causes the others."""
+    """Return the error to show: an unknown name first, because it often causes the others."""
     complaints = error.errors(include_url=False)
     return next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
 
 
 def explain(error: ValidationError, model: type[BaseModel], what: str) -> str:
-    """Put the first complaint of a validation into words.
+    """Return a sentence on the first error of a validation.
 
     Parameters
     ----------
     error : ValidationError
         As pydantic raised it.
     model : type of BaseModel
-        The model that refused; its field names serve to find the nearest one.
+        The model that raised it; the sentence offers the nearest of its field names.
     what : str
-        What is being set, such as ``setting of gaussian_deconvolution``.
+        Name of the thing that is set, such as ``setting of gaussian_deconvolution``.
     """
     first = worst(error)
     path = [str(part) for part in first["loc"]]
@@ -74,7 +74,7 @@ def validate(
     Raises
     ------
     MethodError
-        (or the class given) A name is unknown or a value is out of range; the sentence says which.
+        (or the given class) A name is unknown or a value is out of range.
     """
     try:
         return model(**current_names(model, values))

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from zenhance.types import FloatArray, Region, Triple
+from zenhance.types import FloatArray, FloatTriple, Region, Triple
 
 __all__ = [
     "ENHANCED",
@@ -39,7 +39,7 @@ __all__ = [
 
 TileGenerator = Generator[float, None, Mapping[str, FloatArray]]
 WHOLE_VOXELS = 4_000_000
-"""Most voxels that ``prepare`` may work on at once, as long as memory does not run out."""
+"""Most voxels that ``prepare`` processes at once, while memory does not run out."""
 STD = "std"
 """Name of an output with the standard deviation of each voxel, in the image's intensity units."""
 REMARK = "remark"
@@ -58,8 +58,7 @@ class OutputSpec:
     title : str
         For layers.
     kind : {'image', 'labels'}
-        Labels are kept as uint16. Of images, the first can be had in the input's type; all others
-        are float32.
+        Labels are uint16. The first image can have the input's type; all others are float32.
     series : int
         0 for one image; K where the method returns an array (K, Z, Y, X) for each tile: K samples,
         kept along the axis T. The first output of a method is always one image.
@@ -165,36 +164,69 @@ class VolumeStatistics:
 
 
 class PsfLike(Protocol):
-    """What a method may ask of a point spread function (see ``physics.psf.Psf``)."""
+    """What a method uses of a point spread function (see ``physics.psf.Psf``)."""
 
-    def kernel(self, voxel_size_um: tuple[float, float, float], ndim: int = 3) -> FloatArray: ...
-    def radius_px(self, voxel_size_um: tuple[float, float, float]) -> Triple: ...
-    def sigma_px(self, voxel_size_um: tuple[float, float, float]) -> tuple[float, float, float]: ...
-    def describe(self) -> str: ...
+    def kernel(self, voxel_size_um: FloatTriple, ndim: int = 3) -> FloatArray:
+        """Return the kernel (Z, Y, X), or (Y, X) for 2 dimensions; its sum is 1."""
+        ...
+
+    def radius_px(self, voxel_size_um: FloatTriple) -> Triple:
+        """Return half the kernel's size along z, y, x, without its middle voxel."""
+        ...
+
+    def sigma_px(self, voxel_size_um: FloatTriple) -> FloatTriple:
+        """Return the standard deviation along z, y, x."""
+        ...
+
+    def describe(self) -> str:
+        """Return the PSF in words."""
+        ...
 
 
 class NoiseLike(Protocol):
-    """What a method may ask of a noise model (see ``physics.noise.PoissonGauss``)."""
+    """What a method uses of a noise model (see ``physics.noise.PoissonGauss``)."""
 
     @property
-    def gain(self) -> float: ...
+    def gain(self) -> float:
+        """Intensity per photon."""
+        ...
+
     @property
-    def offset(self) -> float: ...
+    def offset(self) -> float:
+        """Intensity without light."""
+        ...
+
     @property
-    def read_noise(self) -> float: ...
+    def read_noise(self) -> float:
+        """Standard deviation without light, as an intensity."""
+        ...
 
 
 class ProfiledLike(Protocol):
-    """What a method may ask of a volume with a microscope profile.
+    """What a method uses of a volume with a microscope profile.
 
     See ``physics.profile_volume.ProfiledVolume``; regions are blocks of one shape.
     """
 
-    def blur(self, regions: Sequence[Region], device: str) -> Any: ...
-    def kernels(self) -> tuple[FloatArray, ...]: ...
-    def kernel_position(self, regions: Sequence[Region], device: str) -> Any: ...
-    def bands(self, regions: Sequence[Region], device: str) -> Any: ...
-    def haze(self, regions: Sequence[Region], device: str) -> Any: ...
+    def blur(self, regions: Sequence[Region], device: str) -> Any:
+        """Return the blur of regions of one shape."""
+        ...
+
+    def kernels(self) -> tuple[FloatArray, ...]:
+        """Return the kernels between which the blur is blended."""
+        ...
+
+    def kernel_position(self, regions: Sequence[Region], device: str) -> Any:
+        """Return the position of each voxel among the kernels."""
+        ...
+
+    def bands(self, regions: Sequence[Region], device: str) -> Any:
+        """Return the position of each voxel among the bands of depth."""
+        ...
+
+    def haze(self, regions: Sequence[Region], device: str) -> Any:
+        """Return the light between the structures, in grey values above the background."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +257,7 @@ class MethodContext:
     weights : str or None
         Name or path of the learnt weights the request asks for; None means the method's default.
     whole_voxels : int
-        Most voxels that ``prepare`` may work on at once; lowered when memory ran out there.
+        Most voxels that ``prepare`` processes at once; lowered when it runs out of memory.
     background_given : bool
         Whether the user gave ``statistics.background``; it is not an estimate.
     unknown_axes : str
@@ -237,7 +269,7 @@ class MethodContext:
 
     parameters: Any
     shape_px: Triple
-    voxel_size_um: tuple[float, float, float]
+    voxel_size_um: FloatTriple
     statistics: VolumeStatistics
     read: Callable[[tuple[slice, slice, slice]], FloatArray]
     device: str = "cpu"
@@ -262,7 +294,7 @@ class Prepared(ABC):
     curves : mapping of str to list of float
         Figures per iteration, for the provenance record.
     notes : mapping
-        What else belongs in the provenance record.
+        Other entries of the provenance record.
     warnings : sequence of str
         Sentences for the user.
     remark : str
@@ -270,8 +302,8 @@ class Prepared(ABC):
     weights_sha256 : str
         Hash of the learnt weights, empty where there are none.
     freedom : float or None
-        Share of the measurement's degrees of freedom that the result used up, 0 ... 1; the judge
-        expects residuals smaller by it. None where it is not known.
+        Share of the measurement's degrees of freedom that the result uses, 0 ... 1; the judge
+        expects residuals smaller by it. None if unknown.
     deblurs : bool or None
         Whether the result is expected to be free of the microscope's blur, where that depends on
         the weights; None leaves it to the parameters.
@@ -341,13 +373,15 @@ class Method(Protocol):
     """A method as the registry returns it; its module imports no torch, ``prepare`` can."""
 
     @property
-    def spec(self) -> MethodSpec: ...
+    def spec(self) -> MethodSpec:
+        """The method's facts."""
+        ...
 
     def plan_halo_px(
         self,
         parameters: Any,
         psf: PsfLike | None,
-        voxel_size_um: tuple[float, float, float],
+        voxel_size_um: FloatTriple,
         shape_px: Triple,
     ) -> Triple:
         """Return the halo (z, y, x) to plan with before anything has run.
@@ -358,7 +392,7 @@ class Method(Protocol):
         ...
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
-        """Do once per volume what must not depend on tiles.
+        """Do the work that is done once per volume and must not depend on tiles.
 
         Yields the fraction done and returns the prepared method.
         """

@@ -1,1 +1,1 @@
-"""Methods, one file each; every file is one line in the registry, one page in the docs and one test file."""
+"""Methods: each has one folder, one line in the registry, one page in the docs, one test folder."""

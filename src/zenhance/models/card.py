@@ -1,4 +1,4 @@
-"""The card of a model: what it is for, what it was made from, how good it was, in words that a user can read."""
+"""The card of a model: its purpose, its training data and its validation figures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from zenhance.errors import CheckpointError
 __all__ = ["ESTIMATED", "Card"]
 
 ESTIMATED = "estimated"
-"""What a card's ``data`` says of a truth that was made from the measurement itself."""
+"""Kind of truth in a card's ``data``: estimated from the measurement itself."""
 
 
 class Card(BaseModel):
-    """What a checkpoint says of itself; frozen, kept in the safetensors header.
+    """Description of a checkpoint; frozen, kept in the safetensors header.
 
     Raises
     ------
@@ -29,15 +29,15 @@ class Card(BaseModel):
 
     method: str = Field(description="name of the method these weights belong to")
     name: str = Field(description="name of the model, as --weights takes it")
-    description: str = Field(default="", description="what it is for, in one sentence")
+    description: str = Field(default="", description="its purpose, in one sentence")
     version: str = Field(description="version of zenhance that trained it")
     created: str = Field(
         default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"),
         description="when, in UTC",
     )
     commit: str = Field(default="", description="commit of the source that trained it")
-    command: str = Field(default="", description="command that makes it again")
-    recipe: dict[str, Any] = Field(default_factory=dict, description="the recipe, whole")
+    command: str = Field(default="", description="command that trains it again")
+    recipe: dict[str, Any] = Field(default_factory=dict, description="the whole recipe")
     architecture: dict[str, Any] = Field(
         default_factory=dict, description="what decides the network's shape"
     )
@@ -46,9 +46,9 @@ class Card(BaseModel):
         default=(), description="training data: name, sha256, licence"
     )
     seed: int = Field(default=0, description="seed of initialisation and patches")
-    steps: int = Field(default=0, description="optimiser steps of the weights kept")
+    steps: int = Field(default=0, description="optimiser steps until these weights")
     seconds: float = Field(default=0.0, description="training time")
-    device: str = Field(default="", description="where it was trained")
+    device: str = Field(default="", description="device it was trained on")
     voxel_size_um: tuple[float, float, float] | None = Field(
         default=None, description="voxel size z, y, x it was trained at, in µm"
     )
@@ -63,7 +63,7 @@ class Card(BaseModel):
 
     @property
     def is_self_judged(self) -> bool:
-        """Whether the figures compare with the model's own estimate, because there was no truth."""
+        """Whether the figures refer to an estimated truth, because no truth was measured."""
         return any(entry.get("truth") == ESTIMATED for entry in self.data)
 
     def to_json(self) -> str:
@@ -79,5 +79,6 @@ class Card(BaseModel):
             first = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "the card"
             raise CheckpointError(
-                f"the model's card cannot be read: {where} {first['msg'].lower()}; train or fetch the model again"
+                f"the model's card cannot be read: {where} {first['msg'].lower()}; "
+                "train or fetch the model again"
             ) from error

@@ -1,6 +1,7 @@
-"""Where learnt weights are found: those that ship, those the user trained, or any path.
+"""Finds trained weights: those that ship, those the user trained, or any path.
 
-The user's own models lie in ``~/.zenhance/weights``, or in the folder that the environment variable ``ZENHANCE_WEIGHTS`` names.
+The user's own models are in ``~/.zenhance/weights``, or in the folder that the environment
+variable ``ZENHANCE_WEIGHTS`` names.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True, slots=True)
 class WeightsEntry:
-    """A model that can be chosen: its name, its file, its card, and whether it ships with the package."""
+    """A model that a user can choose; ``ships`` says whether it comes with the package."""
 
     name: str
     path: Path
@@ -42,7 +43,11 @@ def shipped_folder(method: str) -> Path:
 
 
 def list_weights(method: str) -> tuple[WeightsEntry, ...]:
-    """Return the models of a method, those that ship first; files that cannot be read are left out."""
+    """Return the models of a method: its default, the others that ship, then the user's own.
+
+    Files that cannot be read are left out.
+    """
+    default = registry.load(method).spec.defaults.weights
     found = []
     for folder, ships in ((shipped_folder(method), True), (user_folder(), False)):
         for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
@@ -52,7 +57,7 @@ def list_weights(method: str) -> tuple[WeightsEntry, ...]:
                 continue
             if card.method == method:
                 found.append(WeightsEntry(path.name.removesuffix(SUFFIX), path, card, ships))
-    return tuple(found)
+    return tuple(sorted(found, key=lambda entry: not entry.ships or entry.name != default))
 
 
 def find_weights(method: str, wanted: str | None, default: str = "") -> Path:
@@ -63,14 +68,14 @@ def find_weights(method: str, wanted: str | None, default: str = "") -> Path:
     method : str
         Name of the method.
     wanted : str or None
-        Name or path; None means the method's default, or the first model that there is where the method names none.
+        Name or path; None means ``default``, or the first model found if that is empty.
     default : str
-        Name of the weights that a method ships as its best.
+        Name of the method's default weights.
 
     Raises
     ------
     CheckpointError
-        There is no such model; the nearest name is offered.
+        There is no such model; the message offers the nearest name.
     """
     if wanted is not None and (
         wanted.endswith(SUFFIX) or os.sep in wanted or Path(wanted).is_file()
@@ -78,7 +83,8 @@ def find_weights(method: str, wanted: str | None, default: str = "") -> Path:
         path = Path(wanted).expanduser()
         if not path.is_file():
             raise CheckpointError(
-                f'there is no file "{wanted}"; give the name of a model or the path of a {SUFFIX} file'
+                f'there is no file "{wanted}"; '
+                f"give the name of a model or the path of a {SUFFIX} file"
             )
         return path
     entries = {entry.name: entry.path for entry in list_weights(method)}

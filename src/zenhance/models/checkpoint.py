@@ -189,14 +189,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     _check_values(state, path.name)
     test_input, test_output = tensors[TEST_INPUT].float(), tensors[TEST_OUTPUT].float()
     _check_test(test_input, test_output, path.name)
-    return Checkpoint(
-        card,
-        state,
-        test_input,
-        test_output,
-        hashlib.sha256(blob).hexdigest(),
-        path,
-    )
+    digest = hashlib.sha256(blob).hexdigest()
+    return Checkpoint(card, state, test_input, test_output, digest, path)
 
 
 def model_of(method: str, wanted: str | None, default: str) -> Checkpoint:
@@ -205,16 +199,16 @@ def model_of(method: str, wanted: str | None, default: str) -> Checkpoint:
     Parameters
     ----------
     method : str
-        That is to use it.
+        Name of the method that will use it.
     wanted : str or None
         Name or path; None means the default.
     default : str
-        Name of the weights where none is asked for.
+        Name of the method's default weights.
 
     Raises
     ------
     CheckpointError
-        There is none of that name, it cannot be read, or it belongs to another method.
+        There is no model of that name, it cannot be read, or it belongs to another method.
     """
     checkpoint = read_checkpoint(find_weights(method, wanted, default))
     if checkpoint.card.method != method:

@@ -1,4 +1,4 @@
-"""The header of a checkpoint, read and checked without torch and before a single tensor is made."""
+"""The header of a checkpoint, read and checked without torch, before any tensor is made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DTYPES = ("F16", "BF16", "F32")
 
 
 def read_card(path: Path) -> Card:
-    """Read the card of a checkpoint, after checking everything that the header tells.
+    """Read the card of a checkpoint, after checking its whole header.
 
     Parameters
     ----------
@@ -39,7 +39,8 @@ def read_card(path: Path) -> Card:
 def _refuse_pickle(start: bytes, path: Path) -> None:
     if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
         raise CheckpointError(
-            f'"{path.name}" is a Python pickle and could run programs; only safetensors files are read'
+            f'"{path.name}" is a Python pickle and could run programs; '
+            "only safetensors files are read"
         )
 
 
@@ -61,7 +62,8 @@ def _read_header(path: Path) -> dict[str, Any]:
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8) or size > MAX_FILE_BYTES:
                 _refuse_pickle(start, path)
                 raise CheckpointError(
-                    f'"{path.name}" is not a safetensors file of this package ({size} bytes); give one that `zenhance train` wrote'
+                    f'"{path.name}" is not a safetensors file of this package ({size} bytes); '
+                    "give one that `zenhance train` wrote"
                 )
             text = file.read(length)
     except OSError as error:
@@ -83,7 +85,8 @@ def _read_header(path: Path) -> dict[str, Any]:
 def _check_header(header: Any, path: Path) -> None:
     if not isinstance(header, dict) or len(header) > MAX_TENSORS:
         raise CheckpointError(
-            f'the header of the model "{path.name}" lists too many tensors or none; fetch or train it again'
+            f'the header of the model "{path.name}" lists too many tensors or none; '
+            "fetch or train it again"
         )
     for name, entry in header.items():
         if name == "__metadata__":
@@ -91,7 +94,8 @@ def _check_header(header: Any, path: Path) -> None:
         dtype = entry.get("dtype") if isinstance(entry, dict) else None
         if dtype not in DTYPES:
             raise CheckpointError(
-                f'the tensor {name[:60]} of the model "{path.name}" is {dtype}, allowed are {", ".join(DTYPES)}'
+                f'the tensor {name[:60]} of the model "{path.name}" is {dtype}, '
+                f"allowed are {', '.join(DTYPES)}"
             )
 
 
@@ -99,6 +103,7 @@ def _card_of(header: Mapping[str, Any], path: Path) -> Card:
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or CARD_KEY not in metadata:
         raise CheckpointError(
-            f'the model "{path.name}" has no card of this package; only models that `zenhance train` wrote can be used'
+            f'the model "{path.name}" has no card of this package; '
+            "only models that `zenhance train` wrote can be used"
         )
     return Card.from_json(metadata[CARD_KEY])

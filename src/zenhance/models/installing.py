@@ -1,4 +1,4 @@
-"""A trained model made available by its name: tested, then copied into the user's own folder of weights."""
+"""Installs a trained model: tests it, then copies it into the user's folder of weights."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def check_name(name: str) -> Path:
-    """Return where a model of this name would be kept.
+    """Return the path at which a model of this name is kept.
 
     Raises
     ------
     CheckpointError
-        It is no name for a file, or that of a model which ships.
+        The name is not a file name, or a model of that name ships.
     OutputExistsError
-        There is one of that name already.
+        The user has a model of that name.
     """
     if not NAME.fullmatch(name) or len(name) > 100:
         raise CheckpointError(
-            f'"{name[:60]}" is no name for a model; use letters, digits, _, - and dots, at most 100 of them'
+            f'"{name[:60]}" cannot be the name of a model; '
+            "use letters, digits, _, - and dots, at most 100 of them"
         )
     if any((shipped_folder(m) / f"{name}{SUFFIX}").is_file() for m in registry.names()):
         raise CheckpointError(
@@ -38,18 +39,19 @@ def check_name(name: str) -> Path:
     path = user_folder() / f"{name}{SUFFIX}"
     if path.exists():
         raise OutputExistsError(
-            f'there is a model called "{name}" already, in "{path.parent}"; give this one another name with --name'
+            f'a model called "{name}" exists already in "{path.parent}"; '
+            "give this one another name with --name"
         )
     return path
 
 
 def try_model(path: Path) -> Checkpoint:
-    """Read a model and let it pass its own test with the network of its method.
+    """Read a model and run its own test with the network of its method.
 
     Raises
     ------
     CheckpointError
-        It is no model of this package, damaged, changed, or its method is not installed.
+        It is not a model of this package, is damaged or changed, or its method is not installed.
     """
     checkpoint = read_checkpoint(path)
     try:
@@ -58,7 +60,8 @@ def try_model(path: Path) -> Checkpoint:
         raise CheckpointError(f'the model "{path.name}" cannot be used: {error}') from error
     if not isinstance(method, LearningMethod):
         raise CheckpointError(
-            f'the model "{path.name}" is for {checkpoint.card.method}, which uses no weights; it cannot be used'
+            f'the model "{path.name}" cannot be used: it is for {checkpoint.card.method}, '
+            "which uses no weights"
         )
     load_network(checkpoint, method.learner(), "cpu")
     return checkpoint
@@ -72,7 +75,7 @@ def install_model(path: Path, name: str | None = None) -> WeightsEntry:
     path : Path
         A safetensors file that a training wrote.
     name : str, optional
-        To be called by; left out, the name on its card.
+        Name to install it under; default the name on its card.
 
     Raises
     ------
@@ -87,7 +90,8 @@ def install_model(path: Path, name: str | None = None) -> WeightsEntry:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(
-            f'the folder "{target.parent}" for models cannot be made ({error.strerror}); set ZENHANCE_WEIGHTS to one you may write'
+            f'the folder "{target.parent}" for models cannot be made ({error.strerror}); '
+            "set ZENHANCE_WEIGHTS to a folder that you can write to"
         ) from error
     write_bytes(target, path.read_bytes())
     return WeightsEntry(target.name.removesuffix(SUFFIX), target, checkpoint.card, False)

@@ -163,7 +163,7 @@ def test_what_it_cannot_learn_from_is_refused() -> None:
     network = LEARNER.build(TINY)
     with pytest.raises(RecipeError, match="no truth"):
         LEARNER.loss(network, batch(truth=False))
-    with pytest.raises(RecipeError, match="not known"):
+    with pytest.raises(RecipeError, match="optics of a training patch are unknown"):
         LEARNER.loss(network, batch(optics=False))
     finer = batch()
     assert finer.truth is not None

@@ -1,1 +1,1 @@
-"""What at least two learnt methods use."""
+"""Parts that at least two learnt methods use."""

@@ -1,4 +1,4 @@
-"""A model made ready for a volume: found, read, checked, and compared with the volume's voxels."""
+"""Loads a model for a volume: finds, reads and checks it, and compares its voxel size."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from zenhance.models.checkpoint import Checkpoint, load_network, model_of
 
 __all__ = ["LoadedModel", "load_model", "voxel_warnings"]
 
-# A model is used silently at voxel sizes within this factor of the one it was trained at.
+# Voxel sizes within this factor of the training's give no warning.
 VOXEL_TOLERANCE = 1.25
 LEARN_FIRST = "let it learn from this stack first (--learn 10min)"
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network in evaluation mode on its device, and the checkpoint it came from."""
+    """A network in evaluation mode on its device, and its checkpoint."""
 
     network: Any
     checkpoint: Checkpoint
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a :class:`zenhance.contract.spec.Prepared` says of its model."""
+        """Fields of :class:`zenhance.contract.spec.Prepared` that describe the model."""
         return {
             "notes": {"model": self.checkpoint.card.name},
             "weights_sha256": self.checkpoint.sha256,
@@ -36,7 +36,7 @@ class LoadedModel:
 def load_model(
     method: str, learner: Learner, context: MethodContext
 ) -> Generator[float, None, LoadedModel]:
-    """Load the weights that the request asks for, or those of the method's parameters.
+    """Load the weights of the request, or those of the method's parameters.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def load_model(
 def voxel_warnings(
     context: MethodContext, checkpoint: Checkpoint, remedy: str = "resample the stack to it"
 ) -> list[str]:
-    """Say where the volume's voxels differ from those the model was trained at, and what to do."""
+    """Return a warning if the volume's voxel size differs from that of the training."""
     trained = checkpoint.card.voxel_size_um
     if trained is None:
         return []

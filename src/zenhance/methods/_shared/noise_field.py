@@ -1,9 +1,9 @@
-"""Normal numbers that belong to places: the same voxel gets the same draw whichever tile asks for it, and however often.
+"""Normal random numbers indexed by voxel: a voxel has the same draw in every tile.
 
-Numbers come from Philox (Salmon, Moraes, Dror, Shaw, SC 2011), a generator whose state is a counter. The plane is cut into blocks; a
-block's counter is its place and the number of the draw::
+The generator is Philox (Salmon, Moraes, Dror, Shaw, SC 2011), whose state is a counter. A plane is
+divided into blocks; the counter of a block is its position and the number of the draw::
 
-    key      seed, stream                counter   [ running | plane z | block row and column | draw ]
+    key      seed, stream        counter   [ running | plane z | block row and column | draw ]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["BLOCK_PX", "noise_field"]
 
 
 BLOCK_PX = 64
-"""Edge of a block along y and x; part of what the numbers are, never to be changed."""
+"""Edge of a block along y and x; the numbers depend on it, so that it must not change."""
 
 
 def noise_field(
@@ -27,28 +27,27 @@ def noise_field(
     origin_px: tuple[int, int, int],
     shape_px: tuple[int, int, int],
 ) -> FloatArray:
-    """Return independent standard normal numbers for a region of an endless volume.
+    """Return independent standard normal numbers for a region of an infinite volume.
 
     Parameters
     ----------
     seed : int
         Of the run, at least 0.
     stream : int
-        Which of the method's noise fields (a level of a ladder, a step of a sampler), at least 0.
+        Index of the method's noise field (a ladder's level, a sampler's step), at least 0.
     draw : int
         Number of the sample, at least 0.
     channels : int
-        Numbers per place. The first channels do not change when more are asked for of a place only if the block is the same, so ask
-        for the same number each time.
+        Numbers per voxel; another number of channels gives other numbers.
     origin_px : tuple of int
-        First place (z, y, x) of the region, none of them negative.
+        First voxel (z, y, x) of the region, not negative.
     shape_px : tuple of int
         (Z, Y, X) of the region.
 
     Returns
     -------
     float32 array (Z, channels, Y, X)
-        The same numbers for the same place, whatever region it is asked for in.
+        The numbers of a voxel do not depend on the region.
     """
     (z0, y0, x0), (depth, height, width) = origin_px, shape_px
     field = np.empty((depth, channels, height, width), np.float32)

@@ -1,19 +1,20 @@
-"""What SRCNN and RDN declare alike; imports no torch."""
+"""Base of SRCNN and RDN; imports no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from zenhance.contract.learner import LearningMethod
-from zenhance.contract.spec import MethodParameters, PsfLike
+from zenhance.contract.spec import MethodContext, MethodParameters, Prepared, PsfLike
 from zenhance.types import Triple
 
 __all__ = ["MAX_WINDOW", "PlaneMethod", "PlaneParameters"]
 
 MAX_WINDOW = 7
-"""Most planes that a network sees at once."""
+"""Largest window of planes."""
 
 
 class PlaneParameters(MethodParameters):
@@ -30,10 +31,10 @@ class PlaneParameters(MethodParameters):
 
 
 class PlaneMethod(LearningMethod):
-    """A method whose halo is the receptive field of the largest network in the package."""
+    """A method that restores one plane from a window of planes; its halo is the largest one."""
 
     max_radius_px: ClassVar[int]
-    """Half the largest receptive field along y and x."""
+    """Radius of the largest receptive field along y and x."""
 
     def plan_halo_px(
         self,
@@ -44,3 +45,9 @@ class PlaneMethod(LearningMethod):
     ) -> Triple:
         """Return the halo of the largest network."""
         return (MAX_WINDOW // 2, self.max_radius_px, self.max_radius_px)
+
+    def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:
+        """Load the weights and make the network ready for a volume."""
+        learner = self._part("training").LEARNER
+        prepared: Prepared = yield from learner.prepare(self.spec.name, context)
+        return prepared

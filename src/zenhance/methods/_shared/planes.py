@@ -1,4 +1,4 @@
-"""Running a network that restores one plane from a window of planes over a whole tile.
+"""Applies a network that restores one plane from a window of planes to a whole tile.
 
 ::
 
@@ -19,7 +19,7 @@ from torch.nn import Module
 
 __all__ = ["mirrored", "restore_planes"]
 
-# Large enough to fill a device, small enough for Cancel and a progress that moves.
+# Large enough to fill a device, small enough for Cancel and a smooth progress.
 PIXELS_AT_ONCE = {"cpu": 2**16, "cuda": 2**20, "mps": 2**20}
 
 
@@ -32,7 +32,7 @@ def mirrored(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
 def restore_planes(
     network: Module, stack: Tensor, window: int, scale: int, pixels_at_once: int | None = None
 ) -> Generator[float, None, Tensor]:
-    """Restore every plane of a stack; a generator, so that it can be stopped between batches of planes.
+    """Restore every plane of a stack; a generator, so that it can be stopped between batches.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ def restore_planes(
     stack : Tensor (Z, Y, X)
         Scaled, on the network's device.
     window : int
-        Planes the network sees, odd.
+        Input planes of the network, odd.
     scale : int
         Output pixels per input pixel along y and x.
     pixels_at_once : int, optional
-        Planes are batched up to this many pixels; a device has its own number.
+        Planes are batched up to this many pixels; default by the device.
 
     Yields
     ------

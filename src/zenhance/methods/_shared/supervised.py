@@ -1,7 +1,7 @@
-"""What SRCNN, RDN and their kin share: learning from pairs, and restoring a stack plane by plane with what was learnt.
+"""Training from pairs and restoring a stack plane by plane, for SRCNN and RDN.
 
-The network sees intensities scaled once per volume (background to 0, 99.9 % percentile to 1) and its output is scaled back, so that the
-result has the input's units and follows its gain and offset.
+Intensities are scaled once per volume (background to 0, 99.9 % percentile to 1) and the output is
+scaled back, so that the result has the input's units and follows its gain and offset.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from zenhance.methods._shared.plane_method import MAX_WINDOW
 from zenhance.methods._shared.planes import restore_planes
 from zenhance.types import FloatArray, Triple
 
-__all__ = ["Architecture", "PairLearner", "PlaneRestorer", "prepare_planes"]
+__all__ = ["Architecture", "PairLearner", "PlaneRestorer"]
 
 
 class Architecture(BaseModel):
-    """Base of a network's architecture settings: frozen, unknown keys refused; ``window`` and ``scale`` are common to all."""
+    """Base of a network's architecture settings: frozen, unknown keys refused."""
 
     model_config = {"frozen": True, "extra": "forbid"}
 
@@ -37,8 +37,25 @@ class Architecture(BaseModel):
 
     @property
     def radius_px(self) -> int:
-        """Half the receptive field along y and x, in input pixels."""
+        """Radius of the receptive field along y and x, in input pixels."""
         raise NotImplementedError
+
+
+@dataclass
+class PlaneRestorer(Prepared):
+    """A network made ready for one volume."""
+
+    network: Module
+    scaling: Scaling
+    window: int
+    scale: int
+    device: str
+
+    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
+        """Restore a tile (Z, Y, X)."""
+        stack = torch.from_numpy(self.scaling.forward(tile)).to(self.device)
+        restored = yield from restore_planes(self.network, stack, self.window, self.scale)
+        return {"enhanced": self.scaling.inverse(restored.cpu().numpy())}
 
 
 @dataclass(frozen=True)
@@ -48,13 +65,13 @@ class PairLearner(Learner):
     Parameters
     ----------
     architecture : type of Architecture
-        Checks what a recipe says.
+        Model of the recipe's settings.
     network : callable
         Builds the network from an architecture.
     loss_kind : {'l1', 'mse'}
         Mean absolute or mean squared difference.
     max_radius_px : int
-        Half the largest receptive field that the method plans with.
+        Radius of the largest receptive field that the method plans with.
     """
 
     architecture: type[Architecture]
@@ -77,8 +94,8 @@ class PairLearner(Learner):
             )
         if checked.radius_px > self.max_radius_px:
             raise RecipeError(
-                f"this network sees {checked.radius_px} pixels far; at most {self.max_radius_px} "
-                "are allowed, give fewer layers or smaller kernels"
+                f"the receptive field of this network has a radius of {checked.radius_px} pixels, "
+                f"at most {self.max_radius_px} are allowed; give fewer layers or smaller kernels"
             )
         return self.network(checked)
 
@@ -92,19 +109,21 @@ class PairLearner(Learner):
         Raises
         ------
         RecipeError
-            The batch has no truth, or one on another grid than the network's output.
+            The batch has no truth on the grid of the network's output.
         """
         if batch.truth is None:
             raise RecipeError(
-                "this method learns from pairs, but a training stack has no truth; give pairs or simulated"
+                "this method learns from pairs, but a training stack has no truth; "
+                "give pairs or simulated"
             )
         truth = batch.truth[:, batch.truth.shape[1] // 2][:, None]
         restored = network(batch.measured).float()
         if restored.shape != truth.shape:
             finer = truth.shape[-1] // batch.measured.shape[-1]
             raise RecipeError(
-                f"the truth has {finer} × the measurement's pixels along y and x, but the network's output "
-                f"{restored.shape[-1] // batch.measured.shape[-1]} ×; set architecture.scale to {finer}"
+                f"the truth has {finer} × the measurement's pixels along y and x, but the "
+                f"network's output {restored.shape[-1] // batch.measured.shape[-1]} ×; "
+                f"set architecture.scale to {finer}"
             )
         difference = restored - truth
         loss = difference.abs().mean() if self.loss_kind == "l1" else difference.square().mean()
@@ -115,60 +134,31 @@ class PairLearner(Learner):
         out: Tensor = network(measured)
         return out
 
+    def prepare(self, method: str, context: MethodContext) -> Generator[float, None, PlaneRestorer]:
+        """Load the weights of a method and make its network ready for a volume.
 
-@dataclass
-class PlaneRestorer(Prepared):
-    """A network made ready for one volume."""
-
-    network: Module
-    scaling: Scaling
-    window: int
-    scale: int
-    device: str
-
-    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
-        """Restore a tile (Z, Y, X)."""
-        stack = torch.from_numpy(self.scaling.forward(tile)).to(self.device)
-        restored = yield from restore_planes(self.network, stack, self.window, self.scale)
-        return {"enhanced": self.scaling.inverse(restored.cpu().numpy())}
-
-
-def prepare_planes(
-    method: str, learner: PairLearner, context: MethodContext
-) -> Generator[float, None, PlaneRestorer]:
-    """Load weights and make a plane-wise network ready for a volume.
-
-    Parameters
-    ----------
-    method : str
-        Name of the method, for the search of the weights.
-    learner : PairLearner
-        Of the method.
-    context : MethodContext
-        The volume.
-
-    Raises
-    ------
-    CheckpointError
-        The weights cannot be used, or enlarge by another factor than the request asks for.
-    """
-    model = yield from load_model(method, learner, context)
-    card = model.checkpoint.card
-    architecture = validate(
-        learner.architecture, card.architecture, "architecture key", CheckpointError
-    )
-    if context.parameters.scale != architecture.scale:
-        raise CheckpointError(
-            f'the model "{card.name}" enlarges {architecture.scale} ×, '
-            f"but scale {context.parameters.scale} was asked for; choose other weights"
+        Raises
+        ------
+        CheckpointError
+            The weights cannot be used, or have another scale than the request.
+        """
+        model = yield from load_model(method, self, context)
+        card = model.checkpoint.card
+        architecture = validate(
+            self.architecture, card.architecture, "architecture key", CheckpointError
         )
-    return PlaneRestorer(
-        model.network,
-        Scaling.of(context.statistics),
-        architecture.window,
-        architecture.scale,
-        context.device,
-        halo_px=(architecture.window // 2, architecture.radius_px, architecture.radius_px),
-        warnings=voxel_warnings(context, model.checkpoint),
-        **model.facts,
-    )
+        if context.parameters.scale != architecture.scale:
+            raise CheckpointError(
+                f'the model "{card.name}" enlarges {architecture.scale} ×, '
+                f"but the scale is set to {context.parameters.scale}; choose other weights"
+            )
+        return PlaneRestorer(
+            model.network,
+            Scaling.of(context.statistics),
+            architecture.window,
+            architecture.scale,
+            context.device,
+            halo_px=(architecture.window // 2, architecture.radius_px, architecture.radius_px),
+            warnings=voxel_warnings(context, model.checkpoint),
+            **model.facts,
+        )

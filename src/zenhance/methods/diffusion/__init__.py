@@ -1,4 +1,4 @@
-"""Diffusion over blur and noise: undoes both step by step, from the timestep at which the image stands."""
+"""Diffusion over blur and noise: reverses both step by step from the image's own timestep."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from zenhance.types import Triple
 
 __all__ = ["METHOD", "Diffusion", "DiffusionParameters"]
 
-# What lies further away than this, and the blur's reach, changes a voxel by less than 1e-5 of the range, however many steps are taken: each
-# goes back to the measurement, so that their reaches do not add up (measured with 1 to 100 steps: 1e-5 is reached within 31 px).
+# Beyond this distance and the radius of the PSF, a voxel has an influence below 1e-5 of the range.
+# Each step returns to the measurement, so that the receptive fields do not add up (measured with 1
+# to 100 steps: 1e-5 within 31 px).
 MAX_REACH_PX = 48
 
 
@@ -33,37 +34,42 @@ class DiffusionParameters(MethodParameters):
         5,
         ge=1,
         le=100,
-        description="steps from the image's timestep to the specimen; more cost more time",
+        description="steps from the image's timestep to the specimen; more steps take more time",
     )
     sampler: Literal["cold", "indi", "stochastic"] = Field(
         "cold",
-        description="way back: cold and indi give the same each time, stochastic draws noise anew in every step",
+        description="reverse process: cold and indi are deterministic, "
+        "stochastic draws new noise in every step",
     )
     start: float | None = Field(
         None,
         ge=0.02,
         le=1.0,
-        description="timestep to start from, 0 to 1; left out, that of the image's blur (from the PSF) and noise",
+        description="timestep to start from, 0 to 1; "
+        "default that of the image's blur (from the PSF) and noise",
         json_schema_extra={"start": 0.5},
     )
     data_consistency: float = Field(
         0.75,
         ge=0.0,
         le=1.0,
-        description="how far each step is brought back to what was measured, as the PSF predicts it; 0 is what the network drew",
+        description="strength of the data consistency after each step, "
+        "which needs the PSF; 0 keeps the network's estimate",
     )
     samples: int = Field(
         0,
         ge=0,
         le=64,
-        description="runs of the stochastic sampler whose mean is the result, with their standard deviation; 0 is one run",
+        description="runs of the stochastic sampler; the result is their mean and standard "
+        "deviation; 0 is one run",
     )
 
     @model_validator(mode="after")
     def _differ(self) -> Self:
         if self.samples == 1 or (self.samples and self.sampler != "stochastic"):
             raise ValueError(
-                "samples need the stochastic sampler and at least 2 runs; set sampler to stochastic, or samples to 0"
+                "samples need the stochastic sampler and at least 2 runs; "
+                "set sampler to stochastic, or samples to 0"
             )
         return self
 
@@ -81,12 +87,12 @@ class DiffusionParameters(MethodParameters):
 
     @property
     def needs_psf(self) -> bool:
-        """For the image's timestep and the data consistency."""
+        """The PSF gives the image's timestep and the data consistency."""
         return True
 
     @property
     def weights(self) -> str:
-        """The model that ships."""
+        """The default model."""
         return "diffusion_stack"
 
 
@@ -96,7 +102,8 @@ class Diffusion(LearningMethod):
     spec = MethodSpec(
         name="diffusion",
         title="Diffusion",
-        summary="Undoes blur and noise step by step from the timestep where the image stands; one network for all timesteps.",
+        summary="Reverses blur and noise step by step from the image's own timestep, "
+        "with one network for all timesteps.",
         parameters=DiffusionParameters,
         size_multiple=(1, 4, 4),
         bytes_per_voxel=220,
@@ -112,7 +119,7 @@ class Diffusion(LearningMethod):
         voxel_size_um: tuple[float, float, float],
         shape_px: Triple,
     ) -> Triple:
-        """Return the halo: all planes, since every step looks further along z, and along y and x the network's reach and the blur's."""
+        """Return all planes, and the radius of the receptive field and the PSF in y and x."""
         _, y, x = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
         return (shape_px[0], MAX_REACH_PX + y, MAX_REACH_PX + x)
 

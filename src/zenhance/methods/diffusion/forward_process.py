@@ -1,10 +1,11 @@
-"""The forward process: a specimen grows blurred and noisy along its way to the measurement.
+"""The forward process: blur and noise grow with the timestep, from specimen to measurement.
 
     x_t = B_t x_0 + s(t) sqrt(c + (1 - c) max(B_t x_0, 0)) n,      n ~ N(0, 1),   B_0 = 1, s(0) = 0
 
-B_t is a Gaussian blur of :func:`~zenhance.methods.diffusion.noise_schedule.sigma_at` pixels, s the noise at intensity 1, c its share that is there
-without light; the rest grows with the light, as photons have it. Intensities are scaled: background 0, brightest 1. At t = 0 nothing is
-done at all, so that x_0 is the specimen to the last bit.
+B_t is a Gaussian blur of :func:`~zenhance.methods.diffusion.noise_schedule.sigma_at` pixels, s the
+noise at intensity 1, and c the share of its variance that does not depend on light; the rest is
+photon noise. Intensities are scaled: background 0, brightest 1. At t = 0, x_0 is exactly the
+specimen.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from zenhance.physics.psf_base import gaussian_kernel_1d
 
 __all__ = ["blurred", "degraded", "moved", "noise_of", "noise_sd"]
 
-# A noise this small, relative to intensity 1, is not looked for in a residual; and nothing is taken for noise that lies further out.
+# Smallest noise, relative to intensity 1, that a residual can show; larger residuals than so many
+# standard deviations are not noise.
 _LEAST_SD = 1e-4
 _MOST_SIGMAS = 5.0
 _SAME_PX = 1e-3
@@ -31,13 +33,13 @@ def _blur(z: float, y: float, x: float) -> Blur:
 
 
 def blurred(x: Tensor, timestep: Timestep) -> Tensor:
-    """Return B_t x for images (..., Z, Y, X), float32; the image itself where the timestep is 0."""
+    """Return B_t x for float32 images (..., Z, Y, X); the image itself at timestep 0."""
     z, y, x_ = (round(sigma / _SAME_PX) * _SAME_PX for sigma in timestep.sigma_px)
     return x if max(z, y, x_) == 0.0 else _blur(z, y, x_)(x)
 
 
 def noise_sd(expected: Tensor, timestep: Timestep) -> Tensor:
-    """Return the standard deviation of the noise where so much light is expected; 0 at timestep 0."""
+    """Return the standard deviation of the noise of expected light; 0 at timestep 0."""
     return (
         timestep.noise
         * (timestep.constant + (1.0 - timestep.constant) * expected.clamp_min(0.0)).sqrt()
@@ -52,7 +54,7 @@ def degraded(specimen: Tensor, timestep: Timestep, normal: Tensor) -> Tensor:
     specimen : Tensor (..., Z, Y, X)
         x_0, float32, scaled.
     timestep : Timestep
-        Where on the way.
+        Of the result.
     normal : Tensor
         n, of the same shape.
     """
@@ -61,7 +63,7 @@ def degraded(specimen: Tensor, timestep: Timestep, normal: Tensor) -> Tensor:
 
 
 def noise_of(state: Tensor, specimen: Tensor, timestep: Timestep) -> Tensor:
-    """Return the n with which a specimen would be this state at a timestep: the inverse of :func:`degraded`, within 5 standard deviations."""
+    """Return the noise n of a state: the inverse of :func:`degraded`, clipped to ±5."""
     expected = blurred(specimen, timestep)
     normal = (state - expected) / noise_sd(expected, timestep).clamp_min(
         _LEAST_SD * max(timestep.t, 1e-6)
@@ -77,14 +79,14 @@ def moved(
     fresh: Tensor | None = None,
     share: float = 0.0,
 ) -> Tensor:
-    """Move a state to another timestep, if the specimen is this one.
+    """Move a state to another timestep, given an estimate of the specimen.
 
     Parameters
     ----------
     state : Tensor (..., Z, Y, X)
         x_t at ``timestep``.
     specimen : Tensor
-        What x_0 is taken to be.
+        Estimate of x_0.
     timestep : Timestep
         Of the state.
     to : float
@@ -92,11 +94,12 @@ def moved(
     fresh : Tensor, optional
         Standard normal numbers of the same shape.
     share : float
-        Share of the noise's variance that is drawn anew, 0 ... 1; needs ``fresh``.
+        Share of the noise's variance that is drawn again, 0 ... 1; needs ``fresh``.
 
     Notes
     -----
-    Algorithm 2 of Bansal et al. (Cold diffusion, 2022), ``x_t - D(x_0, t) + D(x_0, s)``, with the noise that the state shows as part of D.
+    Algorithm 2 of Bansal et al. (Cold diffusion, 2022), ``x_t - D(x_0, t) + D(x_0, s)``, where D
+    includes the noise of the state.
     """
     if to == 0.0:
         return specimen

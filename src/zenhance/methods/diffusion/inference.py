@@ -1,6 +1,7 @@
-"""The reverse process over a tile: from the measurement's own timestep to the specimen, one run or several.
+"""The reverse process over a tile: from the measurement's timestep to the specimen.
 
-A tile holds all planes of its column. What is random belongs to the voxel, the step and the number of the run, not to the tile.
+A tile holds all planes of its column. Random numbers depend on the voxel, the step and the run, not
+on the tile.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from zenhance.types import FloatArray, Triple
 
 __all__ = ["DiffusionSampler", "find_timestep", "prepare"]
 
-# Planes are given to the network up to this many pixels at once: small enough for a look at Cancel many times a step.
+# Most pixels that the network processes at once: small enough to check for Cancel often.
 _PIXELS_AT_ONCE = 2**17
-# The timestep of an image without a PSF is read off this many planes of at most so many pixels.
+# Without a PSF, the timestep is guessed from this many planes of at most so many pixels.
 _GUESS_PLANES, _GUESS_PX = 8, 512
 
 
@@ -91,7 +92,7 @@ class DiffusionSampler(Prepared):
             yield fraction
 
     def predict(self, state: Tensor, timestep: Timestep) -> Generator[float, None, Tensor]:
-        """Return the specimen (Z, Y, X) that a state at a timestep seems to show."""
+        """Return the estimated specimen (Z, Y, X) of a state at a timestep."""
         depth, height, width = state.shape
         many = max(1, _PIXELS_AT_ONCE // (height * width))
         out = torch.empty_like(state)
@@ -141,8 +142,8 @@ def prepare(context: MethodContext) -> Generator[float, None, DiffusionSampler]:
     warnings = voxel_warnings(context, model.checkpoint)
     if own >= 1.0:
         warnings.append(
-            "the image is more blurred or noisier than any that was learnt from; "
-            "bin its pixels, and judge with care"
+            "the image is more blurred or noisier than all training images; "
+            "bin its pixels, and judge the result with care"
         )
     return DiffusionSampler(
         network,
@@ -160,16 +161,9 @@ def prepare(context: MethodContext) -> Generator[float, None, DiffusionSampler]:
 
 
 def find_timestep(context: MethodContext, scaling: Scaling, network: DiffusionNetwork) -> Timestep:
-    """Return the timestep of a volume: blur from the point spread function, noise as measured; without the one, what the network thinks.
+    """Return the timestep of a volume from its PSF and noise.
 
-    Parameters
-    ----------
-    context : MethodContext
-        The volume.
-    scaling : Scaling
-        Of its intensities.
-    network : DiffusionNetwork
-        Looks at some planes where there is no point spread function.
+    Without a PSF, the network guesses the timestep from some planes.
     """
     noise, constant = _noise(context, scaling)
     if context.psf is not None:
@@ -198,15 +192,18 @@ def find_timestep(context: MethodContext, scaling: Scaling, network: DiffusionNe
 
 def _remark(timestep: Timestep, own: float) -> str:
     _, y, x = timestep.sigma_px
-    chosen = "" if timestep.t == own else f", which was chosen; its own is {own:.2f}"
+    chosen = "" if timestep.t == own else f" as set; the image's own is {own:.2f}"
     return (
-        f"started at timestep {timestep.t:.2f}{chosen}: blur of {y:.2f} × {x:.2f} px (y, x), noise {100 * timestep.noise:.0f} % of the brightest; "
-        "set start to change it"
+        f"started at timestep {timestep.t:.2f}{chosen}: blur of {y:.2f} × {x:.2f} px (y, x), "
+        f"noise {100 * timestep.noise:.0f} % of the brightest; set start to change it"
     )
 
 
 def _noise(context: MethodContext, scaling: Scaling) -> tuple[float, float]:
-    """Return the standard deviation of the noise at scaled intensity 1, and the share of the variance that is there without light."""
+    """Return the standard deviation of the noise at scaled intensity 1.
+
+    The second value is the share of the variance that does not depend on light.
+    """
     camera = context.noise
     if camera is None:
         return 0.0, 0.5

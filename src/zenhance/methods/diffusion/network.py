@@ -2,12 +2,12 @@
 
 ::
 
-    window of planes ─► 2 × 2 pixels to channels ─► blocks ─┬─► shrink ─► blocks ─► enlarge ─┬─► blocks ─► channels to 2 × 2 pixels
-                                                            └──────────────── + ─────────────┘                 + middle plane
+    window ─► unshuffle 2 × 2 ─► blocks ─┬─► shrink ─► blocks ─► enlarge ─┬─► blocks ─► shuffle
+    of planes                            └─────────────── + ──────────────┘      + middle plane
     timestep (t, r) ─► sines ─► two layers ─► scale and shift in every block
 
-Plain convolutions and nothing that looks at the whole tile (no normalisation, no attention), so that a voxel's value depends on what lies
-within reach and on the timestep alone.
+There is no normalisation or attention over the tile: a voxel depends only on its receptive field
+and on the timestep.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn.functional import interpolate, pixel_shuffle, pixel_unshuffle, rel
 __all__ = ["MIN_RATIO", "STRIDE", "DiffusionNetwork", "reach_px"]
 
 STRIDE = 4
-"""Images are multiples of this along y and x."""
+"""Image sizes are multiples of this along y and x."""
 _OCTAVES = 4
 MIN_RATIO = 0.01
 """Noise ratios below this look alike to the network."""
@@ -56,7 +56,7 @@ class _Block(nn.Module):
 
 
 class _LevelHead(nn.Module):
-    """Guesses the timestep of an image (B, 1, Y, X) from its texture; only for where nobody says it."""
+    """Guesses the timestep of an image (B, 1, Y, X) without a PSF from its texture."""
 
     def __init__(self, features: int = 12) -> None:
         super().__init__()
@@ -84,17 +84,17 @@ class DiffusionNetwork(nn.Module):
     Parameters
     ----------
     window : int
-        Planes it sees, odd; the middle one is restored.
+        Input planes, odd; the middle one is restored.
     features, deep_features : int
         Channels at half and at a quarter of the resolution.
     blocks, deep_blocks : int
-        Residual blocks at half the resolution, before and after the deep ones together, and of these.
+        Residual blocks at half the resolution (before and after the deep ones), and deep ones.
     embedding : int
         Channels that carry the timestep.
     """
 
     architecture: Any
-    """What the network was built from, for whoever trains it."""
+    """What the network was built from; set by the learner."""
 
     def __init__(
         self,
@@ -152,13 +152,13 @@ class DiffusionNetwork(nn.Module):
         return planes[:, half : half + 1] + pixel_shuffle(self.leave(relu(x)), 2)
 
     def guess(self, planes: Tensor) -> Tensor:
-        """Return t and r (B, 2) as the middle planes (B, 1, Y, X) look."""
+        """Return t and r (B, 2), guessed from the middle planes (B, 1, Y, X)."""
         told = self.head(planes).float()
         ratio = MIN_RATIO ** (1 - told[:, 1].clamp(0, 1))
         return torch.stack([told[:, 0].clamp(0.02, 1), ratio], 1)
 
     def guess_loss(self, planes: Tensor, timesteps: Tensor) -> Tensor:
-        """Return how far the guess is off, both numbers on a scale of 0 to 1; scalar."""
+        """Return the mean squared error of the guess, with t and log r scaled to 0 ... 1."""
         wanted = torch.stack([timesteps[:, 0], _even(timesteps[:, 1])], 1)
         off: Tensor = (self.head(planes).float() - wanted).square().mean()
         return off
@@ -170,6 +170,6 @@ def _even(ratio: Tensor) -> Tensor:
 
 
 def reach_px(blocks: int, deep_blocks: int) -> int:
-    """Return how far along y and x a pixel has a say in one call, in whole strides."""
+    """Return the radius of the receptive field along y and x, a multiple of the stride."""
     far = 2 * (2 * blocks + 2) + 4 * 2 * deep_blocks + 2 + 2
     return -(-far // STRIDE) * STRIDE

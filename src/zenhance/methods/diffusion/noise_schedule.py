@@ -1,16 +1,17 @@
-"""Levels of blur and noise between the specimen and the worst stack, and which of them an image has (without torch).
+"""The noise schedule: blur and noise at each timestep, and the timestep of an image (no torch).
 
 ::
 
     t    0                     0.3            0.5        0.7        0.87      1
     σ    0 px (the specimen)   0.58           1.3        2.5        4.2       6 px
-    s    0                     r · 0.3        r · 0.5    r · 0.7    ...       r       of an intensity of 1
+    s    0                     0.3 r          0.5 r      0.7 r      ...       r at intensity 1
 
-    σ(t) = σ0 ((1 + σ_max / σ0)^t - 1),  σ0 = 0.5 px, σ_max = 6 px       nearly even steps below a pixel, even ratios above
-    s(t) = r t                                                           standard deviation of the noise at intensity 1
+    σ(t) = σ0 ((1 + σ_max / σ0)^t - 1),  σ0 = 0.5 px, σ_max = 6 px
+    s(t) = r t                           standard deviation of the noise at intensity 1
 
-The blur's schedule is the same for all images. How much noise goes with it is not: a camera may be good behind a poor lens. So each image
-has its own noise ratio ``r``, at most 1, and its timestep is the first at which the schedule is as blurred as it is and may be as noisy.
+Blur grows by nearly equal steps below one pixel and by equal ratios above. Its schedule is the same
+for all images. The noise is not: each image has its own noise ratio ``r``, at most 1. Its timestep
+is the first at which the schedule is as blurred as the image and can be as noisy.
 """
 
 from __future__ import annotations
@@ -23,39 +24,39 @@ from zenhance.types import FloatTriple
 
 __all__ = [
     "FLOOR_PX",
-    "MIN_NOISE_RATIO",
     "MAX_SIGMA_PX",
+    "MIN_NOISE_RATIO",
     "STEPS",
     "Timestep",
-    "timestep_of_sigma",
     "match_timestep",
     "sigma_at",
+    "timestep_of_sigma",
 ]
 
 
 STEPS = 100
-"""Levels are counted in hundredths where they have to be counted."""
+"""Discrete timesteps are hundredths."""
 FLOOR_PX = 0.5
 MAX_SIGMA_PX = 6.0
 MIN_NOISE_RATIO = 0.01
 _MIN_CONSTANT = 0.05
-# Below this an image counts as sharp and clean: there is nothing to undo.
+# Below this an image counts as sharp and clean.
 _MIN_TIMESTEP = 1.0 / STEPS
 
 
 def sigma_at(t: float) -> float:
-    """Return the standard deviation of the blur in pixels along y and x at a timestep 0 ... 1."""
+    """Return the standard deviation of the blur along y and x, in pixels, at a timestep."""
     return float(FLOOR_PX * ((1.0 + MAX_SIGMA_PX / FLOOR_PX) ** t - 1.0))
 
 
 def timestep_of_sigma(sigma_px: float) -> float:
-    """Return the timestep at which the blur has a standard deviation; the inverse of :func:`sigma_at`, at most 1."""
+    """Return the timestep of a blur, at most 1; the inverse of :func:`sigma_at`."""
     return min(1.0, math.log1p(max(sigma_px, 0.0) / FLOOR_PX) / math.log1p(MAX_SIGMA_PX / FLOOR_PX))
 
 
 @dataclass(frozen=True, slots=True)
 class Timestep:
-    """Where an image stands on its own way from the specimen to the measurement, and what that way is like.
+    """Position of an image between specimen and measurement, and its own blur and noise.
 
     Parameters
     ----------
@@ -64,9 +65,9 @@ class Timestep:
     ratio : float
         r: standard deviation of the noise at intensity 1, per t; 0.01 ... 1.
     constant : float
-        Share of the noise's variance at intensity 1 that is there without light as well, 0 ... 1; the rest grows with intensity.
+        Share of the noise's variance at intensity 1 that does not depend on light, 0 ... 1.
     shape : tuple of float
-        Blur along z, y, x relative to :func:`sigma_at`; z is 0 where planes are blurred each by itself.
+        Blur along z, y, x relative to :func:`sigma_at`; z is 0 where each plane is separate.
     """
 
     t: float
@@ -86,11 +87,11 @@ class Timestep:
         return self.ratio * self.t
 
     def at(self, t: float) -> Timestep:
-        """Return another timestep of the same way."""
+        """Return another timestep of the same process."""
         return replace(self, t=t)
 
     def started_at(self, t: float) -> Timestep:
-        """Return the way of an image with the same noise that is taken to stand at another timestep."""
+        """Return the process that has the same noise at another timestep ``t``."""
         return replace(self, t=t, ratio=min(1.0, max(MIN_NOISE_RATIO, self.noise / t)))
 
 
@@ -100,11 +101,11 @@ def match_timestep(sigma_px: FloatTriple, noise: float, constant: float = 0.5) -
     Parameters
     ----------
     sigma_px : tuple of float
-        Standard deviation of its blur along z, y, x; 0 along z where planes are blurred each by itself.
+        Standard deviation of its blur along z, y, x; 0 along z where each plane is separate.
     noise : float
         Standard deviation of its noise at intensity 1 (background 0).
     constant : float
-        Share of that noise's variance that is there without light, 0 ... 1.
+        Share of that noise's variance that does not depend on light, 0 ... 1.
 
     Raises
     ------
@@ -113,13 +114,15 @@ def match_timestep(sigma_px: FloatTriple, noise: float, constant: float = 0.5) -
 
     Notes
     -----
-    t = max(t_blur, noise), at most 1, with t_blur the timestep whose blur is the geometric mean of those along y and x. Where noise decides,
-    the image is less blurred than its timestep; where blur alone exceeds the schedule, more. At least 5 % of the noise's variance count as
-    constant, so that what a dark place shows is never taken for a thousandfold of its noise.
+    t = max(t_blur, noise), at most 1; t_blur is the timestep of the geometric mean blur along
+    y and x. If the noise decides, the image is less blurred than its timestep; if the blur exceeds
+    the schedule, it is more blurred. At least 5 % of the noise's variance counts as constant, so
+    that dark signal is never a thousandfold of its noise.
     """
     if not all(math.isfinite(v) and v >= 0 for v in (*sigma_px, noise, constant)):
         raise MethodError(
-            f"a blur of {sigma_px} px with noise {noise:g} has no timestep; both must be finite and 0 or more"
+            f"a blur of {sigma_px} px with noise {noise:g} has no timestep; "
+            "both must be finite and 0 or more"
         )
     z, y, x = sigma_px
     plane = math.sqrt(y * x)

@@ -1,10 +1,10 @@
-"""Ways back from a measurement to the specimen, timestep by timestep.
+"""Samplers: from a measurement back to the specimen, timestep by timestep.
 
 ::
 
-    state x_t ──► predictor ──► estimate of x_0 ──► (drawn towards the measurement) ──► state x_s, s < t ──► ...  ──► x_0
+    x_t ──► predictor ──► estimate of x_0 ──► (data consistency) ──► x_s, s < t ──► ... ──► x_0
 
-With a predictor that is always right each of them ends at the specimen, whatever the number of steps.
+With a perfect predictor, each sampler ends at the specimen, for any number of steps.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from torch import Tensor
 
 from zenhance.methods.diffusion.forward_process import moved
 from zenhance.methods.diffusion.noise_schedule import Timestep
+from zenhance.steps import relay
 
 __all__ = ["FRESH_SHARE", "Sampler", "reverse"]
 
 Sampler = Literal["cold", "indi", "stochastic"]
 FRESH_SHARE = 0.5
-"""Share of the noise's variance that the stochastic way draws anew in each step."""
+"""Share of the noise's variance that the stochastic sampler draws again in each step."""
 
 
 def reverse(
@@ -34,12 +35,13 @@ def reverse(
     agree: Callable[[Tensor], Tensor] | None = None,
     fresh: Callable[[int], Tensor] | None = None,
 ) -> Generator[float, None, Tensor]:
-    """Walk back from a measurement; a generator, so that it can be stopped within a step.
+    """Run the reverse process; a generator, so that it can be stopped within a step.
 
     Parameters
     ----------
     predict : callable
-        Takes a state (..., Z, Y, X) and its timestep; a generator of the fraction done that returns the estimated specimen.
+        Takes a state (..., Z, Y, X) and its timestep; yields the fraction done and returns the
+        estimated specimen.
     measured : Tensor
         The state at ``timestep``, scaled.
     timestep : Timestep
@@ -48,11 +50,12 @@ def reverse(
         N, at least 1; timesteps are evenly spaced in t.
     sampler : {'cold', 'indi', 'stochastic'}
         Cold diffusion's Algorithm 2 (Bansal et al. 2022); InDI (Delbracio and Milanfar 2023),
-        ``x_s = (1 - s / t) x_0 + (s / t) x_t``; or Algorithm 2 with half of the noise drawn anew in every step.
+        ``x_s = (1 - s / t) x_0 + (s / t) x_t``; or Algorithm 2 with half of the noise drawn again
+        in every step.
     agree : callable, optional
-        Draws each estimate towards the measurement.
+        Data consistency, applied to each estimate.
     fresh : callable, optional
-        Standard normal numbers for a step, for the stochastic way.
+        Standard normal numbers of a step, for the stochastic sampler.
 
     Yields
     ------
@@ -64,16 +67,13 @@ def reverse(
     Tensor
         The last estimate of the specimen.
     """
-    state, estimate = measured, measured
+    state = estimate = measured
     for step in range(steps):
         here, there = (timestep.t * (1.0 - number / steps) for number in (step, step + 1))
-        work = predict(state, timestep.at(here))
-        while True:
-            try:
-                yield (step + next(work)) / steps
-            except StopIteration as done:
-                estimate = done.value
-                break
+        estimate = yield from relay(
+            predict(state, timestep.at(here)),
+            lambda fraction, step=step: (step + fraction) / steps,  # type: ignore[misc]
+        )
         if agree is not None:
             estimate = agree(estimate)
         yield (step + 1) / steps

@@ -1,7 +1,8 @@
-"""How the network of the reverse process learns.
+"""Training of the network of the reverse process.
 
-Each patch is looked at three times: as it was measured, at its own timestep; on the way that the network itself goes from there, at a random
-timestep below; and as the forward process makes it from the truth, at a random timestep and noise ratio. In all three the truth is wanted::
+The network sees each patch in three states: as measured, at the patch's own timestep; on the
+network's own path from there, at a random lower timestep; and as the forward process makes it from
+the truth, at a random timestep and noise ratio. All three are trained against the truth::
 
     measured y ────────────────────► f(y, t*) = x̂        compared with the truth
     moved(y, x̂, t* → t) ───────────► f(x_t, t)           compared with the truth
@@ -44,27 +45,28 @@ __all__ = [
 ]
 
 MAX_REACH_PX = 64
-"""Networks that look further along y and x in one step are refused: tiles are planned before weights are read."""
+"""Largest receptive field of one step along y and x: tiles are planned before weights are read."""
 
-# What a user says of blur and noise is not exact; nor is what the network is told while it learns.
+# A user's figures of blur and noise are not exact; training disturbs them by as much.
 _TIMESTEP_DOUBT = 0.15
 _NOISE_DOUBT = 0.3
-# Blur along z in pixels relative to that in the plane, of stacks made by the forward process.
+# Range of the blur along z relative to that in the plane, in stacks of the forward process.
 _SHAPES_Z = (0.4, 2.5)
-# Brightness of such patches is changed by at most this factor: states at low timesteps may be far brighter than what they came from, or not.
+# Such patches are made at most this factor brighter or dimmer: a state at a low timestep can be
+# far brighter than its measurement.
 _MAX_GAIN = 8.0
-# The network walks at most so many steps of its own before it is asked again.
+# Most steps of the network's own path before it is compared with the truth.
 _MAX_JUMPS = 3
-# Share of the steps in which it draws noise anew.
+# Share of these steps that draw new noise.
 _RANDOM_SHARE = 0.2
 
 
 class DiffusionArchitecture(BaseModel):
-    """What a recipe says of the network, and of what it learns; frozen, unknown keys refused."""
+    """A recipe's settings of network and loss; frozen, unknown keys refused."""
 
     model_config = {"frozen": True, "extra": "forbid"}
 
-    window: int = Field(1, ge=1, le=9, description="planes that it sees at once, odd")
+    window: int = Field(1, ge=1, le=9, description="planes seen at once, odd")
     features: int = Field(32, ge=8, le=256, description="channels at half the resolution")
     deep_features: int = Field(
         32, ge=8, le=256, description="channels at a quarter of the resolution"
@@ -76,17 +78,17 @@ class DiffusionArchitecture(BaseModel):
     embedding: int = Field(24, ge=8, le=256, description="channels that carry the timestep")
     planes: int = Field(1, ge=1, le=64, description="planes of a training patch")
     absolute: float = Field(
-        0.1, ge=0, description="weight of the mean absolute difference, beside the mean square"
+        0.1, ge=0, description="weight of the mean absolute difference, added to the mean square"
     )
     measured: float = Field(
         1.0,
         ge=0,
-        description="weight of the patches as they were measured, 0 for the forward process alone",
+        description="weight of the patches as measured; 0 for the forward process alone",
     )
     walked: float = Field(
         1.0,
         ge=0,
-        description="weight of the states that the network itself comes to; needs measured",
+        description="weight of the states on the network's own path; needs measured",
     )
     made: float = Field(
         0.5, ge=0, description="weight of the patches that the forward process makes"
@@ -97,25 +99,31 @@ def _checked(architecture: Mapping[str, Any]) -> DiffusionArchitecture:
     checked = validate(DiffusionArchitecture, architecture, "architecture key", RecipeError)
     if checked.window % 2 == 0:
         raise RecipeError(
-            f"the window is {checked.window} planes; it must be odd, so that there is a middle one"
+            f"the window is {checked.window} planes; it must be odd, with a middle plane"
         )
     if (checked.planes > 1) != (checked.window > 1):
         raise RecipeError(
-            f"a window of {checked.window} planes does not go with patches of {checked.planes}; both are 1, or both more"
+            f"a window of {checked.window} planes does not fit patches of {checked.planes}; "
+            "set both to 1, or both to more"
         )
     if not checked.measured + checked.made:
         raise RecipeError(
-            "measured and made are both 0, so there is nothing to learn from; give one of them a weight"
+            "measured and made are both 0, so there is nothing to learn from; "
+            "give one of them a weight"
         )
     if (reach := reach_px(checked.blocks, checked.deep_blocks)) > MAX_REACH_PX:
         raise RecipeError(
-            f"this network would look {reach} pixels far; at most {MAX_REACH_PX} are allowed, give fewer blocks"
+            f"the receptive field of this network has a radius of {reach} pixels, at most "
+            f"{MAX_REACH_PX} are allowed; give fewer blocks"
         )
     return checked
 
 
 def windows(stack: Tensor, window: int, first: int = 0, last: int | None = None) -> Tensor:
-    """Return the planes about each of some planes: (B, Z, Y, X) becomes (B, last - first, window, Y, X), mirrored at the ends."""
+    """Return the window around each plane from ``first`` to ``last``, mirrored at the ends.
+
+    A stack (B, Z, Y, X) becomes (B, last - first, window, Y, X).
+    """
     depth = stack.shape[1]
     half = window // 2
     index = mirrored(
@@ -127,14 +135,14 @@ def windows(stack: Tensor, window: int, first: int = 0, last: int | None = None)
 
 
 def as_tensor(timesteps: list[Timestep], device: torch.device) -> Tensor:
-    """Return what the network is told of timesteps: t and r (B, 2)."""
+    """Return t and r (B, 2) of timesteps, an input of the network."""
     return torch.tensor(
         [(timestep.t, timestep.ratio) for timestep in timesteps], dtype=torch.float32, device=device
     )
 
 
 def predict_stacks(network: DiffusionNetwork, states: Tensor, timesteps: Tensor) -> Tensor:
-    """Return the specimens (B, Z, Y, X) of states of that shape, each at its timestep (B, 2)."""
+    """Return the specimens of states (B, Z, Y, X), each at its timestep (B, 2)."""
     count, depth = states.shape[:2]
     planes = windows(states, network.window).flatten(0, 1)
     out: Tensor = network(planes, timesteps.repeat_interleave(depth, 0)).float()
@@ -142,7 +150,7 @@ def predict_stacks(network: DiffusionNetwork, states: Tensor, timesteps: Tensor)
 
 
 class DiffusionLearner(Learner):
-    """Learns to tell the specimen from an image at any timestep."""
+    """Learns to predict the specimen from an image at any timestep."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
         """Return a new network.
@@ -165,7 +173,7 @@ class DiffusionLearner(Learner):
         Raises
         ------
         RecipeError
-            The size is no multiple of 4.
+            The size is not a multiple of 4.
         """
         a = _checked(architecture)
         if size_px % STRIDE:
@@ -173,91 +181,82 @@ class DiffusionLearner(Learner):
         return (a.planes, size_px, size_px)
 
     def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
-        """Return whether measured patches are learnt from: their timestep follows from how they were measured."""
+        """Return whether patches are used as measured: their optics give the timestep."""
         return _checked(architecture).measured > 0
 
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
-        """Compare what the network makes of patches, of its own states and of the forward process with the truth.
+        """Compare the network's specimens with the truth; see the module's docstring.
 
         Raises
         ------
         RecipeError
-            The batch has no truth on the measurement's grid, or does not say how it was measured.
+            The batch has no truth on the measurement's grid, or its optics are unknown.
         """
         net = cast(DiffusionNetwork, network)
         a = cast(DiffusionArchitecture, net.architecture)
-        truth, measured = batch.truth, batch.measured
-        if truth is None:
-            raise RecipeError(
-                "this method learns from pairs, but a training stack has no truth; give pairs or simulated"
-            )
-        if truth.shape != measured.shape:
-            raise RecipeError(
-                "the truth is finer than the measurement; this method does not enlarge, give truth on the same grid"
-            )
+        truth, measured = batch.truth_on_grid, batch.measured
         draw = np.random.default_rng(int(torch.randint(2**31, (1,))))
-        total, logs = measured.new_zeros(()), {}
-        states, targets, timesteps, weights = [], [], [], []
+        total: Tensor = measured.new_zeros(())
+        logs: dict[str, float] = {}
+        drawn: dict[str, tuple[float, _States]] = {}
         if a.measured:
             if not batch.optics:
                 raise RecipeError(
-                    "how a training patch was measured is not known; give data.psf in the recipe"
+                    "the optics of a training patch are unknown; give data.psf in the recipe"
                 )
-            own = [
-                _timestep_of_optics(optics, draw, planar=a.window == 1) for optics in batch.optics
-            ]
+            own = [_timestep_of_optics(o, draw, planar=a.window == 1) for o in batch.optics]
             told = as_tensor(own, measured.device)
             estimate = predict_stacks(net, measured, told)
-            first = self._difference(estimate, truth, a)
-            guess = net.guess_loss(measured[:, measured.shape[1] // 2][:, None], told)
-            total, logs["measured"] = (
-                total + a.measured * first + 0.1 * guess,
-                float(first.detach()),
-            )
-            logs["guess"] = float(guess.detach())
+            first = _difference(estimate, truth, a)
+            guess = net.guess_loss(_middle(measured), told)
+            total = total + a.measured * first + 0.1 * guess
+            logs |= {"measured": float(first.detach()), "guess": float(guess.detach())}
             if a.walked:
-                walked, at = _walk(net, measured, estimate.detach(), own, draw)
-                states, targets, timesteps, weights = [walked], [truth], at, [a.walked]
+                states, at = _walk(net, measured, estimate.detach(), own, draw)
+                drawn["walked"] = (a.walked, (states, truth, at))
         if a.made:
-            made, wanted, at = _made(truth, measured, draw, planar=a.window == 1)
-            states, targets, timesteps, weights = (
-                [*states, made],
-                [*targets, wanted],
-                [*timesteps, *at],
-                [*weights, a.made],
-            )
-        if states:
-            found = predict_stacks(net, torch.cat(states), as_tensor(timesteps, measured.device))
+            drawn["made"] = (a.made, _made(truth, measured, draw, planar=a.window == 1))
+        if drawn:
+            states = torch.cat([states for _, (states, _, _) in drawn.values()])
+            timesteps = [timestep for _, (_, _, at) in drawn.values() for timestep in at]
+            found = predict_stacks(net, states, as_tensor(timesteps, measured.device))
             parts = torch.split(found, len(measured))
-            for name, part, target, weight in zip(
-                ("walked", "made")[-len(states) :], parts, targets, weights, strict=True
-            ):
-                apart = self._difference(part, target, a)
-                total, logs[name] = total + weight * apart, float(apart.detach())
+            for part, (name, (weight, (_, wanted, _))) in zip(parts, drawn.items(), strict=True):
+                difference = _difference(part, wanted, a)
+                total, logs[name] = total + weight * difference, float(difference.detach())
         return total, logs
 
-    def _difference(self, found: Tensor, wanted: Tensor, a: DiffusionArchitecture) -> Tensor:
-        difference = found - wanted
-        return difference.square().mean() + a.absolute * difference.abs().mean()
-
     def predict(self, network: Module, measured: Tensor) -> Tensor:
-        """Return the middle plane (B, 1, Y, X) in one step, from the timestep that the patches seem to have."""
+        """Return the middle plane (B, 1, Y, X) in one step, from the guessed timesteps."""
         net = cast(DiffusionNetwork, network)
-        return _first_word(net, measured, net.guess(measured[:, measured.shape[1] // 2][:, None]))
+        return _first_step(net, measured, net.guess(_middle(measured)))
 
     def predict_batch(self, network: Module, batch: Batch) -> Tensor:
-        """Return the same from the timestep that their optics give them; without optics, from the one they seem to have."""
+        """Return the same from the timesteps of the optics; guessed without optics."""
         net = cast(DiffusionNetwork, network)
         if not batch.optics:
             return self.predict(network, batch.measured)
         own = [_timestep_of_optics(optics, None, planar=net.window == 1) for optics in batch.optics]
-        return _first_word(net, batch.measured, as_tensor(own, batch.measured.device))
+        return _first_step(net, batch.measured, as_tensor(own, batch.measured.device))
 
 
 LEARNER = DiffusionLearner()
 
+_States = tuple[Tensor, Tensor, list[Timestep]]
+"""States, the specimens that belong to them (B, Z, Y, X each), and their timesteps."""
 
-def _first_word(network: DiffusionNetwork, measured: Tensor, timesteps: Tensor) -> Tensor:
+
+def _middle(stack: Tensor) -> Tensor:
+    """Return the middle plane (B, 1, Y, X) of stacks."""
+    return stack[:, stack.shape[1] // 2][:, None]
+
+
+def _difference(found: Tensor, wanted: Tensor, a: DiffusionArchitecture) -> Tensor:
+    difference = found - wanted
+    return difference.square().mean() + a.absolute * difference.abs().mean()
+
+
+def _first_step(network: DiffusionNetwork, measured: Tensor, timesteps: Tensor) -> Tensor:
     middle = measured.shape[1] // 2
     out: Tensor = network(windows(measured, network.window, middle, middle + 1)[:, 0], timesteps)
     return out
@@ -266,7 +265,7 @@ def _first_word(network: DiffusionNetwork, measured: Tensor, timesteps: Tensor) 
 def _timestep_of_optics(
     optics: Optics, draw: np.random.Generator | None, *, planar: bool
 ) -> Timestep:
-    """Return the timestep of a patch, with some doubt where one is to be drawn, as whoever enhances a stack has it too."""
+    """Return the timestep of a patch; ``draw`` disturbs it as much as a user's own figures."""
     z, y, x = optics.sigma_px
     bright, dark = (float(optics.variance(torch.tensor(v))) for v in (1.0, 0.0))
     first, second = (0.0, 0.0) if draw is None else (draw.standard_normal(), draw.standard_normal())
@@ -283,7 +282,7 @@ def _walk(
     own: list[Timestep],
     draw: np.random.Generator,
 ) -> tuple[Tensor, list[Timestep]]:
-    """Return the states that cold sampling comes to in a few steps of random length, and their timesteps."""
+    """Return the states of cold sampling after some steps of random length, and timesteps."""
     states, at = measured, own
     for jump in range(int(draw.integers(1, _MAX_JUMPS + 1))):
         if jump:
@@ -303,10 +302,8 @@ def _walk(
     return states, at
 
 
-def _made(
-    truth: Tensor, measured: Tensor, draw: np.random.Generator, *, planar: bool
-) -> tuple[Tensor, Tensor, list[Timestep]]:
-    """Return states that the forward process makes of the truth, what is wanted of them, and their timesteps."""
+def _made(truth: Tensor, measured: Tensor, draw: np.random.Generator, *, planar: bool) -> _States:
+    """Return states of the forward process, made from the truth at random timesteps."""
     states, wanted, timesteps = [], [], []
     with torch.autocast(truth.device.type, enabled=False):
         for sharp, seen in zip(truth, measured, strict=True):

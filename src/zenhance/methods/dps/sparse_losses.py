@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as f
 
-__all__ = ["fourier_difference", "hessian", "light_concentration", "structural_difference"]
-
-SIGMA_PX, RADIUS_PX = 1.5, 5
+__all__ = ["fourier_difference", "hessian", "light_concentration"]
 
 
 def _derivative(x: Tensor, axis: int, other: int) -> Tensor:
@@ -69,35 +66,6 @@ def light_concentration(x: Tensor, floor: float) -> Tensor:
     (Candès, Wakin & Boyd, J. Fourier Anal. Appl. 14:877, 2008) brings back what the norm is there for.
     """
     return (x / (x.detach() + floor)).mean()
-
-
-def structural_difference(
-    image: Tensor, reference: Tensor, k1: float = 0.01, k2: float = 0.03
-) -> Tensor:
-    """Return 1 - SSIM of images (N, 1, Y, X) with intensities of range 1; Gaussian window of 1.5 pixels, only where it lies inside.
-
-    Notes
-    -----
-    Source: Wang et al., IEEE TIP 13:600 (2004). The slides on DPS print k1 = 0.001.
-    """
-    at = torch.arange(-RADIUS_PX, RADIUS_PX + 1, dtype=torch.float32, device=image.device)
-    profile = torch.exp(-0.5 * (at / SIGMA_PX) ** 2)
-    profile = profile / profile.sum()
-
-    def smooth(x: Tensor) -> Tensor:
-        return f.conv2d(f.conv2d(x, profile[None, None, None]), profile[None, None, :, None])
-
-    with torch.autocast(image.device.type, enabled=False):
-        a, b = image.float(), reference.float()
-        mean_a, mean_b = smooth(a), smooth(b)
-        var_a, var_b = smooth(a * a) - mean_a**2, smooth(b * b) - mean_b**2
-        both = smooth(a * b) - mean_a * mean_b
-        alike = (
-            (2 * mean_a * mean_b + k1**2)
-            * (2 * both + k2**2)
-            / ((mean_a**2 + mean_b**2 + k1**2) * (var_a + var_b + k2**2))
-        )
-        return 1 - alike.mean()
 
 
 def fourier_difference(image: Tensor, reference: Tensor) -> Tensor:

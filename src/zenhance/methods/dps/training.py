@@ -31,6 +31,7 @@ from torch.nn import Module
 
 from zenhance.contract.learner import Batch, Learner, Optics
 from zenhance.errors import RecipeError
+from zenhance.methods._shared.ssim import structural_dissimilarity
 from zenhance.methods.dps.features import feature_difference, load_features
 from zenhance.methods.dps.network import pooled
 from zenhance.methods.dps.optics import DpsArchitecture, build_network, checked, measured_from
@@ -47,7 +48,6 @@ from zenhance.methods.dps.sparse_losses import (
     fourier_difference,
     hessian,
     light_concentration,
-    structural_difference,
 )
 from zenhance.types import FloatArray
 
@@ -162,7 +162,7 @@ def _fidelity(light: Tensor, pairs: Pairs, a: DpsArchitecture) -> tuple[Tensor, 
     difference = (image - target).abs().mean()
     loss, logs = a.intensity * difference, {"intensity": float(difference.detach())}
     if a.ssim:
-        loss = loss + a.ssim * structural_difference(image, target)
+        loss = loss + a.ssim * structural_dissimilarity(image, target)
     if a.spectrum:
         loss = loss + a.spectrum * fourier_difference(image, target)
     if a.perceptual:

@@ -1,4 +1,4 @@
-"""DQLR: encoder, recurrence over z, vector quantisation and generator, learnt from stacks like the one to be enhanced."""
+"""DQLR: encoder, recurrence over z, vector quantisation and generator, trained on stacks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from zenhance.types import Triple
 
 __all__ = ["METHOD", "WEIGHTS", "Dqlr", "DqlrParameters"]
 
-# Tiles are planned before weights are read; no network that looks further is accepted.
+# Tiles are planned before weights are read, so that this bounds the receptive field of a network.
 MAX_REACH_PX = 48
 
 WEIGHTS = {"dqlr": "dqlr_stack", "paper": "dqlr_paper"}
-"""The weights that ship with each preset."""
+"""The default weights of each preset."""
 
 
 class DqlrParameters(MethodParameters):
@@ -27,39 +27,41 @@ class DqlrParameters(MethodParameters):
 
     preset: Literal["dqlr", "paper"] = Field(
         "dqlr",
-        description="dqlr sharpens and denoises; paper is the published form, which learnt to repeat what was measured",
+        description="dqlr sharpens and denoises; paper is the published form, "
+        "trained to reproduce the measurement",
     )
     data_consistency: float = Field(
         0.75,
         ge=0.0,
         le=1.0,
-        description="how far the result is brought back to what was measured, as the PSF predicts it; 0 is what the network drew",
+        description="strength of the data consistency, which needs the PSF; "
+        "0 keeps the network's result",
         json_schema_extra={"unit": ""},
     )
     codes: bool = Field(
         False,
-        description="also give a label layer: which word of the first dictionary stands where",
+        description="add a label layer with the word of the first dictionary at each pixel",
         json_schema_extra={"advanced": True},
     )
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
-        """The enhanced image, and the words of the first dictionary where they are asked for."""
+        """The enhanced image, and the words of the first dictionary if ``codes`` is set."""
         return (ENHANCED, OutputSpec("codes", "codes", "labels")) if self.codes else (ENHANCED,)
 
     @property
     def deblurs(self) -> bool:
-        """The published form learns to repeat the measurement."""
+        """False for the published form, which reproduces the measurement."""
         return self.preset != "paper"
 
     @property
     def needs_psf(self) -> bool:
-        """For the step back to the measurement alone."""
+        """Only the data consistency needs the PSF."""
         return self.deblurs and self.data_consistency > 0
 
     @property
     def weights(self) -> str:
-        """The model that ships with the preset."""
+        """The default model of the preset."""
         return WEIGHTS[self.preset]
 
 
@@ -69,7 +71,8 @@ class Dqlr(LearningMethod):
     spec = MethodSpec(
         name="dqlr",
         title="DQLR",
-        summary="Quantised codes that neighbouring slices agree on: denoises and sharpens; can learn from your own stack alone.",
+        summary="Denoises and sharpens with quantised codes that neighbouring slices share; "
+        "can be trained on your own stack alone.",
         parameters=DqlrParameters,
         size_multiple=(1, 4, 4),
         bytes_per_voxel=220,
@@ -84,7 +87,7 @@ class Dqlr(LearningMethod):
         voxel_size_um: tuple[float, float, float],
         shape_px: Triple,
     ) -> Triple:
-        """Return the largest halo any network of this method needs: all planes, since the recurrence goes through them."""
+        """Return the largest halo of any network; in z all planes, because of the recurrence."""
         _, y, x = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
         return (shape_px[0], MAX_REACH_PX + 2 * y, MAX_REACH_PX + 2 * x)
 

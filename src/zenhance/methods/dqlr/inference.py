@@ -1,4 +1,4 @@
-"""DQLR on a volume: the network over a tile, and the words that it used.
+"""DQLR on a volume: the network over a tile, and the words that it uses.
 
 A tile holds all planes of its column, so the recurrence over z sees the whole stack in every tile.
 """
@@ -65,7 +65,7 @@ class SequenceRestorer(Prepared):
         return found
 
     def _labels(self, index: Tensor) -> FloatArray:
-        """Return the first dictionary's words, from 1, for every pixel."""
+        """Return the first dictionary's words, counted from 1, at every pixel."""
         stride = self.network.stride
         labels = (
             (index[:, 0] + 1 if index.shape[1] else torch.zeros_like(index.sum(1)))
@@ -76,7 +76,7 @@ class SequenceRestorer(Prepared):
         return np.asarray(labels.repeat(stride, axis=1).repeat(stride, axis=2), np.float32)
 
     def _count(self, index: Tensor, origin_px: Triple) -> None:
-        """Add up how often each word was used, for the record; of what several tiles read, each latent counts once, where it is whole."""
+        """Count the use of each word, for the record; each latent counts once."""
         (first_y, rows), (first_x, columns) = (
             self._whole(axis, origin_px[axis], index.shape[axis + 1]) for axis in (1, 2)
         )
@@ -96,7 +96,7 @@ class SequenceRestorer(Prepared):
             self.notes["perplexity"] = [round(effective_words(counts), 1) for counts in self.use]
 
     def _whole(self, axis: int, origin_px: int, latents: int) -> tuple[int, int]:
-        """Return the first latent of a tile, and that behind the last, to which all that has a say was read."""
+        """Return the range of latents of a tile whose receptive field was read completely."""
         stride = self.network.stride
         rim, last = (
             -(-self.halo_px[axis] // stride),
@@ -119,7 +119,7 @@ def prepare(context: MethodContext) -> Generator[float, None, SequenceRestorer]:
     network: Dqlr = model.network
     a = cast(DqlrArchitecture, network.architecture)
     reach = reach_px(a.stride, a.blocks, a.recurrence != "none")
-    # A network that repeats the measurement, blur included, is not brought back to it.
+    # A network that reproduces the blurred measurement needs no data consistency.
     consistency = (
         None if a.target == "measured" else data_consistency_of(context, p.data_consistency)
     )

@@ -6,9 +6,9 @@
                           │ its own codes fed back
                           └──► y_i+1, y_i+2 ──► Q ──► G ──► predicted slices i+1, i+2
 
-After Gupta, Aich, Rodriguez, Reddy and Roy-Chowdhury, "Deep quantized representation for enhanced reconstruction" (arXiv 2107.14368).
-All that mixes pixels are convolutions of a known reach, and what the recurrence passes on from slice to slice stays in its place, so the
-reach along y and x does not grow with the stack's depth.
+After Gupta, Aich, Rodriguez, Reddy and Roy-Chowdhury, "Deep quantized representation for enhanced
+reconstruction" (arXiv 2107.14368). Only convolutions of known size mix pixels, and the state of the
+recurrence stays in place, so that the receptive field along y and x does not grow with depth.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ __all__ = ["Dqlr", "DqlrOutput", "Recurrence", "reach_px", "restore_sequence"]
 
 @dataclass(frozen=True)
 class DqlrOutput:
-    """What the network makes of a sequence of slices.
+    """Result of the network for a sequence of slices.
 
     Parameters
     ----------
     enhanced : Tensor (B, T, Y, X)
-        Every slice.
+        The enhanced slices.
     predicted : Tensor (B, P, Y, X)
-        The slices after one of the sequence, predicted from those up to it; P is 0 where no prediction was asked for.
+        The slices predicted from one slice and those before it; P is 0 without prediction.
     commitment : Tensor
         Of the quantiser; scalar, 0 without quantisation.
     index : Tensor (B, T, levels, Y/stride, X/stride)
-        int64, the words used.
+        int64, the chosen words.
     """
 
     enhanced: Tensor
@@ -91,7 +91,7 @@ class _Encoder(nn.Module):
 
 
 class _Enlarge(nn.Module):
-    """Twice the size by repetition, then a convolution: a transposed convolution would leave a checkerboard."""
+    """Nearest-neighbour upsampling and a convolution: no checkerboard as after a transposed one."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
@@ -126,12 +126,12 @@ class _Generator(nn.Module):
 
 
 class Recurrence(nn.Module):
-    """A gated recurrent unit over slices (Cho et al. 2014): 3 × 3 on what comes in, pixel by pixel on what is remembered.
+    """A gated recurrent unit over slices (Cho et al. 2014): 3 × 3 on the input, 1 × 1 on the state.
 
     Parameters
     ----------
     features, hidden : int
-        Channels of what comes in and of what is remembered.
+        Channels of the input and of the state.
     """
 
     def __init__(self, features: int, hidden: int) -> None:
@@ -142,12 +142,12 @@ class Recurrence(nn.Module):
         self.recall = nn.Conv2d(hidden, hidden, 1, bias=False)
 
     def prepare(self, latents: Tensor) -> Tensor:
-        """Return what a step needs of the latents (N, features, y, x); all slices at once, for speed."""
+        """Return the input of :meth:`step` for latents (N, features, y, x) of several slices."""
         out: Tensor = self.enter(latents)
         return out
 
     def step(self, entering: Tensor, state: Tensor) -> Tensor:
-        """Take one prepared slice (N, 3 hidden, y, x) and the state; return the new state (N, hidden, y, x)."""
+        """Return the new state (N, hidden, y, x) after a prepared slice (N, 3 hidden, y, x)."""
         update, reset, new = entering.chunk(3, 1)
         kept_update, kept_reset = self.keep(state).chunk(2, 1)
         update, reset = torch.sigmoid(update + kept_update), torch.sigmoid(reset + kept_reset)
@@ -166,23 +166,24 @@ class Dqlr(nn.Module):
     Parameters
     ----------
     window : int
-        Slices that the encoder sees at once; 1 is the paper's.
+        Slices that the encoder sees at once; 1 in the paper.
     features, inner, blocks : int
-        Channels of encoder and generator, of the inside of their residual blocks, and how many of these.
+        Channels of encoder and generator, channels inside their residual blocks, and number of
+        blocks.
     stride : {2, 4}
         Pixels per latent along y and x.
     recurrence : {'none', 'forward', 'both'}
-        Over z: none, from the first slice on (the paper's), or from both ends.
+        Over z: none, from the first slice (the paper), or from both ends.
     hidden : int
         Channels of the recurrence.
     words, dimensions, levels : int
-        Of the quantiser; ``words`` 0 leaves it out.
+        Of the quantiser; there is none if ``words`` is 0.
     predicted : int
-        How many slices ahead the recurrence predicts.
+        Slices ahead that the recurrence predicts.
     """
 
     architecture: Any
-    """What the network was built from, for whoever trains it."""
+    """What the network was built from; set by the learner."""
 
     def __init__(
         self,
@@ -201,7 +202,7 @@ class Dqlr(nn.Module):
         super().__init__()
         self.window, self.stride, self.levels, self.features = window, stride, levels, features
         self.words = words
-        # So many latents to each side have a say in what the encoder makes of a place, and in what the generator makes of it.
+        # Radius, in latents, of the receptive field of the encoder and of the generator.
         self.margin = blocks + 2
         self.predicted = predicted if recurrence != "none" else 0
         self.encoder = _Encoder(window, features, inner, blocks, stride)
@@ -216,7 +217,10 @@ class Dqlr(nn.Module):
         self.generator = _Generator(dimensions, features, inner, blocks, stride)
 
     def encode(self, stack: Tensor, first: int, last: int) -> Tensor:
-        """Return the latents (B, last - first, features, y, x) of some slices of a stack (B, Z, Y, X), mirrored beyond its ends."""
+        """Return the latents (B, last - first, features, y, x) of slices of a stack (B, Z, Y, X).
+
+        The stack is mirrored beyond its ends.
+        """
         half = self.window // 2
         index = mirrored(
             np.arange(first, last)[:, None] + np.arange(-half, half + 1)[None], stack.shape[1]
@@ -226,7 +230,7 @@ class Dqlr(nn.Module):
         return _apart(latents, slices)
 
     def begin(self, latents: Tensor, hidden: int) -> Tensor:
-        """Return the state before the first slice: random while training, as the paper has it, and zero in use, so that runs repeat."""
+        """Return the first state: random in training, as in the paper; 0 in inference."""
         shape = (latents.shape[0], hidden, *latents.shape[-2:])
         return (
             torch.randn(shape, device=latents.device)
@@ -235,7 +239,10 @@ class Dqlr(nn.Module):
         )
 
     def correlate(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the codes before quantisation (B, T, D, y, x) and the states of the forward recurrence (B, T, hidden, y, x)."""
+        """Return the codes before quantisation (B, T, D, y, x) and the forward states.
+
+        The states have shape (B, T, hidden, y, x); None without recurrence.
+        """
         if not self.recurrences:
             return _apart(self.codes(latents.flatten(0, 1)), latents), None
         found = []
@@ -250,7 +257,7 @@ class Dqlr(nn.Module):
         return _apart(self.codes(joined.flatten(0, 1)), latents), found[0]
 
     def quantise(self, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return codes (N, D, y, x) made of words, the commitment, and the index (N, levels, y, x)."""
+        """Return quantised codes (N, D, y, x), the commitment, and the index (N, levels, y, x)."""
         if self.quantiser is None:
             return (
                 codes,
@@ -266,7 +273,7 @@ class Dqlr(nn.Module):
         return vectors.contiguous(), done.commitment, index
 
     def predict(self, state: Tensor) -> Tensor:
-        """Return the codes (B, P, D, y, x) of the slices after the one that a forward state (B, hidden, y, x) belongs to."""
+        """Return codes (B, P, D, y, x) of the slices after a forward state (B, hidden, y, x)."""
         way = self.recurrences[0]
         found = []
         for _ in range(self.predicted):
@@ -275,14 +282,14 @@ class Dqlr(nn.Module):
         return torch.stack(found, 1)
 
     def forward(self, sequence: Tensor, from_slice: int | None = None) -> DqlrOutput:
-        """Enhance a sequence (B, T, Y, X) and predict what follows one of its slices.
+        """Enhance a sequence and predict the slices after one of its slices.
 
         Parameters
         ----------
         sequence : Tensor (B, T, Y, X)
             Scaled; Y and X multiples of the stride.
         from_slice : int, optional
-            Predict the slices after this one from it and those before it.
+            Slice after which to predict; default no prediction.
         """
         latents = self.encode(sequence, 0, sequence.shape[1])
         codes, states = self.correlate(latents)
@@ -299,8 +306,8 @@ class Dqlr(nn.Module):
 
 
 def reach_px(stride: int, blocks: int, recurrent: bool) -> int:
-    """Return how far along y and x a pixel has a say, in input pixels, rounded up to whole latents."""
-    # Latent pixels: the body of encoder and generator, and the recurrence. Finer ones: what shrinks and what enlarges.
+    """Return the radius of the receptive field in input pixels, rounded up to whole latents."""
+    # Latents: encoder, generator and recurrence. Finer pixels: shrinking and enlarging layers.
     latent = 2 * (1 + blocks) + (1 if recurrent else 0)
     fine = {2: 2 + 2, 4: 2 + 4 + 2 + 2}[stride]
     return latent * stride + -(-fine // stride) * stride + stride
@@ -314,12 +321,12 @@ ENCODED, RECURRED = 0.25, 0.45
 def _correlated(
     network: Dqlr, latents: Tensor, cuts: Cuts, strips: Cuts
 ) -> Generator[float, None, Tensor]:
-    """Go through latents (Z, features, y, x) in the network's directions; return what it keeps of every slice (Z, ways hidden, y, x).
+    """Run the recurrences over latents (Z, features, y, x); return states (Z, ways hidden, y, x).
 
     Parameters
     ----------
     cuts, strips : list of tuple of int
-        Slices, and rows, to take at once: first and behind the last.
+        Slices and rows to process at once, stop not included.
 
     Yields
     ------
@@ -355,7 +362,7 @@ def _correlated(
 def restore_sequence(
     network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18
 ) -> Generator[float, None, tuple[Tensor, Tensor]]:
-    """Enhance a whole stack slice by slice; a generator, so that it can be stopped in between.
+    """Enhance a whole stack; a generator, so that it can be stopped between batches of slices.
 
     Parameters
     ----------
@@ -364,7 +371,7 @@ def restore_sequence(
     stack : Tensor (Z, Y, X)
         Scaled, on the network's device; Y and X multiples of the stride.
     pixels_at_once : int
-        Slices are batched up to this many pixels, and larger ones are taken in strips.
+        Slices are batched up to this many pixels, and larger ones are cut into strips.
 
     Yields
     ------
@@ -375,7 +382,7 @@ def restore_sequence(
     -------
     enhanced : Tensor (Z, Y, X)
     index : Tensor (Z, levels, Y/stride, X/stride)
-        The words used; int64.
+        The chosen words; int64.
     """
     depth, height, width = stack.shape
     stride, rows = network.stride, height // network.stride

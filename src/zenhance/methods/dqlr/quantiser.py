@@ -1,7 +1,8 @@
-"""Vector quantisation: every latent vector becomes one of a small dictionary, or a sum of one from each of several.
+"""Vector quantisation: each latent vector becomes a word of a dictionary, or a sum of words.
 
-The dictionary follows the latents as a running mean (van den Oord et al., NeurIPS 2017, appendix A.1), starts from k-means of the first
-batch, and words that nobody uses are put where latents are. Several levels quantise what the level before left over.
+The dictionary follows the latents as a running mean (van den Oord et al., NeurIPS 2017, appendix
+A.1). It starts from k-means of the first batch; unused words are replaced by latents. Each of
+several levels quantises the residual of the level before.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from torch.nn import Module, ModuleList
 __all__ = ["Codebook", "Quantised", "Quantiser", "effective_words", "perplexity"]
 
 K_MEANS_ROUNDS = 10
-# Running shares are never divided by less than this.
+# Smallest divisor of running sums.
 SMOOTHING = 1e-8
-# Words used less than this share of an even use are put elsewhere.
+# Words used less than this share of their mean use are replaced.
 DEAD_SHARE = 0.05
-# In use, not in training, a latent nearly half-way between two words becomes a mixture of both: within this share of the distance between
-# them. Otherwise a rounding error that differs between tile and whole could choose another word, and leave a seam.
+# In inference, a latent within this share of half-way between two words becomes a mixture of both.
+# Otherwise a rounding error could choose another word in a tile than in the whole: a seam.
 MIXING_SHARE = 0.02
 DISTANCES_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """What became of latents (N, D).
+    """Result for latents (N, D).
 
     Parameters
     ----------
     vectors : Tensor (N, D)
         Sum of the chosen words; gradients pass straight through.
     commitment : Tensor
-        Mean squared distance between latents and their words, to be kept small; scalar.
+        Mean squared distance between latents and their words; scalar, a term of the loss.
     index : Tensor (N, levels)
         int64, the word chosen at each level.
     """
@@ -46,12 +47,12 @@ class Quantised:
 
 
 def perplexity(index: Tensor, words: int) -> float:
-    """Return how many words are effectively used by an index of one level, any shape: exp of the entropy of their use."""
+    """Return the effective number of words that an index of one level uses."""
     return effective_words(torch.bincount(index.reshape(-1), minlength=words))
 
 
 def effective_words(counts: Tensor) -> float:
-    """Return exp of the entropy of how often each word is used (K,): all K where they are used alike, 1 where one alone is."""
+    """Return exp of the entropy of use counts (K,): K for equal use, 1 for a single word."""
     share = counts.double() / counts.sum()
     used = share[share > 0]
     return float(torch.exp(-(used * used.log()).sum()))
@@ -63,9 +64,9 @@ class Codebook(Module):
     Parameters
     ----------
     words, dimensions : int
-        Size of the dictionary, and of its vectors.
+        Size of the dictionary and of its vectors.
     decay : float
-        Of the running mean that the words are.
+        Of the running mean.
     """
 
     words: Tensor
@@ -82,7 +83,7 @@ class Codebook(Module):
         self.register_buffer("begun", torch.zeros(()))
 
     def distances(self, latents: Tensor) -> Tensor:
-        """Return squared distances (N, K), up to what all words of a latent have in common."""
+        """Return squared distances (N, K), minus the squared length of the latent."""
         return self.words.square().sum(1)[None] - 2 * latents @ self.words.t()
 
     def nearest(self, latents: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ class Codebook(Module):
         ----------
         latents : Tensor (N, D)
         widest : Tensor (K,)
-            From :meth:`widest`: where the second word is further behind the first than this allows, no mixing has to be thought of.
+            From :meth:`widest`; words further apart than it allows are not mixed.
         """
         distances = torch.addmm(self.words.square().sum(1), latents, self.words.t(), alpha=-2)
         best, index = distances.min(1)
@@ -113,7 +114,7 @@ class Codebook(Module):
         if len(close):
             two = distances[close].topk(2, dim=1, largest=False)
             near, next_one = self.words[two.indices[:, 0]], self.words[two.indices[:, 1]]
-            # The difference of the squared distances falls from the squared gap between the words to 0 half-way.
+            # The difference of the squared distances falls from the squared gap to 0 half-way.
             margin = (two.values[:, 1] - two.values[:, 0]) / (near - next_one).square().sum(
                 1
             ).clamp_min(1e-12)
@@ -123,7 +124,7 @@ class Codebook(Module):
 
     @torch.no_grad()
     def follow(self, latents: Tensor, index: Tensor) -> None:
-        """Move the words towards the latents that chose them, and those of no use to latents of the batch."""
+        """Move words towards the latents that chose them; replace unused words by latents."""
         k = len(self.words)
         share = 1 / len(latents)
         chosen = torch.bincount(index, minlength=k).to(latents.dtype) * share
@@ -160,12 +161,12 @@ class Codebook(Module):
 
 
 class Quantiser(Module):
-    """Quantises latents with one dictionary a level; each level takes what the one before left over.
+    """Quantises latents with one dictionary a level, each for the residual of the one before.
 
     Parameters
     ----------
     words, dimensions, levels : int
-        Words of a dictionary, size of the vectors, and how many dictionaries.
+        Words of a dictionary, size of the vectors, and number of dictionaries.
     """
 
     def __init__(self, words: int, dimensions: int, levels: int = 1) -> None:
@@ -174,7 +175,7 @@ class Quantiser(Module):
         self.books = ModuleList(self._books)
 
     def forward(self, latents: Tensor) -> Quantised:
-        """Quantise latents (N, D), in float32 whatever the network around it computes in; while training, the dictionaries follow."""
+        """Quantise latents (N, D), always in float32; in training the dictionaries follow."""
         with torch.autocast(latents.device.type, enabled=False):
             return self._quantised(latents)
 
@@ -196,7 +197,7 @@ class Quantiser(Module):
         return Quantised(latents + (total - latents).detach(), commitment, torch.stack(chosen, 1))
 
     def _mixed(self, latents: Tensor) -> Quantised:
-        """Quantise so many at a time that their distances stay in the cache."""
+        """Quantise in parts whose distances fit into the cache."""
         many = max(1, DISTANCES_AT_ONCE // len(self._books[0].words))
         widest = [book.widest() for book in self._books]
         vectors = torch.empty_like(latents)

@@ -1,4 +1,4 @@
-"""How DQLR learns: slices of a sequence, all of them at once, and those that follow."""
+"""Training of DQLR: all slices of a sequence at once, and the slices that follow one of them."""
 
 from __future__ import annotations
 
@@ -9,37 +9,27 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.functional import conv2d
 
 from zenhance.contract.learner import Batch, Learner
 from zenhance.contract.settings import validate
 from zenhance.errors import RecipeError
+from zenhance.methods._shared.ssim import RADIUS_PX as SSIM_RADIUS_PX
+from zenhance.methods._shared.ssim import structural_dissimilarity
 from zenhance.methods.dqlr.network import Dqlr, reach_px
 from zenhance.methods.dqlr.quantiser import perplexity
 from zenhance.types import Triple
 
-__all__ = [
-    "LEARNER",
-    "MAX_REACH_PX",
-    "DqlrArchitecture",
-    "DqlrLearner",
-    "structural_dissimilarity",
-]
+__all__ = ["LEARNER", "MAX_REACH_PX", "DqlrArchitecture", "DqlrLearner"]
 
 MAX_REACH_PX = 48
-"""Networks that look further along y and x are refused: tiles are planned before weights are read."""
-
-# Of the structural similarity index (Wang et al., IEEE TIP 13:600, 2004), for a range of 1.
-SSIM_SIGMA_PX, SSIM_RADIUS_PX = 1.5, 5
-C1, C2 = 0.01**2, 0.03**2
+"""Largest receptive field along y and x: tiles are planned before weights are read."""
 
 
 class DqlrArchitecture(BaseModel):
-    """What a recipe says of the network, and of what it learns; frozen, unknown keys refused. The defaults are the preset ``dqlr``.
+    """A recipe's settings of network and loss; frozen, unknown keys refused.
 
-    Notes
-    -----
-    The loss is the mean squared difference, plus each of the others times its weight.
+    The defaults are the preset ``dqlr``. The loss is the mean squared difference, plus each other
+    term times its weight.
     """
 
     model_config = {"frozen": True, "extra": "forbid"}
@@ -54,16 +44,16 @@ class DqlrArchitecture(BaseModel):
     )
     hidden: int = Field(32, ge=4, le=256, description="channels of the recurrence")
     words: int = Field(
-        128, ge=0, le=4096, description="words of a dictionary; 0 leaves quantisation out"
+        128, ge=0, le=4096, description="words of a dictionary; 0 for no quantisation"
     )
     dimensions: int = Field(64, ge=4, le=256, description="size of a latent vector")
     levels: int = Field(
-        4, ge=1, le=16, description="dictionaries, each for what the one before leaves over"
+        4, ge=1, le=16, description="dictionaries, each for the residual of the one before"
     )
     predicted: int = Field(2, ge=0, le=4, description="slices ahead that the recurrence predicts")
     planes: int = Field(8, ge=1, le=64, description="slices of a training sequence")
     target: Literal["truth", "measured"] = Field(
-        "truth", description="what is compared with: the sharp specimen, or the measured slice"
+        "truth", description="target of the loss: the sharp specimen, or the measured slice"
     )
     absolute: float = Field(0.1, ge=0, description="weight of the mean absolute difference")
     ssim: float = Field(0.0, ge=0, description="weight of the structural dissimilarity")
@@ -77,52 +67,25 @@ def _checked(architecture: Mapping[str, Any]) -> DqlrArchitecture:
     checked = validate(DqlrArchitecture, architecture, "architecture key", RecipeError)
     if checked.window % 2 == 0:
         raise RecipeError(
-            f"the window is {checked.window} slices; it must be odd, so that there is a middle one"
+            f"the window is {checked.window} slices; it must be odd, with a middle slice"
         )
     if checked.predicted and checked.planes <= checked.predicted:
         raise RecipeError(
-            f"{checked.predicted} slices ahead cannot be learnt from sequences of {checked.planes}; give more planes"
+            f"{checked.predicted} slices ahead cannot be learnt from sequences of "
+            f"{checked.planes}; give more planes"
         )
     if (
         reach := reach_px(checked.stride, checked.blocks, checked.recurrence != "none")
     ) > MAX_REACH_PX:
         raise RecipeError(
-            f"this network would look {reach} pixels far; at most {MAX_REACH_PX} are allowed, give fewer blocks"
+            f"the receptive field of this network has a radius of {reach} pixels, at most "
+            f"{MAX_REACH_PX} are allowed; give fewer blocks"
         )
     return checked
 
 
-def structural_dissimilarity(image: Tensor, reference: Tensor) -> Tensor:
-    """Return 1 - SSIM, averaged over images (N, 1, Y, X) with intensities of range 1; the standard form with covariance.
-
-    Notes
-    -----
-    Gaussian window of standard deviation 1.5 pixels, 11 × 11 pixels, only where it lies inside.
-    """
-    offsets = torch.arange(
-        -SSIM_RADIUS_PX, SSIM_RADIUS_PX + 1, device=image.device, dtype=torch.float32
-    )
-    profile = torch.exp(-0.5 * (offsets / SSIM_SIGMA_PX) ** 2)
-    profile = profile / profile.sum()
-
-    def smooth(x: Tensor) -> Tensor:
-        return conv2d(conv2d(x, profile[None, None, None]), profile[None, None, :, None])
-
-    a, b = image.float(), reference.float()
-    with torch.autocast(image.device.type, enabled=False):
-        mean_a, mean_b = smooth(a), smooth(b)
-        var_a, var_b = smooth(a * a) - mean_a**2, smooth(b * b) - mean_b**2
-        both = smooth(a * b) - mean_a * mean_b
-        similar = (
-            (2 * mean_a * mean_b + C1)
-            * (2 * both + C2)
-            / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))
-        )
-    return 1 - similar.mean()
-
-
 class DqlrLearner(Learner):
-    """Learns slices of a sequence, all of them at once, and those that follow."""
+    """Learns all slices of a sequence at once, and the slices that follow."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
         """Return a new network.
@@ -155,7 +118,8 @@ class DqlrLearner(Learner):
         Raises
         ------
         RecipeError
-            The size is no multiple of the stride, or smaller than the window of the structural similarity where that is learnt with.
+            The size is not a multiple of the stride, or smaller than the window of SSIM, if the
+            loss uses it.
         """
         a = _checked(architecture)
         if size_px % a.stride:
@@ -164,33 +128,26 @@ class DqlrLearner(Learner):
             )
         if a.ssim and size_px <= 2 * SSIM_RADIUS_PX:
             raise RecipeError(
-                f"patch_px is {size_px}; with ssim in the loss it must be more than {2 * SSIM_RADIUS_PX}"
+                f"patch_px is {size_px}; "
+                f"with ssim in the loss it must be more than {2 * SSIM_RADIUS_PX}"
             )
         return (a.planes, size_px, size_px)
 
     def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
-        """Tell whether the target is the truth."""
+        """Return whether the target is the truth."""
         return _checked(architecture).target == "truth"
 
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
-        """Compare every slice of the sequences with the target, and the predicted ones with those that followed.
+        """Compare every slice with the target, and the predicted slices with those that follow.
 
         Raises
         ------
         RecipeError
-            The target is the truth, and the batch has none on the measurement's grid.
+            The target is the truth, and the batch has no truth on the measurement's grid.
         """
         net = cast(Dqlr, network)
         a = cast(DqlrArchitecture, net.architecture)
-        target = batch.measured if a.target == "measured" else batch.truth
-        if target is None:
-            raise RecipeError(
-                "a training stack has no truth; give pairs or simulated, learn with target: measured, or learn from a stack"
-            )
-        if target.shape != batch.measured.shape:
-            raise RecipeError(
-                "the truth is finer than the measurement; this method does not enlarge, give truth on the same grid"
-            )
+        target = batch.measured if a.target == "measured" else batch.truth_on_grid
         count = target.shape[1]
         last = int(torch.randint(count - net.predicted, (1,))) if net.predicted else None
         made = net(batch.measured, last)

@@ -1,4 +1,4 @@
-"""The method that changes nothing: for tests of everything around a method, and for benchmarks."""
+"""The identity: changes nothing, for tests and benchmarks of everything around a method."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class IdentityParameters(MethodParameters):
 
     @property
     def deblurs(self) -> bool:
-        """It leaves the blur."""
+        """The blur remains."""
         return False
 
 

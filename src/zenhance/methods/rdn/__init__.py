@@ -1,4 +1,4 @@
-"""RDN: a residual dense network learnt from pairs; the stronger of the two plain baselines."""
+"""RDN: a residual dense network trained on pairs; the stronger of the two baselines."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ class RdnParameters(PlaneParameters):
 
     @property
     def weights(self) -> str:
-        """The model that ships for this scale."""
+        """The default model of this scale."""
         return "rdn_stack" if self.scale == 1 else "rdn_x2"
 
 
 class Rdn(PlaneMethod):
     """RDN as a method."""
 
-    # The paper's D = 16, C = 8: three plain layers, 128 dense ones, and the two of the output.
+    # The paper's D = 16, C = 8: three plain layers, 128 dense ones, and those of the output.
     max_radius_px = 134
     spec = MethodSpec(
         name="rdn",
         title="RDN",
-        summary="Residual dense network learnt from pairs: denoises and sharpens in one pass, where the stack resembles what it learnt.",
+        summary="Residual dense network trained on pairs: denoises and sharpens stacks that "
+        "resemble its training data.",
         parameters=RdnParameters,
         bytes_per_voxel=1600,
         learns="pairs",

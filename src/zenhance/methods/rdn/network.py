@@ -15,7 +15,7 @@ def _conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
 
 
 class _DenseBlock(nn.Module):
-    """Each layer sees all before it; a 1 × 1 convolution fuses them, and the input is added."""
+    """Each layer sees all layers before it; a 1 × 1 convolution fuses them and adds the input."""
 
     def __init__(self, features: int, growth: int, layers: int) -> None:
         super().__init__()
@@ -31,20 +31,20 @@ class _DenseBlock(nn.Module):
 
 
 class RDN(nn.Module):
-    """Shallow features, residual dense blocks, global fusion, and an output at the same or at twice the resolution.
+    """Shallow features, residual dense blocks, global fusion, and an output 1 to 4 times as large.
 
     Parameters
     ----------
     window : int
-        Input channels: 1 for a plane, or an odd number of neighbouring planes, of which the middle one is restored.
+        Input planes, odd; the middle one is restored.
     features : int
         G0 of the paper, channels between blocks.
     growth : int
-        G, channels each dense layer adds.
+        G, channels that each dense layer adds.
     blocks : int
         D, number of residual dense blocks.
     layers : int
-        C, dense layers a block.
+        C, dense layers per block.
     scale : int
         1 (no upsampling), 2, 3 or 4 (pixel shuffle).
     """

@@ -1,4 +1,4 @@
-"""How RDN learns: architecture, loss, receptive field."""
+"""Training of RDN: architecture, loss, receptive field."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RdnArchitecture(Architecture):
 
     @property
     def radius_px(self) -> int:
-        """Three plain 3 × 3 layers, one per dense layer, and those of enlargement and output."""
+        """One pixel for each 3 × 3 layer."""
         return 3 + self.blocks * self.layers + (1 if self.scale == 1 else 2)
 
 

@@ -1,4 +1,4 @@
-"""SRCNN: three convolutions learnt from pairs; the baseline of the learnt methods."""
+"""SRCNN: three convolutions trained on pairs; the baseline of the learnt methods."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ class SrcnnParameters(PlaneParameters):
 
     @property
     def weights(self) -> str:
-        """The model that ships for this scale."""
+        """The default model of this scale."""
         return "srcnn_stack" if self.scale == 1 else "srcnn_x2"
 
 
 class Srcnn(PlaneMethod):
     """SRCNN as a method."""
 
-    # That of 9-5-5 is 8; users train larger ones.
+    # 9-5-5 has 8; users can train larger networks.
     max_radius_px = 24
     spec = MethodSpec(
         name="srcnn",
         title="SRCNN",
-        summary="Three convolutions learnt from pairs: a fast baseline; choose RDN or deconvolution for results.",
+        summary="Three convolutions trained on pairs: a fast baseline for comparison; "
+        "for results choose deconvolution or RDN.",
         parameters=SrcnnParameters,
         bytes_per_voxel=900,
         learns="pairs",

@@ -1,4 +1,4 @@
-"""SRCNN, the three-layer super-resolution network of Dong, Loy, He and Tang (ECCV 2014, IEEE TPAMI 38:295, 2016)."""
+"""SRCNN, the three-layer network of Dong, Loy, He and Tang (IEEE TPAMI 38:295, 2016)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ class SRCNN(nn.Module):
     Parameters
     ----------
     window : int
-        Input channels: 1 for a plane, or an odd number of neighbouring planes, of which the middle one is restored.
+        Input planes, odd; the middle one is restored.
     kernels : tuple of int
         Sizes of the three convolutions, odd.
     widths : tuple of int
-        Channels after the first and the second.
+        Channels after the first and the second convolution.
     scale : int
-        Output pixels per input pixel along y and x; the input is enlarged bicubically first, as in the paper.
+        Output pixels per input pixel along y and x; the input is first enlarged bicubically.
 
     Notes
     -----
-    The paper loses a border; here the image is continued by its edge pixels, so that the output has the input's size.
+    The paper loses a border. Here edge pixels are repeated, so that the output has the input's
+    size.
     """
 
     def __init__(

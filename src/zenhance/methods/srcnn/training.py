@@ -1,4 +1,4 @@
-"""How SRCNN learns: architecture, loss, receptive field."""
+"""Training of SRCNN: architecture, loss, receptive field."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SrcnnArchitecture(Architecture):
 
     @property
     def radius_px(self) -> int:
-        """Half the receptive field, and two pixels for the bicubic enlargement."""
+        """Radius of the receptive field, with two pixels for the bicubic enlargement."""
         radius = sum(kernel // 2 for kernel in self.kernels)
         return radius if self.scale == 1 else -(-radius // self.scale) + 2
 
