@@ -325,3 +325,20 @@ def test_info_shows_what_a_reader_noted_and_the_name_of_the_image(tmp_path: Path
     assert "list no planes" in record["notes"][0]
     cells = list(info_table(record).columns[0].cells)
     assert "note" in [str(cell) for cell in cells]
+
+
+def test_info_with_profile_measures_the_microscope_and_says_where_each_number_comes_from(
+    tmp_path: Path,
+) -> None:
+    from zenhance.physics.noise import PoissonGauss
+
+    light = np.zeros((12, 48, 48))
+    light[3:, ::6] = 60.0
+    y = np.rint(PoissonGauss(2.0, 100.0, 1.5).sample(light, 0)).astype(np.uint16)
+    path = write_stack(tmp_path / "a.ome.tif", Stack.from_array(y, "ZYX", (1.0, 0.2, 0.2)))
+    (profile,) = json.loads(run("info", path, "--profile", "--json").stdout)["profile"]
+    assert profile["gain"]["origin"] == "measured"
+    assert profile["offset"]["value"] == pytest.approx(100.0, abs=2.0)
+    table = run("info", path, "--profile").stdout
+    assert "grey values per photon" in table
+    assert "profile" not in json.loads(run("info", path, "--json").stdout)

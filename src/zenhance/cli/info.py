@@ -9,7 +9,7 @@ import typer
 
 from zenhance.cli.options import Json, Series
 from zenhance.cli.output import facts_table, print_json, show
-from zenhance.errors import ZenhanceError
+from zenhance.errors import StackError, ZenhanceError
 from zenhance.wording import format_bytes
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ def info(
         ),
     ],
     series: Series = None,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile",
+            help="Read the pixels too and measure camera, light and blur by depth; default off.",
+        ),
+    ] = False,
     json_line: Json = False,
 ) -> None:
     """Show what a file says about itself.
@@ -47,11 +54,37 @@ def info(
     """
     from zenhance.cli.parsing import parse_whole
 
-    record = info_record(file, 0 if series is None else parse_whole("--series", series))
+    number = 0 if series is None else parse_whole("--series", series)
+    record = info_record(file, number)
+    if profile:
+        record["profile"] = _profiles(file, number)
     if json_line:
         print_json(record)
     else:
         show(info_table(record))
+
+
+def _profiles(path: Path, series: int) -> list[dict[str, Any]]:
+    """Measure the microscope of each channel at the first time point."""
+    from zenhance.io import open_stack
+    from zenhance.measurement.profile import measure_profile
+    from zenhance.physics.psf import resolve_psf
+
+    stack = open_stack(path, series=series)
+    if "Z" not in stack.axes:
+        raise StackError("a profile is measured on a stack; this image has one plane only")
+    voxel = stack.voxel_size.require(stack.spatial_axes)
+    found = []
+    for channel in range(stack.size("C")):
+        measured = measure_profile(
+            stack.read(0, channel),
+            voxel,
+            psf=resolve_psf(None, stack.metadata, 3, channel=channel),
+            metadata=stack.metadata,
+            name=f"{path.stem} channel {channel}",
+        )
+        found.append({**measured.model_dump(mode="json"), "words": list(measured.describe())})
+    return found
 
 
 def _psf(info: ImageInfo) -> dict[str, Any]:
@@ -196,9 +229,19 @@ def info_table(record: dict[str, Any]) -> Table:
         *(("note", text) for text in record["notes"]),
         ("optics", _optics_text(record)),
         *_psf_rows(record["psf"]),
+        *_profile_rows(record.get("profile", [])),
         *_provenance_rows(record),
     ]
     return facts_table((name, escape(value)) for name, value in rows)
+
+
+def _profile_rows(profiles: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return the measured microscope, one line a number and a doubt."""
+    rows = []
+    for channel, profile in enumerate(profiles):
+        title = "profile" if len(profiles) == 1 else f"profile, channel {channel}"
+        rows += [(title, text) for text in profile["words"]]
+    return rows
 
 
 def _axes_text(record: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ EXPONENT = (1.7, 0.5)
 """Power law of the specimen, with its scatter: filaments have 1, sheets such as walls 2."""
 THICKNESS_UM = 0.05
 """Typical standard deviation across the finest structures; it may be half or twice as much."""
-ANISOTROPY = {"yx": 0.07, "z": 0.15}
+ANISOTROPY = {"yx": 0.06, "z": 0.15}
 """Relative error of a width from specimens that differ along z, found on simulated stacks."""
 
 

@@ -146,7 +146,7 @@ def measure_light(surface: Surface, z_um: float, camera: CameraFit) -> Light:
         if keep.sum() >= 4:
             rates.append(_decay(centres[keep], share[keep] + rng.normal(0.0, slack), slack))
     low, high = (np.quantile(rates, q) for q in (0.05, 0.95)) if rates else (best, best)
-    low, high = min(float(low), 0.96 * best), max(float(high), 1.04 * best)
+    low, high = min(float(low), 0.92 * best), max(float(high), 1.08 * best)
     measured = best > 1e-4 and (high - low) < 2.0 * best and deepest > 5.0
     top = 1e6
     length = Spread(
