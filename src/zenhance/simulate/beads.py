@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from zenhance.simulate.specimen import Dye, Grid, LabelArray, Parameters, ThinSpecimen
+from zenhance.simulate.specimen import Dye, Grid, LabelArray, Parameters, ThinSpecimen, setting
 from zenhance.types import FloatArray
 
 __all__ = ["Ball", "Beads", "Empty", "deposit"]
@@ -85,40 +83,23 @@ def _lattice(diameter_um: float, voxel_um: tuple[float, float, float]) -> npt.ND
 class Beads(Parameters, ThinSpecimen):
     """Settings of the beads; lengths in µm."""
 
-    count: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=10_000,
-            description="number of beads that are tried; those too near to others are left out",
-        ),
-    ] = 20
-    diameter_um: Annotated[
-        float,
-        Field(ge=0, le=20, description="of a bead; 0 is a point", json_schema_extra={"unit": "µm"}),
-    ] = 0.1
-    dye_voxels: Annotated[
-        float, Field(gt=0, description="dye of a bead, in voxels full of dye")
-    ] = 100.0
-    brightness_spread: Annotated[
-        float, Field(ge=0, le=2, description="spread of brightness from bead to bead (log-normal)")
-    ] = 0.0
-    distance_um: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=100,
-            description="smallest distance between two beads, and from the field's edges "
-            "along y and x",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 2.0
-    on_voxels: Annotated[bool, Field(description="whether beads sit in the middle of voxels")] = (
-        False
+    count: int = setting(
+        20, "number of beads that are tried; those too near to others are left out", ge=1, le=10_000
     )
-    in_plane: Annotated[
-        bool, Field(description="whether all lie in the middle plane, as on a cover slip")
-    ] = False
+    diameter_um: float = setting(0.1, "of a bead; 0 is a point", "µm", ge=0, le=20)
+    dye_voxels: float = setting(100.0, "dye of a bead, in voxels full of dye", gt=0)
+    brightness_spread: float = setting(
+        0.0, "spread of brightness from bead to bead (log-normal)", ge=0, le=2
+    )
+    distance_um: float = setting(
+        2.0,
+        "smallest distance between two beads, and from the field's edges along y and x",
+        "µm",
+        ge=0,
+        le=100,
+    )
+    on_voxels: bool = setting(False, "whether beads sit in the middle of voxels")
+    in_plane: bool = setting(False, "whether all lie in the middle plane, as on a cover slip")
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return beads on a grid.
@@ -162,9 +143,7 @@ class Beads(Parameters, ThinSpecimen):
 class Empty(Parameters, ThinSpecimen):
     """Nothing: whatever a method draws here it has made up."""
 
-    level: Annotated[
-        float, Field(ge=0, le=10, description="even dye everywhere, 1 is as bright as a wall")
-    ] = 0.0
+    level: float = setting(0.0, "even dye everywhere, 1 is as bright as a wall", ge=0, le=10)
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return an even field; the seed changes only the noise."""

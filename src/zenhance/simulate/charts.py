@@ -15,14 +15,14 @@ distances, positions and periods.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from zenhance.errors import StackError
 from zenhance.simulate.beads import Ball, deposit
-from zenhance.simulate.specimen import Dye, Grid, Parameters, ThinSpecimen
+from zenhance.simulate.specimen import Dye, Grid, Parameters, ThinSpecimen, setting
 from zenhance.types import FloatArray
 
 __all__ = ["Charts"]
@@ -36,61 +36,22 @@ LINE_SHARE = 0.75
 class Charts(Parameters, ThinSpecimen):
     """Settings of a chart; lengths in µm."""
 
-    pattern: Annotated[
-        Literal["lines", "star", "points", "grid"], Field(description="what is drawn")
-    ] = "lines"
-    along: Annotated[
-        Literal["x", "y", "z"],
-        Field(
-            description="axis of the distances; z draws the chart upright, "
-            "to measure resolution in depth"
-        ),
-    ] = "x"
-    largest_um: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=50,
-            description="largest distance, or the grid's period, centre to centre",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 1.5
-    smallest_um: Annotated[
-        float, Field(gt=0, le=50, description="smallest distance", json_schema_extra={"unit": "µm"})
-    ] = 0.15
-    steps: Annotated[
-        int, Field(ge=1, le=200, description="number of distances, evenly spaced by their ratio")
-    ] = 12
-    line_um: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=10,
-            description="width of a line, diameter of a point",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 0.1
-    gap_um: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=50,
-            description="free space between two pairs",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 1.5
-    spokes: Annotated[int, Field(ge=2, le=720, description="bright spokes of the star")] = 24
-    point_voxels: Annotated[
-        float, Field(gt=0, description="dye of a point, in voxels full of dye")
-    ] = 30.0
-    height_um: Annotated[
-        float | None,
-        Field(
-            gt=0,
-            description="height of the chart in the middle of the stack",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = None
+    pattern: Literal["lines", "star", "points", "grid"] = setting("lines", "what is drawn")
+    along: Literal["x", "y", "z"] = setting(
+        "x", "axis of the distances; z draws the chart upright, to measure resolution in depth"
+    )
+    largest_um: float = setting(
+        1.5, "largest distance, or the grid's period, centre to centre", "µm", gt=0, le=50
+    )
+    smallest_um: float = setting(0.15, "smallest distance", "µm", gt=0, le=50)
+    steps: int = setting(12, "number of distances, evenly spaced by their ratio", ge=1, le=200)
+    line_um: float = setting(0.1, "width of a line, diameter of a point", "µm", gt=0, le=10)
+    gap_um: float = setting(1.5, "free space between two pairs", "µm", gt=0, le=50)
+    spokes: int = setting(24, "bright spokes of the star", ge=2, le=720)
+    point_voxels: float = setting(30.0, "dye of a point, in voxels full of dye", gt=0)
+    height_um: float | None = setting(
+        None, "height of the chart in the middle of the stack", "µm", gt=0
+    )
 
     @model_validator(mode="after")
     def _falls(self) -> Charts:

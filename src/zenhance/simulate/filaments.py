@@ -12,13 +12,18 @@ from other planes.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from zenhance.simulate.specimen import Dye, Grid, LabelArray, Parameters, ThinSpecimen, renumbered
+from zenhance.simulate.specimen import (
+    Dye,
+    Grid,
+    LabelArray,
+    Parameters,
+    ThinSpecimen,
+    renumbered,
+    setting,
+)
 from zenhance.types import FloatArray
 
 __all__ = ["Filaments"]
@@ -32,56 +37,24 @@ POINTS_AT_ONCE = 2_000_000
 class Filaments(Parameters, ThinSpecimen):
     """Settings of the filaments; lengths in µm."""
 
-    width_um: Annotated[
-        float,
-        Field(gt=0, le=0.5, description="diameter of a filament", json_schema_extra={"unit": "µm"}),
-    ] = 0.025
-    length_um: Annotated[
-        float,
-        Field(gt=0, le=200, description="length of a filament", json_schema_extra={"unit": "µm"}),
-    ] = 8.0
-    persistence_um: Annotated[
-        float,
-        Field(
-            gt=0.1,
-            le=1e5,
-            description="path over which a filament forgets its direction",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 15.0
-    density_per_um: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=20,
-            description="length of filaments per area of a plane",
-            json_schema_extra={"unit": "µm per µm²"},
-        ),
-    ] = 2.0
-    layer_um: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=50,
-            description="height of tissue in which that length lies, for stacks",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 0.6
-    tilt_rad: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1.5,
-            description="spread of the slope out of the plane, for stacks",
-            json_schema_extra={"unit": "rad"},
-        ),
-    ] = 0.25
-    brightness_spread: Annotated[
-        float, Field(ge=0, le=1, description="spread of brightness between filaments (log-normal)")
-    ] = 0.2
-    unevenness: Annotated[
-        float, Field(ge=0, le=1, description="spread of brightness along a filament")
-    ] = 0.15
+    width_um: float = setting(0.025, "diameter of a filament", "µm", gt=0, le=0.5)
+    length_um: float = setting(8.0, "length of a filament", "µm", gt=0, le=200)
+    persistence_um: float = setting(
+        15.0, "path over which a filament forgets its direction", "µm", gt=0.1, le=1e5
+    )
+    density_per_um: float = setting(
+        2.0, "length of filaments per area of a plane", "µm per µm²", gt=0, le=20
+    )
+    layer_um: float = setting(
+        0.6, "height of tissue in which that length lies, for stacks", "µm", gt=0, le=50
+    )
+    tilt_rad: float = setting(
+        0.25, "spread of the slope out of the plane, for stacks", "rad", ge=0, le=1.5
+    )
+    brightness_spread: float = setting(
+        0.2, "spread of brightness between filaments (log-normal)", ge=0, le=1
+    )
+    unevenness: float = setting(0.15, "spread of brightness along a filament", ge=0, le=1)
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return dye and labels on a grid.

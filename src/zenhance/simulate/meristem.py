@@ -8,13 +8,11 @@ Fernandez et al., Nature Methods 7:547, 2010, who image the same organ).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from zenhance.simulate.cells import Cells, IntArray, coverage
-from zenhance.simulate.specimen import Dye, Grid, Parameters, renumbered, tissue_above_um
+from zenhance.simulate.specimen import Dye, Grid, Parameters, renumbered, setting, tissue_above_um
 from zenhance.simulate.tissue import Tissue, Waves
 from zenhance.types import FloatArray
 
@@ -31,71 +29,20 @@ FOLD_CELLS = 2.0
 class Meristem(Parameters):
     """Settings of the organ; lengths in µm; z = 0 is the first plane of the field."""
 
-    cell_um: Annotated[
-        float,
-        Field(
-            ge=2, le=20, description="mean edge length of a cell", json_schema_extra={"unit": "µm"}
-        ),
-    ] = 5.0
-    layer_um: Annotated[
-        float,
-        Field(
-            ge=2, le=20, description="thickness of L1 and of L2", json_schema_extra={"unit": "µm"}
-        ),
-    ] = 4.8
-    wall_um: Annotated[
-        float,
-        Field(
-            ge=0.05, le=1, description="thickness of the walls", json_schema_extra={"unit": "µm"}
-        ),
-    ] = 0.3
-    radius_um: Annotated[
-        float,
-        Field(ge=8, le=200, description="radius of the dome", json_schema_extra={"unit": "µm"}),
-    ] = 20.0
-    apex_um: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=50,
-            description="depth of the apex below the first plane",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 1.5
-    bump_um: Annotated[
-        float,
-        Field(ge=0, le=3, description="unevenness of the skin", json_schema_extra={"unit": "µm"}),
-    ] = 0.5
-    bend_um: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="how far walls bend from planes",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 0.25
-    fold_um: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=2,
-            description="unevenness of the boundaries between layers",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 0.0
-    wall_spread: Annotated[
-        float, Field(ge=0, le=1, description="spread of brightness from wall to wall (log-normal)")
-    ] = 0.4
-    cytoplasm: Annotated[
-        float, Field(ge=0, le=1, description="dye in the cytoplasm, relative to a wall")
-    ] = 0.06
-    flower: Annotated[bool, Field(description="whether a young flower stands beside the dome")] = (
-        True
+    cell_um: float = setting(5.0, "mean edge length of a cell", "µm", ge=2, le=20)
+    layer_um: float = setting(4.8, "thickness of L1 and of L2", "µm", ge=2, le=20)
+    wall_um: float = setting(0.3, "thickness of the walls", "µm", ge=0.05, le=1)
+    radius_um: float = setting(20.0, "radius of the dome", "µm", ge=8, le=200)
+    apex_um: float = setting(1.5, "depth of the apex below the first plane", "µm", ge=0, le=50)
+    bump_um: float = setting(0.5, "unevenness of the skin", "µm", ge=0, le=3)
+    bend_um: float = setting(0.25, "how far walls bend from planes", "µm", ge=0, le=1)
+    fold_um: float = setting(0.0, "unevenness of the boundaries between layers", "µm", ge=0, le=2)
+    wall_spread: float = setting(
+        0.4, "spread of brightness from wall to wall (log-normal)", ge=0, le=1
     )
-    nuclei: Annotated[
-        bool, Field(description="whether a second channel with nuclei is rendered")
-    ] = False
+    cytoplasm: float = setting(0.06, "dye in the cytoplasm, relative to a wall", ge=0, le=1)
+    flower: bool = setting(True, "whether a young flower stands beside the dome")
+    nuclei: bool = setting(False, "whether a second channel with nuclei is rendered")
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return dye, labels and depth on a grid.

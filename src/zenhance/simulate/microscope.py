@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from zenhance.simulate.defects import bleaching, displacements_um, heat, moved_planes, pinhole_share
-from zenhance.simulate.specimen import Dye, Grid, Parameters, inside_margin
+from zenhance.simulate.specimen import Dye, Grid, Parameters, inside_margin, setting
 from zenhance.stack import Stack, VoxelSize
 from zenhance.types import FloatArray, FloatTriple
 
@@ -76,143 +76,70 @@ class Specimen:
 class Microscope(Parameters):
     """Settings of a confocal microscope with a water-dipping lens and scattering tissue."""
 
-    sigma_shallow_um: Annotated[
-        tuple[Positive, Positive, Positive],
-        Field(description="PSF at the surface (z, y, x)", json_schema_extra={"unit": "µm, σ"}),
-    ] = (0.56, 0.16, 0.16)
-    sigma_deep_um: Annotated[
-        tuple[Positive, Positive, Positive],
-        Field(description="PSF at deep_at_um (z, y, x)", json_schema_extra={"unit": "µm, σ"}),
-    ] = (1.1, 0.36, 0.36)
-    deep_at_um: Annotated[
-        float,
-        Field(
-            gt=0,
-            description="depth at which the PSF is the deep one",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 20.0
-    depth_steps: Annotated[
-        int, Field(ge=2, le=16, description="number of blurs that are blended over depth")
-    ] = 4
-    psf: Annotated[
-        str | None,
-        Field(
-            description="point spread function as --psf takes it, the same at every depth, "
-            "in place of the Gaussian ones"
-        ),
-    ] = None
-    haze_deep: Annotated[
-        float,
-        Field(ge=0, lt=1, description="share of the light that is scattered widely at deep_at_um"),
-    ] = 0.25
-    haze_sigma_um: Annotated[
-        tuple[Positive, Positive, Positive],
-        Field(
-            description="spread of the scattered light (z, y, x)",
-            json_schema_extra={"unit": "µm, σ"},
-        ),
-    ] = (2.5, 1.5, 1.5)
-    haze_passed: Annotated[
-        float,
-        Field(
-            ge=0,
-            description="brightness of the scattered light at the detector, "
-            "relative to what was scattered",
-        ),
-    ] = 1.0
-    attenuation_um: Annotated[
-        float,
-        Field(
-            gt=0,
-            description="depth over which the signal falls to 37 %",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 10.0
-    photons: Annotated[
-        float,
-        Field(
-            gt=0,
-            description="photons from a voxel full of dye at the surface",
-            json_schema_extra={"unit": "photons"},
-        ),
-    ] = 60.0
-    background_photons: Annotated[
-        float,
-        Field(
-            ge=0, description="stray light in every voxel", json_schema_extra={"unit": "photons"}
-        ),
-    ] = 0.4
-    gain: Annotated[float, Field(gt=0, description="grey values per photon")] = 20.0
-    offset: Annotated[float, Field(ge=0, description="grey value of darkness")] = 100.0
-    read_noise: Annotated[
-        float,
-        Field(
-            ge=0,
-            description="standard deviation of the read-out",
-            json_schema_extra={"unit": "grey values"},
-        ),
-    ] = 6.0
-    dtype: Annotated[Literal["uint8", "uint16"], Field(description="pixel type")] = "uint16"
-    na: Annotated[float, Field(gt=0, description="numerical aperture")] = 0.9
-    refractive_index: Annotated[float, Field(gt=0, description="of the immersion medium")] = 1.33
-    excitation_nm: Annotated[
-        tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})
-    ] = (561.0, 458.0)
-    emission_nm: Annotated[
-        tuple[Positive, ...], Field(description="one a channel", json_schema_extra={"unit": "nm"})
-    ] = (615.0, 475.0)
-    pinhole_au: Annotated[
-        float, Field(gt=0, description="pinhole", json_schema_extra={"unit": "Airy units"})
-    ] = 1.5
-    pinhole_acts: Annotated[
-        bool,
-        Field(
-            description="whether the pinhole, with NA, index and wavelengths, decides "
-            "sigma_shallow_um and scales the other numbers: "
-            "photons are then those of an open pinhole, "
-            "haze_deep and background_photons those at 1 Airy unit"
-        ),
-    ] = False
-    modality: Annotated[
-        Literal["confocal", "widefield"],
-        Field(description="kind of microscope that the file names"),
-    ] = "confocal"
-    bits: Annotated[
-        Literal[8, 12, 16] | None,
-        Field(description="of the converter; left out, those of the pixel type"),
-    ] = None
-    bleached_per_plane: Annotated[
-        float, Field(ge=0, lt=1, description="share of the dye that is lost while a plane is taken")
-    ] = 0.0
-    jitter_um: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=5,
-            description="random displacement of each plane along y and x",
-            json_schema_extra={"unit": "µm, σ"},
-        ),
-    ] = 0.0
-    drift_um_per_plane: Annotated[
-        tuple[float, float],
-        Field(
-            description="steady drift of the stage (y, x)",
-            json_schema_extra={"unit": "µm per plane"},
-        ),
-    ] = (0.0, 0.0)
-    hot_pixels: Annotated[
-        float,
-        Field(ge=0, le=0.1, description="share of the camera's pixels that glow, in every plane"),
-    ] = 0.0
-    hot_grey: Annotated[
-        float,
-        Field(
-            gt=0,
-            description="mean glow of a hot pixel (exponential)",
-            json_schema_extra={"unit": "grey values"},
-        ),
-    ] = 500.0
+    sigma_shallow_um: tuple[Positive, Positive, Positive] = setting(
+        (0.56, 0.16, 0.16), "PSF at the surface (z, y, x)", "µm, σ"
+    )
+    sigma_deep_um: tuple[Positive, Positive, Positive] = setting(
+        (1.1, 0.36, 0.36), "PSF at deep_at_um (z, y, x)", "µm, σ"
+    )
+    deep_at_um: float = setting(20.0, "depth at which the PSF is the deep one", "µm", gt=0)
+    depth_steps: int = setting(4, "number of blurs that are blended over depth", ge=2, le=16)
+    psf: str | None = setting(
+        None,
+        "point spread function as --psf takes it, the same at every depth, "
+        "in place of the Gaussian ones",
+    )
+    haze_deep: float = setting(
+        0.25, "share of the light that is scattered widely at deep_at_um", ge=0, lt=1
+    )
+    haze_sigma_um: tuple[Positive, Positive, Positive] = setting(
+        (2.5, 1.5, 1.5), "spread of the scattered light (z, y, x)", "µm, σ"
+    )
+    haze_passed: float = setting(
+        1.0,
+        "brightness of the scattered light at the detector, relative to what was scattered",
+        ge=0,
+    )
+    attenuation_um: float = setting(10.0, "depth over which the signal falls to 37 %", "µm", gt=0)
+    photons: float = setting(
+        60.0, "photons from a voxel full of dye at the surface", "photons", gt=0
+    )
+    background_photons: float = setting(0.4, "stray light in every voxel", "photons", ge=0)
+    gain: float = setting(20.0, "grey values per photon", gt=0)
+    offset: float = setting(100.0, "grey value of darkness", ge=0)
+    read_noise: float = setting(6.0, "standard deviation of the read-out", "grey values", ge=0)
+    dtype: Literal["uint8", "uint16"] = setting("uint16", "pixel type")
+    na: float = setting(0.9, "numerical aperture", gt=0)
+    refractive_index: float = setting(1.33, "of the immersion medium", gt=0)
+    excitation_nm: tuple[Positive, ...] = setting((561.0, 458.0), "one a channel", "nm")
+    emission_nm: tuple[Positive, ...] = setting((615.0, 475.0), "one a channel", "nm")
+    pinhole_au: float = setting(1.5, "pinhole", "Airy units", gt=0)
+    pinhole_acts: bool = setting(
+        False,
+        "whether the pinhole, with NA, index and wavelengths, decides "
+        "sigma_shallow_um and scales the other numbers: "
+        "photons are then those of an open pinhole, "
+        "haze_deep and background_photons those at 1 Airy unit",
+    )
+    modality: Literal["confocal", "widefield"] = setting(
+        "confocal", "kind of microscope that the file names"
+    )
+    bits: Literal[8, 12, 16] | None = setting(
+        None, "of the converter; left out, those of the pixel type"
+    )
+    bleached_per_plane: float = setting(
+        0.0, "share of the dye that is lost while a plane is taken", ge=0, lt=1
+    )
+    jitter_um: float = setting(
+        0.0, "random displacement of each plane along y and x", "µm, σ", ge=0, le=5
+    )
+    drift_um_per_plane: tuple[float, float] = setting(
+        (0.0, 0.0), "steady drift of the stage (y, x)", "µm per plane"
+    )
+    hot_pixels: float = setting(
+        0.0, "share of the camera's pixels that glow, in every plane", ge=0, le=0.1
+    )
+    hot_grey: float = setting(500.0, "mean glow of a hot pixel (exponential)", "grey values", gt=0)
 
     @model_validator(mode="after")
     def _fits_the_pixel_type(self) -> Self:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from zenhance.errors import StackError
 from zenhance.types import FloatArray, FloatTriple
@@ -32,6 +32,7 @@ __all__ = [
     "inside_margin",
     "load_specimen",
     "renumbered",
+    "setting",
     "specimen_names",
     "tissue_above_um",
 ]
@@ -55,6 +56,12 @@ class Parameters(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
+
+
+def setting(default: Any, description: str, unit: str | None = None, **bounds: Any) -> Any:
+    """Return a field of :class:`Parameters`; ``bounds`` are gt, ge, lt and le."""
+    extra: Any = None if unit is None else {"unit": unit}
+    return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,12 @@ all lengths at equal strength, like surfaces in photographs.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from zenhance.simulate.specimen import Dye, Grid, Parameters, ThinSpecimen
+from zenhance.simulate.specimen import Dye, Grid, Parameters, ThinSpecimen, setting
 from zenhance.types import FloatArray
 
 __all__ = ["KINDS", "Structures"]
@@ -37,47 +36,23 @@ Points = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 class Structures(Parameters, ThinSpecimen):
     """Settings of the structures; lengths in µm."""
 
-    kind: Annotated[
-        Literal["mixed", "filaments", "membranes", "dots", "rings", "areas"],
-        Field(description="what is drawn; mixed draws several kinds"),
-    ] = "mixed"
-    width_um: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=1,
-            description="width of a line or of a ring's line",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 0.03
-    density: Annotated[
-        float, Field(gt=0, le=10, description="how crowded the field is; 1 is usual")
-    ] = 1.0
-    scale_um: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=50,
-            description="size of a typical cell or area, ten times that of a ring",
-            json_schema_extra={"unit": "µm"},
-        ),
-    ] = 2.0
-    brightness_spread: Annotated[
-        float,
-        Field(ge=0, le=1.5, description="spread of brightness between structures (log-normal)"),
-    ] = 0.5
-    texture: Annotated[
-        float,
-        Field(ge=0, le=1, description="largest share of an area's brightness that its texture has"),
-    ] = 0.0
-    haze: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="mean of a smooth background of dye, relative to a pixel full of dye",
-        ),
-    ] = 0.02
+    kind: Literal["mixed", "filaments", "membranes", "dots", "rings", "areas"] = setting(
+        "mixed", "what is drawn; mixed draws several kinds"
+    )
+    width_um: float = setting(0.03, "width of a line or of a ring's line", "µm", gt=0, le=1)
+    density: float = setting(1.0, "how crowded the field is; 1 is usual", gt=0, le=10)
+    scale_um: float = setting(
+        2.0, "size of a typical cell or area, ten times that of a ring", "µm", gt=0, le=50
+    )
+    brightness_spread: float = setting(
+        0.5, "spread of brightness between structures (log-normal)", ge=0, le=1.5
+    )
+    texture: float = setting(
+        0.0, "largest share of an area's brightness that its texture has", ge=0, le=1
+    )
+    haze: float = setting(
+        0.02, "mean of a smooth background of dye, relative to a pixel full of dye", ge=0, le=1
+    )
 
     def render(self, grid: Grid, seed: int) -> Dye:
         """Return dye and labels on a grid.
