@@ -82,6 +82,26 @@ def test_tiles_give_the_pixels_of_the_whole(name: str) -> None:
     assert difference <= 1e-4 * np.ptp(pixels(one))
 
 
+@pytest.mark.parametrize("shift", [-32768, 1000])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_constant_added_to_the_data_is_added_to_the_result_and_nothing_else(
+    name: str, shift: int
+) -> None:
+    rng = np.random.default_rng(8)
+    photons = np.full(SHAPE, 3.0)
+    photons[:, 12:20, 10:30] += 40.0
+    data = (100 + 2 * rng.poisson(photons)).astype(np.int16)
+    request = EnhanceRequest(
+        method=name, psf=PSF, device="cpu", settings=QUICK.get(name, {}), dtype="float32"
+    )
+    plain, moved = (
+        pixels(drain(enhance_steps(Stack.from_array(d, "ZYX", SIZE_UM), request)))
+        for d in (data, data + np.int16(shift))
+    )
+    # Near 32768, float32 has steps of 1/256 grey value.
+    assert np.abs(moved.astype(float) - shift - plain).max() <= 0.05
+
+
 @pytest.mark.parametrize("name", LEARNT)
 def test_a_checkpoint_that_is_written_again_gives_the_same_pixels(
     name: str, tmp_path: Path

@@ -106,3 +106,35 @@ def test_the_worst_of_several_volumes_is_named() -> None:
         changes.append(change)
     (said,) = change_warnings(changes)
     assert "-50 % of volume 2 of 3" in said
+
+
+@pytest.mark.parametrize("share", [0.03, 0.4])
+@pytest.mark.parametrize("floor", [-300.0, 20.0, 90.0])
+def test_a_plateau_at_the_lowest_value_is_named_wherever_the_method_clips(
+    floor: float, share: float
+) -> None:
+    before = np.linspace(100, 1100, 1000, dtype=np.float32).reshape(10, 10, 10)
+    after = before.copy()
+    after.ravel()[: int(share * 1000)] = floor
+    change = VolumeChange("", VolumeStatistics(100, 1100, 600, 288, 101, 1099, 150), 150.0)
+    for z in reversed(range(10)):
+        region = (slice(z, z + 1), slice(0, 10), slice(0, 10))
+        change.add(reader(before), region, after[region])
+    level, added = change.floor()
+    # The one voxel of the measurement at its minimum does not count as set to the floor.
+    assert added == pytest.approx(share, abs=0.002)
+    assert level == floor
+    assert (f"the floor {floor:.4g};" in " ".join(change_warnings([change]))) == (share > 0.05)
+
+
+def test_the_total_of_a_nearly_black_volume_is_compared_as_well() -> None:
+    before = np.zeros((1, 40, 40), np.float32)
+    before[0, 20, 20] = 5000.0
+    # The percentiles of such a volume do not see the specimen.
+    statistics = VolumeStatistics(0, 5000, 3.1, 125, 0, 0, 0)
+    change = VolumeChange("", statistics, 0.0)
+    after = before.copy()
+    after[0, 10, :] = 1000.0
+    change.add(reader(before), whole(before.shape), after)
+    (said,) = change_warnings([change])
+    assert f"changed by {100 * 40 * 1000 / max(5000, 0.02 * 5000 * 1600):+.0f} %" in said

@@ -6,6 +6,7 @@ memory. A change that the user must know of becomes one sentence among the warni
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -49,6 +50,10 @@ class VolumeChange:
     before_on_floor: list[int] = field(init=False)
     voxels: int = 0
     before_voxels: int = 0
+    # The lowest value of the result: a method that clips where no floor is expected is seen too.
+    lowest: float = math.inf
+    at_lowest: int = 0
+    before_at_minimum: int = 0
     total: float = 0.0
     before_total: float = 0.0
 
@@ -59,8 +64,11 @@ class VolumeChange:
 
     @property
     def span(self) -> float:
-        """Range from the background to the 99.9 % percentile."""
-        return max(self.statistics.percentile_high - self.statistics.background, 0.0)
+        """Range from the background to the 99.9 % percentile, or to the maximum if that is empty."""
+        known = self.statistics
+        return max(known.percentile_high - known.background, 0.0) or max(
+            known.maximum - known.background, 0.0
+        )
 
     def add(self, reader: VolumeReader, region: Region, block: FloatArray) -> None:
         """Count a block of the result, and the voxels of the measurement that it stands for.
@@ -84,25 +92,41 @@ class VolumeChange:
                 kept = np.repeat(kept, block.shape[axis] // before.shape[axis], axis=axis)
             block, before = block[kept], before[finite]
         near = FLOOR_TOLERANCE * self.span
+        self._count_lowest(block)
         self.voxels += block.size
         self.before_voxels += before.size
         self.total += float(block.sum(dtype=np.float64))
         self.before_total += float(before.sum(dtype=np.float64))
         at_minimum = int(np.count_nonzero(before <= self.statistics.minimum + near))
+        self.before_at_minimum += at_minimum
         for number, floor in enumerate(self.floors):
             self.on_floor[number] += int(np.count_nonzero(np.abs(block - floor) <= near))
             already = int(np.count_nonzero(np.abs(before - floor) <= near))
             self.before_on_floor[number] += max(already, at_minimum)
 
+    def _count_lowest(self, block: FloatArray) -> None:
+        if not block.size:
+            return
+        lowest = float(block.min())
+        if lowest < self.lowest:
+            self.lowest, self.at_lowest = lowest, 0
+        if lowest == self.lowest:
+            self.at_lowest += int(np.count_nonzero(block == lowest))
+
     def floor(self) -> tuple[float, float]:
         """Return the floor with most voxels, and the share that the method has added to it."""
         if not self.voxels:
             return 0.0, 0.0
+        levels = (*self.floors, self.lowest)
+        counts = zip(
+            (*self.on_floor, self.at_lowest),
+            (*self.before_on_floor, self.before_at_minimum),
+            strict=True,
+        )
         added = [
-            after / self.voxels - before / max(self.before_voxels, 1)
-            for after, before in zip(self.on_floor, self.before_on_floor, strict=True)
+            after / self.voxels - before / max(self.before_voxels, 1) for after, before in counts
         ]
-        return self.floors[added.index(max(added))], max(added)
+        return levels[added.index(max(added))], max(added)
 
     def total_change(self) -> float:
         """Return the relative change of the total above the background."""

@@ -31,8 +31,11 @@ class CameraModel:
 
     @property
     def ground(self) -> float:
-        """Lowest value of an image: 0, a higher shift, or a negative background."""
-        return max(self.shift, min(self.background, 0.0))
+        """Lowest value of an image: the shift, but 0 at least where the background is not negative.
+
+        Signed data whose background is negative keep their noise around it, as unsigned data do.
+        """
+        return self.shift if self.background < 0.0 else max(self.shift, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
