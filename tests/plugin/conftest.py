@@ -21,6 +21,7 @@ os.environ["XDG_CACHE_HOME"] = str(_HOME / "cache")
 os.environ["NAPARI_CONFIG"] = str(_HOME / "settings.yaml")
 os.environ["ZENHANCE_RECOVERY"] = str(_HOME / "recovered")
 os.environ["ZENHANCE_DOCKS"] = str(_HOME / "docks.json")
+os.environ["ZENHANCE_PROFILES"] = str(_HOME / "profiles")
 os.environ["NAPARI_STRICT_QT"] = "1"
 
 
@@ -92,6 +93,7 @@ def nothing_remembered():
 
     remembered.forget_session()
     remembered.settings_path().unlink(missing_ok=True)
+    shutil.rmtree(_HOME / "profiles", ignore_errors=True)
 
 
 @pytest.fixture
@@ -144,6 +146,8 @@ def _docked(viewer, *, plans: bool):
     if not plans:
         dock.estimate.hold(True)
         dock.estimate.hold = lambda held: None
+        dock.form.microscope.hold(True)
+        dock.form.microscope.hold = lambda held: None
     return dock
 
 

@@ -70,8 +70,8 @@ def test_the_dock_gives_mean_deviation_and_samples(drawing):
     assert (request.method, request.weights, request.psf) == ("divblurring", "tiny", PSF)
     mean, std, samples = drawing.run()
     assert mean.name.startswith("cells")
-    assert std.name == "cells · DivBlurring · standard deviation"
-    assert samples.name == "cells · DivBlurring · samples"
+    assert std.name == "cells · DivBlurring tiny · standard deviation"
+    assert samples.name == "cells · DivBlurring tiny · samples"
     assert mean.data.shape == std.data.shape == (5, 40, 44)
     assert samples.data.shape == (4, 5, 40, 44)
     assert mean.visible

@@ -84,7 +84,7 @@ def test_random_weights_can_be_chosen_only_to_learn_from(learning):
     tick(learning, 1)
     form.weights.combo.setCurrentIndex(form.weights.combo.findData("none"))
     assert learning.dock.request().weights == "none"
-    assert "knows nothing yet" in form.weights.card.text()
+    assert "learns from this layer alone" in form.weights.card.text()
     form.learn.tick.setChecked(False)
     assert learning.dock.request().weights is None
     assert form.weights.combo.findData("none") < 0
@@ -134,7 +134,7 @@ def test_tick_enhance_and_the_result_and_the_model_are_there(learning, home, qtb
 
     dock._show_progress = watch
     (result,) = learning.run()
-    assert result.name == "cells · slow"
+    assert result.name == "cells · DQLR dqlr_cells"
     assert result.data.shape == walls()[0].shape
     learnt = [
         entry
@@ -150,7 +150,7 @@ def test_tick_enhance_and_the_result_and_the_model_are_there(learning, home, qtb
     assert set(shown) == {
         ("cells learning preview: measured | predicted | estimate", (40, 3 * 40 + 2 * 2))
     }
-    assert names(learning) == ["cells", "cells · slow"]
+    assert names(learning) == ["cells", "cells · DQLR dqlr_cells"]
 
     record = result.metadata["zenhance"]
     (model,) = own_models() - before

@@ -19,8 +19,9 @@ from zenhance.pipeline import EnhanceRequest, RunPlan
 from zenhance.plugin.dock_base import device_choice, grey_label
 from zenhance.plugin.fields import WheelGuard, add_row, narrow, new_form
 from zenhance.plugin.form import SettingsForm
-from zenhance.plugin.layer_bridge import LayerFacts, read_facts
+from zenhance.plugin.layer_bridge import LayerFacts, pixels, read_facts
 from zenhance.plugin.layer_line import LayerLine
+from zenhance.plugin.microscope_panel import MicroscopePanel, Subject, doubt_sentence
 from zenhance.plugin.model_choice import LearnChoice, WeightsChoice
 from zenhance.plugin.panels import Message
 from zenhance.plugin.psf_form import PsfForm, check_psf
@@ -70,7 +71,9 @@ class DockForm(QWidget):
         self.device = device_choice(self)
         self.device_line = grey_label(self)
         self.options = RunOptions(self)
+        self.microscope = MicroscopePanel(self._subject, self)
         self.plan_line = Message(self)
+        self.doubt_line = Message(self)
         self._plan_text = self._background_text = ""
         self._lay_out()
         self.source.layer_changed.connect(self._layer_changed)
@@ -81,6 +84,8 @@ class DockForm(QWidget):
         self.learn.changed.connect(self._learn_edited)
         self.psf.changed.connect(self._announce)
         self.options.changed.connect(self._learn_edited)
+        self.changed.connect(self.microscope.refresh)
+        self.microscope.changed.connect(self._show_doubts)
         self._show_method()
         self._wheel_guard.watch(self)
         self._layer_changed()
@@ -99,6 +104,13 @@ class DockForm(QWidget):
         layout.addWidget(self.weights)
         layout.addWidget(self.learn)
         layout.addWidget(self.psf)
+        self.optics = QCollapsible(
+            "Microscope: light and blur by depth", self, expandedIcon="▾", collapsedIcon="▸"
+        )
+        self.optics.setDuration(0)
+        self.optics.addWidget(self.microscope)
+        self.optics.expand(animate=False)
+        layout.addWidget(self.optics)
         device = new_form()
         tip = "where to compute; auto uses a suitable GPU if there is one"
         add_row(device, "device", narrow(self.device), tip)
@@ -109,6 +121,22 @@ class DockForm(QWidget):
         self.more.addWidget(self.options)
         layout.addWidget(self.more)
         layout.addStretch(1)
+
+    def _subject(self) -> Subject | None:
+        """Return what to measure the microscope on; None if the form is not valid."""
+        layer, facts = self.layer, self.facts
+        if layer is None or facts is None:
+            return None
+        try:
+            request = self.request()
+            stack = request.apply_to(facts.stack(pixels(layer), layer.name))
+        except ZenhanceError:
+            # The line of the layer or the plan reports it.
+            return None
+        return Subject(layer, stack, request)
+
+    def _show_doubts(self) -> None:
+        self.doubt_line.say(doubt_sentence(self.microscope.profile))
 
     # ------------------------------------------------------------------ what is chosen
 

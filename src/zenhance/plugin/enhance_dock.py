@@ -105,7 +105,8 @@ class EnhanceDock(DockBase):
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.save_button)
         row.addWidget(self.load_button)
-        self.lay_out(self.form, self.form.plan_line, self.panel, self.samples, settings)
+        lines = (self.form.plan_line, self.form.doubt_line)
+        self.lay_out(self.form, *lines, self.panel, self.samples, settings)
         self._recall()
         self._connect()
         # Later, so that opening the dock waits for neither torch nor the search for a GPU.
@@ -119,6 +120,8 @@ class EnhanceDock(DockBase):
         self.load_button.clicked.connect(self._load_clicked)
         self.form.changed.connect(self.estimate.request)
         self.form.changed.connect(self._edited)
+        self.form.microscope.started.connect(self._watch)
+        self.form.microscope.failed.connect(self.report)
         self.estimate.planned.connect(self.form.show_plan)
         self.estimate.background_found.connect(self.form.show_background)
         self.estimate.timed.connect(self.form.show_time)
@@ -294,6 +297,7 @@ class EnhanceDock(DockBase):
         show: Callable[[Progress], None] | None = None,
     ) -> None:
         self.estimate.hold(True)
+        self.form.microscope.hold(True)
         self.start_task(
             Task(
                 make_steps,
@@ -304,11 +308,17 @@ class EnhanceDock(DockBase):
             )
         )
 
+    def _watch(self, task: Task) -> None:
+        """Cancel a measurement with its window, like a run."""
+        self._watch_window()
+        self._tasks.add(task)
+
     def task_ended(self) -> None:
         """Enable the buttons and the plan again."""
         super().task_ended()
         if isalive(self):
             self.estimate.hold(False)
+            self.form.microscope.hold(False)
 
     def _settled(self, outcome: Outcome) -> Any:
         """Return the result, or say why there is none."""

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 __all__ = [
+    "COLOURS",
     "LABEL_WIDTH_PX",
     "NumberField",
     "OriginMark",
@@ -101,10 +102,17 @@ def narrow(combo: QComboBox) -> QComboBox:
 
 
 # Readable on napari's dark and light themes alike.
-_COLOURS = {"file": "#3fa66b", "user": "#4a90d9", "default": "#c98a2b", "unknown": "#d9534f"}
+COLOURS = {
+    "file": "#3fa66b",
+    "user": "#4a90d9",
+    "measured": "#a06fd0",
+    "default": "#c98a2b",
+    "unknown": "#d9534f",
+}
 _EXPLAINED = {
     "file": "read from the image file",
     "user": "typed by you",
+    "measured": "measured on the pixels",
     "default": "a stated default: check it against your microscope",
     "unknown": "not known: please type it",
     "mixed": "from several sources",
@@ -123,7 +131,7 @@ class OriginMark(QLabel):
         """Show an origin; an empty text hides the mark."""
         self.setText(origin)
         self.setToolTip(_EXPLAINED.get(origin, ""))
-        self.setStyleSheet(f"color: {_COLOURS.get(origin, '#888888')}; font-size: 10px;")
+        self.setStyleSheet(f"color: {COLOURS.get(origin, '#888888')}; font-size: 10px;")
 
     def show_origins(self, origins: Mapping[str, str]) -> None:
         """Show the origin that several numbers share, or *mixed*.

@@ -9,7 +9,7 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-__all__ = ["LossPlot", "smoothed"]
+__all__ = ["Axis", "LossPlot", "draw_labels", "draw_line", "smoothed"]
 
 Curve = Sequence[tuple[float, float]]
 # Readable on napari's dark and light themes alike.
@@ -28,7 +28,7 @@ def smoothed(curve: Curve, memory: float = MEMORY) -> list[tuple[float, float]]:
     return found
 
 
-class _Axis:
+class Axis:
     """Maps values of one axis to 0 ... 1, with room above and below."""
 
     def __init__(self, values: Sequence[float], logarithmic: bool) -> None:
@@ -42,6 +42,7 @@ class _Axis:
         return math.log10(max(value, 1e-12)) if self.logarithmic else value
 
     def __call__(self, value: float) -> float:
+        """Return the position of a value, 0 ... 1."""
         return (self._scaled(value) - self.low) / (self.high - self.low)
 
     def ticks(self, count: int = 3) -> list[tuple[float, str]]:
@@ -124,20 +125,20 @@ class LossPlot(QWidget):
     def _draw_curves(self, painter: QPainter, box: QRectF) -> None:
         last = max(self.losses[-1][0], self.psnr[-1][0] if self.psnr else 1.0, 1.0)
         thick = smoothed(self.losses)
-        left = _Axis([v for _, v in self.losses + self.check_losses], logarithmic=True)
-        _line(painter, box, self.losses, last, left, QColor(74, 144, 217, 90), 1.0)
-        _line(painter, box, thick, last, left, LOSS, 2.0)
-        _line(painter, box, self.check_losses, last, left, PSNR, 2.0, dots=True)
-        _labels(painter, box, left, LOSS, on_left=True)
+        left = Axis([v for _, v in self.losses + self.check_losses], logarithmic=True)
+        draw_line(painter, box, self.losses, last, left, QColor(74, 144, 217, 90), 1.0)
+        draw_line(painter, box, thick, last, left, LOSS, 2.0)
+        draw_line(painter, box, self.check_losses, last, left, PSNR, 2.0, dots=True)
+        draw_labels(painter, box, left, LOSS, on_left=True)
         if self.psnr:
             floor = [] if self.untreated_db is None else [self.untreated_db]
-            right = _Axis([v for _, v in self.psnr] + floor, logarithmic=False)
+            right = Axis([v for _, v in self.psnr] + floor, logarithmic=False)
             for level in floor:
-                _line(
+                draw_line(
                     painter, box, [(0.0, level), (last, level)], last, right, PSNR, 1.0, dashed=True
                 )
-            _line(painter, box, self.psnr, last, right, PSNR, 2.0, dots=True)
-            _labels(painter, box, right, PSNR, on_left=False)
+            draw_line(painter, box, self.psnr, last, right, PSNR, 2.0, dots=True)
+            draw_labels(painter, box, right, PSNR, on_left=False)
         self._write_legend(painter, box, last)
 
     def _write_legend(self, painter: QPainter, box: QRectF, last: float) -> None:
@@ -159,18 +160,19 @@ class LossPlot(QWidget):
         painter.drawText(below, Qt.AlignmentFlag.AlignRight, f"step {last:.0f}")
 
 
-def _line(
+def draw_line(
     painter: QPainter,
     box: QRectF,
     curve: Curve,
     last: float,
-    axis: _Axis,
+    axis: Axis,
     colour: QColor,
     width: float,
     *,
     dashed: bool = False,
     dots: bool = False,
 ) -> None:
+    """Draw a curve from 0 to ``last`` along x."""
     pen = QPen(colour, width)
     pen.setStyle(Qt.PenStyle.DashLine if dashed else Qt.PenStyle.SolidLine)
     painter.setPen(pen)
@@ -183,7 +185,10 @@ def _line(
         painter.drawEllipse(point, 1.5, 1.5)
 
 
-def _labels(painter: QPainter, box: QRectF, axis: _Axis, colour: QColor, *, on_left: bool) -> None:
+def draw_labels(
+    painter: QPainter, box: QRectF, axis: Axis, colour: QColor, *, on_left: bool
+) -> None:
+    """Write an axis' numbers beside the box."""
     painter.setPen(colour)
     for place, text in axis.ticks():
         y = box.bottom() - place * box.height()
