@@ -24,8 +24,6 @@ KNOWN_CYCLES = {
     ("zenhance.training.loop", "zenhance.training.self_training"),
 }
 KNOWN_LONG = {
-    "zenhance.assess.report:_checks",
-    "zenhance.assess.report:_truth_tables",
     "zenhance.io.inr:read_inr",
     "zenhance.io.tiff:_read",
     "zenhance.io.tiff_scan:scan_tiff",

@@ -397,7 +397,7 @@ def _blurred_walls(shape, photons):
 
 
 def test_gaussian_noise_is_recognised_from_the_residuals():
-    specimen, blurred, blur = _blurred_walls((1, 96, 96), 100.0)
+    _, blurred, blur = _blurred_walls((1, 96, 96), 100.0)
     rng = np.random.default_rng(3)
     scores = {}
     for name in ("gaussian", "poisson"):

@@ -3,7 +3,7 @@
 ::
 
     raw, result ──► re-blur check, depth figures, resolution ──┐
-    + truth     ──► PSNR, SSIM, MS-SSIM, microSSIM, RMSE ──────┼──► Assessment (JSON) ──► report (HTML)
+    + truth     ──► PSNR, SSIM, MS-SSIM, microSSIM, RMSE ──────┼──► Assessment (JSON) ──► report
     + labels    ──► cells found, walls, junctions ─────────────┘
 """
 
@@ -106,6 +106,11 @@ class Assessment(BaseModel):
         """The re-blur check's map, z-scores on the measurement's voxels; not part of the JSON."""
         return self._z_map
 
+    def with_z_map(self, z_map: Stack | None) -> Assessment:
+        """Keep the map with this record and return the record."""
+        self._z_map = z_map
+        return self
+
     def to_json(self, indent: int | None = None) -> str:
         """Return the record as JSON text (without the z-map)."""
         return self.model_dump_json(indent=indent)
@@ -123,7 +128,8 @@ class Assessment(BaseModel):
             return cls.model_validate_json(text)
         except ValueError as error:
             raise StackError(
-                f"the assessment cannot be read ({str(error).splitlines()[0]}); make it again with zenhance assess"
+                f"the assessment cannot be read ({str(error).splitlines()[0]}); "
+                "make it again with zenhance assess"
             ) from error
 
 
@@ -154,17 +160,20 @@ def assess(
     psf : Psf or None
         Of the microscope; None leaves the re-blur check out and makes the verdict amber.
     noise : Camera, optional
-        Gain, offset and read noise (``physics.noise.PoissonGauss``); left out, they are estimated from the measurement.
+        Gain, offset and read noise (``physics.noise.PoissonGauss``); by default estimated from the
+        measurement.
     truth : Stack, optional
         The sharp specimen, on the result's voxels.
     labels : Stack, optional
         True cells from 1, 0 outside, on the result's voxels.
     method : callable, optional
-        Grey values (float32, Z, Y, X) in, volume out; given, it is run once more for the held-out photons.
+        Grey values (float32, Z, Y, X) in, volume out; if given, it is run once more for the
+        held-out photons.
     deblurred : bool
         False for a method that only takes noise away.
     freedom : float
-        Of the fit per voxel, where the method's stop rule has measured it; the discrepancy is judged against one minus it.
+        Of the fit per voxel, if the method's stop rule measured it; the deviance ratio is judged
+        against one minus it.
     quick : bool
         Only the re-blur check (and what the truth says, if given).
     t, c : int
@@ -210,8 +219,7 @@ def assess(
         seconds=time.perf_counter() - started,
         **parts,
     )
-    assessment._z_map = z_map
-    return assessment
+    return assessment.with_z_map(z_map)
 
 
 def _against_measurement(
@@ -243,7 +251,7 @@ def _against_measurement(
 
 
 def _pick(stack: Stack, t: int, c: int) -> Volume:
-    """A volume of a stack that may have fewer time points or channels than the measurement."""
+    """Read a volume of a stack that may have fewer time points or channels than the measurement."""
     return stack.read(t if stack.size("T") > t else 0, c if stack.size("C") > c else 0)
 
 
@@ -255,7 +263,8 @@ def _camera(raw: Volume, noise: Camera | None) -> tuple[Camera, str]:
         noise, origin = estimate(raw), "estimated"
     return (
         noise,
-        f"gain {noise.gain:.4g} per photon, offset {noise.offset:.4g}, read noise {noise.read_noise:.3g} ({origin})",
+        f"gain {noise.gain:.4g} per photon, offset {noise.offset:.4g}, "
+        f"read noise {noise.read_noise:.3g} ({origin})",
     )
 
 
@@ -282,7 +291,7 @@ def _against_truth(
     voxel: FloatTriple | None,
     notes: list[str],
 ) -> dict[str, Any]:
-    """Figures against truth and labels; the measurement's own beside the result's, where it lies on the same voxels."""
+    """Compare the result, and the measurement on the same voxels, with truth and labels."""
     volumes = {"result": np.nan_to_num(after.astype(np.float32))}
     if before.shape == after.shape:
         volumes = {"measurement": np.nan_to_num(before.astype(np.float32)), **volumes}
@@ -366,18 +375,21 @@ def _in_words(parts: dict[str, Any]) -> list[str]:
     cells: dict[str, CellReport] = parts.get("cells", {})
     if cells:
         words.append(
-            f"True cells found: {' to '.join(str(r.found) for r in cells.values())} of {next(iter(cells.values())).total}."
+            f"True cells found: {' to '.join(str(r.found) for r in cells.values())} "
+            f"of {next(iter(cells.values())).total}."
         )
     depth: dict[str, tuple[DepthFigures, ...]] = parts.get("depth", {})
     if depth and depth["measurement"]:
         old, new = depth["measurement"][-1], depth["result"][-1]
         words.append(
-            f"In the deepest layer ({old.name}) the contrast goes from {old.contrast:.2f} to {new.contrast:.2f}, "
+            f"In the deepest layer ({old.name}) the contrast goes from {old.contrast:.2f} "
+            f"to {new.contrast:.2f}, "
             f"signal to noise from {old.snr:.1f} to {new.snr:.1f}."
         )
     lateral = parts.get("correlation", {}).get("lateral")
     if lateral is not None and lateral.resolution_seventh_um is not None:
         words.append(
-            f"The measurement resolves {lateral.resolution_seventh_um:.2f} µm laterally (Fourier ring correlation of split photons, 1/7)."
+            f"The measurement resolves {lateral.resolution_seventh_um:.2f} µm laterally "
+            "(Fourier ring correlation of split photons, 1/7)."
         )
     return words

@@ -99,7 +99,8 @@ def before_after(
     shapes = {tuple(v.shape) for v in volumes.values()}
     if len(shapes) != 1 or not cuts:
         raise StackError(
-            f"a before/after picture needs volumes of one shape and at least one cut; the shapes are {sorted(shapes)}"
+            "a before/after picture needs volumes of one shape and at least one cut; "
+            f"the shapes are {sorted(shapes)}"
         )
     rows = [_row([cut.of(v) for v in volumes.values()], cut, voxel_size_um) for cut in cuts]
     blocks = -(-len(volumes) // MAX_COLUMNS)

@@ -1,10 +1,10 @@
-"""How far the spread of drawn specimens can be believed, where the truth is known: spread against error, coverage, ranks.
+"""Calibration of drawn samples against a known truth: spread against error, coverage, ranks.
 
 For K draws with mean m and standard deviation s, and the truth x at each voxel::
 
-    spread-skill   sqrt((K+1)/K <s^2>) / sqrt(<(m - x)^2>)              1 is right, below 1 too sure
-    coverage       share of voxels with |m - x| < t s sqrt(1 + 1/K)     t of Student's distribution with K - 1 degrees of freedom
-    usefulness     rank correlation of s with |m - x|                   0 for a spread that is the same everywhere
+    spread-skill   sqrt((K+1)/K <s^2>) / sqrt(<(m - x)^2>)    1 is right, below 1 overconfident
+    coverage       share of voxels with |m - x| < t s sqrt(1 + 1/K); t of Student, K - 1 degrees
+    usefulness     rank correlation of s with |m - x|          0 for a uniform spread
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Calibration:
     spearman : float
         Rank correlation of spread with absolute error; 0.2 or more is useful.
     error : float
-        Expected normalised calibration error over bins of equal numbers of voxels by spread (Levi et al., Sensors 22:5540, 2022).
+        Expected normalised calibration error over bins of equal numbers of voxels by spread (Levi
+        et al., Sensors 22:5540, 2022).
     ranks : float
         Reliability index of the rank histogram, 0 for a flat one.
     """
@@ -78,7 +79,8 @@ def calibration(
     """
     if len(samples) < 3 or samples.shape[1:] != truth.shape:
         raise StackError(
-            f"draws {samples.shape} cannot be compared with a truth {truth.shape}; give (K, ...) with K at least 3"
+            f"draws {samples.shape} cannot be compared with a truth {truth.shape}; "
+            "give (K, ...) with K at least 3"
         )
     chosen = np.ones(truth.shape, bool) if mask is None else mask
     drawn, true = samples[:, chosen].astype(np.float64), truth[chosen].astype(np.float64)
@@ -104,7 +106,7 @@ def calibration(
 def calibration_error(
     spread: npt.NDArray[np.float64], off: npt.NDArray[np.float64], bins: int = BINS
 ) -> float:
-    """Return the mean over bins of voxels alike in spread of |root mean variance - root mean square error| / root mean variance."""
+    """Return the mean over spread bins of |sqrt(mean variance) - RMSE| / sqrt(mean variance)."""
     order = np.argsort(spread, kind="stable")
     found = []
     for part in np.array_split(order, bins):
@@ -115,7 +117,7 @@ def calibration_error(
 
 
 def rank_reliability(samples: npt.NDArray[np.float64], truth: npt.NDArray[np.float64]) -> float:
-    """Return how uneven the ranks of the truth among the draws are: sum over ranks of |share - 1 / (K + 1)|; ties share their ranks.
+    """Return how uneven the truth's ranks among the draws are: sum of |share - 1 / (K + 1)|.
 
     Parameters
     ----------

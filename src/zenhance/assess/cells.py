@@ -1,8 +1,9 @@
 """Cells found: a plain 3-D watershed of the walls, counted against the true cells.
 
-The recipe is fixed in µm, the same for every image, whatever made it: subtract the background, smooth, divide by the local
-mean (so that deep, dim cells count as much as shallow ones), flood from the minima that are deep enough, compare by overlap. It
-is a yardstick for the image, not the best segmentation there is.
+The procedure is fixed in µm and the same for every image: subtract the background, smooth, divide
+by the local mean (so that deep, dim cells count as much as shallow ones), flood from the minima
+that are deep enough, compare by overlap. It is a yardstick for images, not the best possible
+segmentation.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["CellReport", "DepthBin", "cells_found", "segment_cells"]
 SMOOTH_UM = 0.35
 LOCAL_MEAN_UM = 4.0
 MINIMUM_DEPTH = 0.25
-"""How far a minimum must lie below the pass to the next one, as a share of the local mean; the truth itself is segmented best so."""
+"""Depth of a minimum below its pass, as a share of the local mean; best for the truth itself."""
 MIN_IOU = 0.6
 MIN_CELL_UM3 = 15.0
 """Smaller true cells are slivers that the border of the field left over; they are not asked for."""
@@ -82,7 +83,7 @@ def segment_cells(image: npt.NDArray[Any], voxel_size_um: tuple[float, float, fl
     local = ndimage.gaussian_filter(
         smooth, [LOCAL_MEAN_UM / v for v in voxel_size_um], truncate=2.5
     )
-    # Where there is no specimen the local mean is next to nothing: the floor keeps noise there from being amplified.
+    # Outside the specimen the local mean is near zero: the floor prevents amplified noise.
     floor = 0.1 * float(np.percentile(local, 95))
     walls = smooth / np.maximum(local, max(floor, 1e-6))
     seeds, _ = ndimage.label(h_minima(walls, MINIMUM_DEPTH), np.ones((3, 3, 3)))
@@ -118,7 +119,8 @@ def cells_found(
     """
     if image.shape != labels.shape or image.ndim != 3:
         raise StackError(
-            f"image {image.shape} and labels {labels.shape} must be volumes (z, y, x) of one shape; crop or pick a channel first"
+            f"image {image.shape} and labels {labels.shape} must be volumes (z, y, x) "
+            "of one shape; crop or pick a channel first"
         )
     basins = segment_cells(image, voxel_size_um)
     overlap = _best_iou(labels, basins)

@@ -1,11 +1,13 @@
 """Resolution from measured data: Fourier ring and shell correlation of independent halves.
 
-Two images of one specimen with independent noise agree at coarse detail and disagree beyond what was resolved::
+Two images of one specimen with independent noise agree at coarse detail and disagree beyond the
+resolution::
 
-    FRC(f) = Re Σ A B* / sqrt(Σ |A|² Σ |B|²)        sums over the ring (plane) or shell (volume) of frequency f
+    FRC(f) = Re Σ A B* / sqrt(Σ |A|² Σ |B|²)    over the ring (plane) or shell (volume) of f
 
-The halves must be *measured* independently: two exposures, or one whose photons were split. Two outputs of a method are never
-compared with each other, because whatever the method makes up is in both; a method's output on one half is compared with the other half.
+The halves must be *measured* independently: two exposures, or one whose photons were split. Two
+outputs of a method are never compared with each other, because both contain what the method
+invents; a method's output on one half is compared with the other half.
 """
 
 from __future__ import annotations
@@ -40,8 +42,9 @@ class CorrelationCurve:
     half_bit : tuple of float
         The half-bit line of each ring (van Heel & Schatz 2005, J. Struct. Biol. 151:250, eq. 17).
     resolution_half_bit_um, resolution_seventh_um, resolution_143_um : float or None
-        One over the frequency where the curve first stays below the half-bit line, 1/7 (Nieuwenhuizen et al. 2013), or 0.143 (Rosenthal &
-        Henderson 2003); None where it never does: the pixels limit, not the data.
+        Inverse of the frequency where the curve first stays below the half-bit line, 1/7
+        (Nieuwenhuizen et al. 2013), or 0.143 (Rosenthal & Henderson 2003); None if it never does,
+        because the pixels limit, not the data.
     """
 
     frequency: tuple[float, ...]
@@ -70,7 +73,8 @@ def correlate_halves(
     voxel_size_um : tuple of float
         (z, y, x).
     mode : {'ring', 'shell', 'axial'}
-        Rings in each plane, summed over the planes (lateral resolution); shells in the volume; or their part within 45° of the z-axis.
+        Rings in each plane, summed over the planes (lateral resolution); shells in the volume; or
+        their part within 45° of the z-axis.
 
     Raises
     ------
@@ -94,7 +98,8 @@ def correlate_halves(
         fa, fb = (np.fft.rfftn((v - v.mean(dtype=np.float64)) * window) for v in (a, b))
         for row, values in enumerate(((fa * fb.conj()).real, np.abs(fa) ** 2, np.abs(fb) ** 2)):
             sums[row] += np.bincount(index, values.ravel(), rings + 1)
-        # One half of the spectrum is stored, and the fading window leaves about its mean square of the voxels to count.
+        # One half of the spectrum is stored, and the window keeps about its mean square of the
+        # voxels.
         sums[3] += np.bincount(index, minlength=rings + 1) * 2.0 * float(np.mean(window**2))
     cross, power_a, power_b, count = sums[:, 1:rings]
     norm = np.sqrt(power_a * power_b)
@@ -111,7 +116,7 @@ def correlation_of_raw(
     mode: str = "ring",
     seed: int = 0,
 ) -> CorrelationCurve:
-    """Split the photons of one measurement into two halves and correlate them; arguments as for :func:`correlate_halves`.
+    """Split the photons of one measurement and correlate the halves; see correlate_halves.
 
     Either half has half the light, so that the resolution of the whole is at least this good.
     """
@@ -127,18 +132,20 @@ def correlation_of_method(
     mode: str = "ring",
     seed: int = 0,
 ) -> CorrelationCurve:
-    """Run a method on one half of the photons and correlate its output with the other half, as measured.
+    """Run a method on half of the photons and correlate its output with the other half.
 
     Parameters
     ----------
     raw : array (Z, Y, X)
         Grey values as measured.
     method : callable
-        Takes grey values (float32, Z, Y, X) with half the light and returns a volume of the same shape.
+        Takes grey values (float32, Z, Y, X) with half the light and returns a volume of the same
+        shape.
 
     Notes
     -----
-    The measured half is noisy, so the curve lies below that of two clean images; compare it with that of another method, not with 1/7.
+    The measured half is noisy, so the curve is below that of two clean images; compare it with that
+    of another method, not with 1/7.
     """
     first, second = split_photons(raw, camera, 0.5, seed)
     output = np.asarray(method(first * np.float32(camera.gain) + np.float32(camera.offset)))
@@ -150,12 +157,14 @@ def _check(first: npt.NDArray[Any], second: npt.NDArray[Any], mode: str) -> None
         raise StackError(f'correlation mode "{mode}" is unknown; choose ring, shell or axial')
     if first.ndim != 3 or first.shape != second.shape:
         raise StackError(
-            f"halves of shapes {first.shape} and {second.shape} cannot be correlated; give two volumes (z, y, x) of one shape"
+            f"halves of shapes {first.shape} and {second.shape} cannot be correlated; "
+            "give two volumes (z, y, x) of one shape"
         )
     sides = first.shape[1:] if mode == "ring" else first.shape
     if min(sides) < 8:
         raise StackError(
-            f"a {mode} correlation needs at least 8 voxels along each side, not {min(sides)}; use a larger field"
+            f"a {mode} correlation needs at least 8 voxels along each side, not {min(sides)}; "
+            "use a larger field"
         )
 
 
@@ -178,7 +187,7 @@ def _frequency_grid(
 
 
 def _window(sides: tuple[int, ...]) -> FloatArray:
-    """Fade out to all sides; a window with flat parts would carry bright coarse detail to several rings beyond a sharp band limit."""
+    """Apodise to all sides; flat parts would leak coarse detail beyond a sharp band limit."""
     from scipy.signal.windows import hann
 
     window = np.ones(())

@@ -1,9 +1,12 @@
-"""Resolution of a single image by decorrelation analysis (Descloux, Grußmayer & Radenovic 2019, Nat. Methods 16:918).
+"""Resolution of a single image by decorrelation analysis.
 
-The image is correlated with itself after its spectrum was set to modulus one and cut off at a radius r. As r grows the correlation rises
-while there is signal, and falls once only noise is added: the peak tells the highest frequency with signal. High-pass filters, weak to
-strong, bring out ever higher peaks; the highest that is still a peak is the cut-off. Sharpened noise has a cut-off too: read it beside
-the re-blur check.
+Source: Descloux, Grußmayer & Radenovic 2019, Nat. Methods 16:918.
+
+The image is correlated with itself after its spectrum is set to modulus one and cut off at a radius
+r. As r grows, the correlation rises while there is signal and falls once only noise is added: the
+peak is the highest frequency with signal. High-pass filters, weak to strong, reveal ever higher
+peaks; the highest peak is the cut-off. Sharpened noise has a cut-off too: read it beside the
+re-blur check.
 """
 
 from __future__ import annotations
@@ -64,12 +67,13 @@ def decorrelation_resolution(image: npt.NDArray[Any], pixel_size_um: float) -> D
 
     Notes
     -----
-    With I the spectrum and I_n = I / |I|, eq. 1 of the paper is d(r) = Σ_{k<r} Re I I_n* / sqrt(Σ |I|² Σ_{k<r} |I_n|²). Two rounds: filters
-    over their whole range, then around the best.
+    With I the spectrum and I_n = I / |I|, eq. 1 of the paper is d(r) = Σ_{k<r} Re I I_n* / sqrt(Σ
+    |I|² Σ_{k<r} |I_n|²). Two rounds: filters over their whole range, then around the best.
     """
     if image.ndim != 2 or min(image.shape) < 32:
         raise StackError(
-            f"decorrelation analysis needs a plane of at least 32 × 32 pixels, not {image.shape}; use a larger field"
+            "decorrelation analysis needs a plane of at least 32 × 32 pixels, "
+            f"not {image.shape}; use a larger field"
         )
     if not np.isfinite(image).all():
         raise StackError("decorrelation analysis needs finite pixels; replace those that are not")
@@ -95,7 +99,7 @@ def decorrelation_resolution(image: npt.NDArray[Any], pixel_size_um: float) -> D
 
 
 def _spectrum(image: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Modulus of the spectrum of the faded image and radius of each coefficient (1 at Nyquist), sorted by radius."""
+    """Spectrum's modulus and radius of each coefficient (1 at Nyquist), sorted by radius."""
     window = np.ones(())
     for size in image.shape:
         ramp = np.minimum(
@@ -123,7 +127,7 @@ def _curve(modulus: Float64Array, radius: Float64Array, grid: Float64Array) -> F
 
 
 def _peak(curve: Float64Array, grid: Float64Array) -> tuple[float, float]:
-    """Place and height of the last maximum that the curve really falls from; place 0 where it only rises to the end."""
+    """Position and height of the last true maximum; position 0 if the curve only rises."""
     end = len(curve)
     while end > 1:
         top = int(np.argmax(curve[:end]))

@@ -1,14 +1,14 @@
-"""Contrast and signal-to-noise by depth below the specimen's surface: what scattering takes away, and what a method brings back.
+"""Contrast and signal-to-noise by depth below the specimen's surface.
 
 ::
 
         z = 0   · · · · · · · · ·        light comes from above
-                · · · ╭───────╮ ·        surface: where a smoothed column first passes half its height
-                · ╭───╯ L1    ╰─╮        L1   0-5 µm below the nearest point of the surface
-                ╭─╯ ╭─── L2 ──╮ ╰        L2   5-10 µm,  L3  10-15 µm,  deeper
+                    · · · ╭───────╮ ·        surface: a smoothed column first passes half its height
+                    · ╭───╯ L1    ╰─╮        L1   0-5 µm below the nearest point of the surface
+                    ╭─╯ ╭─── L2 ──╮ ╰        L2   5-10 µm,  L3  10-15 µm,  deeper
 
-Layers of a domed tissue follow its surface, so depth is the distance to the nearest point of the surface, not the length of the
-light's path.
+Layers of a domed tissue follow its surface, so depth is the distance to the nearest point of the
+surface, not the length of the light's path.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class DepthFigures:
     voxels : int
         In the layer.
     contrast : float
-        (bright - dark) / (bright + dark) above the background, of the structures of the *measurement*: 0 none, 1 full.
+        (bright - dark) / (bright + dark) above the background, of the structures of the
+        *measurement*: 0 none, 1 full.
     snr : float
         (bright - dark) / noise, the noise being what varies faster than 1 µm where it is dark.
     """
@@ -116,7 +117,7 @@ def find_surface(volume: npt.NDArray[Any], voxel_size_um: FloatTriple) -> FloatA
 def depth_below_surface(
     surface_um: FloatArray, planes: int, voxel_size_um: FloatTriple
 ) -> FloatArray:
-    """Return the distance of each voxel (Z, Y, X) below the surface to its nearest point in µm; negative above it.
+    """Return the distance (Z, Y, X) of each voxel below the surface in µm; negative above.
 
     Parameters
     ----------
@@ -144,7 +145,8 @@ def contrast_by_depth(
     Parameters
     ----------
     measured : array (Z, Y, X)
-        The measurement; it decides where a layer is bright (its brightest 15 %) and dark (its darkest 30 %), for all versions alike.
+        The measurement; it decides where a layer is bright (its brightest 15 %) and dark (its
+        darkest 30 %), for all versions alike.
     volumes : mapping of str to array (Z, Y, X)
         The versions, any intensity scale.
     voxel_size_um : tuple of float
@@ -162,7 +164,8 @@ def contrast_by_depth(
     for name, volume in volumes.items():
         if volume.shape != measured.shape:
             raise StackError(
-                f"{name} {volume.shape} and the measurement {measured.shape} differ in shape; bring them to the same voxels first"
+                f"{name} {volume.shape} and the measurement {measured.shape} differ in shape; "
+                "bring them to the same voxels first"
             )
     if depth_um is None:
         depth_um = depth_below_surface(

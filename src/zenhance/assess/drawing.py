@@ -1,4 +1,4 @@
-"""Pictures and curves for the report: PNG images as data links, line charts as inline SVG; nothing is loaded from anywhere."""
+"""Pictures and curves of the report: PNG data links and inline SVG line charts, self-contained."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def picture(
 def z_map_picture(
     plane: npt.NDArray[Any], threshold: float, pixel_size: tuple[float, float] = (1.0, 1.0)
 ) -> str:
-    """Return a picture of z-scores: blue where light is missing from the result, red where it has too much, white between."""
+    """Return a picture of z-scores: blue for missing light, red for excess light, white between."""
     z = np.clip(plane.astype(np.float64) / (2 * threshold), -1, 1)
     fade = (1 - np.abs(z))[..., None]
     tint = np.where(
@@ -111,7 +111,8 @@ def line_chart(
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="level"/>'
         )
         parts.append(
-            f'<text x="{WIDTH - RIGHT}" y="{y - 3:.1f}" class="small" text-anchor="end">{escape(name)}</text>'
+            f'<text x="{WIDTH - RIGHT}" y="{y - 3:.1f}" class="small" '
+            f'text-anchor="end">{escape(name)}</text>'
         )
     for k, line in enumerate(lines):
         colour = COLOURS[k % len(COLOURS)]
@@ -121,7 +122,8 @@ def line_chart(
             for run in frame.runs(line)
         )
         parts.append(
-            f'<text x="{LEFT + 8 + 105 * k}" y="{TOP - 2}" class="small" fill="{colour}">{escape(line.name)}</text>'
+            f'<text x="{LEFT + 8 + 105 * k}" y="{TOP - 2}" class="small" '
+            f'fill="{colour}">{escape(line.name)}</text>'
         )
     return "".join(parts) + "</svg>"
 
@@ -141,7 +143,8 @@ def bar_chart(title: str, x_label: str, y_label: str, values: Sequence[float]) -
     frame = _Frame(0.5, len(values) + 0.5, 0.0, max(values))
     base, width = frame.y(0.0), frame.x(1.9) - frame.x(1.0)
     bars = [
-        f'<rect x="{frame.x(k + 0.55):.1f}" y="{frame.y(value):.1f}" width="{width:.2f}" height="{base - frame.y(value):.1f}" class="bar"/>'
+        f'<rect x="{frame.x(k + 0.55):.1f}" y="{frame.y(value):.1f}" width="{width:.2f}" '
+        f'height="{base - frame.y(value):.1f}" class="bar"/>'
         for k, value in enumerate(values)
     ]
     axes = _Frame(1, max(2, len(values)), 0.0, max(values)).axes(x_label, y_label)
@@ -150,7 +153,8 @@ def bar_chart(title: str, x_label: str, y_label: str, values: Sequence[float]) -
 
 def _head(title: str) -> list[str]:
     return [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}">',
         f'<text x="{LEFT}" y="14" class="title">{escape(title)}</text>',
     ]
 
@@ -185,16 +189,20 @@ class _Frame:
             x = self.x_low + share * (self.x_high - self.x_low)
             y = self.y_low + share * (self.y_high - self.y_low)
             parts.append(
-                f'<text x="{self.x(x):.1f}" y="{base + 14}" class="small" text-anchor="middle">{x:.3g}</text>'
+                f'<text x="{self.x(x):.1f}" y="{base + 14}" class="small" '
+                f'text-anchor="middle">{x:.3g}</text>'
             )
             parts.append(
-                f'<text x="{LEFT - 5}" y="{self.y(y) + 3:.1f}" class="small" text-anchor="end">{y:.3g}</text>'
+                f'<text x="{LEFT - 5}" y="{self.y(y) + 3:.1f}" class="small" '
+                f'text-anchor="end">{y:.3g}</text>'
             )
         parts.append(
-            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" class="small" text-anchor="middle">{escape(x_label)}</text>'
+            f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" class="small" '
+            f'text-anchor="middle">{escape(x_label)}</text>'
         )
         parts.append(
-            f'<text transform="translate(12 {middle}) rotate(-90)" class="small" text-anchor="middle">{escape(y_label)}</text>'
+            f'<text transform="translate(12 {middle}) rotate(-90)" class="small" '
+            f'text-anchor="middle">{escape(y_label)}</text>'
         )
         return parts
 

@@ -1,7 +1,8 @@
-"""The measurement as a result explains it: the result blurred again, its intensity scale and the width of the blur fitted.
+"""Explain a measurement by a result: blur it again, fit its intensity scale and the PSF's width.
 
-``ŷ = a · H x̂ + b`` with a and b by weighted least squares, so that a method may change the intensity scale; the width of the point spread
-function may be fitted too, by the smallest deviance, because no microscope's is known exactly.
+``ŷ = a · H x̂ + b`` with a and b by weighted least squares, so a method may change the intensity
+scale. The width of the PSF may be fitted too, by the smallest deviance, because no PSF is known
+exactly.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def block_factors(
         z, y, x = (r // n for n, r in zip(raw_shape, result_shape, strict=True))
         return (z, y, x)
     raise StackError(
-        f"the result {result_shape} does not lie on the voxels of the measurement {raw_shape}; give the stack that the result was made from"
+        f"the result {result_shape} does not lie on the voxels of the measurement {raw_shape}; "
+        "give the stack that the result was made from"
     )
 
 
@@ -93,7 +95,8 @@ def blur_result(
     voxel_size_um : tuple of float
         Of the measurement, (z, y, x).
     width : float
-        Factor on the width of the PSF: sampled on voxels that are smaller by this factor, it is wider by it.
+        Factor on the width of the PSF: sampled on voxels that are smaller by this factor, it is
+        wider by it.
     """
     blurred = np.ascontiguousarray(result, np.float32)
     if psf is not None:
@@ -120,7 +123,7 @@ def fit_affine(
     camera: Camera,
     valid: npt.NDArray[np.bool_] | None = None,
 ) -> AffineFit:
-    """Fit ``raw ≈ slope · blurred + offset`` by four rounds of weighted least squares, weights 1 / variance of the fit.
+    """Fit ``raw ≈ slope · blurred + offset`` by four rounds of weighted least squares.
 
     Parameters
     ----------
@@ -155,13 +158,13 @@ def fit_affine(
 
 
 def sparse_plane(shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Return the index of every n-th row and column, such that about half a million voxels of a large volume are left."""
+    """Return the step between rows and columns that keeps about half a million voxels."""
     step = max(1, int(math.sqrt(math.prod(shape) / SUM_VOXELS)))
     return (slice(None, None, step), slice(None, None, step))
 
 
 def _variance(mean: npt.NDArray[np.float64], camera: Camera) -> npt.NDArray[np.float64]:
-    # A tenth of a photon keeps dark voxels, whose expectation is uncertain itself, from taking over the fit.
+    # A tenth of a photon keeps dark voxels with an uncertain expectation from dominating the fit.
     return (
         np.maximum(camera.gain * (mean - camera.offset), 0.1 * camera.gain**2)
         + camera.read_noise**2
@@ -172,7 +175,8 @@ def _solve(sums: npt.NDArray[np.float64]) -> AffineFit:
     w, m, y, mm, my = (float(s) for s in sums)
     if w <= 0:
         raise StackError(
-            "the measurement has no voxel that is finite and not saturated, so nothing can be compared; choose another stack"
+            "the measurement has no voxel that is finite and not saturated, "
+            "so nothing can be compared; choose another stack"
         )
     spread = mm - m * m / w
     slope = (my - m * y / w) / spread if spread > 1e-12 * max(mm, 1e-300) else 0.0
@@ -189,10 +193,11 @@ def fit_width(
     valid: npt.NDArray[np.bool_],
     width_range: tuple[float, float],
 ) -> WidthFit:
-    """Find the factor in a range on the PSF's width with the smallest deviance, on a part of the volume.
+    """Find the factor on the PSF's width with the smallest deviance, on a part of the volume.
 
-    Where neighbouring widths explain the data as well (within the 95 % likelihood-ratio interval) the narrowest of them is taken: too
-    narrow a PSF leaves honest results alone, one too wide does not.
+    Of the widths that explain the data as well (within the 95 % likelihood-ratio interval) the
+    narrowest is chosen: a PSF that is too narrow accepts faithful results, one that is too wide
+    does not.
     """
     from scipy.optimize import minimize_scalar
 
@@ -226,7 +231,7 @@ def fit_width(
 def _brightest_part(
     raw: npt.NDArray[Any], psf: Psf, voxel_size_um: FloatTriple
 ) -> tuple[Region, Region]:
-    """Return a part of the volume around its brightest place, and what of it lies three standard deviations inside."""
+    """Return a part around the brightest voxel, and its interior three standard deviations in."""
     shape, sigma = raw.shape, psf.sigma_px(voxel_size_um)
     depth = min(shape[0], 64)
     edge = max(64, int(math.sqrt(FIT_VOXELS / depth)))

@@ -1,8 +1,9 @@
 """Held-out photons: a method sees nine tenths of the light and has to predict the last tenth.
 
-Each photon of the measurement goes to one of two independent parts. A method that keeps what is there predicts the part it has not seen;
-one that keeps the noise, or makes structures up, predicts it worse than plain smoothing does. It asks for raw counts (not averaged, not
-filtered) and runs the method once more.
+Each photon of the measurement goes to one of two independent parts. A method that keeps the signal
+predicts the part it has not seen; a method that keeps noise or invents structures predicts it worse
+than plain smoothing. The check needs raw counts (not averaged, not filtered) and runs the method
+once more.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class HeldOutReport:
     Parameters
     ----------
     grade : {'pass', 'warn', 'fail'}
-        'fail': worse than Gaussian smoothing by more than two standard errors; 'pass': better than it, and not worse than ten iterations of
-        Richardson-Lucy by more than two standard errors; 'warn': in between.
+        'fail': worse than Gaussian smoothing by more than two standard errors; 'pass': better than
+        it, and not worse than ten iterations of Richardson-Lucy by more than two standard errors;
+        'warn': in between.
     method, gaussian, richardson_lucy : float
         Mean Poisson deviance per voxel of the held-out photons; the lower the better.
     standard_error : float
@@ -73,7 +75,8 @@ def held_out_photons(
     raw : array (Z, Y, X)
         Grey values as measured, neither averaged nor filtered.
     method : callable
-        Takes grey values (float32, Z, Y, X) and returns a volume on the same voxels, or a whole number of times finer.
+        Takes grey values (float32, Z, Y, X) and returns a volume on the same voxels, or a whole
+        number of times finer.
     psf : Psf
         Of the microscope.
     voxel_size_um : tuple of float
@@ -92,7 +95,8 @@ def held_out_photons(
     """
     if raw.ndim != 3:
         raise StackError(
-            f"a measurement of shape {raw.shape} cannot be split; give one volume (z, y, x), with Z = 1 for a plane"
+            f"a measurement of shape {raw.shape} cannot be split; "
+            "give one volume (z, y, x), with Z = 1 for a plane"
         )
     seen, hidden = split_photons(raw, camera, SEEN_SHARE, seed)
     grey = seen * np.float32(camera.gain) + np.float32(camera.offset)

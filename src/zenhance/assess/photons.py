@@ -1,8 +1,8 @@
-"""Photons behind the grey values: counting them, splitting them, and residuals that are standard normal at any count.
+"""Photons behind the grey values: counts, splits, and residuals that are standard normal.
 
-A camera gives ``y = gain · N + offset + read noise`` with N photons. Everything here works on ``(y - offset) / gain``; read noise is
-taken in by adding its variance to both counts and expectation, which makes mean and variance those of a Poisson variable again
-(Snyder et al. 1995, JOSA A 12:272).
+A camera gives ``y = gain · N + offset + read noise`` with N photons. This module works on ``(y -
+offset) / gain``. The variance of the read noise is added to both counts and expectation, which
+makes mean and variance those of a Poisson variable again (Snyder et al. 1995, JOSA A 12:272).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = [
 ]
 
 SCORE_LIMIT = 8.0
-"""Residuals end here: the normal distribution's tail beyond is smaller than float64 can tell from 0."""
+"""Limit of the residuals: float64 cannot resolve the normal distribution's tail beyond."""
 EXACT_BELOW_PHOTONS = 12.0
-"""Times the squared quantum: below, steps are so coarse against the noise that it matters where in its step a count lies."""
+"""Times the squared quantum: below, a count's position within its coarse step matters."""
 SPIKE_READ_NOISE = 0.25
 """With less read noise (in photons) single photons stand apart in the grey values."""
 
@@ -39,17 +39,23 @@ class Camera(Protocol):
     """The numbers of a camera; ``physics.noise.PoissonGauss`` is one."""
 
     @property
-    def gain(self) -> float: ...
+    def gain(self) -> float:
+        """Grey values per photon."""
+
     @property
-    def offset(self) -> float: ...
+    def offset(self) -> float:
+        """Grey value without light."""
+
     @property
-    def read_noise(self) -> float: ...
+    def read_noise(self) -> float:
+        """Standard deviation of the read-out in grey values."""
 
 
 def quantum_photons(camera: Camera, dtype: npt.DTypeLike) -> float:
     """Return the step between neighbouring values in photons, 0 where they are continuous.
 
-    Whole grey values are ``1 / gain`` apart; photons themselves are 1 apart as long as read noise does not smear them.
+    Whole grey values are ``1 / gain`` apart; photons are 1 apart as long as read noise does not
+    smear them.
     """
     grey = 1.0 / camera.gain if np.dtype(dtype).kind in "bui" else 0.0
     photon = 1.0 if camera.read_noise / camera.gain < SPIKE_READ_NOISE else 0.0
@@ -57,11 +63,12 @@ def quantum_photons(camera: Camera, dtype: npt.DTypeLike) -> float:
 
 
 def counter_uniform(seed: int, start: int, count: int) -> FloatArray:
-    """Return uniform numbers in (0, 1) for the voxels ``start ... start + count``, each from seed and index alone.
+    """Return uniform numbers in (0, 1) for the voxels ``start ... start + count``.
 
     Notes
     -----
-    SplitMix64 (Steele, Lea & Flood, OOPSLA 2014): any part of a volume gets the numbers that the whole volume would have.
+    Each depends on seed and index alone (SplitMix64; Steele, Lea & Flood, OOPSLA 2014): any part of
+    a volume gets the numbers that the whole volume would have.
     """
     state = np.arange(start, start + count, dtype=np.uint64)
     state += np.uint64((seed * 0x632BE59BD9B4E019) & 0xFFFFFFFFFFFFFFFF)
@@ -77,14 +84,15 @@ def counter_uniform(seed: int, start: int, count: int) -> FloatArray:
 def quantile_residuals(
     counts: npt.NDArray[Any], expected: npt.NDArray[Any], quantum: float, uniform: npt.NDArray[Any]
 ) -> FloatArray:
-    """Return randomised quantile residuals: N(0, 1) where the counts are Poisson with that expectation.
+    """Return randomised quantile residuals: N(0, 1) for Poisson counts of that expectation.
 
     Parameters
     ----------
     counts, expected : array, any shape
         Photons measured and expected, both with the variance of the read noise added.
     quantum : float
-        Distance of neighbouring counts: 1 for photons, more where a grey value is several photons, 0 for continuous values.
+        Distance of neighbouring counts: 1 for photons, more if a grey value is several photons, 0
+        for continuous values.
     uniform : array
         In (0, 1), one a count: where in its step a count is taken to lie.
 
@@ -95,9 +103,10 @@ def quantile_residuals(
 
     Notes
     -----
-    u is uniform between F(y - q/2) and F(y + q/2) and r = Φ⁻¹(u) (Dunn & Smyth 1996, J. Comput. Graph. Stat. 5:236), with F continued
-    between whole counts by the incomplete gamma function. From 12 photons on, Φ⁻¹ F is the cube-root approximation of Wilson &
-    Hilferty (1931, PNAS 17:684), below 0.01 off.
+    u is uniform between F(y - q/2) and F(y + q/2) and r = Φ⁻¹(u) (Dunn & Smyth 1996, J. Comput.
+    Graph. Stat. 5:236), with F continued between whole counts by the incomplete gamma function.
+    From 12 photons on, Φ⁻¹ F is the cube-root approximation of Wilson & Hilferty (1931, PNAS
+    17:684), with an error below 0.01.
     """
     flat, mean = (
         np.ravel(counts).astype(np.float64),
@@ -130,7 +139,7 @@ def _cube_root_score(shape: Float64Array, mean: Float64Array) -> Float64Array:
 
 
 def poisson_deviance(counts: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Float64Array:
-    """Return ``2 (n ln(n / λ) - n + λ)`` per voxel; about 1 on average where the expectation is right."""
+    """Return ``2 (n ln(n / λ) - n + λ)`` per voxel; about 1 on average if λ is right."""
     from scipy.special import xlogy
 
     n = np.maximum(counts, 0.0).astype(np.float64)
@@ -139,7 +148,7 @@ def poisson_deviance(counts: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Fl
 
 
 def expected_deviance(expected: npt.NDArray[Any]) -> Float64Array:
-    """Return the mean of :func:`poisson_deviance` over Poisson counts of the given expectations (exact sum, tabulated)."""
+    """Return the mean :func:`poisson_deviance` of Poisson counts (exact sum, tabulated)."""
     grid, values = _deviance_table()
     return np.asarray(np.interp(np.log(np.maximum(expected, 1e-6)), grid, values))
 
@@ -184,8 +193,9 @@ def split_photons(
 
     Notes
     -----
-    Binomial thinning makes Poisson counts independent. Read noise and rounding to grey values, of variance s², are shared by both parts
-    in the same way; noise of variance share (1 - share) s², added to one and taken from the other, undoes that.
+    Binomial thinning makes Poisson counts independent. Both parts share read noise and rounding, of
+    variance s². Noise of variance share (1 - share) s², added to one and subtracted from the other,
+    makes them independent again.
     """
     rng = np.random.default_rng(seed)
     first = np.empty(raw.shape, np.float32)

@@ -1,15 +1,16 @@
-"""The re-blur check: does the result, blurred again, explain what was measured?
+"""The re-blur check: whether the result, blurred again, explains the measurement.
 
-What the microscope saw is the specimen blurred, with photon noise. A result that is true, once blurred, differs from the measurement
-by noise and nothing else; where a structure was added, removed or moved, the difference is as large and as round as a point spread
-function::
+The measurement is the blurred specimen with photon noise. A true result, once blurred, differs from
+it by noise only. Where a structure was added, removed or moved, the difference is as large and as
+round as a point spread function::
 
     result ──blur──► a · + b ──► expected photons ─┐
-                                                   ├─► residuals, N(0, 1) if true ──matched filter──► z-map ──► share flagged
-    measurement ──────────────► counted photons ───┘
+                                                   ├─► residuals, N(0, 1) if true
+    measurement ──────────────► counted photons ───┘   ──matched filter──► z-map ──► flagged
 
-z > 0: light was measured that the result does not explain (something is missing); z < 0: the result has structure that was not measured.
-What lies below the detection limit, or is invisible to the microscope altogether, no such check can see.
+z > 0: the result does not explain measured light (something is missing); z < 0: the result has
+structure that was not measured. The check cannot see what is below the detection limit or invisible
+to the microscope.
 """
 
 from __future__ import annotations
@@ -81,13 +82,15 @@ class ReblurReport:
     flagged_share : float
         Voxels beyond the threshold, as a share of those judged.
     missing_share, added_share : float
-        Its parts: z above (light that the result does not explain) and below (structure that was not measured).
+        Its parts: z above (light that the result does not explain) and below (structure that was
+        not measured).
     threshold_z : float
         Pure noise reaches it in one of 100 volumes.
     highest_z, lowest_z : float
         Extremes of the z-map.
     spread_z : float
-        Robust standard deviation of the z-map; far from 1, gain or offset are wrong or the noise is not white.
+        Robust standard deviation of the z-map; if far from 1, gain or offset are wrong or the noise
+        is not white.
     judged_voxels : int
         Away from the border, finite, not saturated.
     width : float
@@ -97,18 +100,20 @@ class ReblurReport:
     slope, offset : float
         ``ŷ = slope · H x̂ + offset``.
     discrepancy : float
-        Deviance over its expectation; 1 for a faithful result, below 0.9 noise was kept, above 1.05 it does not fit.
+        Deviance ratio: deviance over its expectation; 1 for a faithful result, below 0.9 it kept
+        noise, above 1.05 it does not fit.
     discrepancy_grade : {'pass', 'warn', 'fail'}
         'warn' below 0.95, 'fail' above 1.05 or below 0.9.
     chi2_per_slice : tuple of float
         Mean squared residual of each plane.
     correlation, expected_correlation : float
-        Pearson's r between measurement and re-blurred result (RSP of Culley et al. 2018), and what photon noise alone would leave of it.
+        Pearson's r between measurement and re-blurred result (RSP of Culley et al. 2018), and its
+        limit from photon noise alone.
     peak_photons : float
         99.9 % quantile of the expected photons above the darkest percent.
     smallest_visible, smallest_visible_bright : float
-        Detection limits: the smallest false spot that would have been found, as a share of the peak, in a typical place (median brightness)
-        and in a bright one (99 % quantile).
+        Detection limits: the smallest false spot that the check would find, as a share of the peak,
+        at a typical position (median brightness) and a bright one (99 % quantile).
     places : tuple of Place
         The strongest of the flagged places, at most ten.
     place_count : int
@@ -143,7 +148,7 @@ class ReblurReport:
     freedom: float = 0.0
 
     def counting(self, freedom: float) -> ReblurReport:
-        """Return the report with the freedom of the fit counted: a fit that spends f parameters per voxel leaves 1 - f of the noise.
+        """Return the report for a fit of f parameters per voxel, which leaves 1 - f of the noise.
 
         Parameters
         ----------
@@ -168,22 +173,25 @@ def detection_limit_photons(
     background_photons : float
         Expected photons per voxel around it.
     response : float
-        z-score of a spot of one photon at its peak over a background of one photon (:meth:`MatchedFilter.response`).
+        z-score of a spot of one photon at its peak over a background of one photon
+        (:meth:`MatchedFilter.response`).
     threshold_z : float
         Where alarm is given.
 
     Notes
     -----
-    The spot of peak A raises the expected variance to about λ + A / 2, so that A = κ sqrt(λ + A / 2), κ = (t + 1.645) / response.
+    The spot of peak A raises the expected variance to about λ + A / 2, so that A = κ sqrt(λ + A /
+    2), κ = (t + 1.645) / response.
     """
     kappa = (threshold_z + FOUND_SIGMA) / response
     return kappa**2 / 4 + math.sqrt(kappa**4 / 16 + kappa**2 * background_photons)
 
 
 def psf_in_the_plane(psf: Psf) -> Psf:
-    """Return what a result that was deblurred plane by plane is blurred again with: a Gaussian as wide along y and x, of one plane.
+    """Return the one-plane Gaussian PSF that re-blurs a result deblurred plane by plane.
 
-    Such a method claims nothing along z; blurred along z as well, its result would be taken for one that does.
+    Such a method makes no claim along z; blurring its result along z too would treat it as one that
+    does.
     """
     return gaussian(psf.sigma_um[1:])
 
@@ -206,7 +214,8 @@ def reblur_check(
     raw : array (Z, Y, X)
         The measurement, as the camera gave it.
     result : array (Z, Y, X)
-        The restored volume, on the same voxels or a whole number of times finer; any intensity scale.
+        The restored volume, on the same voxels or a whole number of times finer; any intensity
+        scale.
     psf : Psf
         Of the microscope.
     voxel_size_um : tuple of float
@@ -216,8 +225,8 @@ def reblur_check(
     deblurred : bool
         False for a method that only takes noise away: its result is compared as it is.
     width_range : tuple of float or None
-        Where the result does not pass with the PSF as given, its width is fitted within these factors; None never fits. See
-        :func:`width_range_of`.
+        Range of factors on the PSF's width, fitted if the result does not pass with the PSF as
+        given; None never fits. See :func:`width_range_of`.
     seed : int
         Of the residuals' random part.
 
@@ -235,12 +244,13 @@ def reblur_check(
 
     Notes
     -----
-    Peak memory: about six float32 volumes. Randomised quantile residuals: Dunn & Smyth 1996. Above about 100 photons they are divided by
-    the standard deviation that a PSF error of 5 % adds.
+    Peak memory: about six float32 volumes. Randomised quantile residuals: Dunn & Smyth 1996. Above
+    about 100 photons they are divided by the standard deviation that a PSF error of 5 % adds.
     """
     if raw.ndim != 3:
         raise StackError(
-            f"a measurement of shape {raw.shape} cannot be judged; give one volume (z, y, x), with Z = 1 for a plane"
+            f"a measurement of shape {raw.shape} cannot be judged; "
+            "give one volume (z, y, x), with Z = 1 for a plane"
         )
     factors = block_factors(raw.shape, result.shape)
     filled, valid = _usable(raw, result, factors)
@@ -255,9 +265,9 @@ def reblur_check(
 
 
 def width_range_of(psf: Psf) -> tuple[float, float]:
-    """Return how far a PSF's width may be off: 15 % where it was stated, 30 % where a part of it is a default.
+    """Return the tolerance of a PSF's width: 15 % if stated, 30 % if partly a default.
 
-    A wide range forgives more than a wrong PSF: contrast that was exaggerated looks like a narrower one.
+    A wide range forgives more than a wrong PSF: exaggerated contrast looks like a narrower PSF.
     """
     return DEFAULT_PSF_RANGE if any(v.origin == "default" for v in psf.values) else STATED_PSF_RANGE
 
@@ -297,7 +307,8 @@ class _Problem:
         judged[inner] = valid[inner]
         if not judged.any():
             raise StackError(
-                f"a measurement of shape {raw.shape} has no voxel that can be judged; it needs finite, unsaturated voxels"
+                f"a measurement of shape {raw.shape} has no voxel that can be judged; "
+                "it needs finite, unsaturated voxels"
             )
         z_map[~judged] = 0.0
         extent = (
@@ -328,7 +339,8 @@ def _usable(
     if bad.any():
         if bad.all():
             raise StackError(
-                "the result has no finite voxel, so there is nothing to judge; look at the method's warnings"
+                "the result has no finite voxel, so there is nothing to judge; "
+                "look at the method's warnings"
             )
         filled[bad] = np.median(filled[~bad])
         (fz, fy, fx), (nz, ny, nx) = factors, raw.shape
@@ -339,7 +351,7 @@ def _usable(
 def _inner(
     shape: tuple[int, ...], sigma_px: tuple[float, float, float]
 ) -> tuple[slice, slice, slice]:
-    """The volume without three standard deviations at each border, where light from outside is missing; at least a third is kept."""
+    """Return the volume without 3 sigma at each border, but at least a third of it."""
     rims = [min(math.ceil(3.0 * s), (n - 1) // 3) for s, n in zip(sigma_px, shape, strict=True)]
     z, y, x = (slice(r, n - r) for r, n in zip(rims, shape, strict=True))
     return (z, y, x)
@@ -392,7 +404,7 @@ def _report(
 
 
 def _places(z_map: FloatArray, threshold: float) -> tuple[tuple[Place, ...], int]:
-    """The strongest flagged places; neighbouring voxels of one sign are one place."""
+    """Find the strongest flagged places; neighbouring voxels of one sign are one place."""
     found: list[Place] = []
     for sign in (1.0, -1.0):
         flagged = sign * z_map > threshold

@@ -1,4 +1,4 @@
-"""The report: one HTML file with the verdict in words, pictures at equal contrast, curves and tables.
+"""The report: one HTML file with the verdict, pictures at equal contrast, curves and tables.
 
 It holds no script and no link; pictures are inside it. All texts are escaped.
 """
@@ -6,7 +6,7 @@ It holds no script and no link; pictures are inside it. All texts are escaped.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.assess.assessment import Assessment
+from zenhance.assess.cells import CellReport
 from zenhance.assess.drawing import Line, bar_chart, line_chart, picture, z_map_picture
+from zenhance.assess.reblur import ReblurReport
 from zenhance.provenance import Provenance
 from zenhance.stack import Stack
 
@@ -28,12 +30,17 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1040px;margin:2rem auto;padding:0 1rem;color:#222}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem;border-bottom:1px solid #ddd}
 .verdict{padding:.8rem 1rem;border-radius:6px;border-left:8px solid}
-.green{background:#eaf5ec;border-color:#2e7d32}.amber{background:#fff5e0;border-color:#e09000}.red{background:#fdeaea;border-color:#c62828}
-.row{display:flex;flex-wrap:wrap;gap:12px}figure{margin:0;flex:1 1 240px;max-width:330px}img{width:100%;image-rendering:pixelated}
+.green{background:#eaf5ec;border-color:#2e7d32}.amber{background:#fff5e0;border-color:#e09000}
+.red{background:#fdeaea;border-color:#c62828}
+.row{display:flex;flex-wrap:wrap;gap:12px}figure{margin:0;flex:1 1 240px;max-width:330px}
+img{width:100%;image-rendering:pixelated}
 figcaption,.note{font-size:.85rem;color:#555}table{border-collapse:collapse;margin:.5rem 0}
-td,th{border-bottom:1px solid #ddd;padding:.2rem .7rem;text-align:right}td:first-child,th:first-child{text-align:left}
-svg.chart{width:460px;max-width:100%}svg .title{font:600 12px sans-serif}svg .small{font:10px sans-serif}
-svg .axis{fill:none;stroke:#444}svg .bar{fill:#0b6e99}svg .level{stroke:#999;stroke-dasharray:3 3}pre{white-space:pre-wrap;font-size:.8rem}
+td,th{border-bottom:1px solid #ddd;padding:.2rem .7rem;text-align:right}
+td:first-child,th:first-child{text-align:left}
+svg.chart{width:460px;max-width:100%}svg .title{font:600 12px sans-serif}
+svg .small{font:10px sans-serif}
+svg .axis{fill:none;stroke:#444}svg .bar{fill:#0b6e99}svg .level{stroke:#999;stroke-dasharray:3 3}
+pre{white-space:pre-wrap;font-size:.8rem}
 """
 
 
@@ -81,7 +88,8 @@ def render_report(
 
 def _verdict(a: Assessment) -> str:
     items = "".join(f"<li>{escape(s)}</li>" for s in a.sentences)
-    return f'<div class="verdict {a.verdict}"><strong>{a.verdict.capitalize()}. {escape(a.headline)}</strong><ul>{items}</ul></div>'
+    headline = f"<strong>{a.verdict.capitalize()}. {escape(a.headline)}</strong>"
+    return f'<div class="verdict {a.verdict}">{headline}<ul>{items}</ul></div>'
 
 
 def _volume(stack: Stack, a: Assessment) -> Volume:
@@ -150,7 +158,8 @@ def _aspect(
 
 
 def _figure(link: str, caption: str) -> str:
-    return f'<figure><img alt="{escape(caption)}" src="{link}"><figcaption>{escape(caption)}</figcaption></figure>'
+    text = escape(caption)
+    return f'<figure><img alt="{text}" src="{link}"><figcaption>{text}</figcaption></figure>'
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -168,97 +177,77 @@ def _number(value: float | None, digits: int = 3) -> str:
 def _checks(a: Assessment) -> str:
     if a.reblur is None:
         return ""
-    r = a.reblur
-    rows = [
-        (
-            "Flagged voxels",
-            f"{100 * r.flagged_share:.4f} %",
-            "up to 0.01 % passes, above 0.1 % fails",
-        ),
-        ("of these, structure not measured", f"{100 * r.added_share:.4f} %", ""),
-        ("of these, light missing", f"{100 * r.missing_share:.4f} %", ""),
-        (
-            "z-map, lowest and highest",
-            f"{r.lowest_z:.1f} … {r.highest_z:.1f}",
-            f"threshold {r.threshold_z:.2f}",
-        ),
-        ("Discrepancy", _number(r.discrepancy), "0.95 to 1.05"),
-        ("Width of the PSF, fitted", _number(r.width), "at its bound" if r.width_at_bound else ""),
-        (
-            "Correlation with the measurement",
-            _number(r.correlation, 4),
-            f"{r.expected_correlation:.4f} is what photon noise allows",
-        ),
-        ("Photons in the brightest places", _number(r.peak_photons), ""),
-        (
-            "Smallest false spot that is found",
-            f"{100 * r.smallest_visible:.2g} %",
-            f"of the brightest; {100 * r.smallest_visible_bright:.2g} % in bright places",
-        ),
-        (
-            "Places that disagree",
-            str(r.place_count),
-            "; ".join(f"z {p.z_px} y {p.y_px} x {p.x_px}: {p.score:.1f}" for p in r.places[:5]),
-        ),
-    ]
+    rows = _reblur_rows(a.reblur)
     if a.held_out is not None:
         h = a.held_out
-        rows.append(
-            (
-                "Held-out photons, deviance",
-                f"{h.method:.5f}",
-                f"smoothing {h.gaussian:.5f}, Richardson-Lucy {h.richardson_lucy:.5f}",
-            )
-        )
-    planes = list(range(len(r.chi2_per_slice)))
+        others = f"smoothing {h.gaussian:.5f}, Richardson-Lucy {h.richardson_lucy:.5f}"
+        rows.append(("Held-out photons, deviance", f"{h.method:.5f}", others))
+    chi2 = a.reblur.chi2_per_slice
+    planes = list(range(len(chi2)))
     chart = line_chart(
         "χ² of each plane",
         "plane",
         "χ²",
-        [Line("re-blurred result", planes, r.chi2_per_slice)],
+        [Line("re-blurred result", planes, chi2)],
         {"noise alone": 1.0},
     )
-    return f"<h2>Agreement with the measurement</h2>{_table(('', 'value', 'reference'), rows)}{chart if len(planes) > 1 else ''}"
+    table = _table(("", "value", "reference"), rows)
+    return f"<h2>Agreement with the measurement</h2>{table}{chart if len(planes) > 1 else ''}"
+
+
+def _reblur_rows(r: ReblurReport) -> list[tuple[str, str, str]]:
+    places = "; ".join(f"z {p.z_px} y {p.y_px} x {p.x_px}: {p.score:.1f}" for p in r.places[:5])
+    flagged = f"{100 * r.flagged_share:.4f} %"
+    bright = f"of the brightest; {100 * r.smallest_visible_bright:.2g} % in bright places"
+    noise_limit = f"{r.expected_correlation:.4f} is what photon noise allows"
+    extremes = f"{r.lowest_z:.1f} … {r.highest_z:.1f}"
+    at_bound = "at its bound" if r.width_at_bound else ""
+    return [
+        ("Flagged voxels", flagged, "up to 0.01 % passes, above 0.1 % fails"),
+        ("of these, structure not measured", f"{100 * r.added_share:.4f} %", ""),
+        ("of these, light missing", f"{100 * r.missing_share:.4f} %", ""),
+        ("z-map, lowest and highest", extremes, f"threshold {r.threshold_z:.2f}"),
+        ("Deviance ratio", _number(r.discrepancy), "0.95 to 1.05"),
+        ("Width of the PSF, fitted", _number(r.width), at_bound),
+        ("Correlation with the measurement", _number(r.correlation, 4), noise_limit),
+        ("Photons in the brightest places", _number(r.peak_photons), ""),
+        ("Smallest false spot that is found", f"{100 * r.smallest_visible:.2g} %", bright),
+        ("Places that disagree", str(r.place_count), places),
+    ]
+
+
+TRUTH_HEAD = (
+    *("", "PSNR dB, fitted", "PSNR dB", "SSIM, fitted", "SSIM", "MS-SSIM", "microSSIM"),
+    *("RMSE, fitted", "RMSE", "sum-type RMSE"),
+)
+LINES_HEAD = ("", "walls, precision", "walls, recall", "junctions, precision", "junctions, recall")
 
 
 def _truth_tables(a: Assessment) -> str:
     if not (a.truth or a.cells or a.structures):
         return ""
-    rows: list[list[str]] = []
+    figures, lines = [], []
     for name, f in a.truth.items():
         t = f.figures
-        rows.append(
-            [
-                name,
-                *(
-                    _number(v)
-                    for v in (
-                        t.psnr_fit_db,
-                        t.psnr_db,
-                        t.ssim_fit,
-                        t.ssim,
-                        f.ms_ssim,
-                        f.micro_ssim,
-                        t.rmse_fit,
-                        t.rmse,
-                    )
-                ),
-            ]
-        )
-        rows[-1].append(_number(f.frobenius_255, 4))
-    head = (
-        "",
-        "PSNR dB, fitted",
-        "PSNR dB",
-        "SSIM, fitted",
-        "SSIM",
-        "MS-SSIM",
-        "microSSIM",
-        "RMSE, fitted",
-        "RMSE",
-        "sum-type RMSE",
-    )
-    parts = [_table(head, rows)] if rows else []
+        ratios = (t.psnr_fit_db, t.psnr_db, t.ssim_fit, t.ssim, f.ms_ssim, f.micro_ssim)
+        numbers = [_number(v) for v in (*ratios, t.rmse_fit, t.rmse)]
+        figures.append([name, *numbers, _number(f.frobenius_255, 4)])
+    for name, s in a.structures.items():
+        pairs = (s.walls.precision, s.walls.recall, s.junctions.precision, s.junctions.recall)
+        lines.append([name, *(_number(v) for v in pairs)])
+    parts = [_table(TRUTH_HEAD, figures)] if figures else []
+    if a.cells:
+        parts.append(_cell_table(a.cells))
+    if lines:
+        parts.append(_table(LINES_HEAD, lines))
+    return "<h2>Against the truth</h2>" + "".join(parts)
+
+
+def _cell_table(cells: Mapping[str, CellReport]) -> str:
+    depths = [
+        f"{b.from_um:g} to {b.to_um:g} µm" if b.to_um is not None else f"below {b.from_um:g} µm"
+        for b in next(iter(cells.values())).by_depth
+    ]
     found = [
         [
             name,
@@ -266,44 +255,9 @@ def _truth_tables(a: Assessment) -> str:
             _number(c.mean_iou),
             *(f"{b.found}/{b.total}" for b in c.by_depth),
         ]
-        for name, c in a.cells.items()
+        for name, c in cells.items()
     ]
-    if found:
-        bins = next(iter(a.cells.values())).by_depth
-        depths = [
-            f"{b.from_um:g} to {b.to_um:g} µm" if b.to_um is not None else f"below {b.from_um:g} µm"
-            for b in bins
-        ]
-        parts.append(_table(("", "cells found", "mean IoU", *depths), found))
-    lines = [
-        [
-            name,
-            *(
-                _number(v)
-                for v in (
-                    s.walls.precision,
-                    s.walls.recall,
-                    s.junctions.precision,
-                    s.junctions.recall,
-                )
-            ),
-        ]
-        for name, s in a.structures.items()
-    ]
-    if lines:
-        parts.append(
-            _table(
-                (
-                    "",
-                    "walls, precision",
-                    "walls, recall",
-                    "junctions, precision",
-                    "junctions, recall",
-                ),
-                lines,
-            )
-        )
-    return "<h2>Against the truth</h2>" + "".join(parts)
+    return _table(("", "cells found", "mean IoU", *depths), found)
 
 
 def _resolution(a: Assessment) -> str:
@@ -361,7 +315,7 @@ def _depth(a: Assessment) -> str:
 
 
 def _words(provenance: Provenance | None) -> str:
-    """Show how often a method with dictionaries used their words, the most used first, and how many that comes to."""
+    """Show how often a method with dictionaries used their words, the most used first."""
     curves = {} if provenance is None else provenance.curves
     charts = []
     for name, counts in curves.items():
@@ -370,7 +324,10 @@ def _words(provenance: Provenance | None) -> str:
         shares = sorted((100 * n / sum(counts) for n in counts), reverse=True)
         effective = math.exp(-sum(s / 100 * math.log(s / 100) for s in shares if s > 0))
         where = name.removeprefix(CODES_USED).strip(" ,")
-        title = f"{where[:1].upper()}{where[1:]}: as if {effective:.1f} of {len(shares)} words were used (perplexity)"
+        title = (
+            f"{where[:1].upper()}{where[1:]}: as if {effective:.1f} of {len(shares)} words "
+            "were used (perplexity)"
+        )
         charts.append(bar_chart(title, "word, the most used first", "use in %", shares))
     return (
         f'<h2>Words of the dictionaries</h2><div class="row">{"".join(charts)}</div>'
@@ -385,7 +342,8 @@ def _origins(a: Assessment, provenance: Provenance | None) -> str:
         ("Measurement", a.raw_name),
         (
             "Volume",
-            f"{' × '.join(str(n) for n in a.shape_px)} voxels of {voxel} µm, time {a.time_point}, channel {a.channel}",
+            f"{' × '.join(str(n) for n in a.shape_px)} voxels of {voxel} µm, "
+            f"time {a.time_point}, channel {a.channel}",
         ),
         ("Point spread function", a.psf or "unknown"),
         ("Camera", a.noise),

@@ -1,4 +1,4 @@
-"""Residuals of a measurement against its model, plane by plane, so that hardly any memory is taken beside the volumes themselves."""
+"""Residuals of a measurement against its model, plane by plane to save memory."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def measure_residuals(
     Returns
     -------
     residuals : float32 array (Z, Y, X)
-        Standard normal where the model is right; above 100 photons divided by what a PSF error of 5 % adds.
+        Standard normal if the model is right; above 100 photons divided by what a PSF error of 5 %
+        adds.
     sums : ResidualSums
         Figures of the whole volume.
     """

@@ -1,4 +1,4 @@
-"""Further likenesses to a known truth: MS-SSIM, microSSIM, and the sum-type RMSE of one published comparison."""
+"""Further similarity to a truth: MS-SSIM, microSSIM, and one comparison's sum-type RMSE."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ BACKGROUND_PERCENT = 3.0
 def _check(image: npt.NDArray[Any], truth: npt.NDArray[Any]) -> None:
     if image.ndim != 3 or image.shape != truth.shape or min(image.shape[1:]) < WINDOW_PX:
         raise StackError(
-            f"image {image.shape} and truth {truth.shape} must be volumes (z, y, x) of one shape with at least {WINDOW_PX} rows and columns"
+            f"image {image.shape} and truth {truth.shape} must be volumes (z, y, x) of one shape "
+            f"with at least {WINDOW_PX} rows and columns"
         )
     if not (np.isfinite(image).all() and np.isfinite(truth).all()):
         raise StackError(
-            "the image or its truth has voxels that are not finite, so no figure can be given; replace them first"
+            "the image or its truth has voxels that are not finite, so no figure can be given; "
+            "replace them first"
         )
 
 
@@ -62,9 +64,10 @@ def ms_ssim(
 
     Notes
     -----
-    Product over scales of contrast · structure, times luminance at the coarsest, each to its weight (Wang, Simoncelli & Bovik, Asilomar
-    2003, eq. 7). Planes smaller than 176 pixels carry fewer than five scales; the weights of those left are scaled to sum one. A
-    negative mean contrast · structure counts as 0.
+    Product over scales of contrast · structure, times luminance at the coarsest, each to its weight
+    (Wang, Simoncelli & Bovik, Asilomar 2003, eq. 7). Planes smaller than 176 pixels have fewer than
+    five scales; the remaining weights are scaled to sum one. A negative mean contrast · structure
+    counts as 0.
     """
     _check(image, truth)
     span = robust_range(truth) if data_range is None else data_range
@@ -102,8 +105,9 @@ def micro_ssim(image: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
 
     Notes
     -----
-    Both lose their 3 % quantile and are divided by the truth's highest value; then the factor on the image is chosen that makes SSIM
-    highest, one for the whole volume (Ashesh & Jug, "MicroSSIM", ECCV workshops 2024). Finite for constant images too.
+    Both lose their 3 % quantile and are divided by the truth's maximum; one factor on the image for
+    the whole volume then maximises SSIM (Ashesh & Jug, "MicroSSIM", ECCV workshops 2024). Finite
+    for constant images too.
 
     Raises
     ------
@@ -152,10 +156,11 @@ def _mean_ssim(planes: list[tuple[Plane, Plane, Plane, Plane, Plane]], factor: f
 def frobenius_255(
     image: npt.NDArray[Any], truth: npt.NDArray[Any], data_range: float | None = None
 ) -> float:
-    """Return the Frobenius norm of the difference on a scale of 0 to 255: a sum-type "RMSE" that grows with the number of voxels.
+    """Return the Frobenius norm of the difference on a scale of 0 to 255.
 
-    A slide set on blur-and-noise diffusion compares methods by an "RMSE" of about 2 · 10⁵ and does not define it; only a sum over pixels
-    reaches such values. This is our reading of it, for comparison within one set of images of one size only.
+    This sum-type "RMSE" grows with the number of voxels. A slide set on blur-and-noise diffusion
+    compares methods by an undefined "RMSE" of about 2 · 10⁵; only a sum over pixels reaches such
+    values. This is our reading of it, for images of one size only.
 
     Parameters
     ----------

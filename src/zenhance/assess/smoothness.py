@@ -1,8 +1,8 @@
 """The matched filter of the re-blur check, and how high pure noise climbs in what it gives.
 
-The filter is ``k = h - h(2.5 × wider)``: it answers to blobs of the size of the point spread function and not to slow trends.
-Filtered white noise is a smooth random field, whose expected number of peaks above a level follows from its smoothness and extent
-(Worsley et al. 1996).
+The filter ``k = h - h(2.5 × wider)`` responds to blobs of the size of the PSF and not to slow
+trends. Filtered white noise is a smooth random field, whose expected number of peaks above a level
+follows from its smoothness and extent (Worsley et al. 1996).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class MatchedFilter:
     sigma_px: FloatTriple
 
     def apply(self, residuals: FloatArray) -> FloatArray:
-        """Return z-scores (Z, Y, X): the filtered residuals over the filter's norm, standard normal for white noise."""
+        """Return z-scores (Z, Y, X): filtered residuals, standard normal for white noise."""
         import torch
 
         from zenhance.physics.blur import Blur
@@ -46,7 +46,7 @@ class MatchedFilter:
         return np.asarray(scores.numpy())
 
     def fwhm_px(self) -> FloatTriple:
-        """Return the smoothness of filtered white noise along z, y, x, as the full width of the Gaussian that would smooth as much.
+        """Return the smoothness (z, y, x) of filtered white noise as an equivalent Gaussian FWHM.
 
         From the variance of neighbours' differences; 0 along an axis that is not filtered.
         """
@@ -60,7 +60,7 @@ class MatchedFilter:
         return (widths[0], widths[1], widths[2])
 
     def response(self) -> float:
-        """Return the z-score of a spot shaped like h whose peak is one standard deviation of a voxel's noise."""
+        """Return the z-score of a spot shaped like h with a peak of one noise sigma."""
         peak, answer = 1.0, [1.0, 1.0]
         for narrow, wide in zip(self._axes(1.0), self._axes(SURROUND), strict=True):
             peak *= float(narrow.max())
@@ -95,7 +95,7 @@ def _correlation(a: FloatArray, b: FloatArray, lag: int) -> float:
 def peak_threshold(
     shape_px: tuple[int, int, int], fwhm_px: FloatTriple, false_peaks: float = 0.005
 ) -> float:
-    """Return the z-score above which pure noise is expected to have ``false_peaks`` peaks in a whole volume.
+    """Return the z-score above which noise has ``false_peaks`` expected peaks in a volume.
 
     Parameters
     ----------
@@ -108,7 +108,8 @@ def peak_threshold(
 
     Notes
     -----
-    Expected Euler characteristic of a Gaussian field over a box, Σ R_d ρ_d(t) (Worsley et al. 1996, Hum. Brain Mapp. 4:58, table II).
+    Expected Euler characteristic of a Gaussian field over a box, Σ R_d ρ_d(t) (Worsley et al. 1996,
+    Hum. Brain Mapp. 4:58, table II).
     """
     from scipy.optimize import brentq
 

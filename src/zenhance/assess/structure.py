@@ -1,9 +1,11 @@
-"""Structures found: are the walls and junctions of the truth in the image, and only those?
+"""Compare the walls and junctions of an image with those of the truth.
 
-Walls are the ridges of each plane, thinned to lines; junctions are where lines meet. A line of the image is right where a true line runs
-within the tolerance, and a true line is found where one of the image does::
+Walls are the ridges of each plane, thinned to lines; junctions are where lines meet. A line of the
+image is right if a true line is within the tolerance, and a true line is found if one of the image
+is::
 
-    precision = right lines of the image / all its lines        recall = found true lines / all true lines
+    precision = right lines of the image / all its lines
+    recall = found true lines / all true lines
 """
 
 from __future__ import annotations
@@ -69,13 +71,14 @@ def wall_lines(
     pixel_size_um : tuple of float
         (y, x).
     level : float, optional
-        Intensity below which the local mean is taken to be background, so that noise there makes no ridges; left out, a tenth of
-        the plane's 95 % quantile.
+        Intensity below which the local mean counts as background, so that noise there makes no
+        ridges; by default a tenth of the plane's 95 % quantile.
 
     Notes
     -----
-    A ridge is where the second derivative across it, smoothed over 0.3 µm, is negative and exceeds 15 % of the local mean over 4 µm (in
-    units of the smoothing width); the lines are thinned, and pieces shorter than 1.5 µm dropped.
+    A ridge is where the second derivative across it, smoothed over 0.3 µm, is negative and exceeds
+    15 % of the local mean over 4 µm (in units of the smoothing width). The lines are thinned, and
+    pieces shorter than 1.5 µm dropped.
     """
     from skimage.morphology import skeletonize
 
@@ -95,7 +98,7 @@ def wall_lines(
 
 
 def _ridge_strength(image: FloatArray, pixel_size_um: tuple[float, float]) -> FloatArray:
-    """Curvature across the ridge (the Hessian's most negative eigenvalue, sign turned), times the smoothing width squared."""
+    """Curvature across the ridge (minus the Hessian's lowest eigenvalue), scale-normalised."""
     sigma = [RIDGE_UM / v for v in pixel_size_um]
     (sy, sx) = sigma
     yy, xx, yx = (
@@ -127,7 +130,8 @@ def compare_structures(
     truth : array (Z, Y, X), optional
         The sharp specimen; its ridges are the true walls.
     labels : integer array (Z, Y, X), optional
-        True cells, 0 outside; the lines between labels are the true walls. One of both is needed; labels win.
+        True cells, 0 outside; the lines between labels are the true walls. One of both is needed;
+        labels take precedence.
     wall_tolerance_um, junction_tolerance_um : float
         How far off a line or a junction may lie.
 
@@ -147,7 +151,8 @@ def compare_structures(
         )
     if image.ndim != 3 or image.shape != reference.shape:
         raise StackError(
-            f"image {image.shape} and truth {reference.shape} must be volumes (z, y, x) of one shape; crop or pick a channel first"
+            f"image {image.shape} and truth {reference.shape} must be volumes (z, y, x) "
+            "of one shape; crop or pick a channel first"
         )
     pixel = (voxel_size_um[1], voxel_size_um[2])
     planes = np.unique(
@@ -186,7 +191,7 @@ def _label_lines(labels: npt.NDArray[np.integer]) -> BoolArray:
     edge = np.zeros(labels.shape, bool)
     edge[:-1] |= labels[:-1] != labels[1:]
     edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
-    # Labels that leave the walls themselves at 0 give two edges a wall; closing makes one line of them.
+    # Labels that leave the walls at 0 give two edges per wall; closing merges them into one line.
     closed = ndimage.binary_closing(np.pad(edge, 4), np.ones((5, 5)))[4:-4, 4:-4]
     return np.asarray(skeletonize(closed), bool)
 

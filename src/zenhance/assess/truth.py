@@ -1,8 +1,8 @@
 """Judgement against a known truth: PSNR, SSIM and RMSE, with every convention stated.
 
-The data range is that of the truth between its 0.1 % and 99.9 % quantiles, so that a single hot voxel does not flatter anybody. Each
-figure comes twice: of the image as it is, and after the affine fit ``a · image + b`` that is closest to the truth, which forgives a
-method that changes the intensity scale but keeps the structure.
+The data range is that of the truth between its 0.1 % and 99.9 % quantiles, so a single hot voxel
+does not raise the figures. Each figure is given twice: for the image as it is, and after the affine
+fit ``a · image + b`` that is closest to the truth, which forgives a changed intensity scale.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def robust_range(truth: npt.NDArray[Any]) -> float:
     span = float(np.max(truth)) - float(np.min(truth))
     if not span > 0:
         raise StackError(
-            "the truth is constant, so PSNR and SSIM have no data range; choose a truth with structure"
+            "the truth is constant, so PSNR and SSIM have no data range; "
+            "choose a truth with structure"
         )
     return span
 
@@ -95,14 +96,15 @@ def ssim(image: FloatArray, truth: FloatArray, data_range: float) -> float:
 
     Notes
     -----
-    Gaussian window with σ = 1.5 voxels, 11 wide, K1 = 0.01, K2 = 0.03, as the paper has it; in 3-D from 11 planes on, else the mean over
-    the planes.
+    Gaussian window with σ = 1.5 voxels, 11 wide, K1 = 0.01, K2 = 0.03, as in the paper; in 3-D from
+    11 planes on, else the mean over the planes.
     """
     from skimage.metrics import structural_similarity
 
     if min(image.shape[-2:]) < SSIM_WINDOW_PX:
         raise StackError(
-            f"SSIM needs at least {SSIM_WINDOW_PX} rows and columns, not {image.shape[-2]} × {image.shape[-1]}; use a larger field"
+            f"SSIM needs at least {SSIM_WINDOW_PX} rows and columns, "
+            f"not {image.shape[-2]} × {image.shape[-1]}; use a larger field"
         )
 
     def one(a: FloatArray, b: FloatArray) -> float:
@@ -133,12 +135,14 @@ def compare_with_truth(
     """
     if image.ndim != 3 or image.shape != truth.shape:
         raise StackError(
-            f"image {image.shape} and truth {truth.shape} must be volumes (z, y, x) of one shape; crop or pick a channel first"
+            f"image {image.shape} and truth {truth.shape} must be volumes (z, y, x) of one shape; "
+            "crop or pick a channel first"
         )
     x, y = image.astype(np.float32), truth.astype(np.float32)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise StackError(
-            "the image or its truth has voxels that are not finite, so no figure can be given; replace them first"
+            "the image or its truth has voxels that are not finite, so no figure can be given; "
+            "replace them first"
         )
     span = robust_range(y) if data_range is None else data_range
     slope, offset = affine_fit(x, y)

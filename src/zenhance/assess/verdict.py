@@ -1,7 +1,8 @@
 """The verdict: green, amber or red, and the sentences that say why.
 
-Red is a finding: the result contradicts the measurement. Amber is a doubt: something could not be judged, or is at the edge. Green means
-that no check found anything, above the detection limit that is stated beside it; it is never proof.
+Red is a finding: the result contradicts the measurement. Amber is a doubt: something could not be
+judged, or is borderline. Green means that no check found anything above the stated detection limit;
+it is never proof.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ def decide(
     Returns
     -------
     Verdict
-        Red where the re-blur check flags more than 0.1 % of the voxels or the held-out photons are predicted worse than by smoothing;
-        green where all that was made passes; amber in between, and where nothing could be judged.
+        Red if the re-blur check flags more than 0.1 % of the voxels or the held-out photons are
+        predicted worse than by smoothing; green if all checks pass; amber in between, and if
+        nothing could be judged.
     """
     red = [*_findings(reblur), *_held_out_findings(held_out)]
     doubts = [*_doubts(reblur, not_judged), *_held_out_doubts(held_out)]
@@ -79,44 +81,53 @@ def _findings(r: ReblurReport | None) -> list[str]:
     else:
         what = "structure that was not measured in some places, light that is missing in others"
     return [
-        f"The result contradicts the measurement in {percent(r.flagged_share)} of the volume: {what}."
+        f"The result contradicts the measurement in {percent(r.flagged_share)} "
+        f"of the volume: {what}."
     ]
 
 
 def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
     if r is None:
         return [
-            f"Whether the result agrees with the measurement could not be judged: {not_judged or 'the point spread function is unknown'}."
+            "Whether the result agrees with the measurement could not be judged: "
+            f"{not_judged or 'the point spread function is unknown'}."
         ]
     doubts = []
     if r.grade == "warn":
         doubts.append(
-            f"A small part of the volume ({percent(r.flagged_share)}) disagrees with the measurement; look at the z-map."
+            f"A small part of the volume ({percent(r.flagged_share)}) disagrees with "
+            "the measurement; look at the z-map."
         )
     if r.smallest_visible > BLIND_SHARE:
         doubts.append(
-            f"With about {r.peak_photons:.2g} photons in the brightest places, noise hides false structure; nothing can be judged."
+            f"With about {r.peak_photons:.2g} photons in the brightest places, "
+            "noise hides false structure; nothing can be judged."
         )
     if r.discrepancy < 0.9:
         doubts.append(
-            f"The result follows the noise of the measurement (discrepancy {r.discrepancy:.2f}, 1 would be right)."
+            f"The result follows the noise of the measurement "
+            f"(deviance ratio {r.discrepancy:.2f}, 1 would be right)."
         )
     elif r.discrepancy < 0.95:
         doubts.append(
-            f"The result follows the noise a little (discrepancy {r.discrepancy:.2f}, 0.95 to 1.05 would be right)."
+            f"The result follows the noise a little "
+            f"(deviance ratio {r.discrepancy:.2f}, 0.95 to 1.05 would be right)."
         )
     elif r.discrepancy_grade != "pass":
         doubts.append(
-            f"Overall the fit to the measurement is off (discrepancy {r.discrepancy:.2f}, 0.95 to 1.05 would be right)."
+            f"Overall the fit to the measurement is off "
+            f"(deviance ratio {r.discrepancy:.2f}, 0.95 to 1.05 would be right)."
         )
     if r.width_at_bound:
         direction = "narrower" if r.width < 1 else "wider"
         doubts.append(
-            f"The measurement asks for a point spread function {direction} than the one given ({r.width:.2f} times its width or beyond)."
+            f"The measurement asks for a point spread function {direction} than the one given "
+            f"({r.width:.2f} times its width or beyond)."
         )
     if r.spread_z > SPREAD_LIMIT:
         doubts.append(
-            f"Differences are {r.spread_z:.1f} times the expected noise everywhere; the gain or offset of the camera may be wrong."
+            f"Differences are {r.spread_z:.1f} times the expected noise everywhere; "
+            "the gain or offset of the camera may be wrong."
         )
     return doubts
 
@@ -125,16 +136,19 @@ def _facts(r: ReblurReport) -> list[str]:
     facts = []
     if r.smallest_visible <= BLIND_SHARE:
         facts.append(
-            f"At about {r.peak_photons:.3g} photons in the brightest places, a false spot fainter than {percent(r.smallest_visible)} of "
-            f"them would not have been found ({percent(r.smallest_visible_bright)} where it is bright)."
+            f"At about {r.peak_photons:.3g} photons in the brightest places, a false spot fainter "
+            f"than {percent(r.smallest_visible)} of them would not have been found "
+            f"({percent(r.smallest_visible_bright)} where it is bright)."
         )
     if r.place_count and r.grade == "pass":
         facts.append(
-            f"{r.place_count} small places disagree with the measurement; look at them in the z-map."
+            f"{r.place_count} small places disagree with the measurement; "
+            "look at them in the z-map."
         )
     if r.width != 1.0 and not r.width_at_bound:
         facts.append(
-            f"The point spread function was taken as {r.width:.2f} times as wide as given, which explains the measurement best."
+            f"The point spread function was taken as {r.width:.2f} times as wide as given, "
+            "which explains the measurement best."
         )
     return facts
 
@@ -143,7 +157,8 @@ def _held_out_findings(h: HeldOutReport | None) -> list[str]:
     if h is None or h.grade != "fail":
         return []
     return [
-        "Photons that the method had not seen are predicted worse than by plain smoothing: it keeps noise or makes structure up."
+        "Photons that the method had not seen are predicted worse than by plain smoothing: "
+        "it keeps noise or makes structure up."
     ]
 
 
@@ -151,5 +166,6 @@ def _held_out_doubts(h: HeldOutReport | None) -> list[str]:
     if h is None or h.grade != "warn":
         return []
     return [
-        "Photons that the method had not seen are predicted no better than by smoothing or by ten iterations of Richardson-Lucy."
+        "Photons that the method had not seen are predicted no better than by smoothing "
+        "or by ten iterations of Richardson-Lucy."
     ]
