@@ -148,6 +148,7 @@ def assess(
     t: int = 0,
     c: int = 0,
     seed: int = 0,
+    blur: Callable[[FloatArray], FloatArray] | None = None,
 ) -> Assessment:
     """Judge a result by the measurement it was made from, and by the truth where it is known.
 
@@ -180,6 +181,9 @@ def assess(
         Which volume; a truth or result with a single time point or channel serves all.
     seed : int
         Of all random parts.
+    blur : callable, optional
+        Blurs a volume (Z, Y, X) as the microscope does, in place of `psf`; for a blur that varies
+        with depth.
 
     Returns
     -------
@@ -196,7 +200,7 @@ def assess(
     camera, noise_text = _camera(before, noise)
     notes: list[str] = []
     parts, z_map, reason = _against_measurement(
-        before, after, raw, psf, camera, method, deblurred, freedom, seed
+        before, after, raw, psf, camera, method, deblurred, freedom, seed, blur
     )
     if truth is not None or labels is not None:
         sharp, cells = (None if s is None else _pick(s, t, c) for s in (truth, labels))
@@ -232,6 +236,7 @@ def _against_measurement(
     deblurred: bool,
     freedom: float,
     seed: int,
+    blur: Callable[[FloatArray], FloatArray] | None = None,
 ) -> tuple[dict[str, Any], Stack | None, str]:
     """Re-blur check and held-out photons, the z-map, and why there are none."""
     if psf is None:
@@ -240,7 +245,15 @@ def _against_measurement(
         return {}, None, "the voxel size is unknown"
     voxel, widths = raw.voxel_size.require(raw.spatial_axes), width_range_of(psf)
     report, scores = reblur_check(
-        before, after, psf, voxel, camera, deblurred=deblurred, width_range=widths, seed=seed
+        before,
+        after,
+        psf,
+        voxel,
+        camera,
+        deblurred=deblurred,
+        width_range=widths,
+        seed=seed,
+        blur=blur,
     )
     parts: dict[str, Any] = {"reblur": report.counting(freedom)}
     if method is not None:

@@ -8,6 +8,7 @@ exactly.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,7 @@ def blur_result(
     voxel_size_um: FloatTriple,
     factors: tuple[int, int, int],
     width: float = 1.0,
+    blur: Callable[[FloatArray], FloatArray] | None = None,
 ) -> FloatArray:
     """Blur a result and bring it to the measurement's voxels.
 
@@ -99,7 +101,9 @@ def blur_result(
         wider by it.
     """
     blurred = np.ascontiguousarray(result, np.float32)
-    if psf is not None:
+    if psf is not None and blur is not None:
+        blurred = blur(blurred)
+    elif psf is not None:
         import torch
 
         from zenhance.physics.blur import Blur

@@ -16,6 +16,7 @@ to the microscope.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -206,6 +207,7 @@ def reblur_check(
     deblurred: bool = True,
     width_range: tuple[float, float] | None = STATED_PSF_RANGE,
     seed: int = 0,
+    blur: Callable[[FloatArray], FloatArray] | None = None,
 ) -> tuple[ReblurReport, FloatArray]:
     """Blur a result again and compare it with the measurement, voxel by voxel.
 
@@ -254,9 +256,11 @@ def reblur_check(
         )
     factors = block_factors(raw.shape, result.shape)
     filled, valid = _usable(raw, result, factors)
-    problem = _Problem(raw, filled, psf, voxel_size_um, camera, factors, valid, deblurred, seed)
+    problem = _Problem(
+        raw, filled, psf, voxel_size_um, camera, factors, valid, deblurred, seed, blur
+    )
     report, z_map = problem.judge(WidthFit(1.0, False))
-    if deblurred and width_range is not None and report.grade != "pass":
+    if deblurred and blur is None and width_range is not None and report.grade != "pass":
         fit = fit_width(raw, filled, psf, voxel_size_um, factors, camera, valid, width_range)
         second, second_map = problem.judge(fit)
         if second.flagged_share < report.flagged_share:
@@ -285,6 +289,7 @@ class _Problem:
     valid: npt.NDArray[np.bool_]
     deblurred: bool
     seed: int
+    blur: Callable[[FloatArray], FloatArray] | None = None
 
     def judge(self, fit: WidthFit) -> tuple[ReblurReport, FloatArray]:
         raw, valid = self.raw, self.valid
@@ -294,6 +299,7 @@ class _Problem:
             self.voxel_size_um,
             self.factors,
             fit.width,
+            self.blur,
         )
         affine = fit_affine(blurred, raw, self.camera, valid)
         residuals, sums = measure_residuals(raw, blurred, affine, self.camera, valid, self.seed)

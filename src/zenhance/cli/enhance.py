@@ -68,6 +68,23 @@ def enhance(
             "default from the file, else confocal.",
         ),
     ] = None,
+    profile: Annotated[
+        str | None,
+        text_option(
+            "measure|FILE",
+            "Microscope by depth, measured on the stack or from a profile file; "
+            "default one PSF for all depths.",
+        ),
+    ] = None,
+    even_light: Annotated[
+        bool | None,
+        typer.Option(
+            "--even-light",
+            help="Divide the result by the light at each depth; intensities are then no longer "
+            "proportional to photons; default off.",
+            show_default=False,
+        ),
+    ] = None,
     background: Annotated[
         str | None,
         text_option("VALUE", "Intensity without specimen, in the file's units; default estimated."),
@@ -156,6 +173,8 @@ def enhance(
         channel=channel,
         crop=crop,
         psf=psf,
+        profile=profile,
+        even_light=even_light,
         background=background,
         repair_outliers=repair_outliers,
         device=device,

@@ -36,6 +36,8 @@ class RequestOptions:
     channel: str | None = None
     crop: str | None = None
     psf: str | None = None
+    profile: str | None = None
+    even_light: bool | None = None
     background: str | None = None
     repair_outliers: bool | None = None
     device: str | None = None

@@ -6,17 +6,26 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from zenhance.assess.assessment import Assessment, assess
 from zenhance.assess.reblur import psf_in_the_plane
 from zenhance.errors import MethodError, RunCancelled
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
 from zenhance.physics.noise import PoissonGauss
+from zenhance.pipeline.even_light import uneven
 from zenhance.pipeline.plan import psf_for
+from zenhance.pipeline.profile import noise_of, profile_of, profiled_volume
 from zenhance.pipeline.request import EnhanceRequest
 from zenhance.provenance import ArrayHash, Provenance
 from zenhance.stack import Stack
+from zenhance.types import FloatArray
+
+if TYPE_CHECKING:
+    from zenhance.physics.profile_volume import ProfiledVolume
 
 __all__ = ["ASSESSMENT", "assess_result", "assessment_notes", "is_made_from"]
 
@@ -132,6 +141,16 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
     psf, noise = psf_for(before, request, c), _noise(before, request, t, c)
     if deblurred and _plane_by_plane(before, request):
         psf = psf_in_the_plane(psf)
+    blur = None
+    if request.needs_profile:
+        notes = None if known.record is None else known.record.notes
+        profile = profile_of(before, request, c, psf, notes)
+        volume = profiled_volume(before, t, c, profile)
+        if request.even_light:
+            result = _uneven(result, volume, t, c)
+        if request.profile is not None and not _plane_by_plane(before, request):
+            blur = partial(_blurred, volume)
+            psf, noise = profile.psf_at(0.5 * volume.deepest_um), noise_of(profile)
     used = () if known.record is None else known.record.freedom
     number = t * before.size("C") + c
     found = assess(
@@ -145,10 +164,27 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
         freedom=used[number] if number < len(used) else 0.0,
         t=t,
         c=c,
+        blur=blur,
     )
     return found.model_copy(
         update={"noise": found.noise.replace("(given)", "(estimated, as in the run)")}
     )
+
+
+def _blurred(volume: ProfiledVolume, image: FloatArray) -> FloatArray:
+    """Blur an image (Z, Y, X) as the microscope of a profile does."""
+    import torch
+
+    seen = volume.blur([volume.whole], "cpu")(torch.from_numpy(image)[None])[0]
+    return np.asarray(seen.numpy())
+
+
+def _uneven(result: Stack, volume: ProfiledVolume, t: int, c: int) -> Stack:
+    """Return one volume of a result whose light was evened out, with the measurement's light."""
+    there = result.read(t if result.size("T") > t else 0, c if result.size("C") > c else 0).astype(
+        np.float32
+    )
+    return Stack(uneven(there, volume), "ZYX", result.voxel_size, name=result.name)
 
 
 def _noise(before: Stack, request: EnhanceRequest, t: int, c: int) -> PoissonGauss:

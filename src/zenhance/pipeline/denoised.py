@@ -7,7 +7,7 @@ noise-free measurement, which an average over many frames approaches.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,10 +15,10 @@ import numpy as np
 
 from zenhance.contract.spec import MethodContext, MethodParameters, OutputSpec, Prepared, PsfLike
 from zenhance.errors import MethodError, RecipeError
-from zenhance.types import FloatArray, FloatTriple, Triple
+from zenhance.types import FloatArray, FloatTriple, Region, Triple
 
 if TYPE_CHECKING:
-    from zenhance.physics.blur import Blur, PsfKernels
+    from zenhance.physics.blur import BlurOperator, PsfKernels
 
 __all__ = ["check_denoised", "denoised", "denoised_halo_px", "denoised_outputs"]
 
@@ -71,7 +71,7 @@ class _Denoised(Prepared):
 
     inner: Prepared
     names: frozenset[str]
-    blur: Blur | None
+    blur: Callable[[Region], BlurOperator] | None
     device: str
 
     def __call__(
@@ -82,16 +82,24 @@ class _Denoised(Prepared):
         # Some of what a method reports is known only after its tiles.
         self.notes, self.curves = self.inner.notes, self.inner.curves
         self.warnings = self.inner.warnings
-        return {name: self._seen(image) for name, image in found.items() if name in self.names}
+        place = tuple(slice(o, o + n) for o, n in zip(origin_px, tile.shape, strict=True))
+        return {
+            name: self._seen(image, (place[0], place[1], place[2]))
+            for name, image in found.items()
+            if name in self.names
+        }
 
-    def _seen(self, image: FloatArray) -> FloatArray:
+    def _seen(self, image: FloatArray, region: Region) -> FloatArray:
         if self.blur is None:
             return image
         import torch
 
         x = torch.from_numpy(np.ascontiguousarray(image, np.float32)).to(self.device)
-        seen: FloatArray = self.blur(x).cpu().numpy()
-        return seen
+        blur = self.blur(region)
+        # A blur that varies with depth takes blocks (B, Z, Y, X); of a series, one after another.
+        samples = x.reshape(-1, 1, *x.shape[-3:])
+        seen = torch.cat([blur(sample) for sample in samples]).reshape(x.shape)
+        return np.asarray(seen.cpu().numpy())
 
 
 def denoised(prepared: Prepared, context: MethodContext, psf: PsfLike | None) -> Prepared:
@@ -120,14 +128,15 @@ def denoised(prepared: Prepared, context: MethodContext, psf: PsfLike | None) ->
     names = frozenset(spec.name for spec in denoised_outputs(parameters.outputs))
     deblurs = parameters.deblurs if prepared.deblurs is None else prepared.deblurs
     blur = _blur(context, psf) if deblurs else None
-    z, y, x = (0, 0, 0) if blur is None else blur.radius_px
+    corner = (slice(0, 1), slice(0, 1), slice(0, 1))
+    z, y, x = (0, 0, 0) if blur is None else blur(corner).radius_px
     report: dict[str, Any] = {f.name: getattr(prepared, f.name) for f in fields(Prepared)}
     halo = prepared.halo_px
     report |= {"halo_px": (halo[0] + z, halo[1] + y, halo[2] + x), "deblurs": False}
     return _Denoised(inner=prepared, names=names, blur=blur, device=context.device, **report)
 
 
-def _blur(context: MethodContext, psf: PsfLike | None) -> Blur:
+def _blur(context: MethodContext, psf: PsfLike | None) -> Callable[[Region], BlurOperator]:
     if psf is None:
         raise MethodError(
             "output denoised needs the point spread function of the microscope; give a PSF, "
@@ -137,6 +146,10 @@ def _blur(context: MethodContext, psf: PsfLike | None) -> Blur:
 
     z, y, x = context.shape_px
     flat = z == 1 or context.parameters.solved_dimensions == 2
-    return Blur.from_psf(
+    profiled = context.profiled
+    if profiled is not None and not flat:
+        return lambda region: cast("BlurOperator", profiled.blur([region], context.device))
+    constant = Blur.from_psf(
         cast("PsfKernels", psf), context.voxel_size_um, (1 if flat else z, y, x), context.device
     )
+    return lambda _region: constant

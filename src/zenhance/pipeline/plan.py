@@ -90,7 +90,7 @@ def psf_for(stack: Stack, request: EnhanceRequest, channel: int = 0) -> Psf:
 
 def _lengths(request: EnhanceRequest, stack: Stack) -> tuple[float, float, float]:
     """Return the voxel size; without a PSF it need not be known, and of a method that works plane by plane not along z."""
-    if request.needs_psf():
+    if request.needs_psf() or request.needs_profile:
         flat = stack.size("Z") == 1 or request.parameters().solved_dimensions == 2
         stack.voxel_size.require("YX" if flat else stack.spatial_axes)
     z, y, x = (1.0 if v is None else v for v in stack.voxel_size.zyx_um)

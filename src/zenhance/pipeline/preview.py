@@ -13,7 +13,8 @@ import numpy as np
 from zenhance.contract.spec import WHOLE_VOXELS, MethodParameters
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
-from zenhance.pipeline.plan import RunPlan, plan_run
+from zenhance.pipeline.plan import RunPlan, plan_run, psf_for
+from zenhance.pipeline.profile import profile_of, profiled_volume
 from zenhance.pipeline.request import NO_WEIGHTS, EnhanceRequest
 from zenhance.pipeline.run import EnhanceResult, Progress, enhance_steps
 from zenhance.stack import Stack
@@ -91,7 +92,13 @@ def preview_steps(
     sample = [_sample(stack, request.repair_outliers)]
     statistics, _ = measure(sample, request.background)
     known = (statistics, measure_noise(sample, statistics))
-    result = yield from enhance_steps(stack, EnhanceRequest(**fields), cancel, known)
+    profiled = None
+    if request.needs_profile:
+        whole = profiled_volume(stack, 0, 0, profile_of(stack, request, 0, psf_for(stack, request)))
+        profiled = whole.cropped((slice(first, last), view["Y"], view["X"]))
+    result = yield from enhance_steps(
+        stack, EnhanceRequest(**fields), cancel, known, profiled=profiled
+    )
     scale = request.parameters().output_scale[0]
     only = (
         {"Z": slice((plane - first) * scale, (plane - first + 1) * scale)}

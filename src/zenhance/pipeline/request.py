@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -13,13 +15,17 @@ from zenhance.contract.spec import MethodParameters, OutputSpec
 from zenhance.errors import RecipeError
 from zenhance.io.yaml_text import load_yaml
 from zenhance.pipeline.denoised import check_denoised, denoised_outputs
+from zenhance.pipeline.even_light import check_even
 from zenhance.stack import AXES, Stack, VoxelSize
 from zenhance.wording import hint_for, quoted
 
-__all__ = ["NO_WEIGHTS", "EnhanceRequest"]
+__all__ = ["MEASURE", "NO_WEIGHTS", "EnhanceRequest", "replayed"]
 
 NO_WEIGHTS = "none"
 """What ``weights`` is to begin learning from random ones."""
+
+MEASURE = "measure"
+"""What ``profile`` is to measure the microscope on the stack."""
 
 Range = tuple[int | None, int | None]
 
@@ -70,6 +76,15 @@ class EnhanceRequest(BaseModel):
     psf: str | None = Field(
         None,
         description="point spread function, such as sigma_um=0.5,0.15,0.15; left out, from the file or a default",
+    )
+    profile: str | None = Field(
+        None,
+        min_length=1,
+        description="microscope by depth: measure, or a profile file; left out, one psf for all",
+    )
+    even_light: bool = Field(
+        False,
+        description="divide the result by the light at each depth, for looking and segmenting",
     )
     background: float | None = Field(
         None,
@@ -180,6 +195,8 @@ class EnhanceRequest(BaseModel):
         parameters = validate(spec.parameters, self.settings, f"setting of {self.method}")
         if self.output == "denoised":
             check_denoised(parameters, self.method)
+        if self.even_light:
+            check_even(parameters, self.method)
         return parameters
 
     def outputs(self) -> tuple[OutputSpec, ...]:
@@ -192,6 +209,11 @@ class EnhanceRequest(BaseModel):
         parameters = self.parameters()
         reblurs = self.output == "denoised" and parameters.deblurs
         return parameters.needs_psf or self.learn_minutes is not None or reblurs
+
+    @property
+    def needs_profile(self) -> bool:
+        """Whether the run needs a microscope profile."""
+        return self.profile is not None or self.even_light
 
     def apply_to(self, stack: Stack, *, axes_named: bool = False) -> Stack:
         """Return the stack as this request wants it read: axes, voxel size, channel and crop.
@@ -247,7 +269,7 @@ class EnhanceRequest(BaseModel):
                 "the settings are not a list of key: value lines; begin with method: gaussian_deconvolution"
             )
         if isinstance(fields.get("request"), dict):
-            fields = fields["request"]
+            fields = replayed(fields)
         unknown = [str(key) for key in fields if key not in cls.model_fields]
         if unknown:
             raise RecipeError(
@@ -257,3 +279,16 @@ class EnhanceRequest(BaseModel):
         request = cls(**fields)
         request.parameters()
         return request
+
+
+def replayed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the request in a record, with the microscope profile that its run used.
+
+    A profile that was measured or read from a file is given in full, so that a replay does not
+    depend on the file.
+    """
+    fields = dict(record["request"])
+    profiles = (record.get("notes") or {}).get("profiles")
+    if profiles and fields.get("profile") is not None:
+        fields["profile"] = json.dumps(profiles, sort_keys=True)
+    return fields

@@ -9,7 +9,7 @@ from zenhance.io import inspect_image
 from zenhance.io.commit import commit
 from zenhance.io.names import is_image_folder
 from zenhance.io.yaml_text import read_text
-from zenhance.pipeline.request import EnhanceRequest
+from zenhance.pipeline.request import EnhanceRequest, replayed
 from zenhance.provenance import Provenance
 
 __all__ = ["read_request", "write_request"]
@@ -34,7 +34,7 @@ def read_request(path: Path) -> EnhanceRequest:
             raise ReadError(
                 path, f"it holds no record of a run, as zenhance did not write it; give {WANTED}"
             )
-        return EnhanceRequest(**record.request)
+        return EnhanceRequest(**replayed(record.model_dump(mode="json")))
     return EnhanceRequest.from_yaml(read_text(path, WANTED))
 
 

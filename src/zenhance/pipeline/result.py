@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zenhance._version import __version__
 from zenhance.contract.spec import Method, OutputSpec, Prepared, VolumeStatistics
@@ -18,6 +18,7 @@ from zenhance.errors import RunCancelled
 from zenhance.io.beads import bead_file
 from zenhance.measurement.volume import PixelHash, VolumeReader
 from zenhance.physics.noise import PoissonGauss
+from zenhance.physics.profile import MicroscopeProfile
 from zenhance.pipeline.changes import VolumeChange, change_warnings
 from zenhance.pipeline.output import Output
 from zenhance.pipeline.plan import RunPlan
@@ -25,6 +26,9 @@ from zenhance.pipeline.request import EnhanceRequest
 from zenhance.provenance import METADATA_KEY, Provenance, sample_count
 from zenhance.stack import Stack, VoxelSize
 from zenhance.tiling.run import RunReport
+
+if TYPE_CHECKING:
+    from zenhance.physics.profile_volume import ProfiledVolume
 
 __all__ = ["EnhanceResult", "Progress", "Run", "input_warnings", "result_of"]
 
@@ -95,6 +99,8 @@ class Run:
     freedom: list[float] = field(default_factory=list)
     deblurs: list[bool] = field(default_factory=list)
     kept: dict[int, tuple[Prepared, VolumeStatistics]] = field(default_factory=dict)
+    profiles: dict[int, MicroscopeProfile] = field(default_factory=dict)
+    profiled: ProfiledVolume | None = None
     readers: dict[tuple[int, int], VolumeReader] = field(default_factory=dict)
 
     def reader(self, t: int, c: int) -> VolumeReader:
@@ -160,6 +166,8 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
     """Return the result of a finished run, whose input has the given hash."""
     stack, request, report = run.plan.stack, run.request, run.reports[-1]
     main = run.outputs[request.outputs()[0].name]
+    # Evening out the light changes the total on purpose.
+    changed = [] if request.even_light else list(change_warnings(run.changes))
     provenance = Provenance(
         version=__version__,
         request={**request.model_dump(mode="json"), "series": _series(run)},
@@ -189,7 +197,11 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
         freedom=tuple(run.freedom) if any(run.freedom) else (),
         deblurs=tuple(run.deblurs),
         clipped_voxels=main.clipped,
-        warnings=tuple(run.warnings + main.warnings() + change_warnings(run.changes)),
+        warnings=tuple(
+            run.warnings
+            + main.warnings()
+            + ([] if request.even_light else change_warnings(run.changes))
+        ),
         libraries=_versions(),
     )
     first, *further = request.outputs()
@@ -209,6 +221,8 @@ def _series(run: Run) -> int:
 def _notes(run: Run) -> dict[str, Any]:
     """Return what the method said, the hash of a measured PSF, and the record of an input that was itself a result."""
     notes = dict(run.notes)
+    if run.profiles:
+        notes["profiles"] = [run.profiles[c].model_dump(mode="json") for c in sorted(run.profiles)]
     kind, _, text = (run.request.psf or "").partition(":")
     if kind.strip() == "measured" and (path := bead_file(text.strip())[0]).is_file():
         notes["psf_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,15 +32,20 @@ from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf
 from zenhance.pipeline.changes import VolumeChange
 from zenhance.pipeline.denoised import denoised
+from zenhance.pipeline.even_light import even_light
 from zenhance.pipeline.learning import Learnt, learn_steps
 from zenhance.pipeline.output import allocate
 from zenhance.pipeline.plan import RunPlan, plan_run, plan_volume, psf_for
+from zenhance.pipeline.profile import noise_of, profile_of, profiled_volume, statistics_of
 from zenhance.pipeline.request import EnhanceRequest
 from zenhance.pipeline.result import EnhanceResult, Progress, Run, input_warnings, result_of
 from zenhance.stack import ArrayLike, Stack
 from zenhance.steps import drain, relay
 from zenhance.tiling.run import TileProgress, run_tiles
 from zenhance.types import FloatArray, Region
+
+if TYPE_CHECKING:
+    from zenhance.physics.profile_volume import ProfiledVolume
 
 __all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
 
@@ -57,6 +62,7 @@ def enhance_steps(
     known: tuple[VolumeStatistics, PoissonGauss] | None = None,
     *,
     axes_named: bool = False,
+    profiled: ProfiledVolume | None = None,
 ) -> Generator[Progress, None, EnhanceResult]:
     """Run a request on a stack step by step.
 
@@ -72,6 +78,8 @@ def enhance_steps(
         Statistics and noise of the volume that the stack was cut from, in place of the stack's own.
     axes_named : bool
         Whether the stack was already read with the axes of the request.
+    profiled : ProfiledVolume, optional
+        The microscope of the volume that the stack was cut from, cut as the stack is.
 
     Yields
     ------
@@ -107,6 +115,7 @@ def enhance_steps(
         request.weights,
     )
     run.warnings += input_warnings(plan)
+    run.profiled = profiled
     if learnt is not None:
         run.weights, run.learnt_share = str(learnt.path), LEARN_SHARE
         run.notes["learnt"] = dict(learnt.notes)
@@ -172,6 +181,8 @@ def _volume_steps(
         )
         if run.request.output == "denoised":
             prepared = denoised(prepared, context, _psf(run, c))
+        if run.request.even_light:
+            prepared = even_light(prepared, context, _profiled(run, t, c))
         done = measuring + preparing
         if run.request.statistics == "shared":
             run.kept[c] = (prepared, statistics)
@@ -243,9 +254,17 @@ def _context_steps(
         run.warnings += [w for w in found.warnings if w not in run.warnings]
         run.readers.update({(r.t, r.c): r for r in found.readers})
     reader = run.reader(t, c)
-    run.noise.append(noise)
     parameters = run.request.parameters()
     psf = _psf(run, c)
+    profiled = None
+    if run.request.profile is not None:
+        profiled = _profiled(run, t, c)
+        profile = profiled.profile
+        noise, statistics = noise_of(profile), statistics_of(statistics, profile, run.request)
+        run.warnings += [d for d in profile.doubts if d not in run.warnings]
+        # A method that takes one blur for all depths gets that of the middle.
+        psf = profile.psf_at(0.5 * profiled.deepest_um)
+    run.noise.append(noise)
     if psf is not None and psf.describe() not in run.psfs:
         run.psfs.append(psf.describe())
     lengths = reader.stack.voxel_size.zyx_um
@@ -264,7 +283,19 @@ def _context_steps(
         weights=run.weights,
         background_given=run.request.background is not None,
         unknown_axes=unknown,
+        profiled=profiled,
     )
+
+
+def _profiled(run: Run, t: int, c: int) -> ProfiledVolume:
+    """Return a volume with its microscope, which is measured once for each channel."""
+    if run.profiled is not None:
+        run.profiles.setdefault(c, run.profiled.profile)
+        return run.profiled
+    stack, request = run.plan.stack, run.request
+    if c not in run.profiles:
+        run.profiles[c] = profile_of(stack, request, c, psf_for(stack, request, c))
+    return profiled_volume(stack, t, c, run.profiles[c])
 
 
 def _psf(run: Run, c: int) -> Psf | None:
