@@ -12,6 +12,10 @@ def test_a_misspelt_name_is_answered_with_the_nearest_and_a_strange_one_with_the
     assert hint_for("iteration", known) == 'did you mean "iterations"?'
     assert hint_for("qqq", known) == "choose one of iterations, variant"
     assert hint_for("qqq", known, "ask someone") == "ask someone"
+    many = [f"setting_number_{n:02d}" for n in range(50)]
+    said = hint_for("qqq", many)
+    assert len(said) < 220
+    assert said.endswith(" and 42 more")
     assert hint_for("variant" + "x" * 10**6, known) == "choose one of iterations, variant"
 
 

@@ -1,4 +1,4 @@
-"""Does deconvolution gain from the profile measured on the stack?
+"""Gain of deconvolution from the profile measured on the stack.
 
 Microscopes at random image walls and filaments 64 µm deep, as in the experiment ``profile``.
 Richardson-Lucy runs with the default PSF, with the profile measured on the stack and with the true

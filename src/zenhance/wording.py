@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 __all__ = ["format_bytes", "format_seconds", "hint_for", "quoted"]
 
+MAX_LISTED = 150
+"""Characters of a list of names."""
 MAX_QUOTED = 60
 
 
@@ -36,7 +38,16 @@ def hint_for(name: str, known: Iterable[str], instead: str | None = None) -> str
     near = difflib.get_close_matches(name[:MAX_QUOTED], names, n=1)
     if near:
         return f'did you mean "{near[0]}"?'
-    return instead or f"choose one of {', '.join(names)}"
+    return instead or f"choose one of {_listed(names)}"
+
+
+def _listed(names: list[str]) -> str:
+    """Return names with commas, and how many more where they would make the sentence too long."""
+    kept = len(names)
+    while kept > 1 and len(", ".join(names[:kept])) > MAX_LISTED:
+        kept -= 1
+    more = len(names) - kept
+    return ", ".join(names[:kept]) + (f" and {more} more" if more else "")
 
 
 def format_bytes(count: float) -> str:

@@ -197,11 +197,7 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
         freedom=tuple(run.freedom) if any(run.freedom) else (),
         deblurs=tuple(run.deblurs),
         clipped_voxels=main.clipped,
-        warnings=tuple(
-            run.warnings
-            + main.warnings()
-            + ([] if request.even_light else change_warnings(run.changes))
-        ),
+        warnings=tuple(run.warnings + main.warnings() + changed),
         libraries=_versions(),
     )
     first, *further = request.outputs()
