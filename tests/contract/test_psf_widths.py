@@ -1,4 +1,4 @@
-"""Every solver and every method that uses a PSF, over PSFs from far below a voxel to wider than the image."""
+"""Solvers and methods with PSFs from far narrower than a voxel to wider than the image."""
 
 from __future__ import annotations
 

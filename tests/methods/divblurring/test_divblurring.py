@@ -474,12 +474,12 @@ def test_weights_of_another_method_or_grid_are_refused(
         run(stack(), save(tmp_path, FLAT, "foreign", "dqlr"))
     with pytest.raises(
         CheckpointError,
-        match='"finer" enlarges 2 ×, but scale 1 was asked for; choose other weights',
+        match='"finer" enlarges 2 ×, but the scale is set to 1; choose other weights',
     ):
         run(stack(), models["finer"])
     with pytest.raises(
         CheckpointError,
-        match='"flat" enlarges 1 ×, but scale 2 was asked for; choose other weights',
+        match='"flat" enlarges 1 ×, but the scale is set to 2; choose other weights',
     ):
         run(stack(), models["flat"], scale=2)
 

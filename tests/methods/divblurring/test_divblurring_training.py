@@ -405,7 +405,7 @@ def test_patches_that_were_measured_otherwise_are_looked_at_otherwise() -> None:
     ("change", "message"),
     [
         ({"window": 2}, "window 2 and planes 1 must be odd"),
-        ({"window": 3, "planes": 5}, "no more planes drawn than seen"),
+        ({"window": 3, "planes": 5}, "planes at most the window"),
         ({"deconvolved": [8, 2]}, "give rising numbers of iterations, at most 100"),
         ({"deconvolved": [200]}, "give rising numbers of iterations, at most 100"),
         ({"latents": [4]}, "features and latents of the ladder network need 3 numbers each"),

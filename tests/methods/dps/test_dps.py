@@ -375,7 +375,7 @@ def test_it_learns_from_the_stack_itself_whatever_its_psf(
 
 def test_weights_of_another_step_or_method_are_refused(tmp_path: Path) -> None:
     denoiser = save(tmp_path, "denoise", "denoiser")
-    with pytest.raises(CheckpointError, match="taught to denoise, which is another step"):
+    with pytest.raises(CheckpointError, match="trained for the step denoise; choose weights of this step"):
         run(picture(), denoiser)
     other = save(tmp_path, "extend", "other", method="rdn")
     with pytest.raises(CheckpointError, match="belongs to the method rdn"):

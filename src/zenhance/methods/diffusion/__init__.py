@@ -82,7 +82,7 @@ class DiffusionParameters(MethodParameters):
         return (ENHANCED, OutputSpec(STD, "standard deviation"), samples)
 
     def work(self, volume_voxels: int, read_voxels: int, whole_voxels: int) -> tuple[float, float]:
-        """One pass of the network per step and run."""
+        """Return the work of one pass of the network per step and run."""
         return self.prepare_work, 10.0 * self.steps * max(1, self.samples) * read_voxels
 
     @property

@@ -1,4 +1,4 @@
-"""DivBlurring: a variational auto-encoder whose decoder ends in the microscope; draws plausible specimens, their mean and their spread."""
+"""DivBlurring: a variational auto-encoder whose decoder ends in the microscope."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from zenhance.types import Triple
 
 __all__ = ["METHOD", "WEIGHTS", "Divblurring", "DivblurringParameters"]
 
-# Tiles are planned before weights are read; networks and estimates that look further are refused.
+# Tiles are planned before weights are read, so that this bounds networks and estimates.
 MAX_REACH_PX = 96
 MAX_ITERATIONS = 100
 MAX_WINDOW = 9
 MAX_STEPS = 10
 
 WEIGHTS = {"divblurring": "divblurring_stack", "paper": "divblurring_paper"}
-"""The weights that ship with each preset."""
+"""The default weights of each preset."""
 
 
 class DivblurringParameters(MethodParameters):
@@ -36,43 +36,48 @@ class DivblurringParameters(MethodParameters):
 
     preset: Literal["divblurring", "paper"] = Field(
         "divblurring",
-        description="divblurring: the ladder, taught with simulated stacks; paper: the report's flat network, for filaments",
+        description="divblurring: the ladder, trained on simulated stacks; "
+        "paper: the report's flat network, for filaments",
     )
     samples: int = Field(
         20,
         ge=1,
         le=1000,
-        description="specimens drawn; the result is their mean, 5 for a quick look, 100 in the report",
+        description="number of drawn specimens, whose mean is the result; 5 for a quick look, "
+        "100 in the report",
         json_schema_extra={"unit": ""},
     )
     uncertainty: bool = Field(
         False,
-        description="also give a layer with the standard deviation of each voxel over the samples",
+        description="add a layer with the standard deviation of each voxel over the samples",
     )
     keep_samples: int = Field(
         0,
         ge=0,
         le=100,
-        description="also give so many of the samples themselves, as one layer with a slider",
+        description="number of samples to add, as one layer with a slider",
         json_schema_extra={"unit": ""},
     )
     data_consistency: int | None = Field(
         None,
         ge=0,
         le=MAX_STEPS,
-        description="steps in which each sample is brought back to what was measured; empty: 1 to 8 by the photons of the brightest voxels",
+        description="data consistency steps of each sample; "
+        "default 1 to 8, by the photons of the brightest voxels",
         json_schema_extra={"unit": "", "start": 2},
     )
     sample_temperature: float = Field(
         1.15,
         gt=0.0,
         le=10.0,
-        description="how many times samples are moved away from their centre; what simulated stacks asked for",
+        description="factor on the distance of samples from their centre; "
+        "the default is calibrated on simulated stacks",
         json_schema_extra={"unit": "", "advanced": True},
     )
     self_ensemble: bool = Field(
         False,
-        description="draw from the image in its eight positions (turned, mirrored) in turn; steadier, and slower",
+        description="draw from the eight rotations and reflections of the image in turn; "
+        "more stable, but slower",
         json_schema_extra={"advanced": True},
     )
     scale: Literal[1, 2] = Field(
@@ -91,22 +96,22 @@ class DivblurringParameters(MethodParameters):
 
     @property
     def kept_samples(self) -> int:
-        """How many samples are returned."""
+        """Number of samples to return."""
         return min(self.keep_samples, self.samples)
 
     @property
     def temperature(self) -> float:
-        """How far samples are moved from their centre; the report's form leaves them."""
+        """Factor on the distance of samples from their centre; 1 in the report's form."""
         return 1.0 if self.preset == "paper" else self.sample_temperature
 
     @property
     def steps_back(self) -> int | None:
-        """Steps towards the measurement, None for a number by photons; the report's form has none."""
+        """Data consistency steps; None for a number by photons, 0 in the report's form."""
         return 0 if self.preset == "paper" else self.data_consistency
 
     @property
     def outputs(self) -> tuple[OutputSpec, ...]:
-        """The mean, and the standard deviation and samples that are asked for."""
+        """The mean, and the standard deviation and samples if they are set."""
         found = [ENHANCED]
         if self.uncertainty:
             found.append(OutputSpec(STD, "standard deviation"))
@@ -120,17 +125,17 @@ class DivblurringParameters(MethodParameters):
         return (1, self.scale, self.scale)
 
     def work(self, volume_voxels: int, read_voxels: int, whole_voxels: int) -> tuple[float, float]:
-        """The estimates, then one pass of the decoder per sample."""
+        """Return the work of the estimates and of one pass of the decoder per sample."""
         return self.prepare_work, (30.0 + 8.0 * self.samples) * read_voxels
 
     @property
     def needs_psf(self) -> bool:
-        """For the estimates that the network sees and the steps back to the measurement."""
+        """The estimates that the network sees and the data consistency need the PSF."""
         return True
 
     @property
     def weights(self) -> str:
-        """The model that ships with the preset."""
+        """The default model of the preset."""
         return WEIGHTS[self.preset]
 
 
@@ -140,13 +145,15 @@ class Divblurring(LearningMethod):
     spec = MethodSpec(
         name="divblurring",
         title="DivBlurring",
-        summary="Draws many specimens the image may have come from: their mean denoises and sharpens, their spread tells how sure it is.",
+        summary="Draws many specimens that explain the image: their mean is denoised and "
+        "sharpened, their spread shows the uncertainty.",
         parameters=DivblurringParameters,
         size_multiple=(1, 8, 8),
         bytes_per_voxel=200,
         stochastic=True,
         learns="own_stack",
-        source="Muttavarapu (2022), after DivNoising (Prakash, Krull, Jug, ICLR 2021) and HDN (Prakash et al., ICLR 2022)",
+        source="Muttavarapu (2022), after DivNoising (Prakash, Krull, Jug, ICLR 2021) "
+        "and HDN (Prakash et al., ICLR 2022)",
     )
 
     def plan_halo_px(
@@ -156,7 +163,7 @@ class Divblurring(LearningMethod):
         voxel_size_um: tuple[float, float, float],
         shape_px: Triple,
     ) -> Triple:
-        """Return the largest halo that weights of this method may need."""
+        """Return the largest halo of any weights."""
         from zenhance.solvers.receptive_field import iteration_reach_px
 
         if psf is None:

@@ -1,10 +1,10 @@
-"""Drawing specimens from the posterior over a tile: encode once, draw many times, keep mean and spread, never all the draws together.
+"""Draws specimens from the posterior of a tile: encodes once, draws many times.
 
 ::
 
-    tile ─► Richardson-Lucy estimates ─► encoder (once) ─┬─► draw 1 ─► step towards the measurement ─► mean, spread
-                                                         ├─► draw 2 ─► …
-                                                         └─► draw K
+    tile ─► Richardson-Lucy ─► encoder ─┬─► draw 1 ─► data consistency ─► mean, spread
+            estimates          (once)   ├─► draw 2 ─► …
+                                        └─► draw K
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from zenhance.types import FloatArray, Triple
 
 __all__ = ["Posterior", "prepare", "steps_for"]
 
-# Images are decoded in batches of about so many pixels: large enough to fill a device, small enough for caches and for Cancel.
+# Most pixels of a decoded batch: fills a device, but fits into caches and responds to Cancel.
 PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**23, "mps": 2**22}
-# Work of the deconvolution and of the encoder, in draws.
+# Work of deconvolution and encoder, in draws.
 ESTIMATES_DRAWS = 1.5
 
 
@@ -87,7 +87,7 @@ class Posterior(Prepared):
                 )
             light = yield from self._finished(light, measured, done / count)
             first = light if first is None else first
-            # Sums of differences from the first draw keep their digits where the intensities are large.
+            # Sums of differences from the first draw are exact even at large intensities.
             total.add(light - first)
             squares.add((light - first).square())
             if draw < keeps:
@@ -97,14 +97,14 @@ class Posterior(Prepared):
 
     @property
     def _begun(self) -> float:
-        """Fraction of the work on a tile that is done before the first draw."""
+        """Fraction of the work on a tile before the first draw."""
         count = self.parameters.samples + (self.parameters.temperature != 1.0)
         return ESTIMATES_DRAWS / (ESTIMATES_DRAWS + count)
 
     def _order(self) -> list[tuple[int, int]]:
-        """Return the draws, each with the position of the image: those of a position together, so that it is encoded once.
+        """Return the draws with their position (rotation or reflection), sorted by position.
 
-        Draw -1 is the centre that the others are moved away from.
+        Each position is thus encoded once. Draw -1 is the centre of the others.
         """
         draws = [
             (draw % 8 if self.parameters.self_ensemble else 0, draw)
@@ -127,7 +127,7 @@ class Posterior(Prepared):
         return found
 
     def _seen(self, measured: Tensor) -> Generator[float, None, Tensor]:
-        """Return what the network sees: (1 + K, Z, Y, X), scaled."""
+        """Return the network's input (1 + K, Z, Y, X), scaled."""
         scaled = (measured - self.scaling.offset) / self.scaling.span
         if not self.architecture.deconvolved:
             yield 0.0
@@ -135,7 +135,8 @@ class Posterior(Prepared):
         context = self.context
         if context.psf is None or context.noise is None:
             raise MethodError(
-                "these weights see a deconvolved image too; give a point spread function, for example psf sigma_um=0.3,0.1,0.1"
+                "these weights need a deconvolved image as well; "
+                "give a point spread function, for example psf sigma_um=0.3,0.1,0.1"
             )
         steps = deconvolved_steps(
             measured,
@@ -153,7 +154,7 @@ class Posterior(Prepared):
                 return torch.stack([scaled, *(light / self.scaling.span for light in lights)])
 
     def _encoded(self, seen: Tensor, done: float) -> Generator[float, None, list[Encoded]]:
-        """Encode every plane; one item a batch of planes."""
+        """Encode every plane; each item is a batch of planes."""
         half = self.architecture.window // 2
         depth = seen.shape[1]
         parts = []
@@ -184,7 +185,7 @@ class Posterior(Prepared):
         done: float,
         share: float,
     ) -> Generator[float, None, Tensor]:
-        """Draw the light (Z, sY, sX) of a tile, in the position in which it was encoded."""
+        """Draw the light (Z, sY, sX) of a tile, in the position of its encoding."""
         turned_shape = shape if position % 2 == 0 else (shape[0], shape[2], shape[1])
         planes = []
         for number, ((start, stop), encoded) in enumerate(
@@ -203,7 +204,7 @@ class Posterior(Prepared):
     def _noise(
         self, draw: int, planes: tuple[int, int], shape: Triple, origin_px: Triple, position: int
     ) -> Any:
-        """Return the normal numbers of each level at the places of a tile's planes."""
+        """Return a function of level and shape that draws normal numbers for a tile's planes."""
 
         def at(level: int, wanted: tuple[int, ...]) -> Tensor:
             stride, channels = self.network.levels[level]
@@ -215,7 +216,8 @@ class Posterior(Prepared):
             turned = _turned(field, position)
             if tuple(turned.shape) != wanted:
                 raise MethodError(
-                    f"a tile of {shape} does not lie on the grid of {stride} pixels that the latents have"
+                    f"a tile of {shape} pixels is not aligned to the latents' grid "
+                    f"of {stride} pixels"
                 )
             return turned.to(self.context.device)
 
@@ -231,7 +233,7 @@ class Posterior(Prepared):
     def _finished(
         self, light: Tensor, measured: Tensor, done: float
     ) -> Generator[float, None, Tensor]:
-        """Return a draw in grey values, brought back towards the measurement in so many steps."""
+        """Return a draw in grey values, after the data consistency steps."""
         grey = light * self.scaling.span + self.scaling.offset
         if self.consistency is None or grey.shape != measured.shape:
             return grey
@@ -252,7 +254,7 @@ class _Sum:
 
 
 def _turned(x: Tensor, position: int) -> Tensor:
-    """Turn the last two axes by quarter turns, and flip them in the latter four positions."""
+    """Rotate the last two axes by quarter turns; flip them in the last four positions."""
     turned = torch.rot90(x, position % 4, (-2, -1))
     return turned.flip(-1) if position >= 4 else turned
 
@@ -268,7 +270,7 @@ def prepare(context: MethodContext) -> Generator[float, None, Posterior]:
     Raises
     ------
     CheckpointError
-        The weights cannot be used, or draw on another grid than the request asks for.
+        The weights cannot be used, or have another scale than the request.
     """
     p: DivblurringParameters = context.parameters
     model = yield from load_model("divblurring", LEARNER, context)
@@ -277,9 +279,9 @@ def prepare(context: MethodContext) -> Generator[float, None, Posterior]:
     if a.scale != p.scale:
         raise CheckpointError(
             f'the model "{model.checkpoint.card.name}" enlarges {a.scale} ×, '
-            f"but scale {p.scale} was asked for; choose other weights"
+            f"but the scale is set to {p.scale}; choose other weights"
         )
-    # What still has the microscope's blur, or another grid, is not brought back to the measurement.
+    # Data consistency needs a sharp estimate on the measurement's grid.
     steps, consistency = 0, None
     if a.blur and a.scale == 1:
         steps = steps_for(context) if p.steps_back is None else p.steps_back
@@ -314,7 +316,7 @@ def halo_px(
     shape_px: Triple,
     steps: int,
 ) -> Triple:
-    """Return the context (z, y, x) that a tile needs: that of network, estimates, and the step towards the measurement."""
+    """Return the halo (z, y, x) of network, estimates and data consistency."""
     reach = reach_px(architecture.kind, architecture.blocks)
     z, y, x = architecture.window // 2, reach, reach
     if psf is not None and architecture.deconvolved:
@@ -330,10 +332,10 @@ def halo_px(
 
 
 def steps_for(context: MethodContext) -> int:
-    """Return how many steps back to the measurement draws of a volume take: one more each time its brightest voxels have twice the photons.
+    """Return the number of data consistency steps, by the photons of the brightest voxels.
 
-    Where there are many photons, a draw can contradict the measurement in many more places; where there are few, a step mostly
-    fetches noise. Two for 60 photons, four for 240, never more than eight.
+    Two for 60 photons, and one more for each doubling, at most eight: with few photons, a step
+    mostly adds noise.
     """
     if context.noise is None:
         return 1

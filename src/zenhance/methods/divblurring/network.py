@@ -1,12 +1,13 @@
-"""DivBlurring's two variational auto-encoders: the report's flat one, and a ladder whose finer latents keep what the flat one blurs.
+"""DivBlurring's two variational auto-encoders: the report's flat one, and a ladder.
 
-Both draw the light of a specimen from latents, and all that is known of an image passes through these latents::
+Both draw the light of a specimen from latents. The finer latents of the ladder keep details that
+the flat network blurs::
 
-    flat     image ─► encoder ─► z (a quarter of the resolution, 64 channels) ─► decoder ─► light
-    ladder   image ─► encoder ─┬─► z3 (1/4) ─► top-down ─┬─► z2 (1/2) ─► top-down ─┬─► z1 (1/1) ─► light
-                               └────────► what z2 and z1 need to know of the image ┘
+    flat     image ─► encoder ─► z (1/4 of the resolution, 64 channels) ─► decoder ─► light
+    ladder   image ─► encoder ─┬─► z3 (1/4) ─► top-down ─► z2 (1/2) ─► top-down ─► z1 (1/1) ─► light
+                               └─────── the image's part of z2 and z1 ──┴───────────────┘
 
-What the microscope makes of the light is the learner's business, not the network's.
+The learner, not the network, applies the microscope to the light.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Gaussian:
 
     @classmethod
     def of(cls, both: Tensor) -> Gaussian:
-        """Split (B, 2C, Y, X); computed in single precision, variances within bounds."""
+        """Split (B, 2C, Y, X) into float32 means and bounded log variances."""
         mean, log_variance = both.float().chunk(2, 1)
         return cls(mean, log_variance.clamp(MIN_LOG_VARIANCE, MAX_LOG_VARIANCE))
 
@@ -55,7 +56,10 @@ class Gaussian:
 
 
 def divergence(q: Gaussian, p: Gaussian | None) -> Tensor:
-    """Return the Kullback-Leibler divergence of q from p in nats, per latent (B, C, Y, X); p left out is the standard normal."""
+    """Return the Kullback-Leibler divergence of q from p in nats, per latent (B, C, Y, X).
+
+    A p of None is the standard normal.
+    """
     if p is None:
         return 0.5 * (q.mean.square() + q.log_variance.exp() - 1 - q.log_variance)
     ratio = (q.log_variance - p.log_variance).exp()
@@ -70,12 +74,12 @@ def divergence(q: Gaussian, p: Gaussian | None) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What an encoder made of images, computed once however many samples are drawn: features by level, coarsest first."""
+    """Features of images by level, coarsest first; computed once for all samples."""
 
     features: tuple[Tensor, ...]
 
     def repeated(self, times: int) -> Encoded:
-        """Return it for so many samples of each image, one after the other."""
+        """Return the features repeated for several samples of each image."""
         return Encoded(tuple(f.repeat_interleave(times, 0) for f in self.features))
 
 
@@ -95,14 +99,14 @@ class Latents:
 
 
 class Vae(nn.Module):
-    """What both have in common.
+    """Base of both networks.
 
     Parameters
     ----------
     stride : int
         Pixels per coarsest latent; images are multiples of it.
     planes : int
-        Planes of light that are drawn; the middle one is that of the window's middle.
+        Planes of light that are drawn; the middle one belongs to the middle of the window.
     scale : {1, 2}
         Light pixels per image pixel.
     """
@@ -113,20 +117,20 @@ class Vae(nn.Module):
     levels: tuple[tuple[int, int], ...]
     """Stride and channels of each level's latents, coarsest first."""
     architecture: Any
-    """What the recipe says of it; put there by whoever builds it."""
+    """What the network was built from; set by the learner."""
     camera: nn.Module
-    """The learnt noise model, where there is one."""
+    """The trained noise model, if there is one."""
     warm: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("warm", torch.zeros(()))
-        """How far the warm-up is: 1 at its end, 2 as long after it."""
+        """Progress of the warm-up: 1 at its end, 2 after twice that time."""
         self.quiet = 0
-        """Batches in a row of which the latents said nothing."""
+        """Consecutive batches whose latents carry no information."""
 
     def encode(self, image: Tensor) -> Encoded:
-        """Take in images (B, window, Y, X)."""
+        """Encode images (B, window, Y, X)."""
         raise NotImplementedError
 
     def decode(
@@ -151,7 +155,7 @@ class Vae(nn.Module):
         return q.draw(noise(level, tuple(q.mean.shape)))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the middle plane (B, 1, sY, sX) of the light that the posterior's means stand for."""
+        """Return the middle plane (B, 1, sY, sX) of the light at the posterior's means."""
         return self.decode(self.encode(image), None, only_middle=True)[0]
 
 
@@ -165,7 +169,7 @@ def _pair(inside: int, outside: int) -> list[nn.Module]:
 
 
 class FlatVae(Vae):
-    """The report's network: two levels down and up, 64 latents each a quarter of the resolution, no normalisation, no skips.
+    """The report's network: two levels down and up, without normalisation or skip connections.
 
     Parameters
     ----------
@@ -178,12 +182,13 @@ class FlatVae(Vae):
     scale : {1, 2}
         Light pixels per image pixel along y and x; 2 adds one transposed convolution.
     positive : bool
-        Whether the light is made positive (the report's is not).
+        Whether the light is positive (not in the report).
 
     Notes
     -----
-    261,281 parameters with the report's numbers (S. Muttavarapu, "Variational autoencoders for image deconvolution in fluorescence
-    microscopy", 2022; after Prakash, Krull, Jug, "DivNoising", ICLR 2021).
+    261,281 parameters with the report's numbers (S. Muttavarapu, "Variational autoencoders for
+    image deconvolution in fluorescence microscopy", 2022; after Prakash, Krull, Jug, "DivNoising",
+    ICLR 2021).
     """
 
     def __init__(
@@ -215,7 +220,7 @@ class FlatVae(Vae):
         self.head = nn.Conv2d(features, planes, 3, padding=1)
 
     def encode(self, image: Tensor) -> Encoded:
-        """Take in images (B, window, Y, X)."""
+        """Encode images (B, window, Y, X)."""
         found = self.encoder(image)
         return Encoded((torch.cat([self.mean(found), self.log_variance(found)], 1),))
 
@@ -241,7 +246,7 @@ class _Residual(nn.Module):
 
 
 class LadderVae(Vae):
-    """Latents on three grids, each level drawn with those above it known.
+    """Latents on three grids; each level is drawn given the coarser ones.
 
     Parameters
     ----------
@@ -256,13 +261,14 @@ class LadderVae(Vae):
     scale : {1, 2}
         Light pixels per image pixel along y and x.
     shortcut : int
-        Planes at the end of the image (an estimate of the light in the window) of which the middle ones are added to what is drawn, so
-        that an untrained network gives that estimate; 0 for none.
+        Planes at the end of the image with an estimate of the light, whose middle planes are added
+        to the drawn light, so that an untrained network returns the estimate; 0 for none.
 
     Notes
     -----
-    A ladder after Sønderby et al., NeurIPS 2016, as Prakash et al. use it for microscopy (HDN, ICLR 2022). The light is positive: a
-    steep softplus ends the decoder. No layer normalises over the image, so that a tile says the same as the whole.
+    A ladder after Sønderby et al., NeurIPS 2016, as in HDN (Prakash et al., ICLR 2022). A steep
+    softplus at the end keeps the light positive. No layer normalises over the image, so that a tile
+    gives the same result as the whole.
     """
 
     def __init__(
@@ -319,14 +325,14 @@ class LadderVae(Vae):
             nn.init.zeros_(layer.bias)
 
     def encode(self, image: Tensor) -> Encoded:
-        """Take in images (B, window, Y, X)."""
+        """Encode images (B, window, Y, X)."""
         one = self.enter(image)
         two = self.on[0](self.down[0](functional.relu(one)))
         three = self.on[1](self.down[1](functional.relu(two)))
         three = self.joined[0](three + self.wide(self.down[2](functional.relu(three))))
         two = self.joined[1](two + self.back[0](functional.relu(three)))
         one = self.joined[2](one + self.back[1](functional.relu(two)))
-        # Of what a posterior is made of, the image's part is the same for every draw: it is worked out here, and small.
+        # The image's part of a posterior is the same for every draw: it is computed here once.
         parts = [
             self._image_part(level, functional.relu(feature))
             for level, feature in ((1, two), (2, one))
@@ -335,7 +341,7 @@ class LadderVae(Vae):
         return Encoded((*found, self._shortcut(image)) if self.shortcut else found)
 
     def _shortcut(self, image: Tensor) -> Tensor:
-        """Return the middle planes of the estimate that ends the image."""
+        """Return the middle planes of the estimate at the end of the image."""
         first = image.shape[1] - self.shortcut + (self.shortcut - self.planes) // 2
         return image[:, first : first + self.planes]
 
@@ -360,7 +366,7 @@ class LadderVae(Vae):
             prior = Gaussian.of(self.priors[level - 1](active))
             seen = self._drawn_part(level, active) + encoded.features[level]
             shift, log_variance = seen.float().chunk(2, 1)
-            # The posterior says how it differs from the prior: without that, it is the prior.
+            # The posterior is given as a difference from the prior.
             q = Gaussian(
                 prior.mean + shift,
                 (prior.log_variance + log_variance).clamp(MIN_LOG_VARIANCE, MAX_LOG_VARIANCE),
@@ -378,7 +384,7 @@ class LadderVae(Vae):
 
 
 def _head(layer: nn.Conv2d, features: Tensor, only_middle: bool) -> Tensor:
-    """Apply the last layer, or as much of it as the middle plane needs."""
+    """Apply the last layer, or only its part for the middle plane."""
     if not only_middle or layer.out_channels == 1:
         made: Tensor = layer(features)
         return made
@@ -388,25 +394,26 @@ def _head(layer: nn.Conv2d, features: Tensor, only_middle: bool) -> Tensor:
 
 
 def _before_positive(light: Tensor) -> Tensor:
-    """Return what :func:`_positive` makes this light of; none is taken to be below a hundredth of the span."""
+    """Return the inverse of :func:`_positive`, for light of at least 0.01 of the span."""
     exact = light.float().clamp_min(0.01)
     return exact + torch.log(-torch.expm1(-SHARPNESS * exact)) / SHARPNESS
 
 
 def _positive(made: Tensor) -> Tensor:
-    """Return light that is never negative, and as it was where it is well above zero."""
+    """Return positive light, unchanged well above zero."""
     return functional.softplus(made, beta=SHARPNESS)
 
 
 def reach_px(kind: str, blocks: int) -> int:
-    """Return how far along y and x a pixel has a say, for :class:`FlatVae` and :class:`LadderVae`.
+    """Return the radius of the receptive field along y and x, of either network.
 
     Notes
     -----
-    Each 3 × 3 layer looks one pixel of its grid further; pooling and strides round up to the coarsest grid once.
+    Each 3 × 3 layer adds one pixel of its grid; pooling and strides round up to the coarsest grid.
     """
     if kind == "flat":
-        # Encoder: two layers at 1, two at 1/2, one at 1/4; decoder: two at 1/4, two at 1/2, one at 1 (and one finer).
+        # Encoder: two layers at 1, two at 1/2, one at 1/4; decoder: two at 1/4, two at 1/2, one
+        # at 1 (and one finer).
         return 2 + 2 * 2 + 4 * 1 + 4 * 2 + 2 * 2 + 1 + 1 + 4
     full, half, quarter, eighth = (
         1 + 2 + 1 + 2 + 1,

@@ -1,4 +1,4 @@
-"""A camera's noise as a mixture of Gaussians that depend on the signal, learnt with the network."""
+"""Camera noise as a mixture of signal-dependent Gaussians, trained with the network."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class MixtureNoise(nn.Module):
 
     Notes
     -----
-    After Prakash, Lalit, Tomancak, Krull, Jug, ISBI 2020: weights, shifts and widths depend on the signal (linearly here), and the shifts
-    are taken relative to the mixture's mean, so that it is the signal. They are counted in widths of a first guess of the noise (photons
-    and read-out), with which an untrained mixture begins.
+    After Prakash, Lalit, Tomancak, Krull, Jug, ISBI 2020: weights, shifts and widths depend on the
+    signal (here linearly). Shifts are relative to the mixture's mean, so that the mean is the
+    signal. Their unit is the width of a first estimate of the noise (photons and read-out), with
+    which an untrained mixture starts.
     """
 
     def __init__(self, parts: int = 3) -> None:
@@ -41,10 +42,8 @@ class MixtureNoise(nn.Module):
 
         Parameters
         ----------
-        measured, expected : Tensor
-            Of one shape, scaled intensities.
-        variance : Tensor
-            First guess of the noise, of the same shape.
+        measured, expected, variance : Tensor
+            Scaled intensities of one shape; the variance is the first estimate of the noise.
         """
         signal = expected.detach()[..., None]
         weight, shift, width = (

@@ -1,10 +1,10 @@
-"""Learning of variational auto-encoders whose decoder ends in the microscope: the loss, and what a recipe may say of it.
+"""Training of variational auto-encoders whose decoder ends in the microscope.
 
 For an image ``y``, latents ``z`` and the light ``x = g(z)`` of a specimen::
 
-    loss = - E_q(z|y) log p(y | A x)  +  weight x KL(q(z|y) || p(z))  +  penalties on x  [ +  what a truth says of the drawn x ]
+    loss = - E_q(z|y) log p(y | A x) + weight KL(q(z|y) || p(z)) + penalties on x [ + truth term ]
 
-``A`` is the point spread function, ``p`` the camera's noise. Without blur it is DivNoising.
+``A`` is the point spread function, ``p`` the camera's noise. Without blur this is DivNoising.
 """
 
 from __future__ import annotations
@@ -28,19 +28,18 @@ from zenhance.types import Triple
 __all__ = ["LEARNER", "VaeArchitecture", "VaeLearner", "energy"]
 
 MAX_ITERATIONS = 100
-"""Tiles are planned for estimates that reach no further."""
+"""Most iterations of an estimate, for which tiles are planned."""
 COLLAPSED = 1e-5
-"""Nats per pixel below which the latents say nothing of the image; DivNoising's own limit."""
+"""Nats per pixel below which latents carry no information; DivNoising's own limit."""
 QUIET = 20
-"""So many batches in a row have to be so before it is called a collapse."""
+"""Consecutive such batches that count as posterior collapse."""
 
 
 class VaeArchitecture(BaseModel):
-    """What a recipe says of network and loss; frozen, unknown keys refused. The defaults are the preset ``divblurring``.
+    """A recipe's settings of network and loss; frozen, unknown keys refused.
 
-    Notes
-    -----
-    Penalties are means over pixels of light in units of the scaled intensity, so that a weight means the same at any image size.
+    The defaults are the preset ``divblurring``. Penalties are means over pixels, in scaled
+    intensities.
     """
 
     model_config = {"frozen": True, "extra": "forbid"}
@@ -53,7 +52,7 @@ class VaeArchitecture(BaseModel):
         1,
         ge=1,
         le=9,
-        description="planes of light drawn while learning, odd: the PSF's reach along z",
+        description="planes of light drawn in training, odd: the PSF's extent along z",
     )
     features: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(
         (16, 32, 64),
@@ -68,31 +67,32 @@ class VaeArchitecture(BaseModel):
     deconvolved: tuple[int, ...] = Field(
         (),
         max_length=8,
-        description="iterations after which Richardson-Lucy estimates are taken and seen beside the image",
+        description="iterations of the Richardson-Lucy estimates that the network also sees",
     )
     blocks: int = Field(
         1, ge=1, le=2, description="residual blocks of the ladder's encoder at each resolution"
     )
     shortcut: bool = Field(
         False,
-        description="whether the ladder draws what is to be added to the last estimate, and so begins from it",
+        description="whether the ladder draws a correction that is added to the last estimate",
     )
     scale: Literal[1, 2] = Field(1, description="light pixels per image pixel along y and x")
     positive: bool = Field(
         True,
-        description="whether the light of the flat network is made positive; the ladder's always is",
+        description="whether the light of the flat network is positive; the ladder's always is",
     )
     blur: bool = Field(
         True, description="whether the decoder ends in the blur; without it this is DivNoising"
     )
     noise: Literal["poisson_gauss", "gaussian", "mixture"] = Field(
         "poisson_gauss",
-        description="camera's noise: photons and read-out, one width for all pixels, or a learnt mixture of Gaussians",
+        description="camera noise: photons and read-out, one width for all pixels, "
+        "or a trained mixture of Gaussians",
     )
     sigma: float | None = Field(
         None,
         gt=0,
-        description="noise width in scaled intensities, for gaussian; left out, from the volume",
+        description="noise width in scaled intensities, for gaussian; default from the volume",
     )
     kl_weight: float = Field(1.0, ge=0, description="weight of the divergence; below 1 a beta-VAE")
     warmup_steps: int = Field(
@@ -101,7 +101,7 @@ class VaeArchitecture(BaseModel):
     free_bits: float = Field(
         0.0,
         ge=0,
-        description="nats per latent channel and pixel of its grid that cost nothing, each level",
+        description="free nats per latent channel and pixel of its grid, for each level",
     )
     l1: float = Field(0.0, ge=0, description="weight of the mean absolute light")
     l2: float = Field(0.0, ge=0, description="weight of the mean squared light")
@@ -115,13 +115,13 @@ class VaeArchitecture(BaseModel):
     truth: float = Field(
         0.0,
         ge=0,
-        description="weight of what a truth says of the drawn light; 0 learns from measurements alone",
+        description="weight of the truth term; 0 trains on measurements alone",
     )
     measured: float = Field(1.0, ge=0, description="weight of the likelihood of the measurement")
 
     @property
     def seen(self) -> int:
-        """Planes that enter the network: the window, once measured and once for each estimate."""
+        """Input planes of the network: the window of the measurement and of each estimate."""
         return self.window * (1 + len(self.deconvolved))
 
 
@@ -129,28 +129,31 @@ def _checked(architecture: Mapping[str, Any]) -> VaeArchitecture:
     a = validate(VaeArchitecture, architecture, "architecture key", RecipeError)
     if a.window % 2 == 0 or a.planes % 2 == 0 or a.planes > a.window:
         raise RecipeError(
-            f"window {a.window} and planes {a.planes} must be odd, and no more planes drawn than seen"
+            f"window {a.window} and planes {a.planes} must be odd, and planes at most the window"
         )
     if list(a.deconvolved) != sorted(set(a.deconvolved)) or any(
         not 1 <= n <= MAX_ITERATIONS for n in a.deconvolved
     ):
         raise RecipeError(
-            f"deconvolved is {list(a.deconvolved)}; give rising numbers of iterations, at most {MAX_ITERATIONS}"
+            f"deconvolved is {list(a.deconvolved)}; "
+            f"give rising numbers of iterations, at most {MAX_ITERATIONS}"
         )
     if a.shortcut and (a.kind == "flat" or a.scale != 1 or not a.deconvolved):
         raise RecipeError(
-            "shortcut needs the ladder, scale 1 and at least one estimate; give deconvolved, or leave shortcut out"
+            "shortcut needs the ladder, scale 1 and at least one estimate; "
+            "give deconvolved, or leave shortcut out"
         )
     levels = 1 if a.kind == "flat" else 3
     if len(a.features) != levels or len(a.latents) != levels:
         raise RecipeError(
-            f"features and latents of the {a.kind} network need {levels} number{'s' if levels > 1 else ''} each"
+            f"features and latents of the {a.kind} network need {levels} "
+            f"number{'s' if levels > 1 else ''} each"
         )
     return a
 
 
 class VaeLearner(Learner):
-    """Learns to draw the light that an image may have come from."""
+    """Learns to draw light that explains an image."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
         """Return a new network.
@@ -185,7 +188,7 @@ class VaeLearner(Learner):
         Raises
         ------
         RecipeError
-            The size is no multiple of the coarsest latents' grid.
+            The size is not a multiple of the coarsest latents' grid.
         """
         a = _checked(architecture)
         stride = 4 if a.kind == "flat" else 8
@@ -194,7 +197,7 @@ class VaeLearner(Learner):
         return (a.window, size_px, size_px)
 
     def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
-        """Tell whether the loss asks for a truth."""
+        """Return whether the loss has a truth term."""
         return _checked(architecture).truth > 0
 
     def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
@@ -202,16 +205,16 @@ class VaeLearner(Learner):
         return True
 
     def deconvolved(self, architecture: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return after how many iterations the estimates are taken that the network gets to see."""
+        """Return the iterations of the estimates that the network sees."""
         return _checked(architecture).deconvolved
 
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
-        """Draw light, measure it, and compare with what was measured; and with the truth, where that is asked for.
+        """Draw light, simulate its measurement, and compare both with measurement and truth.
 
         Raises
         ------
         RecipeError
-            A truth is asked for and not there, or the posterior has collapsed.
+            A needed truth is missing, or the posterior has collapsed.
         """
         net = cast(Vae, network)
         a = cast(VaeArchitecture, net.architecture)
@@ -248,12 +251,14 @@ class VaeLearner(Learner):
     ) -> Tensor:
         if batch.truth is None:
             raise RecipeError(
-                "a training stack has no truth; give pairs or simulated, set architecture.truth to 0, or learn from a stack"
+                "a training stack has no truth; give pairs or simulated, "
+                "set architecture.truth to 0, or learn from a stack"
             )
         truth = batch.truth[inside]
         if truth.shape[-1] != light.shape[-1]:
             raise RecipeError(
-                f"the truth has {truth.shape[-1]} pixels where the network draws {light.shape[-1]}; set architecture.scale to fit"
+                f"the truth has {truth.shape[-1]} pixels where the network draws "
+                f"{light.shape[-1]}; set architecture.scale to fit"
             )
         dark = torch.tensor([o.dark for o in batch.optics], device=truth.device)[
             :, None, None, None
@@ -266,7 +271,7 @@ class VaeLearner(Learner):
 
     @staticmethod
     def _warm(network: Vae, a: VaeArchitecture) -> float:
-        """Return the share of the divergence's weight that has been reached, and count a step of training; a validation pays all of it."""
+        """Return the warm-up's share of the divergence's weight; count a step in training."""
         if not network.training:
             return 1.0
         step = 1.0 if a.warmup_steps == 0 else 1 / a.warmup_steps
@@ -275,19 +280,20 @@ class VaeLearner(Learner):
 
     @staticmethod
     def _check_collapse(network: Vae, logs: Mapping[str, float]) -> None:
-        """Refuse to go on where the latents have stopped saying anything, a while after the warm-up; a few dark patches are no reason."""
+        """Raise after the warm-up if the latents of many batches carry no information."""
         said = sum(logs.values())
         if not network.training:
             return
         network.quiet = network.quiet + 1 if float(network.warm) >= 2.0 and said < COLLAPSED else 0
         if network.quiet >= QUIET:
             raise RecipeError(
-                f"the latents no longer depend on the image ({said:.1g} nats per pixel: posterior collapse); "
-                "set architecture.free_bits to 0.05, lower kl_weight, or lengthen warmup_steps"
+                f"the latents no longer depend on the image ({said:.1g} nats per pixel: "
+                "posterior collapse); set architecture.free_bits to 0.05, lower kl_weight, or "
+                "lengthen warmup_steps"
             )
 
     def predict(self, network: Module, measured: Tensor) -> Tensor:
-        """Return the middle plane (B, 1, sY, sX) of the light that the posterior's means stand for."""
+        """Return the middle plane (B, 1, sY, sX) of the light at the posterior's means."""
         out: Tensor = network(measured)
         return out.float()
 
@@ -300,19 +306,22 @@ def _random(device: torch.device) -> Any:
 
 
 def _free(a: VaeArchitecture, network: Vae) -> list[float]:
-    """Return the nats per pixel that each level has for free."""
+    """Return the free nats per pixel of each level."""
     return [a.free_bits * channels / stride**2 for stride, channels in network.levels]
 
 
 def _beyond(divergence: Tensor, free: float) -> Tensor:
-    """Return the divergence (B,), but not less than what is free."""
+    """Return the divergence (B,), at least the free nats."""
     return divergence.clamp_min(free) if free else divergence
 
 
 def _likelihood(
     network: Vae, a: VaeArchitecture, light: Tensor, measured: Tensor, optics: list[Optics]
 ) -> Tensor:
-    """Return minus the mean log likelihood of the measured pixels, away from the patch's edge, where light from beyond is missing."""
+    """Return minus the mean log likelihood of the measured pixels.
+
+    The patch's edge, where light from outside is missing, does not count.
+    """
     expected = torch.empty_like(measured)
     variance = torch.empty_like(measured)
     for alike in dict.fromkeys(optics):
@@ -368,12 +377,13 @@ def _penalties(a: VaeArchitecture, light: Tensor) -> Tensor:
 
 
 def energy(one: Tensor, two: Tensor, truth: Tensor, grids: tuple[int, ...] = (1, 2, 4)) -> Tensor:
-    """Return the energy score of two independent draws (B, P, Y, X), averaged over pixels and over grids made of blocks of them.
+    """Return the energy score of two independent draws (B, P, Y, X), over pixels and grids.
 
     Notes
     -----
-    The score ``E|X - t| - E|X - X'| / 2`` is least where draws come from the distribution of the truth (Gneiting and Raftery, J. Am.
-    Stat. Assoc. 102:359, 2007), so that the draws' spread is right; blocks of pixels see to the spread of larger structures.
+    The score ``E|X - t| - E|X - X'| / 2`` is least if draws come from the distribution of the truth
+    (Gneiting and Raftery, J. Am. Stat. Assoc. 102:359, 2007), so that it calibrates their spread;
+    grids of pixel blocks calibrate the spread of larger structures.
     """
     total = one.new_zeros(())
     for grid in grids:

@@ -1,4 +1,4 @@
-"""DPS: resolution extended by a network that was taught by a point spread function, and the modules around it."""
+"""DPS: resolution extension by a network trained with a point spread function."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ MODULES = {
     "denoise": "dps_denoise",
     "artefacts": "dps_artefacts",
 }
-"""The weights that ship with each learnt step."""
+"""The default weights of each trained step."""
 LARGER_PIXELS = "dps_coarse"
-"""Taken in place of ``dps_stack`` where pixels are larger than the network's, and nobody names weights."""
-# Tiles are planned before weights are read: a network's reach on its own grid, and the narrowest PSF that one may know, in pixels.
+"""Default instead of ``dps_stack`` if pixels are larger than the network's."""
+# Tiles are planned before weights are read: bounds of a network's receptive field and of the width
+# of its PSF, in pixels of its own grid.
 MAX_REACH_PX = 118
 MIN_FWHM_PX = 2.7
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
@@ -33,26 +34,28 @@ class DpsParameters(MethodParameters):
 
     reconstruction: Literal["extend", "sim_like", "none"] = Field(
         "extend",
-        description="extend takes the blur away that your PSF names, taught without sharp images; sim_like was taught with pairs; "
-        "both work at one PSF width in pixels, and your image is resampled to it and back",
+        description="extend removes the blur of your PSF, trained without sharp images; "
+        "sim_like is trained on pairs; both resample your image to their own PSF width and back",
     )
     scale: Literal[1, 2] = Field(1, description="output pixels per input pixel along y and x")
-    denoise: bool = Field(False, description="take noise away before, with a network of its own")
+    denoise: bool = Field(False, description="first denoise, with a separate network")
     artefacts: bool = Field(
-        False, description="take stripes and honeycomb of structured illumination away before"
+        False, description="first remove stripes and honeycomb of structured illumination"
     )
     background_um: float = Field(
         0.0,
         ge=0,
         le=100,
-        description="radius of the ball that is rolled under each plane to find its background; 0 leaves it, and with it what is diffuse",
+        description="radius of the rolling ball that removes the background of each plane, "
+        "diffuse signal included; 0 keeps the background",
         json_schema_extra={"unit": "µm", "start": 1.6},
     )
     continuity: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="how far each plane is averaged with its two neighbours before; for planes closer than the axial blur",
+        description="weight of the average of each plane with its two neighbours; "
+        "for planes closer than the axial blur",
         json_schema_extra={"unit": "", "advanced": True},
     )
 
@@ -69,22 +72,22 @@ class DpsParameters(MethodParameters):
 
     @property
     def deblurs(self) -> bool:
-        """Only the reconstruction does."""
+        """Only the reconstruction deblurs."""
         return self.reconstruction != "none"
 
     def work(self, volume_voxels: int, read_voxels: int, whole_voxels: int) -> tuple[float, float]:
-        """One pass of each step's network; the reconstruction works on the finest grid."""
+        """Return the work of each step's network; the reconstruction has the finest grid."""
         passes = 40.0 * len(self.preceding) + (250.0 if self.deblurs else 0.0)
         return 5e5 * (len(self.preceding) + self.deblurs), (2.0 + passes) * read_voxels
 
     @property
     def needs_psf(self) -> bool:
-        """For the resampling to the width that the networks know."""
+        """The PSF sets the resampling to the networks' PSF width."""
         return True
 
     @property
     def solved_dimensions(self) -> int:
-        """Planes are averaged with their neighbours where continuity is on."""
+        """3 if planes are averaged with their neighbours."""
         return 3 if self.continuity > 0 else 2
 
     @property
@@ -101,7 +104,8 @@ class Dps(LearningMethod):
     spec = MethodSpec(
         name="dps",
         title="DPS (resolution extension)",
-        summary="Resolution beyond the microscope's for thin, bright structures: a network taught by the PSF, without sharp images.",
+        summary="Extends the resolution of thin, bright structures, with a network trained "
+        "with the PSF and without sharp images.",
         parameters=DpsParameters,
         bytes_per_voxel=2000,
         learns="own_stack",
@@ -115,7 +119,7 @@ class Dps(LearningMethod):
         voxel_size_um: tuple[float, float, float],
         shape_px: Triple,
     ) -> Triple:
-        """Return the largest halo: that of all the networks one after the other, in pixels of this image, and that of the ball."""
+        """Return the largest halo: all networks in turn, in pixels of this image, and the ball."""
         widths = (
             (MIN_FWHM_PX,) * 2
             if psf is None

@@ -1,8 +1,10 @@
-"""Features by which images are compared: of VGG16, from a file of the user's own, or of a network that learnt here to see structures.
+"""Features of the perceptual loss: of VGG16 from a user's file, or of the shipped network.
 
-.. math:: \\frac{1}{9} \\sum_j \\frac{1}{C_j H_j W_j} \\lVert \\Phi_j(\\hat y) - \\Phi_j(y) \\rVert_2^2
+.. math::
+    \\frac{1}{9} \\sum_j \\frac{1}{C_j H_j W_j} \\lVert \\Phi_j(\\hat y) - \\Phi_j(y) \\rVert_2^2
 
-(Johnson, Alahi & Fei-Fei, ECCV (2016), the feature reconstruction loss; the slides on DPS use nine layers of VGG16-D and no style loss.)
+Source: Johnson, Alahi & Fei-Fei, ECCV (2016), the feature reconstruction loss. The slides on DPS
+use nine layers of VGG16-D and no style loss.
 """
 
 from __future__ import annotations
@@ -31,14 +33,14 @@ Features = Callable[[Tensor], list[Tensor]]
 
 
 class _Trunk:
-    """The nine stages of a trained trunk: both convolutions of three blocks down, the first of the network, and the two blocks up."""
+    """Nine stages of a trained trunk: first layer, layers of three blocks down, two blocks up."""
 
     def __init__(self, network: ResUDbpn) -> None:
         self._network = network.requires_grad_(False).eval()
 
     def __call__(self, image: Tensor) -> list[Tensor]:
         net: Any = self._network
-        # The image itself stands for its inversions: features are wanted, not a result.
+        # The image itself replaces its inversions, since only features are needed.
         fine = f.pixel_unshuffle(enlarged(image), 2)
         x = net.first(torch.cat([image, fine.repeat(1, (net.first.in_channels - 1) // 4, 1, 1)], 1))
         found, kept = [x], []
@@ -60,7 +62,8 @@ def load_features(path: str) -> Features:
     Parameters
     ----------
     path : str
-        A safetensors file with the weights of VGG16 in torchvision's layout; empty for the trunk of the shipped network.
+        A safetensors file with weights of VGG16 in torchvision's layout; empty for the trunk of the
+        shipped network.
 
     Raises
     ------
@@ -73,7 +76,8 @@ def load_features(path: str) -> Features:
             network.fill(load_file(Path(path).expanduser()))
         except (OSError, KeyError, RuntimeError) as error:
             raise CheckpointError(
-                f'"{path[-80:]}" holds no weights of VGG16 in torchvision\'s layout ({error}); give another file'
+                f'"{path[-80:]}" holds no weights of VGG16 in torchvision\'s layout ({error}); '
+                "give another file"
             ) from error
         return cast(Features, network)
     checkpoint = read_checkpoint(find_weights("dps", None, OWN))
@@ -84,7 +88,10 @@ def load_features(path: str) -> Features:
 
 
 def feature_difference(features: Features, image: Tensor, target: Tensor) -> Tensor:
-    """Return the mean over the layers of the mean squared difference of features of images (N, 1, Y, X) whose sides are a multiple of 4."""
+    """Return the mean squared difference of features, averaged over layers.
+
+    The images (N, 1, Y, X) have sides that are multiples of 4.
+    """
     with torch.autocast(image.device.type, enabled=False):
         pairs = zip(features(image.float()), features(target.float()), strict=True)
         return torch.stack([(a - b).square().mean() for a, b in pairs]).mean()

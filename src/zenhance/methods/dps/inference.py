@@ -1,9 +1,9 @@
-"""Running networks that know one PSF width over a tile: resampled to it, plane by plane, and back.
+"""Applies networks of one PSF width to a tile: resamples each plane to their grid and back.
 
 ::
 
-    plane ─ continuity ─ background off ─► the network's grid ─► denoise ─► artefacts ─► extend (grid twice as fine) ─► the output's grid
-                                           PSF of fwhm_px pixels       each on the network's grid
+    plane ─► continuity ─► background ─► network's grid ─► denoise ─► artefacts ─► extend ─► output
+                           subtraction   (PSF fwhm_px wide)                        (2 × finer)  grid
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from zenhance.types import FloatArray, Triple
 __all__ = ["Resolver", "has_larger_pixels", "prepare"]
 
 LARGER = 1.1
-"""From how many times the network's pixels those of an image count as larger."""
+"""Pixels of an image count as larger above this multiple of the network's pixels."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Resolver(Prepared):
     device: str
 
     def __post_init__(self) -> None:
-        """The halo: all networks in turn, the resampling and the ball, in pixels of the volume."""
+        """Set the halo of all networks in turn, the resampling and the ball, in volume pixels."""
         nets = max(1, len(self.before) + (self.last is not None))
         around = []
         for zoom, ball in zip(self.zooms, self.balls_px, strict=True):
@@ -93,7 +93,7 @@ class Resolver(Prepared):
                     Samples(g.first * fine, g.count * fine, g.pitch / fine) for g in grids
                 )
                 there = regrid(light, (found[0], found[1]), (target[0], target[1]))
-            # Interpolation swings below 0 beside what is sharp; there is no negative light.
+            # Interpolation undershoots beside sharp structures, but light is never negative.
             out[z] = (
                 (there if self.last is None else there.clamp_min(0))[0, 0].float().cpu().numpy()
             )
@@ -101,7 +101,7 @@ class Resolver(Prepared):
         return {"enhanced": self.scaling.inverse(out)}
 
     def _run(self, image: Tensor) -> tuple[Tensor, int]:
-        """Run the networks on an image of their grid; return it, and how much finer its grid is now."""
+        """Apply the networks to an image; return the result and how much finer its grid is."""
         image = image.contiguous(memory_format=torch.channels_last)
         for network in self.before:
             image = pooled(network(image))
@@ -130,12 +130,12 @@ def _loaded(name: str | None, default: str, device: str) -> tuple[Module, str, s
 
 
 def prepare(context: MethodContext) -> Generator[float, None, Resolver]:
-    """Load the networks and find how the volume has to be resampled.
+    """Load the networks and find the resampling of the volume.
 
     Raises
     ------
     CheckpointError
-        There are no such weights, they belong to another method or were taught another step.
+        There are no such weights, or they belong to another method or step.
     """
     p: DpsParameters = context.parameters
     last = _last_weights(p, context)
@@ -149,8 +149,8 @@ def prepare(context: MethodContext) -> Generator[float, None, Resolver]:
         fits = ("extend", "reconstruct") if name == last else ("denoise", "artefacts")
         if module not in fits:
             raise CheckpointError(
-                f'the model "{model}" was taught to {module}, which is another step; '
-                "choose weights of this one"
+                f'the model "{model}" was trained for the step {module}; '
+                "choose weights of this step"
             )
         networks.append(network)
         models.append(model)
@@ -159,8 +159,7 @@ def prepare(context: MethodContext) -> Generator[float, None, Resolver]:
     balls = tuple(p.background_um / size for size in context.voxel_size_um[1:])
     if p.background_um and max(balls) > 1.05 * min(balls):
         warnings.append(
-            "pixels are not square, so the ball that finds the background is one along y and x "
-            "only on average"
+            "pixels are not square, so that the rolling ball uses the mean pixel size of y and x"
         )
         balls = (sum(balls) / 2,) * 2
     return Resolver(
@@ -179,7 +178,7 @@ def prepare(context: MethodContext) -> Generator[float, None, Resolver]:
 
 
 def _last_weights(p: DpsParameters, context: MethodContext) -> str | None:
-    """Return the weights of the step that reconstructs; None where there is none."""
+    """Return the weights of the reconstruction; None without one."""
     if not p.deblurs:
         return None
     if p.reconstruction == "extend" and context.weights is None and has_larger_pixels(context):
@@ -188,7 +187,7 @@ def _last_weights(p: DpsParameters, context: MethodContext) -> str | None:
 
 
 def has_larger_pixels(context: MethodContext) -> bool:
-    """Tell whether an image has to be resampled to a finer grid, along y or x, for the network that ships to know its PSF."""
+    """Return whether the shipped network needs the image on a finer grid, along y or x."""
     if context.psf is None:
         return False
     knows = network_psf(DpsArchitecture()).sigma_um[1]
@@ -201,7 +200,7 @@ def has_larger_pixels(context: MethodContext) -> bool:
 def _zooms(
     networks: list[Module], context: MethodContext
 ) -> tuple[tuple[float, float], str, list[str]]:
-    """Return the zoom along y and x, and what to say of it."""
+    """Return the zoom along y and x, a description of it, and warnings."""
     if not networks or context.psf is None:
         return (1.0, 1.0), "none", []
     a = cast(DpsArchitecture, networks[-1].architecture)
@@ -210,13 +209,16 @@ def _zooms(
     zooms = (zoom_between(has[0], knows), zoom_between(has[1], knows))
     widths = " × ".join(f"{a.fwhm_px * s / knows:.3g}" for s in has)
     if zooms == (1.0, 1.0):
-        return zooms, f"none: the PSF is {widths} pixels wide, the network knows {a.fwhm_px:g}", []
+        return zooms, f"none: the PSF is {widths} pixels wide, the network's {a.fwhm_px:g}", []
     factors = " × ".join(f"{z:.3g}" for z in zooms)
-    said = f"the PSF is {widths} pixels wide and the network knows {a.fwhm_px:g}: resampled {factors} times along y, x, and back"
+    said = (
+        f"the PSF is {widths} pixels wide, the network's {a.fwhm_px:g}: "
+        f"resampled {factors} times along y, x, and back"
+    )
     warnings = []
     if any(knows / max(h, 1e-6) > ZOOMS[1] * (1 + SAME) for h in has):
         warnings.append(
-            f"the PSF is {widths} pixels wide, hardly more than a pixel: the camera has not recorded what could be resolved; "
+            f"the PSF is {widths} pixels wide, too narrow for the camera to record the resolution; "
             "check PSF and voxel size"
         )
     return zooms, said, warnings

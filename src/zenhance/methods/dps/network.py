@@ -1,22 +1,25 @@
-"""Res-U-DBPN: a residual U-Net as the trunk, dense back-projection units as the head, an output on a grid twice as fine.
+"""Res-U-DBPN: a residual U-Net, then dense back-projection units, onto a grid twice as fine.
 
 ::
 
-    y ─► inversion ─► conv ─► block ─┬─────────────────────► block ─► L0 ─► up ─► H1 ─► down ─► L1 ─► up [L0, L1] ─► H2
-                                     └ pool ─► block ─┬─► block ─ up ┘                    [H1, H2, inversions] ─► conv ─► + believed ─► x
+    y ─► inversion ─► conv ─► block ─┬────────────────────► block ─► L0
+                                     └ pool ─► block ─┬─► block ─ up ┘
                                                       └ pool ─► block ─ up ┘
+    L0 ─► up ─► H1 ─► down ─► L1;  [L0, L1] ─► up ─► H2;  [H1, H2, inversions] ─► conv + base ─► x
 
-The inversion is fixed and physical: accelerated Richardson-Lucy with the PSF, looked at after some of its steps, and once evened out by
-total variation. What is believed of it is fixed too: where the even estimate stands out from its surroundings, as lines and dots do, the
-sharpest one, elsewhere the even one. The network draws what is to be added to that; it so begins with what is known without learning.
+The inversion is fixed: accelerated Richardson-Lucy with the PSF, after several numbers of steps,
+and one estimate smoothed by total variation. The base is fixed too: the sharpest estimate where the
+smooth one is brighter than its surroundings (lines and dots), else the smooth one. The network adds
+a correction to the base, so that an untrained network returns the base.
 
-No convolution has a bias, activations are leaky with a slope of 0.1 (learning the slope, as PReLU does, takes a quarter of the
-training's time), pooling takes maxima, and the softplus at the end has a width that is a share of the local brightness: k times the input
-gives k times the output, at every intensity. Nothing looks further than :func:`reach_px`, and nothing is normalised over the image.
+k times the input gives k times the output: convolutions have no bias, activations are leaky with a
+slope of 0.1 (training the slope, as in PReLU, takes 25 % more time), pooling takes maxima, and the
+width of the final softplus is a share of the local brightness. The receptive field is bounded by
+:func:`reach_px`; nothing is normalised over the image.
 
-Sources: Haris, Shakhnarovich & Ukita, CVPR (2018), for the back-projection units; Zhang, Liu & Wang, IEEE GRSL 15:749 (2018), for residual
-blocks in a U-Net; Mohan et al., ICLR (2020), for networks without biases; the name and the combination: Ye et al., Intelligent
-Computing 3:0082 (2024).
+Sources: Haris, Shakhnarovich & Ukita, CVPR (2018), for back-projection units; Zhang, Liu & Wang,
+IEEE GRSL 15:749 (2018), for residual blocks in a U-Net; Mohan et al., ICLR (2020), for networks
+without biases; Ye et al., Intelligent Computing 3:0082 (2024), for name and combination.
 """
 
 from __future__ import annotations
@@ -30,32 +33,30 @@ from torch.nn import functional as f
 __all__ = ["MULTIPLE", "STANDS_OUT", "ResUDbpn", "Smooth", "enlarged", "pooled", "reach_px"]
 
 MULTIPLE = 4
-"""Tiles of an image must begin at multiples of this along y and x: two poolings."""
+"""Tiles begin at multiples of this along y and x, because of two poolings."""
 FLOOR_SHARE = 0.02
 """Width of the softplus, as a share of the local brightness."""
 SMOOTH_PX = 4.0
-"""Standard deviation of the Gaussian that local brightness is taken over, in input pixels."""
+"""Standard deviation of the Gaussian of the local brightness, in input pixels."""
 FLUX_PX = 3.0
-"""Standard deviation of the Gaussian over which light is kept, in input pixels."""
+"""Standard deviation of the Gaussian over which light is conserved, in input pixels."""
 LARGEST_FLUX_CHANGE = 2.0
 TINY = 1e-6
 FIRST_DRAWN = 0.05
-"""Share of the usual size that the last weights begin with."""
+"""Factor on the initial weights of the last layer."""
 STANDS_OUT = (6.0, 1.85)
-"""Of what is believed: how fast, and from how many times the brightness around, the sharp estimate takes over from the even one."""
+"""Steepness of the change to the sharp estimate, and the ratio to the surroundings at it."""
 SLOPE = 0.1
-"""Of the activations, below 0."""
+"""Of the activations below 0."""
 
 
 def reach_px() -> int:
-    """Return how many input pixels away a pixel can have a say in the output, apart from inversion and PSF."""
+    """Return the radius of the receptive field in input pixels, without inversion and PSF."""
     trunk = (
         (1 + 2 + 2) + 2 * (2 + 2 + 1) + 4 * (2 + 1)
-    )  # at full, half and quarter size, with the pixels that pooling joins
-    head = (
-        3 * 5 + 2
-    )  # three units of three 6 × 6 kernels of half a pixel's stride, and the last convolutions
-    kept = int(4 * FLUX_PX + 1) + 2  # the light around that is kept
+    )  # at full, half and quarter size, with the pixels of pooling
+    head = 3 * 5 + 2  # three units of three 6 × 6 kernels, and the last convolutions
+    kept = int(4 * FLUX_PX + 1) + 2  # conserved light
     return trunk + head + kept
 
 
@@ -75,7 +76,7 @@ def _leaky(x: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """Two convolutions, and the input added through a 1 × 1 convolution."""
+    """Two convolutions, and a 1 × 1 shortcut."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -88,7 +89,7 @@ class _Block(nn.Module):
 
 
 class _Up(nn.Module):
-    """Up-projection: H = D1 L + D2 (L - C D1 L); the error of the way back is fed forward."""
+    """Up-projection: H = D1 L + D2 (L - C D1 L); the back-projection error is added."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -120,7 +121,7 @@ class _Down(nn.Module):
 
 
 class Smooth(nn.Module):
-    """A fixed Gaussian, edges repeated; one channel."""
+    """A fixed Gaussian of one channel, with repeated edges."""
 
     def __init__(self, sigma_px: float) -> None:
         super().__init__()
@@ -131,6 +132,7 @@ class Smooth(nn.Module):
         self.radius = radius
 
     def forward(self, x: Tensor) -> Tensor:
+        """Smooth images (B, 1, Y, X)."""
         profile, r = torch.as_tensor(self.profile), self.radius
         wide = f.pad(x, (r, r, r, r), mode="replicate")
         return f.conv2d(f.conv2d(wide, profile[None, None, None]), profile[None, None, :, None])
@@ -142,16 +144,17 @@ class ResUDbpn(nn.Module):
     Parameters
     ----------
     features : int
-        Channels of the trunk at full size; twice and four times as many below.
+        Channels of the trunk at full size; two and four times as many below.
     head : int
         Channels of the back-projection units.
     inversion : Module, optional
-        Maps images (B, 1, Y, X) to ``inversions`` versions of them (B, inversions, 2 Y, 2 X); the first even,
-        the last sharp. Without one it is the image, enlarged.
+        Maps images (B, 1, Y, X) to estimates (B, inversions, 2 Y, 2 X), the first smooth, the last
+        sharp; default bilinear enlargement.
     inversions : int
-        How many.
+        Number of estimates.
     measure : callable, optional
-        Maps light (B, 1, 2 Y, 2 X) to the image (B, 1, Y, X) that it gives, by which light is kept; without one it is binned.
+        Maps light (B, 1, 2 Y, 2 X) to its image (B, 1, Y, X), for the conservation of light;
+        default binning.
     """
 
     def __init__(
@@ -182,7 +185,7 @@ class ResUDbpn(nn.Module):
         self.gather = _conv(2 * head, head, 1)
         self.out = _conv(2 * head + inversions, 1)
         with torch.no_grad():
-            # So the network begins close to its base, and does not have to unlearn what it draws before it has seen anything.
+            # The network starts close to its base.
             self.out.weight.mul_(FIRST_DRAWN)
         self.brightness, self.flux = Smooth(SMOOTH_PX), Smooth(FLUX_PX)
 
@@ -196,10 +199,10 @@ class ResUDbpn(nn.Module):
         return out
 
     def forward(self, y: Tensor) -> Tensor:
-        """Map an image (B, 1, Y, X), zero where there is no light, to the light (B, 1, 2 Y, 2 X), nowhere negative.
+        """Map images (B, 1, Y, X) without background to light (B, 1, 2 Y, 2 X), not negative.
 
-        Each pixel of the result is a brightness, not an amount: a constant image stays a constant of the same value. An image whose sides
-        are no multiple of 4 is continued to one by its last rows and columns.
+        Each pixel of the result is a brightness: a constant image keeps its value. Sides are padded
+        to multiples of 4 with the last rows and columns.
         """
         height, width = y.shape[-2:]
         if height % MULTIPLE or width % MULTIPLE:
@@ -218,13 +221,13 @@ class ResUDbpn(nn.Module):
             return self._lit(drawn + believed, y.float())
 
     def _believed(self, fine: Tensor, around: Tensor) -> Tensor:
-        """Return the even estimate, and the sharp one where the even one shows more light than there is around."""
+        """Return the base: smooth, and sharp where the smooth estimate exceeds its surroundings."""
         even, sharp = fine[:, :1], fine[:, -1:]
         share = torch.sigmoid(STANDS_OUT[0] * (even / around - STANDS_OUT[1]))
         return torch.lerp(even, sharp, share)
 
     def _lit(self, drawn: Tensor, y: Tensor) -> Tensor:
-        """Make it light: nowhere negative, and as much of it place by place as was measured."""
+        """Make the result positive and conserve the measured light locally."""
         width = enlarged(FLOOR_SHARE * self.brightness(y.abs()) + TINY)
         light = _even(width * f.softplus(drawn / width))
         has, wants = self.flux(self.measure(light)), self.flux(y)
@@ -233,14 +236,14 @@ class ResUDbpn(nn.Module):
 
 
 def _even(image: Tensor) -> Tensor:
-    """Take out the finest pattern of the grid, which no binned picture can show: (1, 2, 1) / 4 along both axes."""
+    """Remove the finest pattern of the grid, invisible after binning: (1, 2, 1) / 4."""
     wide = f.pad(image, (1, 1, 1, 1), mode="replicate")
     across = wide[..., :-2] + 2 * wide[..., 1:-1] + wide[..., 2:]
     return (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 16
 
 
 def enlarged(image: Tensor) -> Tensor:
-    """Return an image on the grid twice as fine, linearly between pixel centres."""
+    """Return an image on the grid twice as fine, by bilinear interpolation."""
     return f.interpolate(image, scale_factor=2, mode="bilinear", align_corners=False)
 
 

@@ -1,4 +1,4 @@
-"""What is fixed in a network of DPS: its settings, its PSF, and the inversion that it begins with."""
+"""The fixed parts of a DPS network: its settings, its PSF and its inversion."""
 
 from __future__ import annotations
 
@@ -32,33 +32,31 @@ __all__ = [
 ]
 
 PEDESTAL = 0.03
-"""Light that is added to both sides of a step, as a share of the range, so that dark noise is not divided by."""
+"""Share of the local brightness added to both sides of a step, against division by noise."""
 INVERSION_REACH_PX = 58
-"""Pixels further away change its estimates by less than 1e-5 of the range; and the reach of the PSF by which light is kept."""
+"""Distance beyond which pixels change estimates by less than 1e-5 of the range, PSF included."""
 INVERSION_WIDTHS = 3.0
-"""So many widths of the PSF on either side are used by the inversion."""
+"""Radius of the inversion's PSF, in full widths at half maximum."""
 FLAT_SHARE = 0.05
-"""Gradient that counts as none in total variation, as a share of the local brightness."""
+"""Gradient that counts as 0 in total variation, as a share of the local brightness."""
 TINY = 1e-6
 SAME = 0.05
-"""PSF widths that differ by less than this share are taken for equal."""
+"""PSF widths that differ by less than this share count as equal."""
 ZOOMS = (0.1, 2.5)
-"""An image is resampled by at most so much; a PSF narrower than the camera can show gains nothing by more."""
+"""Smallest and largest zoom of an image to the network's grid."""
 
 
 class DpsArchitecture(BaseModel):
-    """What a recipe says of the network and of what it learns; frozen, unknown keys refused. Weights are of means per pixel."""
+    """A recipe's settings of network and loss; frozen, unknown keys refused."""
 
     model_config = {"frozen": True, "extra": "forbid"}
 
     module: Literal["extend", "denoise", "reconstruct", "artefacts"] = Field(
-        "extend", description="what the network is for"
+        "extend", description="step of the network"
     )
     features: int = Field(24, ge=4, le=64, description="channels of the trunk at full size")
     head: int = Field(16, ge=4, le=64, description="channels of the back-projection units")
-    psf: Literal["srpsf", "gaussian"] = Field(
-        "srpsf", description="shape of the PSF that is fixed in the network"
-    )
+    psf: Literal["srpsf", "gaussian"] = Field("srpsf", description="shape of the network's PSF")
     fwhm_px: float = Field(
         3.0, ge=2.8, le=8, description="its full width at half maximum in input pixels"
     )
@@ -66,13 +64,14 @@ class DpsArchitecture(BaseModel):
         (8, 16, 32),
         min_length=1,
         max_length=8,
-        description="steps of Richardson-Lucy after which its estimate is looked at",
+        description="steps of the Richardson-Lucy estimates",
     )
     variation: float = Field(
         0.01,
         ge=0,
         le=0.1,
-        description="weight of total variation in one more estimate, after the last steps but one; 0 leaves it out",
+        description="weight of total variation in one more estimate, with the last steps but one; "
+        "0 for none",
     )
     planes: int = Field(
         1, ge=1, le=9, description="planes of a training patch, for continuity along the third axis"
@@ -87,7 +86,8 @@ class DpsArchitecture(BaseModel):
     )
     features_from: str = Field(
         "",
-        description="safetensors file of VGG16 in torchvision's layout; left out, the trunk of dps_stack",
+        description="safetensors file of VGG16 in torchvision's layout; "
+        "default the trunk of dps_stack",
     )
     hessian: float = Field(1e-3, ge=0, description="weight of the Hessian term")
     continuity: float = Field(
@@ -99,28 +99,28 @@ class DpsArchitecture(BaseModel):
     again: float = Field(
         1.0,
         ge=0,
-        description="weight of finding the light of a measurement again when it is measured again; 0 for none",
+        description="weight of the difference from the light of a resimulated input; 0 for none",
     )
     left_px: float = Field(
         0.15,
         ge=0,
         le=2,
-        description="standard deviation of the blur that is left in that light, in input pixels",
+        description="standard deviation of the blur that remains in that light, in input pixels",
     )
     refined: int = Field(
         200,
         ge=1,
         le=400,
-        description="Richardson-Lucy steps, at most, by which that light is found",
+        description="most Richardson-Lucy steps of that light",
     )
     coarse: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="share of patches seen as by a camera of larger pixels and resampled, as in a run",
+        description="share of patches simulated with larger pixels and resampled, as in a run",
     )
     photons: tuple[float, float] = Field(
-        (15.0, 1000.0), description="range of peak photons that inputs are thinned to"
+        (15.0, 1000.0), description="range of peak photons of resimulated inputs"
     )
 
 
@@ -130,7 +130,7 @@ def checked(architecture: Mapping[str, Any]) -> DpsArchitecture:
 
 
 def network_psf(a: DpsArchitecture) -> Psf:
-    """Return the PSF that a network has learnt, with an input pixel as its micrometre."""
+    """Return a network's PSF, with the input pixel as its micrometre."""
     return (
         sr_psf_from_fwhm(a.fwhm_px)
         if a.psf == "srpsf"
@@ -140,6 +140,7 @@ def network_psf(a: DpsArchitecture) -> Psf:
 
 @cache
 def fine_blur(a: DpsArchitecture) -> Blur:
+    """Return the blur of a network's PSF on the fine grid."""
     psf = network_psf(a)
     return Blur.from_kernel(psf.kernel((1.0, 0.5, 0.5), 2)[0])
 
@@ -156,7 +157,7 @@ class Measure:
 
 
 def build_network(a: DpsArchitecture) -> ResUDbpn:
-    """Return a new network; those that take blur away have an inversion, and their microscope to keep light by."""
+    """Return a new network; with an inversion and a microscope if it deblurs."""
     if a.module not in ("extend", "reconstruct"):
         return ResUDbpn(a.features, a.head)
     return ResUDbpn(
@@ -169,10 +170,11 @@ def build_network(a: DpsArchitecture) -> ResUDbpn:
 
 
 class Inversion(Module):
-    """Accelerated Richardson-Lucy with the network's PSF on the fine grid, and its estimates after some of the steps; nothing is learnt.
+    """Accelerated Richardson-Lucy with the network's PSF on the fine grid; nothing is trained.
 
-    The step goes from ``p_k = x_k + (k - 1) / (k + 2) (x_k - x_k-1)`` (Nesterov 1983). What is added to both sides of a step is a share of
-    the local brightness, so that k times the image gives k times the estimates.
+    A step starts from ``p_k = x_k + (k - 1) / (k + 2) (x_k - x_k-1)`` (Nesterov 1983). A share of
+    the local brightness is added to both sides, so that k times the image gives k times the
+    estimates.
     """
 
     def __init__(self, a: DpsArchitecture) -> None:
@@ -199,14 +201,14 @@ class Inversion(Module):
             return torch.cat(found, 1)
 
     def begin(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the first estimate of an image, smooth, and the pedestal."""
+        """Return the first, smooth estimate of an image, and the pedestal."""
         pedestal = PEDESTAL * self.brightness(image.abs()) + TINY
         return enlarged(self.brightness(image).clamp_min(0) + pedestal), pedestal
 
 
 @cache
 def _inner_blur(a: DpsArchitecture) -> Blur:
-    """The middle of the PSF on the fine grid: its peak and first rings, which are what can be inverted."""
+    """Return the blur of the PSF's peak and first rings on the fine grid."""
     kernel = network_psf(a).kernel((1.0, 0.5, 0.5), 2)[0]
     middle, reach = kernel.shape[0] // 2, round(2 * INVERSION_WIDTHS * a.fwhm_px)
     part = slice(max(0, middle - reach), middle + reach + 1)
@@ -214,11 +216,12 @@ def _inner_blur(a: DpsArchitecture) -> Blur:
 
 
 def curvature(x: Tensor, flat: Tensor) -> Tensor:
-    """Return the divergence of the normalised gradient of images (N, 1, Y, X); gradients below ``flat`` count as none.
+    """Return the divergence of the normalised gradient of images (N, 1, Y, X).
 
     Notes
     -----
-    Forward differences and their exact adjoint (Dey et al., Microsc. Res. Tech. 69:260, 2006); within ± 4.
+    Gradients below ``flat`` count as 0. Forward differences and their exact adjoint (Dey et al.,
+    Microsc. Res. Tech. 69:260, 2006); within ± 4.
     """
     down, across = x.diff(dim=-2, append=x[..., -1:, :]), x.diff(dim=-1, append=x[..., -1:])
     norm = (down.square() + across.square() + flat.square()).rsqrt_()
@@ -236,23 +239,23 @@ def closer(
     pedestal: Tensor | float,
     flat: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """Yield what becomes of an estimate after some of the accelerated Richardson-Lucy steps towards its measurement.
+    """Yield the estimate after some accelerated Richardson-Lucy steps.
 
     Parameters
     ----------
     light : Tensor (N, 1, 2 Y, 2 X)
-        The estimate, nowhere negative.
+        The first estimate, not negative.
     y : Tensor (N, 1, Y, X)
         The measurement.
     a : DpsArchitecture
-        Names the PSF.
+        Defines the PSF.
     steps : sequence of int
-        After which to yield.
+        Numbers of steps after which to yield.
     pedestal : Tensor or float
-        What is added to both sides.
+        Added to both sides of a step.
     flat : Tensor, optional
-        Gradient (N, 1, 2 Y, 2 X) that counts as none: then each step also evens the estimate out, by total variation with the
-        architecture's ``variation`` as weight.
+        Gradient (N, 1, 2 Y, 2 X) that counts as 0; adds total variation with the architecture's
+        ``variation`` as weight. Default without.
     """
     blur = _inner_blur(a)
     x = before = light.contiguous()
@@ -273,18 +276,18 @@ def closer(
 
 @cache
 def left_blur(a: DpsArchitecture) -> Blur:
-    """Return the narrow blur that estimates keep, on the fine grid."""
+    """Return the narrow blur that remains in estimates, on the fine grid."""
     return Blur.from_psf(gaussian((2 * a.left_px, 2 * a.left_px)), (1.0, 1.0, 1.0), (1, 64, 64))
 
 
 def measured_from(light: Tensor, a: DpsArchitecture) -> Tensor:
-    """Return what the microscope shows of light (N, 1, 2 Y, 2 X): blurred, and binned to (N, 1, Y, X)."""
+    """Return the image (N, 1, Y, X) of light (N, 1, 2 Y, 2 X): blurred and binned."""
     with torch.autocast(light.device.type, enabled=False):
         return pooled(fine_blur(a)(light.float().contiguous()))
 
 
 def zoom_between(sigma_px: float, network_sigma_px: float) -> float:
-    """Return how many pixels of the network's grid a pixel of an image becomes, from the PSF's width in both."""
+    """Return the zoom from an image to the network's grid that makes the PSF widths equal."""
     zoom = network_sigma_px / max(sigma_px, 1e-6)
     if abs(zoom - 1) <= SAME:
         return 1.0

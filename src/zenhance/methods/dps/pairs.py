@@ -1,4 +1,4 @@
-"""What a network of DPS sees and what it is compared with: made from the measurement alone, with noise that the two do not share."""
+"""Inputs and targets of DPS, made from measurements alone, with independent noise."""
 
 from __future__ import annotations
 
@@ -33,23 +33,24 @@ from zenhance.physics.psf_base import FWHM_PER_SIGMA
 __all__ = ["WELL_LIT", "Pairs", "light_of", "make_pairs", "noise_of", "on_network_grid", "zooms_of"]
 
 SHARED = 0.7
-"""How noise is shared out between input and target: y + a n and y - n / a."""
+"""a of the split of noise between input and target: y + a n and y - n / a."""
 PHOTONS_A_STEP = 40.0
-"""Peak photons of a measurement that allow for one more step towards it: steps beyond would follow its noise."""
+"""Peak photons per Richardson-Lucy step; more steps would fit the noise."""
 WELL_LIT = 2000.0
-"""Peak photons of a measurement in which light is looked for; a dimmer one is split into two with independent noises instead."""
+"""Peak photons above which the light of a measurement is estimated; dimmer ones are split."""
 LIGHT_VARIATION, LIGHT_EVEN_STEPS, LIGHT_STANDS_OUT = 0.003, 80, 2.2
-"""Of light found in well-lit images: weight of total variation, its steps at most, and from how many times the brightness around lines
-are told from areas. Chosen on simulated areas, filaments and rings of 10 000 and 40 000 photons whose truth was known."""
+"""Weight and most steps of total variation in estimated light, and the ratio to the surroundings
+above which it counts as a line. Chosen on simulated areas, filaments and rings of 10 000 and 40 000
+photons with known truth."""
 COARSEST = 2.4
-"""Pixels of a camera are up to so many times as large as those of the network's grid."""
+"""Largest camera pixel, in pixels of the network's grid."""
 STRIPES, STRIPE_SHARE = 3, 0.25
-"""Directions of the residual pattern of structured illumination, and its largest amplitude as a share of the local light."""
+"""Directions of the structured illumination pattern, and its largest share of the local light."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """What is seen and what is compared with.
+    """Inputs and targets.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ class Pairs:
     wanted : Tensor (N, 1, Y, X) or (N, 1, 2 Y, 2 X)
         Target, on the network's finer grid for ``reconstruct``.
     known : Tensor (N, 1, 2 Y, 2 X) or None
-        The light that the input was measured from, where it was measured again.
+        The light of a resimulated input.
     """
 
     seen: Tensor
@@ -68,7 +69,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """Of each patch: photons of a brightness of 1 in the measurement and in what is made of it, and the dark light (N, 1, 1, 1)."""
+    """Photons of a brightness of 1, measured and resimulated, and dark light (N, 1, 1, 1)."""
 
     own: Tensor
     fewer: Tensor
@@ -76,16 +77,16 @@ class _Drawn:
 
 
 def make_pairs(batch: Batch, a: DpsArchitecture, generator: torch.Generator | None) -> Pairs:
-    """Make inputs whose noise has nothing to do with that of the targets.
+    """Make inputs whose noise is independent of the targets' noise.
 
     Parameters
     ----------
     batch : Batch
         Measured patches, with their optics.
     a : DpsArchitecture
-        Names the module and the photons.
+        Defines the module and the photons.
     generator : torch.Generator or None
-        Of the draws; None takes torch's own.
+        Default torch's own.
     """
     y = batch.measured
     gain, variance = noise_of(y, batch.optics)
@@ -115,13 +116,13 @@ def make_pairs(batch: Batch, a: DpsArchitecture, generator: torch.Generator | No
 
 
 def zooms_of(optics: Optics, a: DpsArchitecture) -> tuple[float, float]:
-    """Return by how much images of a microscope are zoomed along y and x, so that their PSF is as wide as the network's."""
+    """Return the zoom along y and x that makes a microscope's PSF as wide as the network's."""
     knows = network_psf(a).sigma_um[1]
     return (zoom_between(optics.sigma_px[1], knows), zoom_between(optics.sigma_px[2], knows))
 
 
 def on_network_grid(batch: Batch, a: DpsArchitecture) -> Batch:
-    """Return patches resampled so that their PSF is as wide as the network's; as many pixels of each as all have, an even number."""
+    """Return patches resampled to the network's PSF width, cropped to an even common size."""
     zooms = [zooms_of(o, a) for o in batch.optics]
     y = batch.measured
     sides = [
@@ -144,19 +145,20 @@ def on_network_grid(batch: Batch, a: DpsArchitecture) -> Batch:
 
 
 def light_of(y: Tensor, photons: Tensor, a: DpsArchitecture) -> Tensor:
-    """Return what well-lit images (N, 1, Y, X) show, as light (N, 1, 2 Y, 2 X): two ways of Richardson-Lucy, the finest detail blurred.
+    """Return the estimated light (N, 1, 2 Y, 2 X) of well-lit images (N, 1, Y, X).
 
-    Plain Richardson-Lucy finds lines and dots and breaks areas up into grains; total variation keeps areas and thins lines out. As in the
-    network, the plain one is believed where the other shows more light than there is around.
+    Plain Richardson-Lucy recovers lines and dots but breaks areas into grains; total variation
+    keeps areas but weakens lines. As in the network, the plain estimate is used where the other is
+    brighter than its surroundings.
 
     Parameters
     ----------
     y : Tensor (N, 1, Y, X)
         Measured, scaled.
     photons : Tensor (N, 1, 1, 1)
-        Of a brightness of 1; the more, the more steps.
+        Of a brightness of 1; they set the number of steps.
     a : DpsArchitecture
-        Names the PSF, the steps, and the blur that is left: what is finer the measurement cannot tell.
+        Defines the PSF, the steps, and the blur that remains.
     """
     steps = max(1, min(a.refined, int(float(photons.min()) / PHOTONS_A_STEP)))
     with torch.no_grad(), torch.autocast(y.device.type, enabled=False):
@@ -177,10 +179,10 @@ def light_of(y: Tensor, photons: Tensor, a: DpsArchitecture) -> Tensor:
 def _seen_coarser(
     seen: Tensor, known: Tensor, draw: _Drawn, a: DpsArchitecture, generator: torch.Generator | None
 ) -> Tensor:
-    """Replace a share of the patches by what a camera with larger pixels would count, brought to the network's grid as in a run.
+    """Replace a share of the patches by images with larger pixels, resampled as in a run.
 
-    Noise is then no longer independent from pixel to pixel, and the pixels' own width adds to the blur: what an image looks like whose
-    PSF is narrower than the network's, in pixels.
+    Their noise is correlated between pixels and the pixel size adds to the blur, as in images whose
+    PSF, in pixels, is narrower than the network's.
     """
     many, _, height, width = seen.shape
     chosen = torch.rand(many, generator=generator, device=seen.device) < a.coarse
@@ -198,18 +200,18 @@ def _seen_coarser(
 
 @cache
 def _widening(fwhm_px: float) -> Blur:
-    """What a PSF twice as wide adds to the sharper one, as a Gaussian; in pixels of the sharper image."""
+    """Return the Gaussian that doubles the width of a PSF, in pixels of the sharper image."""
     sigma = fwhm_px * math.sqrt(4 - 1) / FWHM_PER_SIGMA
     return Blur.from_psf(gaussian((sigma, sigma)), (1.0, 1.0, 1.0), (1, 64, 64))
 
 
 def _widened(y: Tensor, a: DpsArchitecture) -> Tensor:
-    """Return what a microscope of half the resolution, with pixels twice as large, shows of a sharper one's image."""
+    """Return an image at half the resolution, with pixels twice as large."""
     return pooled(_widening(a.fwhm_px)(y.float().contiguous()))
 
 
 def _striped(y: Tensor, a: DpsArchitecture, generator: torch.Generator | None) -> Tensor:
-    """Return an image with the residual pattern of structured illumination: stripes in three directions, with and without honeycomb."""
+    """Return an image with the residual stripes or honeycomb of structured illumination."""
     many, _, height, width = y.shape
 
     def some(*shape: int) -> Tensor:
@@ -234,7 +236,7 @@ def _striped(y: Tensor, a: DpsArchitecture, generator: torch.Generator | None) -
 
 
 def _counted(y: Tensor, draw: _Drawn, generator: torch.Generator | None) -> Tensor:
-    """Count photons of an image on a dark light that is taken off again; never more photons than the measurement itself had."""
+    """Draw photons of an image on dark light, which is subtracted; at most the measured photons."""
     photons = torch.minimum(draw.fewer, draw.own)
     light = (y + draw.dark).clamp_min(0)
     return torch.poisson(light * photons, generator=generator) / photons - draw.dark
@@ -246,11 +248,12 @@ def noise_of(y: Tensor, optics: Sequence[Optics]) -> tuple[Tensor, Tensor]:
     Raises
     ------
     RecipeError
-        How the patches were measured is not known.
+        The optics of the patches are unknown.
     """
     if not optics:
         raise RecipeError(
-            "without a truth the noise must be known, but the patches do not tell it; train with zenhance's own loop"
+            "without a truth the noise must be known, but the patches have no optics; "
+            "train with zenhance's own loop"
         )
     expected = f.avg_pool2d(y, 3, 1, 1, count_include_pad=False)
     variance = torch.stack([o.variance(e) for o, e in zip(optics, expected, strict=True)])

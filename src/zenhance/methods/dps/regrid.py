@@ -1,7 +1,8 @@
-"""Images on another grid: one product with a sparse-looking matrix an axis, the same numbers for a tile and for the whole.
+"""Resampling of images: one matrix product per axis, with the same result for a tile and the whole.
 
-Grids are counted from the corner of the volume, so that a tile knows where its samples lie without having seen the others. A coarser
-grid averages over its pixels' areas; a finer one interpolates with cubics (Keys, IEEE TASSP 29:1153, 1981).
+Grids are counted from the corner of the volume, so that tiles share one grid. A coarser grid
+averages over its pixels' areas; a finer grid interpolates with cubics (Keys, IEEE TASSP 29:1153,
+1981).
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ class Samples:
     Parameters
     ----------
     first : int
-        Number of the first sample on the volume's own grid of this pitch.
+        Index of the first sample on the volume's grid of this pitch.
     count : int
-        How many.
+        Number of samples.
     pitch : float
-        Distance of samples, in pixels of the volume; sample k has its centre at ``(k + 1/2) pitch``.
+        Distance of samples in pixels of the volume; the centre of sample k is ``(k + 1/2) pitch``.
     """
 
     first: int
@@ -37,12 +38,12 @@ class Samples:
 
     @property
     def centres(self) -> npt.NDArray[np.float64]:
-        """Places in pixels of the volume, counted from its corner."""
+        """Positions in pixels of the volume, counted from its corner."""
         return np.asarray((self.first + np.arange(self.count) + 0.5) * self.pitch)
 
 
 def samples_of(start_px: int, length_px: int, pitch: float, multiple: int) -> Samples:
-    """Return the samples of a pitch that cover a part of an axis, from a multiple to a multiple of samples."""
+    """Return samples that cover part of an axis, with ends at multiples of ``multiple``."""
     first = math.floor(start_px / pitch / multiple + 1e-9) * multiple
     last = math.ceil((start_px + length_px) / pitch / multiple - 1e-9) * multiple
     return Samples(first, last - first, pitch)
@@ -56,7 +57,7 @@ def _cubic(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _matrix(source: Samples, target: Samples) -> npt.NDArray[np.float32]:
-    """Return weights (target, source); beyond the source's ends its last samples go on."""
+    """Return weights (target, source); the end samples of the source are repeated."""
     if source == target:
         return np.eye(source.count, dtype=np.float32)
     place = target.centres / source.pitch - 0.5 - source.first
@@ -82,7 +83,7 @@ def regrid(
     Parameters
     ----------
     image : Tensor
-        Sampled as ``source`` says for y and x.
+        Sampled at ``source`` along y and x.
     source, target : tuple of Samples
         For y and x.
     """

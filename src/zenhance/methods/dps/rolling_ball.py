@@ -1,7 +1,8 @@
-"""Background by a rolling ball: what a ball of a given radius can touch from below, in micrometres, plane by plane.
+"""Background of a plane by a rolling ball.
 
-The ball itself is scikit-image's (Sternberg, Computer 16:22, 1983). A ball of many pixels is rolled over a smaller picture of block minima,
-as ImageJ does, so that the work does not grow with its radius. Blocks are counted from the corner of the volume, hence tiles agree.
+The ball is that of scikit-image (Sternberg, Computer 16:22, 1983). A large ball rolls over an image
+of block minima, as in ImageJ, so that the work does not grow with its radius. Blocks are counted
+from the corner of the volume, so that tiles agree.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ __all__ = ["block_px", "reach_px", "rolled_background"]
 MAX_RADIUS_PX = 8
 """A larger ball is rolled over block minima."""
 SMOOTH_PX = 1.5
-"""Noise is smoothed by so much before, since the ball touches minima."""
+"""Smoothing before the ball, which touches minima, in pixels."""
 
 
 def block_px(radius_px: float) -> int:
-    """Return the edge of the blocks over whose minima a ball rolls."""
+    """Return the edge of the blocks of a ball."""
     return max(1, math.ceil(radius_px / MAX_RADIUS_PX))
 
 
 def reach_px(radius_px: float) -> int:
-    """Return how far away a pixel can have a say: the ball, the enlarging between blocks, and the smoothing."""
+    """Return the halo of the ball, the interpolation between blocks and the smoothing."""
     return math.ceil(radius_px) + 3 * block_px(radius_px) + math.ceil(4 * SMOOTH_PX) + 1
 
 
@@ -40,13 +41,13 @@ def rolled_background(
     Parameters
     ----------
     plane : float32 array (Y, X)
-        Of any unit.
+        In any unit.
     radius_px : float
         Of the ball, along y and x.
     height : float
-        Its radius along the intensity: a ball as high as the image's range is as curved as the picture of it. Positive.
+        Radius of the ball along the intensity axis; positive.
     origin_px : tuple of int
-        Where the plane begins in its volume (y, x).
+        Position of the plane's corner in its volume (y, x).
 
     Returns
     -------

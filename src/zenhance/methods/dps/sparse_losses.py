@@ -1,6 +1,6 @@
-"""What a network is held to that is taught without sharp images: likeness, continuity, sparsity, and likeness of spectra.
+"""Loss terms of training without sharp images: continuity, sparsity and spectra.
 
-Every term is a mean per pixel, so that weights do not depend on the size of a patch.
+Each term is a mean per pixel, so that weights do not depend on the patch size.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["fourier_difference", "hessian", "light_concentration"]
 
 
 def _derivative(x: Tensor, axis: int, other: int) -> Tensor:
-    """Return the second derivative along one axis or two, on the voxels that have all neighbours."""
+    """Return the second derivative along one axis or two, where all neighbours exist."""
     if axis == other:
         n = x.shape[axis]
         return x.narrow(axis, 2, n - 2) - 2 * x.narrow(axis, 1, n - 2) + x.narrow(axis, 0, n - 2)
@@ -23,18 +23,20 @@ def _derivative(x: Tensor, axis: int, other: int) -> Tensor:
 def hessian(x: Tensor, continuity: float = 0.0) -> Tensor:
     """Return the mean absolute second derivatives of images (B, Z, Y, X).
 
-    .. math:: |f_{xx}| + |f_{yy}| + 2|f_{xy}| + \\sigma |f_{zz}| + 2\\sqrt{\\sigma} |f_{xz}| + 2\\sqrt{\\sigma} |f_{yz}|
+    .. math:: |f_{xx}| + |f_{yy}| + 2|f_{xy}|
+        + \\sigma |f_{zz}| + 2\\sqrt{\\sigma} |f_{xz}| + 2\\sqrt{\\sigma} |f_{yz}|
 
     Parameters
     ----------
     x : Tensor (B, Z, Y, X)
         The third axis may be depth or time.
     continuity : float
-        sigma, how much is asked of the third axis; 0 leaves it out, and an axis of fewer than three planes has no second derivative.
+        sigma, weight of the third axis; 0 for none. Fewer than three planes have no second
+        derivative.
 
     Notes
     -----
-    Source: Huang et al., Nat. Biotechnol. 36:451 (2018), for time; the same with depth in the third axis.
+    Source: Huang et al., Nat. Biotechnol. 36:451 (2018), with time as the third axis.
     """
     total = (
         _derivative(x, -1, -1).abs().mean()
@@ -51,25 +53,26 @@ def hessian(x: Tensor, continuity: float = 0.0) -> Tensor:
 
 
 def light_concentration(x: Tensor, floor: float) -> Tensor:
-    """Return the reweighted L1 norm, a mean of x / (x + floor) with the divisor held fixed: light on fewer pixels costs less.
+    """Return the reweighted L1 norm: the mean of x / (x + floor), with a constant divisor.
 
     Parameters
     ----------
     x : Tensor
-        Nowhere negative.
+        Not negative.
     floor : float
-        Intensity below which light counts as none; near 0 the term counts lit pixels.
+        Intensity below which light counts as none; near 0 the term counts bright pixels.
 
     Notes
     -----
-    A PSF keeps light, so that with fidelity to the measurement the plain L1 norm of light is the same for all candidates. Reweighting
-    (Candès, Wakin & Boyd, J. Fourier Anal. Appl. 14:877, 2008) brings back what the norm is there for.
+    A PSF conserves light, so that the plain L1 norm is the same for all specimens that explain the
+    measurement. Reweighting (Candès, Wakin & Boyd, J. Fourier Anal. Appl. 14:877, 2008) makes light
+    on fewer pixels cheaper.
     """
     return (x / (x.detach() + floor)).mean()
 
 
 def fourier_difference(image: Tensor, reference: Tensor) -> Tensor:
-    """Return the mean absolute difference of the spectra of images (..., Y, X), each scaled so that noise keeps its standard deviation."""
+    """Return the mean absolute difference of the orthonormal spectra of images (..., Y, X)."""
     with torch.autocast(image.device.type, enabled=False):
         difference: Tensor = torch.fft.rfft2(image.float(), norm="ortho") - torch.fft.rfft2(
             reference.float(), norm="ortho"

@@ -1,22 +1,23 @@
-"""Learning to extend resolution from measurements alone, and the three learnt modules around it; none of them sees a sharp image.
+"""Training of DPS and its three other modules from measurements alone, without sharp images.
 
 ::
 
-    module        sees                                         its image is compared            with
-    extend        light found in a measurement, seen again     blurred by its PSF and binned    the measurement, and that light
-    denoise       the measurement, noisier                     binned                           the measurement, with other noise
-    reconstruct   the measurement as if half as resolved       as it is, twice as fine          the measurement
-    artefacts     the measurement with stripes and honeycomb   through a network's features     the measurement
+    module        input                           output, compared         with
+    extend        resimulated measurement         blurred and binned       measurement, its light
+    denoise       part of the noise               binned                   the other part
+    reconstruct   measurement, half resolution    twice as fine            measurement
+    artefacts     measurement with stripes        by network features      measurement
 
-A network that is compared with the noisy measurement it was given gains by repeating noise. ``extend`` is therefore given something else:
-what Richardson-Lucy finds in a well-lit measurement, measured again with fewer photons::
+A network that is trained to reproduce its own noisy input learns to repeat noise. The input of
+``extend`` is therefore resimulated: Richardson-Lucy estimates the light of a well-lit measurement,
+which is then measured again with fewer photons::
 
-    y ──► Richardson-Lucy, once ──► x ──► measured again with few or many photons ──► network ──► x'
-                                    └────────────────── again · |x' - x| ─────────────────────────┤
-    y ◄────────────────────────── 1 - SSIM, intensity ──────────── blurred ◄──────────────────────┘
+    y ──► Richardson-Lucy, once ──► x ──► measured with few or many photons ──► network ──► x'
+                                    └────────────── again · |x' - x| ───────────────────────┤
+    y ◄───────────────────────── 1 - SSIM, intensity ──────── blurred ◄─────────────────────┘
 
-``denoise`` shares noise out between input and target so that the two are independent (Pang et al., CVPR (2021)); so does ``extend`` where
-a measurement, a stack of the user's own for example, is too dim for that.
+``denoise`` splits the noise between input and target, so that both are independent (Pang et al.,
+CVPR (2021)); so does ``extend`` for measurements that are too dim, such as a user's own stack.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ from zenhance.types import FloatArray
 
 __all__ = ["LEARNER", "DpsLearner"]
 
-# Of a patch, so many pixels at its rim see light from outside of it and are not compared.
+# Width of a patch's rim that receives light from outside and is not compared.
 RIM_PX = 8
 MIN_PX = 32
 DIM = 0.5
-"""Light for which squared differences from an estimate count in full; brighter light counts by its share, as photon noise has it."""
+"""Light below which squared differences count in full; above, they count as photon noise."""
 
 
 class DpsLearner(Learner):
@@ -82,26 +83,27 @@ class DpsLearner(Learner):
         Raises
         ------
         RecipeError
-            The size is hardly larger than the rim that is not compared.
+            The size is too small for the rim that is not compared.
         """
         if size_px < MIN_PX:
             raise RecipeError(
-                f"patch_px is {size_px}; a patch needs {MIN_PX} pixels, of which {2 * RIM_PX} at its rim are not compared"
+                f"patch_px is {size_px}; a patch needs at least {MIN_PX} pixels, "
+                f"of which {2 * RIM_PX} at its rim are not compared"
             )
         return (checked(architecture).planes, size_px, size_px)
 
     def needs_truth(self, architecture: Mapping[str, Any]) -> bool:
-        """Tell that no module needs one."""
+        """Return False: no module needs a truth."""
         return False
 
     def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
-        """Tell that the noise must be known."""
+        """Return True: the noise must be known."""
         return True
 
     def light_of(
         self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics
     ) -> FloatArray | None:
-        """Return the light (2 Y, 2 X) of a plane whose PSF is the network's, where it is to be found again; else None."""
+        """Return the light (2 Y, 2 X) of a well-lit plane with the network's PSF, else None."""
         a = checked(architecture)
         if a.module != "extend" or not a.again or set(zooms_of(optics, a)) != {1.0}:
             return None
@@ -112,7 +114,7 @@ class DpsLearner(Learner):
         return np.asarray(light_of(plane, photons, a)[0, 0].numpy(), np.float32)
 
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
-        """Return the loss of a batch; see the module's docstring for what is compared."""
+        """Return the loss of a batch; see the module's docstring."""
         a = cast(DpsArchitecture, network.architecture)
         generator = (
             None if network.training else torch.Generator(batch.measured.device).manual_seed(0)
@@ -120,7 +122,8 @@ class DpsLearner(Learner):
         batch = on_network_grid(batch, a)
         if min(batch.measured.shape[-2:]) < MIN_PX:
             raise RecipeError(
-                f"patches of {batch.measured.shape[-1]} pixels are left on the network's grid; give a larger patch_px"
+                f"patches have {batch.measured.shape[-1]} pixels on the network's grid; "
+                "give a larger patch_px"
             )
         pairs = make_pairs(batch, a, generator)
         light: Tensor = network(pairs.seen).float()
@@ -128,7 +131,7 @@ class DpsLearner(Learner):
         if pairs.known is not None:
             rim = 2 * RIM_PX
             known = pairs.known[..., rim:-rim, rim:-rim]
-            # Squares, not magnitudes: of light whose place is uncertain the median is darkness.
+            # Squares, because the median of light at an uncertain position is darkness.
             found = ((light[..., rim:-rim, rim:-rim] - known).square() / (known + DIM)).mean()
             loss, logs["again"] = loss + a.again * found, float(found.detach())
         stack = light.reshape(*batch.measured.shape[:2], *light.shape[-2:])
@@ -141,7 +144,7 @@ class DpsLearner(Learner):
         return loss, logs
 
     def predict(self, network: Module, measured: Tensor) -> Tensor:
-        """Return the image of the middle plane (B, 1, Y, X), on the input's grid, as if its PSF were the network's."""
+        """Return the image of the middle plane (B, 1, Y, X), on the input's grid."""
         light: Tensor = network(measured[:, measured.shape[1] // 2][:, None])
         return pooled(light)
 
@@ -150,7 +153,7 @@ LEARNER = DpsLearner()
 
 
 def _fidelity(light: Tensor, pairs: Pairs, a: DpsArchitecture) -> tuple[Tensor, dict[str, float]]:
-    """Return how far the network's image is from the target, by the weights of the architecture."""
+    """Return the weighted difference of the network's image from the target, and figures."""
     image = (
         measured_from(light, a)
         if a.module == "extend"

@@ -1,7 +1,7 @@
-"""VGG16-D up to its tenth convolution, for the likeness of features; no weights ship with the package.
+"""VGG16-D for the perceptual loss; no weights ship with the package.
 
-The nine layers that are compared are the first nine convolutions (conv1_1 ... conv4_2), before their activation; the slides on DPS do not
-say which nine. Source: Simonyan & Zisserman, ICLR (2015), table 1, column D.
+The loss compares the first nine convolutions (conv1_1 ... conv4_2) before their activation; the
+slides on DPS do not say which nine. Source: Simonyan & Zisserman, ICLR (2015), table 1, column D.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class VggFeatures(nn.Module):
         self.register_buffer("deviation", torch.tensor(DEVIATION)[:, None, None], persistent=False)
 
     def fill(self, state: Mapping[str, Tensor]) -> None:
-        """Take weights in torchvision's layout (``features.0.weight`` ...); what belongs to later layers is left out.
+        """Load weights in torchvision's layout (``features.0.weight`` ...), without later layers.
 
         Raises
         ------
@@ -50,7 +50,7 @@ class VggFeatures(nn.Module):
         self.load_state_dict({name: state[name] for name in self.state_dict()})
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Return the features (N, C, Y, X) of grey images (N, 1, Y, X) of range 1 after each of the nine convolutions."""
+        """Return the features (N, C, Y, X) of images (N, 1, Y, X) of range 1, of each layer."""
         x = (image.expand(-1, 3, -1, -1) - torch.as_tensor(self.mean)) / torch.as_tensor(
             self.deviation
         )
