@@ -82,7 +82,7 @@ def test_the_verdict_its_reasons_and_figures_are_told_in_words(folder: Path) -> 
     assert re.match(r"(green|amber): [A-Z].+\.\n", result.stdout)
     for text in (
         "flagged voxels",
-        "discrepancy",
+        "deviance ratio",
         "sigma_um 0.6 x 0.3 x 0.3 µm (user)",
         "(estimated, as in the run)",
     ):

@@ -21,7 +21,7 @@ from zenhance.errors import StackError
 __all__ = ["LEVELS", "Calibration", "calibration", "calibration_error", "rank_reliability"]
 
 LEVELS = (0.5, 0.68, 0.9, 0.95)
-"""Central intervals whose coverage is told."""
+"""Central intervals whose coverage is reported."""
 BINS = 12
 # Rank correlations are taken on at most so many voxels, evenly spaced.
 RANKED_VOXELS = 200_000
@@ -38,7 +38,7 @@ class Calibration:
     spread_skill : float
         Mean spread over mean error; within 0.9 ... 1.1 is right.
     coverage : mapping of float to float
-        Nominal share of a central interval → share of voxels whose truth lies in it.
+        Nominal share of a central interval → share of voxels whose truth is inside.
     spearman : float
         Rank correlation of spread with absolute error; 0.2 or more is useful.
     error : float

@@ -35,7 +35,7 @@ LabelArray = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class DepthBin:
-    """Cells whose mean depth lies in ``from_um ... to_um`` (None: no end)."""
+    """Cells with a mean depth in ``from_um ... to_um`` (None: no end)."""
 
     from_um: float
     to_um: float | None

@@ -63,7 +63,7 @@ def block_factors(
     Raises
     ------
     StackError
-        The result is no whole multiple of the measurement.
+        The result is not a whole multiple of the measurement.
     """
     if (
         len(raw_shape) == 3

@@ -30,7 +30,7 @@ SCORE_LIMIT = 8.0
 EXACT_BELOW_PHOTONS = 12.0
 """Times the squared quantum: below, a count's position within its coarse step matters."""
 SPIKE_READ_NOISE = 0.25
-"""With less read noise (in photons) single photons stand apart in the grey values."""
+"""With less read noise (in photons) single photons are distinct in the grey values."""
 
 Float64Array = npt.NDArray[np.float64]
 

@@ -58,7 +58,7 @@ DISCREPANCY_PASS = (0.95, 1.05)
 STATED_PSF_RANGE = (0.85, 1.15)
 DEFAULT_PSF_RANGE = (0.7, 1.3)
 FOUND_SIGMA = 1.645
-"""A spot that lies this far above the threshold on average is found in 19 of 20 cases."""
+"""A spot this far above the threshold on average is found in 19 of 20 cases."""
 MAX_PLACES = 10
 
 

@@ -20,7 +20,7 @@ from scipy import ndimage
 from zenhance.errors import StackError
 from zenhance.types import FloatArray, FloatTriple
 
-__all__ = ["Agreement", "StructureReport", "compare_structures", "wall_lines"]
+__all__ = ["PrecisionRecall", "StructureReport", "compare_structures", "wall_lines"]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -35,7 +35,7 @@ JUNCTION_TOLERANCE_UM = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class PrecisionRecall:
     """Precision and recall of one kind of structure; 0 where there is none."""
 
     precision: float
@@ -52,8 +52,8 @@ class Agreement:
 class StructureReport:
     """Walls and junctions against the truth, over the planes that were looked at."""
 
-    walls: Agreement
-    junctions: Agreement
+    walls: PrecisionRecall
+    junctions: PrecisionRecall
     wall_tolerance_um: float
     junction_tolerance_um: float
     planes: int
@@ -226,6 +226,8 @@ def _matched(
     )
 
 
-def _agreement(sums: npt.NDArray[np.float64]) -> Agreement:
+def _agreement(sums: npt.NDArray[np.float64]) -> PrecisionRecall:
     right, all_found, hit, all_true = (float(v) for v in sums)
-    return Agreement(right / all_found if all_found else 0.0, hit / all_true if all_true else 0.0)
+    return PrecisionRecall(
+        right / all_found if all_found else 0.0, hit / all_true if all_true else 0.0
+    )

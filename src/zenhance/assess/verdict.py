@@ -43,7 +43,7 @@ def decide(
     held_out : HeldOutReport or None
         None where it was not asked for.
     not_judged : str
-        Why there is no re-blur check.
+        Reason for a missing re-blur check.
 
     Returns
     -------

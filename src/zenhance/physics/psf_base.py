@@ -210,7 +210,7 @@ class Psf:
         Returns
         -------
         ndarray of float32, shape (Z, Y, X), or (1, Y, X) for ``ndim=2``
-            Odd, centred on the middle voxel, sum one; less than 1e-4 of the light lies outside.
+            Odd, centred on the middle voxel, sum one; less than 1e-4 of the light is outside.
         """
         _check_grid(voxel_size_um, ndim)
         return self.shape.kernel(voxel_size_um, ndim)

@@ -24,7 +24,7 @@ BLOCK_POINTS = 200_000
 
 
 def coverage(distance_um: FloatArray, width_um: FloatArray, thickness_um: float) -> FloatArray:
-    """Return the share (0 ... 1) of a voxel that lies in a slab.
+    """Return the share (0 ... 1) of a voxel inside a slab.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class Cells:
         wall : float32 array (N,)
             Dye.
         owner : int array (N,)
-            The cell each voxel lies in.
+            The cell of each voxel.
         """
         wall = np.zeros(len(points_um), np.float32)
         owner = np.zeros(len(points_um), np.int64)

@@ -47,7 +47,7 @@ def data_consistency_step(
         ``least``. The background therefore counts as light: a background that is too high would cut
         off dim structures.
     measured : Tensor
-        Of the same shape, in grey values; y is what lies above the shift, at least 0.
+        Of the same shape, in grey values; y is the part above the shift, at least 0.
     blur : Blur
         A.
     shift : float

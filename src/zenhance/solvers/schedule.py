@@ -237,7 +237,7 @@ class Schedule:
     Parameters
     ----------
     alphas : tuple of float
-        One an iteration; 0 is no extrapolation.
+        One per iteration; 0 means no extrapolation.
     scale : float
         Factor on the light of the image; 1 unless blurred data are negative.
     chi2, freedom : tuple of float

@@ -196,7 +196,7 @@ class GaussianDeconvolution:
         Raises
         ------
         MethodError
-            There is no point spread function.
+            The point spread function is missing.
         """
         parameters: GaussianDeconvolutionParameters = context.parameters
         psf = _psf(context)

@@ -215,7 +215,7 @@ def richardson_lucy_circular(
 ) -> Generator[float, None, PlaneResult]:
     """Deconvolve one plane as DeconvolutionLab2's Richardson-Lucy does.
 
-    Boundaries are periodic, the first estimate is the image itself, and there is no constraint. A
+    Boundaries are periodic, the first estimate is the image itself, and nothing is constrained. A
     quotient whose divisor is at most 1e-6 in magnitude becomes 0. A kernel larger than the plane is
     folded into it.
 
