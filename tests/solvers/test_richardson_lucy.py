@@ -12,9 +12,8 @@ from skimage.restoration import richardson_lucy as skimage_richardson_lucy
 from zenhance.methods.deconvolution.probes import probe_regions
 from zenhance.physics.blur import Blur
 from zenhance.solvers.receptive_field import iteration_reach_px
-from zenhance.solvers.richardson_lucy import RichardsonLucy
+from zenhance.solvers.richardson_lucy import RichardsonLucy, variation_factor_
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Fit, Schedule
-from zenhance.solvers.total_variation import variation_factor_
 
 
 @pytest.fixture(autouse=True)
