@@ -28,6 +28,8 @@ __all__ = ["Band", "ProfilePlot", "bands"]
 HEIGHT_PX = 140
 LIGHT, SIGMA_Z, SIGMA_YX = LOSS, PSNR, QColor("#3fa66b")
 _FILL_ALPHA = 60
+_SIGMA_Z_PX = 112
+"""Room for the legend of σ z, to the right of that of σ yx."""
 
 Band = Sequence[tuple[float, float, float, float]]
 """Points of (depth, value, low, high)."""
@@ -106,7 +108,7 @@ class ProfilePlot(QWidget):
             heights = [v for band in drawn.values() for point in band for v in point[1:]]
             if not heights:
                 continue
-            axis = Axis([0.0, *heights], logarithmic=False)
+            axis = _FromZero(max(heights))
             for name, band in drawn.items():
                 _draw_band(painter, box, band, deepest, axis, curves[name])
             draw_labels(painter, box, axis, colour, on_left=on_left)
@@ -117,17 +119,33 @@ class ProfilePlot(QWidget):
         right, middle = Qt.AlignmentFlag.AlignRight, Qt.AlignmentFlag.AlignVCenter
         for colour, text, side in (
             (LIGHT, "light" if self.bands["light"] else "", Qt.AlignmentFlag.AlignLeft),
-            (SIGMA_Z, "PSF σ z [µm]", right),
+            (SIGMA_Z, "σ z of the PSF [µm]", right),
         ):
             painter.setPen(colour)
             painter.drawText(above, side | middle, text)
         painter.setPen(SIGMA_YX)
-        painter.drawText(above.adjusted(0, 0, -88, 0), right | middle, "σ yx,")
+        painter.drawText(above.adjusted(0, 0, -_SIGMA_Z_PX, 0), right | middle, "σ yx,")
         painter.setPen(NOTHING)
         below = QRectF(box.left(), box.bottom() + 2, box.width(), BOTTOM_PX - 2)
         painter.drawText(below, Qt.AlignmentFlag.AlignLeft, "0")
         painter.drawText(below, Qt.AlignmentFlag.AlignHCenter, "depth")
         painter.drawText(below, right, f"{deepest:.3g} µm")
+
+
+class _FromZero(Axis):
+    """An axis from 0 to a round number above the highest value."""
+
+    def __init__(self, highest: float) -> None:
+        super().__init__([0.0, 1.0], logarithmic=False)
+        power = 10.0 ** math.floor(math.log10(max(highest, 1e-9) / 3.0))
+        # Three equal steps of 1, 2, 2.5, 5 or 10 times a power of ten.
+        step = next(power * s for s in (1.0, 2.0, 2.5, 5.0, 10.0) if 3.0 * power * s >= highest)
+        self.low, self.high = 0.0, 3.0 * step
+
+    def ticks(self, count: int = 4) -> list[tuple[float, str]]:
+        """Return evenly spaced positions 0 ... 1 and their labels."""
+        places = [number / (count - 1) for number in range(count)]
+        return [(place, f"{place * self.high:.3g}") for place in places]
 
 
 def _reaching(band: Band, deepest: float) -> Band:
