@@ -1,8 +1,8 @@
 """Pictures of the docks for the documentation. Needs a display.
 
 The experiment opens napari with the bundled sample, clicks the real Enhance button, waits for the
-result and saves ``dock_before.png`` and ``dock_after.png``; then it trains for a while on the
-sample and saves ``train_dock.png``::
+result and saves ``dock_before.png``, ``dock_microscope.png`` and ``dock_after.png``; then it trains
+for a while on the sample and saves ``train_dock.png``::
 
     xvfb-run -a -s "-screen 0 1366x768x24" python -m benchmarks screenshots --write-docs
 """
@@ -55,7 +55,7 @@ def _shoot(viewer: Any, path: Path) -> None:
 
 
 def take(folder: Path, file: str | None = None, theme: str = "dark") -> list[Path]:
-    """Take both pictures.
+    """Take the three pictures of the Enhance dock.
 
     Parameters
     ----------
@@ -74,7 +74,8 @@ def take(folder: Path, file: str | None = None, theme: str = "dark") -> list[Pat
     from zenhance.plugin.launch import open_viewer
 
     folder.mkdir(parents=True, exist_ok=True)
-    before, after = folder / "dock_before.png", folder / "dock_after.png"
+    names = ("dock_before.png", "dock_microscope.png", "dock_after.png")
+    before, microscope, after = (folder / name for name in names)
     viewer, dock = open_viewer(file)
     try:
         viewer.theme = theme
@@ -84,6 +85,7 @@ def take(folder: Path, file: str | None = None, theme: str = "dark") -> list[Pat
         _wait(lambda: bool(timed), PLAN_WAIT_S)
         viewer.reset_view()
         _shoot(viewer, before)
+        _shoot_microscope(viewer, dock.form, microscope)
         layers = len(viewer.layers)
         dock.panel.enhance.click()
         if not _wait(lambda: not dock.running, RUN_WAIT_S) or len(viewer.layers) == layers:
@@ -95,7 +97,18 @@ def take(folder: Path, file: str | None = None, theme: str = "dark") -> list[Pat
         _shoot(viewer, after)
     finally:
         viewer.close()
-    return [before, after]
+    return [before, microscope, after]
+
+
+def _shoot_microscope(viewer: Any, form: Any, path: Path) -> None:
+    """Scroll to the measured microscope, take its picture, and scroll back."""
+    panel, bar = form.microscope, form.parentWidget().parentWidget().verticalScrollBar()
+    if not _wait(lambda: panel.profile is not None, PLAN_WAIT_S):
+        raise RuntimeError(f"the microscope was not measured: {panel.status.text()}")
+    _settle()
+    bar.setValue(panel.mapTo(form, panel.rect().topLeft()).y() - 30)
+    _shoot(viewer, path)
+    bar.setValue(0)
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def test_a_saved_profile_is_offered_for_another_layer(bench, noisy, measured):
     assert panel.profile.name == "Leica 63x"
     panel.source.setCurrentIndex(0)
     assert panel.profile is None
-    assert panel.source.findData("Leica 63x") > 0
+    assert panel.source.findText("Leica 63x") > 0
 
 
 def test_a_profile_is_replaced_only_after_a_question(bench, noisy, measured, monkeypatch):
@@ -171,8 +171,8 @@ def test_a_name_that_is_no_file_name_and_a_file_of_another_format_are_sentences(
     path = profile_path("old")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('{"format": 0}')
-    panel.refresh_names("old")
-    panel._chosen()
+    panel.refresh_names()
+    panel.source.setCurrentIndex(panel.source.findText("old"))
     assert "cannot be used" in said[-1][1]
     assert panel.profile is None
 
@@ -244,3 +244,44 @@ def test_the_form_does_not_scroll_sideways(bench, noisy, measured):
     form = bench.dock.form
     form.optics.expand(animate=False)
     assert form.minimumSizeHint().width() <= MIN_WIDTH_PX
+
+
+def test_the_request_names_the_profile_and_comes_back_as_it_was(bench, noisy, measured):
+    bench.add(noisy)
+    form = bench.dock.form
+    panel = measure(bench)
+    assert (form.request().profile, form.request().even_light) == (None, False)
+    panel.use.setChecked(True)
+    panel.even.setChecked(True)
+    own = form.request()
+    assert (own.profile, own.even_light) == ("measure", True)
+    panel.save_as("mine")
+    saved = form.request()
+    assert saved.profile == str(profile_path("mine"))
+    for request in (own, saved):
+        form.show_request(request)
+        assert form.request() == request
+    panel.use.setChecked(False)
+    panel.source.setCurrentIndex(0)
+    panel.source.setCurrentIndex(1)
+    assert form.request().profile == saved.profile
+
+
+def test_a_remembered_profile_that_is_gone_is_forgotten(bench, noisy, measured):
+    bench.add(noisy)
+    form = bench.dock.form
+    measure(bench).save_as("mine")
+    lasting = form.state()["lasting"]
+    assert lasting["profile"] == str(profile_path("mine"))
+    profile_path("mine").unlink()
+    form.microscope.use.setChecked(False)
+    form.show_state({"lasting": lasting})
+    assert form.request().profile is None
+
+
+def test_even_light_does_not_outlast_a_session(bench, noisy, measured):
+    bench.add(noisy)
+    form = bench.dock.form
+    form.microscope.even.setChecked(True)
+    assert form.state()["request"]["even_light"] is True
+    assert "even_light" not in form.state()["lasting"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -16,6 +17,7 @@ from zenhance.contract.spec import MethodParameters
 from zenhance.errors import CheckpointError, RecipeError, ZenhanceError
 from zenhance.models.catalogue import find_weights
 from zenhance.pipeline import EnhanceRequest, RunPlan
+from zenhance.pipeline.request import MEASURE
 from zenhance.plugin.dock_base import device_choice, grey_label
 from zenhance.plugin.fields import WheelGuard, add_row, narrow, new_form
 from zenhance.plugin.form import SettingsForm
@@ -39,6 +41,7 @@ _OF_ONE_IMAGE = (
     "crop",
     "psf",
     "background",
+    "even_light",
     "tile_px",
 )
 
@@ -86,6 +89,7 @@ class DockForm(QWidget):
         self.options.changed.connect(self._learn_edited)
         self.changed.connect(self.microscope.refresh)
         self.microscope.changed.connect(self._show_doubts)
+        self.microscope.edited.connect(self._announce)
         self._show_method()
         self._wheel_guard.watch(self)
         self._layer_changed()
@@ -172,6 +176,7 @@ class DockForm(QWidget):
             psf=self.psf.spec() if self.psf.isVisibleTo(self) else None,
             **self.source.request_fields(),
             **self.options.request_fields(),
+            **self.microscope.request_fields(),
         )
         request.parameters()
         return request
@@ -214,6 +219,7 @@ class DockForm(QWidget):
         self.device.setCurrentIndex(self.device.findData(request.device))
         self._source_edited()
         self.options.show_request(request)
+        self.microscope.show_request(request)
         if self.options.kept:
             # A crop decides what is enhanced, so it must be visible.
             self.more.expand(animate=False)
@@ -225,6 +231,7 @@ class DockForm(QWidget):
         """Return what to remember of the form; empty while a field is invalid."""
         try:
             fields = {**self._method_fields(), **self.options.request_fields()}
+            fields |= self.microscope.request_fields()
             fields["psf"] = self.psf.spec() if self.psf.isVisibleTo(self) else None
             source = {} if self.facts is None else self.source.request_fields()
             full = EnhanceRequest(**fields, **source).model_dump(exclude_defaults=True)
@@ -251,6 +258,8 @@ class DockForm(QWidget):
             return
         if "request" not in state and not _has_weights(fields):
             del fields["weights"]
+        if "request" not in state and not _has_profile(fields.get("profile")):
+            del fields["profile"]
         layer = state["layer"]() if state.get("layer") else None
         if layer is not None:
             self.source.choose(layer)
@@ -376,3 +385,11 @@ def _has_weights(fields: Mapping[str, Any]) -> bool:
         return not fields.get("weights") or bool(find_weights(fields["method"], fields["weights"]))
     except CheckpointError:
         return False
+
+
+def _has_profile(spec: str | None) -> bool:
+    """Tell whether the profile that a request names still exists, if it names one."""
+    if spec is None or spec == MEASURE:
+        return True
+    # The profile of a result's record belongs to one image.
+    return not spec.startswith(("{", "[")) and Path(spec).is_file()

@@ -12,6 +12,8 @@ _LABELS = {
     "voxel-size": "voxel",
     "axes": "axes",
     "psf": "PSF",
+    "profile": "profile",
+    "even-light": "even out depth",
     "method": "method",
     "weights": "weights",
     "learn": "learn first",

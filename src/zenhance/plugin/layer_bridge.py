@@ -300,27 +300,16 @@ def layer_tuple(
     starts_px: Mapping[str, int] | None = None,
     samples: bool = False,
 ) -> tuple[Any, dict[str, Any], str]:
-    """Make the layer of a result, in the place of the part of the original it came from.
+    """Return (data, keywords, ``"image"``) of a result, in the place of the part it came from.
 
     Parameters
     ----------
-    result : Stack
-        Axes in ``TCZYX`` order; C may have gone.
     axes : str
-        Axes of the original layer, in its order.
-    source_shape : mapping
-        Length, per axis, of the enhanced part of the original.
-    placement, look
-        Of the original layer.
-    starts_px : mapping, optional
-        First voxel, per axis, of that part.
+        Of the original layer, in its order; ``placement`` and ``look`` are also of that layer.
+    source_shape, starts_px : mapping
+        Length and first voxel, per axis, of the enhanced part of the original.
     samples : bool
         Whether T holds the samples of the result instead of the original's time points.
-
-    Returns
-    -------
-    tuple
-        (data, keywords, ``"image"``).
     """
     kept = "".join(a for a in axes if a in result.axes and not (samples and a == SAMPLES_AXIS))
     for gone in set(axes) - set(kept):

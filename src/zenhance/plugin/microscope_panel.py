@@ -6,12 +6,14 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from qtpy.compat import isalive
 from qtpy.QtCore import QSignalBlocker, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QInputDialog,
     QLabel,
@@ -29,6 +31,7 @@ from zenhance.physics.profile import (
     load_profile,
 )
 from zenhance.pipeline import EnhanceRequest, Progress
+from zenhance.pipeline.request import MEASURE
 from zenhance.plugin.dock_words import dock_sentence, in_dock_words
 from zenhance.plugin.fields import COLOURS, add_row, narrow, new_form
 from zenhance.plugin.layer_bridge import is_result, level_zero
@@ -133,6 +136,7 @@ class MicroscopePanel(QWidget):
     """
 
     changed = Signal()
+    edited = Signal()
     started = Signal(object)
     failed = Signal(str)
 
@@ -145,6 +149,8 @@ class MicroscopePanel(QWidget):
         self._shown_key: tuple[Any, ...] | None = None
         self.profile: MicroscopeProfile | None = None
         self.source = narrow(QComboBox(self))
+        self.use = QCheckBox(self)
+        self.even = QCheckBox(self)
         self.plot = ProfilePlot(self)
         self.numbers = QLabel(self)
         self.numbers.setTextFormat(Qt.TextFormat.RichText)
@@ -158,7 +164,9 @@ class MicroscopePanel(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(QUIET_MS)
         self._timer.timeout.connect(self._start)
-        self.source.currentIndexChanged.connect(self._chosen)
+        self.source.currentIndexChanged.connect(self._picked)
+        for box in (self.use, self.even):
+            box.toggled.connect(self.edited)
         self.measure_button.clicked.connect(self._clicked)
         self.save_button.clicked.connect(self._save_clicked)
         self.refresh_names()
@@ -171,6 +179,19 @@ class MicroscopePanel(QWidget):
             "profile",
             self.source,
             "light, camera noise and blur by depth: measured on this layer, or saved before",
+        )
+        add_row(
+            form,
+            "use in the run",
+            self.use,
+            "blur, light, noise and background of each depth, in place of one PSF for all",
+        )
+        add_row(
+            form,
+            "even out depth",
+            self.even,
+            "divide the result by the light at each depth, for looking and segmenting; "
+            "its intensities are then no longer proportional to photons, and noise grows with them",
         )
         self.measure_button.setToolTip(
             "measure light, camera noise and blur by depth on the pixels of this layer"
@@ -196,8 +217,30 @@ class MicroscopePanel(QWidget):
     @property
     def saved_name(self) -> str | None:
         """Name of the saved profile that is chosen; None if the layer's own is."""
-        name = self.source.currentData()
-        return None if name is None else str(name)
+        return None if self.source.currentData() is None else self.source.currentText()
+
+    def request_fields(self) -> dict[str, Any]:
+        """Return the fields of the request that this panel decides."""
+        spec = self.source.currentData() or MEASURE
+        return {
+            "profile": spec if self.use.isChecked() else None,
+            "even_light": self.even.isChecked(),
+        }
+
+    def show_request(self, request: EnhanceRequest) -> None:
+        """Show which profile a request uses: measured, saved, or that of its record."""
+        spec = request.profile
+        for box, wanted in ((self.use, spec is not None), (self.even, request.even_light)):
+            with QSignalBlocker(box):
+                box.setChecked(wanted)
+        if spec is None:
+            return
+        own = spec == MEASURE
+        with QSignalBlocker(self.source):
+            if not own and self.source.findData(spec) < 0:
+                self.source.addItem("of the settings", spec)
+            self.source.setCurrentIndex(0 if own else self.source.findData(spec))
+        self._chosen()
 
     def refresh_names(self, choose: str | None = None) -> None:
         """List the saved profiles again; keep the choice, or choose a name."""
@@ -206,8 +249,8 @@ class MicroscopePanel(QWidget):
             self.source.clear()
             self.source.addItem("measured on this layer", None)
             for name in saved_names():
-                self.source.addItem(name, name)
-            index = self.source.findData(wanted) if wanted else 0
+                self.source.addItem(name, str(profile_path(name)))
+            index = self.source.findText(wanted) if wanted else 0
             self.source.setCurrentIndex(max(0, index))
 
     def refresh(self) -> None:
@@ -230,16 +273,28 @@ class MicroscopePanel(QWidget):
         kept = (p for layer, k, p in self._measured if layer() is subject.layer and k == key)
         return next(kept, None)
 
-    def _chosen(self, *_: Any) -> None:
+    def _picked(self, *_: Any) -> None:
+        """Use a saved profile that the user picks; show it."""
+        if self.saved_name is not None:
+            with QSignalBlocker(self.use):
+                self.use.setChecked(True)
+        self._chosen()
+        self.edited.emit()
+
+    def _chosen(self) -> None:
         self._stop()
         self._shown_key = None
-        name = self.saved_name
-        if name is None:
+        spec = self.source.currentData()
+        if spec is None:
             self._show(None)
             self.refresh()
             return
+        if spec.startswith(("{", "[")):
+            # The record of a result holds one profile a channel, which the run reads.
+            self._show(None)
+            return
         try:
-            self._show(load_profile(profile_path(name)))
+            self._show(load_profile(Path(spec)))
         except ZenhanceError as error:
             self._show(None)
             self.failed.emit(dock_sentence(error))
@@ -350,7 +405,7 @@ class MicroscopePanel(QWidget):
             self.failed.emit(dock_sentence(error))
             return
         self.refresh_names(name)
-        self._chosen()
+        self._picked()
 
     def _may_replace(self, name: str) -> bool:
         answer = QMessageBox.question(

@@ -28,7 +28,7 @@ __all__ = ["Band", "ProfilePlot", "bands"]
 HEIGHT_PX = 140
 LIGHT, SIGMA_Z, SIGMA_YX = LOSS, PSNR, QColor("#3fa66b")
 _FILL_ALPHA = 60
-_SIGMA_Z_PX = 112
+_SIGMA_Z_PX = 102
 """Room for the legend of σ z, to the right of that of σ yx."""
 
 Band = Sequence[tuple[float, float, float, float]]

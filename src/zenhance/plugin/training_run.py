@@ -197,26 +197,14 @@ def training_steps(
     device: str = "auto",
     command: str = "",
 ) -> Steps:
-    """Train; in the worker.
+    """Train, in the worker; yield :class:`TrainingView` and return :class:`Trained`.
 
     Parameters
     ----------
-    recipe : Recipe
-        What to train and how.
     make_volumes : callable
         Returns the steps that load the data.
     stop : threading.Event
         Ends the training after its present step; the best model so far is the result.
-    device, command : str
-        As for ``train_steps``.
-
-    Yields
-    ------
-    TrainingView
-
-    Returns
-    -------
-    Trained
 
     Raises
     ------
