@@ -20,7 +20,14 @@ from zenhance.cli.paths import (
     plan_jobs,
     stem,
 )
-from zenhance.errors import MethodError, OutputExistsError, ReadError, WriteError, exit_code
+from zenhance.errors import (
+    MethodError,
+    OutputExistsError,
+    ReadError,
+    WriteError,
+    ZenhanceError,
+    exit_code,
+)
 
 
 def touch(*paths: Path) -> None:
@@ -227,6 +234,18 @@ def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
     text, status = refusal(tmp_path / "a.tif", tmp_path / f"{'x' * 240}.tif")
     assert "is too long" in text
     assert status == 6
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("", "OUTPUT is empty"), (" ", "OUTPUT is empty"), (f"{'x' * 300}.tif", "is too long")],
+)
+def test_an_output_without_a_usable_name_is_refused_in_one_sentence(
+    tmp_path: Path, output: str, message: str
+) -> None:
+    (tmp_path / "a.tif").write_bytes(b"")
+    with pytest.raises(ZenhanceError, match=message):
+        check_early([str(tmp_path / "a.tif")], output, overwrite=False)
 
 
 def test_the_output_is_never_the_input_by_any_name(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
@@ -19,7 +20,7 @@ from zenhance.contract import registry
 from zenhance.contract.learner import LearningMethod
 from zenhance.errors import CheckpointError
 from zenhance.models.card import Card
-from zenhance.models.catalogue import find_weights
+from zenhance.models.catalogue import find_weights, list_weights
 from zenhance.models.checkpoint import load_network, read_checkpoint
 from zenhance.models.header import read_card
 from zenhance.models.installing import try_model
@@ -131,3 +132,18 @@ def test_a_network_that_sees_further_than_tiles_are_planned_for_is_refused(tmp_p
     path = altered("rdn", tmp_path, {}, blocks=64, layers=64)
     with pytest.raises(CheckpointError, match="radius of .* pixels, at most 134"):
         try_model(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_a_device_or_a_folder_in_place_of_a_model_is_never_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / "pipe.safetensors")
+    (tmp_path / "device.safetensors").symlink_to("/dev/zero")
+    (tmp_path / "folder.safetensors").mkdir()
+    for path in tmp_path.iterdir():
+        with pytest.raises(CheckpointError, match="cannot be opened.*(not a regular|a folder)"):
+            try_model(path)
+    monkeypatch.setenv("ZENHANCE_WEIGHTS", str(tmp_path))
+    assert all(entry.ships for method in LEARNT for entry in list_weights(method))

@@ -84,6 +84,11 @@ def test_a_file_with_an_impossible_number_is_refused_with_its_name(
         ("p.json", "{", "not valid JSON"),
         ("p.yaml", "a: [", "not valid YAML"),
         ("p.json", "[]", "cannot be used"),
+        ("p.json", "[" * 10**5, "not valid JSON"),
+        ("p.yaml", "a: &a [1]\nb: [*a, *a]", "alias"),
+        ("p.yaml", "[" * 1000 + "]" * 1000, "nested"),
+        ("p.yaml", f"gain: {'9' * 5000}", "5000 digits"),
+        ("p.yaml", "voxel_size_um: 2020-01-01", "cannot be used"),
     ],
 )
 def test_what_is_not_a_profile_is_refused(

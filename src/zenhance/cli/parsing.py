@@ -199,7 +199,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
     RecipeError
         No key, no ``=``, the same key twice, or a value that is not YAML.
     """
-    from zenhance.io.yaml_text import load_yaml
+    from zenhance.yaml_text import load_yaml
 
     settings: dict[str, Any] = {}
     for word in words:

@@ -128,7 +128,7 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
     ReadError
         An input is not there.
     MethodError
-        Two results would share a name.
+        OUTPUT is empty, or two results would share a name.
     """
     # one missing file among several fails by itself, later; it must not stop the rest
     expanded = [
@@ -139,8 +139,16 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
     ]
     sources = list(dict.fromkeys(path for paths, _ in expanded for path in paths))
     batch = len(sources) > 1 or any(several for _, several in expanded)
+    if not output.strip():
+        raise MethodError(
+            "OUTPUT is empty; name a file ending in .ome.tif, .tif or .ome.zarr, or a folder, "
+            "such as . for this one"
+        )
     target = Path(output)
-    is_folder = output.endswith(("/", os.sep)) or (target.is_dir() and not is_image_folder(target))
+    # Path.is_dir raises where a name is too long, which a later check reports.
+    is_folder = output.endswith(("/", os.sep)) or (
+        os.path.isdir(target) and not is_image_folder(target)  # noqa: PTH112
+    )
     if batch or is_folder:
         return JobPlan(
             [Job(s, target / n) for s, n in zip(sources, _names(sources, method), strict=True)],

@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from zenhance.contract.learner import Learner
-from zenhance.errors import CheckpointError, RecipeError
+from zenhance.errors import CheckpointError, ReadError, RecipeError
+from zenhance.io.limits import read_bounded
 from zenhance.models.card import Card
 from zenhance.models.catalogue import find_weights
-from zenhance.models.header import CARD_KEY, read_card
+from zenhance.models.header import CARD_KEY, MAX_FILE_BYTES, read_card
 
 __all__ = ["Checkpoint", "dump_checkpoint", "load_network", "model_of", "read_checkpoint"]
 
@@ -169,7 +170,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         or a test.
     """
     card = read_card(path)
-    blob = path.read_bytes()
+    try:
+        # The file may have been exchanged since its header was read.
+        blob = read_bounded(path, MAX_FILE_BYTES)
+    except ReadError as error:
+        raise CheckpointError(f'the model "{path}" cannot be read: {error}') from error
     try:
         tensors = load_safetensors(blob)
     except SafetensorError as error:

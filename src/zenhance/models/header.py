@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zenhance.errors import CheckpointError
+from zenhance.errors import CheckpointError, ReadError
+from zenhance.io.limits import open_regular
 from zenhance.models.card import Card
 
-__all__ = ["CARD_KEY", "read_card"]
+__all__ = ["CARD_KEY", "MAX_FILE_BYTES", "read_card"]
 
 CARD_KEY = "zenhance"
 MAX_HEADER_BYTES = 4 * 2**20
@@ -55,8 +57,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _read_header(path: Path) -> dict[str, Any]:
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8) or size > MAX_FILE_BYTES:
@@ -66,6 +68,8 @@ def _read_header(path: Path) -> dict[str, Any]:
                     "give one that `zenhance train` wrote"
                 )
             text = file.read(length)
+    except ReadError as error:
+        raise CheckpointError(f'the model "{path}" cannot be opened: {error}') from error
     except OSError as error:
         raise CheckpointError(
             f'the model "{path}" cannot be opened: {error.strerror or error}; check the path'

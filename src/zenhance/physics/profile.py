@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from zenhance.errors import MethodError
+from zenhance.errors import MethodError, ReadError, RecipeError
 from zenhance.physics.psf_base import MAX_SIGMA_UM, Psf, gaussian
+from zenhance.yaml_text import load_yaml, read_text
 
 __all__ = ["DepthCurve", "MicroscopeProfile", "Origin", "Quantity", "load_profile"]
 
@@ -260,18 +261,18 @@ def load_profile(path: str | Path) -> MicroscopeProfile:
     source = Path(path)
     kind = _kind(source)
     try:
-        text = source.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(source, "a profile that zenhance saved")
+    except ReadError as error:
         raise MethodError(f'the profile "{source}" cannot be read: {error}') from error
     return _parsed(_loaded(text, kind, source), source)
 
 
 def _loaded(text: str, kind: str, source: Path) -> Any:
-    import yaml
-
     try:
-        return json.loads(text) if kind == "json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+        return json.loads(text) if kind == "json" else load_yaml(text, f'the profile "{source}"')
+    except RecipeError as error:
+        raise MethodError(f'the profile "{source}" is not valid {kind.upper()}: {error}') from error
+    except (ValueError, RecursionError) as error:
         raise MethodError(
             f'the profile "{source}" is not valid {kind.upper()}; write it again'
         ) from error
@@ -281,6 +282,8 @@ def _parsed(data: Any, source: Path) -> MicroscopeProfile:
     try:
         # JSON mode takes lists for tuples and stays strict about numbers.
         return MicroscopeProfile.model_validate_json(json.dumps(data))
+    except TypeError as error:  # YAML has dates and binary data, which JSON has not
+        raise MethodError(f'the profile "{source}" cannot be used: {error}') from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(p) for p in first["loc"]) or "profile"

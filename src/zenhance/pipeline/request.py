@@ -13,11 +13,11 @@ from zenhance.contract import registry
 from zenhance.contract.settings import explain, validate
 from zenhance.contract.spec import MethodParameters, OutputSpec
 from zenhance.errors import RecipeError
-from zenhance.io.yaml_text import load_yaml
 from zenhance.pipeline.denoised import check_denoised, denoised_outputs
 from zenhance.pipeline.even_light import check_even
 from zenhance.stack import AXES, Stack, VoxelSize
 from zenhance.wording import hint_for, quoted
+from zenhance.yaml_text import load_yaml
 
 __all__ = ["MEASURE", "NO_WEIGHTS", "EnhanceRequest", "replayed"]
 

@@ -8,9 +8,9 @@ from zenhance.errors import ReadError, WriteError
 from zenhance.io import inspect_image
 from zenhance.io.commit import commit
 from zenhance.io.names import is_image_folder
-from zenhance.io.yaml_text import read_text
 from zenhance.pipeline.request import EnhanceRequest, replayed
 from zenhance.provenance import Provenance
+from zenhance.yaml_text import read_text
 
 __all__ = ["read_request", "write_request"]
 

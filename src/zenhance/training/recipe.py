@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from zenhance.contract import registry
 from zenhance.contract.settings import explain, worst
 from zenhance.errors import RecipeError
-from zenhance.io.yaml_text import load_yaml, read_text
 from zenhance.stack import VoxelSize
 from zenhance.wording import hint_for
+from zenhance.yaml_text import load_yaml, read_text
 
 __all__ = ["Data", "Pair", "Recipe", "Simulated", "load_recipe", "recipe_names"]
 

@@ -19,6 +19,7 @@ from torch.nn import Module
 from torch.optim import AdamW
 
 from zenhance.errors import CheckpointError, RecipeError
+from zenhance.io.limits import open_regular
 from zenhance.io.write_bytes import write_bytes
 from zenhance.training.recipe import Recipe
 
@@ -120,6 +121,8 @@ class TrainingState:
             It belongs to another recipe.
         """
         try:
+            # A pipe or device in its place would be waited for without end.
+            open_regular(path).close()
             with safe_open(path, framework="pt") as file:
                 record = json.loads((file.metadata() or {})[KEY])
             tensors = load(path.read_bytes())

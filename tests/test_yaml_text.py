@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from zenhance.cli.parsing import parse_settings
-from zenhance.errors import ReadError, RecipeError, ZenhanceError
-from zenhance.io.yaml_text import MAX_TEXT_BYTES, load_yaml, read_text
+from zenhance.errors import MethodError, ReadError, RecipeError, ZenhanceError
+from zenhance.physics.profile import load_profile
 from zenhance.pipeline import EnhanceRequest
 from zenhance.pipeline.request_file import read_request
 from zenhance.training.recipe import Recipe, load_recipe
+from zenhance.yaml_text import MAX_TEXT_BYTES, load_yaml, read_text
 
 LAUGHS = "a: &a [x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n"
@@ -31,6 +32,8 @@ BOMBS = {
     "deep blocks": "\n".join(" " * n + "a:" for n in range(500)),
     "endless number": "seed: " + "9" * 5000,
     "endless number with signs": "seed: -" + "1_" * 5000 + "1",
+    "endless hexadecimal number": "seed: 0x" + "f" * 500_000,
+    "endless number to base 60": "seed: 1" + ":1" * 300_000,
     "too long": "# " + "x" * MAX_TEXT_BYTES + "\nmethod: identity",
     "no date": "method: 2001-99-99",
     "object": "!!python/object/apply:os.getcwd []",
@@ -64,7 +67,7 @@ def test_plain_yaml_is_read_as_it_says() -> None:
     assert load_yaml("12345678901234567890", "it") == 12345678901234567890
 
 
-@pytest.mark.parametrize("door", [read_request, lambda path: load_recipe(str(path))])
+@pytest.mark.parametrize("door", [read_request, lambda path: load_recipe(str(path)), load_profile])
 @pytest.mark.parametrize("kind", ["fifo", "device", "link to a device", "folder", "missing", "big"])
 def test_only_small_regular_files_are_read(
     tmp_path: Path, kind: str, door: Callable[[Path], Any]
@@ -86,7 +89,7 @@ def test_only_small_regular_files_are_read(
         with path.open("wb") as file:
             file.truncate(10**10)
     started = time.process_time()
-    with pytest.raises((ReadError, RecipeError)) as caught:
+    with pytest.raises((ReadError, RecipeError, MethodError)) as caught:
         door(path)
     assert time.process_time() - started < 2
     assert len(str(caught.value).replace(str(path), "")) < 300

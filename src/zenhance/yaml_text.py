@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ __all__ = ["MAX_TEXT_BYTES", "load_yaml", "read_text"]
 MAX_TEXT_BYTES = 2**20
 MAX_YAML_DEPTH = 32
 MAX_DIGITS = 20
+# Decimal, hexadecimal, binary, and the base 60 of YAML 1.1 (1:30:00).
+_WHOLE = re.compile(r"[0-9]+|0x[0-9a-fA-F]+|0b[01]+|[0-9]+(:[0-9]+)+")
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -121,9 +124,10 @@ def _check_events(text: str, what: str) -> None:
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        elif isinstance(event, yaml.ScalarEvent) and event.style is None:
+        # The style of a plain scalar is None, or empty where libyaml parses.
+        elif isinstance(event, yaml.ScalarEvent) and not event.style:
             digits = event.value.lstrip("+-").replace("_", "")
-            if len(digits) > MAX_DIGITS and digits.isdigit():
+            if len(digits) > MAX_DIGITS and _WHOLE.fullmatch(digits):
                 raise RecipeError(
                     f"cannot read {what}: a number has {len(digits)} digits, at most {MAX_DIGITS}; "
                     "put text into quotes"
