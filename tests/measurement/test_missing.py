@@ -222,3 +222,13 @@ def test_a_blank_slice_and_hot_pixels_are_reported_in_one_line_each() -> None:
     ):
         result = zenhance.enhance(_case(name), method="identity", **RUN)
         assert sum(words in said for said in result.provenance.warnings) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_background_of_a_photon_counting_detector_is_no_padding(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    field = ndimage.gaussian_filter(rng.normal(size=(90, 140)), 4)
+    walls = (np.abs(field) < 0.25 * field.std()).astype(np.float32)
+    counted = rng.poisson(60 * ndimage.gaussian_filter(walls, 1.0)).astype(np.float32)
+    assert np.mean(counted == 0) > 0.2
+    assert padding_of(counted) is None

@@ -31,6 +31,8 @@ MIN_STEP = 0.5
 # edges, noise has not.
 MAX_RAGGED = 0.4
 BAND_PX = 8
+# Padding frames what was measured: so many gaps per measured voxel along rows or columns at most.
+MAX_GAPS = 0.05
 
 
 def is_constant(plane: npt.NDArray[Any]) -> bool:
@@ -72,7 +74,7 @@ def padding_of(plane: npt.NDArray[Any]) -> Mask | None:
     if not touching.size:
         return None
     region = _solid(np.isin(labels, touching))
-    if region is None:
+    if region is None or not _frames(region):
         return None
     rings = [region]
     for steps in (1, 2, BAND_PX - 3):
@@ -94,6 +96,22 @@ def _solid(region: Mask) -> Mask | None:
     if not solid.any() or ragged > MAX_RAGGED * np.count_nonzero(edge):
         return None
     return solid
+
+
+def _frames(region: Mask) -> bool:
+    """Return whether the voxels outside a region are unbroken along rows and columns.
+
+    A shift, a rotation and a deskew move a whole frame; dark background lies between structures.
+    """
+    measured = ~region
+    count = np.count_nonzero(measured)
+    for view in (measured, measured.T):
+        lines = view[view.any(axis=1)]
+        first = lines.argmax(axis=1)
+        last = lines.shape[1] - lines[:, ::-1].argmax(axis=1)
+        if np.sum(last - first) - count > MAX_GAPS * count:
+            return False
+    return True
 
 
 def _border_value(plane: npt.NDArray[Any]) -> Any | None:

@@ -72,22 +72,22 @@ class Output:
         Voxels that the pixel type cannot hold.
     series : int
         How many samples; 0 for one image.
-    is_enhanced : bool
-        Whether padding keeps its value; other outputs are NaN there, or 0 where they are integers.
+    keeps_padding : bool
+        Whether padding keeps its value, as in an image; a standard deviation and labels are 0 there.
     """
 
     array: npt.NDArray[Any]
     scale: tuple[int, int, int]
     clipped: int = 0
     series: int = 0
-    is_enhanced: bool = True
+    keeps_padding: bool = True
 
     def write(
         self, reader: VolumeReader, region: tuple[slice, slice, slice], block: FloatArray
     ) -> None:
         """Put a block (Z, Y, X), or (K, Z, Y, X), in its place.
 
-        Where the input has no data, float results are NaN again or keep the padding's value.
+        Where the input has no data, float results are NaN again; images keep the value of padding.
         """
         void = self._void(reader, region)
         if not self.series:
@@ -128,14 +128,13 @@ class Output:
             return None
         stored = reader.raw(source)
         finite = np.isfinite(stored)
+        kept = stored if self.keeps_padding else np.zeros_like(stored)
         if self.array.dtype.kind == "f":
-            kept = finite if self.is_enhanced else np.zeros_like(finite)
-            stored = np.where(kept, stored, np.nan).astype(self.array.dtype)
+            stored = np.where(finite, kept, np.nan).astype(self.array.dtype)
         else:
             # An integer cannot say "no data": what was filled in stays where the input had NaN.
             where = where & finite
-            stored = stored if self.is_enhanced else np.zeros_like(stored)
-            stored = np.where(finite, stored, 0).astype(self.array.dtype)
+            stored = np.where(finite, kept, 0).astype(self.array.dtype)
         for axis, factor in enumerate(self.scale):
             where, stored = np.repeat(where, factor, axis), np.repeat(stored, factor, axis)
         return where, stored
@@ -231,7 +230,9 @@ def allocate(planned: Mapping[str, Layout]) -> dict[str, Output]:
             array: npt.NDArray[Any] = np.empty(layout.shape, layout.dtype)
         else:
             array = _mapped(layout)
-        made[name] = Output(array, layout.scale, series=layout.series, is_enhanced=not made)
+        made[name] = Output(
+            array, layout.scale, series=layout.series, keeps_padding=not made or layout.series > 0
+        )
     return made
 
 
