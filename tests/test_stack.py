@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,3 +175,20 @@ def test_what_a_file_says_once_a_channel_follows_the_channels_kept() -> None:
         np.zeros((2, 5, 6, 7)), "CZYX", metadata={"emission_nm": [520.0, 615.0, 700.0]}
     )
     assert two.pick_channel(1).metadata["emission_nm"] == [520.0, 615.0, 700.0]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", ">u2", "f4", "f8", "i4"])
+def test_masked_pixels_count_as_no_data_and_the_others_keep_their_values(dtype: str) -> None:
+    plain = np.arange(6 * 8 * 9).reshape(6, 8, 9).astype(dtype)
+    mask = plain % 7 == 3
+    data = np.asarray(Stack.from_array(np.ma.array(plain, mask=mask)).data)
+    assert np.isnan(data[mask]).all()
+    np.testing.assert_array_equal(data[~mask], plain[~mask])
+    unmasked = Stack.from_array(np.ma.array(plain))
+    assert unmasked.dtype == plain.dtype
+
+
+@pytest.mark.parametrize("data", ["stack.tif", Path("stack.tif"), b"stack.tif", None])
+def test_what_is_not_an_array_is_named_with_the_way_to_open_a_file(data: Any) -> None:
+    with pytest.raises(StackError, match="not an array; open a file with zenhance.open_stack"):
+        Stack.from_array(data)

@@ -135,6 +135,13 @@ class VoxelSize:
         return VoxelSize(values[0], values[1], values[2], (marks[0], marks[1], marks[2]))
 
 
+def _unmasked(data: np.ma.MaskedArray[Any, Any]) -> npt.NDArray[Any]:
+    """Return a masked array as a plain one; masked pixels are NaN, which counts as no data."""
+    if not np.ma.is_masked(data) or data.dtype.kind not in "buif":
+        return np.asarray(data.data)
+    return np.asarray(data.astype(np.result_type(data.dtype, np.float32)).filled(np.nan))
+
+
 def guess_axes(shape: Sequence[int]) -> str:
     """Name the axes of a bare array where only one reading makes sense.
 
@@ -258,10 +265,17 @@ class Stack:
         Raises
         ------
         StackError
-            Axes and array disagree or cannot be guessed.
+            It is not an array, or axes and array disagree or cannot be guessed.
         """
+        if data is None or isinstance(data, str | bytes | Path):
+            raise StackError(
+                f"an image is a {type(data).__name__}, not an array; "
+                "open a file with zenhance.open_stack first"
+            )
         if not hasattr(data, "shape"):
             data = np.asarray(data)
+        if isinstance(data, np.ma.MaskedArray):
+            data = _unmasked(data)
         axes = (axes or guess_axes(data.shape)).upper()
         if len(axes) == len(data.shape) and set(axes) <= set(AXES):
             ordered = "".join(a for a in AXES if a in axes)

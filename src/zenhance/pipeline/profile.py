@@ -81,7 +81,7 @@ def _from_json(text: str, c: int) -> MicroscopeProfile:
         found = json.loads(text)
         found = [found] if isinstance(found, dict) else found
         return MicroscopeProfile.model_validate_json(json.dumps(found[min(c, len(found) - 1)]))
-    except (ValueError, ValidationError, IndexError, TypeError) as error:
+    except (ValueError, ValidationError, IndexError, TypeError, RecursionError) as error:
         raise MethodError(
             f"the profile in the request cannot be used ({str(error).splitlines()[0]}); "
             "measure it again with profile: measure"
