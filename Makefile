@@ -11,6 +11,7 @@ PYTHON ?= $(or $(shell command -v python3.11 || command -v python3.12 || command
 VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
@@ -37,10 +38,10 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/python -m zenhance.cli demo --out demo
 
 test: system-libraries $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 test-slow: system-libraries $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow $(PYTEST_ARGS)
 
 test-all: test test-slow
 
