@@ -26,8 +26,8 @@ from zenhance.physics.psf import parse_psf
 from zenhance.steps import drain
 from zenhance.training.data import TrainingVolume, load_volumes
 from zenhance.training.loop import train
-from zenhance.training.preprocess import look_steps
 from zenhance.training.recipe import Recipe, load_recipe
+from zenhance.training.session import optics_steps
 
 __all__ = [
     "EXPERIMENT",
@@ -158,7 +158,7 @@ def measure_sweep(
 
 def _looked_at(recipe: Recipe) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
     """Return the volumes with their estimated light, computed once for all rows."""
-    return drain(look_steps(recipe, DpsLearner(), load_volumes(recipe)))
+    return drain(optics_steps(recipe, DpsLearner(), load_volumes(recipe)))
 
 
 def measured_row() -> SweepRow:

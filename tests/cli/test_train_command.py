@@ -250,7 +250,7 @@ def test_a_truth_of_another_scale_than_the_network_is_refused_in_words(tmp_path:
     result = run("train", "srcnn", "--data", tmp_path / "fine", "--out", tmp_path / "run", *words)
     assert result.exit_code == 2
     assert (
-        "has 2 × the measurement's pixels along y and x, but the network's output 1 ×; set architecture.scale to 2"
+        "has 2 × its pixels along y and x, but this model makes 1 ×; set architecture.scale to 2"
         in result.stderr
     )
 

@@ -22,8 +22,8 @@ from zenhance.simulate.structures import Structures
 from zenhance.training.data import TrainingVolume, volume_steps
 from zenhance.training.loop import train_steps
 from zenhance.training.patches import PatchSampler
-from zenhance.training.preprocess import look_steps
 from zenhance.training.recipe import Recipe
+from zenhance.training.session import optics_steps
 
 ARCHITECTURE = {
     "features": 4,
@@ -101,14 +101,14 @@ def test_whoever_waits_for_what_is_looked_at_before_is_told_and_can_stop(tmp_pat
 
 def test_a_volume_in_both_lists_is_looked_at_once() -> None:
     (volume,) = _volumes(_recipe())
-    (train,), (held,) = drained(look_steps(_recipe(), DpsLearner(), ([volume], [volume])))
+    (train,), (held,) = drained(optics_steps(_recipe(), DpsLearner(), ([volume], [volume])))
     assert train is held
     assert train.light is not None
 
 
 def test_light_is_cut_and_turned_with_the_patch_it_belongs_to() -> None:
     learner = DpsLearner()
-    ((volume,), _) = drained(look_steps(_recipe(), learner, (_volumes(_recipe()), [])))
+    ((volume,), _) = drained(optics_steps(_recipe(), learner, (_volumes(_recipe()), [])))
     batch = PatchSampler([volume], (1, 40, 40), 12, 0, with_optics=True).draw(0)
     assert batch.light is not None
     assert batch.light.shape == (12, 1, 80, 80)
@@ -123,14 +123,14 @@ def test_light_is_cut_and_turned_with_the_patch_it_belongs_to() -> None:
 
 def test_light_of_another_psf_is_found_in_the_batch_instead() -> None:
     recipe = _recipe(0.15)
-    ((volume,), _) = drained(look_steps(recipe, DpsLearner(), (_volumes(recipe), [])))
+    ((volume,), _) = drained(optics_steps(recipe, DpsLearner(), (_volumes(recipe), [])))
     assert volume.optics_of is not None
     assert volume.light is None
 
 
 def test_in_a_dim_stack_no_light_is_sought_and_noise_is_shared_out_instead(tmp_path: Path) -> None:
     recipe = _recipe(photons=100.0)
-    ((volume,), _) = drained(look_steps(recipe, DpsLearner(), (_volumes(recipe), [])))
+    ((volume,), _) = drained(optics_steps(recipe, DpsLearner(), (_volumes(recipe), [])))
     assert volume.light is None
     logs = [
         set(progress.logs)
@@ -200,7 +200,7 @@ def test_light_is_about_as_near_to_the_truth_as_the_better_way_of_richardson_luc
 
 def test_some_patches_are_seen_as_by_a_camera_of_larger_pixels() -> None:
     recipe = _recipe()
-    volumes, _ = drained(look_steps(recipe, DpsLearner(), (_volumes(recipe), [])))
+    volumes, _ = drained(optics_steps(recipe, DpsLearner(), (_volumes(recipe), [])))
     batch = PatchSampler(volumes, (1, 40, 40), 12, 0, with_optics=True).draw(0)
     draws = [
         make_pairs(

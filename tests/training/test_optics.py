@@ -16,7 +16,7 @@ from zenhance.simulate.samples import simulate
 from zenhance.training.data import load_volumes
 from zenhance.training.optics import grown_psf, optics_of_camera, optics_of_specimen
 from zenhance.training.patches import PatchSampler
-from zenhance.training.pseudo_pairs import measured_again
+from zenhance.training.pseudo_pairs import resimulate
 from zenhance.training.recipe import Recipe
 
 SCALING = Scaling(130.0, 400.0)
@@ -93,8 +93,8 @@ def test_a_psf_that_grows_with_depth_blurs_deep_planes_more_and_keeps_the_light(
     psf, noise, size = gaussian((0.4, 0.2, 0.2)), PoissonGauss(1e-6, 0.0, 0.0), (0.5, 0.2, 0.2)
     points = np.zeros((24, 41, 41), np.float32)
     points[4, 20, 20] = points[19, 20, 20] = 1e4
-    grown = measured_again(points, psf, noise, size, 0, growth=2.0)
-    plain = measured_again(points, psf, noise, size, 0)
+    grown = resimulate(points, psf, noise, size, 0, growth=2.0)
+    plain = resimulate(points, psf, noise, size, 0)
     assert float(grown[4].max()) > 1.3 * float(plain[4].max())
     assert float(grown[19].max()) < 0.8 * float(plain[19].max())
     assert float(grown.sum()) == pytest.approx(2e4, rel=1e-3)

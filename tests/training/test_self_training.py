@@ -21,7 +21,7 @@ from zenhance.stack import Stack
 from zenhance.training import pseudo_pairs as module
 from zenhance.training.data import TrainingVolume, of_stacks
 from zenhance.training.loop import TrainProgress, train, train_steps
-from zenhance.training.pseudo_pairs import Column, cut_columns, measured_again, pair_steps
+from zenhance.training.pseudo_pairs import Column, cut_columns, pair_steps, resimulate
 from zenhance.training.recipe import Recipe
 
 SIZE_UM = (0.5, 0.2, 0.2)
@@ -90,30 +90,30 @@ def _one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def test_a_flat_specimen_measured_again_has_the_cameras_mean_and_variance() -> None:
+def test_a_flat_specimen_resimulate_has_the_cameras_mean_and_variance() -> None:
     noise = PoissonGauss(3.0, 100.0, 5.0)
     for level in (100.0, 160.0, 400.0):
-        again = measured_again(np.full((8, 64, 64), level, np.float32), PSF, noise, SIZE_UM, seed=1)
+        again = resimulate(np.full((8, 64, 64), level, np.float32), PSF, noise, SIZE_UM, seed=1)
         assert again.dtype == np.float32
         assert again.mean() == pytest.approx(
             level, abs=4 * np.sqrt(noise.variance(level) / again.size) + 1e-3
         )
         assert again.var() == pytest.approx(float(noise.variance(level)), rel=0.05)
     same, other = (
-        measured_again(np.full((4, 8, 8), 300, np.float32), PSF, noise, SIZE_UM, seed=s)
+        resimulate(np.full((4, 8, 8), 300, np.float32), PSF, noise, SIZE_UM, seed=s)
         for s in (1, 2)
     )
     assert np.array_equal(
-        same, measured_again(np.full((4, 8, 8), 300, np.float32), PSF, noise, SIZE_UM, seed=1)
+        same, resimulate(np.full((4, 8, 8), 300, np.float32), PSF, noise, SIZE_UM, seed=1)
     )
     assert abs(np.corrcoef(same.ravel(), other.ravel())[0, 1]) < 0.3
 
 
 @pytest.mark.parametrize("depth", [1, 21])
-def test_a_point_measured_again_is_as_wide_as_the_psf(depth: int) -> None:
+def test_a_point_resimulate_is_as_wide_as_the_psf(depth: int) -> None:
     point = np.full((depth, 41, 41), 100.0, np.float32)
     point[depth // 2, 20, 20] += 1e9
-    again = measured_again(point, PSF, PoissonGauss(1.0, 100.0, 0.0), SIZE_UM, seed=0) - 100.0
+    again = resimulate(point, PSF, PoissonGauss(1.0, 100.0, 0.0), SIZE_UM, seed=0) - 100.0
     assert float(again.sum(dtype=np.float64)) == pytest.approx(1e9, rel=1e-3)
     expected = (0.6 if depth > 1 else 0.0, 0.3, 0.3)
     for axis, (size, sigma) in enumerate(zip(SIZE_UM, expected, strict=True)):

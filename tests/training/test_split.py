@@ -17,7 +17,7 @@ from zenhance.training.data import (
     of_stacks,
 )
 from zenhance.training.recipe import Data, Recipe
-from zenhance.training.split import strips_apart
+from zenhance.training.session import holdout_strip
 
 ALL = slice(None)
 
@@ -36,7 +36,7 @@ def volumes(height: int, width: int, scale: int = 1) -> list:
 
 def test_the_parts_lie_side_by_side_and_make_up_the_whole() -> None:
     (whole,) = volumes(40, 100)
-    (train,), (held,) = strips_apart([whole], 0.2, 16)
+    (train,), (held,) = holdout_strip([whole], 0.2, 16)
     assert (train.shape_px, held.shape_px) == ((3, 40, 80), (3, 40, 20))
     both = np.concatenate([part.measured.read((ALL, ALL, ALL)) for part in (train, held)], axis=2)
     np.testing.assert_array_equal(both, whole.measured.read((ALL, ALL, ALL)))
@@ -45,7 +45,7 @@ def test_the_parts_lie_side_by_side_and_make_up_the_whole() -> None:
 
 
 def test_a_finer_truth_is_cut_at_the_same_place() -> None:
-    _, (held,) = strips_apart(volumes(100, 40, scale=2), 0.25, 16)
+    _, (held,) = holdout_strip(volumes(100, 40, scale=2), 0.25, 16)
     region = (slice(0, 3), slice(0, 25), slice(0, 40))
     fine = held.read_truth(region)
     assert fine.shape == (3, 50, 80)
@@ -53,9 +53,9 @@ def test_a_finer_truth_is_cut_at_the_same_place() -> None:
 
 
 def test_no_part_is_smaller_than_a_patch() -> None:
-    _, (held,) = strips_apart(volumes(40, 100), 0.05, 32)
+    _, (held,) = holdout_strip(volumes(40, 100), 0.05, 32)
     assert held.shape_px == (3, 40, 32)
-    (train,), (held,) = strips_apart(volumes(40, 60), 0.2, 32)
+    (train,), (held,) = holdout_strip(volumes(40, 60), 0.2, 32)
     assert train is held
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 import shlex
@@ -18,10 +17,10 @@ from zenhance.cli.errors import Session
 from zenhance.cli.output import print_json
 from zenhance.cli.progress import Reporter, open_reporter
 from zenhance.errors import FailureKind, OutputExistsError, RunCancelled, WriteError
+from zenhance.steps import drain
 from zenhance.wording import format_seconds
 
 if TYPE_CHECKING:
-    from zenhance.measurement.volume import VolumeReader
     from zenhance.training.data import TrainingVolume
     from zenhance.training.loop import TrainProgress, TrainResult
     from zenhance.training.recipe import Recipe
@@ -145,42 +144,32 @@ def _budget(recipe: Recipe) -> str:
 
 def _load(recipe: Recipe, reporter: Reporter) -> Volumes:
     """Simulate or open the data; an interrupt here ends the program, as nothing is learnt yet."""
-    from zenhance.training.data import files_for_test, volume_steps
+    from zenhance.training.data import files_for_test
+    from zenhance.training.session import session_steps
 
-    steps = volume_steps(recipe)
-    while True:
-        try:
-            name, share = next(steps)
-        except StopIteration as done:
-            if _is_alone(recipe, done.value):
-                reporter.line(_alone_line(recipe, done.value))
-                return done.value  # type: ignore[no-any-return]
-            train, held = _apart(done.value, recipe)
-            both = sum(any(volume is other for other in train) for volume in held)
-            note = (
-                f"; {both} of them in both, too small to be divided, so the validation flatters"
-                if both
-                else ""
-            )
-            reporter.line(
-                f"  {_counted(len(train), 'volume')} to train on, {len(held)} to validate on{note}"
-            )
-            if apart := files_for_test(recipe):
-                reporter.line(
-                    "  left untouched, for a test of yours: "
-                    f"{', '.join(Path(path).name for path in apart)}"
-                )
-            return train, held
-        reporter.update(_Shown("data", share, None, name))
+    session = drain(
+        session_steps(recipe), lambda step: reporter.update(_Shown("data", step[1], None, step[0]))
+    )
+    train, validation = session.volumes
+    if session.self_supervised:
+        reporter.line(_self_supervised_line(recipe, session.volumes))
+        return session.volumes
+    both = session.in_both
+    note = (
+        f"; {both} of them in both, too small to be divided, so the validation flatters"
+        if both
+        else ""
+    )
+    reporter.line(
+        f"  {_counted(len(train), 'volume')} to train on, {len(validation)} to validate on{note}"
+    )
+    if apart := files_for_test(recipe):
+        names = ", ".join(Path(path).name for path in apart)
+        reporter.line(f"  left untouched, for a test of yours: {names}")
+    return train, validation
 
 
-def _is_alone(recipe: Recipe, volumes: Volumes) -> bool:
-    from zenhance.training.self_training import learns_alone
-
-    return learns_alone(recipe, [*volumes[0], *volumes[1]])
-
-
-def _alone_line(recipe: Recipe, volumes: Volumes) -> str:
+def _self_supervised_line(recipe: Recipe, volumes: Volumes) -> str:
     """Return how many volumes without truth are used, and which point spread function."""
     from zenhance.training.optics import psf_for_learning
 
@@ -189,38 +178,6 @@ def _alone_line(recipe: Recipe, volumes: Volumes) -> str:
     first = train[0].measured
     psf = psf_for_learning(first.stack, first.c, recipe.data.psf)
     return f"  {_counted(count, 'volume')} to learn from, without a truth\n  PSF: {psf.describe()}"
-
-
-def _apart(volumes: Volumes, recipe: Recipe) -> Volumes:
-    """Hold out a strip of a single stack for validation if there is no second stack."""
-    from zenhance.training.split import strips_apart
-
-    train, held = volumes
-    if held is not train:
-        return volumes
-    return strips_apart(
-        [_in_memory(volume) for volume in train], recipe.data.validation_share, recipe.patch_px
-    )
-
-
-def _in_memory(volume: TrainingVolume) -> TrainingVolume:
-    """Read a stack that fits into memory, because a strip is cut from an array."""
-    import numpy as np
-
-    from zenhance.tiling.budget import free_bytes
-
-    def read(reader: VolumeReader) -> VolumeReader:
-        stack = reader.stack
-        return dataclasses.replace(reader, stack=stack.with_data(np.asarray(stack.data[...])))
-
-    shapes = [reader.stack for reader in (volume.measured, volume.truth) if reader is not None]
-    if (
-        sum(math.prod(stack.shape) * stack.dtype.itemsize for stack in shapes)
-        > free_bytes("cpu") // 4
-    ):
-        return volume
-    truth = None if volume.truth is None else read(volume.truth)
-    return dataclasses.replace(volume, measured=read(volume.measured), truth=truth)
 
 
 def _counted(count: int, what: str) -> str:
@@ -244,22 +201,17 @@ def _train(run: TrainRun, volumes: Volumes, session: Session, reporter: Reporter
             volumes=volumes,
             command=run.command,
         )
-        try:
-            while True:
-                try:
-                    progress = next(steps)
-                except StopIteration as done:
-                    result: TrainResult = done.value
-                    return result
-                if progress.validation is not None:
-                    last = progress.validation
-                    reporter.line(
-                        f"  step {progress.step}: loss {progress.loss:.4g}, "
-                        f"{_figures(last.metrics)}"
-                    )
-                reporter.update(_shown(progress, last))
-        finally:
-            steps.close()
+
+        def show(progress: TrainProgress) -> None:
+            nonlocal last
+            if progress.validation is not None:
+                last = progress.validation
+                reporter.line(
+                    f"  step {progress.step}: loss {progress.loss:.4g}, {_figures(last.metrics)}"
+                )
+            reporter.update(_shown(progress, last))
+
+        return drain(steps, show)
 
 
 def _shown(progress: TrainProgress, last: Validation | None) -> _Shown:

@@ -24,7 +24,7 @@ from zenhance.plugin.dock_words import dock_sentence
 from zenhance.plugin.fields import add_row, narrow, new_form
 from zenhance.plugin.layer_bridge import read_facts
 from zenhance.plugin.train_layers import TrainLayers
-from zenhance.plugin.training_run import VolumeSteps, layer_volumes, recipe_volumes
+from zenhance.plugin.training_run import VolumeSteps, layer_volumes
 from zenhance.training.pairing import TRUTH, find_data
 from zenhance.training.recipe import Data, Pair, Recipe
 
@@ -247,9 +247,9 @@ class TrainData(QWidget):
             )
         )
 
-    def volume_steps(self, recipe: Recipe) -> Callable[[], VolumeSteps]:
+    def volume_steps(self, recipe: Recipe) -> Callable[[], VolumeSteps | None]:
         """Return the steps that load the data in the worker; layers are taken as they are now."""
         if self.kind.currentData() != "layers":
-            return lambda: recipe_volumes(recipe)
+            return lambda: None
         pairs = self.layers.snapshots()
         return lambda: layer_volumes(pairs, recipe)

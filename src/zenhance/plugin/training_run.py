@@ -14,18 +14,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from zenhance.errors import RecipeError, RunCancelled
+from zenhance.errors import RunCancelled
 from zenhance.models.card import Card
 from zenhance.pipeline import Progress
 from zenhance.plugin.snapshot import Snapshot
 from zenhance.plugin.task import Steps
 from zenhance.stack import Stack
+from zenhance.steps import relay
 from zenhance.training.recipe import Recipe
 from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
     from zenhance.training.data import TrainingVolume
-    from zenhance.training.loop import TrainProgress, TrainResult
+    from zenhance.training.loop import TrainProgress
 
 __all__ = [
     "LayerPair",
@@ -33,7 +34,6 @@ __all__ = [
     "TrainingView",
     "VolumeSteps",
     "layer_volumes",
-    "recipe_volumes",
     "training_steps",
 ]
 
@@ -97,18 +97,8 @@ def _stack_of(snapshot: Snapshot) -> Stack:
     )
 
 
-def recipe_volumes(recipe: Recipe) -> VolumeSteps:
-    """Load or simulate what the recipe names."""
-    from zenhance.training.data import volume_steps
-
-    return (yield from volume_steps(recipe))
-
-
 def layer_volumes(pairs: Sequence[LayerPair], recipe: Recipe) -> VolumeSteps:
-    """Make training volumes of layers, and keep some pairs, or a strip of a single one, for
-    validation.
-
-    Layers without a truth stay whole.
+    """Make training volumes of layers, and keep some pairs for validation.
 
     Raises
     ------
@@ -116,8 +106,6 @@ def layer_volumes(pairs: Sequence[LayerPair], recipe: Recipe) -> VolumeSteps:
         A truth does not fit its measurement.
     """
     from zenhance.training.data import kept_for_validation, of_stacks
-    from zenhance.training.self_training import learns_alone
-    from zenhance.training.split import strips_apart
 
     train: list[TrainingVolume] = []
     held: list[TrainingVolume] = []
@@ -130,20 +118,7 @@ def layer_volumes(pairs: Sequence[LayerPair], recipe: Recipe) -> VolumeSteps:
         yield name, share
         truth = None if pair.truth is None else _stack_of(pair.truth)
         (held if number in kept else train).extend(of_stacks(name, _stack_of(pair.measured), truth))
-    if held or learns_alone(recipe, train):
-        return train, held
-    return strips_apart(train, recipe.data.validation_share, recipe.patch_px)
-
-
-def _check_scale(recipe: Recipe, volumes: VolumeLists) -> None:
-    wanted = int(recipe.architecture.get("scale", 1))
-    for volume in (*volumes[0], *volumes[1]):
-        if volume.truth is not None and volume.scale != wanted:
-            raise RecipeError(
-                f'the truth of "{volume.name}" has {volume.scale} × its pixels along y and x, '
-                f"but this model makes {wanted} ×; choose another recipe to start from, "
-                "or other pairs"
-            )
+    return train, held or train
 
 
 # ---------------------------------------------------------------------- steps
@@ -192,7 +167,7 @@ class _Curves:
 
 def training_steps(
     recipe: Recipe,
-    make_volumes: Callable[[], VolumeSteps],
+    make_volumes: Callable[[], VolumeSteps | None],
     stop: threading.Event,
     device: str = "auto",
     command: str = "",
@@ -202,7 +177,7 @@ def training_steps(
     Parameters
     ----------
     make_volumes : callable
-        Returns the steps that load the data.
+        Returns the steps that load the data, None for those of the recipe.
     stop : threading.Event
         Ends the training after its present step; the best model so far is the result.
 
@@ -212,37 +187,41 @@ def training_steps(
         Stopped before the first step: there is no model.
     """
     yield TrainingView("data", 0.0, None, "starting")
-    volumes = yield from _loaded(make_volumes(), stop)
-    _check_scale(recipe, volumes)
+    from zenhance.training.session import session_steps
+
+    session = yield from relay(
+        session_steps(recipe, make_volumes(), advice=_other_recipe),
+        lambda step: TrainingView("data", step[1], None, f"preparing the data: {step[0]}"),
+        lambda: _check_stop(stop),
+    )
     from zenhance.training.loop import train_steps
 
     curves = _Curves()
     with TemporaryDirectory(prefix="zenhance-training-", ignore_cleanup_errors=True) as folder:
         steps = train_steps(
-            recipe, Path(folder) / "run", stop=stop, device=device, volumes=volumes, command=command
+            recipe,
+            Path(folder) / "run",
+            stop=stop,
+            device=device,
+            volumes=session.volumes,
+            command=command,
         )
         view = TrainingView("data", 0.0, None, "preparing the data")
-        try:
-            while True:
-                try:
-                    progress = next(steps)
-                except StopIteration as done:
-                    result: TrainResult = done.value
-                    return Trained(result.path.read_bytes(), result.card, result.ended, view)
-                curves.add(progress)
-                view = curves.view(progress)
-                yield view
-        finally:
-            steps.close()
+
+        def show(progress: TrainProgress) -> TrainingView:
+            nonlocal view
+            curves.add(progress)
+            view = curves.view(progress)
+            return view
+
+        result = yield from relay(steps, show)
+        return Trained(result.path.read_bytes(), result.card, result.ended, view)
 
 
-def _loaded(steps: VolumeSteps, stop: threading.Event) -> Generator[Progress, None, VolumeLists]:
-    while True:
-        try:
-            name, share = next(steps)
-        except StopIteration as done:
-            volumes: VolumeLists = done.value
-            return volumes
-        if stop.is_set():
-            raise RunCancelled("the training was stopped before its first step; there is no model")
-        yield TrainingView("data", share, None, f"preparing the data: {name}")
+def _check_stop(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise RunCancelled("the training was stopped before its first step; there is no model")
+
+
+def _other_recipe(_scale: int) -> str:
+    return "choose another recipe to start from, or other pairs"

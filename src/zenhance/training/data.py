@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from zenhance.simulate.presets import microscope
 from zenhance.simulate.samples import simulate
 from zenhance.solvers.deconvolved import deconvolved_steps
 from zenhance.stack import Stack, VoxelSize
+from zenhance.steps import drain
 from zenhance.training.optics import (
     OpticsOf,
     PlaneOptics,
@@ -141,12 +142,7 @@ class TrainingVolume:
         """Return what :meth:`estimate_steps` gives; with no iterations, the volume itself."""
         if not iterations:
             return self
-        steps = self.estimate_steps(iterations)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                return cast(TrainingVolume, done.value)
+        return drain(self.estimate_steps(iterations))
 
     def light_steps(
         self, learner: Learner, architecture: Mapping[str, Any]
@@ -327,12 +323,7 @@ def load_volumes(recipe: Recipe) -> tuple[list[TrainingVolume], list[TrainingVol
     ReadError
         A file cannot be read.
     """
-    steps = volume_steps(recipe)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return cast(tuple[list[TrainingVolume], list[TrainingVolume]], done.value)
+    return drain(volume_steps(recipe))
 
 
 def kept_for_validation(count: int, data: Data) -> set[int]:

@@ -26,67 +26,27 @@ from zenhance.contract.learner import Batch, Learner, LearningMethod
 from zenhance.device.choice import choose_device, release_memory
 from zenhance.errors import MethodError, RecipeError, RunCancelled
 from zenhance.io.write_bytes import write_bytes
-from zenhance.models.card import Card
+from zenhance.steps import drain, relay
 from zenhance.training.data import TrainingVolume, load_volumes
-from zenhance.training.model import model_bytes, source_commit
+from zenhance.training.model import fill, initial_weights, model_bytes, source_commit
 from zenhance.training.patches import VALIDATION, PatchSampler
-from zenhance.training.preprocess import look_steps
-from zenhance.training.pretrained import fill, initial_weights
 from zenhance.training.recipe import Recipe
-from zenhance.training.self_training import alone_steps, learns_alone
-from zenhance.training.state import TrainingState
-from zenhance.training.tensorboard import Board
-from zenhance.training.validate import Validation, to_device, validate
+from zenhance.training.self_training import is_self_supervised, self_training_steps
+from zenhance.training.session import check_memory, optics_steps
+from zenhance.training.state import (
+    RECIPE_FILE,
+    STATE_FILE,
+    TrainingState,
+    TrainProgress,
+    TrainResult,
+)
+from zenhance.training.validate import Board, Validation, to_device, validate
 
 __all__ = ["TrainProgress", "TrainResult", "train", "train_steps"]
 
-STATE_FILE = "state.safetensors"
 LOG_FILE = "log.csv"
-RECIPE_FILE = "recipe.yaml"
 # The learning rate ends at this share of its peak.
 FINAL_RATE = 0.01
-
-
-@dataclass(frozen=True)
-class TrainProgress:
-    """Where a training is.
-
-    Parameters
-    ----------
-    stage : str
-        ``data``, ``train`` or ``save``.
-    step, steps : int
-        Optimiser steps done and planned.
-    fraction : float
-        0 ... 1, of the steps or of the time budget, whichever is further.
-    seconds_left : float or None
-        Where it can be told.
-    loss : float
-        Of the last step; NaN before the first.
-    logs : mapping of str to float
-        What the method logs besides.
-    validation : Validation or None
-        Where this step was validated.
-    """
-
-    stage: str
-    step: int
-    steps: int
-    fraction: float
-    seconds_left: float | None
-    loss: float = math.nan
-    logs: Mapping[str, float] = field(default_factory=dict)
-    validation: Validation | None = None
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a training gives back: the checkpoint's path and card, and why it ended."""
-
-    path: Path
-    card: Card
-    ended: str
-    log: tuple[Mapping[str, float], ...]
 
 
 @dataclass
@@ -96,7 +56,7 @@ class _Training:
     learner: Learner
     device: str
     train: list[TrainingVolume]
-    held: list[TrainingVolume]
+    validation: list[TrainingVolume]
     state: TrainingState
     sampler: PatchSampler
     checks: list[Batch]
@@ -197,9 +157,9 @@ def train_steps(
     yield TrainProgress("data", 0, recipe.steps, 0.0, None)
     volumes = volumes if volumes is not None else load_volumes(recipe)
     everything = _once_each(volumes)
-    if learns_alone(recipe, everything):
+    if is_self_supervised(recipe, everything):
         return (
-            yield from alone_steps(
+            yield from self_training_steps(
                 recipe,
                 folder,
                 everything,
@@ -211,7 +171,7 @@ def train_steps(
             )
         )
     _check_truths(recipe, everything)
-    volumes = yield from _looked_at(recipe, volumes, stop)
+    volumes = yield from _with_optics(recipe, volumes, stop)
     goes_on = resume and (folder / STATE_FILE).is_file()
     run = _begin(
         recipe,
@@ -236,21 +196,24 @@ def _once_each(volumes: tuple[list[TrainingVolume], list[TrainingVolume]]) -> li
     return train + [volume for volume in held if not any(volume is other for other in train)]
 
 
-def _looked_at(
+def _with_optics(
     recipe: Recipe,
     volumes: tuple[list[TrainingVolume], list[TrainingVolume]],
     stop: threading.Event,
 ) -> Generator[TrainProgress, None, tuple[list[TrainingVolume], list[TrainingVolume]]]:
-    """Return the volumes with what the method wants to know of them; whoever waits is told, and can stop in between."""
-    steps = look_steps(recipe, _learning(recipe.method).learner(), volumes)
-    while True:
-        try:
-            share = next(steps)
-        except StopIteration as done:
-            return cast(tuple[list[TrainingVolume], list[TrainingVolume]], done.value)
+    """Return the volumes with the optics that the method needs; the user can stop it."""
+
+    def check() -> None:
         if stop.is_set():
             raise RunCancelled("the training was stopped before its first step; there is no model")
-        yield TrainProgress("data", 0, recipe.steps, share, None)
+
+    return (
+        yield from relay(
+            optics_steps(recipe, _learning(recipe.method).learner(), volumes),
+            lambda share: TrainProgress("data", 0, recipe.steps, share, None),
+            check,
+        )
+    )
 
 
 def _check_truths(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> None:
@@ -275,13 +238,21 @@ def _begin(
     if not resume:
         write_bytes(folder / RECIPE_FILE, recipe.to_yaml().encode(), overwrite=False)
     learner = _learning(recipe.method).learner()
-    train, held = volumes
+    train, validation = volumes
     if not train:
         raise RecipeError("there is nothing to train on; give at least one stack")
     torch.manual_seed(recipe.seed)
     network = learner.build(recipe.architecture)
     if initial is not None:
         fill(network, initial)
+    patch = learner.patch_px(recipe.architecture, recipe.patch_px)
+    physical = learner.needs_optics(recipe.architecture)
+    sampler = PatchSampler(train, patch, recipe.batch, recipe.seed, with_optics=physical)
+    size = min(recipe.batch, recipe.validation_patches)
+    checker = PatchSampler(
+        validation, patch, size, recipe.seed, augment=False, with_optics=physical
+    )
+    check_memory(recipe, learner, network, sampler, device)
     network = network.to(device)
     mean = AveragedModel(network, multi_avg_fn=_running_mean(recipe.ema), use_buffers=True)
     optimiser = AdamW(
@@ -290,11 +261,6 @@ def _begin(
     state = TrainingState(recipe, network, mean, optimiser)
     if resume and kept.is_file():
         state.load(kept)
-    patch = learner.patch_px(recipe.architecture, recipe.patch_px)
-    physical = learner.needs_optics(recipe.architecture)
-    sampler = PatchSampler(train, patch, recipe.batch, recipe.seed, with_optics=physical)
-    size = min(recipe.batch, recipe.validation_patches)
-    checker = PatchSampler(held, patch, size, recipe.seed, augment=False, with_optics=physical)
     checks = [checker.draw(i, VALIDATION) for i in range(-(-recipe.validation_patches // size))]
     return _Training(
         recipe,
@@ -302,7 +268,7 @@ def _begin(
         learner,
         device,
         train,
-        held,
+        validation,
         state,
         sampler,
         checks,
@@ -423,7 +389,7 @@ def _finish(run: _Training, ended: str, command: str) -> TrainResult:
         network.eval(),
         recipe,
         state.done,
-        (run.train, run.held),
+        (run.train, run.validation),
         test,
         run.device,
         (command, run.commit),
@@ -434,9 +400,4 @@ def _finish(run: _Training, ended: str, command: str) -> TrainResult:
 
 def train(recipe: Recipe, folder: Path, **options: object) -> TrainResult:
     """Train to the end; options as for :func:`train_steps`."""
-    steps = train_steps(recipe, folder, **options)  # type: ignore[arg-type]
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return cast(TrainResult, done.value)
+    return drain(train_steps(recipe, folder, **options))  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ from torch.nn import Module
 
 from zenhance._version import __version__
 from zenhance.contract.learner import Learner
+from zenhance.errors import CheckpointError, RecipeError
 from zenhance.models.card import ESTIMATED, Card
-from zenhance.models.checkpoint import dump_checkpoint
+from zenhance.models.catalogue import find_weights
+from zenhance.models.checkpoint import dump_checkpoint, read_checkpoint
 from zenhance.training.data import TrainingVolume
 from zenhance.training.recipe import Recipe
 from zenhance.training.state import Progressed
 
-__all__ = ["model_bytes", "source_commit"]
+__all__ = ["fill", "initial_weights", "model_bytes", "source_commit"]
 
 # The test input is small: it is run each time the model is loaded.
 TEST_PX = 32
@@ -107,3 +110,37 @@ def source_commit() -> str:
         check=False,
     )
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def initial_weights(recipe: Recipe) -> Mapping[str, Tensor] | None:
+    """Return the weights that the recipe begins from, if it names any.
+
+    Raises
+    ------
+    CheckpointError
+        There are none of that name, or they belong to another method.
+    """
+    if not recipe.start:
+        return None
+    checkpoint = read_checkpoint(find_weights(recipe.method, recipe.start))
+    if checkpoint.card.method != recipe.method:
+        raise CheckpointError(
+            f'the model "{recipe.start}" belongs to the method {checkpoint.card.method}, not to {recipe.method}'
+        )
+    return checkpoint.state
+
+
+def fill(network: Module, initial: Mapping[str, Tensor]) -> None:
+    """Put weights into a network.
+
+    Raises
+    ------
+    RecipeError
+        They are of another shape.
+    """
+    try:
+        network.load_state_dict(dict(initial))
+    except RuntimeError as error:
+        raise RecipeError(
+            "the weights to start from belong to another architecture; take the one on their card, or start anew"
+        ) from error

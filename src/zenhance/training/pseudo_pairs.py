@@ -21,7 +21,7 @@ from zenhance.training.optics import grown_psf, optics_of_camera, psf_for_learni
 from zenhance.training.recipe import Recipe
 from zenhance.types import FloatArray
 
-__all__ = ["MAX_VOXELS", "Column", "cut_columns", "estimate_steps", "measured_again", "pair_steps"]
+__all__ = ["MAX_VOXELS", "Column", "cut_columns", "estimate_steps", "resimulate", "pair_steps"]
 
 MAX_VOXELS = 4_000_000
 """So much of the stacks is learnt from, in columns of full depth: more does not fit into a coffee break."""
@@ -46,7 +46,7 @@ class Column:
     growth: float = 1.0
 
 
-def measured_again(
+def resimulate(
     estimate: FloatArray,
     psf: Psf,
     noise: PoissonGauss,
@@ -197,7 +197,7 @@ def pair_steps(
     made = []
     for draw in range(DRAWS + 1):
         yield draw / (DRAWS + 1)
-        again = measured_again(
+        again = resimulate(
             estimate,
             column.psf,
             column.noise,

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -37,30 +37,28 @@ from zenhance.steps import relay
 from zenhance.training.data import TrainingVolume
 from zenhance.training.pseudo_pairs import Column, cut_columns, estimate_steps, pair_steps
 from zenhance.training.recipe import Recipe, load_recipe
+from zenhance.training.state import RECIPE_FILE, TrainProgress, TrainResult
 from zenhance.training.validate import Validation
 
-if TYPE_CHECKING:
-    from zenhance.training.loop import TrainProgress, TrainResult
-
-__all__ = ["FIRST_ESTIMATE", "alone_steps", "learns_alone"]
+__all__ = ["FIRST_ESTIMATE", "self_training_steps", "is_self_supervised"]
 
 FIRST_ESTIMATE = "gaussian_deconvolution"
 """The method whose result is the first estimate where no model is there to start from; with its own defaults."""
 CUT_SHARE, READY_SHARE = 0.01, 0.1
 """Of a round's progress: when the stacks have been cut, and when its first step comes."""
 
-Train = Callable[..., Generator["TrainProgress", None, "TrainResult"]]
+Train = Callable[..., Generator[TrainProgress, None, TrainResult]]
 T = TypeVar("T")
 
 
-def learns_alone(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> bool:
+def is_self_supervised(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> bool:
     """Tell whether a recipe's network needs a truth and none of the volumes has one, so that it is learnt as told above."""
     method = registry.load(recipe.method)
     needs = isinstance(method, LearningMethod) and method.learner().needs_truth(recipe.architecture)
     return bool(volumes) and needs and all(volume.truth is None for volume in volumes)
 
 
-def alone_steps(
+def self_training_steps(
     recipe: Recipe,
     folder: Path,
     volumes: Sequence[TrainingVolume],
@@ -154,8 +152,6 @@ class _Alone:
 
     def begin(self) -> None:
         """Write the recipe, and start from the weights that it names."""
-        from zenhance.training.loop import RECIPE_FILE
-
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.resume:
             write_bytes(self.folder / RECIPE_FILE, self.recipe.to_yaml().encode(), overwrite=False)
@@ -176,8 +172,6 @@ class _Alone:
 
     def finished(self) -> TrainResult | None:
         """Take up the rounds that an earlier sitting finished; return what the last of them gave."""
-        from zenhance.training.loop import TrainResult
-
         result: TrainResult | None = None
         while (
             self.resume
@@ -202,8 +196,6 @@ class _Alone:
         self, steps: Generator[float, None, T], number: int, first: float, last: float
     ) -> Generator[TrainProgress, None, T]:
         """Pass on steps of getting ready as progress of a round, from one share of it to another."""
-        from zenhance.training.loop import TrainProgress
-
         share = 0.0
 
         def convert(fraction: float) -> TrainProgress:
@@ -217,8 +209,6 @@ class _Alone:
 
     def round(self, number: int, lists: Lists) -> Generator[TrainProgress, None, TrainResult]:
         """Train on the pairs of a round, and keep its model for the next one."""
-        from zenhance.training.loop import RECIPE_FILE
-
         place, began = self.folder / f"round_{number + 1}", time.perf_counter()
         again = self.resume and (place / RECIPE_FILE).is_file()
         # The time that is left differs from sitting to sitting, but a state belongs to the recipe that it was made with.
@@ -308,17 +298,19 @@ def _unless(
     stop: threading.Event, steps: Generator[TrainProgress, None, T]
 ) -> Generator[TrainProgress, None, T | None]:
     """Pass on steps until they end or the user stops; None where the user did."""
+
+    def check() -> None:
+        if stop.is_set():
+            raise _Stopped
+
     try:
-        while not stop.is_set():
-            try:
-                progress = next(steps)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            yield progress
+        return (yield from relay(steps, lambda progress: progress, check))
+    except _Stopped:
         return None
-    finally:
-        steps.close()
+
+
+class _Stopped(Exception):  # noqa: N818
+    """The user stopped the training."""
 
 
 def _round(recipe: Recipe, number: int, spent_s: float) -> Recipe:

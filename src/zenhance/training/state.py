@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,67 @@ from torch.optim import AdamW
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.io.limits import open_regular
 from zenhance.io.write_bytes import write_bytes
+from zenhance.models.card import Card
 from zenhance.training.recipe import Recipe
+from zenhance.training.validate import Validation
 
-__all__ = ["Progressed", "TrainingState"]
+__all__ = [
+    "RECIPE_FILE",
+    "STATE_FILE",
+    "Progressed",
+    "TrainProgress",
+    "TrainResult",
+    "TrainingState",
+]
+
+RECIPE_FILE, STATE_FILE = "recipe.yaml", "state.safetensors"
 
 KEY = "zenhance_training"
 LENGTH = ("steps", "minutes", "validate_every", "patience")
 """Keys of a recipe that say how long it learns."""
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """Where a training is.
+
+    Parameters
+    ----------
+    stage : str
+        ``data``, ``train`` or ``save``.
+    step, steps : int
+        Optimiser steps done and planned.
+    fraction : float
+        0 ... 1, of the steps or of the time budget, whichever is further.
+    seconds_left : float or None
+        Where it can be told.
+    loss : float
+        Of the last step; NaN before the first.
+    logs : mapping of str to float
+        What the method logs besides.
+    validation : Validation or None
+        Where this step was validated.
+    """
+
+    stage: str
+    step: int
+    steps: int
+    fraction: float
+    seconds_left: float | None
+    loss: float = math.nan
+    logs: Mapping[str, float] = field(default_factory=dict)
+    validation: Validation | None = None
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gives back: the checkpoint's path and card, and why it ended."""
+
+    path: Path
+    card: Card
+    ended: str
+    log: tuple[Mapping[str, float], ...]
 
 
 @dataclass
