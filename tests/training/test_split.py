@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zenhance.errors import RecipeError
 from zenhance.io import write_stack
 from zenhance.stack import Stack
+from zenhance.training import session
 from zenhance.training.data import (
     files_for_test,
     kept_for_test,
@@ -16,6 +18,7 @@ from zenhance.training.data import (
     load_volumes,
     of_stacks,
 )
+from zenhance.training.loop import train
 from zenhance.training.recipe import Data, Recipe
 from zenhance.training.session import holdout_strip
 
@@ -89,3 +92,19 @@ def test_of_six_plants_one_is_left_untouched_and_named(tmp_path: Path) -> None:
     assert {volume.name for volume in train + held} == {Path(path).name for path in paths} - {
         Path(apart).name
     }
+
+
+def test_a_training_that_exceeds_the_memory_is_refused_before_its_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "free_bytes", lambda _device: 100_000)
+    given = volumes(40, 40)
+    recipe = Recipe(
+        method="srcnn",
+        name="large",
+        data={"pairs": [{"measured": "a", "truth": "b"}]},
+        patch_px=24,
+        batch=8,
+    )
+    with pytest.raises(RecipeError, match="batch 8 and patch_px 24 .* lower batch or patch_px"):
+        train(recipe, tmp_path / "run", volumes=(given, given), device="cpu")

@@ -21,7 +21,7 @@ from zenhance.training.optics import grown_psf, optics_of_camera, psf_for_learni
 from zenhance.training.recipe import Recipe
 from zenhance.types import FloatArray
 
-__all__ = ["MAX_VOXELS", "Column", "cut_columns", "estimate_steps", "resimulate", "pair_steps"]
+__all__ = ["MAX_VOXELS", "Column", "cut_columns", "estimate_steps", "pair_steps", "resimulate"]
 
 MAX_VOXELS = 4_000_000
 """So much of the stacks is learnt from, in columns of full depth: more does not fit into a coffee break."""

@@ -40,7 +40,7 @@ from zenhance.training.recipe import Recipe, load_recipe
 from zenhance.training.state import RECIPE_FILE, TrainProgress, TrainResult
 from zenhance.training.validate import Validation
 
-__all__ = ["FIRST_ESTIMATE", "self_training_steps", "is_self_supervised"]
+__all__ = ["FIRST_ESTIMATE", "is_self_supervised", "self_training_steps"]
 
 FIRST_ESTIMATE = "gaussian_deconvolution"
 """The method whose result is the first estimate where no model is there to start from; with its own defaults."""
@@ -309,7 +309,7 @@ def _unless(
         return None
 
 
-class _Stopped(Exception):  # noqa: N818
+class _Stopped(Exception):
     """The user stopped the training."""
 
 

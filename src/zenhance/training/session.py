@@ -148,7 +148,7 @@ def _in_memory(volume: TrainingVolume) -> TrainingVolume:
 
 
 def holdout_strip(volumes: Sequence[TrainingVolume], share: float, patch_px: int) -> Volumes:
-    """Divide each volume along its longer side in the plane, so that no validated voxel is trained on.
+    """Divide each volume along its longer side in the plane; no validated voxel is trained on.
 
     Parameters
     ----------
@@ -199,10 +199,14 @@ def optics_steps(
         return volumes
     known: dict[int, TrainingVolume] = {}
     different = list({id(volume): volume for some in volumes for volume in some}.values())
+
+    def part_of(number: int) -> Callable[[float], float]:
+        return lambda share: (number + share) / len(different)
+
     for number, volume in enumerate(different):
         known[id(volume)] = yield from relay(
             _with_optics_steps(recipe, learner, volume),
-            lambda share, done=number: (done + share) / len(different),  # type: ignore[misc]
+            part_of(number),
         )
     train, validation = ([known[id(volume)] for volume in some] for some in volumes)
     return train, validation
