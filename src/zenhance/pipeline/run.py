@@ -265,8 +265,10 @@ def _context_steps(
         # A method that takes one blur for all depths gets that of the middle.
         psf = profile.psf_at(0.5 * profiled.deepest_um)
     run.noise.append(noise)
-    if psf is not None and psf.describe() not in run.psfs:
-        run.psfs.append(psf.describe())
+    words = [] if psf is None else [psf.describe()]
+    if profiled is not None:
+        words = [w for w in profiled.profile.describe() if w.startswith("PSF at")]
+    run.psfs += [w for w in words if w not in run.psfs]
     lengths = reader.stack.voxel_size.zyx_um
     z, y, x = (1.0 if v is None else v for v in lengths)
     unknown = "".join(axis for axis, v in zip("zyx", lengths, strict=True) if v is None)
