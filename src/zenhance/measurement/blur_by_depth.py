@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
 
 from zenhance.measurement.light_by_depth import Surface
 from zenhance.physics.noise_estimate import FILTERED, CameraFit
@@ -232,6 +231,9 @@ def _fit(
         return np.concatenate([held, data.misfit(p, knots)])
 
     start = np.concatenate([mean, data.level(mean, knots) if data else np.zeros(0)])
+    # Imported here, because a dock must open fast.
+    from scipy import optimize
+
     found = optimize.least_squares(misfit, start, loss="linear", x_scale="jac", max_nfev=60)
     covariance = np.linalg.pinv(found.jac.T @ found.jac)
     freedom = max(1, found.fun.size - found.x.size)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, optimize
+from scipy import ndimage
 
 from zenhance.physics.noise_estimate import CameraFit, Spread
 from zenhance.types import FloatTriple
@@ -178,5 +178,8 @@ def _decay(depth_um: Floats, mean: Floats, slack: float) -> float:
         return np.asarray((p[0] - p[1] * x - y) * weight)
 
     start = np.polyfit(x, y, 1)
+    # Imported here, because a dock must open fast.
+    from scipy import optimize
+
     found = optimize.least_squares(misfit, [start[1], -start[0]], loss="soft_l1")
     return float(found.x[1])

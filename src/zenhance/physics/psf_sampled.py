@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.optimize import least_squares
 
 from zenhance.errors import MethodError
 from zenhance.physics.psf_base import FWHM_PER_SIGMA, MAX_KERNEL_VOXELS, VoxelSizeUm
@@ -77,6 +76,8 @@ def _fitted_sigma(profile: npt.NDArray[np.float64]) -> float:
     near = np.abs(offsets) <= max(2.0, 2.5 * start)
     if near.sum() < 4:
         return start
+    # Imported here, because a dock must open fast.
+    from scipy.optimize import least_squares
 
     def misfit(guess: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         height, centre, sigma = guess
