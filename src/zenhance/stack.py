@@ -139,7 +139,8 @@ def _unmasked(data: np.ma.MaskedArray[Any, Any]) -> npt.NDArray[Any]:
     """Return a masked array as a plain one; masked pixels are NaN, which counts as no data."""
     if not np.ma.is_masked(data) or data.dtype.kind not in "buif":
         return np.asarray(data.data)
-    return np.asarray(data.astype(np.result_type(data.dtype, np.float32)).filled(np.nan))
+    wide = data.astype(np.result_type(data.dtype, np.float32))
+    return np.asarray(np.ma.filled(wide, np.nan))
 
 
 def guess_axes(shape: Sequence[int]) -> str:
