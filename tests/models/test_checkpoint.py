@@ -1,4 +1,4 @@
-"""Weights from strangers: nothing is executed, nothing damaged is used, nothing that was changed goes unnoticed."""
+"""Checkpoints: nothing is executed, and damaged or changed files are refused."""
 
 from __future__ import annotations
 

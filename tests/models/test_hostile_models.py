@@ -78,7 +78,7 @@ def test_a_test_that_would_take_for_ever_is_refused(tmp_path: Path, shape: tuple
 
 
 def bombs(method: str) -> Iterator[dict[str, Any]]:
-    """Yield each whole number of an architecture, and each list of them, as large as it can hurt."""
+    """Yield each integer of an architecture, and each list of them, with a huge value."""
     for name, field in architecture_of(method).model_fields.items():
         if field.annotation is int:
             # How long a warm-up takes does not decide the network.

@@ -1,4 +1,4 @@
-"""The networks have the numbers of weights that their papers' tables imply, and see only as far as declared."""
+"""Networks have the published numbers of weights and the declared receptive fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""diffusion through its contract: what it learns from, where it starts, that runs repeat and differ as they should, and tiles agree."""
+"""Diffusion: what it learns from, the timestep it starts at, and how runs repeat and differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network of the reverse process: its reach, its levels, and that nothing in it looks at the whole tile."""
+"""The network of the reverse process: receptive field, timesteps, no dependence on the tile."""
 
 from __future__ import annotations
 

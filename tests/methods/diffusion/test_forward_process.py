@@ -1,4 +1,4 @@
-"""The forward process: the specimen exactly at level 0, blur and noise as the schedules say, and an image's own level."""
+"""The forward process: the exact specimen at timestep 0, the schedules, an image's timestep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""divblurring through its contract: mean, deviation and samples, in tiles as in the whole, and what it refuses."""
+"""DivBlurring: mean, deviation and samples, tiles and whole, and its errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ LEARNER = VaeLearner()
 SIZE_UM = (0.5, 0.2, 0.2)
 PSF = "sigma_um=0.5,0.2,0.2"
 LADDER: dict[str, Any] = {
-    "window": 3, "planes": 3, "features": [6, 8, 8], "latents": [1, 2, 3], "deconvolved": [2, 4], "truth": 30.0,
+    "window": 3, "planes": 3, "features": [6, 8, 8], "latents": [1, 2, 3], "deconvolved": [2, 4],
+    "truth": 30.0,
     "kl_weight": 0.1, "measured": 0.1, "warmup_steps": 0,
 }  # fmt: skip
 FLAT: dict[str, Any] = {

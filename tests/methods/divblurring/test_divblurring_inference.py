@@ -1,4 +1,4 @@
-"""DivBlurring learning for real: latents that fall silent, recipes, stacks without a truth, and going on where it was stopped."""
+"""Training of DivBlurring: posterior collapse, recipes, stacks without a truth, resuming."""
 
 from __future__ import annotations
 
@@ -61,8 +61,10 @@ def lists(*stacks: Stack) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
 
 def recipe(**changes: Any) -> Recipe:
     fields: dict[str, Any] = {
-        "method": "divblurring", "name": "own", "architecture": LADDER, "data": {"stacks": ["not read"], "psf": "sigma_um=0.5,0.24,0.24"},
-        "patch_px": 16, "batch": 2, "steps": 12, "validate_every": 3, "validation_patches": 2, "learning_rate": 2e-3,
+        "method": "divblurring", "name": "own", "architecture": LADDER,
+        "data": {"stacks": ["not read"], "psf": "sigma_um=0.5,0.24,0.24"},
+        "patch_px": 16, "batch": 2, "steps": 12, "validate_every": 3, "validation_patches": 2,
+        "learning_rate": 2e-3,
         "warmup_steps": 2, "ema": 0.9, "rounds": 2,
     }  # fmt: skip
     return Recipe(**(fields | changes))

@@ -1,4 +1,4 @@
-"""DivBlurring's two networks: their sizes, what passes through the latents, how far they look, and that no layer knows the tile."""
+"""DivBlurring's networks: sizes, latents, receptive fields, no dependence on the tile."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_ladders_latents_lie_on_three_grids() -> None:
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_all_that_is_known_of_an_image_passes_through_the_latents(kind: str) -> None:
-    """Where the posterior says nothing but what the prior says, the light is the same whatever the image."""
+    """If the posterior equals the prior, the light does not depend on the image."""
     net, images = made(kind), torch.randn(2, 1, 32, 32)
     noise = [n.expand(2, -1, -1, -1) for n in numbers(net, 32, 32)]
     one, two = light_of(net, images, noise)

@@ -1,4 +1,4 @@
-"""The loss of DivBlurring: what the microscope makes of the light, what the latents cost, and what penalties and a truth say."""
+"""The loss of DivBlurring: likelihood, divergence, penalties and the truth term."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The learnt noise of a camera: a density about the signal, which can be as skewed as the camera's."""
+"""The trained camera noise: a density around the signal that can be skewed."""
 
 from __future__ import annotations
 

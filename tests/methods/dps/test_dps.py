@@ -1,4 +1,4 @@
-"""dps through its contract: what it learns without a truth, how it meets other PSFs, and that tiles and whole agree."""
+"""DPS: training without a truth, resampling to the network's PSF, tiles and whole."""
 
 from __future__ import annotations
 
@@ -144,7 +144,8 @@ def context(
         100.0,
     )
     return MethodContext(
-        parameters=DpsParameters(**settings), shape_px=array.shape, voxel_size_um=(0.1, pixel_um, pixel_um), statistics=known,
+        parameters=DpsParameters(**settings), shape_px=array.shape,
+        voxel_size_um=(0.1, pixel_um, pixel_um), statistics=known,
         read=lambda region: array[region], psf=parse_psf(psf), weights=weights,
     )  # fmt: skip
 
@@ -375,7 +376,7 @@ def test_it_learns_from_the_stack_itself_whatever_its_psf(
 
 def test_weights_of_another_step_or_method_are_refused(tmp_path: Path) -> None:
     denoiser = save(tmp_path, "denoise", "denoiser")
-    with pytest.raises(CheckpointError, match="trained for the step denoise; choose weights of this step"):
+    with pytest.raises(CheckpointError, match="trained for the step denoise; choose weights"):
         run(picture(), denoiser)
     other = save(tmp_path, "extend", "other", method="rdn")
     with pytest.raises(CheckpointError, match="belongs to the method rdn"):

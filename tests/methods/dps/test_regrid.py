@@ -1,4 +1,4 @@
-"""Grids that are counted from the corner of the volume: tiles agree with the whole, and what is smooth comes back."""
+"""Resampling: tiles agree with the whole, and smooth images survive the round trip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rolling ball: smooth background found, structures left, tiles like the whole, in proportion to the light."""
+"""The rolling ball: finds smooth background, keeps structures, scales with the light."""
 
 from __future__ import annotations
 

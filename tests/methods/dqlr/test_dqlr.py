@@ -1,4 +1,4 @@
-"""dqlr through its contract: what it learns from, what it refuses, and that a stack is enhanced the same in tiles and whole."""
+"""DQLR: what it learns from, its errors, and tiles and whole."""
 
 from __future__ import annotations
 
@@ -325,7 +325,7 @@ def test_settings_out_of_bounds_are_refused(settings: dict[str, Any], model: str
 def test_a_deep_stack_is_cut_along_y_and_x_only(
     free_gb: int, most_work: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The recurrence goes through all planes, so a tile that is cut along z would read them all again."""
+    """The recurrence needs all planes, so that tiles along z would read them all again."""
     monkeypatch.setattr("zenhance.pipeline.plan.free_bytes", lambda device: free_gb * 10**9)
     shape = (200, 2048, 2048)
     image = Stack.from_array(np.broadcast_to(np.uint16(1), shape), "ZYX", SIZE_UM)

@@ -1,4 +1,4 @@
-"""The network of DQLR: its size, its causality, its reach, and that a stack slice by slice gives what the sequence gives."""
+"""The network of DQLR: size, causality, receptive field, and stacks slice by slice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ TINY: dict[str, Any] = {
     "dimensions": 4,
 }
 PAPER: dict[str, Any] = {
-    "window": 1, "features": 128, "inner": 32, "blocks": 2, "stride": 4, "recurrence": "forward", "hidden": 64, "levels": 1,
+    "window": 1, "features": 128, "inner": 32, "blocks": 2, "stride": 4,
+    "recurrence": "forward", "hidden": 64,
+    "levels": 1,
 }  # fmt: skip
 
 
@@ -144,7 +146,7 @@ def test_stacks_of_one_or_two_slices_are_enhanced(depth: int) -> None:
 def test_a_pixel_has_no_say_beyond_the_declared_reach(
     stride: int, blocks: int, recurrence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Measured by gradients in double precision, without the dictionary, through which none would pass."""
+    """Measure it by gradients in double precision, without the dictionary, which has none."""
     monkeypatch.setattr(
         Dqlr,
         "begin",

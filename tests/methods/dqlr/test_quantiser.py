@@ -33,7 +33,7 @@ def trained(latents: Tensor, words: int = 16, levels: int = 3, rounds: int = 30)
 
 
 def by_hand(latents: Tensor, book: Codebook) -> tuple[Tensor, Tensor]:
-    """Two nearest words in double precision, mixed as the module says; the mixture and the nearest word's number."""
+    """Return the mixture of the two nearest words in float64, and the index of the nearest."""
     words, latents = book.words.double(), latents.double()
     two = (
         torch.cdist(latents, words, compute_mode="donot_use_mm_for_euclid_dist")
@@ -166,7 +166,7 @@ def test_in_training_the_vectors_are_sums_of_words() -> None:
 def test_in_use_the_two_nearest_words_are_mixed_half_way_between_them(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The shortcuts (second word only where it can matter, few latents at a time) change nothing."""
+    """The shortcuts (second word only if close, few latents at a time) change nothing."""
     monkeypatch.setattr(module, "DISTANCES_AT_ONCE", at_once)
     torch.manual_seed(2)
     latents = torch.randn(2000, 4)
@@ -220,7 +220,7 @@ def test_words_stay_in_float32_under_autocast() -> None:
         low = quantiser(latents.bfloat16())
     assert torch.equal(used.vectors, quantiser(latents).vectors)
     assert low.vectors.dtype == torch.float32
-    # bfloat16 rounds 70.2 to 70.0: computed in it, both latents would choose the same word. The words
+    # bfloat16 rounds 70.2 to 70.0: in it, both latents would choose the same word. The words
     # are put there by hand, because the order in which k-means finds them depends on the processor.
     near = centres[7] + torch.tensor([0.2, 0, 0, 0, 0])
     assert torch.equal(near.bfloat16(), centres[7].bfloat16())
