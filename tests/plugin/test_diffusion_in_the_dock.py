@@ -23,7 +23,7 @@ def test_the_level_is_told_after_the_run_and_a_chosen_one_is_too(bench, dim):
     assert "started at timestep" in bench.dock.panel.note.text()
     bench.choose("diffusion", steps=2, start=0.9)
     bench.run()
-    assert "started at timestep 0.90, which was chosen" in bench.dock.panel.note.text()
+    assert "started at timestep 0.90 as set" in bench.dock.panel.note.text()
 
 
 def test_runs_with_chance_come_as_samples_and_deviation(bench, dim):
