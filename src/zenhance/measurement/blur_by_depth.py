@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from zenhance.measurement.light_by_depth import Surface
 from zenhance.physics.noise_estimate import FILTERED, CameraFit
-from zenhance.types import FloatTriple
+from zenhance.types import FloatTriple, Triple
 
 __all__ = ["BlurFit", "BlurPrior", "blur_steps"]
 
@@ -118,6 +118,54 @@ def blur_steps(
     return _fit(spectra, voxel_um, knots, prior)
 
 
+@dataclass(frozen=True)
+class _Blocks:
+    """Where blocks of one size are cut, and how their frequencies are gathered in rings."""
+
+    shape_px: Triple
+    corners: list[tuple[int, int]]
+    kz: Floats
+    kr: Floats
+    rings: npt.NDArray[np.int64]
+
+    @classmethod
+    def fitting(cls, shape_px: Triple, voxel_um: FloatTriple, deepest_um: float) -> _Blocks | None:
+        """Return the blocks for a volume (Z, Y, X), or None where none fits."""
+        planes, height, width = shape_px
+        side = int(min(height, width, max(24, 2 * round(BLOCK_UM / voxel_um[1] / 2))))
+        reach = min(AXIAL_UM, 0.5 * deepest_um)
+        axial = int(min(planes, max(6, 2 * round(reach / voxel_um[0] / 2))))
+        if side < 12 or axial < 5:
+            return None
+        kz = 2.0 * np.pi * np.fft.fftfreq(axial, voxel_um[0])
+        ky = 2.0 * np.pi * np.fft.fftfreq(side, voxel_um[1])
+        kx = 2.0 * np.pi * np.fft.fftfreq(side, voxel_um[2])
+        step = 2.0 * np.pi / (side * max(voxel_um[1:]))
+        ring = np.rint(np.hypot(ky[:, None], kx[None, :]) / step).astype(int)
+        half = axial // 2 + 1
+        kr = np.asarray(np.arange(side // 2) * step, np.float64)
+        corners = _corners(height, width, side)
+        return cls((axial, side, side), corners, np.abs(kz[:half]), kr, ring)
+
+    @property
+    def inside(self) -> npt.NDArray[np.bool_]:
+        """The frequencies (Y, X) that lie in a ring."""
+        return self.rings < self.kr.size
+
+    @property
+    def place(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Row and ring of each frequency inside: ±kz share a row."""
+        axial = self.shape_px[0]
+        fold = np.minimum(np.arange(axial), axial - np.arange(axial))
+        return fold[:, None], self.rings[self.inside][None, :]
+
+    @property
+    def taper(self) -> Floats:
+        """The Hann window (Z, Y, X)."""
+        z, y, x = (np.hanning(n + 2)[1:-1] for n in self.shape_px)
+        return np.asarray(z[:, None, None] * y[None, :, None] * x[None, None, :])
+
+
 def _spectra(
     volume: npt.NDArray[np.float32],
     voxel_um: FloatTriple,
@@ -128,32 +176,18 @@ def _spectra(
 ) -> Generator[float, None, _Spectra | None]:
     """Return mean periodograms of blocks at like depth, or None where no block fits."""
     planes, height, width = volume.shape
-    side = int(min(height, width, max(24, 2 * round(BLOCK_UM / voxel_um[1] / 2))))
-    reach = min(AXIAL_UM, 0.5 * deepest)
-    axial = int(min(planes, max(6, 2 * round(reach / voxel_um[0] / 2))))
-    if side < 12 or axial < 5:
+    blocks = _Blocks.fitting((planes, height, width), voxel_um, deepest)
+    if blocks is None:
         return None
-    window = [np.hanning(n + 2)[1:-1] for n in (axial, side, side)]
-    taper = window[0][:, None, None] * window[1][None, :, None] * window[2][None, None, :]
-    corners = _corners(height, width, side)
-    kz = 2.0 * np.pi * np.fft.fftfreq(axial, voxel_um[0])
-    ky = 2.0 * np.pi * np.fft.fftfreq(side, voxel_um[1])
-    kx = 2.0 * np.pi * np.fft.fftfreq(side, voxel_um[2])
-    step = 2.0 * np.pi / (side * max(voxel_um[1:]))
-    ring = np.rint(np.hypot(ky[:, None], kx[None, :]) / step).astype(int)
-    rings = int(side // 2)
-    half = axial // 2 + 1
-    centres = (np.arange(GROUPS) + 0.5) / GROUPS * deepest
-    fold = np.minimum(np.arange(axial), axial - np.arange(axial))
-    inside = ring < rings
-    place = (fold[:, None], ring[inside][None, :])
-    modes = np.zeros((half, rings))
+    axial, side, _ = blocks.shape_px
+    taper, place, inside, corners = blocks.taper, blocks.place, blocks.inside, blocks.corners
+    modes = np.zeros((blocks.kz.size, blocks.kr.size))
     np.add.at(modes, place, 1.0)
     tilt = np.exp(np.clip((np.arange(axial) - axial / 2) * voxel_um[0] / attenuation_um, -2, 2))
     powers, noises, depths = [], [], []
-    for number, centre in enumerate(centres):
+    for number, centre in enumerate((np.arange(GROUPS) + 0.5) / GROUPS * deepest):
         yield number / GROUPS
-        total, noise, depth = np.zeros((half, rings)), 0.0, 0.0
+        total, noise, depth = np.zeros_like(modes), 0.0, 0.0
         for y, x in corners:
             under = surface.height_at(y + side // 2, x + side // 2)
             first = round((under + centre) / voxel_um[0] - axial / 2)
@@ -169,8 +203,8 @@ def _spectra(
         depths.append(max(depth / len(corners), 0.0))
     return _Spectra(
         depth_um=np.array(depths),
-        kz=np.abs(kz[:half]),
-        kr=np.asarray(np.arange(rings) * step, np.float64),
+        kz=blocks.kz,
+        kr=blocks.kr,
         power=np.array(powers),
         noise=np.array(noises),
         # Neighbouring frequencies and overlapping blocks are correlated.

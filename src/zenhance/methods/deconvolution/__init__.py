@@ -411,12 +411,46 @@ def _prepare_imagej(context: MethodContext, psf: PsfLike) -> Generator[float, No
     return Planes(solve, context.shape_px, context.device, p.imagej_form, lowest)
 
 
-def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
-    import torch
+@dataclass(frozen=True)
+class _WienerSolver:
+    """Wiener filters of one depth each, blended by depth, with the light of the measurement."""
 
+    kernels: Sequence[FloatArray]
+    ratios: Sequence[float]
+    constant: BlurOperator
+    profiled: ProfiledLike | None
+    device: str
+    lowest: float
+
+    def __call__(
+        self, measured: torch.Tensor, regions: Sequence[Region]
+    ) -> Generator[float, None, torch.Tensor]:
+        """Solve blocks (B, Z, Y, X) of a volume; return x above the lowest value, not scaled."""
+        import torch
+
+        from zenhance.solvers.flux import keep_flux
+        from zenhance.solvers.wiener import Wiener
+
+        count = len(self.kernels)
+        light = torch.zeros_like(measured)
+        for number, (kernel, ratio) in enumerate(zip(self.kernels, self.ratios, strict=True)):
+            part = yield from relay(
+                Wiener(kernel, ratio).apply(measured),
+                lambda fraction, done=number: (done + fraction) / count,  # type: ignore[misc]
+            )
+            if count > 1:
+                part = part * _kernel_weight(self.profiled, regions, self.device, number)
+            light = light.add_(part) if count > 1 else part
+        light = light.sub_(self.lowest)
+        blur = self.constant
+        if self.profiled is not None:
+            blur = self.profiled.blur(regions, self.device)
+        return keep_flux(light.clamp(min=0.0), blur(blur(light)), blur)
+
+
+def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
     from zenhance.physics.blur import Blur
-    from zenhance.solvers.flux import keep_flux
-    from zenhance.solvers.wiener import Wiener, best_noise_to_signal
+    from zenhance.solvers.wiener import best_noise_to_signal
 
     parameters: GaussianDeconvolutionParameters = context.parameters
     regions, measured = yield from _measured(context)
@@ -433,25 +467,7 @@ def _prepare_wiener(context: MethodContext, psf: PsfLike) -> Generator[float, No
         cast("PsfKernels", psf), context.voxel_size_um, _blurred_shape(y, ndim), context.device
     )
     lowest = min(0.0, context.statistics.minimum)
-
-    def solve(
-        measured: torch.Tensor, regions: Sequence[Region]
-    ) -> Generator[float, None, torch.Tensor]:
-        light = torch.zeros_like(measured)
-        for number, (kernel, ratio) in enumerate(zip(kernels, ratios, strict=True)):
-            part = yield from relay(
-                Wiener(kernel, ratio).apply(measured),
-                lambda fraction, done=number: (done + fraction) / len(kernels),  # type: ignore[misc]
-            )
-            if len(kernels) > 1:
-                part = part * _kernel_weight(profiled, regions, context.device, number)
-            light = light.add_(part) if len(kernels) > 1 else part
-        light = light.sub_(lowest)
-        blur: BlurOperator = constant
-        if profiled is not None:
-            blur = profiled.blur(regions, context.device)
-        return keep_flux(light.clamp(min=0.0), blur(blur(light)), blur)
-
+    solve = _WienerSolver(kernels, ratios, constant, profiled, context.device, lowest)
     light = yield from solve(y, regions)
     mean_light = exact_mean(light)
     scale = (exact_mean(y) - lowest) / mean_light if mean_light > 0.0 else 1.0
