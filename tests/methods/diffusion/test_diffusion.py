@@ -213,7 +213,7 @@ def test_the_start_is_the_level_of_blur_and_noise_and_can_be_chosen(
         == pytest.approx(match_timestep(sigma, 0.1).t, abs=0.05)
     )
     chosen = run(measured, model, start=0.8).provenance.notes
-    assert chosen["level"] == 0.8
+    assert chosen["timestep"] == 0.8
     assert chosen["timestep of the image"] == notes["timestep of the image"]
 
 
