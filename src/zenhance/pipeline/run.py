@@ -265,10 +265,7 @@ def _context_steps(
         # A method that takes one blur for all depths gets that of the middle.
         psf = profile.psf_at(0.5 * profiled.deepest_um)
     run.noise.append(noise)
-    words = [] if psf is None else [psf.describe()]
-    if profiled is not None:
-        words = [w for w in profiled.profile.describe() if w.startswith("PSF at")]
-    run.psfs += [w for w in words if w not in run.psfs]
+    _record_psf(run, psf, profiled)
     lengths = reader.stack.voxel_size.zyx_um
     z, y, x = (1.0 if v is None else v for v in lengths)
     unknown = "".join(axis for axis, v in zip("zyx", lengths, strict=True) if v is None)
@@ -287,6 +284,13 @@ def _context_steps(
         unknown_axes=unknown,
         profiled=profiled,
     )
+
+
+def _record_psf(run: Run, psf: Psf | None, profiled: ProfiledVolume | None) -> None:
+    words = [] if psf is None else [psf.describe()]
+    if profiled is not None:
+        words = [w for w in profiled.profile.describe() if w.startswith("PSF at")]
+    run.psfs += [w for w in words if w not in run.psfs]
 
 
 def _profiled(run: Run, t: int, c: int) -> ProfiledVolume:
