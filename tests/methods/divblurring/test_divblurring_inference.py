@@ -149,9 +149,9 @@ def test_it_asks_for_what_it_needs() -> None:
 
 
 def test_a_stack_alone_is_learnt_from_directly_where_no_truth_is_wanted(tmp_path: Path) -> None:
-    given = lists()
+    given = lists(stack(shape=(6, 64, 64)))
     wanted = recipe(
-        architecture=FLAT, steps=150, validate_every=50, patch_px=32, batch=4, learning_rate=5e-3
+        architecture=LADDER, steps=150, validate_every=50, patch_px=32, batch=4, learning_rate=5e-3
     )
     result = train(wanted, tmp_path / "run", volumes=given, device="cpu")
     assert result.log[-1]["loss"] < 0.9 * result.log[0]["loss"]
