@@ -71,8 +71,11 @@ OPTIONS = [
         "--crop",
         "--series",
         "--psf",
+        "--profile",
+        "--even-light",
         "--background",
         "--statistics",
+        "--repair-outliers",
     ),
     *(
         "--device",
@@ -107,6 +110,7 @@ def test_every_field_of_the_request_can_be_given_on_the_command_line() -> None:
     words = RequestOptions(
         method="identity", set=[], voxel_size="1,1,1", axes="ZYX", series="1", channel="0", crop=":,:,:", psf="x", background="1", device="cpu",
         weights="w", learn="1min", output="denoised", seed="1", dtype="input", statistics="shared", tile="8,8,8",
+        profile="measure", even_light=True, repair_outliers=False,
     )  # fmt: skip
     assert set(words.given()) == set(EnhanceRequest.model_fields)
 

@@ -119,7 +119,7 @@ def test_learning_first_keeps_a_model_that_gives_the_same_without_learning(
     assert "  PSF: gaussian: sigma_um 0.3" in result.stderr
     assert 'learn (learning from "' in result.stderr
     assert "learnt in " in result.stdout
-    assert result.stdout.rstrip().endswith("without learning again: --weights dqlr_leaf_0")
+    assert result.stdout.rstrip().endswith("use it again without learning: --weights dqlr_leaf_0")
 
     again = run(
         "enhance", source, tmp_path / "again.ome.tif", *words, "--weights", "dqlr_leaf_0", "--json"

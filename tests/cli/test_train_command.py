@@ -353,13 +353,13 @@ def test_a_recipe_file_is_taken_as_it_is(tmp_path: Path) -> None:
         (
             TrainWords("qqq"),
             RecipeError,
-            r'"qqq"; choose one of srcnn, rdn, [a-z, ]*dqlr, [a-z, ]*or a file ending in \.yaml',
+            r'"qqq"; choose one of dqlr, dps, [a-z, ]*srcnn, or a file ending in \.yaml',
         ),
         (TrainWords("gone.yaml"), RecipeError, r'there is no recipe file "gone\.yaml"'),
         (
             TrainWords("identity"),
             MethodError,
-            r"identity does not learn; choose one that does: srcnn, rdn",
+            r"identity does not learn; choose one that does: dqlr, dps",
         ),
         (
             TrainWords("srcnn", set=("lerning_rate=1",)),

@@ -57,8 +57,9 @@ def test_a_kill_at_any_point_leaves_the_old_image_or_the_new_one(
     for point in {POINTS}:
         pid = os.fork()
         if pid == 0:
-            commit.reach = lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == point else
-            None new = Stack.from_array(np.full((7, 20, 30), 2, np.uint8), "ZYX", (1, 1, 1))
+            kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+            commit.reach = lambda name: kill() if name == point else None
+            new = Stack.from_array(np.full((7, 20, 30), 2, np.uint8), "ZYX", (1, 1, 1))
             write_stack(Path(sys.argv[1]) / point / "a.{ending}", new, overwrite={replaces})
             os._exit(0)
         print(os.WTERMSIG(os.waitpid(pid, 0)[1]))

@@ -259,7 +259,7 @@ def test_make_test_and_make_test_slow_share_the_suite_between_them(tmp_path):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         lines = done.stdout.splitlines()
         commands[target] = [
-            line.partition(" -m pytest ")[2] for line in lines if " -m pytest " in line
+            line.partition(" --dist loadfile ")[2] for line in lines if " -m pytest " in line
         ]
     assert [line.strip() for line in commands["test"]] == ['-m "not slow"']
     assert [line.strip() for line in commands["test-slow"]] == ["-m slow"]

@@ -135,7 +135,7 @@ def test_a_renamed_layer_is_still_the_same_layer(bench, cells, qtbot, said):
     qtbot.wait(100)
     layer.name = "renamed"
     bench.wait()
-    assert [entry.name for entry in bench.viewer.layers] == ["renamed", "cells · slow", "other"]
+    assert [entry.name for entry in bench.viewer.layers] == ["renamed", "other", "cells · slow"]
     assert bench.dock.form.source.combo.currentText() == "renamed"
     assert said == []
 

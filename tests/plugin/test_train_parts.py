@@ -138,6 +138,7 @@ def test_the_numbers_of_the_form_are_those_of_the_recipe(make_napari_viewer):
     form = TrainForm(viewer)
     viewer.window.add_dock_widget(form)
     form.data.kind.setCurrentIndex(form.data.kind.findData("simulated"))
+    form.method.setCurrentIndex(form.method.findData("srcnn"))
     form.start.setCurrentIndex(form.start.findData("srcnn_filaments"))
     shipped = load_recipe("srcnn_filaments")
     made = form.recipe("mine")
