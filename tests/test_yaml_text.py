@@ -1,4 +1,4 @@
-"""YAML and text from outside: read within bounds, refused in one sentence, never an endless wait."""
+"""YAML and text from outside: read within bounds, refused in a sentence, never an endless wait."""
 
 from __future__ import annotations
 

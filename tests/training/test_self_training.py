@@ -100,8 +100,7 @@ def test_a_flat_specimen_resimulate_has_the_cameras_mean_and_variance() -> None:
         )
         assert again.var() == pytest.approx(float(noise.variance(level)), rel=0.05)
     same, other = (
-        resimulate(np.full((4, 8, 8), 300, np.float32), PSF, noise, SIZE_UM, seed=s)
-        for s in (1, 2)
+        resimulate(np.full((4, 8, 8), 300, np.float32), PSF, noise, SIZE_UM, seed=s) for s in (1, 2)
     )
     assert np.array_equal(
         same, resimulate(np.full((4, 8, 8), 300, np.float32), PSF, noise, SIZE_UM, seed=1)
