@@ -11,7 +11,7 @@ PYTHON ?= $(or $(shell command -v python3.11 || command -v python3.12 || command
 VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 0
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt

@@ -34,7 +34,7 @@ def test_bounds_tooltip_and_unit_come_from_the_field(form):
     assert (steps.min, steps.max) == (1, 1000)
     assert steps.tooltip == "how many steps a tile takes"
     assert steps.label == "steps"
-    assert form.fields["step_s"].label == "step s [s]"
+    assert form.fields["step_s"].label == "step [s]"
     assert bounds_of(SlowParameters.model_fields["weight"]) == (0.0, 1.0)
 
 

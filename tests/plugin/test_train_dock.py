@@ -42,6 +42,7 @@ class TrainBench:
 
     def __init__(self, viewer, dock, qtbot, told):
         self.viewer, self.dock, self.qtbot, self.told = viewer, dock, qtbot, told
+        dock.form.method.setCurrentIndex(dock.form.method.findData("srcnn"))
 
     def add(self, data, name):
         return self.viewer.add_image(data, name=name, scale=(0.5, 0.2, 0.2), units=("um",) * 3)
