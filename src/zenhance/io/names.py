@@ -7,7 +7,6 @@ from pathlib import Path
 
 from zenhance.errors import ReadError
 from zenhance.io.limits import MAX_XML_BYTES, open_regular, read_bounded
-from zenhance.io.ome_xml import file_names, metadata_file, outside_names
 from zenhance.io.tiff_scan import first_description
 
 __all__ = [
@@ -110,6 +109,9 @@ def _begins_like_an_image(path: Path) -> bool:
 
 def _ome_parts(path: Path) -> list[str]:
     """Return the files that an OME-TIFF says belong together, or nothing."""
+    # Imported here: ``zenhance --help`` must load no numpy.
+    from zenhance.io.ome_xml import file_names, metadata_file, outside_names
+
     try:
         text = first_description(path)
         pointer = metadata_file(text)
