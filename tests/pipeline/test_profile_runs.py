@@ -1,17 +1,18 @@
 """A run with a microscope profile: blur by depth, stop by depth, even light, replay."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from zenhance.contract.spec import VolumeStatistics
-from zenhance.errors import MethodError, RecipeError, StackError
+from zenhance.errors import MethodError, RecipeError, RunCancelled, StackError
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.profile import DepthCurve, MicroscopeProfile, Quantity
 from zenhance.physics.psf import gaussian
-from zenhance.pipeline import EnhanceRequest, enhance
+from zenhance.pipeline import EnhanceRequest, Progress, enhance
 from zenhance.pipeline.assessing import assess_result
 from zenhance.pipeline.profile import profiled_volume
 from zenhance.stack import Stack, VoxelSize
@@ -184,6 +185,52 @@ def test_a_measured_profile_replays_to_identical_bytes(scene) -> None:
     second = enhance(measured, again)
     assert np.asarray(first.stack.data).tobytes() == np.asarray(second.stack.data).tobytes()
     assert first.provenance.notes["profiles"] == second.provenance.notes["profiles"]
+
+
+def test_measuring_and_finding_the_surface_can_be_cancelled_between_their_steps(scene) -> None:
+    _, measured = scene
+    request = EnhanceRequest(voxel_size_um=VOXEL, device="cpu", profile="measure")
+
+    def cancelled_at(wanted: str) -> list[float]:
+        cancel, fractions = threading.Event(), []
+
+        def tell(step: Progress) -> None:
+            fractions.append(step.fraction)
+            if step.message == wanted:
+                cancel.set()
+
+        with pytest.raises(RunCancelled):
+            enhance(measured, request, on_progress=tell, cancel=cancel)
+        assert cancel.is_set()
+        return fractions
+
+    for wanted in ("reading the stack", "measuring the blur", "finding the surface"):
+        fractions = cancelled_at(wanted)
+        assert fractions == sorted(fractions)
+
+
+def test_the_middle_of_a_large_field_is_measured_over_the_whole_depth(monkeypatch) -> None:
+    from zenhance.pipeline import profile as module
+
+    rng = np.random.default_rng(0)
+    stack = Stack(rng.poisson(50.0, (12, 160, 120)).astype(np.uint16), "ZYX", VoxelSize(*VOXEL))
+    monkeypatch.setattr(module, "MAX_VOXELS", 12 * 80 * 80)
+    seen = []
+
+    def measure(volume, *_, **__):
+        seen.append(volume)
+        return make_profile()
+        yield
+
+    monkeypatch.setattr(module, "profile_steps", measure)
+    request = EnhanceRequest(profile="measure")
+    module.profile_of(stack, request, 0, gaussian((0.8, 0.3, 0.3)))
+    rows, columns = seen[0].shape[1:]
+    assert seen[0].shape[0] == 12
+    assert rows * columns <= 80 * 80
+    first = (160 - rows) // 2, (120 - columns) // 2
+    inside = stack.data[:, first[0] : first[0] + rows, first[1] : first[1] + columns]
+    assert np.array_equal(seen[0], inside)
 
 
 def test_even_light_makes_shallow_and_deep_structures_alike() -> None:

@@ -11,7 +11,7 @@ import pytest
 from zenhance.physics.profile import DepthCurve, MicroscopeProfile, Quantity, load_profile
 from zenhance.plugin import microscope_panel
 from zenhance.plugin.dock_base import MIN_WIDTH_PX
-from zenhance.plugin.microscope_panel import MAX_VOXELS, doubt_sentence
+from zenhance.plugin.microscope_panel import doubt_sentence
 from zenhance.plugin.profile_plot import bands
 from zenhance.plugin.profile_store import profile_path
 
@@ -70,7 +70,7 @@ def measured(monkeypatch):
                 yield "measuring the blur", step / 3
         return profile(DOUBT)
 
-    monkeypatch.setattr("zenhance.measurement.profile.profile_steps", steps)
+    monkeypatch.setattr("zenhance.pipeline.profile.profile_steps", steps)
     return gate, seen
 
 
@@ -222,14 +222,6 @@ def test_small_layers_are_measured_by_themselves_and_large_ones_are_not(
     bench.dock.form.source.choose(first)
     assert panel.profile is not None
     assert len(measured[1]) == 1
-
-
-def test_the_middle_of_a_large_field_is_measured_over_the_whole_depth():
-    rows, columns = microscope_panel._central_field((100, 2000, 1000))
-    assert 100 * (rows.stop - rows.start) * (columns.stop - columns.start) <= MAX_VOXELS
-    assert (rows.start + rows.stop, columns.start + columns.stop) == (2000, 1000)
-    whole = microscope_panel._central_field((10, 30, 40))
-    assert whole == (slice(0, 30), slice(0, 40))
 
 
 def test_an_image_without_depth_is_answered_by_a_sentence(bench, noisy):

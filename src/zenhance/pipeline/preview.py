@@ -7,17 +7,22 @@ import threading
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zenhance.contract.spec import WHOLE_VOXELS, MethodParameters
-from zenhance.errors import CheckpointError, RecipeError
+from zenhance.errors import CheckpointError, RecipeError, RunCancelled
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
 from zenhance.pipeline.plan import RunPlan, plan_run, psf_for
-from zenhance.pipeline.profile import profile_of, profiled_volume
+from zenhance.pipeline.profile import profile_of_steps, profiled_volume_steps
 from zenhance.pipeline.request import NO_WEIGHTS, EnhanceRequest
 from zenhance.pipeline.run import EnhanceResult, Progress, enhance_steps
 from zenhance.stack import Stack
+from zenhance.steps import relay
+
+if TYPE_CHECKING:
+    from zenhance.physics.profile_volume import ProfiledVolume
 
 __all__ = ["as_requested", "estimate_steps", "preview_steps"]
 
@@ -94,7 +99,7 @@ def preview_steps(
     known = (statistics, measure_noise(sample, statistics))
     profiled = None
     if request.needs_profile:
-        whole = profiled_volume(stack, 0, 0, profile_of(stack, request, 0, psf_for(stack, request)))
+        whole = yield from _profiled_steps(stack, request, cancel)
         profiled = whole.cropped((slice(first, last), view["Y"], view["X"]))
     result = yield from enhance_steps(
         stack, EnhanceRequest(**fields), cancel, known, profiled=profiled
@@ -107,6 +112,24 @@ def preview_steps(
     )
     extras = {name: extra.crop(only) for name, extra in result.extras.items()}
     return replace(result, stack=result.stack.crop(only), extras=extras)
+
+
+def _profiled_steps(
+    stack: Stack, request: EnhanceRequest, cancel: threading.Event | None
+) -> Generator[Progress, None, ProfiledVolume]:
+    """Return the whole volume with its microscope."""
+
+    def check() -> None:
+        if cancel is not None and cancel.is_set():
+            raise RunCancelled("the run was cancelled; the original is unchanged")
+
+    def told(step: tuple[str, float]) -> Progress:
+        return Progress("measure", 0.5 * step[1], None, step[0])
+
+    profile = yield from relay(
+        profile_of_steps(stack, request, 0, psf_for(stack, request)), told, check
+    )
+    return (yield from relay(profiled_volume_steps(stack, 0, 0, profile), told, check))
 
 
 def _sample(stack: Stack, repair_outliers: bool) -> VolumeReader:

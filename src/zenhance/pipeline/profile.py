@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,38 +15,62 @@ from scipy import ndimage
 from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import MethodError, StackError
 from zenhance.measurement.light_by_depth import find_surface
-from zenhance.measurement.profile import measure_profile
+from zenhance.measurement.profile import profile_steps
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.noise_estimate import fit_camera, measure_blocks
 from zenhance.physics.profile import MicroscopeProfile, load_profile
 from zenhance.physics.psf import Psf
-from zenhance.pipeline.request import MEASURE, EnhanceRequest
+from zenhance.pipeline.request import MEASURE, NO_PROFILE, EnhanceRequest
 from zenhance.stack import Stack
+from zenhance.steps import drain, relay
 from zenhance.types import FloatArray, FloatTriple
 
 if TYPE_CHECKING:
     from zenhance.physics.profile_volume import ProfiledVolume
 
-__all__ = ["PROFILES", "noise_of", "profile_of", "profiled_volume", "statistics_of"]
+__all__ = [
+    "PROFILES",
+    "noise_of",
+    "profile_of",
+    "profile_of_steps",
+    "profiled_volume",
+    "profiled_volume_steps",
+    "statistics_of",
+]
+
+Found = TypeVar("Found")
+Steps = Generator[tuple[str, float], None, Found]
+"""What comes next and the fraction done, then the result."""
 
 PROFILES = "profiles"
 """Note of a record that holds the profile of each channel."""
 MAX_VOXELS = 64_000_000
 """A larger volume is measured on its middle, and its surface on every n-th pixel."""
 MAX_NOISE_VOXELS = 4_000_000
+MIN_FIELD_PX = 64
+READ_SHARE = 0.3
+"""Of the progress of a measurement, reading."""
 
 
 def profile_of(
     stack: Stack, request: EnhanceRequest, c: int, psf: Psf, notes: Mapping[str, Any] | None = None
 ) -> MicroscopeProfile:
-    """Return the profile of a channel.
+    """Return the profile of a channel, without steps; see :func:`profile_of_steps`."""
+    return drain(profile_of_steps(stack, request, c, psf, notes))
+
+
+def profile_of_steps(
+    stack: Stack, request: EnhanceRequest, c: int, psf: Psf, notes: Mapping[str, Any] | None = None
+) -> Steps[MicroscopeProfile]:
+    """Return the profile of a channel; yield what comes next and the fraction done.
 
     Parameters
     ----------
     stack : Stack
         As the request wants it read.
     request : EnhanceRequest
-        Its ``profile`` is "measure", a path, or JSON of one profile or of one per channel.
+        Its ``profile`` is a path, or JSON of one profile or of one per channel; otherwise the
+        stack is measured.
     c : int
         Channel of the stack.
     psf : Psf
@@ -65,14 +89,23 @@ def profile_of(
     if kept:
         return _from_json(json.dumps(kept), c)
     wanted = request.profile or MEASURE
-    if wanted != MEASURE:
+    if wanted not in (MEASURE, NO_PROFILE):
         return _from_json(wanted, c) if wanted.lstrip()[:1] in "[{" else load_profile(wanted)
-    return measure_profile(
-        _middle(stack, c),
-        _voxel(stack),
-        psf=psf,
-        metadata=stack.metadata,
-        name=f"{stack.name} channel {c}",
+    voxel = _voxel(stack)
+    volume = yield from relay(
+        _middle_steps(stack, c), lambda fraction: ("reading the stack", READ_SHARE * fraction)
+    )
+    return (
+        yield from relay(
+            profile_steps(
+                volume,
+                voxel,
+                psf=psf,
+                metadata=stack.metadata,
+                name=f"{stack.name} channel {c}",
+            ),
+            lambda step: (step[0], READ_SHARE + (1.0 - READ_SHARE) * step[1]),
+        )
     )
 
 
@@ -98,34 +131,50 @@ def _voxel(stack: Stack) -> FloatTriple:
     return (z, y, x)
 
 
-def _middle(stack: Stack, c: int) -> npt.NDArray[Any]:
-    """Return the first time point of a channel; of a wide volume, its middle."""
+def _middle_steps(stack: Stack, c: int) -> Generator[float, None, npt.NDArray[Any]]:
+    """Read the first time point of a channel; of a wide volume, its middle."""
     depth, height, width = stack.volume_shape
     share = min(1.0, (MAX_VOXELS / (depth * height * width)) ** 0.5)
     spans = []
     for size in (height, width):
-        kept = max(1, int(size * share))
+        kept = min(size, max(MIN_FIELD_PX, int(size * share)))
         spans.append(slice((size - kept) // 2, (size - kept) // 2 + kept))
-    return np.asarray(stack.read(0, c, (slice(0, depth), spans[0], spans[1])))
+    planes = []
+    for z in range(depth):
+        yield z / depth
+        planes.append(np.asarray(stack.read(0, c, (slice(z, z + 1), spans[0], spans[1])))[0])
+    return np.stack(planes)
 
 
 def profiled_volume(stack: Stack, t: int, c: int, profile: MicroscopeProfile) -> ProfiledVolume:
+    """Return a volume with its profile, without steps."""
+    return drain(profiled_volume_steps(stack, t, c, profile))
+
+
+def profiled_volume_steps(
+    stack: Stack, t: int, c: int, profile: MicroscopeProfile
+) -> Steps[ProfiledVolume]:
     """Return a volume with its profile; the specimen's surface is found in the volume itself."""
     from zenhance.physics.profile_volume import ProfiledVolume
 
     voxel = _voxel(stack)
     depth, height, width = stack.volume_shape
     step = max(1, int(np.ceil((depth * height * width / MAX_VOXELS) ** 0.5)))
-    planes = [
-        stack.read(t, c, (slice(z, z + 1), slice(0, height), slice(0, width)))[0]
-        for z in range(depth)
-    ]
     count = max(1, min(depth, MAX_NOISE_VOXELS // (height * width)))
-    index = np.unique(np.linspace(0, depth - 1, count).round().astype(int))
-    camera = fit_camera(measure_blocks(np.stack([planes[z] for z in index])))
-    sparse = np.stack([plane[::step, ::step] for plane in planes]).astype(np.float32)
-    sparse = np.nan_to_num(sparse, nan=camera.background.value, posinf=camera.background.value)
-    surface = find_surface(sparse, (voxel[0], voxel[1] * step, voxel[2] * step), camera)
+    noisy = set(np.linspace(0, depth - 1, count).round().astype(int).tolist())
+    full, sparse = [], []
+    for z in range(depth):
+        yield "finding the surface", 0.8 * z / depth
+        plane = stack.read(t, c, (slice(z, z + 1), slice(0, height), slice(0, width)))[0]
+        if z in noisy:
+            full.append(plane)
+        sparse.append(np.asarray(plane[::step, ::step], np.float32))
+    yield "finding the surface", 0.8
+    camera = fit_camera(measure_blocks(np.stack(full)))
+    yield "finding the surface", 0.9
+    background = camera.background.value
+    seen = np.nan_to_num(np.stack(sparse), nan=background, posinf=background)
+    surface = find_surface(seen, (voxel[0], voxel[1] * step, voxel[2] * step), camera)
     rows, columns = surface.height_um.shape
     block = surface.block_px * step
     y = np.clip((np.arange(height) + 0.5) / block - 0.5, 0, rows - 1)

@@ -19,13 +19,15 @@ from zenhance.stack import AXES, Stack, VoxelSize
 from zenhance.wording import hint_for, quoted
 from zenhance.yaml_text import load_yaml
 
-__all__ = ["MEASURE", "NO_WEIGHTS", "EnhanceRequest", "replayed"]
+__all__ = ["MEASURE", "NO_PROFILE", "NO_WEIGHTS", "EnhanceRequest", "replayed"]
 
 NO_WEIGHTS = "none"
 """What ``weights`` is to begin learning from random ones."""
 
 MEASURE = "measure"
 """What ``profile`` is to measure the microscope on the stack."""
+NO_PROFILE = "none"
+"""What ``profile`` is to use one PSF for all depths."""
 
 Range = tuple[int | None, int | None]
 

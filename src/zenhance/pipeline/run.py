@@ -36,7 +36,12 @@ from zenhance.pipeline.even_light import even_light
 from zenhance.pipeline.learning import Learnt, learn_steps
 from zenhance.pipeline.output import allocate
 from zenhance.pipeline.plan import RunPlan, plan_run, plan_volume, psf_for
-from zenhance.pipeline.profile import noise_of, profile_of, profiled_volume, statistics_of
+from zenhance.pipeline.profile import (
+    noise_of,
+    profile_of_steps,
+    profiled_volume_steps,
+    statistics_of,
+)
 from zenhance.pipeline.request import EnhanceRequest
 from zenhance.pipeline.result import EnhanceResult, Progress, Run, input_warnings, result_of
 from zenhance.stack import ArrayLike, Stack
@@ -163,16 +168,15 @@ def _volume_steps(
     run.check()
     yield run.progress("measure", at(0.0), f"{where}measuring intensities")
     done = 0.0
+
+    def told(fraction: float, message: str) -> Progress:
+        return run.progress("measure", at(fraction), f"{where}{message}")
+
     if run.request.statistics == "shared" and c in run.kept:
         prepared, statistics = run.kept[c]
     else:
         measuring, _ = run.shares(WHOLE_VOXELS)
-        context = yield from _context_steps(
-            run,
-            t,
-            c,
-            lambda f: run.progress("measure", at(measuring * f), f"{where}measuring intensities"),
-        )
+        context = yield from _context_steps(run, t, c, lambda f, said: told(measuring * f, said))
         statistics = context.statistics
         measuring, preparing = run.shares(context.whole_voxels)
         title = f"{where}preparing {run.method.spec.title}"
@@ -182,7 +186,9 @@ def _volume_steps(
         if run.request.output == "denoised":
             prepared = denoised(prepared, context, _psf(run, c))
         if run.request.even_light:
-            prepared = even_light(prepared, context, _profiled(run, t, c))
+            done = measuring + preparing
+            volume = yield from _profiled_steps(run, t, c, lambda _, said: told(done, said))
+            prepared = even_light(prepared, context, volume)
         done = measuring + preparing
         if run.request.statistics == "shared":
             run.kept[c] = (prepared, statistics)
@@ -238,9 +244,11 @@ def _label(name: str, number: int, count: int) -> str:
 
 
 def _context_steps(
-    run: Run, t: int, c: int, progress: Callable[[float], Progress]
+    run: Run, t: int, c: int, told: Callable[[float, str], Progress]
 ) -> Generator[Progress, None, MethodContext]:
     shared = run.request.statistics == "shared"
+    # Half of the progress is the microscope's, where it is measured.
+    share = 1.0 if run.request.profile is None else 0.5
     readers = [run.reader(i, c) for i in (range(run.plan.stack.size("T")) if shared else [t])]
     if run.known is not None:
         statistics, noise = run.known
@@ -248,7 +256,9 @@ def _context_steps(
             reader.settle(noise)
     else:
         found = yield from relay(
-            measure_volume(readers, run.request.background, run.pixels), progress, run.check
+            measure_volume(readers, run.request.background, run.pixels),
+            lambda f: told(share * f, "measuring intensities"),
+            run.check,
         )
         statistics, noise = found.statistics, found.noise
         run.warnings += [w for w in found.warnings if w not in run.warnings]
@@ -258,7 +268,9 @@ def _context_steps(
     psf = _psf(run, c)
     profiled = None
     if run.request.profile is not None:
-        profiled = _profiled(run, t, c)
+        profiled = yield from _profiled_steps(
+            run, t, c, lambda f, said: told(share + (1 - share) * f, said)
+        )
         profile = profiled.profile
         noise, statistics = noise_of(profile), statistics_of(statistics, profile, run.request)
         run.warnings += [d for d in profile.doubts if d not in run.warnings]
@@ -293,15 +305,27 @@ def _record_psf(run: Run, psf: Psf | None, profiled: ProfiledVolume | None) -> N
     run.psfs += [w for w in words if w not in run.psfs]
 
 
-def _profiled(run: Run, t: int, c: int) -> ProfiledVolume:
+def _profiled_steps(
+    run: Run, t: int, c: int, told: Callable[[float, str], Progress]
+) -> Generator[Progress, None, ProfiledVolume]:
     """Return a volume with its microscope, which is measured once for each channel."""
     if run.profiled is not None:
         run.profiles.setdefault(c, run.profiled.profile)
         return run.profiled
     stack, request = run.plan.stack, run.request
     if c not in run.profiles:
-        run.profiles[c] = profile_of(stack, request, c, psf_for(stack, request, c))
-    return profiled_volume(stack, t, c, run.profiles[c])
+        run.profiles[c] = yield from relay(
+            profile_of_steps(stack, request, c, psf_for(stack, request, c)),
+            lambda step: told(0.8 * step[1], step[0]),
+            run.check,
+        )
+    return (
+        yield from relay(
+            profiled_volume_steps(stack, t, c, run.profiles[c]),
+            lambda step: told(0.8 + 0.2 * step[1], step[0]),
+            run.check,
+        )
+    )
 
 
 def _psf(run: Run, c: int) -> Psf | None:

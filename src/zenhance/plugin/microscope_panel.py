@@ -44,10 +44,7 @@ __all__ = ["MAX_AUTOMATIC_VOXELS", "MicroscopePanel", "Subject", "doubt_sentence
 
 MAX_AUTOMATIC_VOXELS = 100_000_000
 """Larger layers are measured only when the user clicks."""
-MAX_VOXELS = 32_000_000
-"""Of a larger volume, the central field is measured over the whole depth."""
 MIN_AUTOMATIC_PLANES = 5
-MIN_FIELD_PX = 64
 QUIET_MS = 1500
 MAX_DOUBTS = 2
 
@@ -72,48 +69,28 @@ class Subject:
 
 
 def measuring_steps(stack: Stack, request: EnhanceRequest) -> Steps:
-    """Read the first volume plane by plane and measure it; in the worker.
+    """Read the first volume plane by plane and measure it as a run does; in the worker.
 
     Raises
     ------
     StackError
         The layer has no depth, or its voxel size is unknown.
     """
-    from zenhance.measurement.profile import profile_steps
-    from zenhance.physics.psf import resolve_psf
+    from zenhance.pipeline.plan import psf_for
+    from zenhance.pipeline.profile import profile_of_steps
     from zenhance.steps import relay
 
     if "Z" not in stack.axes:
         raise StackError(
             f'the layer "{stack.name}" has no z axis; the microscope is measured on a z-stack'
         )
-    voxel_um = stack.voxel_size.require(stack.spatial_axes)
-    planes = []
-    field = _central_field(stack.volume_shape)
-    for z in range(stack.volume_shape[0]):
-        yield Progress("read", 0.3 * z / stack.volume_shape[0], None, "reading the layer")
-        planes.append(stack.read(0, 0, (slice(z, z + 1), *field))[0])
-    # A bead stack has no widths to start from until it is read, which a run does.
-    beads = (request.psf or "").startswith("measured:")
-    psf = None if beads else resolve_psf(request.psf, stack.metadata, 3, request.channel or 0)
+    wanted = request.model_copy(update={"profile": MEASURE})
     return (
         yield from relay(
-            profile_steps(np.stack(planes), voxel_um, psf=psf, metadata=stack.metadata),
-            lambda step: Progress("measure", 0.3 + 0.7 * step[1], None, step[0]),
+            profile_of_steps(stack, wanted, 0, psf_for(stack, request)),
+            lambda step: Progress("measure", step[1], None, step[0]),
         )
     )
-
-
-def _central_field(shape: tuple[int, int, int]) -> tuple[slice, slice]:
-    """Return the rows and columns whose volume has at most ``MAX_VOXELS`` voxels."""
-    depth, height, width = shape
-    share = min(1.0, (MAX_VOXELS / (depth * height * width)) ** 0.5)
-    spans = []
-    for length in (height, width):
-        kept = min(length, max(MIN_FIELD_PX, int(length * share)))
-        first = (length - kept) // 2
-        spans.append(slice(first, first + kept))
-    return spans[0], spans[1]
 
 
 def doubt_sentence(profile: MicroscopeProfile | None) -> str:
