@@ -87,6 +87,27 @@ def said(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def no_dialog_waits(monkeypatch):
+    """A dialog that a test does not expect fails it; waiting for an answer would never end."""
+    from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
+
+    for dialog, names in (
+        (QMessageBox, ("critical", "information", "question", "warning")),
+        (QInputDialog, ("getDouble", "getInt", "getItem", "getText")),
+        (QFileDialog, ("getExistingDirectory", "getOpenFileName", "getSaveFileName")),
+    ):
+        for name in names:
+            monkeypatch.setattr(dialog, name, _unexpected(f"{dialog.__name__}.{name}"))
+
+
+def _unexpected(name):
+    def opened(*arguments):
+        raise AssertionError(f"{name} opened and would wait for ever: {arguments[1:]}")
+
+    return opened
+
+
+@pytest.fixture(autouse=True)
 def nothing_remembered():
     """No test sees what a dock of another test remembered."""
     from zenhance.plugin import remembered

@@ -117,7 +117,8 @@ def test_layers_that_are_the_whole_file_or_none_are_recorded_as_they_ran(told):
     assert of_file(request, facts(**told)) == request
 
 
-def test_a_result_is_not_taken_for_the_file_it_was_made_from(bench, two_channels):
+def test_a_result_is_not_taken_for_the_file_it_was_made_from(bench, two_channels, monkeypatch):
+    monkeypatch.setattr(type(bench.dock), "ask", lambda _, question: "already a result" in question)
     bench.choose("slow")
     _, second = bench.viewer.open(str(two_channels), plugin="zenhance")
     bench.dock.form.source.choose(second)
