@@ -43,8 +43,10 @@ def _display_missing() -> str:
 def pytest_collection_modifyitems(items):
     reason = _display_missing()
     here = Path(__file__).parent
-    for item in items:
-        if reason and here in item.path.parents and "make_napari_viewer" in item.fixturenames:
+    for item in (item for item in items if here in item.path.parents):
+        # Qt's event loop runs no signal handler, so only a thread can end a test that waits in it.
+        item.add_marker(pytest.mark.timeout(300, method="thread"))
+        if reason and "make_napari_viewer" in item.fixturenames:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
