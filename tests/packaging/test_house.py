@@ -28,7 +28,6 @@ KNOWN_LONG = {
     "zenhance.io.vendor:read_lif",
     "zenhance.io.vendor:read_nd2",
     "zenhance.io.zarr_meta:multiscale",
-    "zenhance.methods.deconvolution:_prepare_richardson_lucy",
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from skimage.restoration import richardson_lucy as skimage_richardson_lucy
 
-from zenhance.methods.deconvolution.probes import probe_regions
+from zenhance.methods.deconvolution.volume import probe_regions
 from zenhance.physics.blur import Blur
 from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.solvers.richardson_lucy import RichardsonLucy, variation_factor_

@@ -9,7 +9,12 @@ import numpy.typing as npt
 
 from zenhance.types import Triple
 
-__all__ = ["SMALLEST_NOISE_TO_SIGNAL", "filter_reach_px", "iteration_reach_px"]
+__all__ = [
+    "SMALLEST_NOISE_TO_SIGNAL",
+    "filter_reach_px",
+    "iteration_reach_px",
+    "wiener_reach_px",
+]
 
 
 SMALLEST_NOISE_TO_SIGNAL = 1e-6
@@ -76,4 +81,15 @@ def filter_reach_px(
         )
         reach.append(int(np.argmax(outside < remainder)) + 1)
     z, y, x = reach
+    return z, y, x
+
+
+def wiener_reach_px(kernel: npt.NDArray[np.float32], ratios: Sequence[float]) -> Triple:
+    """Context that the sharpest of some Wiener filters needs, and keeping the flux after it.
+
+    A filter's reach grows as it sharpens, but not from each step to the next: give the whole span
+    of noise-to-signal ratios. Keeping the flux reaches less than three times as far as the PSF.
+    """
+    filtering = np.max([filter_reach_px(kernel, ratio) for ratio in ratios], axis=0)
+    z, y, x = (int(reach) + 3 * (n // 2) for reach, n in zip(filtering, kernel.shape, strict=True))
     return z, y, x

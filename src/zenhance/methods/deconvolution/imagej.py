@@ -7,17 +7,31 @@ comparison.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from zenhance.solvers.tensors import exact_mean
+from zenhance.contract.spec import MethodContext, Prepared, PsfLike, TileGenerator
+from zenhance.errors import MethodError
+from zenhance.methods.deconvolution.parameters import GaussianDeconvolutionParameters
+from zenhance.solvers.tensors import exact_mean, to_device, to_numpy
+from zenhance.steps import relay
+from zenhance.types import FloatArray, Triple
 
-__all__ = ["Id3dSettings", "PlaneResult", "iterative_deconvolve", "richardson_lucy_circular"]
+__all__ = [
+    "Id3dSettings",
+    "PlaneResult",
+    "Planes",
+    "iterative_deconvolve",
+    "prepare_imagej",
+    "richardson_lucy_circular",
+]
 
+MAX_LIGHT_CHANGE = 0.02
+"""The total intensity may change by this share without a warning."""
 _WIENER_ON = 1e-4
 _DIVISION_FLOOR = 1e-6
 
@@ -257,3 +271,105 @@ def _folded(kernel: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDAr
     )
     np.add.at(folded, (rows[:, None], columns[None, :]), kernel)
     return folded
+
+
+@dataclass
+class Planes(Prepared):
+    """Whole planes, each with its own stop.
+
+    The lists of iterations and curves are handed out empty and filled in as planes are done.
+
+    Parameters
+    ----------
+    solve : callable
+        Takes a plane (Y, X) and returns a generator of fractions that returns a
+        :class:`zenhance.methods.deconvolution.imagej.PlaneResult`.
+    shape_px : tuple of int
+        (Z, Y, X) of the volume.
+    device : str
+        Where the work is done.
+    form : str
+        Name of the algorithm, for the notes.
+    lowest : float
+        The grey value that counts as zero light: 0, or the lowest value of signed data.
+        These algorithms set negative values to zero.
+    """
+
+    solve: Callable[[torch.Tensor], Generator[float, None, PlaneResult]]
+    shape_px: Triple
+    device: str
+    form: str
+    lowest: float = 0.0
+    iterations: list[int] = field(init=False)
+    _light: list[float] = field(init=False, default_factory=lambda: [0.0, 0.0])
+
+    def __post_init__(self) -> None:
+        """Fill in what is handed out: the plugins pad, and may stop, by all of a plane."""
+        self.halo_px = (0, self.shape_px[1], self.shape_px[2])
+        self.iterations = [0] * self.shape_px[0]
+        self.curves = {"mean_change_percent": []}
+        self.notes = {
+            "imagej_form": self.form,
+            "iterations_per_plane": self.iterations,
+            "zero_light": self.lowest,
+        }
+
+    def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
+        """Solve the planes (Y, X) of a tile one after the other."""
+        if tile.shape[1:] != self.shape_px[1:]:
+            raise MethodError(
+                f"ImageJ's plugins need whole planes, and this tile of {tile.shape[1:]} px is a "
+                f"part of {self.shape_px[1:]} px; use variant richardson_lucy, or crop the stack"
+            )
+        planes = to_device(tile, self.device)
+        enhanced = np.empty_like(tile)
+        for index in range(tile.shape[0]):
+            result = yield from relay(
+                self.solve(planes[index] - self.lowest),
+                lambda fraction, done=index: (  # type: ignore[misc]
+                    (done + fraction) / tile.shape[0]
+                ),
+            )
+            self._light[0] += exact_mean(planes[index]) - self.lowest
+            self._light[1] += exact_mean(result.plane)
+            enhanced[index] = to_numpy(result.plane) + np.float32(self.lowest)
+            z = origin_px[0] + index
+            self.iterations[z] = result.iterations
+            if z == self.shape_px[0] // 2:
+                self.curves["mean_change_percent"][:] = result.percent
+        self._compare_light()
+        return {"enhanced": enhanced}
+
+    def _compare_light(self) -> None:
+        """Warn when the planes done so far changed the total intensity."""
+        before, after = self._light
+        gained = after / before - 1.0 if before > 0.0 else 0.0
+        changed = (
+            f"{self.form} changed the total intensity by {100 * gained:+.0f} %, as the ImageJ "
+            "plugin does; use variant richardson_lucy to keep it"
+        )
+        self.warnings = [changed] if abs(gained) > MAX_LIGHT_CHANGE else []
+
+
+def prepare_imagej(context: MethodContext, psf: PsfLike) -> Generator[float, None, Prepared]:
+    """Hand out planes to be solved one by one; nothing is measured on the volume."""
+    p: GaussianDeconvolutionParameters = context.parameters
+    kernel = psf.kernel(context.voxel_size_um, 2)[0]
+    padding = "wpl" if p.imagej_form == "wpl5" else "id3d"
+    settings = Id3dSettings(
+        p.most_iterations,
+        p.wiener_gamma,
+        p.low_pass_px,
+        p.terminate_percent,
+        p.anti_ringing,
+        padding=padding,
+    )
+    yield 1.0
+
+    def solve(plane: torch.Tensor) -> Generator[float, None, PlaneResult]:
+        if p.imagej_form == "rl10":
+            return richardson_lucy_circular(plane, kernel, p.most_iterations)
+        return iterative_deconvolve(plane, kernel, settings)
+
+    lowest = min(0.0, context.statistics.minimum)
+    return Planes(solve, context.shape_px, context.device, p.imagej_form, lowest)
