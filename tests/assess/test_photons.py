@@ -14,7 +14,6 @@ from zenhance.assess.photons import (
     poisson_deviance,
     quantile_residuals,
     quantum_photons,
-    split_photons,
 )
 from zenhance.assess.smoothness import MatchedFilter, peak_threshold
 
@@ -78,20 +77,6 @@ def test_the_deviance_is_zero_only_for_the_counts_themselves():
     assert poisson_deviance(np.array([9.0]), np.array([4.0]))[0] == pytest.approx(
         2 * (9 * np.log(9 / 4) - 5)
     )
-
-
-@pytest.mark.parametrize(("gain", "read_noise"), [(1.0, 0.0), (0.5, 0.0), (4.0, 6.0)])
-def test_split_photons_are_uncorrelated_and_sum_to_the_measurement(gain, read_noise):
-    rng = np.random.default_rng(3)
-    camera = SimpleNamespace(gain=gain, offset=20.0, read_noise=read_noise)
-    raw = np.rint(
-        gain * rng.poisson(30.0, (4, 200, 200)) + 20.0 + rng.normal(0, read_noise, (4, 200, 200))
-    ).astype(np.uint16)
-    for share in (0.5, 0.9):
-        a, b = split_photons(raw, camera, share, seed=5)
-        np.testing.assert_allclose(a + b, (raw - 20.0) / gain, rtol=1e-5)
-        assert a.mean() == pytest.approx(30.0 * share, rel=0.01)
-        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.012
 
 
 @pytest.mark.parametrize("sigma", [(2.0, 1.3, 1.3), (0.0, 1.5, 1.5), (0.6, 1.0, 1.0)])

@@ -15,30 +15,11 @@ from tiny_model import PSF, small_stack, tiny_model, walls
 from zenhance.models.catalogue import list_weights
 from zenhance.models.checkpoint import read_checkpoint
 from zenhance.physics.noise import PoissonGauss
+from zenhance.physics.thinning import grey_of_share, split_photons
 from zenhance.pipeline import EnhanceRequest, enhance
-from zenhance.pipeline.held_out import HeldOut, divide_photons, is_better
+from zenhance.pipeline.held_out import SEEN_SHARE, HeldOut, is_better
 from zenhance.stack import Stack
 from zenhance.training import loop
-
-
-@pytest.mark.parametrize("read_noise", [0.0, 6.0])
-@pytest.mark.parametrize("photons", [3.0, 40.0])
-def test_the_two_parts_of_the_photons_are_independent_and_unbiased(
-    photons: float, read_noise: float
-) -> None:
-    rng = np.random.default_rng(1)
-    noise = PoissonGauss(2.0, 100.0, read_noise)
-    shape = (40, 60, 60)
-    # Light that is never below zero counts, as in a camera with an offset.
-    measured = 100 + 2 * rng.poisson(photons, shape) + rng.normal(0, read_noise, shape)
-    seen, held = divide_photons(np.float32(measured), noise, seed=3)
-    expected = 100 + 2 * photons
-    for part, share in ((seen, 0.9), (held, 0.1)):
-        error = np.sqrt((4 * photons + read_noise**2) / share / part.size)
-        assert part.mean() == pytest.approx(expected, abs=6 * error)
-    assert abs(np.corrcoef(seen.ravel(), held.ravel())[0, 1]) < 0.06
-    again = divide_photons(np.float32(measured), noise, seed=3)
-    np.testing.assert_array_equal(again[0], seen)
 
 
 def scene() -> tuple[HeldOut, np.ndarray[Any, Any]]:
@@ -49,8 +30,9 @@ def scene() -> tuple[HeldOut, np.ndarray[Any, Any]]:
     seen = gaussian_filter(truth, (0.6, 1.25, 1.25), mode="nearest")
     noise = PoissonGauss(2.0, 50.0, 1.0)
     measured = np.float32(rng.poisson(seen / 2) * 2.0 + 50 + rng.normal(0, 1, seen.shape))
-    first, held = divide_photons(measured, noise, 0)
-    stack = Stack.from_array(first, "ZYX", (0.5, 0.2, 0.2))
+    kept, rest = split_photons(measured, noise, SEEN_SHARE)
+    held = grey_of_share(rest, noise, 1 - SEEN_SHARE)
+    stack = Stack.from_array(grey_of_share(kept, noise, SEEN_SHARE), "ZYX", (0.5, 0.2, 0.2))
     request = EnhanceRequest(method="gaussian_deconvolution", psf="sigma_um=0.3,0.25,0.25")
     return HeldOut(stack, held, noise, request), np.float32(truth + 50)
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.assess.photons import Camera, split_photons
+from zenhance.assess.photons import Camera
 from zenhance.errors import StackError
+from zenhance.physics.thinning import split_photons
 from zenhance.types import FloatArray, FloatTriple
 
 __all__ = ["CorrelationCurve", "correlate_halves", "correlation_of_method", "correlation_of_raw"]

@@ -1,4 +1,4 @@
-"""Photons behind the grey values: counts, splits, and residuals that are standard normal.
+"""Photons behind the grey values: counts, deviances, and residuals that are standard normal.
 
 A camera gives ``y = gain · N + offset + read noise`` with N photons. This module works on ``(y -
 offset) / gain``. The variance of the read noise is added to both counts and expectation, which
@@ -8,11 +8,12 @@ makes mean and variance those of a Poisson variable again (Snyder et al. 1995, J
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from zenhance.physics.thinning import Camera
 from zenhance.types import FloatArray
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "poisson_deviance",
     "quantile_residuals",
     "quantum_photons",
-    "split_photons",
 ]
 
 SCORE_LIMIT = 8.0
@@ -33,22 +33,6 @@ SPIKE_READ_NOISE = 0.25
 """With less read noise (in photons) single photons are distinct in the grey values."""
 
 Float64Array = npt.NDArray[np.float64]
-
-
-class Camera(Protocol):
-    """The numbers of a camera; ``physics.noise.PoissonGauss`` is one."""
-
-    @property
-    def gain(self) -> float:
-        """Grey values per photon."""
-
-    @property
-    def offset(self) -> float:
-        """Grey value without light."""
-
-    @property
-    def read_noise(self) -> float:
-        """Standard deviation of the read-out in grey values."""
 
 
 def quantum_photons(camera: Camera, dtype: npt.DTypeLike) -> float:
@@ -166,54 +150,3 @@ def _deviance_table() -> tuple[Float64Array, Float64Array]:
             float((poisson.pmf(n, mean) * poisson_deviance(n, np.full(reach, mean))).sum())
         )
     return np.log(means), np.array(values)
-
-
-def split_photons(
-    raw: npt.NDArray[Any], camera: Camera, share: float = 0.5, seed: int = 0
-) -> tuple[FloatArray, FloatArray]:
-    """Split a measurement into two independent ones by sending each photon to either.
-
-    Use it on raw data only: an averaged, filtered or restored image has no photons left to split.
-
-    Parameters
-    ----------
-    raw : array (Z, Y, X)
-        Grey values as measured.
-    camera : Camera
-        Gain, offset and read noise in grey values.
-    share : float
-        Probability of a photon to go to the first part, between 0 and 1.
-    seed : int
-        Of the draw.
-
-    Returns
-    -------
-    tuple of float32 array (Z, Y, X)
-        Photons of either part, offset taken off. Their sum is ``(raw - offset) / gain``.
-
-    Notes
-    -----
-    Binomial thinning makes Poisson counts independent. Both parts share read noise and rounding, of
-    variance s². Noise of variance share (1 - share) s², added to one and subtracted from the other,
-    makes them independent again.
-    """
-    rng = np.random.default_rng(seed)
-    first = np.empty(raw.shape, np.float32)
-    second = np.empty(raw.shape, np.float32)
-    rounding = (
-        1.0 / (12.0 * camera.gain**2)
-        if np.dtype(raw.dtype).kind in "bui" and camera.gain < 1.0
-        else 0.0
-    )
-    spread = float(
-        np.sqrt(share * (1.0 - share) * ((camera.read_noise / camera.gain) ** 2 + rounding))
-    )
-    for z in range(raw.shape[0]):
-        photons = (raw[z].astype(np.float64) - camera.offset) / camera.gain
-        taken = rng.binomial(np.maximum(np.rint(photons), 0.0).astype(np.int64), share).astype(
-            np.float64
-        )
-        if spread > 0:
-            taken += rng.normal(0.0, spread, taken.shape)
-        first[z], second[z] = taken, photons - taken
-    return first, second

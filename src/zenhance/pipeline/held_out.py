@@ -25,12 +25,13 @@ from zenhance.assess.forward import blur_result
 from zenhance.assess.reblur import psf_in_the_plane
 from zenhance.measurement.volume import VolumeReader, measure_noise
 from zenhance.physics.noise import PoissonGauss
+from zenhance.physics.thinning import grey_of_share, split_photons
 from zenhance.pipeline.plan import psf_for
 from zenhance.pipeline.request import EnhanceRequest
 from zenhance.stack import Stack
 from zenhance.types import FloatArray
 
-__all__ = ["HeldOut", "divide_photons", "is_better"]
+__all__ = ["HeldOut", "is_better"]
 
 SEEN_SHARE = 0.9
 """Share of the photons that is enhanced."""
@@ -40,39 +41,6 @@ TRIAL_PX = (12, 96, 96)
 BLOCK_PX = 8
 
 Trial = Callable[[Stack, EnhanceRequest], Generator[Any, None, Any]]
-
-
-def divide_photons(
-    measured: FloatArray, noise: PoissonGauss, seed: int
-) -> tuple[FloatArray, FloatArray]:
-    """Return two independent measurements of the same expectation, in the input's units.
-
-    Parameters
-    ----------
-    measured : float32 array
-        In the input's units.
-    noise : PoissonGauss
-        Of the measurement.
-    seed : int
-        Of the division.
-
-    Returns
-    -------
-    tuple of float32 array
-        With nine tenths of the photons, and with one tenth.
-    """
-    rng = np.random.default_rng(seed)
-    photons = (np.asarray(measured, np.float64) - noise.offset) / noise.gain
-    whole = np.floor(np.maximum(photons, 0.0))
-    rest = photons - whole
-    split = rng.standard_normal(photons.shape) * noise.read_noise / noise.gain
-    split *= math.sqrt(SEEN_SHARE * (1 - SEEN_SHARE))
-    seen = rng.binomial(whole.astype(np.int64), SEEN_SHARE) + SEEN_SHARE * rest + split
-    held = photons - seen
-    return (
-        np.asarray(noise.offset + noise.gain * seen / SEEN_SHARE, np.float32),
-        np.asarray(noise.offset + noise.gain * held / (1 - SEEN_SHARE), np.float32),
-    )
 
 
 @dataclass(frozen=True)
@@ -118,8 +86,10 @@ class HeldOut:
                 region[axis] = slice(first, min(size, first + most))
         part = stack.crop(region)
         measured = VolumeReader(part).read((slice(None),) * 3)
-        seen, held = divide_photons(measured, noise, request.seed % 2**31)
-        return cls(part.with_data(seen.reshape(part.shape)), held, noise, request)
+        kept, rest = split_photons(measured, noise, SEEN_SHARE, request.seed)
+        seen = grey_of_share(kept, noise, SEEN_SHARE).reshape(part.shape)
+        held = grey_of_share(rest, noise, 1 - SEEN_SHARE)
+        return cls(part.with_data(seen), held, noise, request)
 
     def trial_steps(self, trial: Trial, weights: str | None) -> Generator[Any, None, FloatArray]:
         """Return the squared errors of what a model predicts for the held-out photons.

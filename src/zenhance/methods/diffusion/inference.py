@@ -18,12 +18,12 @@ from torch import Tensor
 from zenhance.contract.learner import Scaling
 from zenhance.contract.spec import MethodContext, Prepared, TileGenerator
 from zenhance.methods._shared.loading import load_model, voxel_warnings
-from zenhance.methods._shared.noise_field import noise_field
 from zenhance.methods.diffusion import METHOD, DiffusionParameters
 from zenhance.methods.diffusion.network import STRIDE, DiffusionNetwork
 from zenhance.methods.diffusion.noise_schedule import Timestep, match_timestep
 from zenhance.methods.diffusion.samplers import reverse
 from zenhance.methods.diffusion.training import LEARNER, as_tensor, windows
+from zenhance.physics.noise_field import noise_field
 from zenhance.solvers.data_consistency import DataConsistency, data_consistency_of
 from zenhance.steps import relay
 from zenhance.types import FloatArray, Triple

@@ -21,11 +21,11 @@ from zenhance.contract.learner import Scaling
 from zenhance.contract.spec import MethodContext, Prepared, PsfLike, TileGenerator
 from zenhance.errors import CheckpointError, MethodError
 from zenhance.methods._shared.loading import LEARN_FIRST, load_model, voxel_warnings
-from zenhance.methods._shared.noise_field import noise_field
 from zenhance.methods._shared.planes import mirrored
 from zenhance.methods.divblurring import DivblurringParameters
 from zenhance.methods.divblurring.network import Encoded, Vae, reach_px
 from zenhance.methods.divblurring.training import LEARNER, VaeArchitecture
+from zenhance.physics.noise_field import noise_field
 from zenhance.solvers.data_consistency import DataConsistency, data_consistency_of
 from zenhance.solvers.deconvolved import deconvolved_reach_px, deconvolved_steps
 from zenhance.solvers.receptive_field import iteration_reach_px

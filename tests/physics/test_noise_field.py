@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zenhance.methods._shared.noise_field import BLOCK_PX, noise_field
+from zenhance.physics.noise_field import BLOCK_PX, noise_field
 
 SHAPE = (3, 2 * BLOCK_PX + 9, BLOCK_PX + 30)
 
