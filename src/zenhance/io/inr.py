@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.errors import ReadError
-from zenhance.io.source import LazyArray, Source
+from zenhance.io.source import LazyArray, Source, pick_series
 from zenhance.io.units import number, plausible_um
 from zenhance.wording import format_bytes
 
@@ -72,33 +72,11 @@ def read_inr(path: Path, series: int = 0) -> Source:
     ReadError
         The header is damaged, or claims more than the file can hold.
     """
-    if series != 0:
-        raise ReadError(path, f"series {series} asked for, but it holds series 0 to 0")
+    pick_series(path, series, 1)
     fields, offset = _header(path)
-    sizes = [number(fields.get(f"{axis}DIM")) for axis in "ZYXV"]
-    if any(n is None or n < 1 or n != int(n) for n in sizes):
-        raise ReadError(
-            path,
-            f"its INRIMAGE header gives no sizes: {[fields.get(f'{a}DIM') for a in 'XYZV']}; "
-            "copy it again",
-        )
-    shape = tuple(int(n or 0) for n in sizes)
-    dtype = _dtype(path, fields)
+    shape, dtype = _sizes(path, fields), _dtype(path, fields)
     needed = math.prod(shape) * dtype.itemsize
-    packed = path.stat().st_size
-    if needed + offset > packed * MAX_GZIP_RATIO:
-        raise ReadError(
-            path,
-            f"it claims {needed} bytes of pixels, more than its {path.stat().st_size} bytes can "
-            "hold; copy it again",
-        )
-
-    if needed > max(MAX_UNASKED_BYTES, packed * MAX_HONEST_RATIO):
-        raise ReadError(
-            path,
-            f"it would grow from {format_bytes(packed)} to {format_bytes(needed)}, as no image "
-            "does; if it is one, unpack it first",
-        )
+    _check_growth(path, needed, offset)
 
     def read(_: int) -> npt.NDArray[Any]:
         with _open(path) as handle:
@@ -114,10 +92,35 @@ def read_inr(path: Path, series: int = 0) -> Source:
 
     many = shape[3] > 1
     block = shape if many else shape[:3]
-    voxel_um = tuple(plausible_um(fields.get(f"V{axis}")) for axis in "ZYX")
-    return Source(
-        LazyArray(path, (), block, dtype.newbyteorder("="), read),
-        "ZYXC" if many else "ZYX",
-        "INRIMAGE",
-        (voxel_um[0], voxel_um[1], voxel_um[2]),
-    )
+    z, y, x = (plausible_um(fields.get(f"V{axis}")) for axis in "ZYX")
+    array = LazyArray(path, (), block, dtype.newbyteorder("="), read)
+    return Source(array, "ZYXC" if many else "ZYX", "INRIMAGE", (z, y, x))
+
+
+def _sizes(path: Path, fields: dict[str, str]) -> tuple[int, ...]:
+    """Return the length of z, y, x and the number of channels."""
+    sizes = [number(fields.get(f"{axis}DIM")) for axis in "ZYXV"]
+    if any(n is None or n < 1 or n != int(n) for n in sizes):
+        raise ReadError(
+            path,
+            f"its INRIMAGE header gives no sizes: {[fields.get(f'{a}DIM') for a in 'XYZV']}; "
+            "copy it again",
+        )
+    return tuple(int(n or 0) for n in sizes)
+
+
+def _check_growth(path: Path, needed: int, offset: int) -> None:
+    """Refuse a header that claims more pixels than the file can hold, or than it plausibly does."""
+    packed = path.stat().st_size
+    if needed + offset > packed * MAX_GZIP_RATIO:
+        raise ReadError(
+            path,
+            f"it claims {needed} bytes of pixels, more than its {packed} bytes can "
+            "hold; copy it again",
+        )
+    if needed > max(MAX_UNASKED_BYTES, packed * MAX_HONEST_RATIO):
+        raise ReadError(
+            path,
+            f"it would grow from {format_bytes(packed)} to {format_bytes(needed)}, as no image "
+            "does; if it is one, unpack it first",
+        )

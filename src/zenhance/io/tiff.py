@@ -363,47 +363,52 @@ def _read(path: Path, series: int) -> Source:
         tif, xml = _reopened(path, tif, _check_ome(path, tif))
         images, described_images = _images(tif), None if xml is None else parse_ome(path, xml)
         notes = _check_promise(path, tif, images)
-        count = len(images)
-        if count == 1 and images[0].kind == "mmstack" and "R" in images[0].axes:
-            pages, count, shape, axes = _positions(path, images[0], series)
-            chosen = _Part(images[0], pages, shape, axes)
-        else:
-            chosen = images[pick_series(path, series, count)]
-        if chosen.dtype is None or math.prod(chosen.shape) == 0:
-            raise ReadError(path, f"it holds no pixels: shape {tuple(chosen.shape)}")
+        chosen, count = _chosen(path, images, series)
         check_claim(path, chosen.nbytes, size)
         described = describe_series(path, tif, chosen, series, described_images, legacy)
         _check_parts(path, tif, chosen)
-        parts = (
-            sorted(
-                {str(p.parent.filehandle.path) for p in chosen.pages if p is not None} - {str(path)}
-            )
-            if chosen.is_multifile
-            else []
-        )
-        if parts:
-            described.metadata["parts"] = tuple(parts)
+        if parts := _other_files(path, chosen):
+            described.metadata["parts"] = parts
         if notes:
             described.metadata["warnings"] = (*described.metadata.get("warnings", ()), *notes)
         data = _array(path, tif, chosen, described.shape, size)
         keep = not isinstance(data, RawArray)
-        if described.signed:
-            data = _signed(path, data)
-        names = tuple(i.name for i in described_images or ())
-        return Source(
-            data,
-            described.axes,
-            described.format,
-            described.voxel_um,
-            described.origin_um,
-            described.channel_names,
-            described.metadata,
-            count,
-            names if len(names) == count and all(names) else (),
-        )
     finally:
         if not keep:
             tif.close()
+    names = tuple(i.name for i in described_images or ())
+    return Source(
+        _signed(path, data) if described.signed else data,
+        described.axes,
+        described.format,
+        described.voxel_um,
+        described.origin_um,
+        described.channel_names,
+        described.metadata,
+        count,
+        names if len(names) == count and all(names) else (),
+    )
+
+
+def _chosen(path: Path, images: list[Any], series: int) -> tuple[Any, int]:
+    """Return one image of a file as tifffile describes it, and how many there are."""
+    count = len(images)
+    if count == 1 and images[0].kind == "mmstack" and "R" in images[0].axes:
+        pages, count, shape, axes = _positions(path, images[0], series)
+        chosen = _Part(images[0], pages, shape, axes)
+    else:
+        chosen = images[pick_series(path, series, count)]
+    if chosen.dtype is None or math.prod(chosen.shape) == 0:
+        raise ReadError(path, f"it holds no pixels: shape {tuple(chosen.shape)}")
+    return chosen, count
+
+
+def _other_files(path: Path, chosen: Any) -> tuple[str, ...]:
+    """Return the paths of the other files that hold pages of an image."""
+    if not chosen.is_multifile:
+        return ()
+    homes = {str(p.parent.filehandle.path) for p in chosen.pages if p is not None}
+    return tuple(sorted(homes - {str(path)}))
 
 
 def _signed(path: Path, data: ArrayLike) -> LazyArray:

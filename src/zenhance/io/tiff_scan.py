@@ -22,27 +22,13 @@ from zenhance.io.limits import MAX_XML_BYTES, open_regular
 __all__ = ["TiffScan", "first_description", "scan_tiff"]
 
 MAX_PAGES = 10**6
+MAX_TAGS = 4096
 # Tags whose count is what the TIFF specification says (others, such as MetaMorph's, break it and
 # are left to the library).
 _CHECKED = {256, 257, 258, 259, 262, 270, 273, 277, 278, 279, 322, 323, 324, 325}
-_TYPE_BYTES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}
+# Types 1 to 18 of the specification; 14 and 15 do not exist.
+_TYPE_BYTES = dict(zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=True))
+_TYPE_BYTES |= {16: 8, 17: 8, 18: 8}
 LSM_TAG = 34412
 
 
@@ -75,6 +61,49 @@ def _cut(path: Path, what: str, size: int) -> ReadError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How a TIFF or a BigTIFF stores numbers and directories, and where the first one begins."""
+
+    order: str
+    count_code: str
+    link_code: str
+    entry_bytes: int
+    first: int
+
+    @classmethod
+    def of(cls, path: Path, head: bytes) -> _Layout:
+        """Read the first 16 bytes of a file."""
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 8:
+            raise ReadError(path, "it is not a TIFF file")
+        version = struct.unpack_from(order + "H", head, 2)[0]
+        big = version == 43
+        if version not in (42, 43) or (big and len(head) < 16):
+            raise ReadError(path, f"it is not a TIFF file (version {version}, known are 42 and 43)")
+        count, link, entry_bytes, at = ("Q", "Q", 20, 8) if big else ("H", "I", 12, 4)
+        return cls(order, count, link, entry_bytes, struct.unpack_from(order + link, head, at)[0])
+
+    @property
+    def count_bytes(self) -> int:
+        return struct.calcsize(self.count_code)
+
+    @property
+    def link_bytes(self) -> int:
+        """Bytes of an offset; a value no longer than that stands in its entry."""
+        return struct.calcsize(self.link_code)
+
+    def count(self, raw: bytes) -> int:
+        """Return the number of entries with which a directory begins."""
+        return int(struct.unpack(self.order + self.count_code, raw)[0])
+
+    def entry(self, table: bytes, at: int) -> tuple[int, int, int, int]:
+        """Return tag, type, number and offset (or value) of an entry."""
+        form = self.order + "HH" + self.link_code * 2
+        tag, kind, number, value = struct.unpack_from(form, table, at)
+        return tag, kind, number, value
+
+
 def first_description(path: Path) -> str:
     """Return the ImageDescription of a TIFF's first page, of at most 64 MiB; empty if there is none.
 
@@ -86,21 +115,15 @@ def first_description(path: Path) -> str:
     with open_regular(path) as handle:
         size = handle.seek(0, 2)
         handle.seek(0)
-        head = handle.read(16)
-        order = {b"II": "<", b"MM": ">"}.get(head[:2])
-        if order is None or len(head) < 16:
-            raise ReadError(path, "it is not a TIFF file")
-        big = struct.unpack_from(order + "H", head, 2)[0] == 43
-        count_code, link_code = ("Q", "Q") if big else ("H", "I")
-        start = struct.unpack_from(order + link_code, head, 8 if big else 4)[0]
-        handle.seek(min(start, size))
-        raw = handle.read(struct.calcsize(count_code))
-        count = struct.unpack(order + count_code, raw)[0] if len(raw) > 1 else 0
-        width = 20 if big else 12
-        table = handle.read(min(count, 4096) * width)
+        layout = _Layout.of(path, handle.read(16))
+        handle.seek(min(layout.first, size))
+        raw = handle.read(layout.count_bytes)
+        count = layout.count(raw) if len(raw) == layout.count_bytes else 0
+        width = layout.entry_bytes
+        table = handle.read(min(count, MAX_TAGS) * width)
         for at in range(0, len(table) - width + 1, width):
-            tag, _, length, place = struct.unpack_from(order + "HH" + link_code * 2, table, at)
-            inline = length <= (8 if big else 4)
+            tag, _, length, place = layout.entry(table, at)
+            inline = length <= layout.link_bytes
             if tag == 270 and length <= MAX_XML_BYTES and not inline and place < size:
                 handle.seek(place)
                 return handle.read(length).rstrip(b"\0").decode("utf-8", "replace")
@@ -125,17 +148,8 @@ def scan_tiff(path: Path, handle: BinaryIO, size: int) -> TiffScan:
         The chain or a value lies outside the file, loops, or the header is no TIFF.
     """
     handle.seek(0)
-    head = handle.read(16)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
-    if order is None or len(head) < 8:
-        raise ReadError(path, "it is not a TIFF file")
-    version = struct.unpack_from(order + "H", head, 2)[0]
-    big = version == 43
-    if version not in (42, 43) or (big and len(head) < 16):
-        raise ReadError(path, f"it is not a TIFF file (version {version}, known are 42 and 43)")
-    offset = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)[0]
-    count_code, entry_bytes, link_code = ("Q", 20, "Q") if big else ("H", 12, "I")
-    count_bytes, link_bytes = struct.calcsize(count_code), struct.calcsize(link_code)
+    layout = _Layout.of(path, handle.read(16))
+    offset = layout.first
     seen: set[int] = set()
     lsm_entry: int | None = None
     lsm_value: tuple[int, int] | None = None
@@ -143,32 +157,39 @@ def scan_tiff(path: Path, handle: BinaryIO, size: int) -> TiffScan:
         if offset in seen or len(seen) >= MAX_PAGES:
             raise ReadError(path, "its directories form a loop; it is damaged, export it again")
         seen.add(offset)
-        if offset + count_bytes > size:
-            raise _cut(path, f"page {len(seen)} begins", size)
-        handle.seek(offset)
-        entries = struct.unpack(order + count_code, handle.read(count_bytes))[0]
-        end = offset + count_bytes + entries * entry_bytes + link_bytes
-        if end > size:
-            raise _cut(path, f"page {len(seen)} ends", size)
-        if not entries:
-            raise ReadError(path, f"page {len(seen)} has no tags; copy or export it again")
-        if entries > 4096:
-            raise ReadError(
-                path,
-                f"page {len(seen)} has {entries} tags, more than any program writes; it is damaged",
-            )
-        table = handle.read(end - offset - count_bytes)
-        for at in range(0, entries * entry_bytes, entry_bytes):
-            tag, kind = struct.unpack_from(order + "HH", table, at)
+        table = _directory(path, handle, layout, offset, len(seen), size)
+        end = len(table) - layout.link_bytes
+        for at in range(0, end, layout.entry_bytes):
+            tag, kind, number, value = layout.entry(table, at)
             if tag not in _CHECKED and tag != LSM_TAG:
                 continue
-            number, value = struct.unpack_from(order + link_code * 2, table, at + 4)
             length = number * _TYPE_BYTES.get(kind, 1)
             if tag == LSM_TAG and lsm_entry is None:
-                lsm_entry, lsm_value = offset + count_bytes + at, (value, length)
-            if length > link_bytes and value + length > size:
+                lsm_entry, lsm_value = offset + layout.count_bytes + at, (value, length)
+            if length > layout.link_bytes and value + length > size:
                 raise _cut(path, f"tag {tag} of page {len(seen)} ends", size)
-        offset = struct.unpack_from(order + link_code, table, entries * entry_bytes)[0]
+        offset = struct.unpack_from(layout.order + layout.link_code, table, end)[0]
     if not seen:
         raise ReadError(path, "the TIFF holds no image")
-    return TiffScan(len(seen), order, lsm_entry, lsm_value)
+    return TiffScan(len(seen), layout.order, lsm_entry, lsm_value)
+
+
+def _directory(
+    path: Path, handle: BinaryIO, layout: _Layout, offset: int, page: int, size: int
+) -> bytes:
+    """Return the entries of a directory and the offset of the next one, as they are stored."""
+    start = offset + layout.count_bytes
+    if start > size:
+        raise _cut(path, f"page {page} begins", size)
+    handle.seek(offset)
+    entries = layout.count(handle.read(layout.count_bytes))
+    end = start + entries * layout.entry_bytes + layout.link_bytes
+    if end > size:
+        raise _cut(path, f"page {page} ends", size)
+    if not entries:
+        raise ReadError(path, f"page {page} has no tags; copy or export it again")
+    if entries > MAX_TAGS:
+        raise ReadError(
+            path, f"page {page} has {entries} tags, more than any program writes; it is damaged"
+        )
+    return handle.read(end - start)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -116,17 +118,10 @@ def read_lif(path: Path, series: int = 0) -> Source:
     """
     liffile = library(path, "liffile", "Leica LIF")
     file = liffile.LifFile(str(path))
-    try:
+    with _closed_on_error(file):
         names = tuple(str(image.name) for image in file.images)
-        count = len(names)
-        image = file.images[pick_series(path, series, count, names)]
-        dims = "".join(image.dims).replace("S", "C")
-        if len(set(dims)) != len(dims) or not set(dims) <= set("TCZYX") or "X" not in dims:
-            raise ReadError(
-                path,
-                f'its image {series} has the axes "{"".join(image.dims)}"; export it as OME-TIFF '
-                "with t, c, z, y and x only",
-            )
+        image = file.images[pick_series(path, series, len(names), names)]
+        dims = _lif_axes(path, image, series)
         _check_memory(path, image)
         shape, dtype = tuple(int(n) for n in image.shape), np.dtype(image.dtype)
         check_claim(path, math.prod(shape) * dtype.itemsize, path.stat().st_size)
@@ -139,31 +134,62 @@ def read_lif(path: Path, series: int = 0) -> Source:
             block = (*block[: at - len(lead)], 1, *block[at - len(lead) :])
         voxel_um = (_lif_step_um(image, "Z"), _lif_step_um(image, "Y"), _lif_step_um(image, "X"))
         metadata = _lif_light(image.attrs.get("HardwareSetting"))
-    except BaseException:
-        file.close()
-        raise
-    lock, loops = threading.Lock(), [str(d) for d in image.dims][: len(lead)]
+    loops = [str(d) for d in image.dims][: len(lead)]
 
-    def read(index: int) -> npt.NDArray[Any]:
-        place = np.unravel_index(index, lead) if lead else ()
-        with lock:
-            data: npt.NDArray[Any] = image.frame(
-                **{n: int(i) for n, i in zip(loops, place, strict=True)}
-            )
-            return data
+    def frame(place: tuple[int, ...]) -> npt.NDArray[Any]:
+        data: npt.NDArray[Any] = image.frame(**dict(zip(loops, place, strict=True)))
+        return data
 
-    array = LazyArray(path, lead, block, dtype.newbyteorder("="), read)
-    # Views of the array share this function, and nothing else holds the file.
-    weakref.finalize(read, file.close)
     return Source(
-        array,
+        _frames(path, file, lead, block, dtype, frame),
         dims,
         "Leica LIF",
         voxel_um,
         metadata=metadata,
-        series=count,
+        series=len(names),
         series_names=names,
     )
+
+
+def _lif_axes(path: Path, image: Any, series: int) -> str:
+    dims = "".join(image.dims).replace("S", "C")
+    if len(set(dims)) != len(dims) or not set(dims) <= set("TCZYX") or "X" not in dims:
+        raise ReadError(
+            path,
+            f'its image {series} has the axes "{"".join(image.dims)}"; export it as OME-TIFF '
+            "with t, c, z, y and x only",
+        )
+    return dims
+
+
+@contextmanager
+def _closed_on_error(file: Any) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        file.close()
+        raise
+
+
+def _frames(
+    path: Path,
+    file: Any,
+    lead: tuple[int, ...],
+    block: tuple[int, ...],
+    dtype: np.dtype[Any],
+    frame: Callable[[tuple[int, ...]], npt.NDArray[Any]],
+) -> LazyArray:
+    """Return an array that reads one frame at a time and closes the file when it is collected."""
+    lock = threading.Lock()
+
+    def read(index: int) -> npt.NDArray[Any]:
+        place = tuple(int(i) for i in np.unravel_index(index, lead)) if lead else ()
+        with lock:
+            return frame(place)
+
+    # Views of the array share this function, and nothing else holds the file.
+    weakref.finalize(read, file.close)
+    return LazyArray(path, lead, block, dtype.newbyteorder("="), read)
 
 
 def _nd2_light(channels: list[Any]) -> dict[str, Any]:
@@ -197,7 +223,7 @@ def read_nd2(path: Path, series: int = 0) -> Source:
     """
     nd2 = library(path, "nd2", "Nikon ND2")
     file = nd2.ND2File(str(path))
-    try:
+    with _closed_on_error(file):
         sizes = {str(k): int(v) for k, v in file.sizes.items()}
         loops = [a for a in sizes if a not in ("C", "Y", "X", "S")]
         positions = sizes.get("P", 1)
@@ -208,41 +234,35 @@ def read_nd2(path: Path, series: int = 0) -> Source:
                 f'it has the axes "{"".join(sizes)}"; export it as OME-TIFF with t, c, z, y and '
                 "x only",
             )
-        kept = [a for a in loops if a != "P"]
-        lead = tuple(sizes[a] for a in kept)
-        inner = [a for a in sizes if a in ("C", "Y", "X", "S")]
         dtype = np.dtype(file.dtype)
         check_claim(path, math.prod(sizes.values()) * dtype.itemsize, path.stat().st_size)
         voxel = file.voxel_size()
         channels = list(file.metadata.channels or ())
         metadata = _nd2_light(channels) if channels else {}
         names = tuple(str(c.channel.name) for c in channels) if "S" not in sizes else ()
-    except BaseException:
-        file.close()
-        raise
+    kept = [a for a in loops if a != "P"]
+    inner = [a for a in sizes if a in ("C", "Y", "X", "S")]
     loop_shape = tuple(sizes[a] for a in loops)
-    lock = threading.Lock()
 
-    def read(index: int) -> npt.NDArray[Any]:
-        place = dict(zip(kept, np.unravel_index(index, lead) if lead else (), strict=True))
-        at = [series if a == "P" else int(place[a]) for a in loops]
-        with lock:
-            frame: npt.NDArray[Any] = file.read_frame(
-                int(np.ravel_multi_index(at, loop_shape)) if at else 0
-            )
-            return frame
+    def frame(place: tuple[int, ...]) -> npt.NDArray[Any]:
+        known = {**dict(zip(kept, place, strict=True)), "P": series}
+        at = [known[a] for a in loops]
+        data: npt.NDArray[Any] = file.read_frame(
+            int(np.ravel_multi_index(at, loop_shape)) if at else 0
+        )
+        return data
 
-    array = LazyArray(path, lead, tuple(sizes[a] for a in inner), dtype.newbyteorder("="), read)
-    # Views of the array share this function, and nothing else holds the file.
-    weakref.finalize(read, file.close)
+    lead, block = tuple(sizes[a] for a in kept), tuple(sizes[a] for a in inner)
     axes = "".join([*kept, *inner]).replace("S", "C")
-    voxel_um = (
-        plausible_um(voxel.z) if "Z" in axes else None,
-        plausible_um(voxel.y),
-        plausible_um(voxel.x),
-    )
+    z_um = plausible_um(voxel.z) if "Z" in axes else None
     return Source(
-        array, axes, "Nikon ND2", voxel_um, channel_names=names, metadata=metadata, series=positions
+        _frames(path, file, lead, block, dtype, frame),
+        axes,
+        "Nikon ND2",
+        (z_um, plausible_um(voxel.y), plausible_um(voxel.x)),
+        channel_names=names,
+        metadata=metadata,
+        series=positions,
     )
 
 

@@ -357,20 +357,7 @@ def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
     levels = first.get("datasets")
     if not isinstance(levels, list) or not levels:
         raise ReadError(root, "its metadata name no image level; copy it again")
-    missing = None
-    for level in levels:
-        folder = (
-            inside(root, "/".join((*node.relative_to(root).parts, str(level.get("path")))))
-            if isinstance(level, dict)
-            else root
-        )
-        if folder != root and any((folder / name).is_file() for name in ("zarr.json", ".zarray")):
-            break
-        missing = missing or str(level.get("path") if isinstance(level, dict) else level)
-    else:
-        raise ReadError(
-            root, f"none of its {len(levels)} resolution levels is there; copy it again"
-        )
+    level, folder, missing = _best_level(root, node, levels)
     ndim = len(array_meta(root, folder).shape)
     letters, units = _axis_letters(root, first.get("axes"), ndim)
     own, own_shift = _combine(level.get("coordinateTransformations"), ndim)
@@ -378,11 +365,8 @@ def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
     where = {a: i for i, a in enumerate(letters)}
 
     def length(axis: str) -> float | None:
-        return (
-            to_um(own[where[axis]] * common[where[axis]], units[where[axis]])
-            if axis in where
-            else None
-        )
+        index = where.get(axis)
+        return None if index is None else to_um(own[index] * common[index], units[index])
 
     def origin(axis: str) -> float | None:
         index = where.get(axis)
@@ -392,22 +376,38 @@ def multiscale(root: Path, node: Path, ngff: Mapping[str, Any]) -> Multiscale:
         step = abs(own[index] * common[index])
         return (own_shift[index] * common[index] + common_shift[index]) * size_um / step
 
-    channels = (
-        (ngff.get("omero") or {}).get("channels") if isinstance(ngff.get("omero"), dict) else None
-    )
-    labels = [
-        str(c.get("label", f"channel {i}"))
-        for i, c in enumerate(channels or ())
-        if isinstance(c, dict)
-    ]
+    t = where.get("T")
     return Multiscale(
         folder,
         letters,
         (length("Z"), length("Y"), length("X")),
         (origin("Z"), origin("Y"), origin("X")),
-        tuple(labels),
-        to_seconds(own[where["T"]] * common[where["T"]], units[where["T"]])
-        if "T" in where
-        else None,
+        _channel_labels(ngff.get("omero")),
+        None if t is None else to_seconds(own[t] * common[t], units[t]),
         missing,
+    )
+
+
+def _best_level(
+    root: Path, node: Path, levels: Sequence[Any]
+) -> tuple[Mapping[str, Any], Path, str | None]:
+    """Return the first level that is there, its folder, and the first that is missing before it."""
+    missing = None
+    for level in levels:
+        if isinstance(level, dict):
+            parts = (*node.relative_to(root).parts, str(level.get("path")))
+            folder = inside(root, "/".join(parts))
+            there = any((folder / name).is_file() for name in ("zarr.json", ".zarray"))
+            if folder != root and there:
+                return level, folder, missing
+        missing = missing or str(level.get("path") if isinstance(level, dict) else level)
+    raise ReadError(root, f"none of its {len(levels)} resolution levels is there; copy it again")
+
+
+def _channel_labels(omero: Any) -> tuple[str, ...]:
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    return tuple(
+        str(c.get("label", f"channel {i}"))
+        for i, c in enumerate(channels or ())
+        if isinstance(c, dict)
     )
