@@ -52,14 +52,15 @@ def test_shell_correlation_falls_at_the_band_limit_on_anisotropic_voxels():
 
 def test_pure_noise_resolves_nothing():
     rng = np.random.default_rng(3)
-    means = []
+    curves = []
     for seed in range(6):
         raw = rng.poisson(20.0, (1, 256, 256)).astype(np.uint16)
         curve = correlation_of_raw(raw, CAMERA, (1.0, PIXEL_UM, PIXEL_UM), seed=seed)
-        assert np.abs(curve.correlation[60:]).max() < 0.15
         assert curve.resolution_seventh_um > 2.0
-        means.append(np.mean(curve.correlation))
-    assert abs(np.mean(means)) < 0.02
+        curves.append(curve.correlation)
+    # A ring's correlation has a standard error of about 0.05, a mean of six 0.02.
+    assert np.abs(np.mean(curves, axis=0)[60:]).max() < 0.08
+    assert abs(np.mean(curves)) < 0.02
 
 
 def test_identical_images_correlate_fully_and_never_cross():
