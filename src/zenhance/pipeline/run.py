@@ -250,19 +250,9 @@ def _context_steps(
     # Half of the progress is the microscope's, where it is measured.
     share = 1.0 if run.request.profile is None else 0.5
     readers = [run.reader(i, c) for i in (range(run.plan.stack.size("T")) if shared else [t])]
-    if run.known is not None:
-        statistics, noise = run.known
-        for reader in readers:
-            reader.settle(noise)
-    else:
-        found = yield from relay(
-            measure_volume(readers, run.request.background, run.pixels),
-            lambda f: told(share * f, "measuring intensities"),
-            run.check,
-        )
-        statistics, noise = found.statistics, found.noise
-        run.warnings += [w for w in found.warnings if w not in run.warnings]
-        run.readers.update({(r.t, r.c): r for r in found.readers})
+    statistics, noise = yield from _measured(
+        run, readers, lambda f: told(share * f, "measuring intensities")
+    )
     reader = run.reader(t, c)
     parameters = run.request.parameters()
     psf = _psf(run, c)
@@ -296,6 +286,21 @@ def _context_steps(
         unknown_axes=unknown,
         profiled=profiled,
     )
+
+
+def _measured(
+    run: Run, readers: list[VolumeReader], told: Callable[[float], Progress]
+) -> Generator[Progress, None, tuple[VolumeStatistics, PoissonGauss]]:
+    """Measure the intensities and the noise of volumes, where they are not known yet."""
+    if run.known is not None:
+        for reader in readers:
+            reader.settle(run.known[1])
+        return run.known
+    measuring = measure_volume(readers, run.request.background, run.pixels)
+    found = yield from relay(measuring, told, run.check)
+    run.warnings += [w for w in found.warnings if w not in run.warnings]
+    run.readers.update({(r.t, r.c): r for r in found.readers})
+    return found.statistics, found.noise
 
 
 def _record_psf(run: Run, psf: Psf | None, profiled: ProfiledVolume | None) -> None:
