@@ -66,9 +66,7 @@ def _solve(name: str, y: torch.Tensor, sigma_px: float) -> float:
         start = (y - OFFSET).clamp(min=0.1)
         return float(keep_flux(start, y - OFFSET, blur).double().sum()) / light
     statistics = VolumeStatistics(100.0, 250.0, 120.0, 30.0, 100.0, 240.0, OFFSET)
-    estimates = drain(
-        deconvolved_steps(y, psf, VOXEL_UM, PoissonGauss(2.0, OFFSET), statistics, (3, 6))
-    )
+    estimates = drain(deconvolved_steps(y, blur, PoissonGauss(2.0, OFFSET), statistics, (3, 6)))
     return float(estimates[-1].double().sum()) / light
 
 

@@ -64,7 +64,9 @@ def estimates(
     psf: Psf = PSF,
     noise: PoissonGauss = NOISE,
 ) -> list[Tensor]:
-    steps = deconvolved_steps(measured, psf, VOXEL_UM, noise, statistics, iterations)
+    z, y, x = measured.shape
+    blur = Blur.from_psf(psf, VOXEL_UM, (z, y, x))
+    steps = deconvolved_steps(measured, blur, noise, statistics, iterations)
     fractions = []
     while True:
         try:

@@ -112,7 +112,7 @@ class Batch:
         learner needs it (:meth:`Learner.needs_optics`).
     deconvolved : Tensor (B, K, Z, Y, X) or None
         Scaled Richardson-Lucy estimates of the same patches, if the learner uses them
-        (:meth:`Learner.deconvolved`).
+        (:meth:`Learner.deconvolved`), or the features of the front end (:meth:`Learner.front_end`).
     light : Tensor (B, Z, sY, sX) or None
         The method's own estimate of the specimen, plane by plane, made before training
         (:meth:`Learner.light_of`).
@@ -196,6 +196,13 @@ class Learner(ABC):
         """
         return ()
 
+    def front_end(self, architecture: Mapping[str, Any]) -> bool:
+        """Return whether the network sees the features of ``methods/_shared/front_end``.
+
+        They then stand in ``Batch.deconvolved``; used only if the learner needs optics.
+        """
+        return False
+
     def light_of(
         self, architecture: Mapping[str, Any], measured: FloatArray, optics: Optics
     ) -> FloatArray | None:
@@ -205,6 +212,13 @@ class Learner(ABC):
         learner needs optics.
         """
         return None
+
+    def score(self, network: Module, metrics: Mapping[str, float]) -> float:
+        """Return what the best model of a training has most of, from a validation's figures.
+
+        The PSNR in dB where there is a truth, else minus the loss.
+        """
+        return metrics.get("psnr_db", -metrics["loss"])
 
     def predict_batch(self, network: Module, batch: Batch) -> Tensor:
         """Return the result of :meth:`predict`, for a network that also uses the optics."""

@@ -23,7 +23,9 @@ NEIGHBOURS = 9
 BLOCK_POINTS = 200_000
 
 
-def coverage(distance_um: FloatArray, width_um: FloatArray, thickness_um: float) -> FloatArray:
+def coverage(
+    distance_um: FloatArray, width_um: FloatArray, thickness_um: float | FloatArray
+) -> FloatArray:
     """Return the share (0 ... 1) of a voxel inside a slab.
 
     Parameters

@@ -42,8 +42,10 @@ LabelArray = npt.NDArray[np.uint16]
 SPECIMENS = {
     "beads": "zenhance.simulate.beads:Beads",
     "charts": "zenhance.simulate.charts:Charts",
+    "clutter": "zenhance.simulate.clutter:Clutter",
     "empty": "zenhance.simulate.beads:Empty",
     "filaments": "zenhance.simulate.filaments:Filaments",
+    "foam": "zenhance.simulate.foam:Foam",
     "meristem": "zenhance.simulate.meristem:Meristem",
     "structures": "zenhance.simulate.structures:Structures",
 }

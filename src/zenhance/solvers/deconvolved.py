@@ -7,12 +7,11 @@ extrapolations are fixed, so every tile and every training volume is treated ali
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import cast
 
 import torch
 
 from zenhance.contract.spec import NoiseLike, PsfLike, VolumeStatistics
-from zenhance.physics.blur import Blur, PsfKernels
+from zenhance.physics.blur import BlurOperator
 from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import CameraModel, Schedule
@@ -31,8 +30,7 @@ def fixed_schedule(iterations: int) -> Schedule:
 
 def deconvolved_steps(
     measured: torch.Tensor,
-    psf: PsfLike,
-    voxel_size_um: tuple[float, float, float],
+    blur: BlurOperator,
     noise: NoiseLike,
     statistics: VolumeStatistics,
     iterations: Sequence[int],
@@ -42,11 +40,9 @@ def deconvolved_steps(
     Parameters
     ----------
     measured : Tensor
-        float32 (Z, Y, X), grey values.
-    psf, noise : PsfLike, NoiseLike
+        float32 (..., Z, Y, X), grey values.
+    blur, noise : BlurOperator, NoiseLike
         Of the microscope.
-    voxel_size_um : tuple of float
-        (z, y, x).
     statistics : VolumeStatistics
         Of the whole volume.
     iterations : sequence of int
@@ -60,11 +56,9 @@ def deconvolved_steps(
     Returns
     -------
     list of Tensor
-        Estimates (Z, Y, X) of the light above the background, in grey values, one for each number
-        of iterations.
+        Estimates (..., Z, Y, X) of the light above the background, in grey values, one for each
+        number of iterations.
     """
-    shape = (measured.shape[0], measured.shape[1], measured.shape[2])
-    blur = Blur.from_psf(cast(PsfKernels, psf), voxel_size_um, shape, str(measured.device))
     camera = CameraModel(statistics.background, noise.gain, noise.offset, noise.read_noise)
     signal = max(statistics.percentile_high, statistics.mean) - camera.background
     problem = RichardsonLucy(blur, measured, camera, max(signal, 0.0))

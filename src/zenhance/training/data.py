@@ -16,20 +16,26 @@ from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import RecipeError
 from zenhance.io import open_stack
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
+from zenhance.methods._shared.front_end import LocalLight, feature_steps
+from zenhance.physics.blur import BlurOperator
+from zenhance.physics.noise import PoissonGauss
 from zenhance.provenance import ArrayHash
+from zenhance.simulate.any_stack import draw_stack
 from zenhance.simulate.presets import microscope
 from zenhance.simulate.samples import simulate
 from zenhance.solvers.deconvolved import deconvolved_steps
 from zenhance.stack import Stack, VoxelSize
-from zenhance.steps import drain
+from zenhance.steps import drain, relay
 from zenhance.training.optics import (
     OpticsOf,
     PlaneOptics,
+    ToldPsf,
     optics_of_camera,
     optics_of_specimen,
     psf_for_learning,
+    told_of_specimen,
 )
-from zenhance.training.recipe import Data, Recipe, Simulated
+from zenhance.training.recipe import Data, Drawn, Recipe, Simulated
 from zenhance.types import FloatArray, Region
 
 __all__ = [
@@ -69,7 +75,11 @@ class TrainingVolume:
     optics_of : callable, optional
         Tells how a plane was measured, where a network is taught with it.
     estimates : float16 array (K, Z, Y, X), optional
-        Richardson-Lucy estimates of the whole volume, scaled, where the network gets to see them.
+        Richardson-Lucy estimates of the whole volume, scaled, or the features of the front end, where the network gets to see them.
+    told : ToldPsf, optional
+        What is known of the blur; left out, what ``optics_of`` tells of the middle plane.
+    drawn : bool
+        Whether it is one of many small stacks of all kinds, of which none counts more and no part less.
     light : float16 array (Z, sY, sX), optional
         What the method took the specimen to be before it learnt, scaled.
     """
@@ -84,6 +94,8 @@ class TrainingVolume:
     optics_of: OpticsOf | None = None
     estimates: npt.NDArray[np.float16] | None = None
     light: npt.NDArray[np.float16] | None = None
+    told: ToldPsf | None = None
+    drawn: bool = False
 
     @property
     def shape_px(self) -> tuple[int, int, int]:
@@ -121,15 +133,8 @@ class TrainingVolume:
 
         The PSF is that of the middle plane, as a user would give one for the stack; haze is not known to it.
         """
-        depth, height, width = self.shape_px
-        optics = self.optics(depth // 2)
-        measured = torch.from_numpy(
-            self.measured.read((slice(0, depth), slice(0, height), slice(0, width)))
-        )
-        noise = measure_noise([self.measured], self.statistics)
-        steps = deconvolved_steps(
-            measured, optics.parts[0][1], optics.voxel_size_um, noise, self.statistics, iterations
-        )
+        blur, _, measured, noise = self._seen()
+        steps = deconvolved_steps(measured, blur, noise, self.statistics, iterations)
         made = yield from steps
         return replace(
             self,
@@ -137,6 +142,38 @@ class TrainingVolume:
                 [np.asarray(light.numpy() / self.scaling.span, np.float16) for light in made]
             ),
         )
+
+    def _seen(self) -> tuple[BlurOperator, torch.Tensor, torch.Tensor, PoissonGauss]:
+        """Return blur and widths as the user knows them, the whole measurement, and its noise."""
+        depth, height, width = self.shape_px
+        optics = self.optics(depth // 2)
+        told = self.told or ToldPsf((optics.parts[0][1],))
+        voxel, shape = optics.voxel_size_um, self.shape_px
+        measured = self.measured.read((slice(0, depth), slice(0, height), slice(0, width)))
+        noise = measure_noise([self.measured], self.statistics)
+        return (
+            told.blur(voxel, shape),
+            told.sigma_px(voxel, shape),
+            torch.from_numpy(measured),
+            noise,
+        )
+
+    def feature_steps(self) -> Generator[float, None, TrainingVolume]:
+        """Return the volume with the features of :mod:`zenhance.methods._shared.front_end`; yield the share that is done."""
+        blur, sigma_px, measured, noise = self._seen()
+        voxel = self.optics(0).voxel_size_um
+        local = yield from relay(
+            LocalLight.steps(self.measured.read, self.shape_px, voxel, noise, self.statistics),
+            lambda share: 0.1 * share,
+        )
+        z, y, x = (slice(0, n) for n in self.shape_px)
+        light = torch.from_numpy(local.at((z, y, x)))
+        features = yield from relay(
+            feature_steps(measured, light, blur, sigma_px, noise, self.statistics),
+            lambda share: 0.1 + 0.9 * share,
+        )
+        features[0] /= self.scaling.span
+        return replace(self, estimates=np.asarray(features.numpy(), np.float16))
 
     def with_estimates(self, iterations: tuple[int, ...]) -> TrainingVolume:
         """Return what :meth:`estimate_steps` gives; with no iterations, the volume itself."""
@@ -256,6 +293,17 @@ def _simulated(plan: Simulated) -> Iterator[list[TrainingVolume]]:
         ]
 
 
+def _drawn(plan: Drawn, number: int) -> list[TrainingVolume]:
+    """Simulate a stack of any kind; one in which nothing was recorded is left out."""
+    specimen = simulate(**draw_stack(plan.seed, number).arguments)
+    told = told_of_specimen(specimen, np.random.default_rng([plan.seed, number, 11]))
+    return [
+        replace(v, optics_of=optics_of_specimen(specimen, v.scaling), told=told, drawn=True)
+        for v in of_stacks(f"drawn {plan.seed}:{number}", specimen.measured, specimen.truth)
+        if v.statistics.percentile_high > v.statistics.background
+    ]
+
+
 def _binned(stack: Stack, scale: int) -> Stack:
     """Average blocks of pixels along y and x, as a camera with larger pixels would."""
     if scale == 1:
@@ -289,8 +337,14 @@ def volume_steps(
     files = [(p.measured, p.truth) for p in recipe.data.pairs] + [
         (path, None) for path in recipe.data.stacks
     ]
-    total = len(files) + sum(plan.count + plan.validation for plan in recipe.data.simulated)
+    plans = (*recipe.data.simulated, *recipe.data.drawn)
+    total = len(files) + sum(plan.count + plan.validation for plan in plans)
     done = 0
+    for drawn in recipe.data.drawn:
+        for number in range(drawn.count + drawn.validation):
+            yield f"drawn stack {number}", done / total
+            (train if number < drawn.count else held).extend(_drawn(drawn, number))
+            done += 1
     for plan in recipe.data.simulated:
         pairs = _simulated(plan)
         for number in range(plan.count + plan.validation):

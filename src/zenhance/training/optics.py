@@ -14,25 +14,31 @@ from torch.nn.functional import avg_pool2d
 from zenhance.contract.learner import Scaling
 from zenhance.errors import RecipeError
 from zenhance.io.beads import read_beads
-from zenhance.physics.blur import Blur
+from zenhance.physics.blur import Blur, BlurOperator
 from zenhance.physics.noise import PoissonGauss
+from zenhance.physics.profile_blur import DepthBlur
 from zenhance.physics.psf import Psf, gaussian
 from zenhance.physics.psf_spec import resolve_psf
 from zenhance.simulate.microscope import Specimen
 from zenhance.stack import Stack
+from zenhance.types import FloatArray
 
 __all__ = [
     "OpticsOf",
     "PlaneOptics",
+    "ToldPsf",
     "grown_psf",
     "optics_of_camera",
     "optics_of_specimen",
     "psf_for_learning",
+    "told_of_specimen",
 ]
 
 OpticsOf = Callable[[int], "PlaneOptics"]
 """Tells the optics of a plane of a volume."""
 SAME_WIDTH = 0.02
+TOLD_SPREAD = 0.15
+"""How wrong the widths are that a user gives (log-normal): a network must not rely on them."""
 DEPTHS = 6
 """So many depths of a simulated stack have optics of their own; planes between take the nearest."""
 
@@ -192,6 +198,66 @@ def optics_of_specimen(specimen: Specimen, scaling: Scaling) -> OpticsOf:
         return PlaneOptics(tuple(parts), (z_um, y_um, x_um), dark, base, dark, gain, read_noise)
 
     return lambda z: at(round(float(share[z]) * (DEPTHS - 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class ToldPsf:
+    """What the user of a stack says of its blur: a PSF, or one at each of several depths.
+
+    Parameters
+    ----------
+    psfs : tuple of Psf
+        One a knot.
+    knots_um : tuple of float
+        Depths, ascending.
+    depth_um : float32 array (Z, Y, X), optional
+        Of each voxel, where there are several knots.
+    """
+
+    psfs: tuple[Psf, ...]
+    knots_um: tuple[float, ...] = (0.0,)
+    depth_um: FloatArray | None = None
+
+    def blur(
+        self, voxel_size_um: tuple[float, float, float], shape_px: tuple[int, int, int]
+    ) -> BlurOperator:
+        """Return the blur of a volume."""
+        if self.depth_um is None:
+            return Blur.from_psf(self.psfs[0], voxel_size_um, shape_px)
+        return DepthBlur.from_psfs(self.psfs, self.knots_um, self.depth_um, voxel_size_um)
+
+    def sigma_px(
+        self, voxel_size_um: tuple[float, float, float], shape_px: tuple[int, int, int]
+    ) -> Tensor:
+        """Return the widths (2, Z, Y, X) along z, and along y and x; 0 along z in one plane."""
+        widths = np.array([psf.sigma_px(voxel_size_um)[:2] for psf in self.psfs], np.float32)
+        if shape_px[0] == 1:
+            widths[:, 0] = 0
+        depth = np.zeros((1, 1, 1)) if self.depth_um is None else self.depth_um
+        found = [np.interp(depth, self.knots_um, widths[:, axis]) for axis in (0, 1)]
+        return torch.from_numpy(np.stack(found).astype(np.float32))
+
+
+def told_of_specimen(specimen: Specimen, rng: np.random.Generator) -> ToldPsf:
+    """Return what a user may say of a simulated stack's blur, somewhat wrong.
+
+    Often by depth, as a measured profile tells it; else the PSF of the surface, or of the middle of the light.
+    """
+    scope = specimen.microscope.settled()
+    wrong = np.exp(rng.normal(0, TOLD_SPREAD, 2))
+
+    def told(psf: Psf) -> Psf:
+        z, y, x = psf.sigma_um
+        return gaussian((z * wrong[0], y * wrong[1], x * wrong[1]))
+
+    way = rng.random()
+    if scope.psf is not None:
+        return ToldPsf((specimen.psf_mean if way < 0.5 else told(specimen.psf_mean),))
+    if way < 0.4 and specimen.measured.volume_shape[0] > 1:
+        knots = tuple(np.linspace(0, scope.deep_at_um, 3).tolist())
+        psfs = tuple(told(scope.psf_at(depth)) for depth in knots)
+        return ToldPsf(psfs, knots, np.asarray(specimen.depth_um.data, np.float32))
+    return ToldPsf((told(specimen.psf_shallow if way > 0.8 else specimen.psf_mean),))
 
 
 def psf_for_learning(stack: Stack, channel: int, psf: str | None) -> Psf:

@@ -45,7 +45,7 @@ class PatchSampler:
     Parameters
     ----------
     volumes : sequence of TrainingVolume
-        Drawn with a probability proportional to their size.
+        Drawn with a probability proportional to their size; ``drawn`` ones with the same.
     patch_px : tuple of int
         (Z, Y, X) of a patch; a shorter stack is mirrored at its ends.
     batch : int
@@ -90,7 +90,9 @@ class PatchSampler:
         """
         key = (np.uint64(self.seed) << np.uint64(1)) | np.uint64(stream)
         rng = np.random.Generator(np.random.Philox(key=int(key), counter=[0, 0, 0, step]))
-        sizes = np.array([np.prod(v.shape_px, dtype=np.float64) for v in self.volumes])
+        sizes = np.array(
+            [1.0 if v.drawn else np.prod(v.shape_px, dtype=np.float64) for v in self.volumes]
+        )
         picks = rng.choice(len(self.volumes), size=self.batch, p=sizes / sizes.sum())
         patches = [self._patch(self.volumes[int(i)], rng) for i in picks]
         measured = torch.from_numpy(np.stack([p.measured for p in patches]))
@@ -121,7 +123,8 @@ class PatchSampler:
                 for n, p in zip(volume.shape_px[1:], self.patch_px[1:], strict=True)
             )
             measured = self._cut(volume, middle, y, x, truth=False)
-            if measured is not None and (attempt == REDRAWS or float(measured.mean()) >= MIN_MEAN):
+            accept = attempt == REDRAWS or volume.drawn
+            if measured is not None and (accept or float(measured.mean()) >= MIN_MEAN):
                 break
         truth = self._cut(volume, middle, y, x, truth=True)
         turn, flip, upside_down = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))

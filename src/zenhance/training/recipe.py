@@ -16,7 +16,7 @@ from zenhance.stack import VoxelSize
 from zenhance.wording import hint_for
 from zenhance.yaml_text import load_yaml, read_text
 
-__all__ = ["Data", "Pair", "Recipe", "Simulated", "load_recipe", "recipe_names"]
+__all__ = ["Data", "Drawn", "Pair", "Recipe", "Simulated", "load_recipe", "recipe_names"]
 
 
 # Bounds far above anything that is useful; what fits into this computer is checked before a run.
@@ -71,6 +71,16 @@ class Simulated(_Strict):
         return self
 
 
+class Drawn(_Strict):
+    """Training pairs of all kinds: grid, optics, light, camera and specimen drawn for each stack."""
+
+    count: int = Field(200, ge=1, le=MAX_STACKS, description="how many stacks to train on")
+    validation: int = Field(
+        20, ge=1, le=MAX_STACKS, description="how many further stacks to validate on"
+    )
+    seed: int = Field(1000, ge=0, lt=2**31, description="seed of all of them")
+
+
 class Pair(_Strict):
     """A measured file and its sharp counterpart."""
 
@@ -84,6 +94,7 @@ class Data(_Strict):
     """What to learn from; give at least one kind."""
 
     simulated: tuple[Simulated, ...] = Field((), description="simulated pairs")
+    drawn: tuple[Drawn, ...] = Field((), description="simulated pairs of all kinds")
     pairs: tuple[Pair, ...] = Field((), description="the user's own pairs")
     stacks: tuple[str, ...] = Field(
         (), description="measured stacks alone, for methods that learn without truth"
@@ -104,8 +115,8 @@ class Data(_Strict):
 
     @model_validator(mode="after")
     def _something(self) -> Data:
-        if not (self.simulated or self.pairs or self.stacks):
-            raise RecipeError("the recipe names no data; give simulated, pairs or stacks")
+        if not (self.simulated or self.drawn or self.pairs or self.stacks):
+            raise RecipeError("the recipe names no data; give simulated, drawn, pairs or stacks")
         return self
 
 
@@ -212,7 +223,12 @@ class Recipe(_Strict):
 
 def _where(error: ValidationError) -> str:
     """Name the key in the model it is part of, however deep it lies."""
-    parts: dict[str, type[BaseModel]] = {"data": Data, "simulated": Simulated, "pairs": Pair}
+    parts: dict[str, type[BaseModel]] = {
+        "data": Data,
+        "simulated": Simulated,
+        "drawn": Drawn,
+        "pairs": Pair,
+    }
     model: type[BaseModel] = Recipe
     first = worst(error)
     for part in first["loc"][:-1]:

@@ -218,6 +218,8 @@ def _with_optics_steps(
     found = with_optics(volume, recipe.data.psf, recipe.data.psf_growth)
     yield 0.0
     iterations = learner.deconvolved(recipe.architecture)
+    if learner.front_end(recipe.architecture) and found.estimates is None:
+        found = yield from found.feature_steps()
     if iterations and found.estimates is None:
         found = yield from found.estimate_steps(iterations)
     if found.light is None:

@@ -27,7 +27,7 @@ class Validation:
     Parameters
     ----------
     score : float
-        Larger is better: PSNR in dB where there is a truth, else minus the loss.
+        Larger is better: see :meth:`zenhance.contract.learner.Learner.score`.
     metrics : mapping
         ``psnr_db``, ``ssim``, ``rmse`` and ``psnr_identity_db`` in units of the scaled range (background 0, 99.9 % percentile 1).
     preview : mapping of str to float32 array (Y, X)
@@ -91,12 +91,12 @@ def validate(learner: Learner, network: Module, batches: list[Batch], device: st
     loss_mean = float(np.mean(losses))
     metrics = {"loss": loss_mean}
     if not errors:
-        return Validation(-loss_mean, metrics, preview)
+        return Validation(learner.score(network, metrics), metrics, preview)
     mse = float(np.concatenate(errors).mean())
     metrics |= {"psnr_db": _decibel(mse), "rmse": mse**0.5, "ssim": float(np.mean(likeness))}
     if kept_errors:
         metrics["psnr_identity_db"] = _decibel(float(np.concatenate(kept_errors).mean()))
-    return Validation(metrics["psnr_db"], metrics, preview)
+    return Validation(learner.score(network, metrics), metrics, preview)
 
 
 def _decibel(mean_square: float) -> float:

@@ -25,6 +25,7 @@ from zenhance.methods._shared.planes import mirrored
 from zenhance.methods.divblurring import DivblurringParameters
 from zenhance.methods.divblurring.network import Encoded, Vae, reach_px
 from zenhance.methods.divblurring.training import LEARNER, VaeArchitecture
+from zenhance.physics.blur import Blur, PsfKernels
 from zenhance.physics.noise_field import noise_field
 from zenhance.solvers.data_consistency import DataConsistency, data_consistency_of
 from zenhance.solvers.deconvolved import deconvolved_reach_px, deconvolved_steps
@@ -138,10 +139,12 @@ class Posterior(Prepared):
                 "these weights need a deconvolved image as well; "
                 "give a point spread function, for example psf sigma_um=0.3,0.1,0.1"
             )
+        shape = (measured.shape[0], measured.shape[1], measured.shape[2])
         steps = deconvolved_steps(
             measured,
-            context.psf,
-            context.voxel_size_um,
+            Blur.from_psf(
+                cast(PsfKernels, context.psf), context.voxel_size_um, shape, str(measured.device)
+            ),
             context.noise,
             context.statistics,
             self.architecture.deconvolved,

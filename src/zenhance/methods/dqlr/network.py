@@ -15,17 +15,22 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
+from zenhance.methods._shared.front_end import CHANNELS
 from zenhance.methods._shared.planes import mirrored
 from zenhance.methods.dqlr.quantiser import Quantiser
 
 __all__ = ["Dqlr", "DqlrOutput", "Recurrence", "reach_px", "restore_sequence"]
+
+
+FINISH_MAPS = 16
+"""Maps that the generator gives where features and maps make the slice together."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +69,20 @@ class _Residual(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """Slices (N, window, Y, X) to latents (N, features, Y/stride, X/stride)."""
+    """Slices (N, window channels, Y, X) to latents (N, features, Y/stride, X/stride)."""
 
-    def __init__(self, window: int, features: int, inner: int, blocks: int, stride: int) -> None:
+    def __init__(self, entering: int, features: int, inner: int, blocks: int, stride: int) -> None:
         super().__init__()
         half = features // 2
         if stride == 4:
             down = [
-                nn.Conv2d(window, half, 4, 2, 1),
+                nn.Conv2d(entering, half, 4, 2, 1),
                 nn.ReLU(),
                 nn.Conv2d(half, features, 4, 2, 1),
                 nn.ReLU(),
             ]
         else:
-            down = [nn.Conv2d(window, features, 4, 2, 1), nn.ReLU()]
+            down = [nn.Conv2d(entering, features, 4, 2, 1), nn.ReLU()]
         body = [
             nn.Conv2d(features, features, 3, padding=1),
             *(_Residual(features, inner) for _ in range(blocks)),
@@ -103,10 +108,10 @@ class _Enlarge(nn.Module):
 
 
 class _Generator(nn.Module):
-    """Codes (N, D, Y/stride, X/stride) to slices (N, 1, Y, X)."""
+    """Codes (N, D, Y/stride, X/stride) to slices (N, maps, Y, X)."""
 
     def __init__(
-        self, dimensions: int, features: int, inner: int, blocks: int, stride: int
+        self, dimensions: int, features: int, inner: int, blocks: int, stride: int, maps: int = 1
     ) -> None:
         super().__init__()
         half = features // 2
@@ -117,11 +122,33 @@ class _Generator(nn.Module):
         ]
         up: list[nn.Module] = [_Enlarge(features, features), nn.ReLU()] if stride == 4 else []
         self.layers = nn.Sequential(
-            *body, *up, _Enlarge(features, half), nn.ReLU(), nn.Conv2d(half, 1, 3, padding=1)
+            *body, *up, _Enlarge(features, half), nn.ReLU(), nn.Conv2d(half, maps, 3, padding=1)
         )
 
     def forward(self, codes: Tensor) -> Tensor:
         out: Tensor = self.layers(codes)
+        return out
+
+
+class _Finish(nn.Module):
+    """Maps of the generator and features to a slice: a blend of the two estimates, and a rest.
+
+    Untrained it gives the mean of the estimates.
+    """
+
+    def __init__(self, maps: int, channels: int) -> None:
+        super().__init__()
+        self.join = nn.Conv2d(maps + channels, maps, 3, padding=1)
+        self.give = nn.Conv2d(maps, 2, 3, padding=1)
+        nn.init.zeros_(self.give.weight)
+        nn.init.zeros_(cast(Tensor, self.give.bias))
+
+    def forward(self, made: Tensor, features: Tensor) -> Tensor:
+        """Return slices (N, 1, Y, X); the last two features are the estimates."""
+        early, late = features[:, -2:].float().split(1, 1)
+        joined = torch.cat([relu(made), features.to(made.dtype)], 1)
+        rest, blend = self.give(relu(self.join(joined))).float().split(1, 1)
+        out: Tensor = early + torch.sigmoid(blend) * (late - early) + rest
         return out
 
 
@@ -180,6 +207,9 @@ class Dqlr(nn.Module):
         Of the quantiser; there is none if ``words`` is 0.
     predicted : int
         Slices ahead that the recurrence predicts.
+    front_end : bool
+        Whether slices come with the features of :mod:`zenhance.methods._shared.front_end`: stacks
+        are then (B, 1 + channels, Z, Y, X), the result is relative to the light.
     """
 
     architecture: Any
@@ -198,14 +228,17 @@ class Dqlr(nn.Module):
         dimensions: int = 64,
         levels: int = 1,
         predicted: int = 2,
+        front_end: bool = False,
     ) -> None:
         super().__init__()
+        channels = len(CHANNELS) if front_end else 1
+        maps = FINISH_MAPS if front_end else 1
         self.window, self.stride, self.levels, self.features = window, stride, levels, features
         self.words = words
         # Radius, in latents, of the receptive field of the encoder and of the generator.
-        self.margin = blocks + 2
+        self.margin = blocks + (3 if front_end else 2)
         self.predicted = predicted if recurrence != "none" else 0
-        self.encoder = _Encoder(window, features, inner, blocks, stride)
+        self.encoder = _Encoder(window * channels, features, inner, blocks, stride)
         ways = {"none": 0, "forward": 1, "both": 2}[recurrence]
         self.recurrences = [Recurrence(features, hidden) for _ in range(ways)]
         self.ways = nn.ModuleList(self.recurrences)
@@ -214,20 +247,37 @@ class Dqlr(nn.Module):
             self.ahead = nn.Conv2d(hidden, dimensions, 1)
             self.again = nn.Conv2d(dimensions, features, 1)
         self.quantiser = Quantiser(words, dimensions, levels) if words else None
-        self.generator = _Generator(dimensions, features, inner, blocks, stride)
+        self.generator = _Generator(dimensions, features, inner, blocks, stride, maps)
+        self.finish = _Finish(maps, channels) if front_end else None
 
     def encode(self, stack: Tensor, first: int, last: int) -> Tensor:
-        """Return the latents (B, last - first, features, y, x) of slices of a stack (B, Z, Y, X).
+        """Return the latents (B, last - first, features, y, x) of slices of a stack.
 
-        The stack is mirrored beyond its ends.
+        The stack (B, Z, Y, X), or (B, channels, Z, Y, X), is mirrored beyond its ends.
         """
         half = self.window // 2
         index = mirrored(
-            np.arange(first, last)[:, None] + np.arange(-half, half + 1)[None], stack.shape[1]
+            np.arange(first, last)[:, None] + np.arange(-half, half + 1)[None], stack.shape[-3]
         )
-        slices = stack[:, torch.from_numpy(index).to(stack.device)]
-        latents: Tensor = self.encoder(slices.flatten(0, 1))
+        if stack.ndim == 4:
+            slices = stack[:, torch.from_numpy(index).to(stack.device)]
+        else:
+            windows = stack[:, :, torch.from_numpy(index).to(stack.device)]
+            slices = windows.transpose(1, 2).flatten(2, 3)  # (B, T, channels window, Y, X)
+        entering = slices.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        latents: Tensor = self.encoder(entering)
         return _apart(latents, slices)
+
+    def generate(self, vectors: Tensor, features: Tensor | None = None) -> Tensor:
+        """Return slices (N, Y, X) of quantised codes, and of their features where there are any."""
+        made: Tensor = self.generator(vectors)
+        if self.finish is None:
+            return made[:, 0]
+        if features is None:  # a slice that was predicted, not seen
+            _, _, height, width = made.shape
+            features = made.new_zeros((len(made), len(CHANNELS), height, width))
+        out: Tensor = self.finish(made, features)[:, 0]
+        return out
 
     def begin(self, latents: Tensor, hidden: int) -> Tensor:
         """Return the first state: random in training, as in the paper; 0 in inference."""
@@ -286,30 +336,37 @@ class Dqlr(nn.Module):
 
         Parameters
         ----------
-        sequence : Tensor (B, T, Y, X)
+        sequence : Tensor (B, T, Y, X), or (B, channels, T, Y, X) with features
             Scaled; Y and X multiples of the stride.
         from_slice : int, optional
             Slice after which to predict; default no prediction.
         """
-        latents = self.encode(sequence, 0, sequence.shape[1])
+        count = sequence.shape[-3]
+        latents = self.encode(sequence, 0, count)
         codes, states = self.correlate(latents)
         wanted = [codes]
         if from_slice is not None and states is not None and self.predicted:
             wanted.append(self.predict(states[:, from_slice]))
         together = torch.cat(wanted, 1)
         vectors, commitment, index = self.quantise(together.flatten(0, 1))
-        images: Tensor = _apart(self.generator(vectors)[:, 0], together)
-        count = sequence.shape[1]
-        return DqlrOutput(
-            images[:, :count], images[:, count:], commitment, _apart(index, together)[:, :count]
-        )
+        if self.finish is None:
+            images = _apart(self.generate(vectors), together)
+            enhanced, ahead = images[:, :count], images[:, count:]
+        else:
+            each = _apart(vectors, together)
+            features = sequence.transpose(1, 2).flatten(0, 1)
+            enhanced = _apart(self.generate(each[:, :count].flatten(0, 1), features), latents)
+            ahead = enhanced[:, :0]
+            if len(wanted) > 1:
+                ahead = _apart(self.generate(each[:, count:].flatten(0, 1)), wanted[1])
+        return DqlrOutput(enhanced, ahead, commitment, _apart(index, together)[:, :count])
 
 
-def reach_px(stride: int, blocks: int, recurrent: bool) -> int:
+def reach_px(stride: int, blocks: int, recurrent: bool, front_end: bool = False) -> int:
     """Return the radius of the receptive field in input pixels, rounded up to whole latents."""
     # Latents: encoder, generator and recurrence. Finer pixels: shrinking and enlarging layers.
     latent = 2 * (1 + blocks) + (1 if recurrent else 0)
-    fine = {2: 2 + 2, 4: 2 + 4 + 2 + 2}[stride]
+    fine = {2: 2 + 2, 4: 2 + 4 + 2 + 2}[stride] + (2 if front_end else 0)
     return latent * stride + -(-fine // stride) * stride + stride
 
 
@@ -368,7 +425,7 @@ def restore_sequence(
     ----------
     network : Dqlr
         In evaluation mode.
-    stack : Tensor (Z, Y, X)
+    stack : Tensor (Z, Y, X), or (channels, Z, Y, X) with features
         Scaled, on the network's device; Y and X multiples of the stride.
     pixels_at_once : int
         Slices are batched up to this many pixels, and larger ones are cut into strips.
@@ -384,7 +441,7 @@ def restore_sequence(
     index : Tensor (Z, levels, Y/stride, X/stride)
         The chosen words; int64.
     """
-    depth, height, width = stack.shape
+    depth, height, width = stack.shape[-3:]
     stride, rows = network.stride, height // network.stride
     many, tall = (
         max(1, pixels_at_once // (height * width)),
@@ -399,12 +456,14 @@ def restore_sequence(
         )
         for number, (first, last, top, bottom) in enumerate(parts):
             low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
-            found = network.encode(stack[None, :, low * stride : high * stride], first, last)[0]
+            found = network.encode(stack[None, ..., low * stride : high * stride, :], first, last)[
+                0
+            ]
             latents[first:last, :, top:bottom] = found[:, :, top - low : bottom - low]
             yield ENCODED * (number + 1) / len(parts)
         joined = yield from _correlated(network, latents, cuts, strips)
         del latents
-        enhanced = stack.new_empty(stack.shape, dtype=torch.float32)
+        enhanced = stack.new_empty(stack.shape[-3:], dtype=torch.float32)
         levels = network.levels if network.quantiser else 0
         index = torch.empty(
             (depth, levels, rows, width // stride), dtype=torch.int64, device=stack.device
@@ -412,7 +471,11 @@ def restore_sequence(
         for number, (first, last, top, bottom) in enumerate(parts):
             low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
             vectors, _, words = network.quantise(network.codes(joined[first:last, :, low:high]))
-            made = network.generator(vectors)[:, 0]
+            strip = slice(low * stride, high * stride)
+            made = network.generate(
+                vectors,
+                None if stack.ndim == 3 else stack[:, first:last, strip].transpose(0, 1),
+            )
             enhanced[first:last, top * stride : bottom * stride] = made[
                 :, (top - low) * stride : (bottom - low) * stride
             ]

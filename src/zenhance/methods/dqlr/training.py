@@ -13,6 +13,7 @@ from torch.nn import Module
 from zenhance.contract.learner import Batch, Learner
 from zenhance.contract.settings import validate
 from zenhance.errors import RecipeError
+from zenhance.methods._shared.front_end import CHANNELS
 from zenhance.methods._shared.ssim import RADIUS_PX as SSIM_RADIUS_PX
 from zenhance.methods._shared.ssim import structural_dissimilarity
 from zenhance.methods.dqlr.network import Dqlr, reach_px
@@ -21,6 +22,10 @@ from zenhance.types import Triple
 
 __all__ = ["LEARNER", "MAX_REACH_PX", "DqlrArchitecture", "DqlrLearner"]
 
+LARGE = 3.0
+"""Difference relative to the light beyond which the loss grows linearly; about a dot's peak."""
+LEAST_POWER = 0.1
+"""Of a patch without structure, relative to the light."""
 MAX_REACH_PX = 48
 """Largest receptive field along y and x: tiles are planned before weights are read."""
 
@@ -55,7 +60,15 @@ class DqlrArchitecture(BaseModel):
     target: Literal["truth", "measured"] = Field(
         "truth", description="target of the loss: the sharp specimen, or the measured slice"
     )
+    front_end: bool = Field(
+        False,
+        description="whether the network sees evened light, noise, PSF and deconvolutions, and "
+        "works relative to the local light",
+    )
     absolute: float = Field(0.1, ge=0, description="weight of the mean absolute difference")
+    reblur: float = Field(
+        0.0, ge=0, description="weight of the difference after the blur, in noise units"
+    )
     ssim: float = Field(0.0, ge=0, description="weight of the structural dissimilarity")
     commitment: float = Field(
         0.05, ge=0, description="weight of the distance between latents and their words"
@@ -75,7 +88,9 @@ def _checked(architecture: Mapping[str, Any]) -> DqlrArchitecture:
             f"{checked.planes}; give more planes"
         )
     if (
-        reach := reach_px(checked.stride, checked.blocks, checked.recurrence != "none")
+        reach := reach_px(
+            checked.stride, checked.blocks, checked.recurrence != "none", checked.front_end
+        )
     ) > MAX_REACH_PX:
         raise RecipeError(
             f"the receptive field of this network has a radius of {reach} pixels, at most "
@@ -108,6 +123,7 @@ class DqlrLearner(Learner):
             a.dimensions,
             a.levels,
             a.predicted,
+            a.front_end,
         )
         network.architecture = a
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
@@ -137,6 +153,20 @@ class DqlrLearner(Learner):
         """Return whether the target is the truth."""
         return _checked(architecture).target == "truth"
 
+    def needs_optics(self, architecture: Mapping[str, Any]) -> bool:
+        """Return whether the front end or the loss needs them."""
+        checked = _checked(architecture)
+        return checked.front_end or checked.reblur > 0
+
+    def front_end(self, architecture: Mapping[str, Any]) -> bool:
+        """Return whether the network sees the features of the front end."""
+        return _checked(architecture).front_end
+
+    def score(self, network: Module, metrics: Mapping[str, float]) -> float:
+        """Return minus the loss where patches differ too much in light for one PSNR."""
+        a = cast(DqlrArchitecture, network.architecture)
+        return -metrics["loss"] if a.front_end else super().score(network, metrics)
+
     def loss(self, network: Module, batch: Batch) -> tuple[Tensor, Mapping[str, float]]:
         """Compare every slice with the target, and the predicted slices with those that follow.
 
@@ -147,24 +177,27 @@ class DqlrLearner(Learner):
         """
         net = cast(Dqlr, network)
         a = cast(DqlrArchitecture, net.architecture)
-        target = batch.measured if a.target == "measured" else batch.truth_on_grid
+        seen, light = _entering(net, batch.seen)
+        target = _target(a, batch, light)
         count = target.shape[1]
         last = int(torch.randint(count - net.predicted, (1,))) if net.predicted else None
-        made = net(batch.measured, last)
+        made = net(seen, last)
         difference = made.enhanced.float() - target
-        loss = difference.square().mean() + a.absolute * difference.abs().mean()
+        power = _power(target) if a.front_end else light
+        loss = (_bounded(difference) / power).mean()
+        loss = loss + a.absolute * (difference.abs() / power.sqrt()).mean()
         logs = {"commitment": float(made.commitment.detach())}
+        if a.reblur:
+            again = _reblurred(difference, light, seen, batch)
+            loss, logs["reblur"] = loss + a.reblur * again, float(again.detach())
         if a.ssim:
             loss = loss + a.ssim * structural_dissimilarity(
                 made.enhanced.flatten(0, 1)[:, None], target.flatten(0, 1)[:, None]
             )
         loss = loss + a.commitment * made.commitment
         if last is not None:
-            ahead = (
-                (made.predicted.float() - target[:, last + 1 : last + 1 + net.predicted])
-                .square()
-                .mean()
-            )
+            follow = target[:, last + 1 : last + 1 + net.predicted]
+            ahead = (_bounded(made.predicted.float() - follow) / power).mean()
             loss, logs["prediction"] = loss + a.prediction * ahead, float(ahead.detach())
         for level in range(made.index.shape[2]):
             logs[f"perplexity_{level + 1}"] = perplexity(made.index[:, :, level], a.words)
@@ -172,8 +205,54 @@ class DqlrLearner(Learner):
 
     def predict(self, network: Module, measured: Tensor) -> Tensor:
         """Return the enhanced middle slice (B, 1, Y, X)."""
-        enhanced: Tensor = cast(Dqlr, network)(measured).enhanced
-        return enhanced[:, measured.shape[1] // 2][:, None]
+        net = cast(Dqlr, network)
+        seen, light = _entering(net, measured)
+        enhanced = net(seen).enhanced.float() * light
+        return enhanced[:, enhanced.shape[1] // 2][:, None]
+
+
+def _entering(network: Dqlr, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the network's sequence, and the light (B, T, Y, X) that its result is relative to."""
+    if network.finish is None:
+        return seen, seen.new_ones(())
+    parts = seen.unflatten(1, (1 + len(CHANNELS), -1))  # measurement, light, further features
+    light = parts[:, 1]
+    return torch.cat([(parts[:, 0] / light)[:, None], parts[:, 2:]], 1), light
+
+
+def _target(a: DqlrArchitecture, batch: Batch, light: Tensor) -> Tensor:
+    """Return what the network should give (B, T, Y, X).
+
+    With the front end it is what the camera would record without blur and noise: stray light
+    belongs to it, because no camera separates the two.
+    """
+    if a.target == "measured":
+        return batch.measured / light
+    if not a.front_end:
+        return batch.truth_on_grid
+    stray = batch.measured.new_tensor([o.base - o.dark for o in batch.optics])
+    return (batch.truth_on_grid + stray[:, None, None, None]) / light
+
+
+def _bounded(difference: Tensor) -> Tensor:
+    """Return squares that grow only linearly far from 0: a few bright dots must not decide."""
+    return 2 * LARGE**2 * ((1 + (difference / LARGE).square()).sqrt() - 1)
+
+
+def _power(target: Tensor) -> Tensor:
+    """Return what the loss of a patch is relative to (B, 1, 1, 1): sparse or dense, all count."""
+    return _bounded(target).mean((1, 2, 3), keepdim=True) + LEAST_POWER
+
+
+def _reblurred(difference: Tensor, light: Tensor, seen: Tensor, batch: Batch) -> Tensor:
+    """Return how much of a difference the microscope would see: mean log(1 + t²), t in noise."""
+    found = []
+    for error, scale, noise, optics in zip(
+        difference, light, seen[:, 1], batch.optics, strict=True
+    ):
+        blurred = optics.expected(error * scale) - optics.base
+        found.append(torch.log1p((blurred / (scale * noise.exp())).square()).mean())
+    return torch.stack(found).mean()
 
 
 LEARNER = DqlrLearner()
