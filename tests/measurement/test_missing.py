@@ -10,6 +10,7 @@ import tifffile
 from scipy import ndimage
 
 import zenhance
+from zenhance.errors import StackError
 from zenhance.measurement.padding import padding_of
 from zenhance.measurement.volume import VolumeReader, measure_volume
 from zenhance.stack import Stack
@@ -171,21 +172,42 @@ def test_background_that_was_subtracted_and_clipped_is_not_padding() -> None:
     assert padding_of(np.clip(cell + rng.normal(0, 5, cell.shape), 0, 255).astype(np.uint8)) is None
 
 
-@pytest.mark.parametrize("settings", SETTINGS[1:3])
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_a_rim_without_data_does_not_change_the_centre(settings) -> None:
     full = tissue()
     rim = full.copy()
     void = _rims()["rim"]
     rim[void] = 0.0
-    expected = np.asarray(
-        zenhance.enhance(full, settings=settings, background=106.0, **RUN).stack.data
-    )
-    result = zenhance.enhance(rim, settings=settings, background=106.0, **RUN)
+    expected = np.asarray(zenhance.enhance(full, settings=settings, **RUN).stack.data)
+    result = zenhance.enhance(rim, settings=settings, **RUN)
     image = np.asarray(result.stack.data)
     assert (image[void] == 0.0).all()
     assert any("voxels hold the constant 0" in said for said in result.provenance.warnings)
     span = np.percentile(expected, 99.9) - np.percentile(expected, 0.1)
     assert np.abs(image - expected)[:, 20:-20, 20:-20].max() < 0.01 * span
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_statistics_and_noise_are_the_same_with_and_without_a_rim(value, width) -> None:
+    full = tissue()
+    rim = np.full_like(full, value)
+    inside = (slice(None), slice(width, -width), slice(width, -width))
+    rim[inside] = full[inside]
+    whole, part = (
+        drain(measure_volume([VolumeReader(Stack.from_array(p, "ZYX"))])) for p in (full, rim)
+    )
+    assert part.noise == whole.noise
+    for name in ("percentile_low", "percentile_high", "background"):
+        assert getattr(part.statistics, name) == getattr(whole.statistics, name)
+
+
+def test_scattered_voxels_that_are_not_finite_are_no_rim() -> None:
+    pixels = tissue()
+    rng = np.random.default_rng(3)
+    pixels.ravel()[rng.choice(pixels.size, pixels.size // 8, replace=False)] = np.nan
+    with pytest.raises(StackError, match="a rim not counted"):
+        surveyed(pixels)
 
 
 def test_padding_is_restored_in_the_type_of_the_input() -> None:

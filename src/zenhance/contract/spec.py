@@ -15,6 +15,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from zenhance.types import FloatArray, FloatTriple, Region, Triple
@@ -265,6 +267,9 @@ class MethodContext:
     profiled : ProfiledLike or None
         The blur, haze and bands of depth of each region, where the run has a microscope profile.
         ``psf``, ``noise`` and the background then come from the profile too.
+    mask : callable or None
+        Takes a region as ``read`` does and returns where it has no data, or None where all of it
+        was measured. ``read`` fills such voxels in; statistics must leave them out.
     """
 
     parameters: Any
@@ -281,6 +286,7 @@ class MethodContext:
     background_given: bool = False
     unknown_axes: str = ""
     profiled: ProfiledLike | None = None
+    mask: Callable[[Region], npt.NDArray[np.bool_] | None] | None = None
 
 
 @dataclass(kw_only=True)

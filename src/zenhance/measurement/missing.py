@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from zenhance.contract.spec import NoiseLike
 from zenhance.measurement.outliers import Candidates, find_candidates
-from zenhance.measurement.padding import is_constant, looks_blank, padding_of
+from zenhance.measurement.padding import framing, is_constant, looks_blank, padding_of
 from zenhance.types import FloatArray, Region, Triple
 
 __all__ = ["FILL_RADIUS_PX", "MAX_ISOLATED", "MissingData"]
@@ -129,6 +129,15 @@ class MissingData:
         if z not in self._not_finite:
             return padding
         return self._unpacked(self._not_finite[z]) | _or(padding, self._shape[1:])
+
+    def stray(self, z: int) -> int:
+        """Return how many voxels of a plane are not finite, those that frame it not counted."""
+        self._examined(z)
+        if z not in self._not_finite:
+            return 0
+        mask = self._unpacked(self._not_finite[z])
+        rim = framing(mask)
+        return int(np.count_nonzero(mask if rim is None else mask & ~rim))
 
     @property
     def not_finite(self) -> int | None:

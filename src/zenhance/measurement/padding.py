@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["is_constant", "looks_blank", "padding_of"]
+__all__ = ["framing", "is_constant", "looks_blank", "padding_of"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -83,6 +83,17 @@ def padding_of(plane: npt.NDArray[Any]) -> Mask | None:
     if not _is_padding(plane, value, near, far):
         return None
     return region | first if _is_interpolated(plane, value, first, near) else region
+
+
+def framing(missing: Mask) -> Mask | None:
+    """Return the missing voxels (Y, X) that frame a plane as padding does; None where none do."""
+    labels, _ = ndimage.label(missing)
+    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    touching = np.unique(edges[edges > 0])
+    if missing.all() or not touching.size:
+        return None
+    region = _solid(np.isin(labels, touching))
+    return region if region is not None and _frames(region) else None
 
 
 def _solid(region: Mask) -> Mask | None:

@@ -27,6 +27,7 @@ __all__ = [
     "PixelHash",
     "VolumeMeasurement",
     "VolumeReader",
+    "inside_rim",
     "measure",
     "measure_noise",
     "measure_volume",
@@ -40,6 +41,10 @@ MAX_VALUE = 1e15
 MAX_OUTLIERS = 1e-3
 # Percentiles and noise are taken from at most this many voxels, picked on a regular grid of planes.
 SAMPLE_VOXELS = 4_000_000
+# Statistics leave out a rim of each plane, so that a rim without data does not change them: an
+# order statistic of few voxels, or a block of the noise, would move with every row that is lost.
+RIM_PX = 8
+MAX_RIM = 1 / 12
 # Read this much at a time: 16 planes of 2048 x 2048 pixels, a usual chunk depth of zarr arrays.
 SLAB_BYTES = 128 * 2**20
 
@@ -215,6 +220,19 @@ class _PlaneTotals:
         return cls(kept.size, first, second, float(kept.min()), float(kept.max()), saturated)
 
 
+def _inside(planes: FloatArray) -> FloatArray:
+    """Return planes (Z, Y, X) without their rim; with it where nothing else was measured."""
+    inside: FloatArray = planes[:, *inside_rim(planes.shape[1:])]
+    return inside if np.isfinite(inside).any() else planes
+
+
+def inside_rim(shape_px: Sequence[int]) -> tuple[slice, slice]:
+    """Return the part (Y, X) of planes of this shape from which statistics are taken."""
+    height, width = shape_px[-2:]
+    y, x = (min(RIM_PX, int(MAX_RIM * size)) for size in (height, width))
+    return slice(y, height - y), slice(x, width - x)
+
+
 def _check_range(plane: npt.NDArray[Any]) -> None:
     """Refuse values whose squares and sums do not fit into float32, in which methods compute.
 
@@ -242,6 +260,7 @@ class _Tally:
         self._totals: dict[tuple[int, int], _PlaneTotals] = {}
         self._sample: dict[tuple[int, int], FloatArray] = {}
         self._not_finite = 0
+        self._stray = 0
         self._padded = 0
         self._padding_values: set[float] = set()
         self._outliers = 0
@@ -260,6 +279,7 @@ class _Tally:
             padded = 0 if padding is None else int(np.count_nonzero(padding))
             self._padded += padded
             self._not_finite += plane.size - totals.count - padded
+            self._stray += missing.stray(z)
             if padding is not None and padded:
                 self._padding_values.add(float(plane[padding][0]))
         return totals.count
@@ -269,8 +289,8 @@ class _Tally:
         self._sample[number, z] = plane
 
     def sample(self) -> FloatArray:
-        """Return the sampled planes (Z, Y, X); regions without data are not finite."""
-        return np.stack(list(self._sample.values()))
+        """Return the inside of the sampled planes (Z, Y, X), not finite where there are no data."""
+        return _inside(np.stack(list(self._sample.values())))
 
     def settle(self, noise: PoissonGauss) -> bool:
         """Remove the outliers from totals and sample; return whether there were any."""
@@ -306,12 +326,11 @@ class _Tally:
         """
         totals = self._totals.values()
         count = sum(plane.count for plane in totals)
-        not_finite = self._not_finite
-        total = count + self._padded + not_finite
-        if not_finite > MAX_NON_FINITE * total or not count:
+        total = count + self._padded + self._not_finite
+        if self._stray > MAX_NON_FINITE * total or not count:
             raise StackError(
-                f"{not_finite} of {total} voxels are NaN or infinite; at most a tenth may be: "
-                "repair or crop the stack first"
+                f"{self._not_finite} of {total} voxels are NaN or infinite; at most a tenth may "
+                "be, a rim not counted: repair or crop the stack first"
             )
         mean = sum(plane.first for plane in totals) / count
         second = sum(plane.second for plane in totals)
@@ -444,7 +463,7 @@ def measure_volume(
     Raises
     ------
     StackError
-        More than a tenth of the voxels is NaN or infinite.
+        More than a tenth of the voxels, a rim not counted, is NaN or infinite.
     """
     tally = yield from _pass(readers, pixels)
     statistics, noise = _settled(tally, readers, background)
@@ -475,7 +494,7 @@ def measure(
     Raises
     ------
     StackError
-        More than a tenth of the voxels is NaN or infinite.
+        More than a tenth of the voxels, a rim not counted, is NaN or infinite.
     """
     tally = drain(_pass(readers))
     return _settled(tally, readers, background)[0], tally.remarks()
@@ -493,4 +512,4 @@ def measure_noise(readers: Sequence[VolumeReader], statistics: VolumeStatistics)
                 kept.append(plane)
     if not kept:
         kept = [readers[0].read((slice(0, 1), slice(None), slice(None)))[0]]
-    return estimate(np.stack(kept), offset=statistics.background)
+    return estimate(_inside(np.stack(kept)), offset=statistics.background)

@@ -277,6 +277,7 @@ def _context_steps(
         voxel_size_um=(z, y, x),
         statistics=statistics,
         read=reader.read,
+        mask=reader.mask,
         device=run.plan.device.name,
         seed=run.request.seed + 1000003 * t,
         psf=psf if parameters.needs_psf else None,

@@ -73,6 +73,9 @@ class RichardsonLucy:
     band : Tensor, optional
         Position of each voxel among the bands of depth, 0 ... bands - 1, like `y`. Between two
         whole numbers both bands count. Needed where a schedule has stops.
+    counted : Tensor, optional
+        1 where a voxel counts for stop rule and extrapolation, else 0, like `y`. All count if it is
+        left out; voxels that were not measured must not.
 
     Notes
     -----
@@ -95,6 +98,7 @@ class RichardsonLucy:
     axis_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     haze: torch.Tensor | None = field(default=None, repr=False)
     band: torch.Tensor | None = field(default=None, repr=False)
+    counted: torch.Tensor | None = field(default=None, repr=False)
     data: torch.Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -186,7 +190,7 @@ class RichardsonLucy:
         path = _Path(self, start)
         rules = BandRules((rule,), (1.0,)) if isinstance(rule, DiscrepancyRule) else rule
         shadow = None if rules is None else _Shadow(self, len(rules.rules))
-        momentum = _Momentum()
+        momentum = _Momentum(self.counted)
         kept: dict[int, torch.Tensor] = {0: path.x}
         count, alpha = iterations, 0.0
         alphas: list[float] = []
@@ -307,9 +311,10 @@ class _Blend:
 
 
 class _Momentum:
-    """How far to extrapolate, from the last two steps."""
+    """How far to extrapolate, from the last two steps in the voxels that count."""
 
-    def __init__(self) -> None:
+    def __init__(self, counted: torch.Tensor | None) -> None:
+        self.counted = counted
         self._last: torch.Tensor | None = None
         self._free: torch.Tensor | None = None
         self._energy = 0.0
@@ -317,6 +322,8 @@ class _Momentum:
     def alpha(self, path: _Path) -> float:
         """<g_k, g_{k-1}> / <g_{k-1}, g_{k-1}>, clipped to [0, 1]; 0 after the first step."""
         step = torch.sub(path.x, path.guess, out=self._free)
+        if self.counted is not None:
+            step.mul_(self.counted)
         alpha = 0.0
         if self._last is not None and self._energy > 0.0:
             alpha = min(max(_dot(step, self._last) / self._energy, 0.0), 1.0)
@@ -331,7 +338,8 @@ class _Shadow:
         """Perturb the data by +-5 % of their noise, the same signs on every device."""
         self.problem, self.bands = problem, bands
         variance = problem.blur(problem.data).mul_(problem.camera.gain)
-        variance.clamp_(min=max(problem.camera.read_noise**2, 1e-3 * float(variance.mean()), _TINY))
+        least = 1e-3 * float(self._counted(variance).mean())
+        variance.clamp_(min=max(problem.camera.read_noise**2, least, _TINY))
         signs = torch.randint(
             0, 2, problem.y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32
         )
@@ -340,9 +348,13 @@ class _Shadow:
         self.path = _Path(replace(problem, y=torch.add(problem.y, noise, alpha=_PERTURBATION)))
         self.weight = noise.div_(variance)
         # Variance is brightness times gain: its quantiles are those of the brightness.
-        self.level = max(float(variance.mean()), _TINY)
-        self.dark = (variance <= _quantile(variance, 0.3)).float()
-        self.bright = (variance >= _quantile(variance, 0.9)).float()
+        counted = self._counted(variance)
+        self.level = max(float(counted.mean()), _TINY)
+        self.dark = (variance <= _quantile(counted, 0.3)).float()
+        self.bright = (variance >= _quantile(counted, 0.9)).float()
+        if problem.counted is not None:
+            self.dark.mul_(problem.counted)
+            self.bright.mul_(problem.counted)
         self.contrast = _contrast(variance, self.bright, self.dark)
 
     def compare(self, model: torch.Tensor, alpha: float) -> tuple[Fit, ...]:
@@ -359,11 +371,18 @@ class _Shadow:
             for c, f, e in zip(chi2, freedom, even, strict=True)
         )
 
+    def _counted(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the values of the voxels that count."""
+        counted = self.problem.counted
+        return image if counted is None else image[counted > 0]
+
     def _means(self, image: torch.Tensor) -> tuple[float, ...]:
         """Return the mean of each band of depth."""
         if self.bands == 1:
-            return (float(image.mean()),)
-        weights = (self.problem.band_weight(number) for number in range(self.bands))
+            return (float(self._counted(image).mean()),)
+        weights = [self.problem.band_weight(number) for number in range(self.bands)]
+        if self.problem.counted is not None:
+            weights = [weight.mul_(self.problem.counted) for weight in weights]
         return tuple(float((image * w).sum() / w.sum().clamp_(min=_TINY)) for w in weights)
 
 

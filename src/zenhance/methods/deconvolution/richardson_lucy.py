@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from zenhance.contract.spec import MethodContext, Prepared, ProfiledLike, PsfLike
+from zenhance.measurement.volume import inside_rim
 from zenhance.methods.deconvolution.parameters import GaussianDeconvolutionParameters
 from zenhance.methods.deconvolution.volume import (
     CutOut,
@@ -93,8 +94,9 @@ def _problem(
     else:
         blur = profiled.blur(regions, context.device)
     weights = _axis_weights(context.voxel_size_um, ndim)
-    camera = _camera(context, y, blur)
-    problem = RichardsonLucy(blur, y, camera, 0.0, parameters.tv_weight, weights)
+    counted = to_device(_counted(context, regions), context.device)
+    camera = _camera(context, y, blur, counted)
+    problem = RichardsonLucy(blur, y, camera, 0.0, parameters.tv_weight, weights, counted=counted)
     return replace(problem, signal=max(_signal(context, problem), 0.0))
 
 
@@ -112,7 +114,8 @@ def _replayed(
     account: dict[str, Any],
 ) -> Replayed:
     """Replay a schedule on tiles, with no more of the probe blocks than a voxel."""
-    template = replace(problem, y=problem.y[..., :1, :1, :1].clone(), haze=None, band=None)
+    voxel = problem.y[..., :1, :1, :1].clone()
+    template = replace(problem, y=voxel, haze=None, band=None, counted=None)
 
     def solve(tile: torch.Tensor, region: Region) -> Generator[float, None, torch.Tensor]:
         fields = {} if depths is None else depths.fields([region])
@@ -147,13 +150,16 @@ class _Depths:
         band, haze = fields["band"], fields["haze"]
         dark = to_numpy(problem.blur(problem.y).sub_(problem.camera.background))
         number, light = np.rint(to_numpy(band)).astype(int), to_numpy(haze)
+        counted = np.ones(number.shape, np.bool_)
+        if problem.counted is not None:
+            counted = to_numpy(problem.counted) > 0.0
         limits, shares = [], []
         for k in range(int(number.max(initial=0)) + 1):
-            inside = number == k
+            inside = (number == k) & counted
             mean = float(light[inside].mean()) if inside.any() else 0.0
             darkest = float(np.percentile(dark[inside], 1.0)) if inside.any() else 0.0
             limits.append(float(np.clip(darkest / mean, 0.0, 1.0)) if mean > 0.0 else 0.0)
-            shares.append(float(inside.mean()))
+            shares.append(float(inside.sum() / counted.sum()))
         return cls(profiled, device, tuple(limits), tuple(shares))
 
     def fields(self, regions: Sequence[Region]) -> dict[str, Any]:
@@ -215,7 +221,25 @@ def _why_stopped(parameters: GaussianDeconvolutionParameters, iterations: int) -
     return f"after {iterations} iterations, where the stop rule's score was smallest"
 
 
-def _camera(context: MethodContext, y: torch.Tensor, blur: BlurOperator) -> CameraModel:
+def _counted(context: MethodContext, regions: Sequence[Region]) -> FloatArray:
+    """Return 1 where a voxel of the regions (blocks, Z, Y, X) decides the schedule, else 0.
+
+    Voxels that were not measured do not, nor those of the rim, where the blur is a guess. Where
+    this leaves none, all do.
+    """
+    shape = tuple(side.stop - side.start for side in regions[0])
+    counted = np.zeros((len(regions), *shape), np.float32)
+    counted[..., *inside_rim(shape)] = 1.0
+    for block, region in zip(counted, regions, strict=True):
+        missing = None if context.mask is None else context.mask(region)
+        if missing is not None:
+            block[missing] = 0.0
+    return counted if counted.any() else np.ones_like(counted)
+
+
+def _camera(
+    context: MethodContext, y: torch.Tensor, blur: BlurOperator, counted: torch.Tensor
+) -> CameraModel:
     """Return background and noise; the background is at most the blurred data's 1st percentile.
 
     A background that is too high costs far more than one that is too low: the model then leaves
@@ -223,7 +247,7 @@ def _camera(context: MethodContext, y: torch.Tensor, blur: BlurOperator) -> Came
     """
     background = context.statistics.background
     if not context.background_given:
-        darkest = float(np.percentile(to_numpy(blur(y)), 1.0))
+        darkest = float(np.percentile(to_numpy(blur(y)[counted > 0.0]), 1.0))
         background = min(background, darkest)
     noise = context.noise or estimate(to_numpy(y[0]))
     return CameraModel(background, noise.gain, noise.offset, noise.read_noise)
