@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from zenhance.methods.dps.vgg import VggFeatures
+from zenhance.methods.dps.features import VggFeatures
 from zenhance.models.checkpoint import read_checkpoint
 from zenhance.training.loop import train
 from zenhance.training.recipe import Recipe, load_recipe

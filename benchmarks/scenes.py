@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.assess.photons import Camera
-from zenhance.models.card import Card
+from zenhance.models.header import Card
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf_base import Psf
 from zenhance.simulate.microscope import Microscope

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from zenhance.methods.diffusion.forward_process import Timestep
     from zenhance.methods.diffusion.inference import DiffusionSampler
-    from zenhance.methods.diffusion.noise_schedule import Timestep
 
 __all__ = ["way_back_picture"]
 
@@ -84,7 +84,7 @@ def _drawn(scene: Scene, restorer: DiffusionSampler, plane: int) -> tuple[Named,
     import torch
 
     from zenhance.methods.diffusion.forward_process import degraded
-    from zenhance.methods.diffusion.samplers import reverse
+    from zenhance.methods.diffusion.inference import reverse
 
     grey = torch.from_numpy(scene.measured.read().astype(np.float32)).to(restorer.device)
     truth = torch.from_numpy(restorer.scaling.forward(scene.truth)).to(restorer.device)

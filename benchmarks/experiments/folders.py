@@ -28,7 +28,7 @@ from benchmarks.tables import TextTable, mean_sd
 from zenhance.assess.truth import psnr_db, ssim
 from zenhance.errors import ReadError, StackError
 from zenhance.io import open_stack
-from zenhance.methods.diffusion.noise_schedule import Timestep
+from zenhance.methods.diffusion.forward_process import Timestep
 from zenhance.pipeline import EnhanceRequest, enhance
 from zenhance.stack import Stack
 from zenhance.types import FloatArray

@@ -10,8 +10,8 @@ from benchmarks.runner import Experiment, Section
 from benchmarks.tables import TextTable
 from zenhance.contract import registry
 from zenhance.contract.learner import LearningMethod
-from zenhance.models.card import Card
 from zenhance.models.catalogue import list_weights
+from zenhance.models.header import Card
 
 __all__ = ["EXPERIMENT", "learning_methods", "models_table", "shipped_cards"]
 

@@ -14,7 +14,7 @@ from benchmarks.experiments.models import learning_methods, models_table, shippe
 from zenhance.contract import registry
 from zenhance.methods.rdn.network import RDN
 from zenhance.methods.srcnn.network import SRCNN
-from zenhance.models.card import Card
+from zenhance.models.header import Card
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 METHODS = learning_methods()

@@ -25,8 +25,8 @@ from benchmarks.sheet import GAP_PX, TILE_PX, TITLE_PX, picture_sheet
 from benchmarks.tables import mean_sd
 from zenhance.contract import registry
 from zenhance.errors import MethodError, StackError
-from zenhance.models.card import Card
 from zenhance.models.checkpoint import dump_checkpoint
+from zenhance.models.header import Card
 
 PLANS = tuple(
     Plan(title, "meristem", seed, (12, 48, 48), (0.5, 0.22, 0.22), microscope)

@@ -14,7 +14,7 @@ from benchmarks.scenes import (
     quality_plans,
     trained_on_test,
 )
-from zenhance.models.card import Card
+from zenhance.models.header import Card
 from zenhance.training.recipe import load_recipe, recipe_names
 
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from zenhance.cli import batch
 from zenhance.cli.app import app, command
+from zenhance.cli.enhance import RequestOptions
 from zenhance.cli.paths import Job
-from zenhance.cli.request_options import RequestOptions
 from zenhance.errors import RunCancelled
 from zenhance.io import open_stack, write_stack
 from zenhance.io.lock import locked

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from zenhance.cli import main
 from zenhance.cli.app import app
 from zenhance.cli.errors import Gate, failure_sentence, failure_status
-from zenhance.cli.stopping import StopRequest
+from zenhance.cli.process import StopRequest
 from zenhance.errors import (
     BusyError,
     CheckpointError,

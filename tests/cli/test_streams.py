@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zenhance.cli.streams import GuardedStream, Streams, guarded_streams
+from zenhance.cli.process import GuardedStream, Streams, guarded_streams
 from zenhance.io import open_stack, verify_image, write_stack
 from zenhance.stack import Stack
 
@@ -135,7 +135,7 @@ def test_a_library_that_prints_cannot_write_into_a_file_of_the_user(folder: Path
     """A file that is opened while descriptor 2 is free gets that number."""
     code = (
         "import os, json\n"
-        "from zenhance.cli.streams import guarded_streams\n"
+        "from zenhance.cli.process import guarded_streams\n"
         "with guarded_streams():\n"
         "    file = os.open('result.bin', os.O_RDWR | os.O_CREAT)\n"
         "    os.write(2, b'a complaint of libtiff')\n"

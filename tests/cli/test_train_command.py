@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from zenhance.cli import train_run
 from zenhance.cli.app import app
-from zenhance.cli.train_recipe import TrainWords, build_recipe, command_of
+from zenhance.cli.train import TrainWords, build_recipe, command_of
 from zenhance.errors import MethodError, ReadError, RecipeError
 from zenhance.io import write_stack
 from zenhance.models.checkpoint import read_checkpoint

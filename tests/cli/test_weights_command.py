@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from zenhance.cli.app import app
 from zenhance.contract import registry
 from zenhance.errors import CheckpointError
-from zenhance.models import installing as install
-from zenhance.models.card import Card
+from zenhance.models import checkpoint as install
 from zenhance.models.catalogue import find_weights
 from zenhance.models.checkpoint import dump_checkpoint
+from zenhance.models.header import Card
 
 ARCHITECTURE = {"kernels": [3, 1, 3], "widths": [4, 4], "window": 1}
 

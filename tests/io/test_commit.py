@@ -19,7 +19,7 @@ import pytest
 
 from zenhance.errors import BusyError, OutputExistsError, WriteError, exit_code
 from zenhance.io import commit as gate
-from zenhance.io import open_stack, swap, verify_image, write, write_stack
+from zenhance.io import open_stack, partial, verify_image, write, write_stack
 from zenhance.io.lock import locked
 from zenhance.io.partial import Partial, clean_orphans, process_is_alive, remove_partial
 from zenhance.stack import Stack
@@ -136,7 +136,7 @@ def test_files_fsync_before_the_rename_and_the_folder_after(
         gate, "fsync_path", lambda p: (calls.append("folder" if p == tmp_path else "file"), real(p))
     )
     monkeypatch.setattr(
-        gate, "place_file", lambda *a: (calls.append("rename"), swap.place_file(*a))[1]
+        gate, "place_file", lambda *a: (calls.append("rename"), partial.place_file(*a))[1]
     )
     write_stack(tmp_path / "a.ome.tif", NEW)
     assert calls == ["file", "rename", "folder"]
@@ -347,7 +347,7 @@ def test_writing_works_where_links_and_swaps_are_refused(
 
     monkeypatch.setattr(os, "link", refuse)
     if not renames:
-        monkeypatch.setattr(swap, "_renameat2", lambda *_: False)
+        monkeypatch.setattr(partial, "_renameat2", lambda *_: False)
     path = tmp_path / f"a.{ending}"
     assert value_of(write_stack(path, OLD)) == 1
     assert value_of(write_stack(path, NEW, overwrite=True)) == 2

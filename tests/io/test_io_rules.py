@@ -22,8 +22,6 @@ WRITERS = {
     "commit.py",
     "lock.py",
     "partial.py",
-    "swap.py",
-    "write_bytes.py",
     "write_tiff.py",
     "write_zarr.py",
 }

@@ -20,10 +20,10 @@ import zarr
 from zenhance.errors import OutputExistsError, exit_code
 from zenhance.io import commit as gate
 from zenhance.io import open_stack, write_stack
+from zenhance.io.commit import write_bytes
 from zenhance.io.limits import read_bounded
 from zenhance.io.lock import locked
 from zenhance.io.partial import clean_orphans, process_is_alive, process_start
-from zenhance.io.write_bytes import write_bytes
 from zenhance.io.write_zarr import foreign_in_store
 from zenhance.stack import Stack
 

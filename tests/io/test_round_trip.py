@@ -298,7 +298,7 @@ def test_stacks_are_written_and_verified_in_slabs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lazy array that counts what is asked for at once: never more than the slab allows."""
-    monkeypatch.setattr("zenhance.io.planes.SLAB_BYTES", 2 * 17 * 23 * 2)
+    monkeypatch.setattr("zenhance.io.write_tiff.SLAB_BYTES", 2 * 17 * 23 * 2)
     monkeypatch.setattr("zenhance.io.write_zarr.SLAB_BYTES", 2 * 17 * 23 * 2)
     whole = make_stack("ZYX", (9, 17, 23)).data
     asked: list[int] = []

@@ -13,10 +13,9 @@ import torch
 from safetensors.torch import load, save
 
 from zenhance.errors import CheckpointError
-from zenhance.models.card import Card
 from zenhance.models.catalogue import find_weights, list_weights
 from zenhance.models.checkpoint import dump_checkpoint, read_checkpoint
-from zenhance.models.header import read_card
+from zenhance.models.header import Card, read_card
 
 CARD = Card(
     method="srcnn", name="tiny", version="0", architecture={"width": 4}, metrics={"psnr": 30.5}

@@ -19,11 +19,9 @@ from safetensors.torch import load, save
 from zenhance.contract import registry
 from zenhance.contract.learner import LearningMethod
 from zenhance.errors import CheckpointError
-from zenhance.models.card import Card
 from zenhance.models.catalogue import find_weights, list_weights
-from zenhance.models.checkpoint import load_network, read_checkpoint
-from zenhance.models.header import read_card
-from zenhance.models.installing import try_model
+from zenhance.models.checkpoint import load_network, read_checkpoint, try_model
+from zenhance.models.header import Card, read_card
 
 LEARNT = [n for n in registry.names() if registry.load(n).spec.learns != "no"]
 MAX_SECONDS, MAX_BYTES = 5.0, 1e9

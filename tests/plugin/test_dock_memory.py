@@ -184,7 +184,7 @@ def test_a_train_dock_that_is_closed_keeps_its_form_and_its_unsaved_model(
 ):
     from qtpy.compat import isalive
 
-    from zenhance.models.card import Card
+    from zenhance.models.header import Card
     from zenhance.plugin.train_dock import TrainDock
     from zenhance.plugin.training_run import Trained, TrainingView
 

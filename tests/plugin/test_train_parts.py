@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from zenhance.errors import OutputExistsError, RecipeError
-from zenhance.models.card import Card
-from zenhance.models.header import read_card
+from zenhance.models.header import Card, read_card
 from zenhance.plugin.loss_plot import LossPlot, smoothed
 from zenhance.plugin.model_choice import card_html, card_line
 from zenhance.plugin.model_store import check_name, free_name, model_path, renamed, save_model

@@ -141,7 +141,7 @@ def write_report(
 ) -> None:
     """Write the report as one HTML file, whole or not at all."""
     from zenhance.assess.report import render_report
-    from zenhance.io.write_bytes import write_bytes
+    from zenhance.io.commit import write_bytes
 
     text = render_report(assessment, raw, result, truth=truth, provenance=provenance)
     write_bytes(path, text.encode("utf-8"), overwrite=overwrite)

@@ -110,7 +110,7 @@ def _write(
     """Write the stack, the picture and the figures; files of an earlier demo are replaced."""
     from zenhance.assess.before_after import before_after, standard_cuts
     from zenhance.io import write_stack
-    from zenhance.io.write_bytes import write_bytes
+    from zenhance.io.commit import write_bytes
 
     columns = {
         "measured": scene.measured.read(),

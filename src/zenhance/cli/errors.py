@@ -18,8 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from zenhance.cli.output import print_json
-from zenhance.cli.stopping import StopRequest, stop_on_signals
-from zenhance.cli.streams import Streams, guarded_streams
+from zenhance.cli.process import StopRequest, Streams, guarded_streams, stop_on_signals
 from zenhance.errors import FailureKind, RunCancelled, ZenhanceError, classify, exit_code, sentence
 from zenhance.wording import hint_for, quoted
 

@@ -267,15 +267,15 @@ def _rounds(folder: Path) -> list[Path]:
 
 
 def _install(path: Path) -> str:
-    from zenhance.models.installing import install_model
+    from zenhance.models.checkpoint import install_model
 
     return str(install_model(path).path)
 
 
 def _print_result(record: dict[str, Any]) -> None:
     card = record["card"]
-    from zenhance.models.card import Card
     from zenhance.models.catalogue import list_weights
+    from zenhance.models.header import Card
 
     self_judged = Card(**card).is_self_judged
     print(f"{record['model']}  ({format_seconds(record['seconds'])}, {card['device']})")

@@ -59,7 +59,7 @@ def weights(
 
 
 def _add(file: Path | None, name: str | None, json_line: bool) -> None:
-    from zenhance.models.installing import install_model
+    from zenhance.models.checkpoint import install_model
 
     if file is None:
         raise RecipeError(

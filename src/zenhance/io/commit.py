@@ -11,6 +11,7 @@ not ours is deleted or overwritten.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -26,11 +27,10 @@ from zenhance.errors import (
     sentence,
 )
 from zenhance.io.lock import check_lock, locked
-from zenhance.io.partial import Partial, clean_orphans, remove_partial
-from zenhance.io.swap import place_file, place_folder
+from zenhance.io.partial import Partial, clean_orphans, place_file, place_folder, remove_partial
 from zenhance.wording import format_bytes
 
-__all__ = ["check_output", "commit", "reach"]
+__all__ = ["check_output", "commit", "reach", "write_bytes"]
 
 
 def reach(point: str) -> None:
@@ -279,3 +279,33 @@ def _make(
         fsync_path(path.parent)
     finally:
         remove_partial(home)
+
+
+def write_bytes(path: Path, blob: bytes, *, overwrite: bool = False) -> Path:
+    """Write bytes like a result, whole or not at all, and read them back.
+
+    Raises
+    ------
+    OutputExistsError, WriteError
+        As for any result.
+    """
+    digest = hashlib.sha256(blob).hexdigest()
+
+    def verify(partial: Path) -> None:
+        if hashlib.sha256(partial.read_bytes()).hexdigest() != digest:
+            raise WriteError(
+                f'"{path.name}" did not read back as written; the disk may be failing',
+                FailureKind.DISK_FULL,
+            )
+
+    return commit(
+        path,
+        lambda partial: _fill(partial, blob),
+        verify=verify,
+        needed_bytes=len(blob),
+        overwrite=overwrite,
+    )
+
+
+def _fill(partial: Path, blob: bytes) -> None:
+    partial.write_bytes(blob)

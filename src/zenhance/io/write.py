@@ -15,7 +15,7 @@ import numpy as np
 from zenhance.errors import FailureKind, ReadError, WriteError
 from zenhance.io.commit import commit
 from zenhance.io.open import open_stack
-from zenhance.io.planes import hash_planes, plane_count
+from zenhance.io.write_tiff import hash_planes, plane_count
 from zenhance.provenance import METADATA_KEY, Provenance
 from zenhance.stack import Stack
 

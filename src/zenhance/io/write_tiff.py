@@ -1,4 +1,7 @@
-"""Write OME-TIFF and ImageJ TIFF plane by plane, with all metadata and checksums."""
+"""Write OME-TIFF and ImageJ TIFF plane by plane, with all metadata and checksums.
+
+Planes are read in slabs that fit into any memory.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,21 @@ import numpy.typing as npt
 from zenhance.errors import FailureKind, WriteError
 from zenhance.io import commit
 from zenhance.io.ome_write import compose_ome, ome_type
-from zenhance.io.planes import iterate_planes, plane_count
 from zenhance.io.tiff_meta import IMAGEJ_MARK
 from zenhance.provenance import hash_array
 from zenhance.stack import Stack
 from zenhance.wording import format_bytes
 
-__all__ = ["BIG_BYTES", "check_imagej", "write_imagej_tiff", "write_ome_tiff"]
+__all__ = [
+    "BIG_BYTES",
+    "SLAB_BYTES",
+    "check_imagej",
+    "hash_planes",
+    "iterate_planes",
+    "plane_count",
+    "write_imagej_tiff",
+    "write_ome_tiff",
+]
 
 # Classic TIFF ends at 4 GiB; directories and metadata need room as well.
 BIG_BYTES = 3_900_000_000
@@ -226,3 +237,52 @@ def _replace_info(path: Path, blank: str, filled: str) -> None:
         block = handle.read(length)
         handle.seek(offset)
         handle.write(block.replace(blank.encode(encoding), filled.encode(encoding)))
+
+
+SLAB_BYTES = 64 * 2**20
+Array = npt.NDArray[Any]
+
+
+def plane_count(stack: Stack) -> int:
+    """Return the number of (Y, X) planes."""
+    return stack.size("T") * stack.size("C") * stack.size("Z")
+
+
+def _slabs(stack: Stack) -> Iterator[slice]:
+    plane_bytes = stack.size("Y") * stack.size("X") * stack.dtype.itemsize
+    step = max(1, SLAB_BYTES // max(plane_bytes, 1))
+    for z in range(0, stack.size("Z"), step):
+        yield slice(z, min(z + step, stack.size("Z")))
+
+
+def iterate_planes(stack: Stack, *, channels_inside: bool = False) -> Iterator[Array]:
+    """Yield every plane (Y, X) in its stored dtype, native byte order.
+
+    Parameters
+    ----------
+    stack : Stack
+        At most 64 MiB of it, times the number of channels where these go inside, are in memory at
+        once.
+    channels_inside : bool
+        Planes in the order t, z, c (ImageJ) instead of t, c, z.
+    """
+    whole = slice(None)
+    for t in range(stack.size("T")):
+        if channels_inside:
+            for part in _slabs(stack):
+                blocks = [stack.read(t, c, (part, whole, whole)) for c in range(stack.size("C"))]
+                for z in range(len(blocks[0])):
+                    for block in blocks:
+                        yield np.ascontiguousarray(block[z])
+        else:
+            for c in range(stack.size("C")):
+                for part in _slabs(stack):
+                    yield from (
+                        np.ascontiguousarray(plane)
+                        for plane in stack.read(t, c, (part, whole, whole))
+                    )
+
+
+def hash_planes(stack: Stack, *, channels_inside: bool = False) -> list[str]:
+    """Return the sha256 of every plane (over dtype, shape and pixels)."""
+    return [hash_array(plane) for plane in iterate_planes(stack, channels_inside=channels_inside)]

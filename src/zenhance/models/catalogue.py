@@ -12,8 +12,7 @@ from pathlib import Path
 
 from zenhance.contract import registry
 from zenhance.errors import CheckpointError
-from zenhance.models.card import Card
-from zenhance.models.header import read_card
+from zenhance.models.header import Card, read_card
 from zenhance.wording import hint_for, quoted
 
 __all__ = ["WeightsEntry", "find_weights", "list_weights", "shipped_folder", "user_folder"]

@@ -2,12 +2,14 @@
 
 Weights come from strangers. Pickle files are never loaded. The header is checked before a tensor is
 made. Names, shapes, types and values are checked before the network is allocated. The test input
-must give the test output before the model is used.
+must give the test output before the model is used. Only then is a model copied into the user's
+folder of weights.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +21,37 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 from torch.nn import Module
 
-from zenhance.contract.learner import Learner
-from zenhance.errors import CheckpointError, ReadError, RecipeError
+from zenhance.contract import registry
+from zenhance.contract.learner import Learner, LearningMethod
+from zenhance.errors import (
+    CheckpointError,
+    MethodError,
+    OutputExistsError,
+    ReadError,
+    RecipeError,
+    WriteError,
+)
+from zenhance.io.commit import write_bytes
 from zenhance.io.limits import read_bounded
-from zenhance.models.card import Card
-from zenhance.models.catalogue import find_weights
-from zenhance.models.header import CARD_KEY, MAX_FILE_BYTES, read_card
+from zenhance.models.catalogue import (
+    SUFFIX,
+    WeightsEntry,
+    find_weights,
+    shipped_folder,
+    user_folder,
+)
+from zenhance.models.header import CARD_KEY, MAX_FILE_BYTES, Card, read_card
 
-__all__ = ["Checkpoint", "dump_checkpoint", "load_network", "model_of", "read_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "check_name",
+    "dump_checkpoint",
+    "install_model",
+    "load_network",
+    "model_of",
+    "read_checkpoint",
+    "try_model",
+]
 
 NETWORK, TEST_INPUT, TEST_OUTPUT = "network.", "test.input", "test.output"
 MAX_WEIGHT = 1e4
@@ -277,3 +302,86 @@ def load_network(checkpoint: Checkpoint, learner: Learner, device: str) -> Modul
     checkpoint.load_into(network)
     checkpoint.verify(lambda measured: learner.predict(network, measured))
     return network.to(device)
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def check_name(name: str) -> Path:
+    """Return the path at which a model of this name is kept.
+
+    Raises
+    ------
+    CheckpointError
+        The name is not a file name, or a model of that name ships.
+    OutputExistsError
+        The user has a model of that name.
+    """
+    if not NAME.fullmatch(name) or len(name) > 100:
+        raise CheckpointError(
+            f'"{name[:60]}" cannot be the name of a model; '
+            "use letters, digits, _, - and dots, at most 100 of them"
+        )
+    if any((shipped_folder(m) / f"{name}{SUFFIX}").is_file() for m in registry.names()):
+        raise CheckpointError(
+            f'a model called "{name}" ships with zenhance; give yours another name with --name'
+        )
+    path = user_folder() / f"{name}{SUFFIX}"
+    if path.exists():
+        raise OutputExistsError(
+            f'a model called "{name}" exists already in "{path.parent}"; '
+            "give this one another name with --name"
+        )
+    return path
+
+
+def try_model(path: Path) -> Checkpoint:
+    """Read a model and run its own test with the network of its method.
+
+    Raises
+    ------
+    CheckpointError
+        It is not a model of this package, is damaged or changed, or its method is not installed.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        method = registry.load(checkpoint.card.method)
+    except MethodError as error:
+        raise CheckpointError(f'the model "{path.name}" cannot be used: {error}') from error
+    if not isinstance(method, LearningMethod):
+        raise CheckpointError(
+            f'the model "{path.name}" cannot be used: it is for {checkpoint.card.method}, '
+            "which uses no weights"
+        )
+    load_network(checkpoint, method.learner(), "cpu")
+    return checkpoint
+
+
+def install_model(path: Path, name: str | None = None) -> WeightsEntry:
+    """Copy a model into the user's folder, so that ``weights: NAME`` finds it.
+
+    Parameters
+    ----------
+    path : Path
+        A safetensors file that a training wrote.
+    name : str, optional
+        Name to install it under; default the name on its card.
+
+    Raises
+    ------
+    CheckpointError
+        See :func:`try_model` and :func:`check_name`.
+    OutputExistsError, WriteError
+        The name is taken, or the folder cannot be written.
+    """
+    checkpoint = try_model(path)
+    target = check_name(checkpoint.card.name if name is None else name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f'the folder "{target.parent}" for models cannot be made ({error.strerror}); '
+            "set ZENHANCE_WEIGHTS to a folder that you can write to"
+        ) from error
+    write_bytes(target, path.read_bytes())
+    return WeightsEntry(target.name.removesuffix(SUFFIX), target, checkpoint.card, False)

@@ -47,7 +47,7 @@ from zenhance.steps import relay
 from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
-    from zenhance.models.card import Card
+    from zenhance.models.header import Card
     from zenhance.training.data import TrainingVolume
     from zenhance.training.loop import TrainProgress
     from zenhance.training.recipe import Recipe
@@ -440,7 +440,7 @@ def _wanted_name(method: str, stack: Stack) -> str:
 
 def _free_name(wanted: str) -> str:
     """Return the name, with a number where it is taken."""
-    from zenhance.models.installing import check_name
+    from zenhance.models.checkpoint import check_name
 
     for number in range(1, NEVER):
         name = wanted if number == 1 else f"{wanted}-{number}"
@@ -456,7 +456,7 @@ def _free_name(wanted: str) -> str:
 
 def _keep(path: Path, name: str) -> WeightsEntry:
     """Put the model among the user's own; a name that was taken meanwhile gets the next number."""
-    from zenhance.models.installing import install_model
+    from zenhance.models.checkpoint import install_model
 
     while True:
         try:

@@ -21,9 +21,8 @@ from qtpy.QtWidgets import (
 
 from zenhance.contract import registry
 from zenhance.errors import CheckpointError
-from zenhance.models.card import Card
 from zenhance.models.catalogue import find_weights, list_weights
-from zenhance.models.header import read_card
+from zenhance.models.header import Card, read_card
 from zenhance.pipeline.request import NO_WEIGHTS
 from zenhance.plugin.dock_words import dock_sentence
 from zenhance.plugin.fields import add_row, narrow, new_form

@@ -9,10 +9,9 @@ from pathlib import Path
 from qtpy.QtCore import QObject, Signal
 
 from zenhance.errors import RecipeError
-from zenhance.io.write_bytes import write_bytes
-from zenhance.models.card import Card
+from zenhance.io.commit import write_bytes
 from zenhance.models.catalogue import SUFFIX, list_weights, user_folder
-from zenhance.models.header import CARD_KEY, read_card
+from zenhance.models.header import CARD_KEY, Card, read_card
 from zenhance.training.recipe import Recipe
 
 __all__ = [

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from zenhance.models.card import Card
+from zenhance.models.header import Card
 from zenhance.pipeline import LearningProgress, Progress
 from zenhance.plugin.loss_plot import LossPlot
 from zenhance.plugin.model_choice import card_html

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from zenhance.errors import MethodError
-from zenhance.io.write_bytes import write_bytes
+from zenhance.io.commit import write_bytes
 from zenhance.physics.profile import MicroscopeProfile
 
 __all__ = ["profile_path", "profiles_folder", "save_profile", "saved_names"]

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from zenhance.errors import RunCancelled
-from zenhance.models.card import Card
+from zenhance.models.header import Card
 from zenhance.pipeline import Progress
 from zenhance.plugin.snapshot import Snapshot
 from zenhance.plugin.task import Steps

@@ -25,7 +25,7 @@ from zenhance.contract import registry
 from zenhance.contract.learner import Batch, Learner, LearningMethod
 from zenhance.device.choice import choose_device, release_memory
 from zenhance.errors import MethodError, RecipeError, RunCancelled
-from zenhance.io.write_bytes import write_bytes
+from zenhance.io.commit import write_bytes
 from zenhance.steps import drain, relay
 from zenhance.training.data import TrainingVolume, load_volumes
 from zenhance.training.model import fill, initial_weights, model_bytes, source_commit

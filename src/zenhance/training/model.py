@@ -14,9 +14,9 @@ from torch.nn import Module
 from zenhance._version import __version__
 from zenhance.contract.learner import Learner
 from zenhance.errors import CheckpointError, RecipeError
-from zenhance.models.card import ESTIMATED, Card
 from zenhance.models.catalogue import find_weights
 from zenhance.models.checkpoint import dump_checkpoint, read_checkpoint
+from zenhance.models.header import ESTIMATED, Card
 from zenhance.training.data import TrainingVolume
 from zenhance.training.recipe import Recipe
 from zenhance.training.state import Progressed

@@ -30,7 +30,7 @@ import torch
 from zenhance.contract import registry
 from zenhance.contract.learner import LearningMethod
 from zenhance.errors import CheckpointError, RecipeError, RunCancelled
-from zenhance.io.write_bytes import write_bytes
+from zenhance.io.commit import write_bytes
 from zenhance.models.catalogue import SUFFIX, find_weights
 from zenhance.models.checkpoint import read_checkpoint
 from zenhance.steps import relay

@@ -21,9 +21,9 @@ from torch.nn import Module
 from torch.optim import AdamW
 
 from zenhance.errors import CheckpointError, RecipeError
+from zenhance.io.commit import write_bytes
 from zenhance.io.limits import open_regular
-from zenhance.io.write_bytes import write_bytes
-from zenhance.models.card import Card
+from zenhance.models.header import Card
 from zenhance.training.recipe import Recipe
 from zenhance.training.validate import Validation
 

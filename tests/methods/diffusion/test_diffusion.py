@@ -16,11 +16,11 @@ from scipy.ndimage import gaussian_filter
 
 from zenhance.contract.learner import Batch, Scaling
 from zenhance.errors import CheckpointError, MethodError, RecipeError, RunCancelled
+from zenhance.methods.diffusion.forward_process import match_timestep
 from zenhance.methods.diffusion.network import DiffusionNetwork
-from zenhance.methods.diffusion.noise_schedule import match_timestep
 from zenhance.methods.diffusion.training import DiffusionLearner
-from zenhance.models.card import Card
 from zenhance.models.checkpoint import dump_checkpoint
+from zenhance.models.header import Card
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import gaussian
 from zenhance.pipeline import EnhanceRequest, enhance, enhance_steps, plan_run

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from zenhance.errors import RecipeError
+from zenhance.methods.diffusion.forward_process import MIN_NOISE_RATIO
 from zenhance.methods.diffusion.network import MIN_RATIO, STRIDE, DiffusionNetwork, reach_px
-from zenhance.methods.diffusion.noise_schedule import MIN_NOISE_RATIO
 from zenhance.methods.diffusion.training import MAX_REACH_PX, DiffusionLearner
 
 LEVELS = torch.tensor([[0.4, 0.2]])

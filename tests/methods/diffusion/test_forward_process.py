@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from zenhance.errors import MethodError
-from zenhance.methods.diffusion.forward_process import blurred, degraded, moved, noise_of, noise_sd
-from zenhance.methods.diffusion.noise_schedule import (
+from zenhance.methods.diffusion.forward_process import (
     MAX_SIGMA_PX,
     MIN_NOISE_RATIO,
     Timestep,
+    blurred,
+    degraded,
     match_timestep,
+    moved,
+    noise_of,
+    noise_sd,
     sigma_at,
     timestep_of_sigma,
 )

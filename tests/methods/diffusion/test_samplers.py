@@ -8,9 +8,8 @@ from typing import cast
 import pytest
 import torch
 
-from zenhance.methods.diffusion.forward_process import blurred, degraded
-from zenhance.methods.diffusion.noise_schedule import Timestep
-from zenhance.methods.diffusion.samplers import Sampler, reverse
+from zenhance.methods.diffusion.forward_process import Timestep, blurred, degraded
+from zenhance.methods.diffusion.inference import Sampler, reverse
 
 LEVEL = Timestep(0.6, 0.3, 0.3, (1.0, 1.0, 1.0))
 SAMPLERS: tuple[Sampler, ...] = ("cold", "indi", "stochastic")

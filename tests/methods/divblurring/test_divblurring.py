@@ -22,8 +22,8 @@ from zenhance.methods.divblurring import MAX_STEPS, METHOD
 from zenhance.methods.divblurring.inference import halo_px, steps_for
 from zenhance.methods.divblurring.network import FlatVae, LadderVae
 from zenhance.methods.divblurring.training import VaeArchitecture, VaeLearner
-from zenhance.models.card import Card
 from zenhance.models.checkpoint import dump_checkpoint
+from zenhance.models.header import Card
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf, gaussian
 from zenhance.pipeline import EnhanceRequest, enhance, enhance_steps

@@ -18,7 +18,7 @@ from zenhance.contract.spec import MethodContext, VolumeStatistics
 from zenhance.errors import CheckpointError, RecipeError
 from zenhance.methods.dps import METHOD, DpsParameters
 from zenhance.methods.dps import inference as running
-from zenhance.methods.dps.features import feature_difference, load_features
+from zenhance.methods.dps.features import VggFeatures, feature_difference, load_features
 from zenhance.methods.dps.optics import (
     INVERSION_REACH_PX,
     Inversion,
@@ -30,9 +30,8 @@ from zenhance.methods.dps.optics import (
 )
 from zenhance.methods.dps.pairs import make_pairs, on_network_grid
 from zenhance.methods.dps.training import DpsLearner
-from zenhance.methods.dps.vgg import VggFeatures
-from zenhance.models.card import Card
 from zenhance.models.checkpoint import dump_checkpoint
+from zenhance.models.header import Card
 from zenhance.pipeline import EnhanceRequest, enhance
 from zenhance.simulate.presets import as_microscope
 from zenhance.simulate.samples import simulate

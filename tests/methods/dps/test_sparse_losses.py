@@ -8,7 +8,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from zenhance.methods._shared.ssim import structural_dissimilarity
-from zenhance.methods.dps.sparse_losses import (
+from zenhance.methods.dps.training import (
     fourier_difference,
     hessian,
     light_concentration,

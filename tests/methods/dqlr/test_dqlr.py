@@ -16,8 +16,8 @@ from zenhance.errors import CheckpointError, MethodError, RecipeError
 from zenhance.methods.dqlr import METHOD
 from zenhance.methods.dqlr.network import Dqlr
 from zenhance.methods.dqlr.training import DqlrLearner
-from zenhance.models.card import Card
 from zenhance.models.checkpoint import dump_checkpoint
+from zenhance.models.header import Card
 from zenhance.pipeline import EnhanceRequest, enhance, plan_run
 from zenhance.pipeline.plan import plan_volume
 from zenhance.stack import Stack

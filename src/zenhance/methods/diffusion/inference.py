@@ -1,4 +1,10 @@
-"""The reverse process over a tile: from the measurement's timestep to the specimen.
+"""The reverse process over a tile: from the measurement to the specimen, timestep by timestep.
+
+::
+
+    x_t ──► predictor ──► estimate of x_0 ──► (data consistency) ──► x_s, s < t ──► ... ──► x_0
+
+With a perfect predictor, each sampler ends at the specimen, for any number of steps.
 
 A tile holds all planes of its column. Random numbers depend on the voxel, the step and the run, not
 on the tile.
@@ -6,10 +12,10 @@ on the tile.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -19,16 +25,22 @@ from zenhance.contract.learner import Scaling
 from zenhance.contract.spec import MethodContext, Prepared, TileGenerator
 from zenhance.methods._shared.loading import load_model, voxel_warnings
 from zenhance.methods.diffusion import METHOD, DiffusionParameters
+from zenhance.methods.diffusion.forward_process import Timestep, match_timestep, moved
 from zenhance.methods.diffusion.network import STRIDE, DiffusionNetwork
-from zenhance.methods.diffusion.noise_schedule import Timestep, match_timestep
-from zenhance.methods.diffusion.samplers import reverse
 from zenhance.methods.diffusion.training import LEARNER, as_tensor, windows
 from zenhance.physics.noise_field import noise_field
 from zenhance.solvers.data_consistency import DataConsistency, data_consistency_of
 from zenhance.steps import relay
 from zenhance.types import FloatArray, Triple
 
-__all__ = ["DiffusionSampler", "find_timestep", "prepare"]
+__all__ = [
+    "FRESH_SHARE",
+    "DiffusionSampler",
+    "Sampler",
+    "find_timestep",
+    "prepare",
+    "reverse",
+]
 
 # Most pixels that the network processes at once: small enough to check for Cancel often.
 _PIXELS_AT_ONCE = 2**17
@@ -213,3 +225,70 @@ def _noise(context: MethodContext, scaling: Scaling) -> tuple[float, float]:
         for v in (0.0, 1.0)
     )
     return bright**0.5 / scaling.span, dark / max(bright, 1e-30)
+
+
+Sampler = Literal["cold", "indi", "stochastic"]
+FRESH_SHARE = 0.5
+"""Share of the noise's variance that the stochastic sampler draws again in each step."""
+
+
+def reverse(
+    predict: Callable[[Tensor, Timestep], Generator[float, None, Tensor]],
+    measured: Tensor,
+    timestep: Timestep,
+    steps: int,
+    sampler: Sampler,
+    *,
+    agree: Callable[[Tensor], Tensor] | None = None,
+    fresh: Callable[[int], Tensor] | None = None,
+) -> Generator[float, None, Tensor]:
+    """Run the reverse process; a generator, so that it can be stopped within a step.
+
+    Parameters
+    ----------
+    predict : callable
+        Takes a state (..., Z, Y, X) and its timestep; yields the fraction done and returns the
+        estimated specimen.
+    measured : Tensor
+        The state at ``timestep``, scaled.
+    timestep : Timestep
+        Of the measurement.
+    steps : int
+        N, at least 1; timesteps are evenly spaced in t.
+    sampler : {'cold', 'indi', 'stochastic'}
+        Cold diffusion's Algorithm 2 (Bansal et al. 2022); InDI (Delbracio and Milanfar 2023),
+        ``x_s = (1 - s / t) x_0 + (s / t) x_t``; or Algorithm 2 with half of the noise drawn again
+        in every step.
+    agree : callable, optional
+        Data consistency, applied to each estimate.
+    fresh : callable, optional
+        Standard normal numbers of a step, for the stochastic sampler.
+
+    Yields
+    ------
+    float
+        Fraction done.
+
+    Returns
+    -------
+    Tensor
+        The last estimate of the specimen.
+    """
+    state = estimate = measured
+    for step in range(steps):
+        here, there = (timestep.t * (1.0 - number / steps) for number in (step, step + 1))
+        estimate = yield from relay(
+            predict(state, timestep.at(here)),
+            lambda fraction, step=step: (step + fraction) / steps,  # type: ignore[misc]
+        )
+        if agree is not None:
+            estimate = agree(estimate)
+        yield (step + 1) / steps
+        if step + 1 == steps:
+            break
+        if sampler == "indi":
+            state = estimate + (there / here) * (state - estimate)
+        else:
+            drawn = fresh(step) if sampler == "stochastic" and fresh is not None else None
+            state = moved(state, estimate, timestep.at(here), there, drawn, FRESH_SHARE)
+    return estimate

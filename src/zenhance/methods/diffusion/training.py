@@ -25,14 +25,16 @@ from zenhance.contract.learner import Batch, Learner, Optics
 from zenhance.contract.settings import validate
 from zenhance.errors import RecipeError
 from zenhance.methods._shared.planes import mirrored
-from zenhance.methods.diffusion.forward_process import blurred, degraded, moved
-from zenhance.methods.diffusion.network import STRIDE, DiffusionNetwork, reach_px
-from zenhance.methods.diffusion.noise_schedule import (
+from zenhance.methods.diffusion.forward_process import (
     MIN_NOISE_RATIO,
     STEPS,
     Timestep,
+    blurred,
+    degraded,
     match_timestep,
+    moved,
 )
+from zenhance.methods.diffusion.network import STRIDE, DiffusionNetwork, reach_px
 from zenhance.types import Triple
 
 __all__ = [
