@@ -213,9 +213,9 @@ def _discrepancy(
     result: FloatArray, picture: FloatArray, microscope: FineMicroscope, photons: float
 ) -> float:
     """Return the deviance ratio of the re-blurred result: deviance over its expectation."""
-    from zenhance.assess.photons import expected_deviance, poisson_deviance
+    from zenhance.assess.small_counts import expected_deviance, poisson_deviance
 
     inside = (slice(12, -12),) * 2
     model = np.clip((microscope.expected(result)[inside] + STRAY) * photons, 1e-3, None)
     counts = np.rint((picture[inside] + STRAY) * photons)
-    return float(poisson_deviance(counts, model).mean() / expected_deviance(model).mean())
+    return float(poisson_deviance(counts, model).mean() / expected_deviance(model, 0.0, 1.0).mean())

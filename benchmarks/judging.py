@@ -26,7 +26,8 @@ from benchmarks.measures import blurred_psnr_db, psnr_by_depth_db, sharpness
 from benchmarks.peak_memory import PeakMemory
 from benchmarks.scenes import Plan, Scene
 from zenhance.assess.cells import CellReport, cells_found
-from zenhance.assess.reblur import ReblurReport, reblur_check, width_range_of
+from zenhance.assess.reblur import reblur_check
+from zenhance.assess.reblur_report import ReblurReport
 from zenhance.assess.truth import TruthReport, compare_with_truth
 from zenhance.contract import registry
 from zenhance.errors import RunCancelled, sentence
@@ -221,7 +222,6 @@ def _judged(
         seen.voxel_size_um,
         seen.camera,
         deblurred=contender.deblurs,
-        width_range=width_range_of(scene.psf),
     )
     return Figures(
         compare_with_truth(image, scene.truth),

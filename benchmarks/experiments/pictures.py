@@ -27,7 +27,8 @@ from benchmarks.runner import DEVICE, METHODS, QUICK, Experiment, Option, Sectio
 from benchmarks.tables import TextTable
 from zenhance.assess.before_after import Cut
 from zenhance.assess.depth import contrast_by_depth, depth_below_surface, find_surface
-from zenhance.assess.reblur import ReblurReport, psf_in_the_plane, reblur_check, width_range_of
+from zenhance.assess.reblur import psf_in_the_plane, reblur_check
+from zenhance.assess.reblur_report import ReblurReport
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodSpec
 from zenhance.errors import MethodError, ReadError, RunCancelled, StackError, sentence
@@ -293,7 +294,6 @@ def _run(spec: MethodSpec, scene: _Scene, device: str) -> PictureRow:
             scene.voxel_um,
             scene.camera,
             deblurred=parameters.deblurs,
-            width_range=width_range_of(scene.psf),
         )
     except RunCancelled:
         raise

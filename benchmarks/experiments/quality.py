@@ -27,7 +27,7 @@ from benchmarks.runner import DEVICE, METHODS, QUICK, Experiment, Option, Tell
 from benchmarks.scenes import quality_plans
 from benchmarks.sheet import picture_sheet
 from benchmarks.tables import TextTable, mean_sd
-from zenhance.assess.reblur import Grade
+from zenhance.assess.reblur_report import Grade
 
 if TYPE_CHECKING:
     from PIL.Image import Image

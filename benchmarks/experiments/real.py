@@ -34,15 +34,8 @@ from benchmarks.tables import TextTable
 from zenhance.assess.before_after import before_after, standard_cuts
 from zenhance.assess.depth import DepthFigures, contrast_by_depth, depth_below_surface, find_surface
 from zenhance.assess.photons import Camera
-from zenhance.assess.reblur import (
-    FAIL_SHARE,
-    WARN_SHARE,
-    Grade,
-    ReblurReport,
-    psf_in_the_plane,
-    reblur_check,
-    width_range_of,
-)
+from zenhance.assess.reblur import psf_in_the_plane, reblur_check
+from zenhance.assess.reblur_report import Grade, ReblurReport, flagged_grade
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodSpec
 from zenhance.errors import ReadError, RunCancelled, StackError, sentence
@@ -303,7 +296,6 @@ def _run(contender: Contender, scene: _Scene, device: str) -> RealRow:
             scene.voxel_um,
             scene.camera,
             deblurred=contender.deblurs,
-            width_range=width_range_of(scene.psf),
         )
     except RunCancelled:
         raise
@@ -312,7 +304,7 @@ def _run(contender: Contender, scene: _Scene, device: str) -> RealRow:
     scene.volumes[contender.name] = image
     judged = (scene.depth_um >= scene.edges_um[2]) & (z_map != 0)
     share = float(np.mean(np.abs(z_map[judged]) > report.threshold_z)) if judged.any() else 0.0
-    grade: Grade = "pass" if share <= WARN_SHARE else "warn" if share <= FAIL_SHARE else "fail"
+    grade = flagged_grade(share, int(share > 0.0), report.discrepancy)
     return RealRow(
         contender.name, contender.title, (), report, share, grade, warnings, learnt=learnt
     )

@@ -226,8 +226,9 @@ def test_a_chart_leaves_gaps_where_there_is_no_number():
     assert line_chart("empty", "x", "y", [Line("none", (), ())]) == ""
 
 
-def test_the_default_psf_is_trusted_less_than_a_stated_one():
-    from zenhance.assess.reblur import width_range_of
-
-    assert width_range_of(gaussian((1.0, 1.0, 1.0), "default")) == (0.7, 1.3)
-    assert width_range_of(gaussian((1.0, 1.0, 1.0), "file")) == (0.85, 1.15)
+def test_a_default_psf_makes_it_amber(stacks):
+    raw, result, _ = stacks
+    assumed = gaussian(planted.SIGMA_PX, "default")
+    found = assess(raw, result, psf=assumed, noise=Ideal(), quick=True)
+    assert found.verdict == "amber"
+    assert "default" in found.headline

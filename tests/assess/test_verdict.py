@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from zenhance.assess.heldout import HeldOutReport
-from zenhance.assess.reblur import ReblurReport, detection_limit_photons
+from zenhance.assess.reblur import detection_limit_photons
+from zenhance.assess.reblur_report import ReblurReport
 from zenhance.assess.verdict import decide
 
 CLEAN = ReblurReport(
@@ -20,12 +21,16 @@ CLEAN = ReblurReport(
     lowest_z=-4.0,
     spread_z=0.9,
     judged_voxels=1000,
-    width=1.0,
+    width_z=1.0,
+    width_yx=1.0,
     width_at_bound=False,
+    psf_doubtful=False,
+    psf_places=0,
     slope=1.0,
     offset=0.0,
     discrepancy=0.99,
     discrepancy_grade="pass",
+    first_plane=0,
     chi2_per_slice=(1.0, 1.0),
     correlation=0.9,
     expected_correlation=0.9,
@@ -68,11 +73,16 @@ def test_a_flagged_result_is_red_and_says_which_way(added, missing, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"grade": "warn", "flagged_share": 5e-4}, "look at the z-map"),
+        ({"grade": "warn", "flagged_share": 5e-4, "place_count": 7}, "look at the z-map"),
+        ({"grade": "warn", "flagged_share": 1e-6, "place_count": 1}, "One place"),
         ({"discrepancy": 0.4, "discrepancy_grade": "fail"}, "follows the noise"),
         ({"discrepancy": 0.93, "discrepancy_grade": "warn"}, "noise a little"),
         ({"discrepancy": 1.2, "discrepancy_grade": "fail"}, "fit to the measurement is off"),
-        ({"width": 0.85, "width_at_bound": True}, "narrower than the one given"),
+        (
+            {"width_yx": 0.8, "psf_doubtful": True, "psf_places": 3},
+            "one 0.80 times as wide in the plane and 1.00 times along z fits better, and explains "
+            "3 places",
+        ),
         ({"smallest_visible": 0.7}, "nothing can be judged"),
         ({"spread_z": 2.0}, "gain or offset"),
     ],
@@ -116,7 +126,24 @@ def test_the_detection_limit_is_the_root_of_its_equation():
     assert detection_limit_photons(1.0, 2.0, 5.6) < found < detection_limit_photons(10.0, 1.0, 5.6)
 
 
-def test_a_few_places_are_named_without_changing_the_light():
-    verdict = decide(replace(CLEAN, place_count=3), None)
-    assert verdict.light == "green"
-    assert any(r.startswith("3 small places") for r in verdict.reasons)
+def test_three_questions_are_answered_first():
+    verdict = decide(
+        replace(CLEAN, grade="warn", place_count=2, flagged_share=1e-5, prior_share=0.4), None
+    )
+    data, noise, prior = verdict.reasons[:3]
+    assert data == "Consistent with the data? Except in 2 places (0.001 % of the volume disagrees)."
+    assert noise.startswith("Follows the noise? No (deviance ratio 0.99")
+    assert prior.startswith("How much is prior? 40 % of the structure's power")
+    assert decide(CLEAN, None).reasons[0].startswith("Consistent with the data? Yes (0 %")
+
+
+def test_a_misfit_everywhere_is_red_even_where_no_place_stands_out():
+    verdict = decide(replace(CLEAN, grade="fail", discrepancy=77.0, discrepancy_grade="fail"), None)
+    assert verdict.light == "red"
+    assert "77 times as far off" in verdict.headline
+
+
+def test_a_default_psf_is_never_green():
+    verdict = decide(CLEAN, None, default_psf=True)
+    assert verdict.light == "amber"
+    assert "is a default, so agreement with it is no evidence" in verdict.headline

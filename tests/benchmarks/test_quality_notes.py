@@ -12,12 +12,14 @@ from benchmarks.machine import Machine
 from benchmarks.quality_notes import remarks, verdicts, versus
 from benchmarks.scenes import quality_plans
 from zenhance.assess.cells import CellReport
-from zenhance.assess.reblur import ReblurReport
+from zenhance.assess.reblur_report import ReblurReport
 from zenhance.assess.truth import TruthReport
 from zenhance.contract import registry
 
 MACHINE = Machine("Some CPU", 2, 2, "", "3.12", "2.13")
-CHECK = ReblurReport("pass", *[0.0] * 7, 1, 1.0, False, 1.0, 0.0, 1.0, "pass", (), *[0.0] * 5)  # type: ignore[arg-type]
+CHECK = ReblurReport(
+    "pass", *[0.0] * 7, 1, 1.0, 1.0, False, False, 0, 1.0, 0.0, 1.0, "pass", 0, (), *[0.0] * 5
+)  # type: ignore[arg-type]
 SRCNN, RDN = (registry.load(name).spec.defaults.weights for name in ("srcnn", "rdn"))
 ROWS = (
     Contender("truth", "the truth itself"),

@@ -24,7 +24,8 @@ from zenhance.assess.decorrelation import DecorrelationResult, decorrelation_res
 from zenhance.assess.depth import DepthFigures, contrast_by_depth, depth_below_surface, find_surface
 from zenhance.assess.heldout import HeldOutReport, held_out_photons
 from zenhance.assess.photons import Camera
-from zenhance.assess.reblur import ReblurReport, reblur_check, width_range_of
+from zenhance.assess.reblur import Microscopy, reblur_check
+from zenhance.assess.reblur_report import ReblurReport
 from zenhance.assess.similarity import frobenius_255, micro_ssim, ms_ssim
 from zenhance.assess.structure import StructureReport, compare_structures
 from zenhance.assess.truth import TruthReport, compare_with_truth
@@ -148,7 +149,7 @@ def assess(
     t: int = 0,
     c: int = 0,
     seed: int = 0,
-    blur: Callable[[FloatArray], FloatArray] | None = None,
+    microscopy: Microscopy | None = None,
 ) -> Assessment:
     """Judge a result by the measurement it was made from, and by the truth where it is known.
 
@@ -181,9 +182,8 @@ def assess(
         Which volume; a truth or result with a single time point or channel serves all.
     seed : int
         Of all random parts.
-    blur : callable, optional
-        Blurs a volume (Z, Y, X) as the microscope does, in place of `psf`; for a blur that varies
-        with depth.
+    microscopy : Microscopy, optional
+        Blur by depth and haze, in place of `psf` alone.
 
     Returns
     -------
@@ -200,14 +200,15 @@ def assess(
     camera, noise_text = _camera(before, noise)
     notes: list[str] = []
     parts, z_map, reason = _against_measurement(
-        before, after, raw, psf, camera, method, deblurred, freedom, seed, blur
+        before, after, raw, psf, camera, method, deblurred, freedom, seed, microscopy
     )
     if truth is not None or labels is not None:
         sharp, cells = (None if s is None else _pick(s, t, c) for s in (truth, labels))
         parts |= _against_truth(before, after, sharp, cells, _result_voxel(raw, result), notes)
     if not quick:
         parts |= _without_truth(before, after, camera, raw, notes, seed)
-    verdict = decide(parts.get("reblur"), parts.get("held_out"), reason)
+    assumed = deblurred and psf is not None and any(v.origin == "default" for v in psf.values)
+    verdict = decide(parts.get("reblur"), parts.get("held_out"), reason, default_psf=assumed)
     assessment = Assessment(
         verdict=verdict.light,
         headline=verdict.headline,
@@ -236,14 +237,14 @@ def _against_measurement(
     deblurred: bool,
     freedom: float,
     seed: int,
-    blur: Callable[[FloatArray], FloatArray] | None = None,
+    microscopy: Microscopy | None = None,
 ) -> tuple[dict[str, Any], Stack | None, str]:
     """Re-blur check and held-out photons, the z-map, and why there are none."""
     if psf is None:
         return {}, None, "the point spread function is unknown"
     if not raw.voxel_size.is_known(raw.spatial_axes):
         return {}, None, "the voxel size is unknown"
-    voxel, widths = raw.voxel_size.require(raw.spatial_axes), width_range_of(psf)
+    voxel = raw.voxel_size.require(raw.spatial_axes)
     report, scores = reblur_check(
         before,
         after,
@@ -251,9 +252,8 @@ def _against_measurement(
         voxel,
         camera,
         deblurred=deblurred,
-        width_range=widths,
         seed=seed,
-        blur=blur,
+        microscopy=microscopy,
     )
     parts: dict[str, Any] = {"reblur": report.counting(freedom)}
     if method is not None:

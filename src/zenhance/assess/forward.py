@@ -1,32 +1,33 @@
-"""Explain a measurement by a result: blur it again, fit its intensity scale and the PSF's width.
+"""Explain a measurement by a result: image it again and fit its intensity scale.
 
-``ŷ = a · H x̂ + b`` with a and b by weighted least squares, so a method may change the intensity
-scale. The width of the PSF may be fitted too, by the smallest deviance, because no PSF is known
-exactly.
+``ŷ = a · H x̂ + b + c · haze`` by weighted least squares, so a method may change the intensity
+scale. The PSF's width is fitted in :mod:`zenhance.assess.psf_fit`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from zenhance.assess.photons import Camera, poisson_deviance
+from zenhance.assess.photons import Camera
 from zenhance.errors import StackError
 from zenhance.physics.psf_base import Psf
 from zenhance.types import FloatArray, FloatTriple, Region
 
 __all__ = [
     "AffineFit",
-    "WidthFit",
+    "Imaging",
+    "Light",
     "block_factors",
     "blur_result",
     "fit_affine",
-    "fit_width",
+    "fit_light",
+    "imaging_of",
     "sparse_plane",
 ]
 
@@ -34,9 +35,25 @@ __all__ = [
 FIT_ROUNDS = 4
 SUM_VOXELS = 500_000
 """Sums over more voxels than this are taken over every n-th row and column."""
-FIT_VOXELS = 400_000
-"""The width is fitted on a part of the volume of about this size."""
-CHI2_95 = 3.84
+
+
+class Imaging(Protocol):
+    """Images a specimen again, with a PSF that may be wider than stated."""
+
+    def __call__(
+        self, image: FloatArray, region: Region, /, z: float = 1.0, yx: float = 1.0
+    ) -> FloatArray:
+        """Return the blurred part (Z, Y, X) of a result on the measurement's voxels.
+
+        Parameters
+        ----------
+        image : float32 array (Z, Y, X)
+            The part of the result.
+        region : tuple of slice
+            Where it lies in the measurement.
+        z, yx : float
+            Factors on the PSF's width along the axis and in the plane.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +65,29 @@ class AffineFit:
 
 
 @dataclass(frozen=True, slots=True)
-class WidthFit:
-    """The factor on the point spread function's width that explains the measurement best."""
+class Light:
+    """Weighted least squares of a measurement on several volumes and a constant.
 
-    width: float
-    at_bound: bool
+    Parameters
+    ----------
+    factors : tuple of float
+        One a volume.
+    offset : float
+        The constant, in the measurement's units.
+    errors : tuple of float
+        Standard errors of the factors from the camera's noise.
+    """
+
+    factors: tuple[float, ...]
+    offset: float
+    errors: tuple[float, ...] = ()
+
+    def of(self, volumes: Sequence[FloatArray]) -> FloatArray:
+        """Return the expected grey values (Z, Y, X)."""
+        total = np.full(volumes[0].shape, self.offset, np.float32)
+        for factor, volume in zip(self.factors, volumes, strict=True):
+            total += np.float32(factor) * volume
+        return total
 
 
 def block_factors(
@@ -83,8 +118,8 @@ def blur_result(
     psf: Psf | None,
     voxel_size_um: FloatTriple,
     factors: tuple[int, int, int],
-    width: float = 1.0,
-    blur: Callable[[FloatArray], FloatArray] | None = None,
+    z: float = 1.0,
+    yx: float = 1.0,
 ) -> FloatArray:
     """Blur a result and bring it to the measurement's voxels.
 
@@ -96,23 +131,21 @@ def blur_result(
         None leaves the result as it is.
     voxel_size_um : tuple of float
         Of the measurement, (z, y, x).
-    width : float
-        Factor on the width of the PSF: sampled on voxels that are smaller by this factor, it is
+    z, yx : float
+        Factors on the width of the PSF: sampled on voxels that are smaller by this factor, it is
         wider by it.
     """
     blurred = np.ascontiguousarray(result, np.float32)
-    if psf is not None and blur is not None:
-        blurred = blur(blurred)
-    elif psf is not None:
+    if psf is not None:
         import torch
 
         from zenhance.physics.blur import Blur
 
-        z, y, x = (v / f / width for v, f in zip(voxel_size_um, factors, strict=True))
+        widths = (z, yx, yx)
+        sizes = [v / f / w for v, f, w in zip(voxel_size_um, factors, widths, strict=True)]
         shape = (result.shape[0], result.shape[1], result.shape[2])
-        blurred = np.asarray(
-            Blur.from_psf(psf, (z, y, x), shape)(torch.from_numpy(blurred)).numpy()
-        )
+        blur = Blur.from_psf(psf, (sizes[0], sizes[1], sizes[2]), shape)
+        blurred = np.asarray(blur(torch.from_numpy(blurred)).numpy())
     if factors == (1, 1, 1):
         return blurred
     (fz, fy, fx), (nz, ny, nx) = factors, blurred.shape
@@ -121,18 +154,74 @@ def blur_result(
     )
 
 
+def imaging_of(
+    psf: Psf, voxel_size_um: FloatTriple, factors: tuple[int, int, int], *, deblurred: bool
+) -> Imaging:
+    """Return how a result is imaged again with one PSF.
+
+    A result from which no blur was taken is imaged as it is; a "wider PSF" then blurs it further
+    by what the widened PSF exceeds the PSF by, and a narrower one sharpens it to first order.
+    """
+
+    def blur(image: FloatArray, _region: Region, z: float = 1.0, yx: float = 1.0) -> FloatArray:
+        return blur_result(image, psf, voxel_size_um, factors, z, yx)
+
+    sigma = psf.sigma_px(voxel_size_um)
+
+    def keep(image: FloatArray, _region: Region, z: float = 1.0, yx: float = 1.0) -> FloatArray:
+        seen = blur_result(image, None, voxel_size_um, factors)
+        variances = [s**2 * (w**2 - 1.0) for s, w in zip(sigma, (z, yx, yx), strict=True)]
+        return _spread(seen, variances)
+
+    return blur if deblurred else keep
+
+
+def _spread(image: FloatArray, variances: Sequence[float]) -> FloatArray:
+    """Widen an image by variances in square pixels along each axis; negative ones sharpen it."""
+    from scipy import ndimage
+
+    for axis, variance in enumerate(variances):
+        if image.shape[axis] == 1 or abs(variance) < 1e-9:
+            continue
+        if variance > 0:
+            image = ndimage.gaussian_filter1d(image, math.sqrt(variance), axis, mode="reflect")
+        else:
+            bend = ndimage.convolve1d(image, [1.0, -2.0, 1.0], axis, mode="reflect")
+            image = image + np.float32(variance / 2.0) * bend
+    return np.asarray(image, np.float32)
+
+
 def fit_affine(
     blurred: FloatArray,
     raw: npt.NDArray[Any],
     camera: Camera,
     valid: npt.NDArray[np.bool_] | None = None,
 ) -> AffineFit:
-    """Fit ``raw ≈ slope · blurred + offset`` by four rounds of weighted least squares.
+    """Fit ``raw ≈ slope · blurred + offset``; see :func:`fit_light`.
+
+    Returns
+    -------
+    AffineFit
+        A constant result gives slope 0.
+    """
+    fit = fit_light((blurred,), raw, camera, valid)
+    return AffineFit(fit.factors[0], fit.offset)
+
+
+def fit_light(
+    volumes: Sequence[FloatArray],
+    raw: npt.NDArray[Any],
+    camera: Camera,
+    valid: npt.NDArray[np.bool_] | None = None,
+) -> Light:
+    """Fit ``raw ≈ Σ factor · volume + offset`` by four rounds of weighted least squares.
 
     Parameters
     ----------
-    blurred, raw : array (Z, Y, X)
-        The re-blurred result and the measurement.
+    volumes : sequence of array (Z, Y, X)
+        The re-blurred result, and what else may explain the measurement.
+    raw : array (Z, Y, X)
+        The measurement.
     camera : Camera
         Gain, offset and read noise in grey values.
     valid : bool array (Z, Y, X), optional
@@ -140,25 +229,32 @@ def fit_affine(
 
     Returns
     -------
-    AffineFit
-        A constant result gives slope 0.
+    Light
+        The factor of a constant volume is 0.
+
+    Raises
+    ------
+    StackError
+        No voxel can be used.
     """
-    fit: AffineFit | None = None
+    fit: Light | None = None
     sparse = sparse_plane(raw.shape)
     for _ in range(FIT_ROUNDS):
-        sums = np.zeros(5)
+        size = len(volumes) + 1
+        normal, right = np.zeros((size, size)), np.zeros(size)
         for z in range(raw.shape[0]):
             keep = slice(None) if valid is None else valid[z][sparse]
-            m, y = (v[z][sparse][keep].ravel().astype(np.float64) for v in (blurred, raw))
-            weight = (
-                np.ones_like(m)
-                if fit is None
-                else 1.0 / _variance(fit.slope * m + fit.offset, camera)
-            )
-            wm = weight * m
-            sums += (weight.sum(), wm.sum(), weight @ y, wm @ m, wm @ y)
-        fit = _solve(sums)
-    return fit if fit is not None else AffineFit(0.0, 0.0)
+            columns = [v[z][sparse][keep].ravel().astype(np.float64) for v in volumes]
+            y = raw[z][sparse][keep].ravel().astype(np.float64)
+            design = np.stack([*columns, np.ones_like(y)])
+            weight = np.ones_like(y)
+            if fit is not None:
+                weight = 1.0 / _variance(np.array([*fit.factors, fit.offset]) @ design, camera)
+            weighted = design * weight
+            normal += weighted @ design.T
+            right += weighted @ y
+        fit = _solve(normal, right)
+    return fit if fit is not None else Light((0.0,) * len(volumes), 0.0)
 
 
 def sparse_plane(shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -175,78 +271,23 @@ def _variance(mean: npt.NDArray[np.float64], camera: Camera) -> npt.NDArray[np.f
     )
 
 
-def _solve(sums: npt.NDArray[np.float64]) -> AffineFit:
-    w, m, y, mm, my = (float(s) for s in sums)
+def _solve(normal: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> Light:
+    """Solve for the factors about the means, leaving out volumes that are constant."""
+    w = float(normal[-1, -1])
     if w <= 0:
         raise StackError(
             "the measurement has no voxel that is finite and not saturated, "
             "so nothing can be compared; choose another stack"
         )
-    spread = mm - m * m / w
-    slope = (my - m * y / w) / spread if spread > 1e-12 * max(mm, 1e-300) else 0.0
-    return AffineFit(slope, (y - slope * m) / w)
-
-
-def fit_width(
-    raw: npt.NDArray[Any],
-    result: FloatArray,
-    psf: Psf,
-    voxel_size_um: FloatTriple,
-    factors: tuple[int, int, int],
-    camera: Camera,
-    valid: npt.NDArray[np.bool_],
-    width_range: tuple[float, float],
-) -> WidthFit:
-    """Find the factor on the PSF's width with the smallest deviance, on a part of the volume.
-
-    Of the widths that explain the data as well (within the 95 % likelihood-ratio interval) the
-    narrowest is chosen: a PSF that is too narrow accepts faithful results, one that is too wide
-    does not.
-    """
-    from scipy.optimize import minimize_scalar
-
-    part, inner = _brightest_part(raw, psf, voxel_size_um)
-    fine = tuple(slice(s.start * f, s.stop * f) for s, f in zip(part, factors, strict=True))
-    y, x, keep = raw[part], np.ascontiguousarray(result[fine]), valid[part].copy()
-    outside = np.ones(keep.shape, bool)
-    outside[inner] = False
-    keep[outside] = False
-    if not keep.any():
-        return WidthFit(1.0, False)
-    extra = (camera.read_noise / camera.gain) ** 2
-
-    def total(width: float) -> float:
-        blurred = blur_result(x, psf, voxel_size_um, factors, width)
-        fit = fit_affine(blurred, y, camera, keep)
-        mean = (fit.slope * blurred[keep] + fit.offset - camera.offset) / camera.gain + extra
-        return float(poisson_deviance((y[keep] - camera.offset) / camera.gain + extra, mean).sum())
-
-    low, high = width_range
-    best = minimize_scalar(total, bounds=width_range, method="bounded", options={"xatol": 0.01})
-    width, least = float(best.x), float(best.fun)
-    if min(width - low, high - width) < 0.02:
-        return WidthFit(low if width - low < 0.02 else high, True)
-    step = 0.02
-    curvature = (total(width + step) + total(width - step) - 2.0 * least) / step**2
-    slack = math.sqrt(2.0 * CHI2_95 / curvature) if curvature > 0 else 0.05
-    return WidthFit(max(low, width - min(slack, 0.05)), False)
-
-
-def _brightest_part(
-    raw: npt.NDArray[Any], psf: Psf, voxel_size_um: FloatTriple
-) -> tuple[Region, Region]:
-    """Return a part around the brightest voxel, and its interior three standard deviations in."""
-    shape, sigma = raw.shape, psf.sigma_px(voxel_size_um)
-    depth = min(shape[0], 64)
-    edge = max(64, int(math.sqrt(FIT_VOXELS / depth)))
-    sizes = (depth, min(shape[1], edge), min(shape[2], edge))
-    parts, inners = [], []
-    for axis, size in enumerate(sizes):
-        others = tuple(a for a in range(3) if a != axis)
-        profile = raw.astype(np.float32).sum(axis=others, dtype=np.float64)
-        sums = np.convolve(profile, np.ones(size), mode="valid")
-        start = int(np.argmax(sums))
-        parts.append(slice(start, start + size))
-        rim = min(math.ceil(3.0 * sigma[axis]) if shape[axis] > 1 else 0, (size - 1) // 3)
-        inners.append(slice(rim, size - rim))
-    return (parts[0], parts[1], parts[2]), (inners[0], inners[1], inners[2])
+    means = normal[-1, :-1] / w
+    spread = normal[:-1, :-1] - w * np.outer(means, means)
+    varies = np.diag(spread) > 1e-12 * np.maximum(np.diag(normal)[:-1], 1e-300)
+    factors, errors = np.zeros(means.size), np.full(means.size, math.inf)
+    if varies.any():
+        scale = np.sqrt(np.diag(spread)[varies])
+        inverse = np.linalg.pinv(spread[np.ix_(varies, varies)] / np.outer(scale, scale))
+        shift = (right[:-1] - means * right[-1])[varies] / scale
+        factors[varies] = inverse @ shift / scale
+        errors[varies] = np.sqrt(np.maximum(np.diag(inverse), 0.0)) / scale
+    offset = (float(right[-1]) - float(normal[-1, :-1] @ factors)) / w
+    return Light(tuple(map(float, factors)), offset, tuple(map(float, errors)))

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from zenhance.assess.forward import block_factors, blur_result, fit_affine
-from zenhance.assess.photons import Camera, poisson_deviance
+from zenhance.assess.photons import Camera
+from zenhance.assess.small_counts import poisson_deviance
 from zenhance.errors import StackError
 from zenhance.physics.psf_base import Psf
 from zenhance.physics.thinning import split_photons

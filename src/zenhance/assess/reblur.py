@@ -16,152 +16,60 @@ to the microscope.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from zenhance.assess.forward import (
-    AffineFit,
-    WidthFit,
-    block_factors,
-    blur_result,
-    fit_affine,
-    fit_width,
-)
-from zenhance.assess.photons import Camera
+from zenhance.assess.forward import Imaging, Light, block_factors, fit_light, imaging_of
+from zenhance.assess.photons import Camera, Readout
+from zenhance.assess.prior_share import prior_share
+from zenhance.assess.psf_fit import WidthFit, fit_widths
+from zenhance.assess.reblur_report import Place, ReblurReport, discrepancy_grade, flagged_grade
 from zenhance.assess.residuals import ResidualSums, measure_residuals
 from zenhance.assess.smoothness import MatchedFilter, peak_threshold
 from zenhance.errors import StackError
 from zenhance.physics.psf import gaussian
 from zenhance.physics.psf_base import Psf
-from zenhance.types import FloatArray
+from zenhance.types import FloatArray, FloatTriple, Region
 
-__all__ = [
-    "Grade",
-    "Place",
-    "ReblurReport",
-    "detection_limit_photons",
-    "psf_in_the_plane",
-    "reblur_check",
-    "width_range_of",
-]
+__all__ = ["Microscopy", "detection_limit_photons", "psf_in_the_plane", "reblur_check"]
 
-Grade = Literal["pass", "warn", "fail"]
-
-WARN_SHARE = 1e-4
-FAIL_SHARE = 1e-3
-DISCREPANCY_PASS = (0.95, 1.05)
-STATED_PSF_RANGE = (0.85, 1.15)
-DEFAULT_PSF_RANGE = (0.7, 1.3)
+FALSE_PEAKS = 0.0025
+"""Expected in pure noise, per volume and sign."""
 FOUND_SIGMA = 1.645
 """A spot this far above the threshold on average is found in 19 of 20 cases."""
 MAX_PLACES = 10
+PSF_TOLERANCE = 0.05
+"""What the fit of the PSF's width leaves open, for shapes that are not quite the model's."""
+PROBE = 1.08
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A flagged place: the voxel where the z-map is most extreme, and its z-score."""
-
-    z_px: int
-    y_px: int
-    x_px: int
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class ReblurReport:
-    """What the re-blur check found.
+class Microscopy:
+    """What is known of a microscope beyond one PSF.
 
     Parameters
     ----------
-    grade : {'pass', 'warn', 'fail'}
-        By the flagged share: up to 0.01 %, up to 0.1 %, above.
-    flagged_share : float
-        Voxels beyond the threshold, as a share of those judged.
-    missing_share, added_share : float
-        Its parts: z above (light that the result does not explain) and below (structure that was
-        not measured).
-    threshold_z : float
-        Pure noise reaches it in one of 100 volumes.
-    highest_z, lowest_z : float
-        Extremes of the z-map.
-    spread_z : float
-        Robust standard deviation of the z-map; if far from 1, gain or offset are wrong or the noise
-        is not white.
-    judged_voxels : int
-        Away from the border, finite, not saturated.
-    width : float
-        Factor on the PSF's width that was fitted; 1 where none was.
-    width_at_bound : bool
-        The fit would have gone beyond its range.
-    slope, offset : float
-        ``ŷ = slope · H x̂ + offset``.
-    discrepancy : float
-        Deviance ratio: deviance over its expectation; 1 for a faithful result, below 0.9 it kept
-        noise, above 1.05 it does not fit.
-    discrepancy_grade : {'pass', 'warn', 'fail'}
-        'warn' below 0.95, 'fail' above 1.05 or below 0.9.
-    chi2_per_slice : tuple of float
-        Mean squared residual of each plane.
-    correlation, expected_correlation : float
-        Pearson's r between measurement and re-blurred result (RSP of Culley et al. 2018), and its
-        limit from photon noise alone.
-    peak_photons : float
-        99.9 % quantile of the expected photons above the darkest percent.
-    smallest_visible, smallest_visible_bright : float
-        Detection limits: the smallest false spot that the check would find, as a share of the peak,
-        at a typical position (median brightness) and a bright one (99 % quantile).
-    places : tuple of Place
-        The strongest of the flagged places, at most ten.
-    place_count : int
-        How many there are.
-    freedom : float
-        Of the fit, per voxel; the discrepancy is divided by one minus it.
+    imaging : Imaging
+        Images a result again.
+    haze : float32 array (Z, Y, X), optional
+        Light between the structures, up to a factor.
+    border_px : tuple of float, optional
+        How far light from outside reaches in along z, y, x; by default three standard deviations
+        of the PSF.
+    tolerance : float
+        Relative error of the PSF's width that remains after it was fitted; what it could explain
+        is not flagged.
     """
 
-    grade: Grade
-    flagged_share: float
-    missing_share: float
-    added_share: float
-    threshold_z: float
-    highest_z: float
-    lowest_z: float
-    spread_z: float
-    judged_voxels: int
-    width: float
-    width_at_bound: bool
-    slope: float
-    offset: float
-    discrepancy: float
-    discrepancy_grade: Grade
-    chi2_per_slice: tuple[float, ...]
-    correlation: float
-    expected_correlation: float
-    peak_photons: float
-    smallest_visible: float
-    smallest_visible_bright: float
-    places: tuple[Place, ...] = ()
-    place_count: int = 0
-    freedom: float = 0.0
-
-    def counting(self, freedom: float) -> ReblurReport:
-        """Return the report for a fit of f parameters per voxel, which leaves 1 - f of the noise.
-
-        Parameters
-        ----------
-        freedom : float
-            Of the fit, 0 ... 1 per voxel, as a method's own stop rule has measured it.
-        """
-        if not 0.0 < freedom < 1.0:
-            return self
-        ratio = self.discrepancy / (1.0 - freedom)
-        return replace(
-            self, discrepancy=ratio, discrepancy_grade=_discrepancy_grade(ratio), freedom=freedom
-        )
+    imaging: Imaging
+    haze: FloatArray | None = None
+    border_px: FloatTriple | None = None
+    tolerance: float = PSF_TOLERANCE
 
 
 def detection_limit_photons(
@@ -201,13 +109,13 @@ def reblur_check(
     raw: npt.NDArray[Any],
     result: npt.NDArray[Any],
     psf: Psf,
-    voxel_size_um: tuple[float, float, float],
+    voxel_size_um: FloatTriple,
     camera: Camera,
     *,
     deblurred: bool = True,
-    width_range: tuple[float, float] | None = STATED_PSF_RANGE,
+    fit_psf: bool = True,
     seed: int = 0,
-    blur: Callable[[FloatArray], FloatArray] | None = None,
+    microscopy: Microscopy | None = None,
 ) -> tuple[ReblurReport, FloatArray]:
     """Blur a result again and compare it with the measurement, voxel by voxel.
 
@@ -226,18 +134,21 @@ def reblur_check(
         Gain, offset and read noise in grey values.
     deblurred : bool
         False for a method that only takes noise away: its result is compared as it is.
-    width_range : tuple of float or None
-        Range of factors on the PSF's width, fitted if the result does not pass with the PSF as
-        given; None never fits. See :func:`width_range_of`.
+    fit_psf : bool
+        Fit the PSF's width, so that what a PSF of other width explains is told from what none
+        explains.
     seed : int
         Of the residuals' random part.
+    microscopy : Microscopy, optional
+        Blur by depth, haze and tolerance, in place of the PSF alone.
 
     Returns
     -------
     report : ReblurReport
         The figures.
     z_map : float32 array (Z, Y, X)
-        z-scores on the measurement's voxels, 0 where nothing is judged.
+        z-scores on the measurement's voxels, 0 where nothing is judged, less what an error of the
+        PSF's width within its tolerance could explain.
 
     Raises
     ------
@@ -246,8 +157,7 @@ def reblur_check(
 
     Notes
     -----
-    Peak memory: about six float32 volumes. Randomised quantile residuals: Dunn & Smyth 1996. Above
-    about 100 photons they are divided by the standard deviation that a PSF error of 5 % adds.
+    Peak memory: about eight float32 volumes. Randomised quantile residuals: Dunn & Smyth 1996.
     """
     if raw.ndim != 3:
         raise StackError(
@@ -255,25 +165,32 @@ def reblur_check(
             "give one volume (z, y, x), with Z = 1 for a plane"
         )
     factors = block_factors(raw.shape, result.shape)
+    known = microscopy or Microscopy(imaging_of(psf, voxel_size_um, factors, deblurred=deblurred))
     filled, valid = _usable(raw, result, factors)
+    sigma_px = psf.sigma_px(voxel_size_um)
+    reach = known.border_px or (3.0 * sigma_px[0], 3.0 * sigma_px[1], 3.0 * sigma_px[2])
+    inner = _inner(raw.shape, reach)
+    valid &= _inside(raw.shape, inner)
+    if not valid.any():
+        raise StackError(
+            f"a measurement of shape {raw.shape} has no voxel that can be judged; "
+            "it needs voxels that are finite and not saturated"
+        )
+    imaging, further = known.imaging, () if known.haze is None else (known.haze,)
     problem = _Problem(
-        raw, filled, psf, voxel_size_um, camera, factors, valid, deblurred, seed, blur
+        raw, filled, imaging, camera, sigma_px, valid, inner, further, known.tolerance, seed
     )
-    report, z_map = problem.judge(WidthFit(1.0, False))
-    if deblurred and blur is None and width_range is not None and report.grade != "pass":
-        fit = fit_width(raw, filled, psf, voxel_size_um, factors, camera, valid, width_range)
-        second, second_map = problem.judge(fit)
-        if second.flagged_share < report.flagged_share:
-            return second, second_map
-    return report, z_map
-
-
-def width_range_of(psf: Psf) -> tuple[float, float]:
-    """Return the tolerance of a PSF's width: 15 % if stated, 30 % if partly a default.
-
-    A wide range forgives more than a wrong PSF: exaggerated contrast looks like a narrower PSF.
-    """
-    return DEFAULT_PSF_RANGE if any(v.origin == "default" for v in psf.values) else STATED_PSF_RANGE
+    report, z_map = problem.judge(WidthFit())
+    if not fit_psf:
+        return report, z_map
+    fit = fit_widths(raw, filled, imaging, factors, sigma_px, camera, valid, further)
+    if not fit.significant:
+        return report, z_map
+    second, second_map = problem.judge(fit)
+    if second.discrepancy > report.discrepancy and second.flagged_share >= report.flagged_share:
+        return report, z_map
+    gone = max(report.place_count - second.place_count, 0)
+    return replace(second, psf_places=gone), second_map
 
 
 @dataclass(frozen=True)
@@ -282,55 +199,65 @@ class _Problem:
 
     raw: npt.NDArray[Any]
     result: FloatArray
-    psf: Psf
-    voxel_size_um: tuple[float, float, float]
+    imaging: Imaging
     camera: Camera
-    factors: tuple[int, int, int]
+    sigma_px: FloatTriple
     valid: npt.NDArray[np.bool_]
-    deblurred: bool
+    inner: Region
+    further: Sequence[FloatArray]
+    tolerance: float
     seed: int
-    blur: Callable[[FloatArray], FloatArray] | None = None
 
     def judge(self, fit: WidthFit) -> tuple[ReblurReport, FloatArray]:
         raw, valid = self.raw, self.valid
-        blurred = blur_result(
-            self.result,
-            self.psf if self.deblurred else None,
-            self.voxel_size_um,
-            self.factors,
-            fit.width,
-            self.blur,
+        whole = (slice(0, raw.shape[0]), slice(0, raw.shape[1]), slice(0, raw.shape[2]))
+        blurred = self.imaging(self.result, whole, fit.z, fit.yx)
+        light = fit_light((blurred, *self.further), raw, self.camera, valid)
+        expected = light.of((blurred, *self.further))
+        readout = Readout.of(self.camera, raw.dtype)
+        residuals, sums = measure_residuals(raw, expected, readout, valid, self.seed)
+        widths = (fit.z, fit.yx, fit.yx)
+        z, y, x = (
+            s * w if n > 1 else 0.0
+            for s, w, n in zip(self.sigma_px, widths, raw.shape, strict=True)
         )
-        affine = fit_affine(blurred, raw, self.camera, valid)
-        residuals, sums = measure_residuals(raw, blurred, affine, self.camera, valid, self.seed)
-        del blurred
-        sigma = self.psf.sigma_px(self.voxel_size_um)
-        z, y, x = (s * fit.width if n > 1 else 0.0 for s, n in zip(sigma, raw.shape, strict=True))
         matched = MatchedFilter((z, y, x))
         z_map = matched.apply(residuals)
-        inner = _inner(raw.shape, matched.sigma_px)
-        judged = np.zeros(raw.shape, bool)
-        judged[inner] = valid[inner]
-        if not judged.any():
-            raise StackError(
-                f"a measurement of shape {raw.shape} has no voxel that can be judged; "
-                "it needs finite, unsaturated voxels"
-            )
-        z_map[~judged] = 0.0
-        extent = (
-            inner[0].stop - inner[0].start,
-            inner[1].stop - inner[1].start,
-            inner[2].stop - inner[2].start,
+        low, high = np.percentile(z_map[valid], [15.87, 84.13])
+        noise = np.sqrt(
+            np.maximum(expected - readout.offset, 0.0) * readout.gain
+            + (readout.read_noise**2 + 0.1) * readout.gain**2
         )
-        return _report(
-            z_map,
-            judged,
-            peak_threshold(extent, matched.fwhm_px()),
-            matched.response(),
-            fit,
-            affine,
-            sums,
+        excess = 0.0
+        for change in self._psf_changes(fit, blurred):
+            change *= np.float32(light.factors[0]) / noise
+            change[~valid] = 0.0
+            explained = np.abs(matched.apply(change))
+            z_map = np.sign(z_map) * np.maximum(np.abs(z_map) - explained, 0.0)
+            excess += float(np.square(change).sum() / valid.sum())
+        z_map[~valid] = 0.0
+        depth, height, width = (s.stop - s.start for s in self.inner)
+        threshold = peak_threshold((depth, height, width), matched.fwhm_px(), FALSE_PEAKS)
+        report = _report(z_map, valid, threshold, matched.response(), fit, light, sums)
+        slack = 3.0 * sums.error + excess
+        return replace(
+            report,
+            spread_z=float(high - low) / 2.0,
+            discrepancy_slack=slack,
+            discrepancy_grade=discrepancy_grade(report.discrepancy, slack),
+            prior_share=prior_share(
+                self.result, blurred, light.factors[0], float(np.square(noise[valid]).mean())
+            ),
         ), z_map
+
+    def _psf_changes(self, fit: WidthFit, blurred: FloatArray) -> Iterator[FloatArray]:
+        """Return what an error of the PSF's width, within its tolerance, changes in each axis."""
+        shape = self.raw.shape
+        whole = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+        for z, yx in ((PROBE, 1.0), (1.0, PROBE)):
+            if self.tolerance > 0 and not (z > 1.0 and shape[0] == 1):
+                other = self.imaging(self.result, whole, fit.z * z, fit.yx * yx)
+                yield (other - blurred) * np.float32(self.tolerance / (PROBE - 1.0))
 
 
 def _usable(
@@ -354,13 +281,20 @@ def _usable(
     return filled, valid
 
 
-def _inner(
-    shape: tuple[int, ...], sigma_px: tuple[float, float, float]
-) -> tuple[slice, slice, slice]:
-    """Return the volume without 3 sigma at each border, but at least a third of it."""
-    rims = [min(math.ceil(3.0 * s), (n - 1) // 3) for s, n in zip(sigma_px, shape, strict=True)]
+def _inner(shape: tuple[int, ...], border_px: FloatTriple) -> Region:
+    """Return the volume without its border, but at least a third of it."""
+    rims = [
+        min(math.ceil(r), (n - 1) // 3) if n > 1 else 0
+        for r, n in zip(border_px, shape, strict=True)
+    ]
     z, y, x = (slice(r, n - r) for r, n in zip(rims, shape, strict=True))
     return (z, y, x)
+
+
+def _inside(shape: tuple[int, ...], inner: Region) -> npt.NDArray[np.bool_]:
+    inside = np.zeros(shape, bool)
+    inside[inner] = True
+    return inside
 
 
 def _report(
@@ -368,13 +302,12 @@ def _report(
     judged: npt.NDArray[np.bool_],
     threshold: float,
     response: float,
-    width: WidthFit,
-    affine: AffineFit,
+    fit: WidthFit,
+    light: Light,
     sums: ResidualSums,
 ) -> ReblurReport:
     scores = z_map[judged]
     missing, added = float(np.mean(scores > threshold)), float(np.mean(scores < -threshold))
-    low, high = np.percentile(scores, [15.87, 84.13])
     places, count = _places(z_map, threshold)
     limits = [
         detection_limit_photons(p, response, threshold)
@@ -383,22 +316,26 @@ def _report(
     shares = [limit / sums.peak_photons if sums.peak_photons > 0 else math.inf for limit in limits]
     ratio = sums.deviance / sums.expected if sums.expected > 0 else math.nan
     return ReblurReport(
-        grade=_grade(missing + added),
+        grade=flagged_grade(missing + added, count, ratio),
         flagged_share=missing + added,
         missing_share=missing,
         added_share=added,
         threshold_z=threshold,
         highest_z=float(scores.max()),
         lowest_z=float(scores.min()),
-        spread_z=float(high - low) / 2.0,
+        spread_z=1.0,
         judged_voxels=int(scores.size),
-        width=width.width,
-        width_at_bound=width.at_bound,
-        slope=affine.slope,
-        offset=affine.offset,
+        width_z=fit.z,
+        width_yx=fit.yx,
+        width_at_bound=fit.at_bound,
+        psf_doubtful=fit.doubtful,
+        psf_places=0,
+        slope=light.factors[0],
+        offset=light.offset,
         discrepancy=ratio,
-        discrepancy_grade=_discrepancy_grade(ratio),
-        chi2_per_slice=tuple(sums.chi2),
+        discrepancy_grade=discrepancy_grade(ratio),
+        first_plane=int(np.flatnonzero(np.isfinite(sums.chi2))[0]),
+        chi2_per_slice=tuple(v for v in sums.chi2 if math.isfinite(v)),
         correlation=sums.correlation,
         expected_correlation=sums.expected_correlation,
         peak_photons=sums.peak_photons,
@@ -425,16 +362,3 @@ def _places(z_map: FloatArray, threshold: float) -> tuple[tuple[Place, ...], int
         )
     found.sort(key=lambda place: -abs(place.score))
     return tuple(found[:MAX_PLACES]), len(found)
-
-
-def _grade(share: float) -> Grade:
-    if share <= WARN_SHARE:
-        return "pass"
-    return "warn" if share <= FAIL_SHARE else "fail"
-
-
-def _discrepancy_grade(ratio: float) -> Grade:
-    low, high = DISCREPANCY_PASS
-    if low <= ratio <= high:
-        return "pass"
-    return "warn" if 0.9 <= ratio < low else "fail"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from zenhance.assess.assessment import Assessment
 from zenhance.assess.cells import CellReport
 from zenhance.assess.drawing import Line, bar_chart, line_chart, picture, z_map_picture
-from zenhance.assess.reblur import ReblurReport
+from zenhance.assess.reblur_report import ReblurReport
 from zenhance.provenance import Provenance
 from zenhance.stack import Stack
 
@@ -183,7 +183,7 @@ def _checks(a: Assessment) -> str:
         others = f"smoothing {h.gaussian:.5f}, Richardson-Lucy {h.richardson_lucy:.5f}"
         rows.append(("Held-out photons, deviance", f"{h.method:.5f}", others))
     chi2 = a.reblur.chi2_per_slice
-    planes = list(range(len(chi2)))
+    planes = list(range(a.reblur.first_plane, a.reblur.first_plane + len(chi2)))
     chart = line_chart(
         "χ² of each plane",
         "plane",
@@ -201,14 +201,17 @@ def _reblur_rows(r: ReblurReport) -> list[tuple[str, str, str]]:
     bright = f"of the brightest; {100 * r.smallest_visible_bright:.2g} % in bright places"
     noise_limit = f"{r.expected_correlation:.4f} is what photon noise allows"
     extremes = f"{r.lowest_z:.1f} … {r.highest_z:.1f}"
-    at_bound = "at its bound" if r.width_at_bound else ""
+    doubt = "doubtful" if r.psf_doubtful else ""
+    widths = f"{r.width_z:.2f}, {r.width_yx:.2f}"
     return [
-        ("Flagged voxels", flagged, "up to 0.01 % passes, above 0.1 % fails"),
+        ("Flagged voxels", flagged, "0 passes, above 0.1 % fails"),
         ("of these, structure not measured", f"{100 * r.added_share:.4f} %", ""),
         ("of these, light missing", f"{100 * r.missing_share:.4f} %", ""),
         ("z-map, lowest and highest", extremes, f"threshold {r.threshold_z:.2f}"),
         ("Deviance ratio", _number(r.discrepancy), "0.95 to 1.05"),
-        ("Width of the PSF, fitted", _number(r.width), at_bound),
+        ("Width of the PSF, fitted along z and in the plane", widths, doubt),
+        ("Places that only a PSF of other width explains", str(r.psf_places), ""),
+        ("Power that the measurement cannot see", f"{100 * r.prior_share:.2g} %", "prior"),
         ("Correlation with the measurement", _number(r.correlation, 4), noise_limit),
         ("Photons in the brightest places", _number(r.peak_photons), ""),
         ("Smallest false spot that is found", f"{100 * r.smallest_visible:.2g} %", bright),

@@ -8,22 +8,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
-from zenhance.assess.forward import AffineFit, sparse_plane
-from zenhance.assess.photons import (
-    Camera,
-    counter_uniform,
-    expected_deviance,
-    poisson_deviance,
-    quantile_residuals,
-    quantum_photons,
-)
+from zenhance.assess.forward import sparse_plane
+from zenhance.assess.photons import Readout, counter_uniform
+from zenhance.assess.small_counts import expected_deviance, poisson_deviance, quantile_residuals
 from zenhance.types import FloatArray
 
 __all__ = ["ResidualSums", "measure_residuals"]
 
-PSF_ERROR = 0.05
-PSF_ERROR_FROM_PHOTONS = 100.0
+
+LEAST_LIGHT = 0.02
+"""Photons; darker voxels do not count for the deviance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +30,19 @@ class ResidualSums:
     ----------
     deviance, expected : float
         Sum of the Poisson deviance, and its expectation if the model is right.
+    error : float
+        Standard error of their ratio.
     chi2 : list of float
         Mean squared residual of each plane; NaN where no voxel counts.
     correlation, expected_correlation : float
-        Pearson's r of measurement and model, and of Poisson counts of that model with it.
+        Pearson's r of measurement and model, and of a measurement of that model with it.
     typical_photons, bright_photons, peak_photons : float
         Expected photons: median, 99 % quantile, and the 99.9 % quantile above the darkest percent.
     """
 
     deviance: float
     expected: float
+    error: float
     chi2: list[float]
     correlation: float
     expected_correlation: float
@@ -54,9 +53,8 @@ class ResidualSums:
 
 def measure_residuals(
     raw: npt.NDArray[Any],
-    blurred: FloatArray,
-    affine: AffineFit,
-    camera: Camera,
+    expected: FloatArray,
+    readout: Readout,
     valid: npt.NDArray[np.bool_],
     seed: int,
 ) -> tuple[FloatArray, ResidualSums]:
@@ -66,61 +64,60 @@ def measure_residuals(
     ----------
     raw : array (Z, Y, X)
         Grey values as measured.
-    blurred : float32 array (Z, Y, X)
-        The re-blurred result, before its affine fit.
-    affine : AffineFit
-        Brings it to grey values.
-    camera : Camera
-        Gain, offset and read noise in grey values.
+    expected : float32 array (Z, Y, X)
+        Expected grey values.
+    readout : Readout
+        Of the camera.
     valid : bool array (Z, Y, X)
-        Voxels that count; the others get the residual 0.
+        Voxels that count; the others get a random residual, so that all are standard normal.
     seed : int
         Of the residuals' random part.
 
     Returns
     -------
     residuals : float32 array (Z, Y, X)
-        Standard normal if the model is right; above 100 photons divided by what a PSF error of 5 %
-        adds.
+        Standard normal if the model is right.
     sums : ResidualSums
         Figures of the whole volume.
     """
-    quantum, extra = quantum_photons(camera, raw.dtype), (camera.read_noise / camera.gain) ** 2
+    quantum, sigma = readout.quantum, readout.read_noise
     residuals = np.zeros(raw.shape, np.float32)
-    deviance, expected, chi2 = 0.0, 0.0, []
+    deviance, expectation, variance, chi2 = 0.0, 0.0, 0.0, []
     moments = np.zeros(7)
     sparse = sparse_plane(raw.shape)
     for z in range(raw.shape[0]):
         keep = valid[z]
+        uniform = counter_uniform(seed, z * keep.size, keep.size).reshape(keep.shape)
         if not keep.any():
             chi2.append(math.nan)
+            residuals[z] = ndtri(uniform)
             continue
-        model = affine.slope * blurred[z].astype(np.float64) + affine.offset
-        mean = np.maximum((model - camera.offset) / camera.gain, 1e-3) + extra
-        counts = np.where(
-            keep, (raw[z].astype(np.float64) - camera.offset) / camera.gain + extra, mean
-        )
-        uniform = counter_uniform(seed, z * mean.size, mean.size).reshape(mean.shape)
-        score = quantile_residuals(counts, mean, quantum, uniform)
+        mean = readout.expected(expected[z])
+        counts = np.where(keep, readout.photons(np.where(keep, raw[z], 0)), mean)
+        score = quantile_residuals(counts, mean, quantum, uniform, sigma)
         chi2.append(float(np.mean(score[keep] ** 2)))
-        psf_term = np.where(mean > PSF_ERROR_FROM_PHOTONS, PSF_ERROR**2 * mean, 0.0)
-        residuals[z] = np.where(keep, score / np.sqrt(1.0 + psf_term), 0.0)
+        residuals[z] = np.where(keep, score, ndtri(uniform))
         n, m = counts[sparse][keep[sparse]], mean[sparse][keep[sparse]]
-        deviance += float(poisson_deviance(n, m).sum())
-        expected += float(expected_deviance(m).sum())
-        moments += (n.size, n.sum(), m.sum(), n @ n, m @ m, n @ m, m.sum())
-    some = blurred[valid]
-    photons = (
-        affine.slope * some[:: max(1, some.size // 500_000)] + affine.offset - camera.offset
-    ) / camera.gain
+        # Where next to no light is expected, an error of a thousandth of a photon would decide.
+        lit = m + sigma**2 > LEAST_LIGHT
+        each = poisson_deviance(n[lit], m[lit], sigma)
+        mean_each = expected_deviance(m[lit], sigma, quantum)
+        deviance += float(each.sum())
+        expectation += float(mean_each.sum())
+        variance += float(np.square(each - mean_each).sum())
+        noise = m.sum() + sigma**2 * m.size
+        moments += (n.size, n.sum(), m.sum(), n @ n, m @ m, n @ m, noise)
+    some = expected[valid]
+    photons = (some[:: max(1, some.size // 500_000)] - readout.offset) / readout.gain
     low, typical, bright, high = (float(v) for v in np.percentile(photons, [1.0, 50.0, 99.0, 99.9]))
-    levels = (max(typical, 0.0) + extra, max(bright, 0.0) + extra, high - low)
-    sums = ResidualSums(deviance, expected, chi2, *_correlations(moments), *levels)
+    levels = (max(typical, 0.0) + sigma**2, max(bright, 0.0) + sigma**2, high - low)
+    error = math.sqrt(variance) / expectation if expectation > 0 else math.inf
+    sums = ResidualSums(deviance, expectation, error, chi2, *_correlations(moments), *levels)
     return residuals, sums
 
 
 def _correlations(moments: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Pearson's r of counts and model, and of Poisson counts of that model with it."""
+    """Pearson's r of counts and model, and of counts of that model with it."""
     size, n, m, nn, mm, nm, noise = moments
     var_n, var_m, cov = (
         nn / size - (n / size) ** 2,

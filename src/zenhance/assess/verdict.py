@@ -1,8 +1,8 @@
 """The verdict: green, amber or red, and the sentences that say why.
 
-Red is a finding: the result contradicts the measurement. Amber is a doubt: something could not be
-judged, or is borderline. Green means that no check found anything above the stated detection limit;
-it is never proof.
+Red is a finding: the result contradicts the measurement. Amber is a doubt: a place disagrees, the
+PSF is doubtful, or something could not be judged. Green means that no check found anything above
+the stated detection limit; it is never proof.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zenhance.assess.heldout import HeldOutReport
-from zenhance.assess.reblur import FAIL_SHARE, ReblurReport
+from zenhance.assess.reblur_report import FAIL_SHARE, MISFIT_FAIL, ReblurReport
 
 __all__ = ["Light", "Verdict", "decide"]
 
@@ -24,7 +24,7 @@ BLIND_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The light, its sentence, and the reasons."""
+    """The light, its sentence, and the reasons; three answers come first among them."""
 
     light: Light
     headline: str
@@ -32,7 +32,11 @@ class Verdict:
 
 
 def decide(
-    reblur: ReblurReport | None, held_out: HeldOutReport | None, not_judged: str = ""
+    reblur: ReblurReport | None,
+    held_out: HeldOutReport | None,
+    not_judged: str = "",
+    *,
+    default_psf: bool = False,
 ) -> Verdict:
     """Weigh the checks.
 
@@ -44,21 +48,28 @@ def decide(
         None where it was not asked for.
     not_judged : str
         Reason for a missing re-blur check.
+    default_psf : bool
+        Whether the PSF is an assumption: agreement with it is then no evidence.
 
     Returns
     -------
     Verdict
-        Red if the re-blur check flags more than 0.1 % of the voxels or the held-out photons are
-        predicted worse than by smoothing; green if all checks pass; amber in between, and if
-        nothing could be judged.
+        Red if the re-blur check flags more than 0.1 % of the voxels, the deviance ratio is above 2,
+        or the held-out photons are predicted worse than by smoothing; green if all checks pass;
+        amber in between, and if nothing could be judged.
     """
     red = [*_findings(reblur), *_held_out_findings(held_out)]
     doubts = [*_doubts(reblur, not_judged), *_held_out_doubts(held_out)]
-    facts = [] if reblur is None else _facts(reblur)
+    if default_psf and reblur is not None:
+        doubts.append(
+            "The point spread function is a default, so agreement with it is no evidence; "
+            "measure the microscope or give its numbers."
+        )
+    facts = [] if reblur is None else [*_answers(reblur), *_facts(reblur)]
     if red:
-        return Verdict("red", red[0], (*red[1:], *doubts, *facts))
+        return Verdict("red", red[0], (*facts[:3], *red[1:], *doubts, *facts[3:]))
     if doubts:
-        return Verdict("amber", doubts[0], (*doubts[1:], *facts))
+        return Verdict("amber", doubts[0], (*facts[:3], *doubts[1:], *facts[3:]))
     return Verdict(
         "green",
         "Blurred again, the result explains the measurement to within its noise.",
@@ -71,9 +82,38 @@ def percent(share: float) -> str:
     return f"{100 * share:.2g} %"
 
 
+def _answers(r: ReblurReport) -> tuple[str, str, str]:
+    """Answer the three questions about a result."""
+    if r.grade == "fail":
+        data = "no"
+    elif r.place_count:
+        data = f"except in {_places(r.place_count)}"
+    else:
+        data = "yes, with a PSF of other width" if r.psf_doubtful else "yes"
+    ratio = r.discrepancy + r.discrepancy_slack
+    follows = "yes" if ratio < 0.9 else "a little" if ratio < 0.95 else "no"
+    return (
+        f"Consistent with the data? {data.capitalize()} "
+        f"({percent(r.flagged_share)} of the volume disagrees).",
+        f"Follows the noise? {follows.capitalize()} (deviance ratio {r.discrepancy:.2f}; "
+        "1 leaves the noise in the residual).",
+        f"How much is prior? {percent(r.prior_share)} of the structure's power is finer or fainter "
+        "than this measurement can see; it comes from the method.",
+    )
+
+
+def _places(count: int) -> str:
+    return "one place" if count == 1 else f"{count} places"
+
+
 def _findings(r: ReblurReport | None) -> list[str]:
-    if r is None or r.flagged_share <= FAIL_SHARE:
+    if r is None or r.grade != "fail":
         return []
+    if r.flagged_share <= FAIL_SHARE:
+        return [
+            f"The result does not fit the measurement: it is {r.discrepancy:.3g} times as far off "
+            f"as noise explains (up to {MISFIT_FAIL:g} may be an unsuitable noise estimate)."
+        ]
     if r.added_share > 2 * r.missing_share:
         what = "most of it is structure that was not measured"
     elif r.missing_share > 2 * r.added_share:
@@ -94,42 +134,46 @@ def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
         ]
     doubts = []
     if r.grade == "warn":
+        verb = "disagrees" if r.place_count == 1 else "disagree"
         doubts.append(
-            f"A small part of the volume ({percent(r.flagged_share)}) disagrees with "
-            "the measurement; look at the z-map."
+            f"{_places(r.place_count).capitalize()} ({percent(r.flagged_share)} of the volume) "
+            f"{verb} with the measurement; look at the z-map."
         )
+    doubts += _psf_doubts(r)
     if r.smallest_visible > BLIND_SHARE:
         doubts.append(
             f"With about {r.peak_photons:.2g} photons in the brightest places, "
             "noise hides false structure; nothing can be judged."
         )
-    if r.discrepancy < 0.9:
-        doubts.append(
-            f"The result follows the noise of the measurement "
-            f"(deviance ratio {r.discrepancy:.2f}, 1 would be right)."
-        )
-    elif r.discrepancy < 0.95:
-        doubts.append(
-            f"The result follows the noise a little "
-            f"(deviance ratio {r.discrepancy:.2f}, 0.95 to 1.05 would be right)."
-        )
-    elif r.discrepancy_grade != "pass":
-        doubts.append(
-            f"Overall the fit to the measurement is off "
-            f"(deviance ratio {r.discrepancy:.2f}, 0.95 to 1.05 would be right)."
-        )
-    if r.width_at_bound:
-        direction = "narrower" if r.width < 1 else "wider"
-        doubts.append(
-            f"The measurement asks for a point spread function {direction} than the one given "
-            f"({r.width:.2f} times its width or beyond)."
-        )
+    doubts += _noise_doubts(r)
     if r.spread_z > SPREAD_LIMIT:
         doubts.append(
             f"Differences are {r.spread_z:.1f} times the expected noise everywhere; "
             "the gain or offset of the camera may be wrong."
         )
     return doubts
+
+
+def _psf_doubts(r: ReblurReport) -> list[str]:
+    if not r.psf_doubtful:
+        return []
+    places = f", and explains {_places(r.psf_places)} that would disagree" if r.psf_places else ""
+    bound = " or beyond" if r.width_at_bound else ""
+    return [
+        "The point spread function is doubtful here: one "
+        f"{r.width_yx:.2f} times as wide in the plane and {r.width_z:.2f} times along z{bound} "
+        f"fits better{places}."
+    ]
+
+
+def _noise_doubts(r: ReblurReport) -> list[str]:
+    if r.discrepancy_grade == "pass":
+        return []
+    ratio = f"deviance ratio {r.discrepancy:.2f}, 0.95 to 1.05 would be right"
+    if r.discrepancy > 1.0:
+        return [f"Overall the fit to the measurement is off ({ratio})."]
+    how = "the noise a little" if r.discrepancy_grade == "warn" else "the noise of the measurement"
+    return [f"The result follows {how} ({ratio})."]
 
 
 def _facts(r: ReblurReport) -> list[str]:
@@ -140,15 +184,10 @@ def _facts(r: ReblurReport) -> list[str]:
             f"than {percent(r.smallest_visible)} of them would not have been found "
             f"({percent(r.smallest_visible_bright)} where it is bright)."
         )
-    if r.place_count and r.grade == "pass":
+    if (r.width_z, r.width_yx) != (1.0, 1.0) and not r.psf_doubtful:
         facts.append(
-            f"{r.place_count} small places disagree with the measurement; "
-            "look at them in the z-map."
-        )
-    if r.width != 1.0 and not r.width_at_bound:
-        facts.append(
-            f"The point spread function was taken as {r.width:.2f} times as wide as given, "
-            "which explains the measurement best."
+            f"The point spread function was taken as {r.width_yx:.2f} times as wide in the plane "
+            f"and {r.width_z:.2f} times along z, which explains the measurement best."
         )
     return facts
 

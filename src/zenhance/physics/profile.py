@@ -192,6 +192,22 @@ class MicroscopeProfile(_Frozen):
         yx = float(self.sigma_yx_um.at(depth_um))
         return (float(self.sigma_z_um.at(depth_um)), yx, yx)
 
+    def widened(self, z: float, yx: float) -> MicroscopeProfile:
+        """Return the profile with PSFs wider by these factors along z and in the plane."""
+
+        def times(curve: DepthCurve, factor: float) -> DepthCurve:
+            scaled = {
+                name: tuple(v * factor for v in getattr(curve, name))
+                for name in ("values", "low", "high")
+            }
+            return curve.model_copy(update=scaled)
+
+        wider = {
+            "sigma_z_um": times(self.sigma_z_um, z),
+            "sigma_yx_um": times(self.sigma_yx_um, yx),
+        }
+        return self.model_copy(update=wider)
+
     def psf_at(self, depth_um: float) -> Psf:
         """Return the point spread function at a depth."""
         return gaussian(self.sigma_at_um(depth_um))

@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zenhance.assess.assessment import Assessment, assess
-from zenhance.assess.reblur import psf_in_the_plane
+from zenhance.assess.reblur import PSF_TOLERANCE, Microscopy, psf_in_the_plane
 from zenhance.errors import MethodError, RunCancelled
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
 from zenhance.physics.noise import PoissonGauss
+from zenhance.physics.profile import DepthCurve
 from zenhance.pipeline.even_light import uneven
 from zenhance.pipeline.plan import psf_for
 from zenhance.pipeline.profile import noise_of, profile_of, profiled_volume
 from zenhance.pipeline.request import EnhanceRequest
 from zenhance.provenance import ArrayHash, Provenance
 from zenhance.stack import Stack
-from zenhance.types import FloatArray
+from zenhance.types import FloatArray, Region
 
 if TYPE_CHECKING:
     from zenhance.physics.profile_volume import ProfiledVolume
@@ -141,7 +141,7 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
     psf, noise = psf_for(before, request, c), _noise(before, request, t, c)
     if deblurred and _plane_by_plane(before, request):
         psf = psf_in_the_plane(psf)
-    blur = None
+    microscopy = None
     if request.needs_profile:
         notes = None if known.record is None else known.record.notes
         profile = profile_of(before, request, c, psf, notes)
@@ -149,7 +149,7 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
         if request.even_light:
             result = _uneven(result, volume, t, c)
         if request.profile is not None and not _plane_by_plane(before, request):
-            blur = partial(_blurred, volume)
+            microscopy = _microscopy(volume)
             psf, noise = profile.psf_at(0.5 * volume.deepest_um), noise_of(profile)
     used = () if known.record is None else known.record.freedom
     number = t * before.size("C") + c
@@ -164,19 +164,41 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
         freedom=used[number] if number < len(used) else 0.0,
         t=t,
         c=c,
-        blur=blur,
+        microscopy=microscopy,
     )
     return found.model_copy(
         update={"noise": found.noise.replace("(given)", "(estimated, as in the run)")}
     )
 
 
-def _blurred(volume: ProfiledVolume, image: FloatArray) -> FloatArray:
-    """Blur an image (Z, Y, X) as the microscope of a profile does."""
+def _microscopy(volume: ProfiledVolume) -> Microscopy:
+    """Return blur by depth and haze as a profile has them, and how far its widths may be off."""
     import torch
 
-    seen = volume.blur([volume.whole], "cpu")(torch.from_numpy(image)[None])[0]
-    return np.asarray(seen.numpy())
+    def imaging(image: FloatArray, region: Region, z: float = 1.0, yx: float = 1.0) -> FloatArray:
+        wider = replace(volume, profile=volume.profile.widened(z, yx))
+        seen = wider.blur([region], "cpu")(torch.from_numpy(image)[None])[0]
+        return np.asarray(seen.numpy())
+
+    profile, sizes = volume.profile, volume.voxel_size_um
+    haze = volume.haze([volume.whole], "cpu")[0].numpy()
+    widths = (profile.sigma_z_um, profile.sigma_yx_um, profile.sigma_yx_um)
+    border = [3.0 * max(w.values) / v for w, v in zip(widths, sizes, strict=True)]
+    return Microscopy(
+        imaging,
+        np.asarray(haze, np.float32) if haze.any() else None,
+        (border[0], border[1], border[2]),
+        max(PSF_TOLERANCE, *(_relative_error(w) for w in widths)),
+    )
+
+
+def _relative_error(widths: DepthCurve) -> float:
+    """Return the standard error of a profile's widths from their 90 % intervals, as a share."""
+    halves = [
+        (h - low) / (2 * 1.645 * v)
+        for v, low, h in zip(widths.values, widths.low, widths.high, strict=True)
+    ]
+    return min(float(np.median(halves)), 0.3)
 
 
 def _uneven(result: Stack, volume: ProfiledVolume, t: int, c: int) -> Stack:
