@@ -1,4 +1,4 @@
-"""Failures are recognised whichever library raised them, and each has its exit code and its sentence."""
+"""Failures are recognised whichever library raised them; each has an exit code and a sentence."""
 
 from __future__ import annotations
 

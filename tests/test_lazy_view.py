@@ -1,4 +1,4 @@
-"""A view of an array in a file reads what it is asked for and nothing else, and agrees with numpy on what that is."""
+"""A view of an array in a file reads what it is asked for, nothing else, and agrees with numpy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PIXELS = np.arange(3 * 4 * 5 * 6).reshape(3, 4, 5, 6).astype(">u2")
 
 
 class Stored:
-    """An array in a file: takes integers and slices of positive step, and counts the pixels it hands out."""
+    """An array in a file: takes integers and slices of positive step, and counts pixels read."""
 
     def __init__(self, pixels: np.ndarray = PIXELS) -> None:
         self.pixels = pixels

@@ -33,7 +33,7 @@ def blurred(x):
 
 
 def specimen(shape, rng):
-    """Spots, curved filaments and a thin shell; returns the sharp volume and the places of the spots."""
+    """Spots, curved filaments and a thin shell; returns the volume and the places of the spots."""
     x = np.zeros(shape, np.float32)
     spots = np.stack([rng.integers(7, n - 7, 24) for n in shape], 1)
     for z, r, c in spots:
@@ -55,7 +55,7 @@ def specimen(shape, rng):
 
 
 def phantom(peak, shape, seed):
-    """Return counts, the sharp specimen in photons, and the spots; the blurred peak is ``peak`` photons above the background."""
+    """Return counts, the specimen in photons, and the spots, whose blurred peak is ``peak``."""
     rng = np.random.default_rng(seed)
     x, spots = specimen(shape, rng)
     x *= peak / blurred(x).max()

@@ -1,4 +1,4 @@
-"""The whole assessment: one record, read back from JSON, and a report that holds everything it shows."""
+"""The assessment is one record, read back from JSON, and a report that holds all it shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibration of drawn specimens: exact draws pass, draws that are too sure, too unsure, biased or useless do not."""
+"""Calibration of drawn specimens: exact draws pass; biased, useless or unsure ones do not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ COUNT, VOXELS = 20, 60_000
 
 
 def world(spread: float = 1.0, bias: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Draws and truths from one normal distribution a voxel, of very different widths; the draws' widths times ``sample_temperature``."""
+    """Draws and truths from one normal distribution a voxel, of very different widths.
+
+    The widths of the draws are multiplied by ``sample_temperature``.
+    """
     rng = np.random.default_rng(0)
     centre, width = rng.normal(size=VOXELS), np.exp(rng.normal(0, 0.7, VOXELS))
     truth = centre + width * rng.normal(size=VOXELS)

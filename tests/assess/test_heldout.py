@@ -1,4 +1,4 @@
-"""Held-out photons are predicted by honest methods and not by those that keep noise or make structures up."""
+"""Held-out photons are predicted by honest methods, not by those that keep noise or invent."""
 
 from __future__ import annotations
 

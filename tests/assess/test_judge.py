@@ -1,4 +1,4 @@
-"""The judge itself is judged: planted liars must be red, honest results must not be, and pure noise must raise no alarm."""
+"""The judge is judged: planted liars are red, honest results are not, noise raises no alarm."""
 
 from __future__ import annotations
 

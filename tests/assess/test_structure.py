@@ -124,7 +124,7 @@ def test_similarity_refuses_what_cannot_be_compared():
 
 
 def dome(rng=None):
-    """A half ball of 14 µm of stripes (a wall every 2 µm), dimmer with depth, apex 2 µm below the first plane."""
+    """A half ball of 14 µm of stripes (a wall every 2 µm), dimmer with depth, apex at 2 µm."""
     shape, voxel = (40, 140, 140), (0.5, 0.25, 0.25)
     z, y, x = (np.arange(n) * v for n, v in zip(shape, voxel, strict=True))
     zz, yy, xx = np.meshgrid(z - 16.0, y - y.mean(), x - x.mean(), indexing="ij")

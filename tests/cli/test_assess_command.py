@@ -1,4 +1,4 @@
-"""``zenhance assess`` and ``zenhance enhance --assess``: a verdict in words, figures in the account, a report in one file."""
+"""``zenhance assess`` and ``enhance --assess``: a verdict, figures, and a report in one file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def run(*words: str | Path) -> Any:
 
 
 def walls(seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Walls between cells, the same blurred with photon noise at 5 grey values a photon on an offset of 100, and the cells' labels."""
+    """Walls between cells, their blurred image with photon noise, and the labels of the cells.
+
+    A photon is 5 grey values; the offset is 100.
+    """
     from scipy.ndimage import label
 
     rng = np.random.default_rng(seed)
@@ -57,7 +60,7 @@ def walls(seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.nda
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A measurement with truth and labels, a second measurement, an enhanced one, and a planted liar."""
+    """A measurement with truth and labels, a second one, an enhanced one, and a planted liar."""
     place = tmp_path_factory.mktemp("assess")
     measured, truth, labels = walls(0)
     for name, data in (

@@ -108,5 +108,6 @@ def test_the_sentences_of_the_page_are_those_of_the_program() -> None:
         fragments = [part.strip() for part in re.split(r"…|\"|\d+|\bN\b", phrase)]
         for fragment in fragments:
             assert fragment in source, (
-                f"docs/troubleshooting.md quotes {phrase!r}, but the program never says {fragment!r}"
+                f"docs/troubleshooting.md quotes {phrase!r}, but the program never says "
+                f"{fragment!r}"
             )

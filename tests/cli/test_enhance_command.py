@@ -1,4 +1,4 @@
-"""``zenhance enhance`` from words to file: one image, a folder, a replay, and everything that is refused beforehand."""
+"""``zenhance enhance``: one image, a folder, a replay, and everything refused before the run."""
 
 from __future__ import annotations
 
@@ -108,8 +108,10 @@ def test_the_options_are_those_that_are_documented_and_no_others() -> None:
 
 def test_every_field_of_the_request_can_be_given_on_the_command_line() -> None:
     words = RequestOptions(
-        method="identity", set=[], voxel_size="1,1,1", axes="ZYX", series="1", channel="0", crop=":,:,:", psf="x", background="1", device="cpu",
-        weights="w", learn="1min", output="denoised", seed="1", dtype="input", statistics="shared", tile="8,8,8",
+        method="identity", set=[], voxel_size="1,1,1", axes="ZYX", series="1", channel="0",
+        crop=":,:,:", psf="x", background="1", device="cpu",
+        weights="w", learn="1min", output="denoised", seed="1", dtype="input",
+        statistics="shared", tile="8,8,8",
         profile="measure", even_light=True, repair_outliers=False,
     )  # fmt: skip
     assert set(words.given()) == set(EnhanceRequest.model_fields)
@@ -358,7 +360,8 @@ def test_a_missing_voxel_size_is_asked_for_by_name_and_taken_from_the_option(
     result = run(source, tmp_path / "b.ome.tif", *QUICK)
     assert result.exit_code == 2
     assert re.search(
-        r'"a.ome.tif" cannot be enhanced: voxel size in z, y, x is unknown; give it with --voxel-size',
+        r'"a.ome.tif" cannot be enhanced: voxel size in z, y, x is unknown; give it with '
+        r"--voxel-size",
         result.stderr,
     )
     assert (

@@ -46,7 +46,8 @@ def run(*words: str) -> Any:
         ),
         (
             ["enhance", "-stack.tif", "b"],
-            r'there is no option "-s"; "zenhance enhance --help" explains; .* begins with - write \./-name',
+            r'there is no option "-s"; "zenhance enhance --help" explains; .* begins with - write '
+            r"\./-name",
         ),
         (["enhnace", "a", "b"], r'there is no command "enhnace"; did you mean "enhance"\?'),
         (["qqqq"], r'there is no command "qqqq"; choose one of enhance, methods, info'),

@@ -1,4 +1,4 @@
-"""``enhance --learn``, and ``train`` on measured stacks alone: what comes out, what is said, and how it goes on after an interrupt."""
+"""``enhance --learn``, and ``train`` on measured stacks alone, also after an interrupt."""
 
 from __future__ import annotations
 
@@ -214,7 +214,8 @@ def test_a_folder_of_measured_stacks_is_learnt_from_without_truth(
         "  2 volumes to learn from, without a truth\n  PSF: gaussian: sigma_um 0.3" in result.stderr
     )
     assert {path.name for path in folder.iterdir()} == {
-        "recipe.yaml", "round_1", "round_2", "round_1.safetensors", "round_2.safetensors", "dqlr_leaves.safetensors",
+        "recipe.yaml", "round_1", "round_2", "round_1.safetensors", "round_2.safetensors",
+        "dqlr_leaves.safetensors",
     }  # fmt: skip
     card = read_checkpoint(folder / "dqlr_leaves.safetensors").card
     assert {entry["name"] for entry in card.data} == {

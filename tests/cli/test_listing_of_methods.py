@@ -75,8 +75,8 @@ def test_an_unknown_method_is_told_with_the_nearest_name() -> None:
     result = CliRunner().invoke(app, ["methods", "gausian_deconvolution"])
     assert result.exit_code == 2
     assert (
-        result.stderr
-        == 'zenhance: there is no method "gausian_deconvolution"; did you mean "gaussian_deconvolution"?\n'
+        result.stderr == 'zenhance: there is no method "gausian_deconvolution"; did you mean '
+        '"gaussian_deconvolution"?\n'
     )
 
 

@@ -1,4 +1,4 @@
-"""Words of the command line become values, or one sentence that names the option, the value and how to write it."""
+"""Options become values, or one sentence with the option, its value and how to write it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ REFUSALS: list[tuple[Callable[[Any], Any], Any, str]] = [
     (
         parse_voxel_size,
         "0.5,abc,0.2",
-        r'--voxel-size is "0.5,abc,0.2", allowed are three numbers above 0.* --voxel-size 0.5,0.2,0.2',
+        r'--voxel-size is "0.5,abc,0.2", allowed are three numbers above 0.* --voxel-size '
+        r"0.5,0.2,0.2",
     ),
     (parse_voxel_size, "0,1,1", r'--voxel-size is "0,1,1", allowed .* above 0'),
     (parse_voxel_size, "-1,1,1", r'--voxel-size is "-1,1,1"'),

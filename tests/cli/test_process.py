@@ -64,9 +64,11 @@ def test_an_enhancement_loads_neither_napari_nor_qt(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from zenhance.cli import main\n"
-        f"try:\n    main(['enhance', {str(source)!r}, {str(tmp_path / 'b.ome.tif')!r}, '--method', 'identity', '--json'])\n"
+        f"try:\n    main(['enhance', {str(source)!r}, {str(tmp_path / 'b.ome.tif')!r}, '--method', "
+        "'identity', '--json'])\n"
         "except SystemExit as left:\n    print('STATUS', left.code)\n"
-        "print('LOADED', [name for name in ('napari', 'qtpy', 'magicgui', 'PyQt6') if name in sys.modules])\n"
+        "print('LOADED', [name for name in ('napari', 'qtpy', 'magicgui', 'PyQt6') if name in "
+        "sys.modules])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=QUIET
@@ -148,7 +150,8 @@ def test_a_signal_at_any_moment_leaves_the_old_file_or_the_new_one(tmp_path: Pat
     new = np.asarray(open_stack(source).data[...])
     words = ["enhance", str(source), str(target), "--method", "identity", "--overwrite", "--json"]
     code = f"from zenhance.cli import main\nprint('READY', flush=True)\nmain({words!r})"
-    # a signal amid an import leaves Python's own open file to the garbage collector, which only a user of warnings gets to see
+    # a signal amid an import leaves Python's own open file to the garbage collector, which only a
+    # user of warnings gets to see
     environment = {**QUIET, "PYTHONWARNINGS": "error,ignore::ResourceWarning"}
     for delay_s in (0.0, 0.1, 0.5, 1.0, 1.5):
         process = subprocess.Popen(

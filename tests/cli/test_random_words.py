@@ -1,4 +1,4 @@
-"""Whatever is typed is answered by one sentence and an exit code of the table, never by a traceback."""
+"""Any input is answered by one sentence and an exit code of the table, never by a traceback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ VALUES = st.one_of(
             DIGITS, f"-{DIGITS}", f"0.{DIGITS}", f"1e{DIGITS}", f"0x{DIGITS}", f"0b{'1' * 9000}",
             f"1:{DIGITS}", DEEP, "{" * 500, "&a [*a, *a]", "!!python/name:os.system", "2026-13-45",
             "0001-01-01 99:99:99", "{1: 2, [3]: 4}", "? [a]", "!!binary x", "!!timestamp x", "\x00",
-            "!!int x", "!!float x", "!!set {a}", "!!omap [a]", "<<: 1", "{<<: [1, 2]}", "\udcff", "\ud800",
+            "!!int x", "!!float x", "!!set {a}", "!!omap [a]", "<<: 1", "{<<: [1, 2]}", "\udcff",
+            "\ud800",
             "1_" * 3000, "=", "~", ".inf", ".nan", "%YAML 9.9", "--- a\n--- b",
         ]
     ),

@@ -1,4 +1,4 @@
-"""Samples and a standard deviation on the command line: files of their own, each with its record, refused early where they do not fit."""
+"""Samples and a standard deviation become files with their own records, or are refused early."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def test_several_time_points_are_refused_before_anything_is_written(tmp_path: Pa
     assert done.exit_code == 2
     error = json.loads(done.stdout)["error"]
     assert error.startswith(
-        '"cells.ome.tif" cannot be enhanced: samples are kept for one time point and the stack has 2'
+        '"cells.ome.tif" cannot be enhanced: samples are kept for one time point and the stack has '
+        "2"
     )
     assert [p.name for p in tmp_path.iterdir()] == ["cells.ome.tif"]
     assert (

@@ -1,4 +1,4 @@
-"""``zenhance train``: from words to a model, how it is stopped and gone on with, and what is refused beforehand."""
+"""``zenhance train``: from options to a model, how it stops and resumes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def test_a_folder_of_pairs_becomes_a_model_and_its_run_folder_holds_the_account(
     }  # fmt: skip
     assert str(folder / "srcnn_my_pairs.safetensors") in result.stdout
     assert re.search(
-        r"done after 30 steps; kept is step \d+: validation PSNR [\d.]+ dB \(measurement [\d.]+ dB\)",
+        r"done after 30 steps; kept is step \d+: validation PSNR [\d.]+ dB \(measurement [\d.]+ "
+        r"dB\)",
         result.stdout,
     )
     assert f"zenhance weights add {folder / 'srcnn_my_pairs.safetensors'}" in result.stdout
@@ -328,7 +329,8 @@ def test_options_change_the_recipe_that_was_named() -> None:
     assert [plan.count for plan in recipe.data.simulated] == [12, 7]
     assert build_recipe(TrainWords("rdn_filaments")).name == "rdn_filaments"
     assert command_of(words) == (
-        "zenhance train srcnn --set architecture.window=3 --set data.simulated.1.count=7 --set patch_px=32 "
+        "zenhance train srcnn --set architecture.window=3 --set data.simulated.1.count=7 --set "
+        "patch_px=32 "
         "--minutes 2.5 --steps 100 --seed 9 --name mine"
     )
 
@@ -451,7 +453,8 @@ def test_files_that_are_no_pairs_are_refused_by_name(tmp_path: Path) -> None:
     touch(tmp_path, "a.tif", "a_truth.tif", "c.ome.tif")
     with pytest.raises(
         RecipeError,
-        match=r'"c\.ome\.tif" has no truth beside it and srcnn learns from pairs only; put "c_truth\.ome\.tif"',
+        match=r'"c\.ome\.tif" has no truth beside it and srcnn learns from pairs only; put '
+        r'"c_truth\.ome\.tif"',
     ):
         find_data([str(tmp_path)], "srcnn")
     touch(tmp_path, "d_truth.tif", "c_truth.tif")

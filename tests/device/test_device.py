@@ -127,7 +127,8 @@ def test_a_device_that_is_not_there_is_refused_with_what_to_choose(
 
 def test_the_cpu_can_be_chosen_and_its_memory_released_without_torch():
     code = (
-        "import sys; from zenhance.device.choice import choose_device, release_memory; chosen = choose_device('cpu');"
+        "import sys; from zenhance.device.choice import choose_device, release_memory; chosen = "
+        "choose_device('cpu');"
         "release_memory('cpu'); print(chosen.reason, 'torch' in sys.modules)"
     )
     printed = subprocess.run(

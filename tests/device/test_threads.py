@@ -1,4 +1,4 @@
-"""Threads spin only briefly while they wait, unless the user or an earlier import of torch has decided otherwise."""
+"""Waiting threads spin only briefly, unless the user or an earlier import of torch decided."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate out: what was there before survives every kind of failure, and nobody else's files are ever touched."""
+"""Existing files survive every kind of failure, and files of others are never touched."""
 
 from __future__ import annotations
 

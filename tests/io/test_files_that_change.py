@@ -1,4 +1,4 @@
-"""A file that is replaced, cut or written anew while it is read is an error, never a wrong image."""
+"""A file that is replaced or cut while it is read is an error, never a wrong image."""
 
 from __future__ import annotations
 

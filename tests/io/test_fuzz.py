@@ -49,7 +49,10 @@ def sample(kind: str) -> bytes:
             tifffile.imwrite(path, PIXELS, photometric="minisblack", **options[kind])
             return path.read_bytes()
     if kind == "inr":
-        head = b"#INRIMAGE-4#{\nXDIM=8\nYDIM=9\nZDIM=5\nVDIM=1\nTYPE=unsigned fixed\nPIXSIZE=16 bits\nCPU=decm\nVX=0.1\nVY=0.1\nVZ=0.5\n"
+        head = (
+            b"#INRIMAGE-4#{\nXDIM=8\nYDIM=9\nZDIM=5\nVDIM=1\nTYPE=unsigned fixed\nPIXSIZE=16 "
+            b"bits\nCPU=decm\nVX=0.1\nVY=0.1\nVZ=0.5\n"
+        )
         return head.ljust(252, b"\n") + b"##}\n" + PIXELS.tobytes()
     name = {
         "czi": "ndev_T3_C4_Z3_zstd.czi",

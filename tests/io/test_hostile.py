@@ -1,4 +1,4 @@
-"""Broken and hostile files: cut short, lying about their size, pointing elsewhere. Each is refused with one sentence."""
+"""Broken and hostile files are refused with one sentence."""
 
 from __future__ import annotations
 
@@ -106,7 +106,10 @@ def test_ome_parts_outside_the_folder_are_refused_and_never_opened(
     (tmp_path / "inner" / "sub").mkdir(parents=True)
     for place in (tmp_path / "secret.tif", tmp_path / "inner" / "sub" / "secret.tif"):
         tifffile.imwrite(place, PIXELS[0])
-    data = f'<TiffData IFD="0" FirstZ="1" PlaneCount="1"><UUID FileName="{name}">urn:uuid:2</UUID></TiffData>'
+    data = (
+        '<TiffData IFD="0" FirstZ="1" PlaneCount="1"><UUID '
+        f'FileName="{name}">urn:uuid:2</UUID></TiffData>'
+    )
     path = ome_file(tmp_path / "inner" / "a.ome.tif", data=data)
     opened_files.clear()
     with pytest.raises(ReadError, match="outside its folder"):
@@ -250,7 +253,8 @@ def test_directories_that_form_a_loop_are_refused(tmp_path: Path) -> None:
         ("a.inr", b"#INRIMAGE-4#{\nXDIM=3\n##}", "gives no sizes"),
         (
             "a.inr",
-            b"#INRIMAGE-4#{\nXDIM=99999\nYDIM=99999\nZDIM=999\nVDIM=1\nTYPE=float\nPIXSIZE=32 bits\n##}",
+            b"#INRIMAGE-4#{\nXDIM=99999\nYDIM=99999\nZDIM=999\nVDIM=1\nTYPE=float\nPIXSIZE=32 "
+            b"bits\n##}",
             "more than its",
         ),
     ],

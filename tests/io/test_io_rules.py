@@ -91,7 +91,10 @@ def test_no_other_room_calls_an_image_writer_or_removes_folders() -> None:
 
 def test_importing_the_room_loads_no_image_library() -> None:
     heavy = ("tifffile", "zarr", "h5py", "dask", "torch", "PIL")
-    code = f"import sys, zenhance.io, json; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
+    code = (
+        f"import sys, zenhance.io, json; print(json.dumps([m for m in {heavy} if m in "
+        "sys.modules]))"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(run.stdout) == []
 

@@ -1,4 +1,4 @@
-"""CZI, DeltaVision, INRIMAGE, HDF5 and pictures made here byte by byte, so that every branch of the readers is met."""
+"""CZI, DeltaVision, INRIMAGE, HDF5 and pictures, made byte by byte for every branch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every real microscope file opens with the shape, axes, type, range and voxel size listed, or says in one sentence why not."""
+"""Real files open with the listed shape, axes, type, range and voxel size, or say why not."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_vendor_pixels_equal_those_of_the_vendors_reader_library(shared_data: Pa
 def test_a_czi_plane_decodes_to_the_pixels_that_zstd_and_its_byte_order_give(
     shared_data: Path,
 ) -> None:
-    """The first sub-block, decoded by hand from the file: header byte count, zstd, then low and high bytes apart."""
+    """The first sub-block, decoded by hand: header byte count, zstd, low and high bytes apart."""
     import imagecodecs
 
     path = shared_data / "formats" / "ndev_T3_C4_Z3_zstd.czi"

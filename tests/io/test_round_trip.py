@@ -1,4 +1,4 @@
-"""What goes out comes back: pixels, dtype, axes, voxel size, names, light and provenance, in every format written."""
+"""What is written is read back: pixels, axes, voxel size, names, light and provenance."""
 
 from __future__ import annotations
 

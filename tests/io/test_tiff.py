@@ -1,4 +1,4 @@
-"""TIFF flavours: axes, units, samples, byte orders and parts, made here byte by byte or by an independent writer."""
+"""TIFF flavours: axes, units, samples, byte orders and parts, by hand or by another writer."""
 
 from __future__ import annotations
 

@@ -236,7 +236,8 @@ def test_absurd_array_metadata_are_refused_from_the_header(
         ('{"attributes": {"ome": []}}', "hold no record"),
         ('{"attributes": {"ome": {"multiscales": []}}}', "name no image level"),
         (
-            '{"attributes": {"ome": {"multiscales": [{"datasets": [{"path": null}, {"path": 3}, 5]}]}}}',
+            '{"attributes": {"ome": {"multiscales": [{"datasets": [{"path": null}, {"path": 3}, '
+            "5]}]}}}",
             "none of its 3 resolution levels",
         ),
         (
@@ -244,7 +245,8 @@ def test_absurd_array_metadata_are_refused_from_the_header(
             "none of its 1 resolution levels",
         ),
         (
-            '{"attributes": {"ome": {"multiscales": [{"datasets": [{"path": "0"}], "axes": ["y", "x"]}]}}}',
+            '{"attributes": {"ome": {"multiscales": [{"datasets": [{"path": "0"}], "axes": ["y", '
+            '"x"]}]}}}',
             "2 axes for 4 dimensions",
         ),
         ('{"attributes": {"ome": {"plate": {}}}}', "name 0 wells"),

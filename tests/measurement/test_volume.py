@@ -1,4 +1,4 @@
-"""One pass over a volume tells its statistics, its noise and its hash; voxels without data are filled in and do no harm."""
+"""One pass over a volume gives its statistics, noise and hash; missing voxels do no harm."""
 
 from __future__ import annotations
 

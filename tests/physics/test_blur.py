@@ -1,4 +1,4 @@
-"""One contract for every blur: its adjoint, linearity, what it does to a point, to constants, to light, and at the edges."""
+"""One contract for every blur: adjoint, linearity, points, constants, light, edges."""
 
 import numpy as np
 import pytest
@@ -94,7 +94,8 @@ def test_a_symmetric_psf_keeps_the_photons_and_is_its_own_adjoint(
 ) -> None:
     x = _random(shape, 5, torch.float32).abs()
     if not blur.is_symmetric:
-        # Light that a lopsided PSF pushes over the edge is not all pushed back; the adjoint shows it.
+        # Light that a lopsided PSF pushes over the edge is not all pushed back; the adjoint shows
+        # it.
         assert not torch.allclose(blur(x), blur.adjoint(x), rtol=1e-3) or x.numel() == 1
         return
     assert float(blur(x).double().sum() / x.double().sum()) == pytest.approx(1.0, abs=1e-6)
@@ -242,7 +243,8 @@ def test_a_psf_that_is_no_gaussian_is_not_separable() -> None:
     [
         (
             np.ones((3, 4, 3)),
-            r"a kernel of shape \(3, 4, 3\) cannot be used; it needs 3 axes and an odd, centred size",
+            r"a kernel of shape \(3, 4, 3\) cannot be used; it needs 3 axes and an odd, centred "
+            r"size",
         ),
         (np.ones(3), r"a kernel of shape \(3,\) cannot be used"),
         (-np.ones((3, 3, 3)), r"a kernel has values that are negative, not finite, or all zero"),

@@ -1,4 +1,4 @@
-"""Scalar diffraction against the closed forms it must become: Airy disc, axial sinc, symmetry, no aberration without mismatch."""
+"""Scalar diffraction against its closed forms: Airy disc, axial sinc, symmetry, no aberration."""
 
 import numpy as np
 import pytest

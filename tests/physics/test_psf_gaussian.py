@@ -114,7 +114,8 @@ def test_the_description_names_each_number_with_its_origin() -> None:
     text = gaussian((0.5, 0.2, 0.2), "default").describe()
     assert (
         text
-        == "gaussian: sigma_um 0.5 x 0.2 x 0.2 µm (default); standard deviation 0.5 x 0.2 x 0.2 µm (z, y, x)"
+        == "gaussian: sigma_um 0.5 x 0.2 x 0.2 µm (default); standard deviation 0.5 x 0.2 x 0.2 µm "
+        "(z, y, x)"
     )
 
 

@@ -60,7 +60,8 @@ def test_resampled_to_other_voxels_it_keeps_its_width_in_micrometres(
         profile = kernel.sum(axis=tuple(b for b in range(3) if b != axis))
         offsets = (np.arange(profile.size) - profile.size // 2) * voxel[axis]
         width = np.sqrt((profile * offsets**2).sum())
-        # Averaging over a voxel adds its own variance, voxel^2 / 12, interpolation adds less than that.
+        # Averaging over a voxel adds its own variance, voxel^2 / 12, interpolation adds less than
+        # that.
         assert sigma * 0.9 < width < np.sqrt(sigma**2 + voxel[axis] ** 2 / 6.0) * 1.06
 
 
@@ -165,6 +166,7 @@ def test_voxels_far_too_fine_for_the_beads_are_refused() -> None:
     psf = measured(_beads(CENTRES[:1], (31, 41, 45)), VOXEL)
     with pytest.raises(
         MethodError,
-        match=r"voxels does not fit into memory; check the voxel size \[0\.001, 0\.001, 0\.001\] µm",
+        match=r"voxels does not fit into memory; check the voxel size \[0\.001, 0\.001, 0\.001\] "
+        r"µm",
     ):
         psf.kernel((0.001, 0.001, 0.001))

@@ -1,4 +1,4 @@
-"""Confocal and wide-field Gaussians against the paper's constants, its limits, and numbers of another implementation."""
+"""Confocal and wide-field Gaussians against the paper, its limits, and another implementation."""
 
 import itertools
 import math
@@ -10,7 +10,8 @@ from zenhance.physics.psf import confocal, confocal_sigma_um, widefield, widefie
 
 
 def test_the_paraxial_wide_field_has_the_constants_of_the_paper() -> None:
-    # Zhang 2007: sqrt(2) / (k NA) = 0.225 wavelength / NA, and 2 sqrt(6) n / (k NA^2) = 0.78 n wavelength / NA^2.
+    # Zhang 2007: sqrt(2) / (k NA) = 0.225 wavelength / NA, and 2 sqrt(6) n / (k NA^2) = 0.78 n
+    # wavelength / NA^2.
     sigma_z, sigma_y, sigma_x = widefield_sigma_um(0.5, 1.0, 520.0, paraxial=True)
     assert sigma_x == sigma_y == pytest.approx(0.225 * 0.52 / 0.5, rel=1e-3)
     assert sigma_z == pytest.approx(0.78 * 0.52 / 0.25, rel=1e-3)
@@ -30,8 +31,9 @@ def test_below_a_tenth_of_the_index_the_paraxial_widths_are_taken() -> None:
 
 
 def test_wide_field_and_confocal_agree_with_another_implementation() -> None:
-    # Optical units of the package "psf" (C. Gohlke) for ex 488, em 520, NA 1.2, n 1.333, pinhole radius 0.55 µm: its documentation gives
-    # 2.588 and 1.370 for the confocal Gaussian; r = ou / (k_ex NA), z = ou n / (k_ex NA^2). Its z has no pinhole, ours at 0 AU.
+    # Optical units of the package "psf" (C. Gohlke) for ex 488, em 520, NA 1.2, n 1.333, pinhole
+    # radius 0.55 µm: its documentation gives 2.588 and 1.370 for the confocal Gaussian; r = ou /
+    # (k_ex NA), z = ou n / (k_ex NA^2). Its z has no pinhole, ours at 0 AU.
     k_ex = 2.0 * math.pi / 0.488
     radius_au = 0.55 / (0.61 * 0.520 / 1.2)
     assert confocal_sigma_um(1.2, 1.333, 488.0, 520.0, radius_au)[2] * k_ex * 1.2 == pytest.approx(
@@ -58,8 +60,9 @@ def test_a_wide_open_pinhole_leaves_the_excitation_alone() -> None:
 
 
 def test_at_one_airy_unit_the_pinhole_weights_are_those_of_the_formulas() -> None:
-    # One Airy unit: c2 = 2 pi 0.61 = 3.8328, the first zero of J1 (J1 = 0 within 1e-3, J0 = -0.4028), so the axial weight is
-    # 48 J0^2 / (c2^2 (1 - J0^2)) = 0.6329; laterally u = (0.61 em / NA)^2 / (2 sigma^2), weight u / (exp(u) - 1).
+    # One Airy unit: c2 = 2 pi 0.61 = 3.8328, the first zero of J1 (J1 = 0 within 1e-3, J0 =
+    # -0.4028), so the axial weight is 48 J0^2 / (c2^2 (1 - J0^2)) = 0.6329; laterally u = (0.61 em
+    # / NA)^2 / (2 sigma^2), weight u / (exp(u) - 1).
     excitation, emission = (
         widefield_sigma_um(1.2, 1.33, 488.0),
         widefield_sigma_um(1.2, 1.33, 520.0),
@@ -101,7 +104,8 @@ def test_the_description_names_the_optics() -> None:
         1.2, 1.33, 488.0, 520.0, 1.0, {"na": "file", "pinhole_au": "default"}
     ).describe()
     assert text.startswith(
-        "confocal: na 1.2 (file), n 1.33 (user), ex_nm 488 nm (user), em_nm 520 nm (user), pinhole_au 1 AU (default); "
+        "confocal: na 1.2 (file), n 1.33 (user), ex_nm 488 nm (user), em_nm 520 nm (user), "
+        "pinhole_au 1 AU (default); "
     )
 
 
@@ -116,7 +120,8 @@ def test_the_description_names_the_optics() -> None:
         ({"n": 3.0}, r"n is 3, allowed are 1 to 1\.8"),
         (
             {"ex_nm": 0.488},
-            r"ex_nm is 0\.488, allowed are 200 to 2000; correct it in the PSF, for example ex_nm=488",
+            r"ex_nm is 0\.488, allowed are 200 to 2000; correct it in the PSF, for example "
+            r"ex_nm=488",
         ),
         ({"em_nm": float("inf")}, r"em_nm is inf"),
         ({"pinhole_au": -1.0}, r"pinhole_au is -1, allowed are 0 to 100"),

@@ -1,4 +1,4 @@
-"""Which PSF a run gets: the user's words, the file's metadata, the default; each number keeps its mark."""
+"""Which PSF a run gets: the user's, the file's, the default; each number keeps its origin."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The in-focus pattern with a modulation factor: published widths, area sampling, presets, and what is refused."""
+"""The in-focus pattern with a modulation factor: widths, area sampling, presets, errors."""
 
 from __future__ import annotations
 

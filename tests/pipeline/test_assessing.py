@@ -1,4 +1,4 @@
-"""A result is judged with the point spread function and noise of its own run, volume by volume, by the pixels it was made from."""
+"""A result is judged with the PSF and noise of its own run, volume by volume."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REQUEST = EnhanceRequest(
 
 
 def walls(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Thin random walls, and the same blurred as ``PSF`` says, with photon noise at 5 grey values a photon on an offset of 100."""
+    """Thin random walls and their blurred image: 5 grey values a photon, offset 100."""
     rng = np.random.default_rng(seed)
     field = gaussian_filter(rng.normal(size=(12, 48, 48)), (2, 4, 4))
     sharp = np.where(np.abs(field) < 0.2 * field.std(), 60.0, 2.0)

@@ -1,4 +1,4 @@
-"""Outputs of several samples: gathered tile by tile, kept as float32 along T, said in the record, and counted in the plan."""
+"""Outputs of several samples are kept as float32 along T, recorded, and planned for."""
 
 from __future__ import annotations
 

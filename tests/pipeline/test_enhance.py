@@ -1,4 +1,4 @@
-"""The main path keeps what a biologist relies on: values, units, place, an account of the run, and the way out."""
+"""The main path keeps what a biologist relies on: values, units, place, provenance, cancel."""
 
 from __future__ import annotations
 
@@ -325,7 +325,8 @@ def test_memory_that_runs_out_while_preparing_shrinks_what_is_prepared(
         if min(context.whole_voxels, 20 * 48 * 52) > 30_000:
             yield 0.0
             raise RuntimeError(
-                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+                "8 bytes"
             )
         return (yield from honest(self, context))
 

@@ -1,4 +1,4 @@
-"""A fit that spends freedom leaves less than all the noise; the judge counts what the stop rule has measured."""
+"""A fit that uses degrees of freedom leaves less than all the noise; the judge counts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning from the stack itself first: within its time, to be cancelled without a trace, and what is kept says what it is."""
+"""Learning from the stack first: within its time, cancelled without a trace, recorded."""
 
 from __future__ import annotations
 
@@ -115,7 +115,8 @@ def test_it_learns_within_its_time_and_enhances_with_what_it_learnt(
     assert learnt["figures"]["psnr_db"] > 0
     assert learnt["steps"] >= 4
     assert record.psf.startswith("gaussian: sigma_um 0.3")
-    # The last validation and the model's own test take the same time however little there was to learn in; ten minutes do not notice.
+    # The last validation and the model's own test take the same time however little there was to
+    # learn in; ten minutes do not notice.
     assert 0.8 * 60 * MINUTES < learnt["seconds"] < 1.1 * 60 * MINUTES + 1.5
     assert record.seconds > learnt["seconds"] - 0.05, "which is rounded"
     assert list((home / "temporary").iterdir()) == []
@@ -264,7 +265,8 @@ def test_previews_and_estimates_never_learn(start: Path, monkeypatch: pytest.Mon
         (
             {"method": "rdn"},
             RecipeError,
-            r"rdn cannot learn from the stack itself; choose one that can \([a-z, ]*dqlr[a-z, ]*\), or drop",
+            r"rdn cannot learn from the stack itself; choose one that can \([a-z, ]*dqlr[a-z, "
+            r"]*\), or drop",
         ),
         (
             {"method": "gaussian_deconvolution"},
@@ -332,7 +334,10 @@ def test_a_model_that_comes_no_closer_to_its_estimate_is_warned_of(
         learning._Start(),
         learning._Clock("my cells", 2.0, threading.Event()),
     )
-    said = 'what was learnt in 2 min, "mine", comes no closer to its own estimate of the specimen than the measurement does; learn longer'
+    said = (
+        'what was learnt in 2 min, "mine", comes no closer to its own estimate of the specimen '
+        "than the measurement does; learn longer"
+    )
     assert learnt.warnings == ((said,) if warned else ())
 
 

@@ -25,7 +25,8 @@ def test_a_ball_has_its_dye_its_place_and_its_size(diameter_um: float) -> None:
         profile = density.sum(axis=tuple(a for a in range(3) if a != axis)) / 50.0
         mean = (profile * place).sum()
         assert mean == pytest.approx(expected, abs=1e-4)
-        # A filled ball has variance d²/20 along any axis; sharing out adds between 0 and a quarter of a voxel².
+        # A filled ball has variance d²/20 along any axis; sharing out adds between 0 and a quarter
+        # of a voxel².
         extra = (profile * (place - mean) ** 2).sum() - diameter_um**2 / 20
         assert -0.03 * diameter_um**2 / 20 <= extra <= step**2 / 4 + 1e-6
 

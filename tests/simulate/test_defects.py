@@ -146,7 +146,8 @@ def test_more_bits_than_the_pixel_type_has_are_refused() -> None:
 
 
 def test_a_pinhole_passes_the_airy_patterns_encircled_energy() -> None:
-    # Born & Wolf, § 8.5.2: 83.8 % within the first dark ring, 91.0 % within the second (7.016 / 3.832 of its radius).
+    # Born & Wolf, § 8.5.2: 83.8 % within the first dark ring, 91.0 % within the second (7.016 /
+    # 3.832 of its radius).
     assert pinhole_share(1.0) == pytest.approx(0.838, abs=0.001)
     assert pinhole_share(7.0156 / 3.8317) == pytest.approx(0.910, abs=0.001)
     assert pinhole_share(1e-6) == pytest.approx(0.0, abs=1e-9)
@@ -166,7 +167,8 @@ def test_a_pinhole_that_acts_sets_blur_light_and_stray_light() -> None:
     assert open_.sigma_shallow_um[0] > closed.sigma_shallow_um[0]
     assert open_.photons > closed.photons
     assert open_.background_photons == pytest.approx(9.0)
-    # Scattered light lies wide, so an open pinhole passes more of it; not quite in proportion to its area, since its spread is finite.
+    # Scattered light lies wide, so an open pinhole passes more of it; not quite in proportion to
+    # its area, since its spread is finite.
     assert 5 < open_.haze_passed * open_.photons / closed.photons < 9
     assert open_.sigma_deep_um[1] / open_.sigma_shallow_um[1] == pytest.approx(0.36 / 0.16)
 

@@ -1,4 +1,4 @@
-"""Filaments: worm-like chains of a known width, flat or through a stack, and the two published microscopes."""
+"""Filaments: worm-like chains of a known width, and the two published microscopes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def test_the_profile_across_is_that_of_a_round_rod() -> None:
     centre = (plane * rows).sum(axis=1) / plane.sum(axis=1)
     slope = np.polyfit(rows[20:-20], centre[20:-20], 1)[0]
     variance = (plane * (rows - centre[:, None]) ** 2).sum(axis=1) / plane.sum(axis=1)
-    # Seen from the side, a filled rod of diameter d has variance d²/16; the row cuts it aslant; a pixel adds 1/12.
+    # Seen from the side, a filled rod of diameter d has variance d²/16; the row cuts it aslant; a
+    # pixel adds 1/12.
     across_px2 = (variance[20:-20].mean() - 1 / 12) / (1 + slope**2)
     assert np.sqrt(across_px2) * 4 * 0.025 == pytest.approx(0.3, rel=0.03)
 
@@ -96,7 +97,8 @@ def test_a_flat_field_is_blurred_within_its_plane_only() -> None:
     scope = seen.microscope
     truth = (seen.truth.read() - scope.offset) / scope.gain
     light = (seen.blurred.read() - scope.offset) / scope.gain - scope.background_photons
-    # Nothing is lost to other planes: as much light as the specimen sends, but for what crosses the field's edges.
+    # Nothing is lost to other planes: as much light as the specimen sends, but for what crosses the
+    # field's edges.
     assert light.sum() == pytest.approx(truth.sum(), rel=0.25)
     assert seen.measured.read().dtype == np.uint16
 

@@ -23,7 +23,8 @@ SMALL = {"shape_px": (8, 32, 32), "voxel_size_um": (1.0, 0.5, 0.5)}
 def test_a_folder_gets_measurement_truth_labels_and_record(tmp_path: Path) -> None:
     files = simulate_to_folder("meristem", tmp_path, seed=5, **SMALL)
     assert [f.name for f in files] == [
-        "meristem_5.ome.tif", "meristem_5_truth.ome.tif", "meristem_5_labels.ome.tif", "meristem_5.json"
+        "meristem_5.ome.tif", "meristem_5_truth.ome.tif", "meristem_5_labels.ome.tif",
+        "meristem_5.json"
     ]  # fmt: skip
     measured, truth, labels = (open_stack(f) for f in files[:3])
     assert measured.shape == truth.shape == labels.shape == (8, 32, 32)
@@ -63,13 +64,15 @@ def test_a_simulated_stack_in_memory_has_labels_without_gaps() -> None:
 
 def test_several_stacks_with_settings_repeat_byte_for_byte(tmp_path: Path) -> None:
     words = {
-        "seed": 3, "count": 2, "shape_px": (1, 40, 48), "voxel_size_um": (0.1, 0.025, 0.025), "settings": {"width_um": 0.05},
+        "seed": 3, "count": 2, "shape_px": (1, 40, 48), "voxel_size_um": (0.1, 0.025, 0.025),
+        "settings": {"width_um": 0.05},
         "microscope": {"preset": "filaments_set2", "photons": 500.0}, "blurred": True,
     }  # fmt: skip
     first = simulate_to_folder("filaments", tmp_path / "a", **words)
     second = simulate_to_folder("filaments", tmp_path / "b", **words)
     assert [f.name for f in first[:5]] == [
-        "filaments_3.ome.tif", "filaments_3_truth.ome.tif", "filaments_3_labels.ome.tif", "filaments_3_blurred.ome.tif", "filaments_3.json"
+        "filaments_3.ome.tif", "filaments_3_truth.ome.tif", "filaments_3_labels.ome.tif",
+        "filaments_3_blurred.ome.tif", "filaments_3.json"
     ]  # fmt: skip
     assert len(first) == 10
     assert [f.read_bytes() for f in first] == [f.read_bytes() for f in second]
@@ -161,7 +164,8 @@ def test_bundled_samples_are_what_their_seeds_give(tmp_path: Path) -> None:
     name = "meristem_two_channel"
     truth, labels, measured = (open_stack(f).data[...] for f in _made_again(tmp_path, name))
     known = open_sample_truth(name)
-    # Another processor may round the last bit of a cosine otherwise: a voxel on a border may change sides.
+    # Another processor may round the last bit of a cosine otherwise: a voxel on a border may change
+    # sides.
     assert (labels == known["labels"].data[...]).mean() > 0.999
     assert (np.abs(truth.astype(int) - known["truth"].data[...].astype(int)) <= 2).mean() > 0.999
     assert measured.mean() == pytest.approx(open_sample(name).data[...].mean(), rel=0.01)

@@ -1,4 +1,4 @@
-"""Structures of several kinds: each shows what it is called after, mixtures vary, dye does not depend on the pixel."""
+"""Structures of several kinds look like their names; dye does not depend on the pixel."""
 
 from __future__ import annotations
 

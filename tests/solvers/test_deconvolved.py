@@ -1,4 +1,4 @@
-"""Estimates by Richardson-Lucy that a network sees: fixed steps, the same in each tile, on the way to the truth."""
+"""Richardson-Lucy estimates that a network sees: fixed steps, the same in each tile."""
 
 from __future__ import annotations
 

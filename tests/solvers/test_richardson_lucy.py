@@ -1,4 +1,4 @@
-"""Richardson-Lucy: against other implementations, what it conserves, and what its schedule promises."""
+"""Richardson-Lucy against other implementations, what it conserves, what its schedule promises."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_it_agrees_with_scikit_image_away_from_the_borders():
 
 
 def test_it_agrees_with_redlionfish_once_its_offset_of_one_voxel_is_allowed_for():
-    """RedLionfish 0.10, at even padded sizes, blurs one voxel off centre but mirrors the PSF about its centre."""
+    """RedLionfish 0.10, at even sizes, blurs one voxel off centre but mirrors the PSF correctly."""
     deconvolution = pytest.importorskip("RedLionfishDeconv.RLDeconv3DScipy")
     truth = np.zeros((40, 70, 70), np.float32)
     truth[14:26, 20:44, 20:44] = _specimen((12, 24, 24))

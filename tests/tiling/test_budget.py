@@ -158,7 +158,8 @@ def test_a_volume_ten_times_the_budget_runs_within_it():
 def test_the_smallest_tile_not_fitting_is_said_in_numbers():
     with pytest.raises(
         MemoryBudgetError,
-        match=r"smallest tile, \(9, 9, 9\) \(z, y, x\) px with its halo, needs 46\.7 kB, 1 kB are free",
+        match=r"smallest tile, \(9, 9, 9\) \(z, y, x\) px with its halo, needs 46\.7 kB, 1 kB are "
+        r"free",
     ):
         choose_core((64, 64, 64), (4, 4, 4), (1, 1, 1), 64, 1000)
 
@@ -243,8 +244,10 @@ def test_an_address_space_limit_is_respected():
 def test_free_memory_of_a_mac_is_read_from_vm_stat(monkeypatch):
     text = (
         "Mach Virtual Memory Statistics: (page size of 16384 bytes)\n"
-        "Pages free:                               1000.\nPages active:                             5000.\n"
-        "Pages inactive:                           2000.\nPages speculative:                        300.\nPages purgeable:  7.\n"
+        "Pages free:                               1000.\n"
+        "Pages active:                             5000.\n"
+        "Pages inactive:                           2000.\n"
+        "Pages speculative:                        300.\nPages purgeable:  7.\n"
     )
     monkeypatch.setattr(subprocess, "run", lambda *args, **options: SimpleNamespace(stdout=text))
     assert budget._macos_bytes() == 3307 * 16384

@@ -133,7 +133,7 @@ def test_halving_passes_over_an_axis_whose_halo_is_the_whole_volume():
 
 
 def test_an_axis_that_is_read_whole_anyway_is_halved_last() -> None:
-    """A recurrence through all planes: cutting z would run it anew for every part and save nothing."""
+    """A recurrence through all planes: cutting z would run it again for every part."""
     plan = plan_tiles((200, 100, 100), (200, 100, 100), (200, 48, 48), (1, 4, 4))
     core = plan.core_shape_px
     while max(core[1:]) > 4:

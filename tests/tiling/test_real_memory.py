@@ -1,4 +1,4 @@
-"""Memory that really runs out: a child process with an address-space limit, numpy and torch allocating in it."""
+"""Memory that really runs out: a child process with an address-space limit."""
 
 from __future__ import annotations
 
@@ -38,12 +38,14 @@ def write(name, region, array):
 core = volume.shape
 if planned:
     core = choose_core(volume.shape, (0, 2, 2), (1, 1, 1), PER_VOXEL, free_bytes("cpu"))
-run = run_tiles(plan_tiles(volume.shape, core, (0, 2, 2)), lambda region: volume[region], process, write)
+tiles = plan_tiles(volume.shape, core, (0, 2, 2))
+run = run_tiles(tiles, lambda region: volume[region], process, write)
 while True:
     try:
         next(run)
     except StopIteration as stop:
-        print(json.dumps({"shrunk": stop.value.shrunk, "tiles": stop.value.tiles, "equal": bool(np.array_equal(image, volume))}))
+        same = bool(np.array_equal(image, volume))
+        print(json.dumps({"shrunk": stop.value.shrunk, "tiles": stop.value.tiles, "equal": same}))
         break
 """
 

@@ -1,4 +1,4 @@
-"""Running over tiles: exact where it can be, and what happens when memory, the device, the user or the method intervene."""
+"""Running over tiles: exact, also when memory, device, user or method intervene."""
 
 from __future__ import annotations
 
@@ -218,7 +218,8 @@ OUT_OF_MEMORY = [
     lambda: RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
     lambda: RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
     lambda: RuntimeError(
-        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to "
+        "allocate 8 bytes"
     ),
     numpy_memory_error,
     MemoryError,
@@ -291,7 +292,8 @@ def test_memory_running_out_for_good_ends_after_eight_halvings():
     calls = []
     with pytest.raises(
         MemoryBudgetError,
-        match=r"ran out of memory.*still so after tiles were halved 8 times, to \(\d+, \d+, \d+\) px \(0 done\)",
+        match=r"ran out of memory.*still so after tiles were halved 8 times, to \(\d+, \d+, \d+\) "
+        r"px \(0 done\)",
     ):
         run(
             limited(numpy_memory_error, 0, calls),
@@ -363,7 +365,8 @@ def test_a_lost_device_is_reported_at_once_with_the_tiles_that_are_done():
     plan = plan_tiles(VOLUME.shape, (11, 26, 8), (0, 0, 0))
     with pytest.raises(
         DeviceLostError,
-        match=r"stopped answering in tile 3 of 4 \(z 0:11, y 0:26, x 16:24\); the 2 tiles before it are kept",
+        match=r"stopped answering in tile 3 of 4 \(z 0:11, y 0:26, x 16:24\); the 2 tiles before "
+        r"it are kept",
     ) as caught:
         drain(run_tiles(plan, lambda region: VOLUME[region], process, canvas.write))
     assert len(calls) == 3
@@ -417,7 +420,8 @@ def test_an_output_that_is_not_finite_names_the_tile_and_is_not_written(value):
     plan = plan_tiles(VOLUME.shape, (4, 8, 31), (0, 0, 0))
     with pytest.raises(
         MethodError,
-        match=r'1 voxels of "enhanced" that are not finite in tile 6 of 12 \(z 4:8, y 8:16, x 0:31\)',
+        match=r'1 voxels of "enhanced" that are not finite in tile 6 of 12 \(z 4:8, y 8:16, x '
+        r"0:31\)",
     ):
         drain(run_tiles(plan, lambda region: VOLUME[region], process, canvas.write))
     assert np.isnan(canvas.images["enhanced"][4:8, 8:16]).all()
@@ -469,7 +473,8 @@ def test_a_reader_that_gives_another_shape_is_refused():
     plan = plan_tiles((4, 4, 4), (4, 4, 4), (0, 0, 0))
     with pytest.raises(
         StackError,
-        match=r"reading z 0:4, y 0:4, x 0:4 gave an array of shape \(3, 4, 4\), expected \(4, 4, 4\)",
+        match=r"reading z 0:4, y 0:4, x 0:4 gave an array of shape \(3, 4, 4\), expected \(4, 4, "
+        r"4\)",
     ):
         drain(
             run_tiles(

@@ -1,4 +1,4 @@
-"""Light that a method finds in a whole volume before it learns: cut and turned with the patches, close to what was measured."""
+"""Light that a method finds in a whole volume before it learns, cut and turned as patches."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_training_on_it_runs_to_a_model_and_the_loss_says_how_well_it_is_found_a
 def test_light_is_about_as_near_to_the_truth_as_the_better_way_of_richardson_lucy(
     kind: str, settings: dict[str, float]
 ) -> None:
-    """Total variation alone loses lines, none at all breaks areas up; what is found is about as good as the better one on both."""
+    """Total variation alone loses lines, none breaks areas up; the mixture does well on both."""
     architecture = checked({**ARCHITECTURE, "refined": 200})
     microscope = FineMicroscope(parse_psf("srpsf:fwhm_um=0.09", 2), 0.03)
     density = (

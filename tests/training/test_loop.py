@@ -1,4 +1,4 @@
-"""Training learns, stops when told, goes on where it was killed to the same result, and says what went wrong."""
+"""Training learns, stops, resumes to the same result after a kill, and explains errors."""
 
 from __future__ import annotations
 
@@ -55,8 +55,10 @@ def recipe(folder: Path, **changes: Any) -> Recipe:
         for s in range(3)
     ]
     fields: dict[str, Any] = {
-        "method": "srcnn", "name": "tiny", "architecture": {"kernels": [5, 1, 3], "widths": [8, 8], "window": 3},
-        "data": {"pairs": pairs}, "patch_px": 24, "batch": 4, "steps": 60, "validate_every": 20, "validation_patches": 4,
+        "method": "srcnn", "name": "tiny",
+        "architecture": {"kernels": [5, 1, 3], "widths": [8, 8], "window": 3},
+        "data": {"pairs": pairs}, "patch_px": 24, "batch": 4, "steps": 60,
+        "validate_every": 20, "validation_patches": 4,
         "learning_rate": 3e-3, "warmup_steps": 5, "ema": 0.9, "seed": 1,
     }  # fmt: skip
     return Recipe(**(fields | changes))
@@ -129,7 +131,8 @@ from zenhance.training.recipe import Recipe
 import torch
 torch.set_num_threads(1)
 recipe, folder, kill_at, resume = sys.argv[1:5]
-steps = train_steps(Recipe.from_yaml(Path(recipe).read_text()), Path(folder), resume=resume == "resume", device="cpu")
+recipe = Recipe.from_yaml(Path(recipe).read_text())
+steps = train_steps(recipe, Path(folder), resume=resume == "resume", device="cpu")
 for progress in steps:
     if progress.step == int(kill_at):
         os.kill(os.getpid(), signal.SIGKILL)

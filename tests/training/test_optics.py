@@ -78,10 +78,19 @@ def test_batches_tell_the_optics_of_their_patches() -> None:
     recipe = Recipe(
         method="rdn",
         name="x",
-        data={"simulated": [{"specimen": "filaments", "count": 2, "validation": 1, "shape_px": [1, 64, 64],
-                             "voxel_size_um": [0.1, 0.025, 0.025],
-                             "microscopes": [{"preset": "filaments_set1"}, {"preset": "filaments_set2"}]}]},
-    )  # fmt: skip
+        data={
+            "simulated": [
+                {
+                    "specimen": "filaments",
+                    "count": 2,
+                    "validation": 1,
+                    "shape_px": [1, 64, 64],
+                    "voxel_size_um": [0.1, 0.025, 0.025],
+                    "microscopes": [{"preset": "filaments_set1"}, {"preset": "filaments_set2"}],
+                }
+            ]
+        },
+    )
     train, _ = load_volumes(recipe)
     batch = PatchSampler(train, (1, 32, 32), 12, 0, with_optics=True).draw(0)
     assert len(batch.optics) == 12

@@ -1,4 +1,4 @@
-"""Learning from measured stacks alone: what is measured again, where it is cut, and rounds that stop, go on and keep their time."""
+"""Self-training: what is imaged again, where it is cut, and rounds that stop and resume."""
 
 from __future__ import annotations
 
@@ -58,8 +58,10 @@ def volumes(*stacks: Stack) -> list[TrainingVolume]:
 
 def recipe(**changes: Any) -> Recipe:
     fields: dict[str, Any] = {
-        "method": "dqlr", "name": "own", "architecture": TINY, "data": {"stacks": ["not read"], "psf": "sigma_um=0.5,0.25,0.25"},
-        "patch_px": 16, "batch": 2, "steps": 12, "validate_every": 3, "validation_patches": 2, "learning_rate": 2e-3,
+        "method": "dqlr", "name": "own", "architecture": TINY,
+        "data": {"stacks": ["not read"], "psf": "sigma_um=0.5,0.25,0.25"},
+        "patch_px": 16, "batch": 2, "steps": 12, "validate_every": 3, "validation_patches": 2,
+        "learning_rate": 2e-3,
         "warmup_steps": 2, "ema": 0.9, "rounds": 2,
     }  # fmt: skip
     return Recipe(**(fields | changes))

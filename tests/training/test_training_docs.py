@@ -1,4 +1,4 @@
-"""The page on training names the recipe's keys, defaults and meanings as the program has them, and its example is a recipe."""
+"""The page on training has the recipe's keys, defaults and meanings; its example is a recipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plain(value: Any) -> Any:
 
 
 def says(cell: str, value: Any) -> bool:
-    """Tell whether a cell of the column "default" says this value; None and empty texts, lists and mappings are "empty"."""
+    """Whether a cell of the column "default" says this value; None and empty ones are "empty"."""
     return (
         cell == "empty"
         if value is None or value in ("", (), {})

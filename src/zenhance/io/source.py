@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import stat
 import threading
 from collections import OrderedDict
@@ -141,7 +140,7 @@ def _marked(path: Path) -> list[str]:
 
 
 def _mark(name: str) -> tuple[str, int, int, int]:
-    status = os.stat(name)
+    status = Path(name).stat()
     if stat.S_ISDIR(status.st_mode):
         # Size and time of a folder change with any file in it, such as a lock.
         return name, status.st_ino, 0, 0
@@ -317,7 +316,7 @@ class LazyArray:
         return self.ordered(tuple(self._order[i] for i in order))
 
     def ordered(self, order: tuple[int, ...]) -> LazyArray:
-        """Return a view that shows the stored axes in an order; shares the reader, not the cache."""
+        """Return a view with the stored axes in another order; it shares the reader alone."""
         # copy.copy would open the file again, as unpickling does.
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)

@@ -105,7 +105,7 @@ class _Layout:
 
 
 def first_description(path: Path) -> str:
-    """Return the ImageDescription of a TIFF's first page, of at most 64 MiB; empty if there is none.
+    """Return the ImageDescription of a TIFF's first page, at most 64 MiB; empty if there is none.
 
     Raises
     ------

@@ -128,7 +128,7 @@ def _compare(
 
 
 def _damaged_planes(stack: Stack, *, channels_inside: bool) -> list[int]:
-    """Return the numbers of planes whose pixels do not fit the checksums that came with the file."""
+    """Return the planes, by number, whose pixels do not match the checksums of the file."""
     recorded = list(stack.metadata.get("sha256", ()))
     found = hash_planes(stack, channels_inside=channels_inside)
     if len(recorded) != len(found):
@@ -215,7 +215,7 @@ def _parts(metadata: Mapping[str, Any]) -> tuple[str | Path, ...]:
 def _writer(
     kind: str, stack: Stack, text: str | None, compression: str
 ) -> tuple[Callable[[Path], None], int, Callable[[Path], str | None]]:
-    """Return the function that writes, an upper bound of its bytes, and what names foreign files."""
+    """Return a function that writes, an upper bound of its bytes, and names of foreign files."""
     total = int(np.prod(stack.shape, dtype=np.int64)) * stack.dtype.itemsize
     # A directory and a checksum for each plane, and metadata.
     total += plane_count(stack) * 600 + len(text or "") * 2 + 10_000

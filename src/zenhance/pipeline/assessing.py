@@ -1,4 +1,4 @@
-"""A result judged by the measurement it was made from, with the point spread function and the noise that its run went by."""
+"""Judge a result by its measurement, with the PSF and the noise of its own run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def assess_result(
     Parameters
     ----------
     raw : Stack
-        The measurement as it was opened: axes, voxel size, channel and crop of the request are applied to it here.
+        The measurement as it was opened: axes, voxel size, channel and crop of the request are
+        applied to it here.
     result : Stack
         What the request made of it.
     request : EnhanceRequest, optional
@@ -62,14 +63,16 @@ def assess_result(
     truth, labels : Stack, optional
         On the result's voxels, or on those of the whole measurement where the request crops it.
     deblurred : bool, optional
-        Whether the result is expected to be free of the microscope's blur; left out, its method says so.
+        Whether the result is expected to be free of the microscope's blur; left out, its method
+        says so.
     axes_named : bool
         Whether the measurement was already read with the axes of the request.
 
     Returns
     -------
     Assessment
-        Its last sentences say which volumes were judged, and whether the result names another measurement.
+        Its last sentences say which volumes were judged, and whether the result names another
+        measurement.
 
     Raises
     ------
@@ -101,7 +104,8 @@ def assess_result(
     said = _judged(found, worst, before) + _origin(before, record)
     if known.deblurs and _plane_by_plane(before, request):
         said.append(
-            "The method works plane by plane and takes no blur along z away, so the result was blurred again in the plane alone."
+            "The method works plane by plane and takes no blur along z away, so the result was "
+            "blurred again in the plane alone."
         )
     return worst.model_copy(update={"sentences": (*worst.sentences, *said)})
 
@@ -129,7 +133,7 @@ class _Known:
 
 
 def _cropped(stack: Stack | None, raw: Stack, request: EnhanceRequest) -> Stack | None:
-    """Crop what lies on the voxels of the whole measurement as the request crops the measurement."""
+    """Crop an image on the grid of the whole measurement as the request crops it."""
     if stack is None or request.crop is None or stack.volume_shape != raw.volume_shape:
         return stack
     return EnhanceRequest(crop=request.crop).apply_to(stack)
@@ -249,7 +253,8 @@ def _judged(found: list[Assessment], worst: Assessment, before: Stack) -> list[s
         f"time point {a.time_point}, channel {a.channel}: {a.verdict}" for a in found
     )
     return [
-        f"Time point {worst.time_point}, channel {worst.channel} is shown, the worst of those judged ({lights})."
+        f"Time point {worst.time_point}, channel {worst.channel} is shown, the worst of those "
+        f"judged ({lights})."
     ]
 
 
@@ -275,7 +280,7 @@ def _origin(before: Stack, record: Provenance | None) -> list[str]:
 
 
 def assessment_notes(assessment: Assessment) -> Mapping[str, Any]:
-    """Return the figures of an assessment for the account of a run: plain numbers and words, without the curves."""
+    """Return the figures of an assessment for the provenance, without the curves."""
     notes: dict[str, Any] = json.loads(assessment.to_json())
     for curve in notes.get("correlation", {}).values():
         for name in ("frequency", "correlation", "half_bit"):

@@ -64,7 +64,7 @@ class VolumeChange:
 
     @property
     def span(self) -> float:
-        """Range from the background to the 99.9 % percentile, or to the maximum if that is empty."""
+        """Range from background to the 99.9 % percentile, or to the maximum if that is empty."""
         known = self.statistics
         return max(known.percentile_high - known.background, 0.0) or max(
             known.maximum - known.background, 0.0

@@ -117,7 +117,8 @@ def _warning(volume: ProfiledVolume) -> str:
     factor = even_factor(volume, volume.whole)
     limited = float(np.mean(factor >= MAX_FACTOR))
     said = (
-        "the light was evened out over depth, so intensities are no longer proportional to photons; "
+        "the light was evened out over depth, so intensities are no longer proportional to "
+        "photons; "
         f"noise is amplified up to {float(factor.max()):.3g} times"
     )
     if limited > 0.0:

@@ -1,10 +1,10 @@
-"""Learning from the stack itself before it is enhanced: the third door, beside weights that ship and weights of one's own.
+"""Learn from a stack before it is enhanced, instead of using shipped weights or the user's own.
 
 ::
 
-    the stack as the request wants it ──► training volumes ──► training alone, within the minutes ──► model, kept by its name
-                                                                                                          │
-                                                                        the run goes on with it  ◄────────┘
+    stack as requested ──► training volumes ──► self-training, for the minutes ──► model, by name
+                                                                                   │
+                                                          the run uses it  ◄───────┘
 """
 
 from __future__ import annotations
@@ -56,11 +56,13 @@ __all__ = ["LearningProgress", "Learnt", "learn_steps"]
 
 # Of a long time series, so many time points and channels are learnt from, evenly spaced.
 MAX_VOLUMES = 16
-# One watches: validations this frequent move the preview, and this small they cost a few per cent of the time.
+# One watches: validations this frequent move the preview, and this small they cost a few per cent
+# of the time.
 VALIDATE_EVERY, VALIDATION_PATCHES = 50, 8
 # The time decides when learning ends, and neither steps nor patience.
 NEVER = 10**6
-# Kept back for the last step, the last validation and the model's own test: this share, or so many seconds up to a tenth.
+# Kept back for the last step, the last validation and the model's own test: this share, or so many
+# seconds up to a tenth.
 RESERVE_SHARE, RESERVE_S = 0.03, 2.0
 # Kept for scoring what was learnt: as long as scoring the start took, at most this share.
 MAX_TRIAL_SHARE = 0.05
@@ -80,7 +82,8 @@ class LearningProgress(Progress):
     loss : float
         Of the last step; NaN before the first.
     preview : mapping of str to float32 array (Y, X)
-        ``measured``, ``predicted`` and perhaps ``estimate`` of the last validation's first patch, scaled to 0 ... 1.
+        ``measured``, ``predicted`` and perhaps ``estimate`` of the last validation's first patch,
+        scaled to 0 ... 1.
     """
 
     loss: float = math.nan
@@ -96,7 +99,8 @@ class Learnt:
     path : Path
         Of the model, among the user's own.
     notes : mapping
-        For the record: the model's name and hash, what it was learnt from and how long, and its figures.
+        For the record: the model's name and hash, what it was learnt from and how long, and its
+        figures.
     warnings : tuple of str
         What the user should know of it.
     """
@@ -157,7 +161,8 @@ class _Clock:
     def check(self) -> None:
         if self.cancel.is_set():
             raise RunCancelled(
-                "the run was cancelled while it learnt; the original is unchanged, and nothing was kept"
+                "the run was cancelled while it learnt; the original is unchanged, and nothing was "
+                "kept"
             )
 
     def follow(
@@ -299,7 +304,8 @@ def _check_folder() -> None:
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise WriteError(
-            f'the folder "{folder}" of learnt models cannot be written; set ZENHANCE_WEIGHTS to one you may write'
+            f'the folder "{folder}" of learnt models cannot be written; set ZENHANCE_WEIGHTS to '
+            "one you may write"
         )
 
 
@@ -334,8 +340,9 @@ def _start(request: EnhanceRequest) -> _Start:
 def _base(request: EnhanceRequest) -> Recipe:
     """Return the recipe that ships for what this request begins from.
 
-    From random weights that is the method's recipe for learning from a stack alone, where it has one; else the recipe of the weights
-    that the request would use, of its method, or the defaults of all recipes.
+    From random weights that is the method's recipe for learning from a stack alone, where it has
+    one; else the recipe of the weights that the request would use, of its method, or the defaults
+    of all recipes.
     """
     from zenhance.training.recipe import Data, Recipe, load_recipe, recipe_names
 
@@ -360,7 +367,8 @@ def _recipe(plan: RunPlan, request: EnhanceRequest, begin: _Start) -> Recipe:
     stack = plan.stack
     fields = base.model_dump(mode="json", exclude_unset=True) | {
         "name": _free_name(_wanted_name(request.method, stack)),
-        "description": f'Learnt from "{stack.name}" alone in {minutes:g} min, beginning from {begin.words}.',
+        "description": f'Learnt from "{stack.name}" alone in {minutes:g} min, beginning from '
+        f"{begin.words}.",
         "architecture": base.architecture if begin.card is None else begin.card.architecture,
         "data": Data(stacks=(stack.path.name if stack.path else stack.name,), psf=request.psf),
         "patch_px": _patch_px(
@@ -392,7 +400,8 @@ def _patch_px(stack: Stack, wanted_px: int, multiple: tuple[int, int, int]) -> i
     fits = side - side % max(multiple[1:])
     if fits < MIN_PATCH_PX:
         raise StackError(
-            f"the stack is {height} × {width} pixels, too small to learn from; at least {MIN_PATCH_PX} each way are needed"
+            f"the stack is {height} × {width} pixels, too small to learn from; at least "
+            f"{MIN_PATCH_PX} each way are needed"
         )
     return fits
 
@@ -450,7 +459,8 @@ def _free_name(wanted: str) -> str:
             continue
         return name
     raise WriteError(
-        f'there are too many models called "{wanted}" in "{user_folder()}"; remove those you do not need'
+        f'there are too many models called "{wanted}" in "{user_folder()}"; remove those you do '
+        "not need"
     )
 
 
@@ -479,7 +489,8 @@ def _account(stack: Stack, entry: WeightsEntry, card: Card, begin: _Start, clock
     }
     poor = card.metrics.get("psnr_db", math.inf) <= card.metrics.get("psnr_identity_db", -math.inf)
     said = (
-        f'what was learnt in {clock.minutes:g} min, "{entry.name}", comes no closer to its own estimate of the specimen than the '
+        f'what was learnt in {clock.minutes:g} min, "{entry.name}", comes no closer to its own '
+        "estimate of the specimen than the "
         "measurement does; learn longer"
     )
     return Learnt(entry.path, notes, (said,) if poor else ())

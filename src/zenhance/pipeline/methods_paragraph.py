@@ -43,7 +43,8 @@ def methods_paragraph(record: Provenance) -> str:
     what = f"{spec.title} ({name})" if spec is not None else name
     sizes = [f"{v:.4g}" for v in record.voxel_size_um if v is not None]
     parts = [
-        f"Images were enhanced with zenhance {record.version} by {what}, {f'with {settings}' if settings else 'with default settings'}."
+        f"Images were enhanced with zenhance {record.version} by {what}, "
+        f"{f'with {settings}' if settings else 'with default settings'}."
     ]
     if record.weights_sha256:
         model = record.notes.get("model")
@@ -55,7 +56,8 @@ def methods_paragraph(record: Provenance) -> str:
         begun = learnt.get("began_from")
         start = "random weights" if begun in (None, "none") else f"the weights {begun}"
         parts.append(
-            f"They were learnt from this very stack for {learnt.get('minutes', 0):g} min, beginning from {start}, without any sharp image."
+            f"They were learnt from this very stack for {learnt.get('minutes', 0):g} min, "
+            f"beginning from {start}, without any sharp image."
         )
     if sizes:
         order = "z, y, x" if len(sizes) == 3 else "y, x"

@@ -1,4 +1,4 @@
-"""Where a result is gathered: one array for all tiles, cast as asked, with what the cast clipped counted."""
+"""Gather a result: one array for all tiles, cast as requested; clipped voxels are counted."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class Output:
     series : int
         How many samples; 0 for one image.
     keeps_padding : bool
-        Whether padding keeps its value, as in an image; a standard deviation and labels are 0 there.
+        Whether padding keeps its value, as in an image; a standard deviation and labels are 0
+        there.
     """
 
     array: npt.NDArray[Any]
@@ -140,7 +141,7 @@ class Output:
         return where, stored
 
     def _cast(self, block: FloatArray) -> npt.NDArray[Any]:
-        """Return a block in the result's type, clipped where that cannot hold its values; these are counted."""
+        """Return a block in the result's type; values beyond its range are clipped and counted."""
         target = self.array.dtype
         low, high = limits(target)
         if target.kind == "f":
@@ -164,12 +165,13 @@ class Output:
         if self.clipped <= 1e-4 * self.array.size:
             return []
         return [
-            f"{self.clipped} voxels were clipped to {self.array.dtype}; choose dtype float32 to keep them"
+            f"{self.clipped} voxels were clipped to {self.array.dtype}; choose dtype float32 to "
+            "keep them"
         ]
 
 
 def limits(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Return the lowest and highest float64 that a type holds; a cast of anything beyond would wrap around or become infinite."""
+    """Return the range of a type in float64; casting a value beyond it would wrap around."""
     if dtype.kind == "f":
         return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
     info = np.iinfo(dtype)
@@ -181,7 +183,8 @@ def limits(dtype: np.dtype[Any]) -> tuple[float, float]:
 def layouts(stack: Stack, request: EnhanceRequest) -> dict[str, Layout]:
     """Tell axes, shape and pixel type of each output, the enhanced image first.
 
-    Only the enhanced image is ever kept in the input's type: a standard deviation of a few grey levels would be rounded to nothing in it.
+    Only the enhanced image is ever kept in the input's type: a standard deviation of a few grey
+    levels would be rounded to nothing in it.
 
     Raises
     ------
@@ -201,7 +204,8 @@ def layouts(stack: Stack, request: EnhanceRequest) -> dict[str, Layout]:
         if output.series:
             if sizes.get("T", 1) > 1:
                 raise StackError(
-                    f"{output.title} are kept for one time point and the stack has {sizes['T']}; switch them off in the settings, "
+                    f"{output.title} are kept for one time point and the stack has {sizes['T']}; "
+                    "switch them off in the settings, "
                     "or save one time point as a stack of its own and enhance that"
                 )
             axes, sizes = (
@@ -214,7 +218,7 @@ def layouts(stack: Stack, request: EnhanceRequest) -> dict[str, Layout]:
 
 
 def allocate(planned: Mapping[str, Layout]) -> dict[str, Output]:
-    """Make the arrays of all outputs, each in memory where it fits and in a temporary file where not.
+    """Make the arrays of all outputs, in memory where they fit, else in a temporary file.
 
     Raises
     ------
@@ -225,7 +229,8 @@ def allocate(planned: Mapping[str, Layout]) -> dict[str, Output]:
     made: dict[str, Output] = {}
     for name, layout in planned.items():
         if layout.nbytes <= room:
-            # An array of numpy takes its memory only when it is filled: what is promised already is counted here.
+            # An array of numpy takes its memory only when it is filled: what is promised already is
+            # counted here.
             room -= layout.nbytes
             array: npt.NDArray[Any] = np.empty(layout.shape, layout.dtype)
         else:

@@ -1,4 +1,4 @@
-"""Plan of a run: device, voxel size, PSF, tiles and memory, known before the first voxel is touched."""
+"""Plan a run before a voxel is read: device, voxel size, PSF, tiles and memory."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from zenhance.wording import format_bytes
 
 __all__ = ["RunPlan", "plan_run", "plan_volume", "psf_for"]
 
-# Share of the free memory a run may plan with; the rest is for the result, the viewer and other programs.
+# Share of the free memory a run may plan with; the rest is for the result, the viewer and other
+# programs.
 MEMORY_SHARE = 0.5
-# Tiles on the CPU are no larger than this, however much memory there is: a step between two looks at Cancel must stay short.
+# Tiles on the CPU are no larger than this, however much memory there is: a step between two looks
+# at Cancel must stay short.
 CPU_TILE_VOXELS = 48_000_000
 
 
@@ -83,13 +85,16 @@ class RunPlan:
 
 
 def psf_for(stack: Stack, request: EnhanceRequest, channel: int = 0) -> Psf:
-    """Return the point spread function of a channel: the request's, else the file's, else a stated default."""
+    """Return the PSF of a channel: the request's, else the file's, else the default."""
     ndim = 3 if "Z" in stack.axes else 2
     return resolve_psf(request.psf, stack.metadata, ndim, channel=channel, read_measured=read_beads)
 
 
 def _lengths(request: EnhanceRequest, stack: Stack) -> tuple[float, float, float]:
-    """Return the voxel size; without a PSF it need not be known, and of a method that works plane by plane not along z."""
+    """Return the voxel size.
+
+    It need not be known without a PSF, nor along z for a method that works plane by plane.
+    """
     if request.needs_psf() or request.needs_profile:
         flat = stack.size("Z") == 1 or request.parameters().solved_dimensions == 2
         stack.voxel_size.require("YX" if flat else stack.spatial_axes)
@@ -100,7 +105,7 @@ def _lengths(request: EnhanceRequest, stack: Stack) -> tuple[float, float, float
 def plan_volume(
     method: Method, request: EnhanceRequest, shape_px: Triple, halo_px: Triple, device: str
 ) -> TilePlan:
-    """Plan the tiles of one volume from the halo, the method's appetite and the memory that is free now.
+    """Plan the tiles of one volume from the halo, the bytes per voxel and the free memory.
 
     Raises
     ------
@@ -119,7 +124,7 @@ def plan_volume(
 
 
 def _bytes_per_voxel(method: Method, request: EnhanceRequest) -> int:
-    """Return what a voxel of a tile takes: the method's working memory, and the samples of each series in float32."""
+    """Return the bytes per voxel of a tile: working memory, and float32 samples of each series."""
     parameters = request.parameters()
     z, y, x = parameters.output_scale
     samples = sum(output.series for output in request.outputs())
@@ -132,7 +137,7 @@ def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:
 
 
 def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False) -> RunPlan:
-    """Plan a run without running it; reads no pixels and takes milliseconds (the first call looks for a GPU).
+    """Plan a run without running it, in milliseconds; the first call looks for a GPU.
 
     Parameters
     ----------
@@ -146,7 +151,8 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     Raises
     ------
     StackError
-        Axes, crop, channel or voxel size do not fit, or samples are asked for of several time points.
+        Axes, crop, channel or voxel size do not fit, or samples are asked for of several time
+        points.
     MethodError
         Method, setting or device is not to be had.
     MemoryBudgetError

@@ -1,4 +1,4 @@
-"""Try a request on what is in view, and tell beforehand how long the whole will take, measured on one small block."""
+"""Preview a request on the field of view, and estimate the time of the whole run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["as_requested", "estimate_steps", "preview_steps"]
 
-# A preview looks at this many planes on either side of the one in view, at most, and at a field of this many pixels along y and x.
+# A preview looks at this many planes on either side of the one in view, at most, and at a field of
+# this many pixels along y and x.
 CONTEXT_PLANES = 4
 FIELD_PX = 512
 # Voxels from which a preview takes its statistics.
@@ -45,7 +46,7 @@ def preview_steps(
     c: int = 0,
     cancel: threading.Event | None = None,
 ) -> Generator[Progress, None, EnhanceResult]:
-    """Enhance one plane, with a few neighbours as context, in the field of view only; nothing is learnt for it.
+    """Enhance one plane of the field of view, with some neighbours as context; learn nothing.
 
     Parameters
     ----------
@@ -74,12 +75,13 @@ def preview_steps(
 
     Notes
     -----
-    Statistics and noise come from planes all through the volume; a stop rule looks at the view, so a full run may take a few more or
-    fewer iterations.
+    Statistics and noise come from planes all through the volume. A stop rule looks at the view
+    only, so a full run can take a few more or fewer iterations.
     """
     if request.weights == NO_WEIGHTS:
         raise RecipeError(
-            "random weights have nothing to preview before they have learnt; click Enhance, or choose weights to begin from"
+            "random weights have nothing to preview before they have learnt; click Enhance, or "
+            "choose weights to begin from"
         )
     stack = as_requested(stack, request)
     stack = stack.crop({a: slice(i, i + 1) for a, i in (("T", t), ("C", c)) if a in stack.axes})
@@ -133,7 +135,7 @@ def _profiled_steps(
 
 
 def _sample(stack: Stack, repair_outliers: bool) -> VolumeReader:
-    """Return evenly spaced planes of a stack with one volume as a volume of their own, so that a huge stack is not read for a preview."""
+    """Return evenly spaced planes as a volume, so that a preview need not read a huge stack."""
     reader = VolumeReader(stack)
     planes = [
         reader.raw((slice(z, z + 1), slice(None), slice(None)))
@@ -163,14 +165,15 @@ def _view(part: slice | None, size: int) -> slice:
 def estimate_steps(
     stack: Stack, request: EnhanceRequest, cancel: threading.Event | None = None
 ) -> Generator[Progress, None, float]:
-    """Tell how many seconds a run will take, by running it on two small blocks from the middle of the first volume.
+    """Estimate the seconds of a run by running it on two small blocks of the first volume.
 
     Returns
     -------
     float
-        Seconds: what every run costs, plus the time per unit of work (``MethodParameters.work``) times the plan's work, plus
-        the minutes for which it learns first. Nothing is learnt for the estimate; one that begins from random weights is timed with
-        the method's own, or counts the minutes alone where there are none.
+        Seconds: what every run costs, plus the time per unit of work (``MethodParameters.work``)
+        times the plan's work, plus the minutes for which it learns first. Nothing is learnt for the
+        estimate; one that begins from random weights is timed with the method's own, or counts the
+        minutes alone where there are none.
     """
     plan = plan_run(stack, request)
     if request.learn_minutes is not None:

@@ -1,4 +1,4 @@
-"""EnhanceRequest: everything that decides a result, in one frozen object that reads and writes YAML."""
+"""EnhanceRequest: all that decides a result, in one frozen object that reads and writes YAML."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _three_lengths(value: Any) -> Any:
 
 
 class EnhanceRequest(BaseModel):
-    """What to do with a stack; the dock, the command line, Python and a YAML file all build this same object.
+    """What to do with a stack; dock, command line, Python and YAML files all build this object.
 
     Raises
     ------
@@ -77,7 +77,8 @@ class EnhanceRequest(BaseModel):
     )
     psf: str | None = Field(
         None,
-        description="point spread function, such as sigma_um=0.5,0.15,0.15; left out, from the file or a default",
+        description="point spread function, such as sigma_um=0.5,0.15,0.15; left out, from the "
+        "file or a default",
     )
     profile: str | None = Field(
         None,
@@ -101,13 +102,15 @@ class EnhanceRequest(BaseModel):
     )
     weights: str | None = Field(
         None,
-        description="name or path of learnt weights; left out, those that ship; none: learn from random ones",
+        description="name or path of learnt weights; left out, those that ship; none: learn from "
+        "random ones",
     )
     learn_minutes: float | None = Field(
         None,
         gt=0,
         le=24 * 60,
-        description="learn from the stack itself for so many minutes first; left out, the weights are used as they are",
+        description="learn from the stack itself for so many minutes first; left out, the weights "
+        "are used as they are",
     )
     output: Literal["sharp", "denoised"] = Field(
         "sharp",
@@ -147,7 +150,8 @@ class EnhanceRequest(BaseModel):
         for letter, (start, stop) in zip("zyx", self.crop or (), strict=False):
             if (start or 0) < 0 or (stop is not None and stop <= (start or 0)):
                 raise RecipeError(
-                    f"crop {letter}{start}:{stop} is empty or negative; give first:last+1, counted from 0"
+                    f"crop {letter}{start}:{stop} is empty or negative; give first:last+1, counted "
+                    "from 0"
                 )
         return self
 
@@ -163,14 +167,16 @@ class EnhanceRequest(BaseModel):
             name for name in registry.names() if registry.load(name).spec.learns != "no"
         )
         raise RecipeError(
-            f"the method {self.method} uses no learnt weights; name the method that these belong to ({can}), or leave them out"
+            f"the method {self.method} uses no learnt weights; name the method that these belong "
+            f"to ({can}), or leave them out"
         )
 
     def _check_learning(self) -> None:
         if self.learn_minutes is None:
             if self.weights == NO_WEIGHTS:
                 raise RecipeError(
-                    'weights "none" are random ones, good only to learn from; give learn_minutes too, or the name of a model'
+                    'weights "none" are random ones, good only to learn from; give learn_minutes '
+                    "too, or the name of a model"
                 )
             return
         # A method that is not installed is refused when its settings are asked for.
@@ -182,7 +188,8 @@ class EnhanceRequest(BaseModel):
                 name for name in registry.names() if registry.load(name).spec.learns == "own_stack"
             )
             raise RecipeError(
-                f"the method {self.method} cannot learn from the stack itself; choose one that can ({can}), or drop learn_minutes"
+                f"the method {self.method} cannot learn from the stack itself; choose one that can "
+                f"({can}), or drop learn_minutes"
             )
 
     def parameters(self) -> MethodParameters:
@@ -248,7 +255,7 @@ class EnhanceRequest(BaseModel):
         return stack
 
     def to_yaml(self) -> str:
-        """Return the request as YAML; only what differs from the defaults, and always the method."""
+        """Return the request as YAML: the method, and what differs from the defaults."""
         fields = self.model_dump(mode="json", exclude_defaults=True)
         return yaml.safe_dump(
             {"method": self.method, **fields}, sort_keys=False, allow_unicode=True
@@ -268,7 +275,8 @@ class EnhanceRequest(BaseModel):
         fields = load_yaml(text, "the settings")
         if not isinstance(fields, dict):
             raise RecipeError(
-                "the settings are not a list of key: value lines; begin with method: gaussian_deconvolution"
+                "the settings are not a list of key: value lines; begin with method: "
+                "gaussian_deconvolution"
             )
         if isinstance(fields.get("request"), dict):
             fields = replayed(fields)

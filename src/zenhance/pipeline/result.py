@@ -67,7 +67,7 @@ class EnhanceResult:
         return sample_count(json.loads(record)) if isinstance(record, str) else 0
 
     def account(self, name: str = "") -> Provenance:
-        """Return the account to keep with an output: the enhanced image, or a further one by its name."""
+        """Return the provenance of an output: the enhanced image, or another one by its name."""
         return self.provenance.of_output(name, self.samples(name)) if name else self.provenance
 
 
@@ -83,7 +83,8 @@ class Run:
     known: tuple[VolumeStatistics, PoissonGauss] | None
     pixels: PixelHash
     started: float = field(default_factory=time.perf_counter)
-    # Learning from the stack comes first: it has its share of the progress, and says what to go on with.
+    # Learning from the stack comes first: it has its share of the progress, and says what to go on
+    # with.
     weights: str | None = None
     learnt_share: float = 0.0
     enhancing: float = field(default_factory=time.perf_counter)
@@ -110,6 +111,7 @@ class Run:
         )
 
     def progress(self, stage: str, fraction: float, message: str) -> Progress:
+        """Return the progress of the whole run, with the seconds left once they can be told."""
         passed = time.perf_counter() - self.enhancing
         left = passed * (1 - fraction) / fraction if fraction > 0.02 and passed > 0.5 else None
         return Progress(
@@ -125,12 +127,13 @@ class Run:
         return voxels / total, before / total
 
     def check(self) -> None:
+        """Raise :class:`RunCancelled` where the user cancelled."""
         if self.cancel.is_set():
             raise RunCancelled("the run was cancelled; the original is unchanged")
 
 
 def input_warnings(plan: RunPlan) -> list[str]:
-    """Say what is unusual about the input: notes of its reader, one image of several, voxel size."""
+    """Say what is unusual about the input: notes of its reader, other images, voxel size."""
     said = [f"the input: {note}" for note in plan.stack.metadata.get("warnings", ())]
     image, images = (plan.stack.metadata.get(key) for key in ("image", "images"))
     if image is not None and images is not None:
@@ -139,7 +142,8 @@ def input_warnings(plan: RunPlan) -> list[str]:
     for axis, length in zip("ZYX", plan.stack.voxel_size.zyx_um, strict=True):
         if axis in plan.stack.axes and length is not None and not 0.005 <= length <= 100:
             said.append(
-                f"voxel size in {axis.lower()} is {length:g} µm, unusual for a light microscope; check it"
+                f"voxel size in {axis.lower()} is {length:g} µm, unusual for a light microscope; "
+                "check it"
             )
     z, y, _ = plan.stack.voxel_size.zyx_um
     if z is not None and y is not None and "Z" in plan.stack.axes and not y / 10 <= z <= 100 * y:
@@ -215,7 +219,7 @@ def _series(run: Run) -> int:
 
 
 def _notes(run: Run) -> dict[str, Any]:
-    """Return what the method said, the hash of a measured PSF, and the record of an input that was itself a result."""
+    """Return the method's notes, the hash of a measured PSF, and the input's own provenance."""
     notes = dict(run.notes)
     if run.profiles:
         notes["profiles"] = [run.profiles[c].model_dump(mode="json") for c in sorted(run.profiles)]

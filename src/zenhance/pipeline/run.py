@@ -3,10 +3,11 @@
 ::
 
     request.apply_to(stack) -> learn from it first, where asked for -> for each (t, c) volume:
-        measure (once a volume) -> method.prepare (once a volume) -> tiles -> method on each tile -> result array
+        measure (once a volume) -> method.prepare (once a volume) -> tiles -> method -> result
     -> Stack beside the original + Provenance
 
-It is a generator: each yield is a point where the run can be stopped, so the viewer never freezes and Cancel is answered at once.
+It is a generator: each yield is a point where the run can be stopped, so the viewer never freezes
+and Cancel is answered at once.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ def _volume_steps(
 def _prepare_steps(
     run: Run, context: MethodContext, progress: Callable[[float], Progress]
 ) -> Generator[Progress, None, Prepared]:
-    """Prepare a volume; when memory runs out, prepare on half as much of it, as often as it takes."""
+    """Prepare a volume; each time memory runs out, prepare on half as much of it."""
     for _ in range(MAX_HALVINGS):
         failure: str | None = None
         try:
@@ -215,13 +216,15 @@ def _prepare_steps(
         # Outside the except block: an exception keeps its frames alive, and those keep the arrays.
         voxels = min(context.whole_voxels, math.prod(context.shape_px))
         run.warnings.append(
-            f"memory ran out while preparing {voxels} voxels at once; went on with half ({failure[:80]})"
+            f"memory ran out while preparing {voxels} voxels at once; went on with half "
+            f"({failure[:80]})"
         )
         context = replace(context, whole_voxels=voxels // 2)
         gc.collect()
         release_memory(context.device)
     raise MemoryBudgetError(
-        "not even a small part of the volume fits into memory; close other programs or crop the stack"
+        "not even a small part of the volume fits into memory; close other programs or crop the "
+        "stack"
     )
 
 
@@ -347,7 +350,7 @@ def _tile_steps(
     )
 
     main = run.request.parameters().outputs[0]
-    change = _change_of(run, reader, where)
+    change = _change_of(run, where)
 
     def write(name: str, region: Region, block: FloatArray) -> None:
         output = run.outputs[name]
@@ -373,7 +376,7 @@ def _tile_steps(
     run.reports.append((yield from relay(steps, told)))
 
 
-def _change_of(run: Run, reader: VolumeReader, where: str) -> VolumeChange:
+def _change_of(run: Run, where: str) -> VolumeChange:
     """Return the counts of the volume whose tiles come next."""
     place = f" of {where.removesuffix(', ')}" if where else ""
     offset = run.noise[-1].offset if run.noise else run.statistics[-1].background
@@ -394,9 +397,11 @@ def enhance(
     Parameters
     ----------
     image : Stack or array
-        The input; of a bare array name ``axes`` where they are not (Z, Y, X) or (Y, X), and ``voxel_size_um``.
+        The input; of a bare array name ``axes`` where they are not (Z, Y, X) or (Y, X), and
+        ``voxel_size_um``.
     request : EnhanceRequest, optional
-        What to do; or give its fields as keywords: ``method``, ``settings``, ``voxel_size_um``, ``psf``, ``device`` ...
+        What to do; or give its fields as keywords: ``method``, ``settings``, ``voxel_size_um``,
+        ``psf``, ``device`` ...
     on_progress : callable, optional
         Called with a :class:`Progress` at each step.
     cancel : threading.Event, optional
@@ -405,7 +410,8 @@ def enhance(
     Returns
     -------
     EnhanceResult
-        ``result.stack.data`` is the enhanced array, float32 in the input's units unless ``dtype="input"``.
+        ``result.stack.data`` is the enhanced array, float32 in the input's units unless
+        ``dtype="input"``.
 
     Raises
     ------
@@ -416,7 +422,10 @@ def enhance(
     --------
     >>> import numpy as np, zenhance
     >>> spots = np.random.default_rng(0).poisson(20, (8, 32, 32)).astype(np.uint16)
-    >>> better = zenhance.enhance(spots, voxel_size_um=(0.5, 0.2, 0.2), psf="sigma_um=0.6,0.2,0.2", settings={"iterations": 5})
+    >>> better = zenhance.enhance(
+    ...     spots, voxel_size_um=(0.5, 0.2, 0.2), psf="sigma_um=0.6,0.2,0.2",
+    ...     settings={"iterations": 5},
+    ... )
     >>> better.stack.shape
     (8, 32, 32)
     """

@@ -1,4 +1,4 @@
-"""Training volumes: what was measured, its truth where there is one, and the scaling that both share."""
+"""Training volumes: the measurement, its truth where there is one, and the scaling of both."""
 
 from __future__ import annotations
 
@@ -75,11 +75,13 @@ class TrainingVolume:
     optics_of : callable, optional
         Tells how a plane was measured, where a network is taught with it.
     estimates : float16 array (K, Z, Y, X), optional
-        Richardson-Lucy estimates of the whole volume, scaled, or the features of the front end, where the network gets to see them.
+        Richardson-Lucy estimates of the whole volume, scaled, or the features of the front end,
+        where the network gets to see them.
     told : ToldPsf, optional
         What is known of the blur; left out, what ``optics_of`` tells of the middle plane.
     drawn : bool
-        Whether it is one of many small stacks of all kinds, of which none counts more and no part less.
+        Whether it is one of many small stacks of all kinds, of which none counts more and no part
+        less.
     light : float16 array (Z, sY, sX), optional
         What the method took the specimen to be before it learnt, scaled.
     """
@@ -129,9 +131,10 @@ class TrainingVolume:
         return self.optics_of(z)
 
     def estimate_steps(self, iterations: tuple[int, ...]) -> Generator[float, None, TrainingVolume]:
-        """Return the volume with its Richardson-Lucy estimates after so many iterations; yield the share that is done.
+        """Return the volume with Richardson-Lucy estimates; yield the share that is done.
 
-        The PSF is that of the middle plane, as a user would give one for the stack; haze is not known to it.
+        The PSF is that of the middle plane, as a user would give one for the stack; haze is not
+        known to it.
         """
         blur, _, measured, noise = self._seen()
         steps = deconvolved_steps(measured, blur, noise, self.statistics, iterations)
@@ -159,7 +162,7 @@ class TrainingVolume:
         )
 
     def feature_steps(self) -> Generator[float, None, TrainingVolume]:
-        """Return the volume with the features of :mod:`zenhance.methods._shared.front_end`; yield the share that is done."""
+        """Return the volume with the features of the methods' front end; yield the share done."""
         blur, sigma_px, measured, noise = self._seen()
         voxel = self.optics(0).voxel_size_um
         local = yield from relay(
@@ -184,7 +187,7 @@ class TrainingVolume:
     def light_steps(
         self, learner: Learner, architecture: Mapping[str, Any]
     ) -> Generator[float, None, TrainingVolume]:
-        """Return the volume with the light that a learner finds in each plane, or itself; yield the share that is done."""
+        """Return the volume with the light that a learner finds, or itself; yield the share."""
         depth, height, width = self.shape_px
         found = []
         for z in range(depth):
@@ -211,7 +214,8 @@ def of_stacks(name: str, measured: Stack, truth: Stack | None = None) -> Iterato
     Raises
     ------
     RecipeError
-        The truth is not on the measurement's grid, nor on one finer by a whole number along y and x.
+        The truth is not on the measurement's grid, nor on one finer by a whole number along y and
+        x.
     """
     scale = 1 if truth is None else _scale_between(name, measured, truth)
     for t, c in measured.volumes():
@@ -226,7 +230,9 @@ def of_stacks(name: str, measured: Stack, truth: Stack | None = None) -> Iterato
 
 
 def with_optics(volume: TrainingVolume, psf: str | None, growth: float = 1.0) -> TrainingVolume:
-    """Return the volume with its optics: those it has, or the PSF of recipe, file or default and the noise estimated from the volume.
+    """Return the volume with its optics.
+
+    Optics that it lacks are the PSF of recipe, file or default, and the noise of the volume.
 
     Parameters
     ----------
@@ -262,7 +268,8 @@ def _scale_between(name: str, measured: Stack, truth: Stack) -> int:
     scale = max(1, ty // y)
     if (tz, ty, tx) != (z, scale * y, scale * x):
         raise RecipeError(
-            f'the truth of "{name}" has shape {(tz, ty, tx)}; it must have the measurement\'s {(z, y, x)}, '
+            f'the truth of "{name}" has shape {(tz, ty, tx)}; it must have the measurement\'s '
+            f"{(z, y, x)}, "
             "or a whole multiple of it along y and x"
         )
     return scale
@@ -320,7 +327,7 @@ def _binned(stack: Stack, scale: int) -> Stack:
 def volume_steps(
     recipe: Recipe,
 ) -> Generator[tuple[str, float], None, tuple[list[TrainingVolume], list[TrainingVolume]]]:
-    """Load or simulate the volumes one by one, so that whoever waits can be told, and can stop in between.
+    """Load or simulate the volumes one by one, so that progress is shown and Cancel works.
 
     Yields
     ------
@@ -368,7 +375,7 @@ def volume_steps(
 
 
 def load_volumes(recipe: Recipe) -> tuple[list[TrainingVolume], list[TrainingVolume]]:
-    """Return the volumes to train on and those to validate on; no file or simulated stack is in both.
+    """Return the volumes to train on and to validate on; no file or simulated stack is in both.
 
     Raises
     ------
@@ -381,7 +388,7 @@ def load_volumes(recipe: Recipe) -> tuple[list[TrainingVolume], list[TrainingVol
 
 
 def kept_for_validation(count: int, data: Data) -> set[int]:
-    """Spread the validation files evenly over the list; a single file is used for both, and the card says so."""
+    """Spread the validation files evenly over the list; a single file serves for both."""
     if count < 2:
         return set()
     held = max(1, round(count * data.validation_share))
@@ -389,7 +396,7 @@ def kept_for_validation(count: int, data: Data) -> set[int]:
 
 
 def kept_for_test(count: int, data: Data) -> set[int]:
-    """Choose the files that no training and no validation may touch: of six or more files as many as are kept for validation.
+    """Choose the files kept for testing: of six or more, as many as for validation.
 
     Six plants are so divided into four to train on, one to validate on and one to test with.
     """
@@ -402,7 +409,7 @@ def kept_for_test(count: int, data: Data) -> set[int]:
 
 
 def files_for_test(recipe: Recipe) -> list[str]:
-    """Return the measured files that a training on this recipe leaves untouched; see :func:`kept_for_test`."""
+    """Return the measured files that a training leaves untouched; see :func:`kept_for_test`."""
     files = [pair.measured for pair in recipe.data.pairs] + list(recipe.data.stacks)
     return [files[number] for number in sorted(kept_for_test(len(files), recipe.data))]
 

@@ -1,8 +1,9 @@
-"""One training loop for all methods: patches in, a checkpoint with its card out, to be stopped and resumed at will.
+"""One training loop for all methods, from patches to a checkpoint; it can stop and resume.
 
-It is a generator like the enhancement itself, so the dock and the command line watch, stop and draw it in the same way::
+It is a generator like the enhancement itself, so the dock and the command line watch, stop and draw
+it in the same way::
 
-    load_volumes -> [ draw(step) -> learner.loss -> AdamW -> running mean -> validate -> keep the best ] -> checkpoint
+    load_volumes -> [ draw(step) -> loss -> AdamW -> running mean -> validate ] -> best checkpoint
 """
 
 from __future__ import annotations
@@ -112,7 +113,10 @@ def train_steps(
     command: str = "",
     initial: Mapping[str, Tensor] | None = None,
 ) -> Generator[TrainProgress, None, TrainResult]:
-    """Train step by step; stacks without the truth that the method needs are learnt from as :mod:`zenhance.training.self_training` says.
+    """Train step by step.
+
+    Where a method needs a truth and the stacks have none, self-training makes one; see
+    :mod:`zenhance.training.self_training`.
 
     Parameters
     ----------
@@ -191,7 +195,7 @@ def train_steps(
 
 
 def _once_each(volumes: tuple[list[TrainingVolume], list[TrainingVolume]]) -> list[TrainingVolume]:
-    """Return the volumes of both lists, those in both once: without a truth there is nothing to keep apart."""
+    """Return the volumes of both lists; without a truth, one can be in both."""
     train, held = volumes
     return train + [volume for volume in held if not any(volume is other for other in train)]
 
@@ -217,11 +221,12 @@ def _with_optics(
 
 
 def _check_truths(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> None:
-    """Refuse stacks of which only some have the truth that the method needs, before a patch of such a stack is drawn."""
+    """Refuse stacks of which only some have the truth that the method needs."""
     without = [volume.name for volume in volumes if volume.truth is None]
     if without and _learning(recipe.method).learner().needs_truth(recipe.architecture):
         raise RecipeError(
-            f'"{without[0]}" has no truth, but other stacks have; give one for each, or give stacks without a truth alone'
+            f'"{without[0]}" has no truth, but other stacks have; give one for each, or give '
+            "stacks without a truth alone"
         )
 
 
@@ -280,7 +285,7 @@ def _begin(
 def _running_mean(
     decay: float,
 ) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Return an exponential running mean that begins short, so that it does not remember the untrained network for long."""
+    """Return a running mean that begins short, so that it soon forgets the untrained network."""
 
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], seen: Tensor | int) -> None:
         count = float(seen)
@@ -303,7 +308,8 @@ def _loop(run: _Training, stop: threading.Event) -> Generator[TrainProgress, Non
         if not math.isfinite(loss):
             if not state.best:
                 raise RecipeError(
-                    f"the loss is {loss} at step {step}, before any validation; lower learning_rate ({recipe.learning_rate:g})"
+                    f"the loss is {loss} at step {step}, before any validation; lower "
+                    f"learning_rate ({recipe.learning_rate:g})"
                 )
             return f"the loss became {loss} at step {step}; the best model before it is kept"
         state.done.step = step + 1

@@ -1,4 +1,4 @@
-"""A trained network as a checkpoint: its card, its weights, and a small test input with its output."""
+"""A trained network as a checkpoint: card, weights, and a test input with its output."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ def initial_weights(recipe: Recipe) -> Mapping[str, Tensor] | None:
     checkpoint = read_checkpoint(find_weights(recipe.method, recipe.start))
     if checkpoint.card.method != recipe.method:
         raise CheckpointError(
-            f'the model "{recipe.start}" belongs to the method {checkpoint.card.method}, not to {recipe.method}'
+            f'the model "{recipe.start}" belongs to the method {checkpoint.card.method}, not to '
+            f"{recipe.method}"
         )
     return checkpoint.state
 
@@ -142,5 +143,6 @@ def fill(network: Module, initial: Mapping[str, Tensor]) -> None:
         network.load_state_dict(dict(initial))
     except RuntimeError as error:
         raise RecipeError(
-            "the weights to start from belong to another architecture; take the one on their card, or start anew"
+            "the weights to start from belong to another architecture; take the one on their card, "
+            "or start anew"
         ) from error

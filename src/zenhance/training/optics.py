@@ -1,4 +1,4 @@
-"""How training volumes were measured: point spread function and noise of each plane, in the scaled intensities that a network sees."""
+"""How training volumes were measured: PSF and noise of each plane, in scaled intensities."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ class PlaneOptics:
 
     @property
     def turns(self) -> bool:
-        """Whether a patch turned by 90 degrees is blurred alike: the PSF is as wide along y as along x, in pixels."""
+        """Whether a turn by 90 degrees keeps the blur: as wide along y as along x, in px."""
         _, y, x = (self.parts[0][1].sigma_um[axis] / self.voxel_size_um[axis] for axis in range(3))
         return abs(y - x) <= SAME_WIDTH * max(y, x)
 
     def expected(self, light: Tensor, finer: int = 1) -> Tensor:
-        """Return the expected measurement of light (..., Z, finer * Y, finer * X) above ``dark``."""
+        """Return the expected measurement of light (..., Z, finer Y, finer X) above ``dark``."""
         depth, height, width = light.shape[-3:]
         key = (depth, height, width, finer, str(light.device))
         if key not in self._blurs:
@@ -115,7 +115,7 @@ def optics_of_camera(
     depth: int = 1,
     growth: float = 1.0,
 ) -> OpticsOf:
-    """Return the optics of a stack of which PSF and noise are known or estimated, with the background as darkness.
+    """Return the optics of a stack with a known PSF and noise; darkness is the background.
 
     Parameters
     ----------
@@ -149,7 +149,9 @@ def optics_of_camera(
 
 
 def grown_psf(psf: Psf, growth: float, share: float) -> Psf:
-    """Return the point spread function at a share of the stack's depth, 0 ... 1, where its width grows evenly and is the given one midway.
+    """Return the PSF at a share of the stack's depth, 0 ... 1.
+
+    Its width grows evenly; midway it is that of the given one.
 
     Raises
     ------
@@ -160,14 +162,15 @@ def grown_psf(psf: Psf, growth: float, share: float) -> Psf:
         return psf
     if psf.axis_kernels((1.0, 1.0, 1.0)) is None:
         raise RecipeError(
-            "data.psf_growth needs a Gaussian point spread function; give data.psf as sigma_um or fwhm_um, or leave psf_growth out"
+            "data.psf_growth needs a Gaussian point spread function; give data.psf as sigma_um or "
+            "fwhm_um, or leave psf_growth out"
         )
     factor = 2 * (1 + share * (growth - 1)) / (1 + growth)
     return gaussian(tuple(s * factor for s in psf.sigma_um))
 
 
 def optics_of_specimen(specimen: Specimen, scaling: Scaling) -> OpticsOf:
-    """Return the optics of a simulated stack, plane by plane: the blur of the depth that a plane's light comes from, and its haze."""
+    """Return the optics of a simulated stack, with the blur and haze of each plane's depth."""
     microscope = specimen.microscope.settled()
     truth, depth = (
         np.asarray(specimen.truth.data, np.float64),
@@ -241,7 +244,8 @@ class ToldPsf:
 def told_of_specimen(specimen: Specimen, rng: np.random.Generator) -> ToldPsf:
     """Return what a user may say of a simulated stack's blur, somewhat wrong.
 
-    Often by depth, as a measured profile tells it; else the PSF of the surface, or of the middle of the light.
+    Often by depth, as a measured profile tells it; else the PSF of the surface, or of the middle of
+    the light.
     """
     scope = specimen.microscope.settled()
     wrong = np.exp(rng.normal(0, TOLD_SPREAD, 2))
@@ -261,7 +265,7 @@ def told_of_specimen(specimen: Specimen, rng: np.random.Generator) -> ToldPsf:
 
 
 def psf_for_learning(stack: Stack, channel: int, psf: str | None) -> Psf:
-    """Return the point spread function that a stack is learnt with: the recipe's, else the file's, else a stated default."""
+    """Return the PSF to learn a stack with: the recipe's, else the file's, else the default."""
     return resolve_psf(
         psf,
         stack.metadata,

@@ -21,9 +21,9 @@ COMPANIONS = ("_labels", "_blurred")
 def find_data(paths: Sequence[str], method: str) -> Data:
     """Return what a method can learn from in files and folders.
 
-    ``NAME.ext`` and ``NAME_truth.ext`` in one folder are a pair, as ``zenhance simulate`` writes them; the two may differ in ``ext``. A
-    file without a truth is a stack, for methods that learn from measurements alone. ``NAME_labels`` and ``NAME_blurred`` beside a
-    NAME are left out.
+    ``NAME.ext`` and ``NAME_truth.ext`` in one folder are a pair, as ``zenhance simulate`` writes
+    them; the two may differ in ``ext``. A file without a truth is a stack, for methods that learn
+    from measurements alone. ``NAME_labels`` and ``NAME_blurred`` beside a NAME are left out.
 
     Parameters
     ----------
@@ -50,7 +50,8 @@ def find_data(paths: Sequence[str], method: str) -> Data:
     if lost:
         name = _owner(lost[0], TRUTH)
         raise RecipeError(
-            f'"{lost[0].name}" is a truth without its measurement; put "{name}.ome.tif" beside it, or rename it'
+            f'"{lost[0].name}" is a truth without its measurement; put "{name}.ome.tif" beside it, '
+            "or rename it"
         )
     # a truth that is given alone stands for its pair
     measured += [
@@ -68,7 +69,8 @@ def find_data(paths: Sequence[str], method: str) -> Data:
             stacks.append(path)
     if stacks and registry.load(method).spec.learns != "own_stack":
         raise RecipeError(
-            f'"{stacks[0].name}" has no truth beside it and {method} learns from pairs only; put "{stem(stacks[0])}{TRUTH}.ome.tif" there'
+            f'"{stacks[0].name}" has no truth beside it and {method} learns from pairs only; put '
+            f'"{stem(stacks[0])}{TRUTH}.ome.tif" there'
         )
     return Data(pairs=tuple(pairs), stacks=tuple(str(path) for path in stacks))
 
@@ -94,7 +96,7 @@ def _is_companion(path: Path) -> bool:
 
 
 def _beside(path: Path, name: str) -> list[Path]:
-    """Return the images called ``name`` in the folder of ``path``, those with its own suffix first."""
+    """Return the images called ``name`` beside ``path``, those with its own suffix first."""
     own = path.name[len(stem(path)) :]
     endings = dict.fromkeys((own, *IMAGE_SUFFIXES))
     return [found for ending in endings if (found := path.with_name(name + ending)).exists()]

@@ -1,4 +1,4 @@
-"""Patches: where they are cut and how they are turned depends on the seed and the step alone, so a resumed run sees the same ones."""
+"""Patches whose place and orientation depend on seed and step alone, so that runs can resume."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from zenhance.types import FloatArray
 
 __all__ = ["PatchSampler"]
 
-# A patch with hardly any specimen in it is drawn again, at most this often: a stack's corners teach little.
+# A patch with hardly any specimen in it is drawn again, at most this often: a stack's corners teach
+# little.
 REDRAWS = 3
 MIN_MEAN = 0.02
 # Streams of random numbers: training patches and validation patches never coincide.
@@ -74,12 +75,13 @@ class PatchSampler:
         for volume in self.volumes:
             if volume.shape_px[1] < self.patch_px[1] or volume.shape_px[2] < self.patch_px[2]:
                 raise RecipeError(
-                    f'"{volume.name}" is {volume.shape_px[1]} × {volume.shape_px[2]} pixels, smaller than the patch of '
+                    f'"{volume.name}" is {volume.shape_px[1]} × {volume.shape_px[2]} pixels, '
+                    "smaller than the patch of "
                     f"{self.patch_px[1]} × {self.patch_px[2]}; lower patch_px"
                 )
 
     def draw(self, step: int, stream: int = TRAINING) -> Batch:
-        """Return the batch of a step: the same step gives the same batch, whatever was drawn before.
+        """Return the batch of a step, whatever was drawn before.
 
         Parameters
         ----------

@@ -24,7 +24,7 @@ from zenhance.types import FloatArray
 __all__ = ["MAX_VOXELS", "Column", "cut_columns", "estimate_steps", "pair_steps", "resimulate"]
 
 MAX_VOXELS = 4_000_000
-"""So much of the stacks is learnt from, in columns of full depth: more does not fit into a coffee break."""
+"""Voxels to learn from, in columns of full depth; more would take over ten minutes."""
 VOXELS_A_MINUTE = 400_000
 """With little time, fewer still: the first estimate must leave most of it for learning."""
 COLUMN_PX, MIN_PX = 256, 32
@@ -98,7 +98,7 @@ def _blurred(
 def cut_columns(
     volumes: Sequence[TrainingVolume], recipe: Recipe
 ) -> Generator[float, None, list[Column]]:
-    """Cut the brightest columns out of the stacks, as many as may be learnt from, from each stack its share."""
+    """Cut the brightest columns out of the stacks, from each its share."""
     most = (
         MAX_VOXELS
         if recipe.minutes is None
@@ -151,7 +151,7 @@ def _starts(length: int, side: int) -> list[int]:
 def estimate_steps(
     method: str, weights: str | None, column: Column, device: str, seed: int
 ) -> Generator[float, None, FloatArray]:
-    """Run a method on a column; nothing below the background remains, since no light is negative."""
+    """Run a method on a column and clip the result at the background: light is not negative."""
     loaded = registry.load(method)
     context = MethodContext(
         parameters=loaded.spec.parameters(),

@@ -1,4 +1,4 @@
-"""A recipe: everything that decides what a method learns, in one frozen object that reads and writes YAML."""
+"""A recipe: all that decides what a method learns, in one frozen object that reads YAML."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Simulated(_Strict):
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of the specimen")
     measured_only: bool = Field(
         False,
-        description="keep the truth back, from training and from validation, as with stacks of one's own",
+        description="keep the truth back, from training and from validation, as with stacks of "
+        "one's own",
     )
 
     @model_validator(mode="after")
@@ -72,7 +73,7 @@ class Simulated(_Strict):
 
 
 class Drawn(_Strict):
-    """Training pairs of all kinds: grid, optics, light, camera and specimen drawn for each stack."""
+    """Training pairs of all kinds: grid, optics, light, camera and specimen vary by stack."""
 
     count: int = Field(200, ge=1, le=MAX_STACKS, description="how many stacks to train on")
     validation: int = Field(
@@ -101,13 +102,15 @@ class Data(_Strict):
     )
     psf: str | None = Field(
         None,
-        description="point spread function of measured stacks alone; left out, from the file or a default",
+        description="point spread function of measured stacks alone; left out, from the file or a "
+        "default",
     )
     psf_growth: float = Field(
         1.0,
         ge=0.2,
         le=5,
-        description="width of the PSF in a stack's last plane over that in its first, for stacks alone",
+        description="width of the PSF in a stack's last plane over that in its first, for stacks "
+        "alone",
     )
     validation_share: float = Field(
         0.2, gt=0, lt=1, description="share of the user's files (at least one) kept for validation"
@@ -191,11 +194,13 @@ class Recipe(_Strict):
         learns = registry.load(self.method).spec.learns
         if learns == "no":
             raise RecipeError(
-                f"the method {self.method} does not learn; choose one that does, see `zenhance methods`"
+                f"the method {self.method} does not learn; choose one that does, see `zenhance "
+                "methods`"
             )
         if learns == "pairs" and self.data.stacks:
             raise RecipeError(
-                f"the method {self.method} learns from pairs only; give pairs or simulated, not stacks"
+                f"the method {self.method} learns from pairs only; give pairs or simulated, not "
+                "stacks"
             )
         return self
 
@@ -252,7 +257,9 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def load_recipe(wanted: str) -> Recipe:
-    """Return a recipe by the path of a YAML file, by its own name, or by the name of a method (the recipe of its default weights).
+    """Return a recipe by the path of a YAML file, its own name, or the name of a method.
+
+    A method stands for the recipe of its default weights.
 
     Raises
     ------

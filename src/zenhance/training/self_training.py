@@ -1,4 +1,4 @@
-"""Learning from measurements alone: the microscope is simulated on what is already known of the specimen.
+"""Self-training from measurements alone: the microscope images an estimate of the specimen again.
 
 ::
 
@@ -11,9 +11,10 @@
                                                                           │
                      next estimate  x = network(y)  ◄─────────────────────┘   a few rounds
 
-What is measured again has the specimen's own structures, the stack's own blur and noise of its own kind, drawn several times in each round:
-the network learns to take away what the microscope adds, and cannot learn to repeat the noise of ``y``. The estimate is only as good as PSF
-and noise model, and keeps what the first one has invented; the re-blur check (``zenhance assess``) tells.
+What is measured again has the specimen's own structures, the stack's own blur and noise of its own
+kind, drawn several times in each round: the network learns to take away what the microscope adds,
+and cannot learn to repeat the noise of ``y``. The estimate is only as good as PSF and noise model,
+and keeps what the first one has invented; the re-blur check (``zenhance assess``) tells.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from zenhance.training.validate import Validation
 __all__ = ["FIRST_ESTIMATE", "is_self_supervised", "self_training_steps"]
 
 FIRST_ESTIMATE = "gaussian_deconvolution"
-"""The method whose result is the first estimate where no model is there to start from; with its own defaults."""
+"""The method of the first estimate where there is no model to start from."""
 CUT_SHARE, READY_SHARE = 0.01, 0.1
 """Of a round's progress: when the stacks have been cut, and when its first step comes."""
 
@@ -52,7 +53,7 @@ T = TypeVar("T")
 
 
 def is_self_supervised(recipe: Recipe, volumes: Sequence[TrainingVolume]) -> bool:
-    """Tell whether a recipe's network needs a truth and none of the volumes has one, so that it is learnt as told above."""
+    """Whether a recipe's network needs a truth and no volume has one."""
     method = registry.load(recipe.method)
     needs = isinstance(method, LearningMethod) and method.learner().needs_truth(recipe.architecture)
     return bool(volumes) and needs and all(volume.truth is None for volume in volumes)
@@ -74,7 +75,8 @@ def self_training_steps(
     Parameters
     ----------
     recipe : Recipe
-        ``rounds``, ``start`` and ``data.psf`` are meant for this; steps and minutes are those of all rounds together.
+        ``rounds``, ``start`` and ``data.psf`` are meant for this; steps and minutes are those of
+        all rounds together.
     folder : Path
         Each round has a folder of its own in it; the model lies beside them in the end.
     volumes : sequence of TrainingVolume
@@ -162,7 +164,8 @@ class _Alone:
         checkpoint = read_checkpoint(path)
         if checkpoint.card.method != self.recipe.method:
             raise CheckpointError(
-                f'the model "{path.name}" belongs to the method {checkpoint.card.method}, not to {self.recipe.method}'
+                f'the model "{path.name}" belongs to the method {checkpoint.card.method}, not to '
+                f"{self.recipe.method}"
             )
         self.method, self.weights, self.initial = (
             self.recipe.method,
@@ -171,7 +174,7 @@ class _Alone:
         )
 
     def finished(self) -> TrainResult | None:
-        """Take up the rounds that an earlier sitting finished; return what the last of them gave."""
+        """Resume the rounds that an earlier session finished; return the result of the last one."""
         result: TrainResult | None = None
         while (
             self.resume
@@ -195,7 +198,7 @@ class _Alone:
     def told(
         self, steps: Generator[float, None, T], number: int, first: float, last: float
     ) -> Generator[TrainProgress, None, T]:
-        """Pass on steps of getting ready as progress of a round, from one share of it to another."""
+        """Pass on steps of preparation as progress of a round, from one share of it to another."""
         share = 0.0
 
         def convert(fraction: float) -> TrainProgress:
@@ -211,7 +214,8 @@ class _Alone:
         """Train on the pairs of a round, and keep its model for the next one."""
         place, began = self.folder / f"round_{number + 1}", time.perf_counter()
         again = self.resume and (place / RECIPE_FILE).is_file()
-        # The time that is left differs from sitting to sitting, but a state belongs to the recipe that it was made with.
+        # The time that is left differs from sitting to sitting, but a state belongs to the recipe
+        # that it was made with.
         part = (
             load_recipe(str(place / RECIPE_FILE))
             if again
@@ -266,7 +270,7 @@ class _Alone:
 def _made(
     run: _Alone, columns: Sequence[Column], number: int
 ) -> Generator[TrainProgress, None, Lists]:
-    """Estimate the specimen in each column and measure it again; give up between two steps where the user stops."""
+    """Estimate the specimen in each column and image it again; the user can stop in between."""
     train_on: list[TrainingVolume] = []
     held: list[TrainingVolume] = []
     for index, column in enumerate(columns):

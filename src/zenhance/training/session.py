@@ -261,7 +261,8 @@ def check_memory(
         needed = weights + recipe.batch * sum(kept.values())
         if needed > free:
             raise RecipeError(
-                f"training with batch {recipe.batch} and patch_px {recipe.patch_px} needs more than "
+                f"training with batch {recipe.batch} and patch_px {recipe.patch_px} needs more "
+                "than "
                 f"{format_bytes(free)}, the free memory of {device}; lower batch or patch_px"
             )
         return tensor

@@ -1,7 +1,8 @@
-"""The state of a training run: kept at every validation, so that a run that was killed goes on to the same result.
+"""The state of a training run, saved at every validation, so that a killed run can resume.
 
-Patches and dropout depend on seed and step alone; what is left to remember are weights, their running mean, the optimiser's moments
-and the best so far. All of it is tensors and JSON in one safetensors file; nothing is pickled.
+Patches and dropout depend on seed and step alone; what is left to remember are weights, their
+running mean, the optimiser's moments and the best so far. All of it is tensors and JSON in one
+safetensors file; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class TrainingState:
     done: Progressed = field(default_factory=Progressed)
 
     def recipe_sha256(self) -> str:
-        """Return the hash of what the recipe says of network, data and loss; how long it learns may be changed when it goes on."""
+        """Return the hash of network, data and loss; a resumed run may change only its length."""
         fields = {
             name: value
             for name, value in self.recipe.model_dump(mode="json").items()
@@ -187,7 +188,8 @@ class TrainingState:
             ) from error
         if record["recipe"] != self.recipe_sha256():
             raise RecipeError(
-                f'the training state "{path.parent}" was made with another recipe; use that one, or another folder'
+                f'the training state "{path.parent}" was made with another recipe; use that one, '
+                "or another folder"
             )
         self.network.load_state_dict(_part(tensors, "network."))
         self.mean.load_state_dict(_part(tensors, "mean."))

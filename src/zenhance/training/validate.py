@@ -29,7 +29,8 @@ class Validation:
     score : float
         Larger is better: see :meth:`zenhance.contract.learner.Learner.score`.
     metrics : mapping
-        ``psnr_db``, ``ssim``, ``rmse`` and ``psnr_identity_db`` in units of the scaled range (background 0, 99.9 % percentile 1).
+        ``psnr_db``, ``ssim``, ``rmse`` and ``psnr_identity_db`` in units of the scaled range
+        (background 0, 99.9 % percentile 1).
     preview : mapping of str to float32 array (Y, X)
         ``measured``, ``predicted`` and, where there is one, ``truth`` of the first patch.
     """
@@ -59,7 +60,7 @@ def _numpy(tensor: Tensor) -> FloatArray:
 
 
 def validate(learner: Learner, network: Module, batches: list[Batch], device: str) -> Validation:
-    """Predict the middle plane of each validation patch and compare with the truth, or take the loss where there is none."""
+    """Compare the middle plane of each validation patch with the truth, or measure the loss."""
     training = network.training
     network.eval()
     errors, kept_errors, likeness, losses = [], [], [], []

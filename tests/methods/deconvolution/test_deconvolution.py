@@ -1,4 +1,4 @@
-"""gaussian_deconvolution through its contract: quality, conservation, tiles, and the page that documents it."""
+"""gaussian_deconvolution: quality, conservation, tiles, and the page that documents it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _one_thread():
 
 @pytest.fixture
 def large(monkeypatch):
-    """Let any volume above 20 000 voxels count as too large to be solved at once, in plans as well."""
+    """Let any volume above 20 000 voxels count as too large to be solved at once."""
     monkeypatch.setattr(module, "WHOLE_VOXELS", FEW)
     monkeypatch.setattr(sys.modules[__name__], "whole_voxels", FEW)
 
@@ -67,7 +67,7 @@ def _finish(steps):
 
 
 def _specimen(shape):
-    """Walls two to three voxels thick in two directions, brighter towards one side, under a dark rim."""
+    """Walls 2 to 3 voxels thick in two directions, brighter towards one side, with a dark rim."""
     z, y, x = np.indices(shape)
     walls = ((y + z) % 17 < 3) | ((x - z) % 19 < 2)
     rim = (
@@ -478,15 +478,20 @@ def test_a_cancelled_run_writes_nothing_of_the_tile(large):
 
 
 def test_importing_the_method_does_not_load_torch():
-    code = "import sys, zenhance.methods.deconvolution, zenhance.methods.identity; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, zenhance.methods.deconvolution, zenhance.methods.identity; "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_planning_does_not_load_torch():
     code = (
-        "import sys; from zenhance.methods.deconvolution import METHOD as M; from zenhance.physics.psf import gaussian;"
+        "import sys; from zenhance.methods.deconvolution import METHOD as M; from "
+        "zenhance.physics.psf import gaussian;"
         "p = gaussian((.3, .1, .1)); v = (.3, .1, .1); s = (200, 999, 999); P = M.spec.parameters;"
-        "[M.plan_halo_px(P(variant=name), p, v, s) for name in ('wiener', 'imagej', 'richardson_lucy')];"
+        "[M.plan_halo_px(P(variant=name), p, v, s) for name in ('wiener', 'imagej', "
+        "'richardson_lucy')];"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

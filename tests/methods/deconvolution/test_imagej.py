@@ -1,4 +1,4 @@
-"""The ImageJ forms: against a plain transcription of the published steps, and the figures their documentation gives."""
+"""The ImageJ forms against a plain transcription of the published steps and their figures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _image(shape=(48, 40), sigma=2.0, peak=200.0, noise=True, background=10.0):
 def _transcription(
     image, kernel, most, gamma=0.0, low_pass=1.0, terminate=0.01, anti_ringing=True, padded=None
 ):
-    """The steps of Iterative Deconvolve 3D in double precision with whole complex spectra, loops where the text has loops."""
+    """Iterative Deconvolve 3D in double precision, with whole complex spectra and plain loops."""
     height, width = image.shape
 
     def grown(n):
