@@ -20,6 +20,7 @@ from benchmarks.tables import TextTable
 from zenhance.measurement.profile import measure_profile
 from zenhance.physics.profile import DepthCurve, MicroscopeProfile, Quantity
 from zenhance.pipeline import EnhanceRequest, enhance
+from zenhance.pipeline.request import NO_PROFILE
 from zenhance.simulate.microscope import Microscope
 from zenhance.simulate.specimen import Grid
 from zenhance.types import FloatArray, FloatTriple
@@ -107,7 +108,7 @@ def gain_of(specimen: str, seed: int, side_px: int) -> Gain:
         request = EnhanceRequest(
             voxel_size_um=voxel,
             device="cpu",
-            profile=None if profile is None else profile.to_json(),
+            profile=NO_PROFILE if profile is None else profile.to_json(),
         )
         image = np.asarray(enhance(measured, request).stack.data)
         whole.append(decibels(image, lit) - decibels(measured, lit))

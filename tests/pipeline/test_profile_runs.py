@@ -224,13 +224,101 @@ def test_the_middle_of_a_large_field_is_measured_over_the_whole_depth(monkeypatc
 
     monkeypatch.setattr(module, "profile_steps", measure)
     request = EnhanceRequest(profile="measure")
-    module.profile_of(stack, request, 0, gaussian((0.8, 0.3, 0.3)))
+    drain(module.profile_of_steps(stack, request, 0, gaussian((0.8, 0.3, 0.3))))
     rows, columns = seen[0].shape[1:]
     assert seen[0].shape[0] == 12
     assert rows * columns <= 80 * 80
     first = (160 - rows) // 2, (120 - columns) // 2
     inside = stack.data[:, first[0] : first[0] + rows, first[1] : first[1] + columns]
     assert np.array_equal(seen[0], inside)
+
+
+@pytest.fixture(scope="module")
+def wide(scene) -> np.ndarray:
+    """The scene repeated, so that its field is large enough to be measured unasked."""
+    return np.tile(scene[1], (1, 2, 2))
+
+
+def test_deconvolution_measures_the_microscope_unasked_and_replays(wide) -> None:
+    settings = {"stop": "fixed", "iterations": 2}
+    request = EnhanceRequest(voxel_size_um=VOXEL, device="cpu", settings=settings)
+    first = enhance(wide, request)
+    asked = enhance(wide, request.model_copy(update={"profile": "measure"}))
+    one = enhance(wide, request.model_copy(update={"profile": "none"}))
+    pixels = [np.asarray(r.stack.data).tobytes() for r in (first, asked, one)]
+    assert pixels[0] == pixels[1] != pixels[2]
+    assert "profiles" not in one.provenance.notes
+    again = EnhanceRequest.from_yaml(first.provenance.to_json())
+    assert np.asarray(enhance(wide, again).stack.data).tobytes() == pixels[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "metadata"),
+    [
+        ({"psf": "sigma_um=0.8,0.3,0.3"}, {}),
+        ({}, {"na": 0.9}),
+        ({"method": "identity"}, {}),
+        ({"settings": {"variant": "imagej", "iterations": 1}}, {}),
+    ],
+)
+def test_nothing_is_measured_where_the_blur_is_told_or_is_one_for_all(
+    wide, fields, metadata, monkeypatch
+) -> None:
+    from zenhance.pipeline import profile as module
+
+    monkeypatch.setattr(module, "profile_steps", None)
+    stack = Stack(wide[:10], "ZYX", VoxelSize(*VOXEL), metadata=metadata)
+    settings = {"settings": {"stop": "fixed", "iterations": 1}} if "method" not in fields else {}
+    result = enhance(stack, EnhanceRequest(device="cpu", **(settings | fields)))
+    assert "profiles" not in result.provenance.notes
+    assert "remark" not in result.provenance.notes
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((64, 64), "this image has one plane; the default PSF was used"),
+        ((7, 64, 64), "this stack has 7 planes of 64 × 64 pixels"),
+        ((12, 64, 44), "at least 8 planes of 48 × 48 pixels and 10 µm"),
+    ],
+)
+def test_an_image_too_small_to_be_measured_keeps_the_default_psf_and_says_so(
+    wide, shape, words, monkeypatch
+) -> None:
+    from zenhance.pipeline import profile as module
+
+    monkeypatch.setattr(module, "profile_steps", None)
+    image = wide[0, : shape[0], : shape[1]] if len(shape) == 2 else wide[: shape[0], : shape[1]]
+    image = image[..., : shape[-1]]
+    fields = {"voxel_size_um": VOXEL[-image.ndim :], "settings": {"stop": "fixed", "iterations": 1}}
+    result = enhance(image, device="cpu", **fields)
+    assert words in result.provenance.notes["remark"]
+    one = enhance(image, device="cpu", profile="none", **fields)
+    assert np.array_equal(result.stack.data, one.stack.data)
+
+
+def test_a_blur_that_cannot_be_measured_keeps_the_default_psf_and_says_so() -> None:
+    smooth = np.tile(np.linspace(100, 200, 64, dtype=np.float32), (10, 64, 1))
+    fields = {"voxel_size_um": VOXEL, "settings": {"stop": "fixed", "iterations": 1}}
+    result = enhance(smooth, device="cpu", **fields)
+    assert "could not be measured on this stack" in result.provenance.notes["remark"]
+    one = enhance(smooth, device="cpu", profile="none", **fields)
+    assert np.array_equal(result.stack.data, one.stack.data)
+    again = EnhanceRequest.from_yaml(result.provenance.to_json())
+    assert np.array_equal(enhance(smooth, again).stack.data, one.stack.data)
+
+
+def test_a_preview_measures_the_whole_stack_as_the_run_does(wide) -> None:
+    from zenhance.pipeline import preview_steps
+
+    stack = Stack(wide, "ZYX", VoxelSize(*VOXEL))
+    request = EnhanceRequest(device="cpu", settings={"stop": "fixed", "iterations": 1})
+    run = enhance(stack, request)
+    seen = drain(preview_steps(stack, request, 20))
+    assert seen.provenance.notes["profiles"] == run.provenance.notes["profiles"]
+    halo = slice(16, 48)
+    ours = np.asarray(run.stack.data)[20, halo, halo]
+    assert np.allclose(np.asarray(seen.stack.data)[0, halo, halo], ours, rtol=0.05)
 
 
 def test_even_light_makes_shallow_and_deep_structures_alike() -> None:

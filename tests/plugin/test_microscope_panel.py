@@ -243,7 +243,7 @@ def test_the_request_names_the_profile_and_comes_back_as_it_was(bench, noisy, me
     form = bench.dock.form
     panel = measure(bench)
     assert (form.request().profile, form.request().even_light) == (None, False)
-    panel.use.setChecked(True)
+    panel.source.setCurrentIndex(1)
     panel.even.setChecked(True)
     own = form.request()
     assert (own.profile, own.even_light) == ("measure", True)
@@ -253,10 +253,26 @@ def test_the_request_names_the_profile_and_comes_back_as_it_was(bench, noisy, me
     for request in (own, saved):
         form.show_request(request)
         assert form.request() == request
-    panel.use.setChecked(False)
+    panel.source.setCurrentIndex(2)
+    assert form.request().profile == "none"
+    assert panel.profile is None
     panel.source.setCurrentIndex(0)
+    assert form.request().profile is None
+    assert panel.profile == profile(DOUBT)
+
+
+def test_the_panel_says_whether_the_run_uses_the_profile(bench, noisy, measured):
+    bench.add(noisy)
+    form, panel = bench.dock.form, bench.dock.form.microscope
+    assert panel.usage.text().startswith("The run uses the default PSF: the microscope is measured")
+    bench.add(np.tile(noisy, (1, 2, 2)), name="wide")
+    assert panel.usage.text() == "The run uses this profile."
+    form.show_request(form.request().model_copy(update={"psf": "sigma_um=0.5,0.2,0.2"}))
+    assert panel.usage.text() == "The run uses the PSF above."
     panel.source.setCurrentIndex(1)
-    assert form.request().profile == saved.profile
+    assert panel.usage.text() == "The run uses this profile."
+    panel.source.setCurrentIndex(2)
+    assert panel.usage.text() == "The run uses one PSF for all depths."
 
 
 def test_a_remembered_profile_that_is_gone_is_forgotten(bench, noisy, measured):
@@ -266,7 +282,7 @@ def test_a_remembered_profile_that_is_gone_is_forgotten(bench, noisy, measured):
     lasting = form.state()["lasting"]
     assert lasting["profile"] == str(profile_path("mine"))
     profile_path("mine").unlink()
-    form.microscope.use.setChecked(False)
+    form.microscope.source.setCurrentIndex(0)
     form.show_state({"lasting": lasting})
     assert form.request().profile is None
 

@@ -89,9 +89,10 @@ def enhance(
     profile: Annotated[
         str | None,
         text_option(
-            "measure|FILE",
-            "Microscope by depth, measured on the stack or from a profile file; "
-            "default one PSF for all depths.",
+            "measure|FILE|none",
+            "Microscope by depth, measured on the stack or from a profile file, or one PSF for "
+            "all depths; default: deconvolution measures it where neither the file nor --psf "
+            "tells the blur.",
         ),
     ] = None,
     even_light: Annotated[

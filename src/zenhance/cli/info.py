@@ -67,23 +67,23 @@ def info(
 def _profiles(path: Path, series: int) -> list[dict[str, Any]]:
     """Measure the microscope of each channel at the first time point."""
     from zenhance.io import open_stack
-    from zenhance.measurement.profile import measure_profile
-    from zenhance.physics.psf import resolve_psf
+    from zenhance.pipeline import EnhanceRequest
+    from zenhance.pipeline.plan import psf_for
+    from zenhance.pipeline.profile import profile_of_steps
+    from zenhance.pipeline.request import MEASURE
+    from zenhance.steps import drain
 
     stack = open_stack(path, series=series)
     if "Z" not in stack.axes:
         raise StackError("a profile is measured on a stack; this image has one plane only")
-    voxel = stack.voxel_size.require(stack.spatial_axes)
+    stack.voxel_size.require(stack.spatial_axes)
+    request = EnhanceRequest(profile=MEASURE)
     found = []
     for channel in range(stack.size("C")):
-        measured = measure_profile(
-            stack.read(0, channel),
-            voxel,
-            psf=resolve_psf(None, stack.metadata, 3, channel=channel),
-            metadata=stack.metadata,
-            name=f"{path.stem} channel {channel}",
-        )
-        found.append({**measured.model_dump(mode="json"), "words": list(measured.describe())})
+        psf = psf_for(stack, request, channel)
+        measured = drain(profile_of_steps(stack, request, channel, psf))
+        if measured is not None:
+            found.append({**measured.model_dump(mode="json"), "words": list(measured.describe())})
     return found
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "doubt_metadata",
     "measure_depth",
     "measure_profile",
+    "names_objective",
     "profile_steps",
     "squeeze_along_z",
 ]
@@ -43,6 +44,8 @@ MAX_SQUEEZE = 1.6
 MIN_AXIAL_RATIO = 2.0
 """No lens has a smaller ratio of axial to lateral width (NA 1.4 in oil has 2.5)."""
 SMOOTH_UM = 1.5
+_SECONDARY = ("n", "ex_nm", "em_nm", "pinhole_au", "n_sample", "depth_um", "m_f")
+"""Numbers of a PSF that leave its width open without the numerical aperture."""
 MIN_PLANES = 5
 
 
@@ -137,14 +140,14 @@ def _finite(volume: npt.NDArray[Any], fill: float) -> npt.NDArray[np.float32]:
     return grey if np.isfinite(grey).all() else np.nan_to_num(grey, nan=fill, posinf=fill)
 
 
+def names_objective(psf: Psf) -> bool:
+    """Tell whether the file or the user named what decides the width of a PSF."""
+    return any(v.name not in _SECONDARY and v.origin != "default" for v in psf.values)
+
+
 def _prior(psf: Psf | None) -> BlurPrior:
     """Return what is known of the widths: narrow where file or user name the objective."""
-    if psf is None or min(psf.sigma_um) <= 0.0:
-        return BlurPrior()
-    known = any(
-        v.name in ("na", "sigma_um", "fwhm_um") and v.origin != "default" for v in psf.values
-    )
-    if not known:
+    if psf is None or min(psf.sigma_um) <= 0.0 or not names_objective(psf):
         return BlurPrior()
     return BlurPrior(psf.sigma_um[0], math.sqrt(psf.sigma_um[1] * psf.sigma_um[2]), 0.25)
 

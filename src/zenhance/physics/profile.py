@@ -187,6 +187,11 @@ class MicroscopeProfile(_Frozen):
                 raise ValueError(f"{name} is {curve.values}, allowed are 0 to {MAX_SIGMA_UM:g} µm")
         return self
 
+    @property
+    def blur_is_measured(self) -> bool:
+        """Whether a width of the PSF was measured, along z or across, at any depth."""
+        return "measured" in (*self.sigma_z_um.origins, *self.sigma_yx_um.origins)
+
     def sigma_at_um(self, depth_um: float) -> tuple[float, float, float]:
         """Return the PSF's standard deviation (z, y, x) at a depth."""
         yx = float(self.sigma_yx_um.at(depth_um))

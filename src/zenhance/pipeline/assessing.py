@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -15,17 +15,25 @@ from zenhance.assess.reblur import PSF_TOLERANCE, Microscopy, psf_in_the_plane
 from zenhance.errors import MethodError, RunCancelled
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
 from zenhance.physics.noise import PoissonGauss
-from zenhance.physics.profile import DepthCurve
+from zenhance.physics.profile import DepthCurve, MicroscopeProfile
 from zenhance.pipeline.even_light import uneven
 from zenhance.pipeline.plan import psf_for
-from zenhance.pipeline.profile import noise_of, profile_of, profiled_volume
-from zenhance.pipeline.request import EnhanceRequest
+from zenhance.pipeline.profile import (
+    PROFILES,
+    blur_profile_steps,
+    noise_of,
+    profile_of_steps,
+    profiled_volume,
+)
+from zenhance.pipeline.request import MEASURE, EnhanceRequest
 from zenhance.provenance import ArrayHash, Provenance
 from zenhance.stack import Stack
+from zenhance.steps import drain
 from zenhance.types import FloatArray, Region
 
 if TYPE_CHECKING:
     from zenhance.physics.profile_volume import ProfiledVolume
+    from zenhance.physics.psf import Psf
 
 __all__ = ["ASSESSMENT", "assess_result", "assessment_notes", "is_made_from"]
 
@@ -146,15 +154,17 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
     if deblurred and _plane_by_plane(before, request):
         psf = psf_in_the_plane(psf)
     microscopy = None
-    if request.needs_profile:
-        notes = None if known.record is None else known.record.notes
-        profile = profile_of(before, request, c, psf, notes)
+    notes = None if known.record is None else known.record.notes
+    if request.even_light:
+        result = _uneven(result, _light(before, request, t, c, psf, notes), t, c)
+    profile = None
+    # Unasked, the microscope counts only where the run measured it.
+    if request.profile is not None or (request.psf is None and PROFILES in (notes or {})):
+        profile, _ = drain(blur_profile_steps(before, request, c, notes))
+    if profile is not None and not _plane_by_plane(before, request):
         volume = profiled_volume(before, t, c, profile)
-        if request.even_light:
-            result = _uneven(result, volume, t, c)
-        if request.profile is not None and not _plane_by_plane(before, request):
-            microscopy = _microscopy(volume)
-            psf, noise = profile.psf_at(0.5 * volume.deepest_um), noise_of(profile)
+        microscopy = _microscopy(volume)
+        psf, noise = profile.psf_at(0.5 * volume.deepest_um), noise_of(profile)
     used = () if known.record is None else known.record.freedom
     number = t * before.size("C") + c
     found = assess(
@@ -173,6 +183,22 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
     return found.model_copy(
         update={"noise": found.noise.replace("(given)", "(estimated, as in the run)")}
     )
+
+
+def _light(
+    before: Stack,
+    request: EnhanceRequest,
+    t: int,
+    c: int,
+    psf: Psf,
+    notes: Mapping[str, Any] | None,
+) -> ProfiledVolume:
+    """Return the volume whose light by depth the run evened out."""
+    profile = drain(profile_of_steps(before, request, c, psf, notes))
+    if profile is None:
+        asked = request.model_copy(update={"profile": MEASURE})
+        profile = drain(profile_of_steps(before, asked, c, psf))
+    return profiled_volume(before, t, c, cast(MicroscopeProfile, profile))
 
 
 def _microscopy(volume: ProfiledVolume) -> Microscopy:

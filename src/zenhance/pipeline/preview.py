@@ -15,8 +15,14 @@ from zenhance.contract.spec import WHOLE_VOXELS, MethodParameters
 from zenhance.errors import CheckpointError, RecipeError, RunCancelled
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
 from zenhance.pipeline.plan import RunPlan, plan_run, psf_for
-from zenhance.pipeline.profile import profile_of_steps, profiled_volume_steps
-from zenhance.pipeline.request import NO_WEIGHTS, EnhanceRequest
+from zenhance.pipeline.profile import (
+    blur_profile_steps,
+    measured_by_default,
+    profile_of_steps,
+    profiled_volume_steps,
+    too_small,
+)
+from zenhance.pipeline.request import MEASURE, NO_PROFILE, NO_WEIGHTS, EnhanceRequest
 from zenhance.pipeline.run import EnhanceResult, Progress, enhance_steps
 from zenhance.stack import Stack
 from zenhance.steps import relay
@@ -99,9 +105,10 @@ def preview_steps(
     sample = [_sample(stack, request.repair_outliers)]
     statistics, _ = measure(sample, request.background)
     known = (statistics, measure_noise(sample, statistics))
+    by_depth, whole = yield from _microscope_steps(stack, request, cancel)
+    fields["profile"] = MEASURE if by_depth else NO_PROFILE
     profiled = None
-    if request.needs_profile:
-        whole = yield from _profiled_steps(stack, request, cancel)
+    if whole is not None:
         profiled = whole.cropped((slice(first, last), view["Y"], view["X"]))
     result = yield from enhance_steps(
         stack, EnhanceRequest(**fields), cancel, known, profiled=profiled
@@ -116,10 +123,10 @@ def preview_steps(
     return replace(result, stack=result.stack.crop(only), extras=extras)
 
 
-def _profiled_steps(
+def _microscope_steps(
     stack: Stack, request: EnhanceRequest, cancel: threading.Event | None
-) -> Generator[Progress, None, ProfiledVolume]:
-    """Return the whole volume with its microscope."""
+) -> Generator[Progress, None, tuple[bool, ProfiledVolume | None]]:
+    """Return whether the run blurs by depth, and the whole volume with its microscope."""
 
     def check() -> None:
         if cancel is not None and cancel.is_set():
@@ -128,10 +135,16 @@ def _profiled_steps(
     def told(step: tuple[str, float]) -> Progress:
         return Progress("measure", 0.5 * step[1], None, step[0])
 
-    profile = yield from relay(
-        profile_of_steps(stack, request, 0, psf_for(stack, request)), told, check
-    )
-    return (yield from relay(profiled_volume_steps(stack, 0, 0, profile), told, check))
+    profile, _ = yield from relay(blur_profile_steps(stack, request, 0), told, check)
+    by_depth = profile is not None
+    if profile is None and request.even_light:
+        asked = request.model_copy(update={"profile": MEASURE})
+        steps = profile_of_steps(stack, asked, 0, psf_for(stack, request))
+        profile = yield from relay(steps, told, check)
+    if profile is None:
+        return by_depth, None
+    volume = yield from relay(profiled_volume_steps(stack, 0, 0, profile), told, check)
+    return by_depth, volume
 
 
 def _sample(stack: Stack, repair_outliers: bool) -> VolumeReader:
@@ -199,6 +212,9 @@ def estimate_steps(
             "channel": None,
             "voxel_size_um": None,
         }
+        if measured_by_default(first, request) and not too_small(first):
+            # A block alone may be too small to be measured.
+            fields["profile"] = MEASURE
         trial = EnhanceRequest(**fields | {"crop": _middle(first, size)})
         started = time.perf_counter()
         result = yield from enhance_steps(first, trial, cancel)

@@ -15,11 +15,12 @@ from scipy import ndimage
 from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import MethodError, StackError
 from zenhance.measurement.light_by_depth import find_surface
-from zenhance.measurement.profile import profile_steps
+from zenhance.measurement.profile import names_objective, profile_steps
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.noise_estimate import fit_camera, measure_blocks
 from zenhance.physics.profile import MicroscopeProfile, load_profile
 from zenhance.physics.psf import Psf
+from zenhance.pipeline.plan import psf_for
 from zenhance.pipeline.request import MEASURE, NO_PROFILE, EnhanceRequest
 from zenhance.stack import Stack
 from zenhance.steps import drain, relay
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROFILES",
+    "blur_profile_steps",
+    "measured_by_default",
     "noise_of",
-    "profile_of",
     "profile_of_steps",
     "profiled_volume",
     "profiled_volume_steps",
     "statistics_of",
+    "too_small",
 ]
 
 Found = TypeVar("Found")
@@ -43,25 +46,20 @@ Steps = Generator[tuple[str, float], None, Found]
 """What comes next and the fraction done, then the result."""
 
 PROFILES = "profiles"
-"""Note of a record that holds the profile of each channel."""
+"""Note of a record: the profile of each channel, null where one PSF serves all depths."""
 MAX_VOXELS = 64_000_000
 """A larger volume is measured on its middle, and its surface on every n-th pixel."""
 MAX_NOISE_VOXELS = 4_000_000
 MIN_FIELD_PX = 64
+MIN_PLANES, MIN_SIDE_PX, MIN_SIDE_UM = 8, 48, 10.0
+"""Smallest stack whose blur is measured unasked; narrower fields show less than a few cells."""
 READ_SHARE = 0.3
 """Of the progress of a measurement, reading."""
 
 
-def profile_of(
-    stack: Stack, request: EnhanceRequest, c: int, psf: Psf, notes: Mapping[str, Any] | None = None
-) -> MicroscopeProfile:
-    """Return the profile of a channel, without steps; see :func:`profile_of_steps`."""
-    return drain(profile_of_steps(stack, request, c, psf, notes))
-
-
 def profile_of_steps(
     stack: Stack, request: EnhanceRequest, c: int, psf: Psf, notes: Mapping[str, Any] | None = None
-) -> Steps[MicroscopeProfile]:
+) -> Steps[MicroscopeProfile | None]:
     """Return the profile of a channel; yield what comes next and the fraction done.
 
     Parameters
@@ -77,6 +75,11 @@ def profile_of_steps(
         Where the measured widths start.
     notes : mapping, optional
         Of an earlier run on this stack, whose profiles are used again.
+
+    Returns
+    -------
+    MicroscopeProfile or None
+        None where the record of an earlier run says one PSF for all depths.
 
     Raises
     ------
@@ -95,25 +98,77 @@ def profile_of_steps(
     volume = yield from relay(
         _middle_steps(stack, c), lambda fraction: ("reading the stack", READ_SHARE * fraction)
     )
+    name = f"{stack.name} channel {c}"
     return (
         yield from relay(
-            profile_steps(
-                volume,
-                voxel,
-                psf=psf,
-                metadata=stack.metadata,
-                name=f"{stack.name} channel {c}",
-            ),
+            profile_steps(volume, voxel, psf=psf, metadata=stack.metadata, name=name),
             lambda step: (step[0], READ_SHARE + (1.0 - READ_SHARE) * step[1]),
         )
     )
 
 
-def _from_json(text: str, c: int) -> MicroscopeProfile:
+def blur_profile_steps(
+    stack: Stack, request: EnhanceRequest, c: int, notes: Mapping[str, Any] | None = None
+) -> Steps[tuple[MicroscopeProfile | None, str]]:
+    """Return the profile whose blur a run uses for a channel, and why it uses none.
+
+    Where the request names neither a profile nor a PSF, the file does not name the objective, and
+    the method takes the blur of each depth, the stack is measured. What cannot be measured keeps
+    the default PSF, and the sentence says so. Arguments are those of :func:`profile_of_steps`.
+
+    Returns
+    -------
+    tuple of MicroscopeProfile or None, and str
+        None where one PSF serves all depths. The sentence is empty where nothing was tried.
+    """
+    given = request.profile is not None or bool((notes or {}).get(PROFILES))
+    if request.profile == NO_PROFILE or not (given or measured_by_default(stack, request, c)):
+        return None, ""
+    if not given and (why := too_small(stack)):
+        return None, f"{why}; the default PSF was used"
+    found = yield from profile_of_steps(stack, request, c, psf_for(stack, request, c), notes)
+    if found is not None and not given and not found.blur_is_measured:
+        return None, "the blur could not be measured on this stack; the default PSF was used"
+    return found, ""
+
+
+def measured_by_default(stack: Stack, request: EnhanceRequest, c: int = 0) -> bool:
+    """Tell whether a channel is measured although the request does not ask for it.
+
+    It is where neither the request nor the file tells the blur, and the method takes it by depth.
+    """
+    silent = request.profile is None and not (request.psf or "").strip()
+    return (
+        silent
+        and request.parameters().blurs_by_depth
+        and not names_objective(psf_for(stack, request, c))
+    )
+
+
+def too_small(stack: Stack) -> str:
+    """Return why a stack is too small to measure its blur, or an empty text."""
+    planes, height, width = stack.volume_shape
+    if planes < 2:
+        return "the microscope is measured on stacks, and this image has one plane"
+    across = min(
+        n * (v or 0.0) for n, v in zip((height, width), stack.voxel_size.zyx_um[1:], strict=True)
+    )
+    if planes >= MIN_PLANES and min(height, width) >= MIN_SIDE_PX and across >= MIN_SIDE_UM:
+        return ""
+    return (
+        f"the microscope is measured on at least {MIN_PLANES} planes of {MIN_SIDE_PX} × "
+        f"{MIN_SIDE_PX} pixels and {MIN_SIDE_UM:g} µm, and this stack has {planes} planes of "
+        f"{height} × {width} pixels and {across:.3g} µm"
+    )
+
+
+def _from_json(text: str, c: int) -> MicroscopeProfile | None:
+    """Return the profile of a channel; null stands for one PSF for all depths."""
     try:
         found = json.loads(text)
         found = [found] if isinstance(found, dict) else found
-        return MicroscopeProfile.model_validate_json(json.dumps(found[min(c, len(found) - 1)]))
+        mine = found[min(c, len(found) - 1)]
+        return None if mine is None else MicroscopeProfile.model_validate_json(json.dumps(mine))
     except (ValueError, ValidationError, IndexError, TypeError, RecursionError) as error:
         raise MethodError(
             f"the profile in the request cannot be used ({str(error).splitlines()[0]}); "

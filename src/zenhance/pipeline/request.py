@@ -83,7 +83,8 @@ class EnhanceRequest(BaseModel):
     profile: str | None = Field(
         None,
         min_length=1,
-        description="microscope by depth: measure, or a profile file; left out, one psf for all",
+        description="microscope by depth: measure, a profile file, or none for one psf at all "
+        "depths; left out, deconvolution measures it where neither file nor psf tells the blur",
     )
     even_light: bool = Field(
         False,
@@ -221,8 +222,8 @@ class EnhanceRequest(BaseModel):
 
     @property
     def needs_profile(self) -> bool:
-        """Whether the run needs a microscope profile."""
-        return self.profile is not None or self.even_light
+        """Whether the run needs a microscope profile in any case."""
+        return self.profile not in (None, NO_PROFILE) or self.even_light
 
     def apply_to(self, stack: Stack, *, axes_named: bool = False) -> Stack:
         """Return the stack as this request wants it read: axes, voxel size, channel and crop.
@@ -299,6 +300,6 @@ def replayed(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     fields = dict(record["request"])
     profiles = (record.get("notes") or {}).get("profiles")
-    if profiles and fields.get("profile") is not None:
+    if profiles and fields.get("profile") != NO_PROFILE:
         fields["profile"] = json.dumps(profiles, sort_keys=True)
     return fields

@@ -100,7 +100,7 @@ class Run:
     freedom: list[float] = field(default_factory=list)
     deblurs: list[bool] = field(default_factory=list)
     kept: dict[int, tuple[Prepared, VolumeStatistics]] = field(default_factory=dict)
-    profiles: dict[int, MicroscopeProfile] = field(default_factory=dict)
+    profiles: dict[int, MicroscopeProfile | None] = field(default_factory=dict)
     profiled: ProfiledVolume | None = None
     readers: dict[tuple[int, int], VolumeReader] = field(default_factory=dict)
 
@@ -222,7 +222,8 @@ def _notes(run: Run) -> dict[str, Any]:
     """Return the method's notes, the hash of a measured PSF, and the input's own provenance."""
     notes = dict(run.notes)
     if run.profiles:
-        notes["profiles"] = [run.profiles[c].model_dump(mode="json") for c in sorted(run.profiles)]
+        found = (run.profiles[c] for c in sorted(run.profiles))
+        notes["profiles"] = [None if p is None else p.model_dump(mode="json") for p in found]
     kind, _, text = (run.request.psf or "").partition(":")
     if kind.strip() == "measured" and (path := bead_file(text.strip())[0]).is_file():
         notes["psf_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()

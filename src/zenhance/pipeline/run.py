@@ -38,12 +38,13 @@ from zenhance.pipeline.learning import Learnt, learn_steps
 from zenhance.pipeline.output import allocate
 from zenhance.pipeline.plan import RunPlan, plan_run, plan_volume, psf_for
 from zenhance.pipeline.profile import (
+    blur_profile_steps,
     noise_of,
     profile_of_steps,
     profiled_volume_steps,
     statistics_of,
 )
-from zenhance.pipeline.request import EnhanceRequest
+from zenhance.pipeline.request import MEASURE, NO_PROFILE, EnhanceRequest
 from zenhance.pipeline.result import EnhanceResult, Progress, Run, input_warnings, result_of
 from zenhance.stack import ArrayLike, Stack
 from zenhance.steps import drain, relay
@@ -51,6 +52,7 @@ from zenhance.tiling.run import TileProgress, run_tiles
 from zenhance.types import FloatArray, Region
 
 if TYPE_CHECKING:
+    from zenhance.physics.profile import MicroscopeProfile
     from zenhance.physics.profile_volume import ProfiledVolume
 
 __all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
@@ -188,7 +190,7 @@ def _volume_steps(
             prepared = denoised(prepared, context, _psf(run, c))
         if run.request.even_light:
             done = measuring + preparing
-            volume = yield from _profiled_steps(run, t, c, lambda _, said: told(done, said))
+            volume = yield from _light_steps(run, t, c, lambda _, said: told(done, said))
             prepared = even_light(prepared, context, volume)
         done = measuring + preparing
         if run.request.statistics == "shared":
@@ -250,8 +252,8 @@ def _context_steps(
     run: Run, t: int, c: int, told: Callable[[float, str], Progress]
 ) -> Generator[Progress, None, MethodContext]:
     shared = run.request.statistics == "shared"
-    # Half of the progress is the microscope's, where it is measured.
-    share = 1.0 if run.request.profile is None else 0.5
+    # Half of the progress is the microscope's, where it may be measured.
+    share = 0.5 if run.request.parameters().blurs_by_depth or run.request.profile else 1.0
     readers = [run.reader(i, c) for i in (range(run.plan.stack.size("T")) if shared else [t])]
     statistics, noise = yield from _measured(
         run, readers, lambda f: told(share * f, "measuring intensities")
@@ -259,11 +261,10 @@ def _context_steps(
     reader = run.reader(t, c)
     parameters = run.request.parameters()
     psf = _psf(run, c)
-    profiled = None
-    if run.request.profile is not None:
-        profiled = yield from _profiled_steps(
-            run, t, c, lambda f, said: told(share + (1 - share) * f, said)
-        )
+    profiled = yield from _blur_steps(
+        run, t, c, lambda f, said: told(share + (1 - share) * f, said)
+    )
+    if profiled is not None:
         profile = profiled.profile
         noise, statistics = noise_of(profile), statistics_of(statistics, profile, run.request)
         run.warnings += [d for d in profile.doubts if d not in run.warnings]
@@ -314,24 +315,62 @@ def _record_psf(run: Run, psf: Psf | None, profiled: ProfiledVolume | None) -> N
     run.psfs += [w for w in words if w not in run.psfs]
 
 
-def _profiled_steps(
+def _blur_steps(
     run: Run, t: int, c: int, told: Callable[[float, str], Progress]
-) -> Generator[Progress, None, ProfiledVolume]:
-    """Return a volume with its microscope, which is measured once for each channel."""
-    if run.profiled is not None:
-        run.profiles.setdefault(c, run.profiled.profile)
-        return run.profiled
+) -> Generator[Progress, None, ProfiledVolume | None]:
+    """Return a volume with its microscope, or None where one PSF serves all depths."""
     stack, request = run.plan.stack, run.request
+    if run.profiled is not None and request.profile not in (None, NO_PROFILE):
+        run.profiles[c] = run.profiled.profile
+        return run.profiled
     if c not in run.profiles:
-        run.profiles[c] = yield from relay(
-            profile_of_steps(stack, request, c, psf_for(stack, request, c)),
+        found, why = yield from relay(
+            blur_profile_steps(stack, request, c),
             lambda step: told(0.8 * step[1], step[0]),
             run.check,
         )
+        if found is None and not why:
+            return None
+        run.profiles[c] = found
+        if why:
+            run.notes[REMARK] = f"{why[0].upper()}{why[1:]}."
+    profile = run.profiles[c]
+    if profile is None:
+        return None
+    return (
+        yield from _surface_steps(run, t, c, profile, lambda f, said: told(0.8 + 0.2 * f, said))
+    )
+
+
+def _light_steps(
+    run: Run, t: int, c: int, told: Callable[[float, str], Progress]
+) -> Generator[Progress, None, ProfiledVolume]:
+    """Return a volume with the microscope whose light is evened out, measured where need be."""
+    if run.profiled is not None:
+        return run.profiled
+    stack, request = run.plan.stack, run.request
+    profile = run.profiles.get(c)
+    if profile is None:
+        asked = request.model_copy(update={"profile": MEASURE})
+        profile = yield from relay(
+            profile_of_steps(stack, asked, c, psf_for(stack, request, c)),
+            lambda step: told(step[1], step[0]),
+            run.check,
+        )
+    return (yield from _surface_steps(run, t, c, cast("MicroscopeProfile", profile), told))
+
+
+def _surface_steps(
+    run: Run,
+    t: int,
+    c: int,
+    profile: MicroscopeProfile,
+    told: Callable[[float, str], Progress],
+) -> Generator[Progress, None, ProfiledVolume]:
     return (
         yield from relay(
-            profiled_volume_steps(stack, t, c, run.profiles[c]),
-            lambda step: told(0.8 + 0.2 * step[1], step[0]),
+            profiled_volume_steps(run.plan.stack, t, c, profile),
+            lambda step: told(step[1], step[0]),
             run.check,
         )
     )

@@ -17,7 +17,7 @@ from zenhance.contract.spec import MethodParameters
 from zenhance.errors import CheckpointError, RecipeError, ZenhanceError
 from zenhance.models.catalogue import find_weights
 from zenhance.pipeline import EnhanceRequest, RunPlan
-from zenhance.pipeline.request import MEASURE
+from zenhance.pipeline.request import MEASURE, NO_PROFILE
 from zenhance.plugin.dock_base import device_choice, grey_label
 from zenhance.plugin.fields import WheelGuard, add_row, narrow, new_form
 from zenhance.plugin.form import SettingsForm
@@ -389,7 +389,7 @@ def _has_weights(fields: Mapping[str, Any]) -> bool:
 
 def _has_profile(spec: str | None) -> bool:
     """Tell whether the profile that a request names still exists, if it names one."""
-    if spec is None or spec == MEASURE:
+    if spec is None or spec in (MEASURE, NO_PROFILE):
         return True
     # The profile of a result's record belongs to one image.
     return not spec.startswith(("{", "[")) and Path(spec).is_file()

@@ -31,7 +31,8 @@ from zenhance.physics.profile import (
     load_profile,
 )
 from zenhance.pipeline import EnhanceRequest, Progress
-from zenhance.pipeline.request import MEASURE
+from zenhance.pipeline.profile import measured_by_default, too_small
+from zenhance.pipeline.request import MEASURE, NO_PROFILE
 from zenhance.plugin.dock_words import dock_sentence, in_dock_words
 from zenhance.plugin.fields import COLOURS, add_row, narrow, new_form
 from zenhance.plugin.layer_bridge import is_result, level_zero
@@ -41,6 +42,13 @@ from zenhance.plugin.task import Outcome, Steps, Task
 from zenhance.stack import Stack
 
 __all__ = ["MAX_AUTOMATIC_VOXELS", "MicroscopePanel", "Subject", "doubt_sentence"]
+
+_OWN: dict[str | None, str] = {
+    None: "automatic",
+    MEASURE: "measured on this layer",
+    NO_PROFILE: "none: one PSF for all depths",
+}
+_OF_LAYER = (None, MEASURE)
 
 MAX_AUTOMATIC_VOXELS = 100_000_000
 """Larger layers are measured only when the user clicks."""
@@ -126,14 +134,15 @@ class MicroscopePanel(QWidget):
         self._shown_key: tuple[Any, ...] | None = None
         self.profile: MicroscopeProfile | None = None
         self.source = narrow(QComboBox(self))
-        self.use = QCheckBox(self)
         self.even = QCheckBox(self)
         self.plot = ProfilePlot(self)
         self.numbers = QLabel(self)
         self.numbers.setTextFormat(Qt.TextFormat.RichText)
         self.numbers.setWordWrap(True)
+        self.usage = QLabel(self)
         self.status = QLabel(self)
-        self.status.setWordWrap(True)
+        for label in (self.usage, self.status):
+            label.setWordWrap(True)
         self.measure_button = QPushButton("Measure", self)
         self.save_button = QPushButton("Use for all layers of this microscope…", self)
         self._lay_out()
@@ -142,8 +151,7 @@ class MicroscopePanel(QWidget):
         self._timer.setInterval(QUIET_MS)
         self._timer.timeout.connect(self._start)
         self.source.currentIndexChanged.connect(self._picked)
-        for box in (self.use, self.even):
-            box.toggled.connect(self.edited)
+        self.even.toggled.connect(self.edited)
         self.measure_button.clicked.connect(self._clicked)
         self.save_button.clicked.connect(self._save_clicked)
         self.refresh_names()
@@ -155,13 +163,8 @@ class MicroscopePanel(QWidget):
             form,
             "profile",
             self.source,
-            "light, camera noise and blur by depth: measured on this layer, or saved before",
-        )
-        add_row(
-            form,
-            "use in the run",
-            self.use,
-            "blur, light, noise and background of each depth, in place of one PSF for all",
+            "light, camera noise and blur by depth, in place of one PSF for all; automatic: "
+            "deconvolution measures them where neither the file nor you tell the PSF",
         )
         add_row(
             form,
@@ -181,6 +184,7 @@ class MicroscopePanel(QWidget):
         layout.setSpacing(3)
         layout.addLayout(form)
         for widget in (
+            self.usage,
             self.plot,
             self.numbers,
             self.status,
@@ -193,57 +197,60 @@ class MicroscopePanel(QWidget):
 
     @property
     def saved_name(self) -> str | None:
-        """Name of the saved profile that is chosen; None if the layer's own is."""
-        return None if self.source.currentData() is None else self.source.currentText()
+        """Name of the saved profile that is chosen; None if none is."""
+        return None if self.source.currentData() in _OWN else self.source.currentText()
 
     def request_fields(self) -> dict[str, Any]:
         """Return the fields of the request that this panel decides."""
-        spec = self.source.currentData() or MEASURE
-        return {
-            "profile": spec if self.use.isChecked() else None,
-            "even_light": self.even.isChecked(),
-        }
+        return {"profile": self.source.currentData(), "even_light": self.even.isChecked()}
 
     def show_request(self, request: EnhanceRequest) -> None:
         """Show which profile a request uses: measured, saved, or that of its record."""
         spec = request.profile
-        for box, wanted in ((self.use, spec is not None), (self.even, request.even_light)):
-            with QSignalBlocker(box):
-                box.setChecked(wanted)
-        if spec is None:
-            return
-        own = spec == MEASURE
+        with QSignalBlocker(self.even):
+            self.even.setChecked(request.even_light)
         with QSignalBlocker(self.source):
-            if not own and self.source.findData(spec) < 0:
+            if self._index(spec) < 0:
                 self.source.addItem("of the settings", spec)
-            self.source.setCurrentIndex(0 if own else self.source.findData(spec))
+            self.source.setCurrentIndex(self._index(spec))
         self._chosen()
+
+    def _index(self, spec: str | None) -> int:
+        """Return the row of a profile, -1 if it is not listed."""
+        listed = (self.source.itemData(row) == spec for row in range(self.source.count()))
+        return next((row for row, same in enumerate(listed) if same), -1)
 
     def refresh_names(self, choose: str | None = None) -> None:
         """List the saved profiles again; keep the choice, or choose a name."""
-        wanted = choose or self.saved_name
+        wanted = choose or self.source.currentText()
         with QSignalBlocker(self.source):
             self.source.clear()
-            self.source.addItem("measured on this layer", None)
+            for spec, title in _OWN.items():
+                self.source.addItem(title, spec)
             for name in saved_names():
                 self.source.addItem(name, str(profile_path(name)))
-            index = self.source.findText(wanted) if wanted else 0
-            self.source.setCurrentIndex(max(0, index))
+            self.source.setCurrentIndex(max(0, self.source.findText(wanted)))
 
     def refresh(self) -> None:
         """Show the profile of the layer in the form; measure it soon if that is quick."""
-        if self.saved_name is not None:
-            return
         subject = self._ask()
         key = None if subject is None else (id(subject.layer), *subject.key())
-        if key == self._shown_key:
+        if self.source.currentData() not in _OF_LAYER or key == self._shown_key:
+            self._say_usage(subject)
             return
         self._stop()
         self._shown_key = key
         self._show(None if subject is None else self._kept(subject))
+        self._say_usage(subject)
         self._due = subject is not None and self.profile is None and _quick(subject)
         if self._due and not self._held:
             self._timer.start()
+
+    def _say_usage(self, subject: Subject | None) -> None:
+        """Say whether the run uses the profile, and why not."""
+        text = _usage(self.source.currentData(), subject, self.profile)
+        self.usage.setText(in_dock_words(text))
+        self.usage.setVisible(bool(text))
 
     def _kept(self, subject: Subject) -> MicroscopeProfile | None:
         key = subject.key()
@@ -251,10 +258,7 @@ class MicroscopePanel(QWidget):
         return next(kept, None)
 
     def _picked(self, *_: Any) -> None:
-        """Use a saved profile that the user picks; show it."""
-        if self.saved_name is not None:
-            with QSignalBlocker(self.use):
-                self.use.setChecked(True)
+        """Use the profile that the user picks; show it."""
         self._chosen()
         self.edited.emit()
 
@@ -262,10 +266,11 @@ class MicroscopePanel(QWidget):
         self._stop()
         self._shown_key = None
         spec = self.source.currentData()
-        if spec is None:
+        if spec in _OWN:
             self._show(None)
             self.refresh()
             return
+        self._say_usage(None)
         if spec.startswith(("{", "[")):
             # The record of a result holds one profile a channel, which the run reads.
             self._show(None)
@@ -283,7 +288,7 @@ class MicroscopePanel(QWidget):
         self.numbers.setText("" if profile is None else _table(profile))
         self.numbers.setVisible(profile is not None)
         self.status.hide()
-        saved = self.saved_name is not None
+        saved = self.source.currentData() not in _OF_LAYER
         self.measure_button.setText("Measure" if profile is None else "Measure again")
         self.measure_button.setVisible(not saved)
         self.save_button.setVisible(profile is not None and not saved)
@@ -355,6 +360,7 @@ class MicroscopePanel(QWidget):
         ]
         self._measured.append((layer, key, outcome.value))
         self._show(outcome.value)
+        self._say_usage(self._ask())
 
     def _say(self, text: str) -> None:
         self.status.setText(text)
@@ -389,6 +395,24 @@ class MicroscopePanel(QWidget):
             self, "zenhance", f'A profile "{name}" exists already. Replace it?'
         )
         return bool(answer == QMessageBox.StandardButton.Yes)
+
+
+def _usage(spec: str | None, subject: Subject | None, profile: MicroscopeProfile | None) -> str:
+    """Return a sentence on whether a run uses the profile that is chosen."""
+    if spec == NO_PROFILE:
+        return "The run uses one PSF for all depths."
+    if spec is not None:
+        return "The run uses this profile."
+    if subject is None:
+        return ""
+    if not subject.request.parameters().blurs_by_depth:
+        return "This method takes one PSF for all depths."
+    if not measured_by_default(subject.stack, subject.request):
+        return "The run uses the PSF above."
+    why = too_small(subject.stack)
+    if not why and profile is not None and not profile.blur_is_measured:
+        why = "the blur could not be measured on this layer"
+    return f"The run uses the default PSF: {why}." if why else "The run uses this profile."
 
 
 def _quick(subject: Subject) -> bool:
