@@ -14,7 +14,7 @@ from zenhance.cli.parsing import parse_settings
 from zenhance.errors import MethodError, ReadError, RecipeError, ZenhanceError
 from zenhance.physics.profile import load_profile
 from zenhance.pipeline import EnhanceRequest
-from zenhance.pipeline.request_file import read_request
+from zenhance.pipeline.request import read_request
 from zenhance.training.recipe import Recipe, load_recipe
 from zenhance.yaml_text import MAX_TEXT_BYTES, load_yaml, read_text
 

@@ -22,7 +22,7 @@ from zenhance.errors import MethodError, ReadError, RecipeError
 from zenhance.io import write_stack
 from zenhance.models.checkpoint import read_checkpoint
 from zenhance.stack import Stack, VoxelSize
-from zenhance.training.pairing import find_data
+from zenhance.training.recipe import find_data
 
 SIZE = VoxelSize.of((0.5, 0.2, 0.2), "file")
 TINY = (

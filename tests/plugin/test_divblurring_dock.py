@@ -10,7 +10,7 @@ import pytest
 
 from tiny_model import NUMBERS, PSF, SIZE_UM, walls
 from zenhance.contract import registry
-from zenhance.plugin.sample_player import sample_axis
+from zenhance.plugin.result_layers import sample_axis
 from zenhance.stack import Stack
 
 ARCHITECTURE: dict[str, Any] = {

@@ -13,7 +13,7 @@ from zenhance.plugin import recovery
 from zenhance.plugin.enhance_dock import EnhanceDock
 from zenhance.plugin.layer_bridge import read_facts
 from zenhance.plugin.readers import read_layers
-from zenhance.plugin.sample_player import sample_axis
+from zenhance.plugin.result_layers import sample_axis
 from zenhance.plugin.writers import write_image
 
 

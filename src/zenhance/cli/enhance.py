@@ -179,7 +179,7 @@ def enhance(
     json_line: Json = False,
 ) -> None:
     """Enhance an image, a folder of images or a glob."""
-    from zenhance.pipeline.request_file import write_request
+    from zenhance.pipeline.request import write_request
 
     session = replace(context.obj, json_wanted=json_line)
     typed = RequestOptions(
@@ -291,7 +291,7 @@ def build_request(options: RequestOptions, request_file: Path | None = None) -> 
         A field, a setting or the method is invalid; no pixel was read.
     """
     from zenhance.pipeline import EnhanceRequest
-    from zenhance.pipeline.request_file import read_request
+    from zenhance.pipeline.request import read_request
 
     given = options.given()
     base: dict[str, Any] = {}

@@ -221,7 +221,7 @@ def _learning_names() -> tuple[str, ...]:
 def _replace_data(fields: dict[str, Any], words: TrainWords) -> None:
     """Replace the recipe's data by the user's files, and name the model after them."""
     from zenhance.io.names import stem
-    from zenhance.training.pairing import find_data
+    from zenhance.training.recipe import find_data
 
     found = find_data(words.data, str(fields["method"])).model_dump(
         mode="json", exclude_defaults=True

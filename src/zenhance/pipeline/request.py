@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -12,14 +13,26 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from zenhance.contract import registry
 from zenhance.contract.settings import explain, validate
 from zenhance.contract.spec import MethodParameters, OutputSpec
-from zenhance.errors import RecipeError
+from zenhance.errors import ReadError, RecipeError, WriteError
+from zenhance.io import inspect_image
+from zenhance.io.commit import commit
+from zenhance.io.names import is_image_folder
 from zenhance.pipeline.denoised import check_denoised, denoised_outputs
 from zenhance.pipeline.even_light import check_even
+from zenhance.provenance import Provenance
 from zenhance.stack import AXES, Stack, VoxelSize
 from zenhance.wording import hint_for, quoted
-from zenhance.yaml_text import load_yaml
+from zenhance.yaml_text import load_yaml, read_text
 
-__all__ = ["MEASURE", "NO_PROFILE", "NO_WEIGHTS", "EnhanceRequest", "replayed"]
+__all__ = [
+    "MEASURE",
+    "NO_PROFILE",
+    "NO_WEIGHTS",
+    "EnhanceRequest",
+    "read_request",
+    "replayed",
+    "write_request",
+]
 
 NO_WEIGHTS = "none"
 """What ``weights`` is to begin learning from random ones."""
@@ -303,3 +316,51 @@ def replayed(record: Mapping[str, Any]) -> dict[str, Any]:
     if profiles and fields.get("profile") != NO_PROFILE:
         fields["profile"] = json.dumps(profiles, sort_keys=True)
     return fields
+
+
+WANTED = "a YAML file with settings, or a result of zenhance"
+
+
+def read_request(path: Path) -> EnhanceRequest:
+    """Read a request from a YAML file, from a run's record, or from an image that a run wrote.
+
+    Raises
+    ------
+    ReadError
+        The file cannot be read, or the image holds no record of a run.
+    RecipeError, MethodError
+        The text is not a request; the sentence names the key.
+    """
+    name = path.name.lower()
+    if name.endswith((".tif", ".tiff", ".zarr")) or is_image_folder(path):
+        record = Provenance.find(inspect_image(path).metadata)
+        if record is None:
+            raise ReadError(
+                path, f"it holds no record of a run, as zenhance did not write it; give {WANTED}"
+            )
+        return EnhanceRequest(**replayed(record.model_dump(mode="json")))
+    return EnhanceRequest.from_yaml(read_text(path, WANTED))
+
+
+def write_request(path: Path, request: EnhanceRequest, overwrite: bool) -> None:
+    """Write a request as YAML, completely or not at all.
+
+    Raises
+    ------
+    OutputExistsError
+        The file exists and ``overwrite`` is false.
+    WriteError
+        The folder is missing or cannot be written, or the disk is full; an existing file is kept.
+    """
+    content = request.to_yaml().encode()
+
+    def fill(partial: Path) -> None:
+        partial.write_bytes(content)
+
+    def check(partial: Path) -> None:
+        if partial.read_bytes() != content:
+            raise WriteError(
+                f'the settings in "{path}" read back differently; write them to another folder'
+            )
+
+    commit(path, fill, verify=check, needed_bytes=len(content), overwrite=overwrite)

@@ -29,7 +29,7 @@ from zenhance.pipeline import (
     enhance_steps,
     preview_steps,
 )
-from zenhance.pipeline.request_file import read_request, write_request
+from zenhance.pipeline.request import read_request, write_request
 from zenhance.plugin.dock_base import DockBase
 from zenhance.plugin.dock_form import DockForm
 from zenhance.plugin.dock_words import dock_sentence, in_dock_words
@@ -39,9 +39,14 @@ from zenhance.plugin.panels import RunPanel
 from zenhance.plugin.recording import of_file, with_record_of_file
 from zenhance.plugin.recovery import keep, keep_later, recovery_notice
 from zenhance.plugin.remembered import lasting, recall, remember, write_lasting
-from zenhance.plugin.result_layers import add_preview, add_results, range_remark, result_entries
+from zenhance.plugin.result_layers import (
+    SamplePlayer,
+    add_preview,
+    add_results,
+    range_remark,
+    result_entries,
+)
 from zenhance.plugin.run_estimate import RunEstimate
-from zenhance.plugin.sample_player import SamplePlayer
 from zenhance.plugin.snapshot import Snapshot, current_view, same_view
 from zenhance.plugin.task import Outcome, Steps, Task, import_torch_later
 from zenhance.plugin.train_preview import TrainPreview

@@ -25,8 +25,7 @@ from zenhance.plugin.fields import add_row, narrow, new_form
 from zenhance.plugin.layer_bridge import read_facts
 from zenhance.plugin.train_layers import TrainLayers
 from zenhance.plugin.training_run import VolumeSteps, layer_volumes
-from zenhance.training.pairing import TRUTH, find_data
-from zenhance.training.recipe import Data, Pair, Recipe
+from zenhance.training.recipe import TRUTH, Data, Pair, Recipe, find_data
 
 __all__ = ["FolderLine", "TrainData"]
 
