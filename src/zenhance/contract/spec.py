@@ -219,6 +219,10 @@ class ProfiledLike(Protocol):
         """Return the blur of regions of one shape."""
         ...
 
+    def sigma_px(self, region: Region) -> FloatArray:
+        """Return the widths (2, Z, Y, X) of the blur along z, and along y and x, in voxels."""
+        ...
+
     def kernels(self) -> tuple[FloatArray, ...]:
         """Return the kernels between which the blur is blended."""
         ...

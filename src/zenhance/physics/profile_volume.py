@@ -99,6 +99,14 @@ class ProfiledVolume:
             )
         )
 
+    def sigma_px(self, region: Region) -> FloatArray:
+        """Return the blur's widths (2, Z, Y, X) along z, and along y and x, in voxels."""
+        depth = self.depth_um(region)
+        widths = (self.profile.sigma_z_um.at(depth), self.profile.sigma_yx_um.at(depth))
+        return np.stack(
+            [w / v for w, v in zip(widths, self.voxel_size_um[:2], strict=True)]
+        ).astype(np.float32)
+
     def kernels(self) -> tuple[FloatArray, ...]:
         """Return the kernels at the depths between which the blur is blended."""
         return tuple(

@@ -128,7 +128,7 @@ class Clutter(Parameters):
         z_um, y_um, x_um = grid.voxel_size_um
         if self.kind == "dots":
             places = self._spots(grid, rng, 1.5 / self.scale_um**3)
-            amount = self._bright(len(places), rng) * self.line_um**3 * 8
+            amount = self._bright(len(places), rng).reshape(-1) * self.line_um**3 * 8
         else:
             step, length = STEP_PX * min(grid.voxel_size_um), 6 * self.scale_um
             starts = self._spots(grid, rng, 0.5 / self.scale_um**3)
@@ -138,7 +138,7 @@ class Clutter(Parameters):
             heading = heading + turns * np.sqrt(step / (2.0 * self.scale_um))
             heading /= np.linalg.norm(heading, axis=-1, keepdims=True)
             path = starts[:, None] + np.cumsum(heading, axis=1) * step
-            places = path.reshape(-1, 3)
+            places = np.asarray(path.reshape(-1, 3), np.float32)
             each = self._bright(len(starts), rng)[:, None] * self.line_um**2 * step
             amount = np.broadcast_to(each, path.shape[:2]).reshape(-1)
         # A structure thinner than a voxel fills a share of it.

@@ -54,7 +54,7 @@ class Foam(Parameters):
         seeds, lift = self._seeds(grid, rng)
         tree = cKDTree(np.column_stack([seeds, lift]))
         stain = np.exp(rng.normal(0, self.wall_spread, (2, 4096))).astype(np.float32)
-        level = self.cytoplasm * np.exp(rng.normal(0, 0.5, len(seeds)))
+        level = np.asarray(self.cytoplasm * np.exp(rng.normal(0, 0.5, len(seeds))), np.float32)
         dye, owner = np.zeros(len(points), np.float32), np.zeros(len(points), np.int64)
         voxel = np.asarray(grid.voxel_size_um, np.float32)
         for first in range(0, len(points), BLOCK_POINTS):

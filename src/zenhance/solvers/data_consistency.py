@@ -11,7 +11,7 @@ from typing import cast
 import torch
 
 from zenhance.contract.spec import MethodContext, PsfLike
-from zenhance.physics.blur import Blur, PsfKernels
+from zenhance.physics.blur import Blur, BlurOperator, PsfKernels
 from zenhance.solvers.schedule import CameraModel
 from zenhance.types import Triple
 
@@ -30,7 +30,7 @@ _LARGEST_RATIO = 10.0
 def data_consistency_step(
     estimate: torch.Tensor,
     measured: torch.Tensor,
-    blur: Blur,
+    blur: BlurOperator,
     shift: float,
     least: float,
     strength: float,
@@ -94,12 +94,18 @@ class DataConsistency:
     strength: float
     background: float | None = None
 
-    def __call__(self, estimate: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
-        """Return the tile (Z, Y, X) after the step, in grey values."""
+    def __call__(
+        self,
+        estimate: torch.Tensor,
+        measured: torch.Tensor,
+        blur: BlurOperator | None = None,
+    ) -> torch.Tensor:
+        """Return the tile (Z, Y, X) after the step, in grey values; `blur` stands for the PSF's."""
         shape = (measured.shape[0], measured.shape[1], measured.shape[2])
-        blur = Blur.from_psf(
-            cast(PsfKernels, self.psf), self.voxel_size_um, shape, str(measured.device)
-        )
+        if blur is None:
+            blur = Blur.from_psf(
+                cast(PsfKernels, self.psf), self.voxel_size_um, shape, str(measured.device)
+            )
         return data_consistency_step(
             estimate, measured, blur, self.shift, self.least, self.strength, self.background
         )

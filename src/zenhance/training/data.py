@@ -344,8 +344,8 @@ def volume_steps(
     files = [(p.measured, p.truth) for p in recipe.data.pairs] + [
         (path, None) for path in recipe.data.stacks
     ]
-    plans = (*recipe.data.simulated, *recipe.data.drawn)
-    total = len(files) + sum(plan.count + plan.validation for plan in plans)
+    total = len(files) + sum(plan.count + plan.validation for plan in recipe.data.simulated)
+    total += sum(plan.count + plan.validation for plan in recipe.data.drawn)
     done = 0
     for drawn in recipe.data.drawn:
         for number in range(drawn.count + drawn.validation):

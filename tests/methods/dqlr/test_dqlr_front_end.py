@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from tests.tiny_model import NUMBERS, PSF, walls
 from zenhance.methods.dqlr.network import Dqlr, restore_sequence
 from zenhance.methods.dqlr.training import LEARNER
+from zenhance.pipeline import enhance
+from zenhance.stack import Stack
 from zenhance.steps import drain
 from zenhance.training.data import TrainingVolume, load_volumes
+from zenhance.training.loop import train
 from zenhance.training.patches import PatchSampler
 from zenhance.training.recipe import Recipe
 from zenhance.training.session import optics_steps
@@ -83,3 +89,49 @@ def test_what_it_gives_follows_the_light() -> None:
         assert torch.allclose(
             LEARNER.predict(net, brighter), 10 * LEARNER.predict(net, seen), rtol=1e-4
         )
+
+
+@pytest.fixture(scope="module")
+def model(volumes: list[TrainingVolume], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that learnt for four steps."""
+    recipe = Recipe(
+        method="dqlr",
+        name="small",
+        architecture=SMALL,
+        data={"drawn": [{"count": 1, "validation": 1, "seed": 4}]},
+        steps=4,
+        **NUMBERS,
+    )
+    folder = tmp_path_factory.mktemp("model")
+    return train(recipe, folder, device="cpu", volumes=(volumes, volumes)).path
+
+
+def stack(shape: tuple[int, int, int], gain: float = 1.0) -> Stack:
+    return Stack.from_array(gain * (walls(1, shape)[0] - 50) + 50, "ZYX", (0.5, 0.2, 0.2))
+
+
+@pytest.mark.parametrize("shape", [(1, 37, 50), (5, 150, 130)])
+def test_tiles_agree_with_the_whole(model: Path, shape: tuple[int, int, int]) -> None:
+    common = {"method": "dqlr", "weights": str(model), "psf": PSF, "device": "cpu"}
+    whole = enhance(stack(shape), **common).stack.read()
+    tiled = enhance(stack(shape), **common, tile_px=(shape[0], 32, 48)).stack.read()
+    assert whole.shape == shape
+    assert np.abs(tiled - whole).max() < 1e-4 * np.ptp(whole)
+
+
+def test_the_result_has_the_units_of_the_measurement(model: Path) -> None:
+    common = {"method": "dqlr", "weights": str(model), "psf": PSF, "device": "cpu"}
+    plain, bright = (
+        enhance(stack((5, 40, 44), gain), **common).stack.read() for gain in (1.0, 20.0)
+    )
+    assert plain.mean() == pytest.approx(stack((5, 40, 44)).read().mean(), rel=0.05)
+    assert np.allclose((bright - 50) / 20, plain - 50, atol=0.02 * np.ptp(plain))
+
+
+def test_a_profile_tells_the_network_the_blur_of_each_depth(model: Path) -> None:
+    common = {"method": "dqlr", "weights": str(model), "device": "cpu"}
+    seen = stack((12, 48, 44))
+    told = enhance(seen, **common, profile="measure")
+    plain = enhance(seen, **common, psf=PSF).stack.read()
+    assert np.isfinite(told.stack.read()).all()
+    assert np.abs(told.stack.read() - plain).max() > 0.01 * np.ptp(plain)

@@ -15,19 +15,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from zenhance.contract.spec import NoiseLike, PsfLike, VolumeStatistics
-from zenhance.physics.blur import BlurOperator
+from zenhance.contract.spec import MethodContext, NoiseLike, PsfLike, VolumeStatistics
+from zenhance.errors import MethodError
+from zenhance.methods._shared.planes import mirrored
+from zenhance.physics.blur import Blur, BlurOperator, PsfKernels
 from zenhance.solvers.deconvolved import deconvolved_reach_px, deconvolved_steps
 from zenhance.solvers.schedule import CameraModel
 from zenhance.types import FloatArray, FloatTriple, Region, Triple
 
-__all__ = ["CHANNELS", "ITERATIONS", "LocalLight", "feature_steps", "front_end_reach_px"]
+__all__ = [
+    "CHANNELS",
+    "ITERATIONS",
+    "FrontEnd",
+    "LocalLight",
+    "Seen",
+    "feature_steps",
+    "front_end_reach_px",
+]
 
 CHANNELS = ("light", "noise", "sigma_z", "sigma_yx", "early", "late")
 """Besides the measurement. Light in the measurement's units, estimates relative to it, and logs."""
@@ -126,7 +137,7 @@ def _cell_px(shape_px: Triple, voxel_size_um: FloatTriple) -> Triple:
 
 def _cell_means(block: npt.NDArray[np.float64], cell: Triple) -> npt.NDArray[np.float64]:
     """Average a slab (Z, Y, X), one cell thick, over cells (y, x)."""
-    sums = block.mean(axis=0)
+    sums: npt.NDArray[np.float64] = block.mean(axis=0)
     for axis, size in ((0, cell[1]), (1, cell[2])):
         starts = np.arange(0, sums.shape[axis], size)
         counts = np.diff(np.append(starts, sums.shape[axis]))
@@ -185,6 +196,107 @@ def feature_steps(
     widths = sigma_px.to(measured.device).clamp(min=FLAT_SIGMA).log().expand(2, *measured.shape)
     estimates = (x.div_(light).clamp_(max=_LARGEST) for x in (early, late))
     return torch.stack([light, level, *widths, *estimates])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A tile as a network sees it.
+
+    Parameters
+    ----------
+    features : Tensor (channels, Z, Y, X)
+        The evened measurement, then :data:`CHANNELS` without the light; Z, Y, X of the padded tile.
+    light, measured : Tensor (Z, Y, X)
+        In grey values, without padding.
+    blur : BlurOperator
+        Of the tile without padding.
+    background : float
+        Grey value of the volume's background.
+    """
+
+    features: Tensor
+    light: Tensor
+    measured: Tensor
+    blur: BlurOperator
+    background: float
+
+    def grey(self, relative: Tensor) -> Tensor:
+        """Return an image (Z, Y, X) relative to the light as grey values, without padding."""
+        z, y, x = self.light.shape
+        return relative[:z, :y, :x] * self.light + self.background
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """The front end of one volume."""
+
+    context: MethodContext
+    local: LocalLight
+
+    @classmethod
+    def steps(cls, context: MethodContext) -> Generator[float, None, FrontEnd]:
+        """Measure the light of a volume; yields the fraction done.
+
+        Raises
+        ------
+        MethodError
+            There is no PSF.
+        """
+        if context.psf is None or context.noise is None:
+            raise MethodError(
+                "these weights need the microscope's blur; "
+                "give a point spread function, for example psf sigma_um=0.5,0.15,0.15"
+            )
+        local = yield from LocalLight.steps(
+            context.read,
+            context.shape_px,
+            context.voxel_size_um,
+            context.noise,
+            context.statistics,
+        )
+        return cls(context, local)
+
+    def look(self, tile: FloatArray, origin_px: Triple) -> Generator[float, None, Seen]:
+        """Return what a network sees of a tile (Z, Y, X), which may be padded at its ends."""
+        known = self.context
+        size = [
+            min(n, whole - start)
+            for n, whole, start in zip(tile.shape, known.shape_px, origin_px, strict=True)
+        ]
+        z, y, x = (slice(start, start + n) for start, n in zip(origin_px, size, strict=True))
+        measured = torch.from_numpy(
+            np.ascontiguousarray(tile[: size[0], : size[1], : size[2]], np.float32)
+        ).to(known.device)
+        light = torch.from_numpy(self.local.at((z, y, x))).to(known.device)
+        blur, sigma_px = self._blur((z, y, x))
+        noise = cast(NoiseLike, known.noise)
+        features = yield from feature_steps(
+            measured, light, blur, sigma_px, noise, known.statistics
+        )
+        features[0] = (measured - known.statistics.background) / light
+        for axis, length in enumerate(tile.shape, start=1):
+            if features.shape[axis] < length:
+                index = torch.from_numpy(mirrored(np.arange(length), features.shape[axis]))
+                features = features.index_select(axis, index.to(features.device))
+        return Seen(features, light, measured, blur, known.statistics.background)
+
+    def _blur(self, region: Region) -> tuple[BlurOperator, Tensor]:
+        """Return blur and widths in a region: of the profile's depths where there is a profile."""
+        known = self.context
+        shape = (
+            region[0].stop - region[0].start,
+            region[1].stop - region[1].start,
+            region[2].stop - region[2].start,
+        )
+        flat = known.shape_px[0] == 1
+        if known.profiled is not None and not flat:
+            widths = torch.from_numpy(known.profiled.sigma_px(region))
+            return known.profiled.blur([region], known.device).blurs[0], widths
+        psf = cast(PsfLike, known.psf)
+        z, y, _ = psf.sigma_px(known.voxel_size_um)
+        widths = torch.tensor([0.0 if flat else z, y], dtype=torch.float32)
+        blur = Blur.from_psf(cast(PsfKernels, psf), known.voxel_size_um, shape, known.device)
+        return blur, widths.reshape(2, 1, 1, 1)
 
 
 def front_end_reach_px(psf: PsfLike, voxel_size_um: Sequence[float], depth: int) -> Triple:

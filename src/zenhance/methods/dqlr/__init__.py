@@ -14,6 +14,8 @@ __all__ = ["METHOD", "WEIGHTS", "Dqlr", "DqlrParameters"]
 
 # Tiles are planned before weights are read, so that this bounds the receptive field of a network.
 MAX_REACH_PX = 48
+MAX_ITERATIONS = 12
+"""Of the deconvolutions that a network sees."""
 
 WEIGHTS = {"dqlr": "dqlr_stack", "paper": "dqlr_paper"}
 """The default weights of each preset."""
@@ -56,8 +58,8 @@ class DqlrParameters(MethodParameters):
 
     @property
     def needs_psf(self) -> bool:
-        """Only the data consistency needs the PSF."""
-        return self.deblurs and self.data_consistency > 0
+        """Network and data consistency need the PSF, but not the published form."""
+        return self.deblurs
 
     @property
     def weights(self) -> str:
@@ -88,8 +90,15 @@ class Dqlr(LearningMethod):
         shape_px: Triple,
     ) -> Triple:
         """Return the largest halo of any network; in z all planes, because of the recurrence."""
-        _, y, x = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
-        return (shape_px[0], MAX_REACH_PX + 2 * y, MAX_REACH_PX + 2 * x)
+        from zenhance.solvers.receptive_field import iteration_reach_px
+
+        radius = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
+        _, y, x = iteration_reach_px(radius, MAX_ITERATIONS, accelerated=True)
+        return (
+            shape_px[0],
+            MAX_REACH_PX + 2 * radius[1] + y,
+            MAX_REACH_PX + 2 * radius[2] + x,
+        )
 
 
 METHOD = Dqlr()

@@ -16,15 +16,23 @@ from torch import Tensor
 
 from zenhance.contract.learner import Scaling
 from zenhance.contract.spec import MethodContext, Prepared, TileGenerator
+from zenhance.methods._shared.front_end import FrontEnd, front_end_reach_px
 from zenhance.methods._shared.loading import LEARN_FIRST, load_model, voxel_warnings
+from zenhance.methods._shared.planes import mirrored
 from zenhance.methods.dqlr import DqlrParameters
 from zenhance.methods.dqlr.network import Dqlr, reach_px, restore_sequence
 from zenhance.methods.dqlr.quantiser import effective_words
 from zenhance.methods.dqlr.training import LEARNER, DqlrArchitecture
 from zenhance.solvers.data_consistency import DataConsistency, data_consistency_of
+from zenhance.steps import relay
 from zenhance.types import FloatArray, Triple
 
 __all__ = ["SequenceRestorer", "prepare"]
+
+LOOKING = 0.35
+"""Share of the work on a tile that the front end takes."""
+LEAST_PLANES = 4
+"""Thinner stacks are mirrored to so many planes, among which the recurrence settles."""
 
 
 @dataclass
@@ -38,6 +46,7 @@ class SequenceRestorer(Prepared):
     words: int
     with_codes: bool
     consistency: DataConsistency | None
+    front: FrontEnd | None
     notes: dict[str, Any] = field(kw_only=True)
     curves: dict[str, list[float]] = field(default_factory=dict, kw_only=True)
     use: list[Tensor] = field(default_factory=list)
@@ -51,18 +60,44 @@ class SequenceRestorer(Prepared):
 
     def __call__(self, tile: FloatArray, origin_px: Triple) -> TileGenerator:
         """Enhance a tile (Z, Y, X)."""
-        stack = torch.from_numpy(self.scaling.forward(tile)).to(self.device)
-        enhanced, index = yield from restore_sequence(self.network, stack)
+        if self.front is None:
+            grey, index = yield from self._plain(tile)
+        else:
+            grey, index = yield from self._evened(tile, origin_px, self.front)
         self._count(index, origin_px)
-        found = {"enhanced": self.scaling.inverse(enhanced.cpu().numpy())}
-        if self.consistency is not None:
-            estimate = torch.from_numpy(found["enhanced"]).to(self.device)
-            found["enhanced"] = (
-                self.consistency(estimate, torch.from_numpy(tile).to(self.device)).cpu().numpy()
-            )
+        found: dict[str, FloatArray] = {"enhanced": grey.cpu().numpy()}
         if self.with_codes:
             found["codes"] = self._labels(index)
         return found
+
+    def _plain(self, tile: FloatArray) -> Generator[float, None, tuple[Tensor, Tensor]]:
+        """Return the enhanced tile, in grey values, and the words; scaled once for the volume."""
+        stack = torch.from_numpy(self.scaling.forward(tile)).to(self.device)
+        enhanced, index = yield from restore_sequence(self.network, stack)
+        grey = torch.from_numpy(self.scaling.inverse(enhanced.cpu().numpy())).to(self.device)
+        if self.consistency is not None:
+            grey = self.consistency(grey, torch.from_numpy(tile).to(self.device))
+        return grey, index
+
+    def _evened(
+        self, tile: FloatArray, origin_px: Triple, front: FrontEnd
+    ) -> Generator[float, None, tuple[Tensor, Tensor]]:
+        """Return the enhanced tile and the words of a network that sees the front end."""
+        seen = yield from relay(front.look(tile, origin_px), lambda share: LOOKING * share)
+        depth = tile.shape[0]
+        planes = torch.from_numpy(mirrored(np.arange(max(depth, LEAST_PLANES)), depth))
+        enhanced, index = yield from relay(
+            restore_sequence(self.network, seen.features[:, planes.to(self.device)]),
+            lambda share: LOOKING + (1 - LOOKING) * share,
+        )
+        grey = seen.grey(enhanced[:depth])
+        if self.consistency is not None:
+            grey = self.consistency(grey, seen.measured, seen.blur)
+        _, y, x = (
+            torch.from_numpy(mirrored(np.arange(n), m))
+            for n, m in zip(tile.shape, grey.shape, strict=True)
+        )
+        return grey[:, y][:, :, x], index[:depth]
 
     def _labels(self, index: Tensor) -> FloatArray:
         """Return the first dictionary's words, counted from 1, at every pixel."""
@@ -118,12 +153,16 @@ def prepare(context: MethodContext) -> Generator[float, None, SequenceRestorer]:
     model = yield from load_model("dqlr", LEARNER, context)
     network: Dqlr = model.network
     a = cast(DqlrArchitecture, network.architecture)
-    reach = reach_px(a.stride, a.blocks, a.recurrence != "none")
+    reach = reach_px(a.stride, a.blocks, a.recurrence != "none", a.front_end)
+    front = (yield from FrontEnd.steps(context)) if a.front_end else None
     # A network that reproduces the blurred measurement needs no data consistency.
     consistency = (
         None if a.target == "measured" else data_consistency_of(context, p.data_consistency)
     )
     around = (0, 0, 0) if consistency is None else consistency.radius_px
+    if front is not None and context.psf is not None:
+        more = front_end_reach_px(context.psf, context.voxel_size_um, context.shape_px[0])
+        around = (0, around[1] + more[1], around[2] + more[2])
     return SequenceRestorer(
         network,
         Scaling.of(context.statistics),
@@ -132,8 +171,9 @@ def prepare(context: MethodContext) -> Generator[float, None, SequenceRestorer]:
         a.words,
         p.codes,
         consistency,
+        front,
         halo_px=(context.shape_px[0], reach + around[1], reach + around[2]),
-        warnings=voxel_warnings(context, model.checkpoint, LEARN_FIRST),
+        warnings=() if a.front_end else voxel_warnings(context, model.checkpoint, LEARN_FIRST),
         deblurs=a.target == "truth",
         **model.facts,
     )

@@ -145,9 +145,9 @@ class _Finish(nn.Module):
 
     def forward(self, made: Tensor, features: Tensor) -> Tensor:
         """Return slices (N, 1, Y, X); the last two features are the estimates."""
-        early, late = features[:, -2:].float().split(1, 1)
+        early, late = features[:, -2:].float().chunk(2, 1)
         joined = torch.cat([relu(made), features.to(made.dtype)], 1)
-        rest, blend = self.give(relu(self.join(joined))).float().split(1, 1)
+        rest, blend = self.give(relu(self.join(joined))).float().chunk(2, 1)
         out: Tensor = early + torch.sigmoid(blend) * (late - early) + rest
         return out
 

@@ -208,14 +208,18 @@ class DqlrLearner(Learner):
         net = cast(Dqlr, network)
         seen, light = _entering(net, measured)
         enhanced = net(seen).enhanced.float() * light
-        return enhanced[:, enhanced.shape[1] // 2][:, None]
+        middle: Tensor = enhanced[:, enhanced.shape[1] // 2][:, None]
+        return middle
 
 
 def _entering(network: Dqlr, seen: Tensor) -> tuple[Tensor, Tensor]:
     """Return the network's sequence, and the light (B, T, Y, X) that its result is relative to."""
     if network.finish is None:
         return seen, seen.new_ones(())
-    parts = seen.unflatten(1, (1 + len(CHANNELS), -1))  # measurement, light, further features
+    many = 1 + len(CHANNELS)
+    parts = seen.reshape(
+        len(seen), many, -1, *seen.shape[-2:]
+    )  # measurement, light, further features
     light = parts[:, 1]
     return torch.cat([(parts[:, 0] / light)[:, None], parts[:, 2:]], 1), light
 
