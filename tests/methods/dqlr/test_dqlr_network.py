@@ -11,7 +11,8 @@ from torch import Tensor
 
 from zenhance.methods import dqlr as method
 from zenhance.methods.dqlr.network import Dqlr, reach_px, restore_sequence
-from zenhance.methods.dqlr.training import MAX_REACH_PX, DqlrLearner
+from zenhance.methods.dqlr.training import DqlrLearner
+from zenhance.physics.psf import gaussian
 
 TINY: dict[str, Any] = {
     "features": 8,
@@ -164,7 +165,7 @@ def test_a_pixel_has_no_say_beyond_the_declared_reach(
     network = network.double().eval()
     reach = reach_px(stride, blocks, recurrence != "none")
     assert reach % stride == 0
-    assert reach <= MAX_REACH_PX
+    assert reach <= method.MAX_REACH_PX
     side = 2 * (reach + 3 * stride)
     furthest = 0
     for place in range(side // 2, side // 2 + stride):
@@ -204,8 +205,9 @@ def test_flat_codes_make_a_flat_image_without_checkerboard(stride: int) -> None:
 
 
 def test_tiles_are_planned_with_the_reach_that_networks_are_held_to() -> None:
-    assert method.MAX_REACH_PX == MAX_REACH_PX
-    wanted = method.METHOD.plan_halo_px(
-        method.DqlrParameters(), None, (1.0, 1.0, 1.0), (7, 100, 100)
-    )
-    assert wanted == (7, MAX_REACH_PX, MAX_REACH_PX)
+    plan, voxel, shape = method.METHOD.plan_halo_px, (1.0, 1.0, 1.0), (7, 100, 100)
+    settings, most = method.DqlrParameters(), method.MAX_REACH_PX
+    assert plan(settings, None, voxel, shape) == (7, most, most)
+    # The blur goes back and forth in the data consistency; deconvolutions reach further when wide.
+    assert plan(settings, gaussian((1.0, 1.0, 1.0)), voxel, shape) == (7, most + 8, most + 8)
+    assert plan(settings, gaussian((1.0, 3.0, 3.0)), voxel, shape)[1] > most + 2 * 12

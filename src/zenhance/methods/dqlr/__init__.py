@@ -14,8 +14,10 @@ __all__ = ["METHOD", "WEIGHTS", "Dqlr", "DqlrParameters"]
 
 # Tiles are planned before weights are read, so that this bounds the receptive field of a network.
 MAX_REACH_PX = 48
+FRONT_END_REACH_PX = 24
+"""The same bound for a network that sees deconvolutions, which reach further themselves."""
 MAX_ITERATIONS = 12
-"""Of the deconvolutions that a network sees."""
+"""Of those deconvolutions."""
 
 WEIGHTS = {"dqlr": "dqlr_stack", "paper": "dqlr_paper"}
 """The default weights of each preset."""
@@ -93,12 +95,13 @@ class Dqlr(LearningMethod):
         from zenhance.solvers.receptive_field import iteration_reach_px
 
         radius = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
-        _, y, x = iteration_reach_px(radius, MAX_ITERATIONS, accelerated=True)
-        return (
-            shape_px[0],
-            MAX_REACH_PX + 2 * radius[1] + y,
-            MAX_REACH_PX + 2 * radius[2] + x,
+        _, y, x = (
+            2 * back + max(MAX_REACH_PX, FRONT_END_REACH_PX + more)
+            for back, more in zip(
+                radius, iteration_reach_px(radius, MAX_ITERATIONS, accelerated=True), strict=True
+            )
         )
+        return (shape_px[0], y, x)
 
 
 METHOD = Dqlr()

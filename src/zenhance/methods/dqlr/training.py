@@ -16,18 +16,17 @@ from zenhance.errors import RecipeError
 from zenhance.methods._shared.front_end import CHANNELS
 from zenhance.methods._shared.ssim import RADIUS_PX as SSIM_RADIUS_PX
 from zenhance.methods._shared.ssim import structural_dissimilarity
+from zenhance.methods.dqlr import FRONT_END_REACH_PX, MAX_REACH_PX
 from zenhance.methods.dqlr.network import Dqlr, reach_px
 from zenhance.methods.dqlr.quantiser import perplexity
 from zenhance.types import Triple
 
-__all__ = ["LEARNER", "MAX_REACH_PX", "DqlrArchitecture", "DqlrLearner"]
+__all__ = ["LEARNER", "DqlrArchitecture", "DqlrLearner"]
 
 LARGE = 3.0
 """Difference relative to the light beyond which the loss grows linearly; about a dot's peak."""
 LEAST_POWER = 0.1
 """Of a patch without structure, relative to the light."""
-MAX_REACH_PX = 48
-"""Largest receptive field along y and x: tiles are planned before weights are read."""
 
 
 class DqlrArchitecture(BaseModel):
@@ -87,14 +86,13 @@ def _checked(architecture: Mapping[str, Any]) -> DqlrArchitecture:
             f"{checked.predicted} slices ahead cannot be learnt from sequences of "
             f"{checked.planes}; give more planes"
         )
-    if (
-        reach := reach_px(
-            checked.stride, checked.blocks, checked.recurrence != "none", checked.front_end
-        )
-    ) > MAX_REACH_PX:
+    most = FRONT_END_REACH_PX if checked.front_end else MAX_REACH_PX
+    recurrent = checked.recurrence != "none"
+    reach = reach_px(checked.stride, checked.blocks, recurrent, checked.front_end)
+    if reach > most:
         raise RecipeError(
             f"the receptive field of this network has a radius of {reach} pixels, at most "
-            f"{MAX_REACH_PX} are allowed; give fewer blocks"
+            f"{most} are allowed; give fewer blocks"
         )
     return checked
 
