@@ -5,13 +5,14 @@
 #   make demo PYTHON=python3.13           another Python (3.11 or newer)
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #                                         the small CPU build of PyTorch, for Linux without an NVIDIA GPU
+#   make test WORKERS=0                   in one process; WORKERS=4 in four
 
 SHELL := /bin/sh
 PYTHON ?= $(or $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3),python3)
 VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
-WORKERS ?= 0
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt

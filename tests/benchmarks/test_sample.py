@@ -33,6 +33,7 @@ def report() -> SampleReport:
         return measure_sample()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rival", ["raw", "gaussian", "imagej"])
 def test_3d_richardson_lucy_with_tv_and_stop_rule_beats(report: SampleReport, rival: str) -> None:
     best, other = report.row("rl_tv"), report.row(rival)
@@ -43,22 +44,26 @@ def test_3d_richardson_lucy_with_tv_and_stop_rule_beats(report: SampleReport, ri
     assert best.cells.found > other.cells.found
 
 
+@pytest.mark.slow
 def test_the_raw_row_is_the_untouched_stack(report: SampleReport) -> None:
     truth = report.truth.read().astype(np.float64)
     rmse = np.sqrt(np.mean((open_sample(report.sample).read() - truth) ** 2))
     assert report.row("raw").quality.rmse == pytest.approx(rmse, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_result_keeps_place_and_provenance(report: SampleReport) -> None:
     assert report.best.stack.voxel_size.zyx_um == report.measured.voxel_size.zyx_um
     assert report.psf.split("=")[1].split(",")[0] in report.best.provenance.psf
 
 
+@pytest.mark.slow
 def test_deep_cells_are_harder_than_shallow_ones(report: SampleReport) -> None:
     shares = [b.found / b.total for b in report.row("raw").cells.by_depth]
     assert shares[0] > 0.9 > 0.6 > shares[2] >= shares[3]
 
 
+@pytest.mark.slow
 def test_the_command_writes_stack_picture_figures_and_docs(
     report: SampleReport,
     tmp_path: Path,
@@ -99,6 +104,7 @@ def test_json_is_one_line_and_nothing_else(
     assert json.loads(line)["sample"] == "meristem_deep"
 
 
+@pytest.mark.slow
 def test_the_table_names_range_psf_and_machine(report: SampleReport) -> None:
     table = sample_table(report)
     foot = " ".join(table.foot)

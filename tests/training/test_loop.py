@@ -139,6 +139,7 @@ for progress in steps:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_training_killed_at_random_and_resumed_equals_the_uninterrupted_one(
     folder_of_pairs: Path, tmp_path: Path

@@ -142,12 +142,14 @@ def run(
     )
 
 
+@pytest.mark.slow
 def test_it_learns_in_all_three_ways() -> None:
     _, losses, logs = learnt(TINY, batch(), 150)
     assert {"measured", "walked", "made", "guess"} <= set(logs)
     assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:5])
 
 
+@pytest.mark.slow
 def test_pictures_alone_teach_it_too() -> None:
     """With the forward process alone nothing needs to be known of how anything was measured."""
     only = {**FLAT, "measured": 0.0}
@@ -174,6 +176,7 @@ def test_what_it_cannot_learn_from_is_refused() -> None:
         )
 
 
+@pytest.mark.slow
 def test_it_comes_closer_to_the_truth_than_the_measurement(tmp_path: Path) -> None:
     pairs = batch((4, 32, 32))
     network, _, _ = learnt(TINY, pairs, 300)

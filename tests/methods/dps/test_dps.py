@@ -170,6 +170,7 @@ def picture(size: int = 96, planes: int = 1, seed: int = 5) -> FloatArray:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["extend", "denoise", "reconstruct", "artefacts"])
 def test_every_module_learns_from_measurements_alone(module: str) -> None:
     steps = 60 if module == "extend" else 24

@@ -117,6 +117,7 @@ def run(image: Stack, weights: str, **fields: Any) -> Any:
     return enhance(image, method="dqlr", weights=weights, psf=PSF, device="cpu", **fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{}, {"ssim": 0.1}, {"words": 0}, {"recurrence": "none"}, {"stride": 4}]
 )
@@ -129,6 +130,7 @@ def test_the_loss_falls_in_sixty_steps(change: dict[str, Any]) -> None:
     assert all(isinstance(value, float) for value in logs.values())
 
 
+@pytest.mark.slow
 def test_what_is_learnt_is_closer_to_the_truth_than_the_measurement() -> None:
     pairs = batch()
     network, _, _ = learnt(TINY, pairs, 150)
