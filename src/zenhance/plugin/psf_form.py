@@ -7,7 +7,6 @@ the file decides, or else a stated default.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -277,15 +276,6 @@ class PsfForm(QWidget):
             self.widths[axis].set_given(
                 sigma_um * (FWHM_PER_SIGMA if self.chosen == "fwhm_um" else 1.0), origin
             )
-
-    @property
-    def measured_file(self) -> Path | None:
-        """The bead stack, if one is named."""
-        return (
-            Path(self.file.text().strip())
-            if self.chosen == "measured" and self.file.text().strip()
-            else None
-        )
 
 
 def _weakest(origins: Sequence[str]) -> str:

@@ -264,10 +264,9 @@ def test_samples_differ_and_their_mean_and_standard_deviation_are_given(
     assert np.allclose(samples.std(0, ddof=1), np.asarray(result.extras["std"].data), atol=1e-3)
 
 
-def test_the_same_seed_gives_the_same_and_another_one_does_not(measured: Stack, model: str) -> None:
-    a, b, c = (run(measured, model, sampler="stochastic", seed=s).stack.read() for s in (1, 1, 2))
-    assert np.array_equal(a, b)
-    assert np.abs(a - c).max() > 0.5
+def test_another_seed_gives_another_result(measured: Stack, model: str) -> None:
+    a, b = (run(measured, model, sampler="stochastic", seed=s).stack.read() for s in (1, 2))
+    assert np.abs(a - b).max() > 0.5
 
 
 def test_samples_of_a_way_without_chance_are_refused() -> None:

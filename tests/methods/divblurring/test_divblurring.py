@@ -236,12 +236,10 @@ def test_mean_and_deviation_are_those_of_the_samples(models: dict[str, str], kin
     assert np.abs(samples[0] - samples[1]).mean() > 1e-3 * span
 
 
-def test_the_same_seed_repeats_to_the_bit_and_another_one_does_not(models: dict[str, str]) -> None:
-    image = stack()
-    a, b, c = (images(run(image, models["ladder"], seed=seed, **OUTPUTS)) for seed in (1, 1, 2))
+def test_another_seed_changes_all_outputs(models: dict[str, str]) -> None:
+    a, b = (images(run(stack(), models["ladder"], seed=seed, **OUTPUTS)) for seed in (1, 2))
     for name in a:
-        assert np.array_equal(a[name], b[name]), name
-        assert np.abs(a[name] - c[name]).max() > 1e-3 * np.ptp(a["enhanced"]), name
+        assert np.abs(a[name] - b[name]).max() > 1e-3 * np.ptp(a["enhanced"]), name
 
 
 def test_more_samples_leave_the_first_ones_as_they_are_and_calm_the_mean(

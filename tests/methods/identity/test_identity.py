@@ -50,19 +50,6 @@ def test_all_values_of_16_bit_images_come_back_exactly_through_tiles(dtype):
     assert np.array_equal(result, volume)
 
 
-def test_the_result_is_not_the_inputs_memory():
-    volume = np.ones((1, 4, 4), np.float32)
-    context = MethodContext(
-        IdentityParameters(),
-        volume.shape,
-        (1.0, 1.0, 1.0),
-        VolumeStatistics(*[0.0] * 7),
-        lambda r: volume[r],
-    )
-    result = _finish(_finish(METHOD.prepare(context))(volume, (0, 0, 0)))["enhanced"]
-    assert not np.shares_memory(result, volume)
-
-
 def test_there_is_nothing_to_set_nor_any_context_needed():
     assert METHOD.plan_halo_px(IdentityParameters(), None, (1.0, 1.0, 1.0), (3, 4, 5)) == (0, 0, 0)
     with pytest.raises(ValidationError):
