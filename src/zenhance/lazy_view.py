@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LazyView", "Readable", "select", "transposed"]
+__all__ = ["FileArray", "LazyView", "Readable", "axis_order", "select", "transposed"]
 
 Array = npt.NDArray[Any]
 Pick = int | slice
@@ -28,7 +29,52 @@ class Readable(Protocol):
     def __getitem__(self, key: Any, /) -> Any: ...
 
 
-class LazyView:
+class FileArray(ABC):
+    """An array in a file: numpy's attributes, from its shape and type."""
+
+    dtype: np.dtype[Any]
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    @abstractmethod
+    def __getitem__(self, key: Any, /) -> Array: ...
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels, decoded."""
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError(
+                "the pixels are in a file, so that an array cannot be had without a copy"
+            )
+        return np.asarray(self[...], dtype=dtype)
+
+
+def axis_order(axes: tuple[Any, ...], ndim: int) -> tuple[int, ...]:
+    """Return the axes as given to numpy's ``transpose``: apart, in a tuple, or none to reverse."""
+    order = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], int) else tuple(axes)
+    return order or tuple(reversed(range(ndim)))
+
+
+class LazyView(FileArray):
     """A part of another array; pixels are read when the view is indexed, and only those.
 
     Parameters
@@ -64,24 +110,6 @@ class LazyView:
         """Length of each axis."""
         return tuple(self._span(axis)[1] - self._span(axis)[0] for axis in self._order)
 
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self._order)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all pixels, decoded."""
-        return self.size * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
     def _span(self, axis: int) -> tuple[int, int]:
         pick = self._picks[axis]
         return (pick.start, pick.stop) if isinstance(pick, slice) else (pick, pick + 1)
@@ -107,8 +135,7 @@ class LazyView:
 
     def transpose(self, *axes: Any) -> LazyView:
         """Return a view with the axes in another order, as numpy's ``transpose`` does."""
-        order = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], int) else tuple(axes)
-        order = order or tuple(reversed(range(self.ndim)))
+        order = axis_order(axes, self.ndim)
         return LazyView(self._base, self._picks, tuple(self._order[i] for i in order))
 
     def __getitem__(self, key: Any, /) -> Array:
@@ -141,13 +168,6 @@ class LazyView:
             return first + _counted(part, last - first)
         span = range(*part.indices(last - first))
         return range(first + span.start, first + span.stop, span.step)
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError(
-                "the pixels are in a file, so that an array cannot be had without a copy"
-            )
-        return np.asarray(self[...], dtype=dtype)
 
     @classmethod
     def of(cls, data: Readable) -> LazyView:

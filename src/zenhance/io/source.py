@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.errors import ReadError, ZenhanceError
+from zenhance.lazy_view import FileArray, axis_order
 from zenhance.stack import ArrayLike
 
 __all__ = [
@@ -238,7 +239,7 @@ def parse_index(key: Any, shape: tuple[int, ...]) -> tuple[list[slice], list[boo
     return slices, picked
 
 
-class LazyArray:
+class LazyArray(FileArray):
     """Array made of equal blocks that are read on demand, with axes in any order.
 
     Parameters
@@ -291,29 +292,9 @@ class LazyArray:
         """Shape in display order."""
         return tuple(self._stored[i] for i in self._order)
 
-    @property
-    def ndim(self) -> int:
-        """Number of dimensions."""
-        return len(self._stored)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self._stored)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all pixels, decoded."""
-        return self.size * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
     def transpose(self, *axes: Any) -> LazyArray:
         """Return a view with the axes in another order; shares the reader, not the cache."""
-        order = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], int) else tuple(axes)
-        order = order or tuple(reversed(range(self.ndim)))
-        return self.ordered(tuple(self._order[i] for i in order))
+        return self.ordered(tuple(self._order[i] for i in axis_order(axes, self.ndim)))
 
     def ordered(self, order: tuple[int, ...]) -> LazyArray:
         """Return a view with the stored axes in another order; it shares the reader alone."""
@@ -385,13 +366,6 @@ class LazyArray:
         shown: Array = out.transpose(self._order)[tuple(0 if p else slice(None) for p in picked)]
         return shown
 
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError(
-                "the pixels are in a file, so that an array cannot be had without a copy"
-            )
-        return np.asarray(self[...], dtype=dtype)
-
 
 class RawArray(LazyArray):
     """Pixels that lie uncompressed and in one piece in a file.
@@ -454,17 +428,14 @@ class RawArray(LazyArray):
         )
 
 
-class GuardedArray:
+class GuardedArray(FileArray):
     """A foreign lazy array whose errors become :class:`ReadError`."""
 
     def __init__(self, path: Path, array: ArrayLike) -> None:
         self._path = path
         self._array = array
-        self.shape = tuple(int(n) for n in array.shape)
+        self._shape = tuple(int(n) for n in array.shape)
         self.dtype = np.dtype(array.dtype)
-        self.ndim = len(self.shape)
-        self.size = math.prod(self.shape)
-        self.nbytes = self.size * self.dtype.itemsize
         self.opened: Opened | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -472,8 +443,10 @@ class GuardedArray:
             raise _cannot_travel(self._path)
         return self.opened.restored, (None,)
 
-    def __len__(self) -> int:
-        return self.shape[0]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self._shape
 
     def __getitem__(self, key: Any, /) -> Array:
         try:
@@ -487,10 +460,3 @@ class GuardedArray:
             raise
         except Exception as error:  # the gate: stores raise a dozen types for damaged chunks
             raise wrap_errors(self._path, error) from error
-
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError(
-                "the pixels are in a file, so that an array cannot be had without a copy"
-            )
-        return np.asarray(self[...], dtype=dtype)

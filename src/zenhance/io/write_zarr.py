@@ -24,7 +24,7 @@ import numpy.typing as npt
 from zenhance.errors import ReadError, WriteError
 from zenhance.io import commit
 from zenhance.io.limits import read_bounded
-from zenhance.io.zarr_meta import array_meta, load_json
+from zenhance.io.zarr_meta import LIGHT_KEYS, array_meta, load_json
 from zenhance.io.zarr_store import OWN_KEY
 from zenhance.provenance import hash_array
 from zenhance.stack import Stack
@@ -37,15 +37,6 @@ CHUNK_PLANES = 16
 SLAB_BYTES = 64 * 2**20
 SMALLEST_PX = 256
 MAX_METADATA_BYTES = 2**20
-_LIGHT = (
-    "na",
-    "refractive_index",
-    "excitation_nm",
-    "emission_nm",
-    "pinhole_au",
-    "modality",
-    "time_step_s",
-)
 _AXIS_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 
 
@@ -321,7 +312,7 @@ def write_ome_zarr(path: Path, stack: Stack, provenance: str | None) -> None:
             ]
         }
     own: dict[str, Any] = {
-        k: stack.metadata[k] for k in _LIGHT if stack.metadata.get(k) is not None
+        k: stack.metadata[k] for k in LIGHT_KEYS if stack.metadata.get(k) is not None
     }
     own.update(sha256=hashes, provenance=provenance)
     own["levels"] = {str(level): _digest(path / str(level)) for level in range(len(plan) + 1)}

@@ -17,6 +17,7 @@ from zenhance.io.units import number, to_seconds, to_um
 from zenhance.wording import format_bytes
 
 __all__ = [
+    "LIGHT_KEYS",
     "ArrayMeta",
     "Multiscale",
     "array_meta",
@@ -26,6 +27,16 @@ __all__ = [
     "multiscale",
 ]
 
+LIGHT_KEYS = (
+    "na",
+    "refractive_index",
+    "excitation_nm",
+    "emission_nm",
+    "pinhole_au",
+    "modality",
+    "time_step_s",
+)
+"""What is kept of the light path, under these names."""
 MAX_AXIS = 2**40
 MAX_CHUNK_BYTES = 2**29
 MAX_CHUNKS_A_SHARD = 10**6

@@ -21,6 +21,7 @@ from zenhance.io.limits import check_claim, memory_bytes, open_regular
 from zenhance.io.source import GuardedArray, Source, parse_index, pick_series
 from zenhance.io.units import plausible_um
 from zenhance.io.zarr_meta import (
+    LIGHT_KEYS,
     ArrayMeta,
     Multiscale,
     array_meta,
@@ -36,15 +37,6 @@ __all__ = ["OWN_KEY", "CheckedArray", "chunk_files", "links_in", "missing_chunks
 
 OWN_KEY = "zenhance"
 MAX_IMAGES = 10_000
-_LIGHT = (
-    "na",
-    "refractive_index",
-    "excitation_nm",
-    "emission_nm",
-    "pinhole_au",
-    "modality",
-    "time_step_s",
-)
 
 
 def _image_nodes(path: Path) -> list[str]:
@@ -119,7 +111,7 @@ def _own(everything: dict[str, Any]) -> dict[str, Any]:
     record = everything.get(OWN_KEY)
     if not isinstance(record, dict):
         return {}
-    found = {k: record[k] for k in _LIGHT if k in record}
+    found = {k: record[k] for k in LIGHT_KEYS if k in record}
     if isinstance(record.get("sha256"), list):
         found["sha256"] = tuple(str(h) for h in record["sha256"])
     if isinstance(record.get("provenance"), str):

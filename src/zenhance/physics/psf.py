@@ -16,12 +16,13 @@ from zenhance.physics.psf_base import (
 from zenhance.physics.psf_diffraction import airy, gibson_lanni
 from zenhance.physics.psf_measured import measured
 from zenhance.physics.psf_models import confocal, confocal_sigma_um, widefield, widefield_sigma_um
-from zenhance.physics.psf_spec import DEFAULTS, ReadMeasured, parse_psf, resolve_psf
+from zenhance.physics.psf_spec import DEFAULTS, PSF_NUMBERS, ReadMeasured, parse_psf, resolve_psf
 from zenhance.physics.psf_sr import sr_psf, sr_psf_from_fwhm
 
 __all__ = [
     "DEFAULTS",
     "FWHM_PER_SIGMA",
+    "PSF_NUMBERS",
     "GaussianShape",
     "Psf",
     "PsfOrigin",

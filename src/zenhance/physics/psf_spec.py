@@ -29,7 +29,7 @@ from zenhance.physics.psf_models import LIMITS, confocal, widefield
 from zenhance.physics.psf_sr import MODULATION, sr_psf, sr_psf_from_fwhm
 from zenhance.wording import hint_for
 
-__all__ = ["DEFAULTS", "ReadMeasured", "parse_psf", "resolve_psf"]
+__all__ = ["DEFAULTS", "PSF_NUMBERS", "ReadMeasured", "parse_psf", "resolve_psf"]
 
 ReadMeasured = Callable[[str], tuple[npt.NDArray[Any], tuple[float, float, float]]]
 Known = dict[str, tuple[float, PsfOrigin]]
@@ -46,13 +46,14 @@ DEFAULTS = {
 }
 """Water immersion, GFP, pinhole 1 AU, tissue index 1.36, focus at the coverslip, unmodulated."""
 
-_NEEDS: dict[str, tuple[str, ...]] = {
+PSF_NUMBERS: dict[str, tuple[str, ...]] = {
     "confocal": ("na", "n", "ex_nm", "em_nm", "pinhole_au"),
     "widefield": ("na", "n", "em_nm"),
     "airy": ("na", "n", "em_nm"),
     "gibson_lanni": ("na", "n", "em_nm", "n_sample", "depth_um"),
     "srpsf": ("na", "em_nm", "m_f"),
 }
+"""The numbers that each model of a point spread function takes."""
 _SR = "srpsf"
 _METADATA_KEYS = {
     "na": "na",
@@ -99,8 +100,8 @@ def _options(text: str, kind: str) -> dict[str, float]:
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, equals, value = part.partition("=")
         name = name.strip()
-        if name not in _NEEDS[kind]:
-            hint = hint_for(name, _NEEDS[kind])
+        if name not in PSF_NUMBERS[kind]:
+            hint = hint_for(name, PSF_NUMBERS[kind])
             raise MethodError(f'the {kind} PSF has no number "{name[:30]}"; {hint}')
         if name in found:
             raise MethodError(f'the {kind} PSF gives "{name}" twice; give it once')
@@ -118,7 +119,7 @@ def _complete(kind: str, known: Known) -> Known:
     """Fill in defaults that agree with the numbers already known."""
     full = dict(known)
     na = known.get("na", (DEFAULTS["na"], "default"))[0]
-    for name in _NEEDS[kind]:
+    for name in PSF_NUMBERS[kind]:
         if name in full:
             continue
         value = DEFAULTS[name]
@@ -129,7 +130,7 @@ def _complete(kind: str, known: Known) -> Known:
         elif name == "em_nm" and "ex_nm" in full:
             value = full["ex_nm"][0] * DEFAULTS["em_nm"] / DEFAULTS["ex_nm"]
         full[name] = (value, "default")
-    return {name: full[name] for name in _NEEDS[kind]}
+    return {name: full[name] for name in PSF_NUMBERS[kind]}
 
 
 def _build(kind: str, known: Known) -> Psf:
@@ -215,7 +216,7 @@ def parse_psf(
     start: Known = {}
     if kind.startswith(f"{_SR}_") and kind.removeprefix(f"{_SR}_") in MODULATION:
         start, kind = {"m_f": (MODULATION[kind.removeprefix(f"{_SR}_")], "user")}, _SR
-    if kind not in _NEEDS:
+    if kind not in PSF_NUMBERS:
         raise MethodError(f'"{text[:40]}" is not a PSF; write {_FORMS}')
     known = {**_from_metadata(metadata or {}, channel), **start}
     known.update({name: (value, "user") for name, value in _options(rest, kind).items()})

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from zenhance.errors import ZenhanceError
-from zenhance.physics.psf import DEFAULTS, FWHM_PER_SIGMA, parse_psf, resolve_psf
+from zenhance.physics.psf import DEFAULTS, FWHM_PER_SIGMA, PSF_NUMBERS, parse_psf, resolve_psf
 from zenhance.plugin.dock_words import dock_sentence
 from zenhance.plugin.fields import NumberField, add_row, narrow, new_form, show_row
 
@@ -40,13 +40,6 @@ _KINDS = (
     ("fwhm_um", "Gaussian, full width at half maximum"),
     ("measured", "measured (bead stack)"),
 )
-_OPTICAL = {
-    "confocal": ("na", "n", "ex_nm", "em_nm", "pinhole_au"),
-    "widefield": ("na", "n", "em_nm"),
-    "airy": ("na", "n", "em_nm"),
-    "gibson_lanni": ("na", "n", "em_nm", "n_sample", "depth_um"),
-    "srpsf": ("na", "em_nm", "m_f"),
-}
 _TITLES = {
     "na": ("NA", "numerical aperture of the objective"),
     "n": ("immersion n", "refractive index of the immersion: water 1.33, glycerol 1.45, oil 1.515"),
@@ -225,7 +218,7 @@ class PsfForm(QWidget):
         return resolve_psf(None, self._metadata, self._ndim, self._channel).kind
 
     def _names(self) -> tuple[str, ...]:
-        return () if self.chosen in _WIDTHS else _OPTICAL.get(self._model(), ())
+        return () if self.chosen in _WIDTHS else PSF_NUMBERS.get(self._model(), ())
 
     def _changed(self, *_: Any) -> None:
         self._refresh()
@@ -253,7 +246,7 @@ class PsfForm(QWidget):
         model = "widefield" if self._model() == "widefield" else "confocal"
         typed = [
             f"{n}={self.optics[n].typed:.9g}"
-            for n in _OPTICAL[model]
+            for n in PSF_NUMBERS[model]
             if self.optics[n].typed is not None
         ]
         quiet = resolve_psf(f"{model}:", self._metadata, self._ndim, self._channel)
