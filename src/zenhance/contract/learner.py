@@ -166,6 +166,10 @@ class Learner(ABC):
     def build(self, architecture: Mapping[str, Any]) -> Module:
         """Return a new network; only ``architecture`` decides its shape."""
 
+    def adopt(self, network: Module, initial: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return weights for a network to begin from, from those of a model of the method."""
+        return initial
+
     @abstractmethod
     def patch_px(self, architecture: Mapping[str, Any], size_px: int) -> Triple:
         """Return the patch (Z, Y, X) to cut for a recipe's patch size along y and x."""

@@ -29,7 +29,7 @@ GRAMMARS = ("meristem", "foam", "filaments", "dots", "nuclei", "texture", "plane
 FAMILIES = ("gaussian", "airy", "gibson_lanni")
 HELD_BACK = ("shells", "gibson_lanni")
 """The grammar and the PSF family that no shipped network was trained on."""
-GRAMMAR_SHARES = {"meristem": 3.0, "foam": 3.0, "plane": 1.5}
+GRAMMAR_SHARES = {"meristem": 4.0, "foam": 3.0}
 FAMILY_SHARES = {"gaussian": 5.0}
 DEEPEST_UM = 60.0
 MOST_GREY = 30_000.0

@@ -249,7 +249,7 @@ def _begin(
     torch.manual_seed(recipe.seed)
     network = learner.build(recipe.architecture)
     if initial is not None:
-        fill(network, initial)
+        fill(network, learner.adopt(network, initial))
     patch = learner.patch_px(recipe.architecture, recipe.patch_px)
     physical = learner.needs_optics(recipe.architecture)
     sampler = PatchSampler(train, patch, recipe.batch, recipe.seed, with_optics=physical)

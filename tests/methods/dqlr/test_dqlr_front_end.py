@@ -80,6 +80,18 @@ def test_a_stack_in_strips_is_the_stack_at_once() -> None:
     assert torch.allclose(strips, whole, atol=1e-5)
 
 
+def test_it_can_begin_as_a_network_without_the_front_end() -> None:
+    torch.manual_seed(2)
+    old = LEARNER.build({**SMALL, "front_end": False, "reblur": 0.0}).eval()
+    net = LEARNER.build(SMALL).eval()
+    net.load_state_dict(LEARNER.adopt(net, old.state_dict()))
+    features = torch.rand(1, 6, 5, 24, 24)
+    with torch.inference_mode():
+        expected = 4 * old(features[:, 0] / 4).enhanced
+        assert torch.allclose(net(features).enhanced, expected, atol=1e-5)
+    assert LEARNER.adopt(net, net.state_dict()).keys() == net.state_dict().keys()
+
+
 def test_what_it_gives_follows_the_light() -> None:
     net = LEARNER.build(SMALL).eval()
     seen = torch.rand(1, 7 * 6, 16, 16) + 0.5

@@ -14,7 +14,7 @@ __all__ = ["METHOD", "WEIGHTS", "Dqlr", "DqlrParameters"]
 
 # Tiles are planned before weights are read, so that this bounds the receptive field of a network.
 MAX_REACH_PX = 48
-FRONT_END_REACH_PX = 24
+FRONT_END_REACH_PX = 26
 """The same bound for a network that sees deconvolutions, which reach further themselves."""
 MAX_ITERATIONS = 12
 """Of those deconvolutions."""

@@ -13,7 +13,7 @@ recurrence stays in place, so that the receptive field along y and x does not gr
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -26,7 +26,7 @@ from zenhance.methods._shared.front_end import CHANNELS
 from zenhance.methods._shared.planes import mirrored
 from zenhance.methods.dqlr.quantiser import Quantiser
 
-__all__ = ["Dqlr", "DqlrOutput", "Recurrence", "reach_px", "restore_sequence"]
+__all__ = ["Dqlr", "DqlrOutput", "Recurrence", "reach_px", "restore_sequence", "widened"]
 
 
 FINISH_MAPS = 16
@@ -360,6 +360,41 @@ class Dqlr(nn.Module):
             if len(wanted) > 1:
                 ahead = _apart(self.generate(each[:, count:].flatten(0, 1)), wanted[1])
         return DqlrOutput(enhanced, ahead, commitment, _apart(index, together)[:, :count])
+
+
+def widened(network: Dqlr, initial: Mapping[str, Tensor], peak: float) -> Mapping[str, Tensor]:
+    """Return weights with which a network with the front end repeats one without.
+
+    Parameters
+    ----------
+    network : Dqlr
+        With the front end; of the same architecture else.
+    initial : mapping of str to Tensor
+        Weights of the other network.
+    peak : float
+        What is 1 in the other network's images, relative to the light.
+
+    Notes
+    -----
+    The first layer sees the evened measurement alone. The last maps hold the other network's slice
+    and its negative, of which one passes the ReLU; the blend of the estimates is taken off.
+    """
+    first, last = "encoder.layers.0.weight", f"generator.layers.{len(network.generator.layers) - 1}"
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    state |= {name: value.clone() for name, value in initial.items()}
+    state[first] = torch.zeros_like(network.state_dict()[first])
+    state[first][:, : network.window] = initial[first] / peak
+    for part in ("weight", "bias"):
+        name = f"{last}.{part}"
+        state[name] = network.state_dict()[name].clone()
+        state[name][:2] = torch.cat([initial[name], -initial[name]])
+    join, give = state["finish.join.weight"], state["finish.give.weight"]
+    maps = give.shape[1]
+    join[:4], state["finish.join.bias"][:4] = 0, 0
+    for out, entering in enumerate((0, 1, maps + len(CHANNELS) - 2, maps + len(CHANNELS) - 1)):
+        join[out, entering, 1, 1] = 1
+    give[0, :4, 1, 1] = torch.tensor([peak, -peak, -0.5, -0.5])
+    return state
 
 
 def reach_px(stride: int, blocks: int, recurrent: bool, front_end: bool = False) -> int:

@@ -17,12 +17,14 @@ from zenhance.methods._shared.front_end import CHANNELS
 from zenhance.methods._shared.ssim import RADIUS_PX as SSIM_RADIUS_PX
 from zenhance.methods._shared.ssim import structural_dissimilarity
 from zenhance.methods.dqlr import FRONT_END_REACH_PX, MAX_REACH_PX
-from zenhance.methods.dqlr.network import Dqlr, reach_px
+from zenhance.methods.dqlr.network import Dqlr, reach_px, widened
 from zenhance.methods.dqlr.quantiser import perplexity
 from zenhance.types import Triple
 
 __all__ = ["LEARNER", "DqlrArchitecture", "DqlrLearner"]
 
+TYPICAL_PEAK = 4.0
+"""The brightest of a volume relative to the local light, where without the front end it is 1."""
 LARGE = 3.0
 """Difference relative to the light beyond which the loss grows linearly; about a dot's peak."""
 LEAST_POWER = 0.1
@@ -125,6 +127,17 @@ class DqlrLearner(Learner):
         )
         network.architecture = a
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def adopt(self, network: Module, initial: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return weights to begin from; those without the front end begin a network with it.
+
+        It then repeats what they make of the evened measurement, and learns what the features
+        are good for.
+        """
+        net = cast(Dqlr, network)
+        if net.finish is None or any(name.startswith("finish.") for name in initial):
+            return initial
+        return widened(net, initial, TYPICAL_PEAK)
 
     def patch_px(self, architecture: Mapping[str, Any], size_px: int) -> Triple:
         """Return (planes, size, size).
