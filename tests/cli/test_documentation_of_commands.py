@@ -94,7 +94,7 @@ def test_the_sentences_of_the_page_are_those_of_the_program() -> None:
     sections = [
         s
         for s in re.split(r"^## ", text, flags=re.MULTILINE)
-        if "| the sentence says |" in s or "| the reason |" in s
+        if "| the message says |" in s or "| the reason |" in s
     ]
     assert len(sections) == 6
     phrases = [
