@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.calibration import LEVELS, Calibration, calibration
 from benchmarks.machine import Machine, describe_machine
 from benchmarks.runner import DEVICE, QUICK, Experiment
 from benchmarks.scenes import Plan, Scene, domain_plans, quality_plans
 from benchmarks.tables import TextTable
-from zenhance.assess.calibration import LEVELS, Calibration, calibration
 from zenhance.assess.reblur import reblur_check
 from zenhance.measurement.volume import VolumeReader, measure
 from zenhance.pipeline import EnhanceRequest, enhance

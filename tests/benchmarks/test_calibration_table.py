@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import runner
+from benchmarks.calibration import LEVELS, Calibration
 from benchmarks.experiments import calibration as bench
 from benchmarks.experiments.calibration import (
     CalibrationReport,
@@ -19,7 +20,6 @@ from benchmarks.experiments.calibration import (
 )
 from benchmarks.machine import describe_machine
 from benchmarks.scenes import Plan
-from zenhance.assess.calibration import LEVELS, Calibration
 from zenhance.models.catalogue import list_weights
 from zenhance.pipeline import EnhanceRequest
 

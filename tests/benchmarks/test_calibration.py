@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zenhance.assess.calibration import calibration
+from benchmarks.calibration import calibration
 from zenhance.errors import StackError
 
 COUNT, VOXELS = 20, 60_000
@@ -14,7 +14,7 @@ COUNT, VOXELS = 20, 60_000
 def world(spread: float = 1.0, bias: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Draws and truths from one normal distribution a voxel, of very different widths.
 
-    The widths of the draws are multiplied by ``sample_temperature``.
+    The widths of the draws are multiplied by ``spread``.
     """
     rng = np.random.default_rng(0)
     centre, width = rng.normal(size=VOXELS), np.exp(rng.normal(0, 0.7, VOXELS))
