@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from zenhance.training.recipe import Data, Pair, Recipe, Simulated
+from zenhance.training.recipe import Data, Drawn, Pair, Recipe, Simulated
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 
@@ -28,7 +28,7 @@ def says(cell: str, value: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize("model", [Recipe, Data, Pair, Simulated])
+@pytest.mark.parametrize("model", [Recipe, Data, Drawn, Pair, Simulated])
 def test_every_key_stands_in_its_table_with_default_and_meaning(model: type[BaseModel]) -> None:
     section = PAGE.partition(f"<!-- begin {model.__name__} -->")[2].partition(
         f"<!-- end {model.__name__} -->"

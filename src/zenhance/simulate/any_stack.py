@@ -29,7 +29,7 @@ GRAMMARS = ("meristem", "foam", "filaments", "dots", "nuclei", "texture", "plane
 FAMILIES = ("gaussian", "airy", "gibson_lanni")
 HELD_BACK = ("shells", "gibson_lanni")
 """The grammar and the PSF family that no shipped network was trained on."""
-GRAMMAR_SHARES = {"meristem": 4.0, "foam": 3.0}
+GRAMMAR_SHARES = {"meristem": 7.0, "foam": 4.0}
 FAMILY_SHARES = {"gaussian": 5.0}
 DEEPEST_UM = 60.0
 MOST_GREY = 30_000.0
@@ -128,11 +128,11 @@ def _grid(
 ) -> tuple[FloatTriple, tuple[float, float]]:
     """Return a voxel size, and widths of a PSF (z, yx) in µm that it samples, if coarsely."""
     if given is None:
-        pixel = float(np.clip(0.18 * np.exp(rng.normal(0, 0.5)), 0.06, 0.5))
-        sigma_yx = 0.17 * np.exp(rng.normal(0, 0.35))
-        sigma_yx = float(np.clip(sigma_yx, max(0.08, 0.5 * pixel), min(0.5, 3.0 * pixel)))
-        sigma_z = sigma_yx * rng.uniform(2.0, 5.0)
-        plane = float(np.clip(_log(rng, 0.2, 1.5), 0.2 * sigma_z, 2.0 * sigma_z))
+        pixel = float(np.clip(0.19 * np.exp(rng.normal(0, 0.35)), 0.06, 0.5))
+        sigma_yx = 0.16 * np.exp(rng.normal(0, 0.25))
+        sigma_yx = float(np.clip(sigma_yx, max(0.08, 0.5 * pixel), min(0.4, 3.0 * pixel)))
+        sigma_z = sigma_yx * rng.uniform(2.5, 5.0)
+        plane = float(np.clip(_log(rng, 0.2, 1.5), 0.2 * sigma_z, 2.5 * sigma_z))
         given = (float(np.clip(plane, 0.2, 1.5)), pixel, pixel)
     else:
         sigma_yx = rng.uniform(0.11, 0.2)
@@ -141,17 +141,17 @@ def _grid(
 
 
 def _microscope(rng: np.random.Generator, family: str, sigma: tuple[float, float]) -> Microscope:
-    growth = rng.uniform(1.0, 3.0)
+    growth = rng.uniform(1.0, 2.4)
     shallow = (sigma[0], sigma[1], sigma[1])
-    photons = _log(rng, 3.0, 1000.0)
+    photons = float(np.clip(60 * np.exp(rng.normal(0, 1.2)), 3.0, 1000.0))
     gain = _log(rng, 0.3, max(0.31, min(60.0, MOST_GREY / photons)))
     return Microscope(
         sigma_shallow_um=shallow,
         sigma_deep_um=(shallow[0] * growth, shallow[1] * growth, shallow[1] * growth),
         deep_at_um=rng.uniform(20.0, 50.0),
         psf=_diffraction(rng, family, sigma[1]),
-        haze_deep=rng.uniform(0.0, 0.55),
-        attenuation_um=_log(rng, 7.0, 80.0),
+        haze_deep=rng.uniform(0.0, 0.5),
+        attenuation_um=_log(rng, 8.0, 60.0),
         photons=photons,
         background_photons=_log(rng, 0.05, 4.0),
         gain=gain,
@@ -176,8 +176,8 @@ def _settings(
 ) -> dict[str, Any]:
     # Cells no larger than the field, structures no finer than half a pixel.
     field, pixel = 72 * voxel[1], voxel[1]
-    cell = float(np.clip(_log(rng, 2.5, 12.0), 2.5, max(2.6, 0.8 * field)))
-    wall = max(rng.uniform(0.12, 0.6), 0.6 * pixel)
+    cell = float(np.clip(_log(rng, 3.0, 10.0), 2.5, max(2.6, 0.8 * field)))
+    wall = max(rng.uniform(0.15, 0.5), 0.6 * pixel)
     spread, cytoplasm = rng.uniform(0.2, 0.8), rng.uniform(0.01, 0.2)
     doubled, spaces = rng.random() < 0.3, rng.random() < 0.35
     if grammar == "meristem":
