@@ -7,7 +7,7 @@ import pytest
 
 from zenhance.errors import StackError
 from zenhance.simulate.filaments import Filaments
-from zenhance.simulate.presets import microscope, preset_names
+from zenhance.simulate.presets import PRESETS, microscope
 from zenhance.simulate.samples import simulate
 from zenhance.simulate.specimen import Grid
 
@@ -139,7 +139,7 @@ def test_a_stack_of_filaments_is_blurred_along_z_too() -> None:
 
 
 def test_an_unknown_microscope_is_refused_with_the_nearest_name() -> None:
-    assert "filaments_set1" in preset_names()
+    assert "filaments_set1" in PRESETS
     with pytest.raises(
         StackError, match='there is no microscope "filaments_set3"; did you mean "filaments_set'
     ):

@@ -99,11 +99,6 @@ def _zstd_frame(raw: bytes, at: int) -> tuple[int, int, bool]:
     """Return where a zstd frame ends, the most it becomes, and whether it states that itself.
 
     A frame states its size, or a compressed block becomes at most 128 KiB (RFC 8878, 3.1.1).
-
-    Raises
-    ------
-    IndexError, struct.error
-        The frame is cut short.
     """
     if raw[at : at + 4] != _ZSTD_MAGIC:
         if (struct.unpack_from("<I", raw, at)[0] & 0xFFFFFFF0) != 0x184D2A50:

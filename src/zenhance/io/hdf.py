@@ -80,13 +80,7 @@ def _text(node: Any, name: str) -> str:
 
 
 def _checked(path: Path, dataset: Any) -> Any:
-    """Check a dataset's place and layout, and return it guarded against bombs.
-
-    Raises
-    ------
-    ReadError
-        Its pixels are in another file, were never written, or its chunks are too large.
-    """
+    """Check a dataset's place and layout, and return it guarded against bombs."""
     if dataset.external or dataset.is_virtual:
         raise ReadError(
             path, f'the pixels of "{dataset.name}" are in another file; save them as TIFF'
@@ -224,13 +218,7 @@ def _numbered(group: Any, pattern: str) -> list[str]:
 
 
 def _member(path: Path, file: Any, name: str, h5py: Any) -> Any:
-    """Return a dataset by its path, following hard links only.
-
-    Raises
-    ------
-    ReadError
-        It is missing or in another file.
-    """
+    """Return a dataset by its path, following hard links only."""
     node = file
     for part in name.split("/"):
         link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None

@@ -76,13 +76,7 @@ def _refusal(path: Path, lock: Path, what: str) -> OutputExistsError:
 
 
 def _open(path: Path, lock: Path, *, create: bool = True) -> int:
-    """Open the lock file; only a regular file with one name is accepted.
-
-    Raises
-    ------
-    OutputExistsError
-        A link, a folder or a device has the lock's name.
-    """
+    """Open the lock file; only a regular file with one name is accepted."""
     try:
         # Windows has no flag against links.
         if lock.is_symlink():

@@ -15,7 +15,6 @@ __all__ = [
     "OUTPUT_SUFFIXES",
     "images_in",
     "is_image_folder",
-    "left_out",
     "numbered",
     "stem",
 ]
@@ -162,11 +161,6 @@ def images_in(folder: Path) -> list[Path]:
             "microscope files",
         )
     return [folder] if numbered(found) else _without_parts(found)
-
-
-def left_out(folder: Path) -> list[Path]:
-    """Return what is in a folder and is not taken for an image, hidden files apart."""
-    return [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and not _is_wanted(p)]
 
 
 def numbered(files: list[Path]) -> str | None:

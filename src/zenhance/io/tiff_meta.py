@@ -138,13 +138,7 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 
 def _ome(path: Path, described: Described, images: list[OmeImage], index: int, kind: str) -> None:
-    """Take what the OME-XML says of one image; its pages may stand in another order than it lists.
-
-    Raises
-    ------
-    ReadError
-        The metadata promise more pixels than the file holds.
-    """
+    """Take what the OME-XML says of one image, whose pages can be in another order."""
     if kind == "ome":
         described.format = "OME-TIFF"
         if index >= len(images):

@@ -86,13 +86,7 @@ def _lif_step_um(image: Any, axis: str) -> float | None:
 
 
 def _check_memory(path: Path, image: Any) -> None:
-    """Make sure that the pixels of an image are in the file.
-
-    Raises
-    ------
-    ReadError
-        Their block is missing, or the file ends before it does.
-    """
+    """Make sure that the pixels of an image are in the file."""
     try:
         block = image.memory_block
     except (KeyError, IndexError) as error:

@@ -43,11 +43,6 @@ def _image_nodes(path: Path) -> list[str]:
     """Return the names of the groups that hold the images of a store; one empty name for itself.
 
     A plate holds an image for each field of each well, a collection (bioformats2raw) several.
-
-    Raises
-    ------
-    ReadError
-        The folder holds no image.
     """
     ngff, everything = attributes(path, path)
     if "plate" in ngff:
@@ -120,13 +115,7 @@ def _own(everything: dict[str, Any]) -> dict[str, Any]:
 
 
 def _notes(path: Path, image: Multiscale, meta: ArrayMeta, *, own: bool) -> tuple[str, ...]:
-    """Return what is missing or odd in a store.
-
-    Raises
-    ------
-    ReadError
-        There is no chunk at all, or one or a level is missing that this program wrote.
-    """
+    """Return what is missing or odd in a store."""
     notes = []
     if image.missing_level is not None:
         if own:

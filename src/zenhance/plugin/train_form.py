@@ -213,13 +213,7 @@ class TrainForm(QWidget):
         self.initial.blockSignals(False)
 
     def _architecture(self) -> Mapping[str, Any]:
-        """Return the network's shape, from the model to start from or else from the recipe.
-
-        Raises
-        ------
-        CheckpointError
-            The model does not exist any more.
-        """
+        """Return the network's shape, from the model to start from or else from the recipe."""
         model, base = self.initial.currentData(), self.base()
         if model is not None:
             return read_card(find_weights(self.method.currentData(), model)).architecture

@@ -18,7 +18,7 @@ from zenhance.errors import StackError
 from zenhance.simulate.microscope import Microscope
 from zenhance.wording import hint_for, quoted
 
-__all__ = ["PRESETS", "as_microscope", "microscope", "preset_names"]
+__all__ = ["PRESETS", "as_microscope", "microscope"]
 
 # A thin specimen in focus: the blur is the same everywhere, nothing is absorbed or scattered.
 _THIN: dict[str, Any] = {
@@ -125,11 +125,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Name → settings of :class:`~zenhance.simulate.microscope.Microscope` (not the defaults)."""
-
-
-def preset_names() -> tuple[str, ...]:
-    """Names of the microscopes, from the best to the worst, then those of published data."""
-    return tuple(PRESETS)
 
 
 def microscope(preset: str | None = None, **settings: Any) -> Microscope:
