@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zenhance.device.threads import spin_briefly
+from zenhance.device.choice import spin_briefly
 
 spin_briefly()
 

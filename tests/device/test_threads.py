@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from zenhance.device.threads import SPINS
+from zenhance.device.choice import SPINS
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 CODE = """

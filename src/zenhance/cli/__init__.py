@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Always, with a status from the table in ``zenhance.errors``.
     """
     try:
-        from zenhance.device.threads import spin_briefly
+        from zenhance.device.choice import spin_briefly
 
         spin_briefly()
         from zenhance.cli.app import command

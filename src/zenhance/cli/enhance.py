@@ -29,11 +29,7 @@ from zenhance.cli.progress import open_reporter
 if TYPE_CHECKING:
     from zenhance.pipeline import EnhanceRequest
 
-__all__ = [
-    "RequestOptions",
-    "build_request",
-    "enhance",
-]
+__all__ = ["RequestOptions", "build_request", "enhance"]
 
 
 def enhance(

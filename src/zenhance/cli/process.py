@@ -18,13 +18,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TextIO, cast
 
-__all__ = [
-    "GuardedStream",
-    "StopRequest",
-    "Streams",
-    "guarded_streams",
-    "stop_on_signals",
-]
+__all__ = ["GuardedStream", "StopRequest", "Streams", "guarded_streams", "stop_on_signals"]
 
 
 class GuardedStream:

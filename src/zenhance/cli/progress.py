@@ -10,14 +10,7 @@ from typing import Any, Protocol, TextIO
 
 from zenhance.wording import format_seconds
 
-__all__ = [
-    "BarReporter",
-    "PlainReporter",
-    "Reporter",
-    "SilentReporter",
-    "Step",
-    "open_reporter",
-]
+__all__ = ["BarReporter", "PlainReporter", "Reporter", "SilentReporter", "Step", "open_reporter"]
 
 PLAIN_INTERVAL_S = 5.0
 # Leaves room for a note of some 35 characters on a terminal of 80.

@@ -19,12 +19,7 @@ from zenhance.wording import hint_for, quoted
 if TYPE_CHECKING:
     from zenhance.training.recipe import Recipe
 
-__all__ = [
-    "TrainWords",
-    "build_recipe",
-    "command_of",
-    "train",
-]
+__all__ = ["TrainWords", "build_recipe", "command_of", "train"]
 
 
 def train(

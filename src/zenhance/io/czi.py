@@ -28,11 +28,7 @@ from zenhance.io.source import LazyArray, Source
 from zenhance.io.units import number, plausible_um
 from zenhance.io.vendor import library
 
-__all__ = [
-    "CziMeta",
-    "parse_czi_xml",
-    "read_czi",
-]
+__all__ = ["CziMeta", "parse_czi_xml", "read_czi"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from typing import Any
 from napari.qt.threading import thread_worker
 from qtpy.QtCore import QObject, Signal
 
-from zenhance.device.threads import spin_briefly
+from zenhance.device.choice import spin_briefly
 from zenhance.errors import RunCancelled, ZenhanceError
 from zenhance.pipeline import Progress
 from zenhance.plugin.dock_words import dock_sentence

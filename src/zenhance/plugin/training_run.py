@@ -28,14 +28,7 @@ if TYPE_CHECKING:
     from zenhance.training.data import TrainingVolume
     from zenhance.training.loop import TrainProgress
 
-__all__ = [
-    "LayerPair",
-    "Trained",
-    "TrainingView",
-    "VolumeSteps",
-    "layer_volumes",
-    "training_steps",
-]
+__all__ = ["LayerPair", "Trained", "TrainingView", "VolumeSteps", "layer_volumes", "training_steps"]
 
 VolumeLists = tuple[list["TrainingVolume"], list["TrainingVolume"]]
 VolumeSteps = Generator[tuple[str, float], None, VolumeLists]

@@ -9,12 +9,7 @@ import numpy.typing as npt
 
 from zenhance.types import Triple
 
-__all__ = [
-    "SMALLEST_NOISE_TO_SIGNAL",
-    "filter_reach_px",
-    "iteration_reach_px",
-    "wiener_reach_px",
-]
+__all__ = ["SMALLEST_NOISE_TO_SIGNAL", "filter_reach_px", "iteration_reach_px", "wiener_reach_px"]
 
 
 SMALLEST_NOISE_TO_SIGNAL = 1e-6

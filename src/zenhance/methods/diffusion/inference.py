@@ -33,14 +33,7 @@ from zenhance.solvers.data_consistency import DataConsistency, data_consistency_
 from zenhance.steps import relay
 from zenhance.types import FloatArray, Triple
 
-__all__ = [
-    "FRESH_SHARE",
-    "DiffusionSampler",
-    "Sampler",
-    "find_timestep",
-    "prepare",
-    "reverse",
-]
+__all__ = ["FRESH_SHARE", "DiffusionSampler", "Sampler", "find_timestep", "prepare", "reverse"]
 
 # Most pixels that the network processes at once: small enough to check for Cancel often.
 _PIXELS_AT_ONCE = 2**17

@@ -27,12 +27,7 @@ from zenhance.methods.dps.optics import build_network, checked
 from zenhance.models.catalogue import find_weights
 from zenhance.models.checkpoint import read_checkpoint
 
-__all__ = [
-    "LAYERS",
-    "VggFeatures",
-    "feature_difference",
-    "load_features",
-]
+__all__ = ["LAYERS", "VggFeatures", "feature_difference", "load_features"]
 
 PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512)
 """Channels of each 3 × 3 convolution; 0 is a pooling."""

@@ -50,13 +50,7 @@ from zenhance.methods.dps.pairs import (
 )
 from zenhance.types import FloatArray
 
-__all__ = [
-    "LEARNER",
-    "DpsLearner",
-    "fourier_difference",
-    "hessian",
-    "light_concentration",
-]
+__all__ = ["LEARNER", "DpsLearner", "fourier_difference", "hessian", "light_concentration"]
 
 
 def _derivative(x: Tensor, axis: int, other: int) -> Tensor:
