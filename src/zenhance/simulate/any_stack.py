@@ -204,6 +204,18 @@ def _settings(
             "cytoplasm": cytoplasm,
             "surface_um": surface_um,
         }
+    return _structures(rng, grammar, cell, (wall, spread, cytoplasm), surface_um)
+
+
+def _structures(
+    rng: np.random.Generator,
+    grammar: str,
+    cell: float,
+    drawn: tuple[float, float, float],
+    surface_um: float,
+) -> dict[str, Any]:
+    """Return the settings of what is not made of cells, from a scale, a width and two shares."""
+    wall, spread, cytoplasm = drawn
     if grammar == "plane":
         return {
             "width_um": min(wall, 1.0) * 0.5,
