@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +30,11 @@ __all__ = ["EXPERIMENT", "SpeedReport", "SpeedRow", "measure_speed", "speed_tabl
 
 if TYPE_CHECKING:
     import torch
+
+    from zenhance.physics.blur import BlurOperator
+    from zenhance.physics.profile import MicroscopeProfile
+    from zenhance.solvers.richardson_lucy import RichardsonLucy
+    from zenhance.solvers.schedule import Schedule
 
 Tell = Callable[[str, float], None]
 SHAPE_PX = (32, 256, 256)
@@ -153,6 +160,7 @@ def measure_speed(
         for p in _programs()
         if not p.available()
     ]
+    rows += _depth_rows(problem, repeats, tell)
     rows += _cuda_rows(problem, repeats, results[0], ours_s, tell)
     return SpeedReport(
         tuple(rows), shape_px, iterations, repeats, sigma_px, problem.border_px, machine
@@ -252,16 +260,24 @@ def _ours_on_device(
     import torch
 
     from zenhance.physics.blur import Blur
+
+    solver, schedule = _solver(problem, Blur.from_axis_kernels(*problem.axis_kernels), device)
+    return partial(_replayed, solver, schedule, torch.from_numpy(start).to(device))
+
+
+def _solver(problem: _Problem, blur: BlurOperator, device: str) -> tuple[RichardsonLucy, Schedule]:
+    import torch
+
     from zenhance.solvers.richardson_lucy import RichardsonLucy
     from zenhance.solvers.schedule import CameraModel, Schedule
 
-    y, first = (torch.from_numpy(a).to(device) for a in (problem.data, start))
-    solver = RichardsonLucy(
-        Blur.from_axis_kernels(*problem.axis_kernels), y, CameraModel(background=0.0), signal=1.0
-    )
-    schedule = Schedule(alphas=(0.0,) * problem.iterations)
+    y = torch.from_numpy(problem.data).to(device)
+    solver = RichardsonLucy(blur, y, CameraModel(background=0.0), signal=1.0)
+    return solver, Schedule(alphas=(0.0,) * problem.iterations)
 
-    return lambda: drain(solver.replay(schedule, first))
+
+def _replayed(solver: RichardsonLucy, schedule: Schedule, start: torch.Tensor) -> torch.Tensor:
+    return drain(solver.replay(schedule, start))
 
 
 def _scikit_image(problem: _Problem) -> FloatArray:
@@ -304,6 +320,74 @@ def _difference(result: FloatArray, ours: FloatArray, border_px: Triple) -> floa
     inner = tuple(slice(b, n - b) for b, n in zip(border_px, ours.shape, strict=True))
     mine, theirs = ours[inner].astype(np.float64), result[inner].astype(np.float64)
     return float(np.abs(mine - theirs).max() / max(float(mine.max() - mine.min()), 1e-30))
+
+
+DEPTH_SURFACES_UM = {"flat surface": 0.0, "surface risen by 6 µm": 6.0}
+
+
+def _depth_rows(problem: _Problem, repeats: int, tell: Tell) -> list[SpeedRow]:
+    """Time a blur that widens two-fold over the stack; constant and by depth take turns."""
+    import torch
+
+    from zenhance.physics.surface_blur import SurfaceBlur
+
+    z, y, x = problem.data.shape
+    profile = _widening(z * VOXEL_UM[0])
+    rows, columns = np.meshgrid(np.linspace(-1, 1, y), np.linspace(-1, 1, x), indexing="ij")
+    bowl = 0.5 * (rows**2 + columns**2)
+    start = torch.from_numpy(_flat_start(problem))
+    runs: dict[str, Callable[[], torch.Tensor]] = {
+        "constant": _ours_on_device(problem, _flat_start(problem), "cpu")
+    }
+    for title, rise in DEPTH_SURFACES_UM.items():
+        blur = SurfaceBlur.from_heights(profile, rise * bowl, z, VOXEL_UM)
+        solver, schedule = _solver(problem, blur, "cpu")
+        runs[title] = partial(_replayed, solver, schedule, start)
+    seconds: dict[str, list[float]] = {title: [] for title in runs}
+    for turn in range(repeats + 1):
+        tell("zenhance by depth", turn / repeats)
+        for title, run in runs.items():
+            started = time.perf_counter()
+            run()
+            # The first turn pays for matrices and memory.
+            if turn:
+                seconds[title].append(time.perf_counter() - started)
+    constant = min(seconds.pop("constant"))
+    return [
+        SpeedRow(
+            f"zenhance, blur by depth, {title}",
+            "cpu",
+            min(taken),
+            statistics.median(taken),
+            min(taken) / constant,
+        )
+        for title, taken in seconds.items()
+    ]
+
+
+def _widening(deepest_um: float) -> MicroscopeProfile:
+    """Return a profile whose widths double over a stack, about those of the constant PSF."""
+    from zenhance.physics.profile import DepthCurve, MicroscopeProfile, Quantity
+
+    def curve(*values: float) -> DepthCurve:
+        depths = (0.0, deepest_um)[: len(values)]
+        marks = ("user",) * len(values)
+        return DepthCurve(depth_um=depths, values=values, low=values, high=values, origins=marks)
+
+    one, half = Quantity.given(1.0), math.sqrt(0.5)
+    return MicroscopeProfile(
+        voxel_size_um=VOXEL_UM,
+        gain=one,
+        offset=one,
+        read_noise=one,
+        background=one,
+        attenuation_um=one,
+        bleached_per_plane=Quantity.given(0.0),
+        brightness=curve(1.0),
+        haze=curve(0.0),
+        sigma_z_um=curve(half * SIGMA_UM[0], 2 * half * SIGMA_UM[0]),
+        sigma_yx_um=curve(half * SIGMA_UM[1], 2 * half * SIGMA_UM[1]),
+    )
 
 
 def _cuda_rows(
@@ -367,6 +451,8 @@ def speed_table(report: SpeedReport) -> TextTable:
         f"Best and median of {report.repeats} repeats taken in turns; largest difference from "
         "ours as a share of the range,"
         f" {border} voxels away from the borders, ours begun from the same first estimate.",
+        "Blur by depth: widths double over the stack; times are relative to the constant blur, "
+        "which took turns with them.",
         *(f"{row.program} on {row.device}: {row.note}." for row in report.rows if row.note),
         f"Measured on {report.machine.describe()}.",
     )

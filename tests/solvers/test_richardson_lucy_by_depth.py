@@ -7,7 +7,7 @@ import torch
 from zenhance.physics.blur import Blur, BlurOperator
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.profile import DepthCurve, MicroscopeProfile, Quantity
-from zenhance.physics.profile_blur import DepthBlur
+from zenhance.physics.surface_blur import SurfaceBlur
 from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import CameraModel
 from zenhance.steps import drain
@@ -53,7 +53,7 @@ def scene() -> tuple[np.ndarray, torch.Tensor, dict[str, BlurOperator]]:
         light[z, y : y + (6 if axis else 1), x : x + (1 if axis else 6)] = rng.uniform(100, 300)
     profile = _profile()
     blurs: dict[str, BlurOperator] = {
-        "by depth": DepthBlur.from_profile(profile, np.arange(40.0), VOXEL, shape_px=SHAPE)
+        "by depth": SurfaceBlur.from_heights(profile, np.zeros(SHAPE[1:]), SHAPE[0], VOXEL)
     }
     for name, depth in (("shallow", 0.0), ("mean", 20.0), ("deep", 40.0)):
         blurs[name] = Blur.from_psf(profile.psf_at(depth), VOXEL, SHAPE)

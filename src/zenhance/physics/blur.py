@@ -31,7 +31,7 @@ from zenhance.errors import MethodError, StackError
 from zenhance.physics.boundary import fold_kernel, mirror_index, mirror_matrix
 from zenhance.types import FloatArray, Triple
 
-__all__ = ["Blur", "BlurOperator", "PsfKernels", "differentiable"]
+__all__ = ["Blur", "BlurOperator", "MatrixBlock", "PsfKernels", "cut_into_blocks", "differentiable"]
 
 Operator = Callable[[Tensor, bool, Tensor | None], Tensor]
 T = TypeVar("T")
@@ -108,7 +108,7 @@ def _checked_kernel(kernel: npt.ArrayLike, dimensions: int, what: str) -> npt.ND
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class MatrixBlock:
     """``out[start:stop] = matrix @ in[low:high]`` along one axis."""
 
     start: int
@@ -118,9 +118,10 @@ class _Block:
     matrix: Tensor
 
 
-def _cut_into_blocks(
+def cut_into_blocks(
     matrix: npt.NDArray[np.float64], radius: int, size: int, like: Tensor
-) -> tuple[_Block, ...]:
+) -> tuple[MatrixBlock, ...]:
+    """Cut a banded matrix into blocks of `size` rows, without the zeros beyond `radius`."""
     length = matrix.shape[0]
     blocks = []
     for start in range(0, length, size):
@@ -131,11 +132,11 @@ def _cut_into_blocks(
             .to(dtype=like.dtype)
             .to(like.device)
         )
-        blocks.append(_Block(start, stop, low, high, piece))
+        blocks.append(MatrixBlock(start, stop, low, high, piece))
     return tuple(blocks)
 
 
-def _multiply_axis(x: Tensor, blocks: tuple[_Block, ...], axis: int, out: Tensor) -> Tensor:
+def _multiply_axis(x: Tensor, blocks: tuple[MatrixBlock, ...], axis: int, out: Tensor) -> Tensor:
     """Multiply one of the last three axes of a contiguous tensor by a banded matrix.
 
     Parameters
@@ -175,16 +176,18 @@ class _Separable:
         self._symmetric = tuple(bool(np.array_equal(k, k[::-1])) for k in kernels)
         self._memory = _Memory(3 * 2 * _CACHED_SHAPES)
 
-    def blocks(self, axis: int, length: int, adjoint: bool, like: Tensor) -> tuple[_Block, ...]:
+    def blocks(
+        self, axis: int, length: int, adjoint: bool, like: Tensor
+    ) -> tuple[MatrixBlock, ...]:
         kernel = self._kernels[axis]
         adjoint = adjoint and not self._symmetric[axis]
 
-        def make() -> tuple[_Block, ...]:
+        def make() -> tuple[MatrixBlock, ...]:
             matrix = mirror_matrix(kernel, length)
             radius = kernel.size // 2
             # Metal copies views before it multiplies: one dense product is faster there.
             size = length if like.device.type == "mps" else max(_MIN_BLOCK, radius // 16 * 16)
-            return _cut_into_blocks(matrix.T if adjoint else matrix, radius, size, like)
+            return cut_into_blocks(matrix.T if adjoint else matrix, radius, size, like)
 
         return self._memory.get((axis, length, adjoint, like.dtype, str(like.device)), make)
 

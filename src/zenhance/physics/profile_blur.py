@@ -1,13 +1,13 @@
-"""Blur that widens with depth: a few constant blurs, blended where the light comes from.
+"""Blur by depth from a few PSFs of any shape, blended where the light comes from.
 
 ::
 
     y = sum_k B_k (w_k x)        w_k: hat functions of the source voxel's depth, sum_k w_k = 1
     A* y = sum_k w_k (B_k* y)    the exact adjoint
 
-Light spreads by the PSF of the depth it comes from, so the operator keeps every photon. Between
-two knots the blend has the axial variance of the profile. Each blur runs only on the part of the
-volume where its weight is not zero.
+Light spreads by the PSF of the depth it comes from, so the operator keeps every photon. Each blur
+runs only on the part of the volume where its weight is not zero. For the Gaussians of a profile,
+:mod:`zenhance.physics.surface_blur` is faster and follows each plane.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DepthBlur:
-    """Depth-dependent blur for volumes of one shape; build it with one of the ``from_`` functions.
+    """Depth-dependent blur for volumes of one shape; build it with :meth:`from_psfs`.
 
     ``blur(x)`` and ``blur.adjoint(y)`` take tensors (..., Z, Y, X) as
     :class:`zenhance.physics.blur.Blur` does.
@@ -106,29 +106,6 @@ class DepthBlur:
         depth = _depths(depth_um, shape_px)
         share = np.interp(depth, knots, np.arange(len(knots)))
         return cls._blended(psfs, share, voxel_size_um, device)
-
-    @classmethod
-    def from_profile(
-        cls,
-        profile: MicroscopeProfile,
-        depth_um: npt.ArrayLike,
-        voxel_size_um: tuple[float, float, float],
-        device: str = "cpu",
-        shape_px: Triple | None = None,
-    ) -> DepthBlur:
-        """Take the widths of a profile.
-
-        The knots follow the profile alone, so that tiles equal the whole. Parameters are those
-        of :meth:`from_psfs`.
-        """
-        depth = _depths(depth_um, shape_px)
-        knots = blend_depths(profile)
-        widths = [profile.sigma_at_um(k) for k in knots]
-        variance = np.array([w[0] ** 2 for w in widths])
-        share = np.interp(depth, knots, np.arange(len(knots)))
-        if len(knots) > 1:
-            share = _by_variance(share, profile, depth, variance)
-        return cls._blended([profile.psf_at(k) for k in knots], share, voxel_size_um, device)
 
     @classmethod
     def _blended(
@@ -217,21 +194,6 @@ def blend_depths(profile: MicroscopeProfile) -> list[float]:
         return [0.0]
     count = min(MAX_BLURS, 1 + max(1, int(np.ceil(path[-1] / np.log(MAX_RATIO)))))
     return [float(np.interp(p, path, fine)) for p in np.linspace(0.0, path[-1], count)]
-
-
-def _by_variance(
-    share: npt.NDArray[np.float64],
-    profile: MicroscopeProfile,
-    depth: npt.NDArray[np.float64],
-    variance: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Move the position between two knots so that the blend has the axial variance of the depth."""
-    below = np.clip(np.floor(share).astype(int), 0, len(variance) - 2)
-    low, step = variance[below], np.diff(variance)[below]
-    wanted = profile.sigma_z_um.at(depth) ** 2
-    even = np.abs(step) < 1e-6 * low
-    between = np.where(even, share - below, (wanted - low) / np.where(even, 1.0, step))
-    return np.asarray(below + np.clip(between, 0.0, 1.0))
 
 
 def _box(weight: npt.NDArray[np.float64], radius: Triple) -> Span | None:

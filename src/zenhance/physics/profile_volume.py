@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from zenhance.physics.profile import MAX_ATTENUATION_UM, MicroscopeProfile
-from zenhance.physics.profile_blur import DepthBlur, blend_depths
+from zenhance.physics.profile_blur import blend_depths
+from zenhance.physics.surface_blur import SurfaceBlur
 from zenhance.types import FloatArray, FloatTriple, Region, Triple
 
 __all__ = ["BlockBlur", "ProfiledVolume"]
@@ -27,7 +28,7 @@ BANDS = 3
 class BlockBlur:
     """Blur of several blocks of one shape (B, Z, Y, X), each at its own depth."""
 
-    blurs: tuple[DepthBlur, ...]
+    blurs: tuple[SurfaceBlur, ...]
 
     @property
     def radius_px(self) -> Triple:
@@ -63,12 +64,15 @@ class ProfiledVolume:
         Z of the volume.
     voxel_size_um : tuple of float
         (z, y, x).
+    reach_um : tuple of float, optional
+        Lowest and highest surface of the volume that this one was cut from.
     """
 
     profile: MicroscopeProfile
     height_um: FloatArray
     planes: int
     voxel_size_um: FloatTriple
+    reach_um: tuple[float, float] | None = None
 
     @property
     def deepest_um(self) -> float:
@@ -90,10 +94,19 @@ class ProfiledVolume:
 
     def blur(self, regions: Sequence[Region], device: str) -> BlockBlur:
         """Return the blur of regions of one shape."""
+        reach = (float(self.height_um.min()), float(self.height_um.max()))
+        if self.reach_um is not None:
+            reach = self.reach_um
         return BlockBlur(
             tuple(
-                DepthBlur.from_profile(
-                    self.profile, self.depth_um(region), self.voxel_size_um, device
+                SurfaceBlur.from_heights(
+                    self.profile,
+                    self.height_um[region[1], region[2]],
+                    region[0].stop - region[0].start,
+                    self.voxel_size_um,
+                    device=device,
+                    first=region[0].start,
+                    reach_um=reach,
                 )
                 for region in regions
             )
@@ -157,5 +170,7 @@ class ProfiledVolume:
     def cropped(self, region: Region) -> ProfiledVolume:
         """Return a region as a volume of its own."""
         planes = region[0].stop - region[0].start
-        height = self.height_um[region[1], region[2]] - region[0].start * self.voxel_size_um[0]
-        return replace(self, height_um=np.asarray(height, np.float32), planes=planes)
+        above = region[0].start * self.voxel_size_um[0]
+        low, high = self.reach_um or (float(self.height_um.min()), float(self.height_um.max()))
+        height = np.asarray(self.height_um[region[1], region[2]] - above, np.float32)
+        return replace(self, height_um=height, planes=planes, reach_um=(low - above, high - above))
