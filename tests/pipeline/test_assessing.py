@@ -139,7 +139,9 @@ def test_of_a_long_series_three_time_points_are_judged(monkeypatch: pytest.Monke
     seen: list[int] = []
     judge = assessing.assess
     monkeypatch.setattr(
-        assessing, "assess", lambda *a, **k: (seen.append(k["t"]), judge(*a, **k, quick=True))[1]
+        assessing,
+        "assess",
+        lambda *a, **k: (seen.append(k["t"]), judge(*a, **{**k, "quick": True}))[1],
     )
     raw = stack("TZYX", (0, 1, 2, 3, 4, 5))
     assess_result(raw, raw, EnhanceRequest(method="identity", psf=PSF))

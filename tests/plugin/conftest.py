@@ -166,6 +166,8 @@ def _docked(viewer, *, plans: bool):
         warnings.simplefilter("ignore")
         dock = enhance_dock.EnhanceDock(viewer)
         viewer.window.add_dock_widget(dock, name="Enhance", area="right")
+    # Judging adds a layer some time after a run; the tests of the verdict turn it on.
+    dock.verdict.switch.setChecked(False)
     if not plans:
         dock.estimate.hold(True)
         dock.estimate.hold = lambda held: None

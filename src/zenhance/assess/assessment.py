@@ -150,6 +150,8 @@ def assess(
     c: int = 0,
     seed: int = 0,
     microscopy: Microscopy | None = None,
+    missing: npt.NDArray[np.bool_] | None = None,
+    on_blur: Callable[[], None] | None = None,
 ) -> Assessment:
     """Judge a result by the measurement it was made from, and by the truth where it is known.
 
@@ -184,6 +186,10 @@ def assess(
         Of all random parts.
     microscopy : Microscopy, optional
         Blur by depth and haze, in place of `psf` alone.
+    missing : bool array (Z, Y, X), optional
+        Voxels of the measurement that do not count.
+    on_blur : callable, optional
+        Called each time the result is blurred; may raise to stop.
 
     Returns
     -------
@@ -200,7 +206,18 @@ def assess(
     camera, noise_text = _camera(before, noise)
     notes: list[str] = []
     parts, z_map, reason = _against_measurement(
-        before, after, raw, psf, camera, method, deblurred, freedom, seed, microscopy
+        before,
+        after,
+        raw,
+        psf,
+        camera,
+        method,
+        deblurred,
+        freedom,
+        seed,
+        microscopy,
+        missing,
+        on_blur,
     )
     if truth is not None or labels is not None:
         sharp, cells = (None if s is None else _pick(s, t, c) for s in (truth, labels))
@@ -238,6 +255,8 @@ def _against_measurement(
     freedom: float,
     seed: int,
     microscopy: Microscopy | None = None,
+    missing: npt.NDArray[np.bool_] | None = None,
+    on_blur: Callable[[], None] | None = None,
 ) -> tuple[dict[str, Any], Stack | None, str]:
     """Re-blur check and held-out photons, the z-map, and why there are none."""
     if psf is None:
@@ -254,6 +273,8 @@ def _against_measurement(
         deblurred=deblurred,
         seed=seed,
         microscopy=microscopy,
+        missing=missing,
+        on_blur=on_blur,
     )
     parts: dict[str, Any] = {"reblur": report.counting(freedom)}
     if method is not None:

@@ -28,11 +28,13 @@ __all__ = [
     "fit_affine",
     "fit_light",
     "imaging_of",
+    "is_smoothing",
     "sparse_plane",
 ]
 
 
 FIT_ROUNDS = 4
+SMOOTHED_SHARE = 0.995
 SUM_VOXELS = 500_000
 """Sums over more voxels than this are taken over every n-th row and column."""
 
@@ -189,6 +191,38 @@ def _spread(image: FloatArray, variances: Sequence[float]) -> FloatArray:
             bend = ndimage.convolve1d(image, [1.0, -2.0, 1.0], axis, mode="reflect")
             image = image + np.float32(variance / 2.0) * bend
     return np.asarray(image, np.float32)
+
+
+def is_smoothing(result: FloatArray, raw: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> bool:
+    """Tell whether a result is the measurement smoothed, and nothing else.
+
+    Parameters
+    ----------
+    result, raw : array (Z, Y, X)
+        On the same voxels.
+    valid : bool array (Z, Y, X)
+        Voxels to use.
+
+    Notes
+    -----
+    Gaussian smoothing of up to three voxels explains 99.5 % of the result's variance.
+    """
+    from scipy import ndimage
+
+    if result.shape != raw.shape:
+        return False
+    x, y = result[valid].astype(np.float64), np.nan_to_num(raw.astype(np.float32))
+    x -= x.mean()
+    along_z = (0.0, 0.5, 1.0, 2.0) if raw.shape[0] > 1 else (0.0,)
+    for yx in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0):
+        flat = ndimage.gaussian_filter(y, (0.0, yx, yx), mode="reflect")
+        for z in along_z:
+            smooth = ndimage.gaussian_filter1d(flat, z, 0, mode="reflect") if z else flat
+            s = smooth[valid].astype(np.float64)
+            s -= s.mean()
+            if (s @ x) ** 2 > SMOOTHED_SHARE * (s @ s) * (x @ x):
+                return True
+    return False
 
 
 def fit_affine(

@@ -16,7 +16,7 @@ to the microscope.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,11 +24,25 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from zenhance.assess.forward import Imaging, Light, block_factors, fit_light, imaging_of
+from zenhance.assess.forward import (
+    Imaging,
+    Light,
+    block_factors,
+    fit_light,
+    imaging_of,
+    is_smoothing,
+)
 from zenhance.assess.photons import Camera, Readout
 from zenhance.assess.prior_share import prior_share
 from zenhance.assess.psf_fit import WidthFit, fit_widths
-from zenhance.assess.reblur_report import Place, ReblurReport, discrepancy_grade, flagged_grade
+from zenhance.assess.reblur_report import (
+    FITTED_BELOW,
+    FITTED_LEAST,
+    Place,
+    ReblurReport,
+    discrepancy_grade,
+    flagged_grade,
+)
 from zenhance.assess.residuals import ResidualSums, measure_residuals
 from zenhance.assess.smoothness import MatchedFilter, peak_threshold
 from zenhance.errors import StackError
@@ -46,6 +60,8 @@ MAX_PLACES = 10
 PSF_TOLERANCE = 0.05
 """What the fit of the PSF's width leaves open, for shapes that are not quite the model's."""
 PROBE = 1.08
+FITTED_MARGIN = 1.2
+"""On the threshold of such a z-map, whose noise is neither white nor the same everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +132,8 @@ def reblur_check(
     fit_psf: bool = True,
     seed: int = 0,
     microscopy: Microscopy | None = None,
+    missing: npt.NDArray[np.bool_] | None = None,
+    on_blur: Callable[[], None] | None = None,
 ) -> tuple[ReblurReport, FloatArray]:
     """Blur a result again and compare it with the measurement, voxel by voxel.
 
@@ -141,6 +159,10 @@ def reblur_check(
         Of the residuals' random part.
     microscopy : Microscopy, optional
         Blur by depth, haze and tolerance, in place of the PSF alone.
+    missing : bool array (Z, Y, X), optional
+        Voxels of the measurement that do not count.
+    on_blur : callable, optional
+        Called each time the result is blurred; may raise to stop.
 
     Returns
     -------
@@ -171,16 +193,20 @@ def reblur_check(
     reach = known.border_px or (3.0 * sigma_px[0], 3.0 * sigma_px[1], 3.0 * sigma_px[2])
     inner = _inner(raw.shape, reach)
     valid &= _inside(raw.shape, inner)
+    if missing is not None:
+        valid &= ~missing
     if not valid.any():
         raise StackError(
             f"a measurement of shape {raw.shape} has no voxel that can be judged; "
             "it needs voxels that are finite and not saturated"
         )
-    imaging, further = known.imaging, () if known.haze is None else (known.haze,)
+    imaging, further = _told(known.imaging, on_blur), () if known.haze is None else (known.haze,)
     problem = _Problem(
         raw, filled, imaging, camera, sigma_px, valid, inner, further, known.tolerance, seed
     )
     report, z_map = problem.judge(WidthFit())
+    if not deblurred and report.grade == "fail" and is_smoothing(filled, raw, valid):
+        return replace(report, grade="warn", smoothed=True), z_map
     if not fit_psf:
         return report, z_map
     fit = fit_widths(raw, filled, imaging, factors, sigma_px, camera, valid, further)
@@ -209,21 +235,15 @@ class _Problem:
     seed: int
 
     def judge(self, fit: WidthFit) -> tuple[ReblurReport, FloatArray]:
-        raw, valid = self.raw, self.valid
-        whole = (slice(0, raw.shape[0]), slice(0, raw.shape[1]), slice(0, raw.shape[2]))
-        blurred = self.imaging(self.result, whole, fit.z, fit.yx)
-        light = fit_light((blurred, *self.further), raw, self.camera, valid)
+        blurred = self.imaging(self.result, _whole(self.raw.shape), fit.z, fit.yx)
+        light = fit_light((blurred, *self.further), self.raw, self.camera, self.valid)
         expected = light.of((blurred, *self.further))
-        readout = Readout.of(self.camera, raw.dtype)
-        residuals, sums = measure_residuals(raw, expected, readout, valid, self.seed)
-        widths = (fit.z, fit.yx, fit.yx)
-        z, y, x = (
-            s * w if n > 1 else 0.0
-            for s, w, n in zip(self.sigma_px, widths, raw.shape, strict=True)
-        )
-        matched = MatchedFilter((z, y, x))
+        readout = self._readout(expected)
+        residuals, sums = measure_residuals(self.raw, expected, readout, self.valid, self.seed)
+        matched = self._matched(fit)
         z_map = matched.apply(residuals)
-        low, high = np.percentile(z_map[valid], [15.87, 84.13])
+        low, high = np.percentile(z_map[self.valid], [15.87, 84.13])
+        spread = float(high - low) / 2.0
         noise = np.sqrt(
             np.maximum(expected - readout.offset, 0.0) * readout.gain
             + (readout.read_noise**2 + 0.1) * readout.gain**2
@@ -231,33 +251,70 @@ class _Problem:
         excess = 0.0
         for change in self._psf_changes(fit, blurred):
             change *= np.float32(light.factors[0]) / noise
-            change[~valid] = 0.0
-            explained = np.abs(matched.apply(change))
-            z_map = np.sign(z_map) * np.maximum(np.abs(z_map) - explained, 0.0)
-            excess += float(np.square(change).sum() / valid.sum())
-        z_map[~valid] = 0.0
+            change[~self.valid] = 0.0
+            z_map = _less(z_map, matched.apply(change))
+            excess += float(np.square(change).sum() / self.valid.sum())
         depth, height, width = (s.stop - s.start for s in self.inner)
         threshold = peak_threshold((depth, height, width), matched.fwhm_px(), FALSE_PEAKS)
-        report = _report(z_map, valid, threshold, matched.response(), fit, light, sums)
+        if FITTED_LEAST < spread < FITTED_BELOW:
+            # What was fitted to the measurement leaves less of false structure too.
+            z_map = np.asarray(z_map / np.float32(spread), np.float32)
+            threshold *= FITTED_MARGIN
+        z_map[~self.valid] = 0.0
+        variance = float(np.square(noise[self.valid]).mean())
+        report = _report(z_map, self.valid, threshold, matched.response(), fit, light, sums)
         slack = 3.0 * sums.error + excess
         return replace(
             report,
-            spread_z=float(high - low) / 2.0,
+            spread_z=spread,
             discrepancy_slack=slack,
             discrepancy_grade=discrepancy_grade(report.discrepancy, slack),
-            prior_share=prior_share(
-                self.result, blurred, light.factors[0], float(np.square(noise[valid]).mean())
-            ),
+            prior_share=prior_share(self.result, blurred, light.factors[0], variance),
         ), z_map
+
+    def _readout(self, expected: FloatArray) -> Readout:
+        """Return the camera; an offset that the result lies below was estimated too high."""
+        readout = Readout.of(self.camera, self.raw.dtype)
+        darkest = float(np.percentile(expected[self.valid], 0.1))
+        room = readout.gain * max(0.5, readout.read_noise)
+        return replace(readout, offset=darkest) if darkest < readout.offset - room else readout
+
+    def _matched(self, fit: WidthFit) -> MatchedFilter:
+        widths = (fit.z, fit.yx, fit.yx)
+        z, y, x = (
+            s * w if n > 1 else 0.0
+            for s, w, n in zip(self.sigma_px, widths, self.raw.shape, strict=True)
+        )
+        return MatchedFilter((z, y, x))
 
     def _psf_changes(self, fit: WidthFit, blurred: FloatArray) -> Iterator[FloatArray]:
         """Return what an error of the PSF's width, within its tolerance, changes in each axis."""
-        shape = self.raw.shape
-        whole = (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+        whole = _whole(self.raw.shape)
         for z, yx in ((PROBE, 1.0), (1.0, PROBE)):
-            if self.tolerance > 0 and not (z > 1.0 and shape[0] == 1):
+            if self.tolerance > 0 and not (z > 1.0 and self.raw.shape[0] == 1):
                 other = self.imaging(self.result, whole, fit.z * z, fit.yx * yx)
                 yield (other - blurred) * np.float32(self.tolerance / (PROBE - 1.0))
+
+
+def _whole(shape: tuple[int, ...]) -> Region:
+    return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
+
+
+def _less(z_map: FloatArray, explained: FloatArray) -> FloatArray:
+    """Bring scores nearer to 0 by what something else explains."""
+    rest = np.maximum(np.abs(z_map) - np.abs(explained), 0.0)
+    return np.asarray(np.sign(z_map) * rest, np.float32)
+
+
+def _told(imaging: Imaging, on_blur: Callable[[], None] | None) -> Imaging:
+    """Return an imaging that calls back each time."""
+
+    def told(image: FloatArray, region: Region, /, z: float = 1.0, yx: float = 1.0) -> FloatArray:
+        if on_blur is not None:
+            on_blur()
+        return imaging(image, region, z, yx)
+
+    return told
 
 
 def _usable(

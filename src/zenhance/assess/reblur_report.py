@@ -5,13 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["FAIL_SHARE", "Grade", "Place", "ReblurReport", "discrepancy_grade", "flagged_grade"]
+__all__ = [
+    "FAIL_SHARE",
+    "FITTED_BELOW",
+    "Grade",
+    "Place",
+    "ReblurReport",
+    "discrepancy_grade",
+    "flagged_grade",
+]
 
 Grade = Literal["pass", "warn", "fail"]
 
 FAIL_SHARE = 1e-3
 MISFIT_FAIL = 2.0
 """Deviance ratio from which a result does not fit the measurement at all."""
+FITTED_BELOW = 0.92
+"""A z-map of less spread belongs to a result that was fitted to this measurement's noise."""
+FITTED_LEAST = 0.35
+"""Below, next to nothing is left to be judged: the result follows the noise."""
 DISCREPANCY_PASS = (0.95, 1.05)
 
 
@@ -44,8 +56,9 @@ class ReblurReport:
     highest_z, lowest_z : float
         Extremes of the z-map.
     spread_z : float
-        Robust standard deviation of the z-map; if far from 1, gain or offset are wrong or the noise
-        is not white; below 1, the result was fitted to the measurement.
+        Robust standard deviation of the z-map before it is scaled; above 1, gain or offset are
+        wrong or the noise is not white; below 1, the result was fitted to the measurement. Between
+        0.35 and 0.92 the z-map is divided by it, and the threshold is raised by a fifth.
     judged_voxels : int
         Away from the border, finite, not saturated.
     width_z, width_yx : float
@@ -85,6 +98,9 @@ class ReblurReport:
     prior_share : float
         Share of the result's power that the measurement cannot see
         (:func:`zenhance.assess.prior_share.prior_share`).
+    smoothed : bool
+        The result is the measurement smoothed, and nothing else: it loses structure and invents
+        none, and does not fail.
     freedom : float
         Of the fit, per voxel; the discrepancy is divided by one minus it.
     """
@@ -119,6 +135,7 @@ class ReblurReport:
     freedom: float = 0.0
     discrepancy_slack: float = 0.0
     prior_share: float = 0.0
+    smoothed: bool = False
 
     def counting(self, freedom: float) -> ReblurReport:
         """Return the report for a fit of f parameters per voxel, which leaves 1 - f of the noise.

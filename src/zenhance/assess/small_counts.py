@@ -26,11 +26,16 @@ __all__ = ["SPIKE_READ_NOISE", "expected_deviance", "poisson_deviance", "quantil
 SCORE_LIMIT = 8.0
 """Limit of the residuals: float64 cannot resolve the normal distribution's tail beyond."""
 EXACT_BELOW_PHOTONS = 12.0
-"""Times the squared quantum: below, the distribution is summed over photon numbers."""
+"""Below, the distribution is summed over photon numbers."""
+COARSE = 2.0
+"""So is one with read noise whose standard deviation is less than this many steps; without read
+noise the sum costs next to nothing, and is used for finer steps."""
 REACH_SIGMA = 6.0
 """Read noise beyond so many standard deviations is left out of the sum."""
 SPIKE_READ_NOISE = 0.12
 """With less read noise (in photons) single photons are distinct: a count is the nearest one."""
+MAX_QUANTUM = 20.0
+"""Photons; coarser steps are no reason to sum."""
 LEAST_PHOTONS = 1e-6
 
 Float64Array = npt.NDArray[np.float64]
@@ -75,7 +80,8 @@ def quantile_residuals(
     score = np.empty(c.shape, np.float64)
     if read_noise < SPIKE_READ_NOISE and quantum >= 1.0:
         read_noise, c = 0.0, np.maximum(c, 0.0)
-    low = mean + read_noise**2 < EXACT_BELOW_PHOTONS * max(1.0, quantum) ** 2
+    coarse = COARSE if read_noise > 0.0 else EXACT_BELOW_PHOTONS**0.5
+    low = mean + read_noise**2 < max(EXACT_BELOW_PHOTONS, (coarse * min(quantum, MAX_QUANTUM)) ** 2)
     score[low] = _exact_scores(c[low], mean[low], quantum, v[low], read_noise)
     high = ~low
     score[high] = _cube_root_scores(c[high] + (v[high] - 0.5) * quantum, mean[high], read_noise)

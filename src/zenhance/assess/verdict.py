@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from zenhance.assess.heldout import HeldOutReport
-from zenhance.assess.reblur_report import FAIL_SHARE, MISFIT_FAIL, ReblurReport
+from zenhance.assess.reblur_report import (
+    FAIL_SHARE,
+    FITTED_BELOW,
+    FITTED_LEAST,
+    MISFIT_FAIL,
+    ReblurReport,
+)
 
 __all__ = ["Light", "Verdict", "decide"]
 
@@ -133,7 +139,12 @@ def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
             f"{not_judged or 'the point spread function is unknown'}."
         ]
     doubts = []
-    if r.grade == "warn":
+    if r.smoothed:
+        doubts.append(
+            "The result is the measurement smoothed: fine structure is lost in "
+            f"{_places(r.place_count)}, and none is added."
+        )
+    elif r.grade == "warn":
         verb = "disagrees" if r.place_count == 1 else "disagree"
         doubts.append(
             f"{_places(r.place_count).capitalize()} ({percent(r.flagged_share)} of the volume) "
@@ -159,8 +170,10 @@ def _psf_doubts(r: ReblurReport) -> list[str]:
         return []
     places = f", and explains {_places(r.psf_places)} that would disagree" if r.psf_places else ""
     bound = " or beyond" if r.width_at_bound else ""
+    smooth = r.width_z <= 1.0 and r.width_yx <= 1.0
+    either = ", or the result is smoother than the measurement allows" if smooth else ""
     return [
-        "The point spread function is doubtful here: one "
+        f"The point spread function is doubtful here{either}: one "
         f"{r.width_yx:.2f} times as wide in the plane and {r.width_z:.2f} times along z{bound} "
         f"fits better{places}."
     ]
@@ -178,6 +191,11 @@ def _noise_doubts(r: ReblurReport) -> list[str]:
 
 def _facts(r: ReblurReport) -> list[str]:
     facts = []
+    if FITTED_LEAST < r.spread_z < FITTED_BELOW:
+        facts.append(
+            f"The result was fitted to this measurement and leaves {percent(r.spread_z)} of its "
+            "noise; differences were judged in units of what is left."
+        )
     if r.smallest_visible <= BLIND_SHARE:
         facts.append(
             f"At about {r.peak_photons:.3g} photons in the brightest places, a false spot fainter "

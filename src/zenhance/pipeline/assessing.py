@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from zenhance.physics.profile_volume import ProfiledVolume
     from zenhance.physics.psf import Psf
 
-__all__ = ["ASSESSMENT", "assess_result", "assessment_notes", "is_made_from"]
+__all__ = ["ASSESSMENT", "assess_result", "assessment_notes", "is_made_from", "part_of"]
 
 ASSESSMENT = "assessment"
 # Of a time series, the first, a middle and the last time point are judged.
@@ -54,6 +54,8 @@ def assess_result(
     labels: Stack | None = None,
     deblurred: bool | None = None,
     axes_named: bool = False,
+    region: Region | None = None,
+    quick: bool = False,
 ) -> Assessment:
     """Judge a result; of several channels and time points, the worst of those judged is returned.
 
@@ -67,7 +69,7 @@ def assess_result(
     request : EnhanceRequest, optional
         Of the run; left out, the one inside the result, else the file's own values and defaults.
     cancel : threading.Event, optional
-        Looked at before each volume.
+        Looked at each time the result is blurred.
     truth, labels : Stack, optional
         On the result's voxels, or on those of the whole measurement where the request crops it.
     deblurred : bool, optional
@@ -75,6 +77,11 @@ def assess_result(
         says so.
     axes_named : bool
         Whether the measurement was already read with the axes of the request.
+    region : tuple of slice, optional
+        Judge this part (z, y, x) of the measured volumes alone; noise and profile are those of the
+        whole.
+    quick : bool
+        Only the re-blur check.
 
     Returns
     -------
@@ -99,17 +106,17 @@ def assess_result(
         _cropped(labels, raw, request),
         deblurred,
         record,
+        region,
+        quick,
+        cancel or threading.Event(),
     )
     found: list[Assessment] = []
     for t in _time_points(before.size("T")):
         for c in range(before.size("C")):
-            if cancel is not None and cancel.is_set():
-                raise RunCancelled(
-                    "the run was cancelled while its result was assessed; the original is unchanged"
-                )
+            known.check_cancel()
             found.append(_assess_volume(before, result, known, t, c))
     worst = min(found, key=lambda a: LIGHTS.index(a.verdict))
-    said = _judged(found, worst, before) + _origin(before, record)
+    said = _judged(found, worst, before) + ([] if region else _origin(before, record))
     if known.deblurs and _plane_by_plane(before, request):
         said.append(
             "The method works plane by plane and takes no blur along z away, so the result was "
@@ -133,6 +140,16 @@ class _Known:
     labels: Stack | None
     deblurred: bool | None
     record: Provenance | None
+    region: Region | None
+    quick: bool
+    cancel: threading.Event
+
+    def check_cancel(self) -> None:
+        """Stop if the user asked for it."""
+        if self.cancel.is_set():
+            raise RunCancelled(
+                "the run was cancelled while its result was assessed; the original is unchanged"
+            )
 
     @property
     def deblurs(self) -> bool:
@@ -149,10 +166,11 @@ def _cropped(stack: Stack | None, raw: Stack, request: EnhanceRequest) -> Stack 
 
 def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) -> Assessment:
     request = known.request
-    deblurred = known.deblurs
-    psf, noise = psf_for(before, request, c), _noise(before, request, t, c)
-    if deblurred and _plane_by_plane(before, request):
+    psf, (noise, reader) = psf_for(before, request, c), _noise(before, request, t, c)
+    flat = known.deblurs and _plane_by_plane(before, request)
+    if flat:
         psf = psf_in_the_plane(psf)
+    region = known.region or _whole(before)
     microscopy = None
     notes = None if known.record is None else known.record.notes
     if request.even_light:
@@ -161,24 +179,30 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
     # Unasked, the microscope counts only where the run measured it.
     if request.profile is not None or (request.psf is None and PROFILES in (notes or {})):
         profile, _ = drain(blur_profile_steps(before, request, c, notes))
-    if profile is not None and not _plane_by_plane(before, request):
+    if profile is not None and not flat:
         volume = profiled_volume(before, t, c, profile)
-        microscopy = _microscopy(volume)
+        microscopy = _microscopy(volume, region)
         psf, noise = profile.psf_at(0.5 * volume.deepest_um), noise_of(profile)
+    # What the run took from neighbours was not measured: bad pixels, and where there are no data.
+    stored = reader.raw(region).astype(np.float32)
+    missing = reader.read(region) != stored
     used = () if known.record is None else known.record.freedom
     number = t * before.size("C") + c
     found = assess(
-        before,
-        result,
+        part_of(before, region, before.volume_shape),
+        part_of(result, region, before.volume_shape),
         psf=psf,
         noise=noise,
         truth=known.truth,
         labels=known.labels,
-        deblurred=deblurred,
+        deblurred=known.deblurs,
         freedom=used[number] if number < len(used) else 0.0,
+        quick=known.quick,
         t=t,
         c=c,
         microscopy=microscopy,
+        missing=missing,
+        on_blur=known.check_cancel,
     )
     return found.model_copy(
         update={"noise": found.noise.replace("(given)", "(estimated, as in the run)")}
@@ -201,17 +225,35 @@ def _light(
     return profiled_volume(before, t, c, cast(MicroscopeProfile, profile))
 
 
-def _microscopy(volume: ProfiledVolume) -> Microscopy:
+def _whole(stack: Stack) -> Region:
+    """Return the region of whole volumes."""
+    depth, height, width = stack.volume_shape
+    return (slice(0, depth), slice(0, height), slice(0, width))
+
+
+def part_of(stack: Stack, region: Region, measured: tuple[int, ...]) -> Stack:
+    """Return the region (z, y, x) of a measurement, or of a result on its voxels or finer ones."""
+    fine = {
+        axis: slice(part.start * n // m, part.stop * n // m)
+        for axis, part, n, m in zip("ZYX", region, stack.volume_shape, measured, strict=True)
+    }
+    return stack.crop({axis: part for axis, part in fine.items() if axis in stack.axes})
+
+
+def _microscopy(volume: ProfiledVolume, judged: Region) -> Microscopy:
     """Return blur by depth and haze as a profile has them, and how far its widths may be off."""
     import torch
 
-    def imaging(image: FloatArray, region: Region, z: float = 1.0, yx: float = 1.0) -> FloatArray:
+    def imaging(image: FloatArray, region: Region, /, z: float = 1.0, yx: float = 1.0) -> Any:
         wider = replace(volume, profile=volume.profile.widened(z, yx))
-        seen = wider.blur([region], "cpu")(torch.from_numpy(image)[None])[0]
+        z0, y0, x0 = (
+            slice(j.start + r.start, j.start + r.stop) for j, r in zip(judged, region, strict=True)
+        )
+        seen = wider.blur([(z0, y0, x0)], "cpu")(torch.from_numpy(image)[None])[0]
         return np.asarray(seen.numpy())
 
     profile, sizes = volume.profile, volume.voxel_size_um
-    haze = volume.haze([volume.whole], "cpu")[0].numpy()
+    haze = volume.haze([judged], "cpu")[0].numpy()
     widths = (profile.sigma_z_um, profile.sigma_yx_um, profile.sigma_yx_um)
     border = [3.0 * max(w.values) / v for w, v in zip(widths, sizes, strict=True)]
     return Microscopy(
@@ -239,8 +281,10 @@ def _uneven(result: Stack, volume: ProfiledVolume, t: int, c: int) -> Stack:
     return Stack(uneven(there, volume), "ZYX", result.voxel_size, name=result.name)
 
 
-def _noise(before: Stack, request: EnhanceRequest, t: int, c: int) -> PoissonGauss:
-    """Return the noise of a volume as the run estimated it."""
+def _noise(
+    before: Stack, request: EnhanceRequest, t: int, c: int
+) -> tuple[PoissonGauss, VolumeReader]:
+    """Return the noise of a volume as the run estimated it, and the volume as the run read it."""
     shared = request.statistics == "shared"
     readers = (
         [VolumeReader(before, i, c, request.repair_outliers) for i in range(before.size("T"))]
@@ -248,7 +292,9 @@ def _noise(before: Stack, request: EnhanceRequest, t: int, c: int) -> PoissonGau
         else [VolumeReader(before, t, c, request.repair_outliers)]
     )
     statistics, _ = measure(readers, request.background)
-    return measure_noise(readers, statistics)
+    noise, reader = measure_noise(readers, statistics), readers[t if shared else 0]
+    reader.settle(noise)
+    return noise, reader
 
 
 def _deblurs(request: EnhanceRequest, record: Provenance | None) -> bool:

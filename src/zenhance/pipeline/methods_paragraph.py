@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from zenhance.contract import registry
@@ -66,12 +67,21 @@ def methods_paragraph(record: Provenance) -> str:
         parts.append(f"The point spread function was {record.psf}.")
     if spec is not None and spec.stochastic:
         parts.append(f"The random seed was {record.seed}.")
+    parts += _verdict(record)
     parts.append(
         f"The computation ran on {record.device or 'an unknown device'}{_libraries(record)}."
     )
     if spec is not None and spec.source:
         parts.append(f"Reference: {spec.source.rstrip('.')}.")
     return " ".join(parts)
+
+
+def _verdict(record: Provenance) -> list[str]:
+    judged = record.notes.get("assessment")
+    if not isinstance(judged, Mapping) or "headline" not in judged:
+        return []
+    headline = str(judged["headline"]).rstrip(".")
+    return [f"Judged by its own measurement the result was {judged.get('verdict')}: {headline}."]
 
 
 def _libraries(record: Provenance) -> str:

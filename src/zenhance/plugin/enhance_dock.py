@@ -50,6 +50,7 @@ from zenhance.plugin.run_estimate import RunEstimate
 from zenhance.plugin.snapshot import Snapshot, current_view, same_view
 from zenhance.plugin.task import Outcome, Steps, Task, import_torch_later
 from zenhance.plugin.train_preview import TrainPreview
+from zenhance.plugin.verdict import VerdictPanel
 from zenhance.stack import Stack
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class EnhanceDock(DockBase):
         self.learning_preview = TrainPreview(viewer, "{} learning preview")
         self.form = DockForm(viewer, self)
         self.panel = RunPanel(self)
+        self.verdict = VerdictPanel(self)
         self.samples = SamplePlayer(viewer, self)
         self.save_button = QPushButton("Save settings…", self)
         self.load_button = QPushButton("Load settings…", self)
@@ -111,7 +113,7 @@ class EnhanceDock(DockBase):
         row.addWidget(self.save_button)
         row.addWidget(self.load_button)
         lines = (self.form.plan_line, self.form.doubt_line)
-        self.lay_out(self.form, *lines, self.panel, self.samples, settings)
+        self.lay_out(self.form, *lines, self.panel, self.verdict, self.samples, settings)
         self._recall()
         self._connect()
         # Later, so that opening the dock waits for neither torch nor the search for a GPU.
@@ -301,6 +303,7 @@ class EnhanceDock(DockBase):
         orphan: Callable[[Any], object] | None = None,
         show: Callable[[Progress], None] | None = None,
     ) -> None:
+        self.verdict.clear()
         self.estimate.hold(True)
         self.form.microscope.hold(True)
         self.start_task(
@@ -347,13 +350,15 @@ class EnhanceDock(DockBase):
             # A model is kept as soon as it is learnt, even if the run did not finish.
             model_signals().saved.emit("")
         notice = snapshot.notice(viewer.layers)
-        snapshot.release()
         if value is None:
+            snapshot.release()
             return
         result, remark = value
         self.estimate.remember_time(planned, result.provenance.seconds)
         self._drop_preview(viewer)
         layer = add_results(viewer, snapshot, request, result)[0]
+        self.verdict.judge(self._viewer, snapshot, request, result, layer, self._watch)
+        snapshot.release()
         said = (notice, *map(in_dock_words, result.provenance.warnings))
         warnings = [text for text in said if text]
         made = f'"{layer.name}" made in {result.provenance.seconds:.1f} s'
