@@ -150,13 +150,14 @@ def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
             f"{_places(r.place_count).capitalize()} ({percent(r.flagged_share)} of the volume) "
             f"{verb} with the measurement; look at the z-map."
         )
+    doubts += _noise_doubts(r) if r.discrepancy < 0.9 else []
     doubts += _psf_doubts(r)
     if r.smallest_visible > BLIND_SHARE:
         doubts.append(
             f"With about {r.peak_photons:.2g} photons in the brightest places, "
             "noise hides false structure; nothing can be judged."
         )
-    doubts += _noise_doubts(r)
+    doubts += [] if r.discrepancy < 0.9 else _noise_doubts(r)
     if r.spread_z > SPREAD_LIMIT:
         doubts.append(
             f"Differences are {r.spread_z:.1f} times the expected noise everywhere; "
