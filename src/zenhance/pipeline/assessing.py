@@ -181,7 +181,7 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
         profile, _ = drain(blur_profile_steps(before, request, c, notes))
     if profile is not None and not flat:
         volume = profiled_volume(before, t, c, profile)
-        microscopy = _microscopy(volume, region)
+        microscopy = _microscopy(volume, region) if known.deblurs else None
         psf, noise = profile.psf_at(0.5 * volume.deepest_um), noise_of(profile)
     # What the run took from neighbours was not measured: bad pixels, and where there are no data.
     stored = reader.raw(region).astype(np.float32)
