@@ -62,9 +62,7 @@ class FileArray(ABC):
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
-            raise ValueError(
-                "the pixels are in a file, so that an array cannot be had without a copy"
-            )
+            raise ValueError("the pixels are in a file; an array needs a copy of them")
         return np.asarray(self[...], dtype=dtype)
 
 

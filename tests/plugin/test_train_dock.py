@@ -318,7 +318,9 @@ def test_models_are_replaced_and_lost_only_when_the_user_says_so(train_bench, fo
     assert asked == ['There is a model "mine" already. Replace it?']
     assert (folders / "weights" / "mine.safetensors").read_bytes() == kept
     panel.start.click()
-    assert asked[1:] == ["The model that was just trained is not saved. Train anew and lose it?"]
+    assert asked[1:] == [
+        "The model that was just trained is not saved. Train again and discard it?"
+    ]
     assert not dock.running
     assert dock.trained is second
     answer[0] = True

@@ -280,7 +280,7 @@ def test_a_folder_with_a_training_in_it_is_not_overwritten(
     with pytest.raises(RecipeError, match="made with another recipe"):
         train(recipe(folder_of_pairs, seed=5), tmp_path / "run", device="cpu", resume=True)
     (tmp_path / "run" / "state.safetensors").write_bytes(b"broken")
-    with pytest.raises(CheckpointError, match="start anew without --resume"):
+    with pytest.raises(CheckpointError, match="start again without --resume"):
         train(recipe(folder_of_pairs), tmp_path / "run", device="cpu", resume=True)
 
 

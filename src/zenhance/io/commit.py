@@ -114,7 +114,7 @@ def check_output(
         )
     if not folder and not path.is_file():
         raise OutputExistsError(
-            f'"{path.name}" is no regular file and was not changed; choose another name'
+            f'"{path.name}" is not a regular file and was not changed; choose another name'
         )
 
 

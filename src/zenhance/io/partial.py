@@ -238,7 +238,7 @@ def _renameat2(old: Path, new: Path, flag: int) -> bool:
 
 
 def place_file(payload: Path, path: Path, overwrite: bool) -> None:
-    """Name a finished file; an existing one is replaced only where that was asked for.
+    """Name a finished file; an existing one is replaced only on request.
 
     Raises
     ------

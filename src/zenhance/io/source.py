@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 CACHE_BYTES = 256 * 2**20
-# The small files of a zarr folder that are written anew with its image.
+# The small files of a zarr folder that are written again with its image.
 FOLDER_MARKS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 Array = npt.NDArray[Any]
 

@@ -270,7 +270,7 @@ def read_tiff(path: Path, series: int = 0) -> Source:
 
 
 def _reopened(path: Path, tif: Any, xml: str | None) -> tuple[Any, str | None]:
-    """Open anew with the metadata that count, if they are not those tifffile would take.
+    """Open again with the right metadata where tifffile would take others.
 
     They may be in a companion file, or be Micro-Manager's OME-XML beside its index of pages, which
     has neither voxel size nor positions.

@@ -277,7 +277,7 @@ def _check_shards(root: Path, meta: ArrayMeta) -> None:
 
 
 def _check_size(root: Path, node: Path) -> None:
-    """Refuse metadata of an array that are too large or no regular file, before a library reads."""
+    """Refuse metadata of an array too large for a library, or not a regular file."""
     for name in (".zattrs", ".zarray", "zarr.json"):
         file = node / name
         if file.exists() and (not file.is_file() or file.stat().st_size > MAX_XML_BYTES):
@@ -297,7 +297,7 @@ def array_meta(root: Path, node: Path) -> ArrayMeta:
     if (node / "zarr.json").is_file():
         content = load_json(root, node / "zarr.json")
         if content.get("node_type") != "array":
-            raise ReadError(root, f'its level "{node.name}" is no array; copy it again')
+            raise ReadError(root, f'its level "{node.name}" is not an array; copy it again')
         meta = _v3(root, content)
     elif (node / ".zarray").is_file():
         meta = _v2(root, load_json(root, node / ".zarray"))

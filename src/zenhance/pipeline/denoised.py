@@ -1,4 +1,4 @@
-"""The estimate seen through the microscope again: noise removed, blur kept.
+"""The estimate imaged by the microscope again: noise removed, blur kept.
 
 A deblurred estimate claims structure below the resolution of the microscope. Blurred with the PSF
 that it was deblurred with, it claims only what the microscope can resolve: it is an estimate of the
@@ -26,7 +26,7 @@ TITLE = "denoised"
 
 
 def check_denoised(parameters: MethodParameters, method: str) -> None:
-    """Refuse settings whose result cannot be seen through the microscope again.
+    """Refuse settings whose result cannot be imaged again on the grid of the measurement.
 
     Raises
     ------

@@ -31,7 +31,7 @@ def methods_paragraph(record: Provenance) -> str:
     Parameters
     ----------
     record : Provenance
-        As it lies in every file that zenhance wrote.
+        As in every file that zenhance wrote.
     """
     name = str(record.request.get("method", "an unnamed method"))
     try:

@@ -26,7 +26,7 @@ __all__ = ["Layout", "Output", "allocate", "layouts", "limits"]
 
 # A result larger than this share of the free memory is gathered in a temporary file instead.
 MEMORY_SHARE = 0.4
-# So much more than the result has to be free where that file lies: other programs write there too.
+# Free space needed on the disk of that file, relative to the result: other programs write there.
 DISK_MARGIN = 1.1
 
 

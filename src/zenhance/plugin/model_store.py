@@ -50,7 +50,7 @@ def check_name(name: str, method: str) -> str:
     Raises
     ------
     RecipeError
-        The name is no file name, or belongs to a model that comes with zenhance.
+        The name is not a file name, or belongs to a model that comes with zenhance.
     """
     if not _NAME.match(name) or len(name) > MAX_NAME:
         raise RecipeError(

@@ -109,7 +109,7 @@ class TrainDock(DockBase):
         if self.running:
             return
         if self._saved or self.ask(
-            "The model that was just trained is not saved. Train anew and lose it?"
+            "The model that was just trained is not saved. Train again and discard it?"
         ):
             self.begin(self._begin)
 

@@ -54,7 +54,7 @@ MIN_FILES_FOR_TEST = 6
 
 @dataclass(frozen=True)
 class TrainingVolume:
-    """One volume to cut patches from; pixels are read only where a patch lies.
+    """One volume to cut patches from; only the pixels of a patch are read.
 
     Parameters
     ----------

@@ -144,5 +144,5 @@ def fill(network: Module, initial: Mapping[str, Tensor]) -> None:
     except RuntimeError as error:
         raise RecipeError(
             "the weights to start from belong to another architecture; take the one on their card, "
-            "or start anew"
+            "or start from random weights"
         ) from error

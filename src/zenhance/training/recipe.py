@@ -242,7 +242,7 @@ class Recipe(_Strict):
 
 
 def _where(error: ValidationError) -> str:
-    """Name the key in the model it is part of, however deep it lies."""
+    """Name the key in the model that it is part of, at any depth."""
     parts: dict[str, type[BaseModel]] = {
         "data": Data,
         "simulated": Simulated,

@@ -78,7 +78,7 @@ def self_training_steps(
         ``rounds``, ``start`` and ``data.psf`` are meant for this; steps and minutes are those of
         all rounds together.
     folder : Path
-        Each round has a folder of its own in it; the model lies beside them in the end.
+        Each round has its own folder in it; the final model is written beside them.
     volumes : sequence of TrainingVolume
         The measurements; a truth is not looked at.
     train : callable
@@ -192,7 +192,7 @@ class _Alone:
         return result
 
     def _kept(self, number: int) -> Path:
-        """Return where the model of a finished round lies."""
+        """Return the path of the model of a finished round."""
         return self.folder / f"round_{number + 1}{SUFFIX}"
 
     def told(

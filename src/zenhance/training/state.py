@@ -184,7 +184,7 @@ class TrainingState:
             tensors = load(path.read_bytes())
         except (SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(
-                f'the training state "{path}" is damaged; start anew without --resume'
+                f'the training state "{path}" is damaged; start again without --resume'
             ) from error
         if record["recipe"] != self.recipe_sha256():
             raise RecipeError(
