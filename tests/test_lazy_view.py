@@ -106,7 +106,7 @@ def test_an_index_that_is_not_there_is_refused(key: Any, message: str) -> None:
 
 
 def test_an_array_cannot_be_had_without_a_copy() -> None:
-    with pytest.raises(ValueError, match="without a copy"):
+    with pytest.raises(ValueError, match="needs a copy"):
         np.asarray(LazyView(Stored()), copy=False)
 
 
