@@ -215,13 +215,14 @@ def _judged(
     note: str,
 ) -> Figures:
     seen = scene.binned(contender.scale)
+    # Blurred with the true blur and haze of each depth: a single PSF would blame the truth.
     reblur, _ = reblur_check(
         seen.measured.read(),
-        image,
+        scene.imaged(image) if contender.deblurs else image,
         scene.psf,
         seen.voxel_size_um,
         seen.camera,
-        deblurred=contender.deblurs,
+        deblurred=False,
     )
     return Figures(
         compare_with_truth(image, scene.truth),

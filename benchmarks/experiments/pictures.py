@@ -327,8 +327,8 @@ def pictures_table(report: PicturesReport, method: str) -> TextTable:
         else ""
     )
     foot = (
-        "Re-blur, flagged: where the result, blurred again, is not what was measured. Residual: "
-        "deviance of the re-blurred result over its "
+        "Re-blur, flagged: where the result, blurred again, disagrees with the measurement. "
+        "Residual: deviance of the re-blurred result over its "
         "expectation, near 1 where it explains the measurement down to its noise, below where it "
         f"kept noise. {again}".strip(),
         *(

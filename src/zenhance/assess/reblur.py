@@ -207,7 +207,8 @@ def reblur_check(
     report, z_map = problem.judge(WidthFit())
     if not deblurred and report.grade == "fail" and is_smoothing(filled, raw, valid):
         return replace(report, grade="warn", smoothed=True), z_map
-    if not fit_psf:
+    if not fit_psf or report.spread_z < FITTED_BELOW:
+        # A result that was fitted to the measurement was fitted to it with its own PSF.
         return report, z_map
     fit = fit_widths(raw, filled, imaging, factors, sigma_px, camera, valid, further)
     if not fit.significant:
@@ -256,13 +257,14 @@ class _Problem:
             excess += float(np.square(change).sum() / self.valid.sum())
         depth, height, width = (s.stop - s.start for s in self.inner)
         threshold = peak_threshold((depth, height, width), matched.fwhm_px(), FALSE_PEAKS)
+        response = matched.response()
         if FITTED_LEAST < spread < FITTED_BELOW:
             # What was fitted to the measurement leaves less of false structure too.
             z_map = np.asarray(z_map / np.float32(spread), np.float32)
-            threshold *= FITTED_MARGIN
+            threshold, response = threshold * FITTED_MARGIN, response / spread
         z_map[~self.valid] = 0.0
         variance = float(np.square(noise[self.valid]).mean())
-        report = _report(z_map, self.valid, threshold, matched.response(), fit, light, sums)
+        report = _report(z_map, self.valid, threshold, response, fit, light, sums)
         slack = 3.0 * sums.error + excess
         return replace(
             report,

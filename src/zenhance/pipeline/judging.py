@@ -19,7 +19,7 @@ from zenhance.types import Region
 
 __all__ = ["Judged", "judge_steps"]
 
-MAX_VOXELS = 1_500_000
+MAX_VOXELS = 1_000_000
 """Judged in about five seconds of one core, channels together."""
 MAX_PLANES = 160
 LEAST_SIDE_PX = 64
