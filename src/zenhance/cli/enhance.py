@@ -86,9 +86,8 @@ def enhance(
         str | None,
         text_option(
             "measure|FILE|none",
-            "Microscope by depth, measured on the stack or from a profile file, or one PSF for "
-            "all depths; default: deconvolution measures it where neither the file nor --psf "
-            "tells the blur.",
+            "Microscope by depth: measured, from a file, or none; default: deconvolution measures "
+            "it where no PSF is known.",
         ),
     ] = None,
     even_light: Annotated[
