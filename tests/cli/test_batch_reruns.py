@@ -53,6 +53,59 @@ def test_a_rerun_of_a_batch_skips_what_is_done_and_does_the_rest(tmp_path: Path)
     )
 
 
+def test_a_folder_says_what_was_left_out_and_why(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write_image(folder / "a.ome.tif")
+    for number in range(7):
+        (folder / f"note{number}.txt").write_text("no image")
+    (folder / "plain").write_text("no image")
+    (folder / ".hidden").write_text("no image")
+    (folder / "more").mkdir()
+    done = run(folder, tmp_path / "out", "--method", "identity")
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.stdout.splitlines() if line.startswith("left out: ")]
+    assert lines == [
+        "left out: more (a folder, give it by itself)",
+        "left out: note0.txt, note1.txt, note2.txt, note3.txt, note4.txt and 2 more "
+        '(".txt" is not the name of an image, give the file by itself to try it)',
+        "left out: plain (no image by its first bytes)",
+    ]
+    record = json.loads(run(folder, tmp_path / "out", "--method", "identity", "--json").stdout)
+    assert len(record["left_out"]) == 9
+    assert record["left_out"][str(folder / "more")] == "a folder, give it by itself"
+
+
+def test_the_parts_of_one_image_are_said_to_be_its_parts(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).poisson(50, (2, 6, 20, 24)).astype(np.uint16)
+    names = ["one_0.ome.tif", "one_1.ome.tif"]
+    xml = _two_files(names)
+    for name, channel in zip(names, pixels, strict=True):
+        tifffile.imwrite(folder / name, channel, description=xml, metadata=None)
+    done = run(folder, tmp_path / "out", "--method", "identity")
+    assert done.exit_code == 0, done.output
+    assert "left out: one_1.ome.tif (a part of one_0.ome.tif)" in done.stdout
+
+
+def _two_files(names: list[str]) -> str:
+    """Return the OME-XML of an image whose two channels are in a file each."""
+    places = "".join(
+        f'<TiffData FirstC="{c}" FirstZ="{z}" IFD="{z}" PlaneCount="1">'
+        f'<UUID FileName="{name}">urn:uuid:0000000{c}-0000-0000-0000-000000000000</UUID></TiffData>'
+        for c, name in enumerate(names)
+        for z in range(6)
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+        'SizeX="24" SizeY="20" SizeZ="6" SizeC="2" SizeT="1">'
+        '<Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+        f'<Channel ID="Channel:0:1" SamplesPerPixel="1"/>{places}</Pixels></Image></OME>'
+    )
+
+
 def test_a_rerun_with_overwrite_does_all_again(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.ome.tif")
     words = (tmp_path / "in", tmp_path / "out", "--method", "identity")

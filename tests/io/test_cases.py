@@ -126,6 +126,12 @@ def test_every_image_of_a_mixed_folder_is_found_and_nothing_else(cases: Path) ->
     assert "l.tif.bak" not in names
     for path in found:
         assert inspect_image(path).series >= 1
+<<<<<<< HEAD
+=======
+    ((path, why),) = left_out(cases / "c23").items()
+    assert path.name == "l.tif.bak"
+    assert why.startswith('".bak" is not the name of an image')
+>>>>>>> d1fd7fa (feat: a batch says what it left out of a folder and why)
 
 
 def test_micro_manager_has_the_channel_names_of_its_xml(cases: Path) -> None:

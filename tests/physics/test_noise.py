@@ -11,7 +11,8 @@ from tifffile import imread
 
 from zenhance.errors import MethodError, StackError
 from zenhance.physics.noise import PoissonGauss, estimate, estimate_background
-from zenhance.physics.noise_estimate import fit_camera, measure_blocks
+from zenhance.physics.noise_blocks import measure_blocks
+from zenhance.physics.noise_estimate import fit_camera
 
 
 def _membranes(sigma_px: float, seed: int = 1) -> np.ndarray:
@@ -317,6 +318,48 @@ def test_the_background_of_tissue_that_fills_the_field_is_the_offset_not_the_cyt
     assert found.read_noise < 6.0
     assert found.gain == pytest.approx(4.0, rel=0.1)
     assert (ndimage.uniform_filter(y.astype(float), 3) < found.offset).mean() < 0.01
+
+
+def _small_stack(number: int) -> np.ndarray:
+    """Return a stack of up to 8 planes that structure fills, of any gain, offset and light."""
+    rng = np.random.default_rng(number)
+    shape = tuple(int(n) for n in (rng.integers(1, 8), *rng.integers(16, 80, 2)))
+    field = ndimage.gaussian_filter(rng.normal(size=shape), [1.0] + [rng.uniform(0.8, 6.0)] * 2)
+    field /= field.std()
+    light = (
+        np.exp(field),
+        np.maximum(field + 3.0, 0.0),
+        np.abs(field) + rng.uniform(0.0, 2.0),
+        (field > 0.0) + rng.uniform(0.0, 1.0),
+    )[number % 4]
+    gain, offset = 10 ** rng.uniform(-1.0, 1.5), rng.choice([0.0, 30.0, 100.0, 1000.0])
+    camera = PoissonGauss(gain, offset, gain * rng.choice([0.0, 0.5, 2.0]))
+    grey = camera.sample(light * 10 ** rng.uniform(0.5, 3.0), rng)
+    return np.rint(grey) if number % 3 else grey
+
+
+@pytest.mark.parametrize("first", range(0, 120, 30))
+def test_the_offset_is_not_above_the_lowest_voxels_by_more_than_the_noise_allows(
+    first: int,
+) -> None:
+    for number in range(first, first + 30):
+        grey = _small_stack(number)
+        found = estimate(grey)
+        # Of 40 000 draws the lowest is hardly ever more than 4.5 standard deviations down; a
+        # photon more or less is in the noise, too.
+        noise = math.hypot(found.read_noise, found.gain)
+        assert found.offset <= grey.min() + 4.5 * noise, number
+
+
+def test_fine_structure_that_fills_a_small_stack_is_no_dark_region() -> None:
+    rng = np.random.default_rng(1)
+    light = 20.0 + 50.0 * np.abs(ndimage.gaussian_filter(rng.normal(size=(4, 48, 48)), 1.0))
+    grey = np.rint(PoissonGauss(4.0, 30.0, 1.0).sample(light, 2))
+    found = fit_camera(measure_blocks(grey))
+    assert not found.dark
+    # Taken for a dark region, it gave a gain of 26.
+    assert found.gain.value == pytest.approx(4.0, rel=0.6)
+    assert found.offset.low < 30.0 < found.offset.value
 
 
 def test_a_16_bit_stack_without_darkness_has_an_offset_below_its_minimum() -> None:

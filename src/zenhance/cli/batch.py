@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zenhance.cli.enhance_file import RunOptions, enhance_file, open_input, targets_of
 from zenhance.cli.errors import Session, failure_record
 from zenhance.cli.output import print_json, show
-from zenhance.cli.paths import Job, batch_status
+from zenhance.cli.paths import Job, JobPlan, batch_status
 from zenhance.cli.progress import open_reporter
 from zenhance.errors import OutputExistsError, ReadError, RunCancelled, ZenhanceError
 from zenhance.wording import format_seconds
@@ -30,29 +30,32 @@ __all__ = ["earlier_result", "run_batch"]
 NOT_COMPARED = frozenset({"device", "tile_px", "settings"})
 """Fields of a request that do not change the result, or that are compared on their own."""
 ANOTHER = "replace it with --overwrite, or choose another folder"
+MAX_NAMED = 5
 COLOURS = {"done": "green", "skipped": "green", "failed": "red"}
 
 
-def run_batch(
-    jobs: Sequence[Job], request: EnhanceRequest, options: RunOptions, session: Session
-) -> int:
+def run_batch(plan: JobPlan, request: EnhanceRequest, options: RunOptions, session: Session) -> int:
     """Enhance all files and return the exit code.
 
-    An error is printed at once and again in the summary; then the next file begins.
+    An error is printed at once and again in the summary; then the next file begins. The summary
+    names what the folders hold beside the images.
 
     Returns
     -------
     int
         0 if no file failed, 10 if some failed, the code of the first failure if all did.
     """
-    records = [_batch_record(job, request, options, session) for job in jobs]
+    records = [_batch_record(job, request, options, session) for job in plan.jobs]
     status = batch_status(record.get("exit_code", 0) for record in records)
     if session.json_wanted:
         counts = Counter(_state(record) for record in records)
         totals = {state: counts[state] for state in COLOURS}
-        print_json({"results": records, **totals, "exit_code": status})
+        left_out = {str(path): why for path, why in plan.left_out.items()}
+        print_json({"results": records, **totals, "left_out": left_out, "exit_code": status})
     else:
         _print_summary(records)
+        for line in _left_out_lines(plan.left_out):
+            print(line, flush=True)
     return status
 
 
@@ -194,6 +197,16 @@ def _summary_text(record: dict[str, Any], state: str) -> str:
     if "assessment" in record:
         text += f", {record['assessment']['verdict']}: {record['assessment']['headline']}"
     return text
+
+
+def _left_out_lines(left_out: dict[Path, str]) -> list[str]:
+    """Say what was not read and why, with at most :data:`MAX_NAMED` names for each reason."""
+    lines = []
+    for why in dict.fromkeys(left_out.values()):
+        names = [path.name for path, reason in left_out.items() if reason == why]
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        lines.append(f"left out: {', '.join(names[:MAX_NAMED])}{more} ({why})")
+    return lines
 
 
 def _print_summary(records: Sequence[dict[str, Any]]) -> None:

@@ -210,7 +210,7 @@ def enhance(
     if save_request is not None:
         write_request(save_request, wanted, overwrite)
     if plan.batch:
-        raise typer.Exit(run_batch(plan.jobs, wanted, options, session))
+        raise typer.Exit(run_batch(plan, wanted, options, session))
     with open_reporter(session.json_wanted) as reporter:
         record = enhance_file(plan.jobs[0], wanted, options, session, reporter)
     print_json(record) if session.json_wanted else print_result(record)

@@ -7,11 +7,11 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zenhance.errors import FailureKind, MethodError, ReadError, WriteError
-from zenhance.io.names import OUTPUT_SUFFIXES, images_in, is_image_folder, stem
+from zenhance.io.names import OUTPUT_SUFFIXES, images_in, is_image_folder, left_out, stem
 from zenhance.wording import format_bytes
 
 __all__ = [
@@ -56,11 +56,14 @@ class JobPlan:
         Whether the inputs were several, or might have been.
     folder : Path or None
         Where the results go, for a batch or where OUTPUT is a folder.
+    left_out : dict of Path to str
+        What the folders given hold beside the images, and why it is not read.
     """
 
     jobs: list[Job]
     batch: bool
     folder: Path | None
+    left_out: dict[Path, str] = field(default_factory=dict)
 
 
 def extra_path(target: Path, name: str) -> Path:
@@ -85,6 +88,12 @@ def _expand(word: str) -> tuple[list[Path], bool]:
             raise ReadError(word[:150], "no file matches; check the pattern and the folder")
         return found, True
     raise ReadError(word[:150], "there is no such file; check the path")
+
+
+def _left_out(inputs: Sequence[str]) -> dict[Path, str]:
+    """Return what the folders among the inputs hold and is not read, and why."""
+    folders = [Path(w) for w in inputs if os.path.isdir(w) and not is_image_folder(Path(w))]  # noqa: PTH112
+    return {path: why for folder in folders for path, why in left_out(folder).items()}
 
 
 def _names(sources: Sequence[Path], method: str) -> list[str]:
@@ -154,6 +163,7 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
             [Job(s, target / n) for s, n in zip(sources, _names(sources, method), strict=True)],
             batch,
             target,
+            _left_out(inputs),
         )
     return JobPlan([Job(sources[0], target)], False, None)
 

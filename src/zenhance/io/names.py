@@ -15,6 +15,7 @@ __all__ = [
     "OUTPUT_SUFFIXES",
     "images_in",
     "is_image_folder",
+    "left_out",
     "numbered",
     "stem",
 ]
@@ -137,9 +138,13 @@ def _without_parts(files: list[Path]) -> list[Path]:
         if path.name in taken:
             continue
         kept.append(path)
-        if path.name.lower().endswith((".ome.tif", ".ome.tiff")) and path.is_file():
-            taken.update(_ome_parts(path))
+        taken.update(_parts_of(path))
     return kept
+
+
+def _parts_of(path: Path) -> list[str]:
+    is_ome_tiff = path.name.lower().endswith((".ome.tif", ".ome.tiff")) and path.is_file()
+    return _ome_parts(path) if is_ome_tiff else []
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -161,6 +166,31 @@ def images_in(folder: Path) -> list[Path]:
             "microscope files",
         )
     return [folder] if numbered(found) else _without_parts(found)
+
+
+def left_out(folder: Path) -> dict[Path, str]:
+    """Return what is in a folder and not listed as an image, and why; hidden files apart."""
+    found = [p for p in sorted(folder.iterdir()) if _is_wanted(p)]
+    why = {
+        path: _why_left_out(path)
+        for path in sorted(folder.iterdir())
+        if path not in found and not path.name.startswith(".")
+    }
+    if numbered(found):
+        return why
+    owners = {name: path.name for path in _without_parts(found) for name in _parts_of(path)}
+    for path in found:
+        if owners.get(path.name, path.name) != path.name:
+            why[path] = f"a part of {owners[path.name]}"
+    return why
+
+
+def _why_left_out(path: Path) -> str:
+    if path.is_dir():
+        return "a folder, give it by itself"
+    if "." not in path.name:
+        return "no image by its first bytes"
+    return f'"{path.suffix}" is not the name of an image, give the file by itself to try it'
 
 
 def numbered(files: list[Path]) -> str | None:

@@ -17,7 +17,8 @@ from scipy import ndimage
 from zenhance.errors import StackError
 from zenhance.measurement.blur_by_depth import BlurFit, BlurPrior, blur_steps
 from zenhance.measurement.light_by_depth import Light, Surface, find_surface, measure_light
-from zenhance.physics.noise_estimate import CameraFit, Spread, fit_camera, measure_blocks
+from zenhance.physics.noise_blocks import measure_blocks
+from zenhance.physics.noise_estimate import CameraFit, Spread, fit_camera
 from zenhance.physics.profile import (
     MAX_ATTENUATION_UM,
     DepthCurve,

@@ -18,11 +18,8 @@ import numpy.typing as npt
 from scipy.special import gammaln
 
 from zenhance.errors import MethodError, StackError
-from zenhance.physics.noise_estimate import (
-    background_level,
-    fit_camera,
-    measure_blocks,
-)
+from zenhance.physics.noise_blocks import measure_blocks
+from zenhance.physics.noise_estimate import background_level, fit_camera
 from zenhance.types import FloatArray
 
 __all__ = ["PoissonGauss", "estimate", "estimate_background"]

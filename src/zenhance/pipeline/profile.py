@@ -17,7 +17,8 @@ from zenhance.errors import MethodError, StackError
 from zenhance.measurement.light_by_depth import find_surface
 from zenhance.measurement.profile import names_objective, profile_steps
 from zenhance.physics.noise import PoissonGauss
-from zenhance.physics.noise_estimate import fit_camera, measure_blocks
+from zenhance.physics.noise_blocks import measure_blocks
+from zenhance.physics.noise_estimate import fit_camera
 from zenhance.physics.profile import MicroscopeProfile, load_profile
 from zenhance.physics.psf import Psf
 from zenhance.pipeline.plan import psf_for
