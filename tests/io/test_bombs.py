@@ -317,3 +317,89 @@ def test_no_bomb_takes_more_than_a_gigabyte_or_five_seconds(tmp_path: Path) -> N
         assert said == "refused", name
         assert int(grown) < 1024, name
         assert float(seconds) < 5, name
+
+
+def tiff_of(folder: Path, codec: str, segment: bytes) -> Path:
+    """A stack of four tiles of 64 x 64 pixels, each of which is the segment."""
+    tifffile = pytest.importorskip("tifffile")
+    shape, photometric = ((4, 64, 64, 3), "rgb") if codec == "webp" else ((4, 64, 64), "minisblack")
+    path = folder / f"{codec}.tif"
+    tifffile.imwrite(
+        path,
+        iter([segment] * 4),
+        shape=shape,
+        dtype=np.uint8,
+        tile=(64, 64),
+        compression=codec,
+        photometric=photometric,
+    )
+    return path
+
+
+def read_all(path: Path) -> np.ndarray[Any, Any]:
+    axes = "ZYXC" if path.stem == "webp" else "ZYX"
+    return np.asarray(open_stack(path, axes=axes).data)
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "jpeg2000", "png", "webp"])
+@pytest.mark.parametrize("side", [64, 3000])
+def test_a_tile_whose_picture_is_far_larger_than_the_tile_is_not_decoded(
+    tmp_path: Path, codec: str, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    colours = (3,) if codec == "webp" else ()
+    picture = np.zeros((side, side, *colours), np.uint8)
+    encode = {"jpeg": "jpeg", "jpeg2000": "jpeg2k", "png": "png", "webp": "webp"}[codec]
+    path = tiff_of(tmp_path, codec, getattr(imagecodecs, f"{encode}_encode")(picture))
+    if side == 64:
+        assert not read_all(path).any()
+        return
+    monkeypatch.setattr(imagecodecs, f"{encode}_decode", _not_decoded)
+    with pytest.raises(ReadError, match="a strip or tile of .* would become more than"):
+        read_all(path)
+
+
+def _not_decoded(*_: Any, **__: Any) -> None:
+    raise AssertionError("the picture was decoded")
+
+
+@pytest.mark.parametrize(("codec", "name"), [("adobe_deflate", "zlib"), ("lzma", "lzma")])
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_tile_that_expands_takes_no_memory_with_or_without_imagecodecs(
+    tmp_path: Path, codec: str, name: str, installed: bool
+) -> None:
+    path = tiff_of(tmp_path, codec, bomb(name, 512))
+    code = f"""
+    import resource, sys
+    import numpy as np
+    from zenhance.errors import ReadError
+    if not {installed}:
+        sys.modules["imagecodecs"] = None
+    import tifffile
+    from zenhance.io import open_stack
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        np.asarray(open_stack({str(path)!r}, axes="ZYX").data)
+    except ReadError as error:
+        print(str(error)[:300], file=sys.stderr)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 200 * 1024, done.stdout
+    if not installed:
+        assert "would become more than" in done.stderr
+
+
+def test_a_codec_whose_size_is_not_known_is_refused(tmp_path: Path) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    path = tiff_of(tmp_path, "lerc", imagecodecs.lerc_encode(np.zeros((64, 64), np.uint8)))
+    with pytest.raises(ReadError, match="compressed as LERC, which is not read; save it as TIFF"):
+        read_all(path)

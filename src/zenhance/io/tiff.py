@@ -27,6 +27,7 @@ from zenhance.io.ome_xml import file_names, metadata_file, outside_names, parse_
 from zenhance.io.source import LazyArray, RawArray, Source, pick_series
 from zenhance.io.tiff_meta import describe_series
 from zenhance.io.tiff_scan import TiffScan, scan_tiff
+from zenhance.io.tiff_segments import check_segments
 from zenhance.io.units import number
 from zenhance.stack import ArrayLike
 
@@ -202,8 +203,8 @@ def _check_pages(path: Path, series: Any, size: int) -> None:
 class _Pages:
     """Reads single pages through one open tifffile handle."""
 
-    def __init__(self, tif: Any, series: Any) -> None:
-        self._tif = tif
+    def __init__(self, path: Path, tif: Any, series: Any) -> None:
+        self._path, self._tif = path, tif
         self._pages = list(series.pages)
         self._lock = threading.Lock()
         self._finalizer = weakref.finalize(self, tif.close)
@@ -217,6 +218,7 @@ class _Pages:
             if was_closed:
                 handle.open()
             try:
+                check_segments(self._path, page)
                 data: np.ndarray[Any, np.dtype[Any]] = page.asarray(maxworkers=1)
             finally:
                 if was_closed:
@@ -247,7 +249,7 @@ def _array(path: Path, tif: Any, series: Any, shape: tuple[int, ...], size: int)
             f"its pages of shape {block} do not add up to the shape {shape} it claims; export it "
             "again",
         )
-    return LazyArray(path, lead, block, dtype.newbyteorder("="), _Pages(tif, series))
+    return LazyArray(path, lead, block, dtype.newbyteorder("="), _Pages(path, tif, series))
 
 
 def read_tiff(path: Path, series: int = 0) -> Source:

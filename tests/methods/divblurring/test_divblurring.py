@@ -47,7 +47,7 @@ FLAT: dict[str, Any] = {
     "positive": False,
     "noise": "gaussian",
     "kl_weight": 0.1,
-    "free_bits": 0.5,
+    "free_bits": 0.1,
 }
 FINER: dict[str, Any] = {
     "features": [6, 8, 8],
