@@ -4,10 +4,12 @@ The photons of the measurement are divided at random: most are enhanced, the res
 A better estimate of the specimen, blurred as the microscope blurs, predicts the held-out photons
 better, and noise that a network repeats does not::
 
-    measurement ──► nine tenths of the photons ──► method ──► blurred again ─┐
-               └──► one tenth, held out ─────────────────────────────────────┴─► squared error
+    measurement ──► three quarters of the photons ──► method ──► blurred again ─┐
+               └──► a quarter, held out ────────────────────────────────────────┴─► squared error
 
-For Poisson noise the two parts are independent. Of the read noise, both get parts of opposite
+A model that only shifts or scales intensities predicts better or worse, too, which hides what it
+does to structure. Both predictions are therefore compared after the best scale and background of
+each. For Poisson noise the two parts are independent. Of the read noise, both get parts of opposite
 sign, so that their covariance is zero as well.
 """
 
@@ -31,16 +33,40 @@ from zenhance.pipeline.request import EnhanceRequest
 from zenhance.stack import Stack
 from zenhance.types import FloatArray
 
-__all__ = ["HeldOut", "is_better"]
+__all__ = ["Errors", "HeldOut", "is_better"]
 
-SEEN_SHARE = 0.9
+SEEN_SHARE = 0.75
 """Share of the photons that is enhanced."""
+MIN_DEVIATIONS = 3.0
+"""How many standard errors a gain must have to be believed."""
 # The middle of the stack, so large at most, is tried.
 TRIAL_PX = (12, 96, 96)
 # Errors are compared in blocks of so many voxels along each axis: neighbours are not independent.
 BLOCK_PX = 8
 
+Floats = npt.NDArray[np.float64]
 Trial = Callable[[Stack, EnhanceRequest], Generator[Any, None, Any]]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Squared errors of a prediction of the held-out photons, in units of their noise.
+
+    Parameters
+    ----------
+    plain : float32 array (Z, Y, X)
+        Of the prediction as it is.
+    calibrated : float32 array (Z, Y, X)
+        After the scale and background with which it predicts best.
+    """
+
+    plain: FloatArray
+    calibrated: FloatArray
+
+    @property
+    def mean(self) -> float:
+        """Mean calibrated error."""
+        return float(self.calibrated.mean())
 
 
 @dataclass(frozen=True)
@@ -50,9 +76,9 @@ class HeldOut:
     Parameters
     ----------
     seen : Stack
-        With nine tenths of the photons.
+        With three quarters of the photons.
     held : float32 array (Z, Y, X)
-        The tenth that is held out, in the input's units.
+        The quarter that is held out, in the input's units.
     noise : PoissonGauss
         Of the measurement.
     request : EnhanceRequest
@@ -91,7 +117,7 @@ class HeldOut:
         held = grey_of_share(rest, noise, 1 - SEEN_SHARE)
         return cls(part.with_data(seen), held, noise, request)
 
-    def trial_steps(self, trial: Trial, weights: str | None) -> Generator[Any, None, FloatArray]:
+    def trial_steps(self, trial: Trial, weights: str | None) -> Generator[Any, None, Errors]:
         """Return the squared errors of what a model predicts for the held-out photons.
 
         Parameters
@@ -117,24 +143,27 @@ class HeldOut:
         image = np.asarray(result.stack.data, np.float32)
         return self.errors(image.reshape(-1, *image.shape[-2:]))
 
-    def errors(self, result: FloatArray | None = None) -> FloatArray:
-        """Return squared errors in units of the noise; with no result, those of the seen photons.
+    def errors(self, result: FloatArray | None = None) -> Errors:
+        """Return the errors of a result; with none, those of the seen photons.
 
         Parameters
         ----------
         result : float32 array (Z, sY, sX), optional
             An estimate of the specimen, in the input's units.
         """
-        expected = np.asarray(self.seen.data, np.float32).reshape(self.held.shape)
-        if result is not None:
-            expected = self._seen_again(result)
+        seen = np.asarray(self.seen.data, np.float64).reshape(self.held.shape)
+        expected = seen if result is None else np.asarray(self._seen_again(result), np.float64)
         noise = self.noise
         # The weight is the measurement's: one from the estimate would favour estimates with
         # much light.
-        photons = np.maximum(np.asarray(self.seen.data, np.float32) - noise.offset, noise.gain)
-        variance = noise.gain * photons.reshape(self.held.shape) + noise.read_noise**2
-        weight = (1 - SEEN_SHARE) / variance
-        return np.asarray(np.square(self.held - expected) * weight, np.float32)
+        light = np.maximum(seen - noise.offset, noise.gain)
+        weight = (1 - SEEN_SHARE) / (noise.gain * light + noise.read_noise**2)
+        held = np.asarray(self.held, np.float64)
+        plain, calibrated = (
+            np.asarray(np.square(held - prediction) * weight, np.float32)
+            for prediction in (expected, _calibrated(expected, held, weight))
+        )
+        return Errors(plain, calibrated)
 
     def _seen_again(self, result: FloatArray) -> FloatArray:
         """Return what a result predicts for the measurement, on its grid."""
@@ -148,27 +177,39 @@ class HeldOut:
         return blur_result(light, psf, (z, y, x), (fz, fy, fx)) + np.float32(self.noise.offset)
 
 
-def is_better(errors: FloatArray, before: FloatArray) -> bool:
-    """Tell whether errors are smaller than those before, beyond what chance explains.
+def _calibrated(expected: Floats, held: Floats, weight: Floats) -> Floats:
+    """Return a prediction after the scale and background that fit the held-out photons best."""
+    total = weight.sum()
+    middle, mean = (float((weight * image).sum() / total) for image in (expected, held))
+    spread = float((weight * np.square(expected - middle)).sum())
+    slope = float((weight * (expected - middle) * (held - mean)).sum()) / spread if spread else 0.0
+    return np.asarray(mean + slope * (expected - middle))
 
-    Parameters
-    ----------
-    errors, before : float array (Z, Y, X)
-        Squared errors for the same held-out photons.
+
+def is_better(errors: Errors, before: Errors) -> bool:
+    """Tell whether errors are smaller than those before, beyond what chance explains.
 
     Returns
     -------
     bool
-        Whether the mean gain exceeds its standard error over blocks of 8 voxels.
+        Whether the mean gain over blocks of 8 voxels exceeds three standard errors after
+        calibration, and no loss does without it.
     """
+    gained = _deviations(before.calibrated, errors.calibrated)
+    plain = _deviations(before.plain, errors.plain)
+    return bool(gained > MIN_DEVIATIONS and plain > -MIN_DEVIATIONS)
+
+
+def _deviations(before: FloatArray, errors: FloatArray) -> float:
+    """Return the mean gain in standard errors over blocks; NaN where it cannot be told."""
     gain = _block_means(np.asarray(before, np.float64) - np.asarray(errors, np.float64))
-    if not np.isfinite(gain).all():
-        return False
-    spread = gain.std(ddof=1) / math.sqrt(gain.size) if gain.size > 1 else 0.0
-    return bool(gain.mean() > spread)
+    if gain.size < 2 or not np.isfinite(gain).all():
+        return math.nan
+    spread = float(gain.std(ddof=1)) / math.sqrt(gain.size)
+    return float(gain.mean()) / spread if spread > 0.0 else 0.0
 
 
-def _block_means(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _block_means(values: Floats) -> Floats:
     """Return the means of blocks, smaller ones at the end included."""
     for axis in range(values.ndim):
         edges = np.arange(0, values.shape[axis], BLOCK_PX)

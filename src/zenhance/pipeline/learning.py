@@ -253,7 +253,7 @@ def learn_steps(
         after = yield from clock.follow(
             held.trial_steps(trial, str(result.path)), "scoring what was learnt"
         )
-        scores = (float(before.mean()), float(after.mean()))
+        scores = (before.mean, after.mean)
         better = is_better(after, before)
         if begin.name and not better:
             return _unchanged(plan.stack, request, result.card, begin, clock, scores)
@@ -292,8 +292,9 @@ def _unchanged(
     learnt = _account(stack, entry, card, begin, clock)
     which = "the shipped weights" if request.weights is None else f'"{begin.name}"'
     said = (
-        f"learning changed nothing; {which} were used: after {clock.minutes:g} min the error for "
-        f"held-out photons is {scores[1]:.4g}, {scores[0]:.4g} before"
+        f"learning changed nothing; {which} were used: what was learnt in {clock.minutes:g} min "
+        "predicts held-out photons no better, beyond what chance explains (squared error "
+        f"{scores[1]:.4g}, {scores[0]:.4g} before)"
     )
     return Learnt(begin.path, {**learnt.notes, **_held_out_notes(scores, used=False)}, (said,))
 
