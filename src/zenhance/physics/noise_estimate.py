@@ -92,7 +92,8 @@ def _dark_crowd(blocks: Blocks) -> tuple[float, float] | None:
     upper = int(np.count_nonzero(crowd > level + width / 3.0))
     if below > MAX_DARKER * crowd.size or lower > 0.35 * crowd.size or upper > 0.35 * crowd.size:
         return None
-    inside = order[np.abs(mean - level) <= width]
+    # The darker half: light beside the region reaches into the other.
+    inside = order[(mean >= level - width) & (mean <= level)]
     noise = float(blocks.variance[inside].mean())
     rough = float(np.mean(blocks.roughness[inside] > NOISY_ROUGHNESS * noise))
     if rough > MAX_ROUGH and level > blocks.lowest:
@@ -107,7 +108,7 @@ MAX_DARKER = 0.1
 MAX_ROUGH = 0.5
 """Share of a dark region's blocks that may be rougher than its noise: there is no specimen in it.
 
-Dark regions of real stacks have 0.03 to 0.35, structure that fills a small stack has 0.6 to 1.
+Dark regions of real stacks have 0.03 to 0.3, structure that fills a small stack has 0.6 to 1.
 """
 
 

@@ -161,10 +161,14 @@ def offset_and_read_noise(
     decide where there is enough light; else ``prior`` does.
     """
     rng = np.random.Generator(np.random.Philox(0))
+    # Slope and height at the darkest level: draws of these shift and scale with the image.
+    level = np.array([[1.0, 0.0], [prior.top, 1.0]])
+    covariance = level @ covariance @ level.T
     scale = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
     power, axes = np.linalg.eigh(covariance / np.outer(scale, scale))
     root = scale[:, None] * axes * np.sqrt(np.maximum(power, 0.0))
-    lines = np.asarray(line) + rng.standard_normal((128, 2)) @ root.T
+    lines = level @ np.asarray(line) + rng.standard_normal((128, 2)) @ root.T
+    lines[:, 1] -= lines[:, 0] * prior.top
     lines[0] = line
     share = (np.arange(64) + 0.5) / 64.0
     offsets, reads, costs = [], [], []

@@ -142,7 +142,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("models")
     made = {
         "ladder": save(folder, LADDER, "ladder", steps=120),
-        "flat": save(folder, FLAT, "flat"),
+        "flat": save(folder, FLAT, "flat", steps=240),
         "finer": save(folder, FINER, "finer"),
     }
     torch.set_num_threads(before)
