@@ -196,6 +196,27 @@ def _border_steps(grey: Floats) -> Floats:
     return found
 
 
+def _of_blocks(grey: Floats, void: Mask, ceiling: float, low: float) -> tuple[Any, ...]:
+    """Return the statistics of the blocks of a plane, in the order of :data:`_PER_BLOCK`."""
+    size = (min(BLOCK_PX, grey.shape[0] - 2), min(BLOCK_PX, grey.shape[1] - 2))
+    if void.any():
+        void = ndimage.binary_dilation(void, np.ones((3, 3)))
+    inside = grey[1:-1, 1:-1]
+    area = size[0] * size[1]
+    difference = _second_difference(grey)
+    return (
+        _block_sums(inside, size).ravel() / area,
+        _block_sums(difference**2, size).ravel() / area,
+        _block_sums(_lagged(grey, 1), size).ravel(),
+        _block_sums(_lagged(grey, 3), size).ravel(),
+        6.0 * _block_sums(difference**3, size).ravel() / area,
+        _roughness(inside, size).ravel(),
+        _touched(inside >= ceiling, size),
+        ~_touched(inside > low, size),
+        _touched(void[1:-1, 1:-1], size),
+    )
+
+
 def measure_blocks(volume: npt.NDArray[Any]) -> Blocks:
     """Measure all blocks of a stack (Z, Y, X) or image (Y, X)."""
     stack = _planes(volume)
@@ -206,46 +227,33 @@ def measure_blocks(volume: npt.NDArray[Any]) -> Blocks:
         )
     low, high = float(stack[finite].min()), float(stack[finite].max())
     ceiling, padding = _ceiling(stack, high), _padding(stack, low)
-    rows: list[tuple[npt.NDArray[Any], ...]] = []
+    rows: list[tuple[Any, ...]] = []
     steps = np.zeros((8, 2))
     for plane in stack:
         grey = np.nan_to_num(plane.astype(np.float64), nan=low, posinf=high, neginf=low)
-        size = (min(BLOCK_PX, grey.shape[0] - 2), min(BLOCK_PX, grey.shape[1] - 2))
         void = ~np.isfinite(plane) | (grey == padding)
-        if void.any():
-            void = ndimage.binary_dilation(void, np.ones((3, 3)))
-        inside = grey[1:-1, 1:-1]
-        area = size[0] * size[1]
-        difference = _second_difference(grey)
-        rows.append(
-            (
-                _block_sums(inside, size).ravel() / area,
-                _block_sums(difference**2, size).ravel() / area,
-                _block_sums(_lagged(grey, 1), size).ravel(),
-                _block_sums(_lagged(grey, 3), size).ravel(),
-                6.0 * _block_sums(difference**3, size).ravel() / area,
-                _roughness(inside, size).ravel(),
-                _touched(inside >= ceiling, size),
-                ~_touched(inside > low, size),
-                _touched(void[1:-1, 1:-1], size),
-            )
-        )
+        rows.append(_of_blocks(grey, void, ceiling, low))
         steps += _border_steps(grey)
     columns: list[Any] = [np.concatenate(column) for column in zip(*rows, strict=True)]
     measured = stack[finite & (stack != padding)]
-    few = min(_DEAD_PIXELS, measured.size // 2**12)
     sample = stack[finite] if stack.size < 2**20 else stack[finite][:: stack.size // 2**19]
     return Blocks(
         **dict(zip(_PER_BLOCK, columns, strict=True)),
         low=low,
         high=high,
-        lowest=float(np.partition(measured, few)[few]),
+        lowest=_lowest(measured),
         voxels=measured.size,
         whole=bool((sample == np.rint(sample)).all()),
         clipped=float(np.count_nonzero(stack == low)) / stack.size,
         saturation=float(np.count_nonzero(stack >= ceiling)) / stack.size,
         blocking=_blocking(steps),
     )
+
+
+def _lowest(measured: npt.NDArray[Any]) -> float:
+    """Return the lowest voxel, a few dead pixels apart where there are many voxels."""
+    few = min(_DEAD_PIXELS, measured.size // 2**12)
+    return float(np.partition(measured, few)[few])
 
 
 def _blocking(steps: Floats) -> float:

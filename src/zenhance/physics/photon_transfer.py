@@ -191,8 +191,8 @@ def offset_and_read_noise(
         costs.append(cost + np.maximum(prior.top - offset, 0.0) / prior.reach + read / prior.calm)
     if not offsets:
         at = min(prior.top, prior.lowest) if known is None else known
-        read = float(np.sqrt(max(line[1] + line[0] * at, 0.0)))
-        return (at, at, at), (read, read, read)
+        noise = float(np.sqrt(max(line[1] + line[0] * at, 0.0)))
+        return (at, at, at), (noise, noise, noise)
     cost = np.concatenate(costs)
     weight = np.exp(cost.min() - cost)
     return (
