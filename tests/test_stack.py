@@ -29,7 +29,7 @@ def test_axes_are_guessed_where_only_one_reading_makes_sense(
     assert guess_axes(shape) == axes
 
 
-@pytest.mark.parametrize("shape", [(3, 64, 64), (64, 64, 3), (2, 3, 64, 64), (5,)])
+@pytest.mark.parametrize("shape", [(3, 64, 64), (64, 64, 3), (2, 3, 64, 64), (2, 2, 3, 9, 9)])
 def test_axes_are_asked_for_where_they_could_be_anything(shape: tuple[int, ...]) -> None:
     with pytest.raises(StackError, match="--axes"):
         guess_axes(shape)
@@ -192,3 +192,13 @@ def test_masked_pixels_count_as_no_data_and_the_others_keep_their_values(dtype: 
 def test_what_is_not_an_array_is_named_with_the_way_to_open_a_file(data: Any) -> None:
     with pytest.raises(StackError, match="not an array; open a file with zenhance.open_stack"):
         Stack.from_array(data)
+
+
+@pytest.mark.parametrize("axes", [None, "TCZYX", "ZYX"])
+@pytest.mark.parametrize("count", [1, 6, 7])
+def test_an_array_of_too_many_or_too_few_dimensions_is_told_what_to_do(
+    axes: str | None, count: int
+) -> None:
+    what = "give one part of it, such as array" if count > 5 else "give an array of at least Y and"
+    with pytest.raises(StackError, match=f"2 to 5 dimensions .* has {count}; {what}"):
+        Stack.from_array(np.zeros((2,) * count), axes)

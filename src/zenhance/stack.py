@@ -21,7 +21,7 @@ from zenhance.errors import StackError
 from zenhance.lazy_view import Readable as ArrayLike
 from zenhance.lazy_view import select, transposed
 
-__all__ = ["AXES", "ArrayLike", "Origin", "Stack", "VoxelSize", "guess_axes"]
+__all__ = ["AXES", "ArrayLike", "Origin", "Stack", "VoxelSize", "guess_axes", "wrong_dimensions"]
 
 AXES = "TCZYX"
 Origin = Literal["file", "user", "unknown"]
@@ -163,9 +163,25 @@ def guess_axes(shape: Sequence[int]) -> str:
             f"an axis of at most 4 in shape {tuple(shape)} could be channels or slices; name the "
             "axes, for example --axes ZYX"
         )
+    if len(shape) not in (4, 5):
+        raise StackError(wrong_dimensions(shape))
     raise StackError(
         f"the axes of an array of shape {tuple(shape)} are not known; name them, for example "
-        "--axes TCZYX"
+        f"--axes {'CZYX' if len(shape) == 4 else 'TCZYX'}"
+    )
+
+
+def wrong_dimensions(shape: Sequence[int]) -> str:
+    """Say that an array with fewer than 2 or more than 5 dimensions is no image, and what to do."""
+    count, what = len(shape), "give an array of at least Y and X"
+    if count > len(AXES):
+        what = (
+            "give one part of it, such as array[0], or merge axes with reshape; a file with more "
+            "axes has to be exported in parts"
+        )
+    return (
+        f"an image has 2 to {len(AXES)} dimensions ({AXES}), but the shape {tuple(shape)} has "
+        f"{count}; {what}"
     )
 
 
@@ -216,6 +232,8 @@ class Stack:
                 f'axes "{axes}" are not usable; name each dimension once with letters of TCZYX, Y '
                 "and X among them"
             )
+        if not 2 <= len(shape) <= len(AXES):
+            raise StackError(wrong_dimensions(shape))
         if len(axes) != len(shape):
             raise StackError(
                 f'axes "{axes}" name {len(axes)} dimensions but the array has {len(shape)}: shape '

@@ -194,6 +194,25 @@ def test_the_light_path_is_read_from_the_vendors_metadata(
     assert {k: metadata.get(k) for k in light} == light
 
 
+def test_a_cut_lif_file_is_told_at_once(shared_data: Path, tmp_path: Path) -> None:
+    whole = (shared_data / "formats" / "leica_xz_2channel.lif").read_bytes()
+    cut = tmp_path / "truncated.lif"
+    for size in (12, 1000, 60_000):
+        cut.write_bytes(whole[:size])
+        with pytest.raises(ReadError, match="it ends within its header; copy it again"):
+            open_stack(cut)
+    cut.write_bytes(whole[:100_000])
+    with pytest.raises(ReadError, match='it is cut short: "xzt" ends at'):
+        open_stack(cut)
+    # The first image is all there, the others are not.
+    cut.write_bytes(whole[:-1000])
+    (said,) = open_stack(cut).metadata["warnings"]
+    assert said.startswith("the file is cut short: of its images")
+    with pytest.raises(ReadError, match="it is cut short"):
+        open_stack(cut, series=2)
+    assert "warnings" not in open_stack(shared_data / "formats" / "leica_xz_2channel.lif").metadata
+
+
 def test_vendor_pixels_equal_those_of_the_vendors_reader_library(shared_data: Path) -> None:
     import liffile
     import nd2

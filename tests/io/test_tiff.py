@@ -306,3 +306,13 @@ def test_a_missing_codec_names_the_extra() -> None:
 
 def test_memory_that_runs_out_while_decoding_is_said_so() -> None:
     assert "not enough memory" in str(wrap_errors(Path("a.tif"), MemoryError()))
+
+
+def test_a_file_of_seven_dimensions_is_told_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "modulo.tif"
+    tifffile.imwrite(
+        path, np.zeros((2, 2, 2, 2, 5, 16, 16), np.uint8), metadata={"axes": "QRUTZYX"}
+    )
+    for axes in (None, "TCZYX"):
+        with pytest.raises(ReadError, match="has 7; give one part of it .* exported in parts"):
+            open_stack(path, axes=axes)

@@ -31,7 +31,7 @@ from zenhance.io.source import (
     Source,
     wrap_errors,
 )
-from zenhance.stack import AXES, Stack, VoxelSize
+from zenhance.stack import AXES, Stack, VoxelSize, wrong_dimensions
 
 __all__ = ["ImageInfo", "inspect_image", "open_stack"]
 
@@ -277,6 +277,8 @@ def _named_axes(source: Source) -> str | None:
 def _resolve_axes(path: Path, source: Source, given: str | None) -> str:
     """Combine the user's axes with the file's; an axis that could be anything is asked for."""
     shape = tuple(int(n) for n in source.data.shape)
+    if not 2 <= len(shape) <= len(AXES):
+        raise ReadError(path, wrong_dimensions(shape))
     if given is not None:
         given = given.upper()
         if len(given) != len(shape) or len(set(given)) != len(given) or not set(given) <= set(AXES):

@@ -100,6 +100,25 @@ def _check_memory(path: Path, image: Any) -> None:
         )
 
 
+def _cut_images(path: Path, file: Any) -> list[str]:
+    """Return the names of the images whose pixels are not all in the file."""
+    cut = []
+    for image in file.images:
+        try:
+            _check_memory(path, image)
+        except ReadError:
+            cut.append(f'"{image.name}"')
+    return cut
+
+
+def _check_lif_header(path: Path) -> None:
+    """Refuse a file that ends within its XML header, in words rather than those of a decoder."""
+    with path.open("rb") as handle:
+        head = handle.read(13)
+    if len(head) < 13 or 13 + 2 * int.from_bytes(head[9:13], "little") > path.stat().st_size:
+        raise ReadError(path, "it is cut short: it ends within its header; copy it again")
+
+
 def read_lif(path: Path, series: int = 0) -> Source:
     """Open one image of a Leica LIF file; frames are read on demand.
 
@@ -111,6 +130,7 @@ def read_lif(path: Path, series: int = 0) -> Source:
         liffile is missing, or the image has axes besides t, c, z, y, x.
     """
     liffile = library(path, "liffile", "Leica LIF")
+    _check_lif_header(path)
     file = liffile.LifFile(str(path))
     with _closed_on_error(file):
         names = tuple(str(image.name) for image in file.images)
@@ -128,6 +148,11 @@ def read_lif(path: Path, series: int = 0) -> Source:
             block = (*block[: at - len(lead)], 1, *block[at - len(lead) :])
         voxel_um = (_lif_step_um(image, "Z"), _lif_step_um(image, "Y"), _lif_step_um(image, "X"))
         metadata = _lif_light(image.attrs.get("HardwareSetting"))
+        if cut := _cut_images(path, file):
+            metadata["warnings"] = (
+                f"the file is cut short: of its images {', '.join(cut)} the pixels are not all "
+                "there; copy it again",
+            )
     loops = [str(d) for d in image.dims][: len(lead)]
 
     def frame(place: tuple[int, ...]) -> npt.NDArray[Any]:
