@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from zenhance._version import __version__
+from zenhance.cli.advise import advise
 from zenhance.cli.assess import assess
 from zenhance.cli.demo import demo
 from zenhance.cli.doctor import doctor
@@ -24,7 +25,7 @@ from zenhance.cli.weights import weights
 __all__ = ["app", "command"]
 
 COMMANDS = (
-    enhance, methods, info, assess, train, weights, sample, simulate, verify, doctor, demo,
+    enhance, methods, info, advise, assess, train, weights, sample, simulate, verify, doctor, demo,
 )  # fmt: skip
 
 app = typer.Typer(

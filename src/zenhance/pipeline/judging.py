@@ -17,7 +17,7 @@ from zenhance.provenance import Provenance
 from zenhance.stack import Stack
 from zenhance.types import Region
 
-__all__ = ["Judged", "judge_steps"]
+__all__ = ["Judged", "brightest_column", "judge_steps"]
 
 MAX_VOXELS = 1_000_000
 """Judged in about five seconds of one core, channels together."""
@@ -75,7 +75,7 @@ def judge_steps(
     """
     yield Progress("assess", 0.0, None, "judging the result by the measurement")
     before = request.apply_to(raw)
-    region = _brightest_column(before)
+    region = brightest_column(before)
     yield Progress("assess", 0.2, None, "judging the result by the measurement")
     found = assess_result(raw, result.stack, request, cancel, region=region, quick=True)
     t, c = found.time_point, found.channel
@@ -96,7 +96,7 @@ def _volume(stack: Stack, t: int, c: int, region: Region, measured: tuple[int, .
     return Stack(np.array(data), "ZYX", stack.voxel_size, name=stack.name)
 
 
-def _brightest_column(stack: Stack) -> Region:
+def brightest_column(stack: Stack) -> Region:
     """Return the brightest part that has all planes and few enough voxels."""
     depth, height, width = stack.volume_shape
     most = MAX_VOXELS // stack.size("C")
