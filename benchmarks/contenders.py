@@ -90,6 +90,7 @@ class Contender:
             psf=psf,
             device=device,
             learn_minutes=self.learn_minutes,
+            arbitrate=False,
         )
 
 

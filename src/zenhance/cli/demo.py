@@ -83,8 +83,9 @@ def _measure(
     with session.stop.watched() as cancel:
         for number, name in enumerate(METHODS):
             spec = registry.load(name).spec
-            psf = scene.psf if spec.defaults.needs_psf else None
-            request = EnhanceRequest(method=name, psf=psf, device=device)
+            request = EnhanceRequest(method=name, device=device)
+            if request.needs_psf() or request.arbitrates:
+                request = request.model_copy(update={"psf": scene.psf})
 
             def tell(step: Progress, number: int = number, name: str = name) -> None:
                 if cancel.is_set():

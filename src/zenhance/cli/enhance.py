@@ -99,6 +99,15 @@ def enhance(
             show_default=False,
         ),
     ] = None,
+    arbitrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--arbitrate/--no-arbitrate",
+            help="Take a network only where it predicts held-out photons better than "
+            "deconvolution; default arbitrate, else --no-arbitrate.",
+            show_default=False,
+        ),
+    ] = None,
     background: Annotated[
         str | None,
         text_option("VALUE", "Intensity without specimen, in the file's units; default estimated."),
@@ -188,6 +197,7 @@ def enhance(
         psf=psf,
         profile=profile,
         even_light=even_light,
+        arbitrate=arbitrate,
         background=background,
         repair_outliers=repair_outliers,
         device=device,
@@ -230,6 +240,7 @@ class RequestOptions:
     psf: str | None = None
     profile: str | None = None
     even_light: bool | None = None
+    arbitrate: bool | None = None
     background: str | None = None
     repair_outliers: bool | None = None
     device: str | None = None

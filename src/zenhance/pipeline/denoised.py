@@ -15,6 +15,7 @@ import numpy as np
 
 from zenhance.contract.spec import MethodContext, MethodParameters, OutputSpec, Prepared, PsfLike
 from zenhance.errors import MethodError, RecipeError
+from zenhance.pipeline.arbitration import NETWORK_SHARE
 from zenhance.types import FloatArray, FloatTriple, Region, Triple
 
 if TYPE_CHECKING:
@@ -83,11 +84,13 @@ class _Denoised(Prepared):
         self.notes, self.curves = self.inner.notes, self.inner.curves
         self.warnings = self.inner.warnings
         place = tuple(slice(o, o + n) for o, n in zip(origin_px, tile.shape, strict=True))
-        return {
+        seen = {
             name: self._seen(image, (place[0], place[1], place[2]))
             for name, image in found.items()
             if name in self.names
         }
+        share = NETWORK_SHARE.name
+        return {**seen, share: found[share]} if share in found else seen
 
     def _seen(self, image: FloatArray, region: Region) -> FloatArray:
         if self.blur is None:

@@ -130,6 +130,7 @@ class HeldOut:
         request = self.request.model_copy(
             update={
                 "learn_minutes": None,
+                "arbitrate": False,
                 "weights": weights,
                 "axes": None,
                 "voxel_size_um": None,

@@ -11,6 +11,12 @@ from zenhance.device.choice import Device, choose_device
 from zenhance.errors import StackError
 from zenhance.io.beads import read_beads
 from zenhance.physics.psf import Psf, resolve_psf
+from zenhance.pipeline.arbitration import (
+    BASELINE,
+    arbitration_halo_px,
+    trial_bytes_per_voxel,
+    trial_work,
+)
 from zenhance.pipeline.denoised import denoised_halo_px
 from zenhance.pipeline.output import Layout, layouts
 from zenhance.pipeline.request import EnhanceRequest
@@ -20,7 +26,7 @@ from zenhance.tiling.geometry import TilePlan, plan_tiles
 from zenhance.types import Triple
 from zenhance.wording import format_bytes
 
-__all__ = ["RunPlan", "plan_run", "plan_volume", "psf_for"]
+__all__ = ["RunPlan", "arbitrated_psf", "plan_run", "plan_volume", "psf_for", "work_of"]
 
 # Share of the free memory a run may plan with; the rest is for the result, the viewer and other
 # programs.
@@ -90,6 +96,27 @@ def psf_for(stack: Stack, request: EnhanceRequest, channel: int = 0) -> Psf:
     return resolve_psf(request.psf, stack.metadata, ndim, channel=channel, read_measured=read_beads)
 
 
+def arbitrated_psf(stack: Stack, request: EnhanceRequest, channel: int = 0) -> Psf | None:
+    """Return the PSF with which a network competes; None where it does not compete.
+
+    It does not where the voxel size is unknown.
+    """
+    lengths = dict(zip("ZYX", stack.voxel_size.zyx_um, strict=True))
+    known = all(lengths[a] is not None for a in "ZYX" if a != "Z" or stack.size("Z") > 1)
+    return psf_for(stack, request, channel) if request.arbitrates and known else None
+
+
+def work_of(
+    request: EnhanceRequest, volume_voxels: int, read_voxels: int, whole_voxels: int
+) -> tuple[float, float]:
+    """Return the work before the tiles of a volume and in them; see ``MethodParameters.work``."""
+    work = request.parameters().work(volume_voxels, read_voxels, whole_voxels)
+    if not request.arbitrates:
+        return work
+    baseline = registry.load(BASELINE).spec.defaults
+    return trial_work(work, baseline.work(volume_voxels, read_voxels, whole_voxels), volume_voxels)
+
+
 def _lengths(request: EnhanceRequest, stack: Stack) -> tuple[float, float, float]:
     """Return the voxel size.
 
@@ -128,7 +155,8 @@ def _bytes_per_voxel(method: Method, request: EnhanceRequest) -> int:
     parameters = request.parameters()
     z, y, x = parameters.output_scale
     samples = sum(output.series for output in request.outputs())
-    return method.spec.bytes_per_voxel + 4 * samples * z * y * x
+    own = method.spec.bytes_per_voxel + 4 * samples * z * y * x
+    return max(own, trial_bytes_per_voxel()) if request.arbitrates else own
 
 
 def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:
@@ -164,9 +192,12 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     outputs = layouts(stack, request)
     voxel_size_um = _lengths(request, stack)
     device = choose_device(request.device)
-    psf = psf_for(stack, request) if request.needs_psf() else None
+    competing = arbitrated_psf(stack, request)
+    psf = psf_for(stack, request) if request.needs_psf() else competing
     shape = stack.volume_shape
     halo = method.plan_halo_px(parameters, psf, voxel_size_um, shape)
+    if competing is not None:
+        halo = arbitration_halo_px(halo, competing, shape, voxel_size_um)
     if request.output == "denoised" and psf is not None:
         ndim = 2 if shape[0] == 1 else parameters.solved_dimensions
         halo = denoised_halo_px(halo, psf, voxel_size_um, ndim)

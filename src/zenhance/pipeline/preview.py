@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zenhance.contract.spec import WHOLE_VOXELS, MethodParameters
+from zenhance.contract.spec import WHOLE_VOXELS
 from zenhance.errors import CheckpointError, RecipeError, RunCancelled
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
-from zenhance.pipeline.plan import RunPlan, plan_run, psf_for
+from zenhance.pipeline.plan import RunPlan, plan_run, psf_for, work_of
 from zenhance.pipeline.profile import (
     blur_profile_steps,
     measured_by_default,
@@ -220,11 +220,11 @@ def estimate_steps(
         result = yield from enhance_steps(first, trial, cancel)
         times.append(time.perf_counter() - started)
         voxels = math.prod(result.provenance.input_shape)
-        works.append(_work(request.parameters(), voxels, voxels))
+        works.append(_work(request, voxels, voxels))
     return _extrapolated(
         works[1:],
         times[1:],
-        _work(request.parameters(), *_voxels(plan)),
+        _work(request, *_voxels(plan)),
         plan.volumes,
     )
 
@@ -242,9 +242,9 @@ def _middle(
     return (z, y, x)
 
 
-def _work(parameters: MethodParameters, volume_voxels: int, read_voxels: int) -> float:
+def _work(request: EnhanceRequest, volume_voxels: int, read_voxels: int) -> float:
     """Return the work on one volume: measuring, preparing and tiles."""
-    return volume_voxels + sum(parameters.work(volume_voxels, read_voxels, WHOLE_VOXELS))
+    return volume_voxels + sum(work_of(request, volume_voxels, read_voxels, WHOLE_VOXELS))
 
 
 def _voxels(plan: RunPlan) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from zenhance.errors import ReadError, RecipeError, WriteError
 from zenhance.io import inspect_image
 from zenhance.io.commit import commit
 from zenhance.io.names import is_image_folder
+from zenhance.pipeline.arbitration import NETWORK_SHARE, can_arbitrate
 from zenhance.pipeline.denoised import check_denoised, denoised_outputs
 from zenhance.pipeline.even_light import check_even
 from zenhance.provenance import Provenance
@@ -102,6 +103,11 @@ class EnhanceRequest(BaseModel):
     even_light: bool = Field(
         False,
         description="divide the result by the light at each depth, for looking and segmenting",
+    )
+    arbitrate: bool = Field(
+        True,
+        description="take a learnt method's estimate only where it predicts held-out photons "
+        "better than deconvolution, and deconvolution elsewhere",
     )
     background: float | None = Field(
         None,
@@ -225,7 +231,14 @@ class EnhanceRequest(BaseModel):
     def outputs(self) -> tuple[OutputSpec, ...]:
         """Return the images of the result, the enhanced one first."""
         outputs = self.parameters().outputs
-        return denoised_outputs(outputs) if self.output == "denoised" else outputs
+        if self.output == "denoised":
+            outputs = denoised_outputs(outputs)
+        return (*outputs, NETWORK_SHARE) if self.arbitrates else outputs
+
+    @property
+    def arbitrates(self) -> bool:
+        """Whether a learnt method competes with deconvolution in this run."""
+        return self.arbitrate and can_arbitrate(registry.load(self.method).spec, self.parameters())
 
     def needs_psf(self) -> bool:
         """Return whether the run needs a point spread function: the method, or the output."""

@@ -13,7 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from zenhance._version import __version__
-from zenhance.contract.spec import Method, OutputSpec, Prepared, VolumeStatistics
+from zenhance.contract.spec import (
+    Method,
+    MethodContext,
+    OutputSpec,
+    VolumeStatistics,
+)
 from zenhance.errors import RunCancelled
 from zenhance.io.beads import bead_file
 from zenhance.measurement.volume import PixelHash, VolumeReader
@@ -21,7 +26,7 @@ from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.profile import MicroscopeProfile
 from zenhance.pipeline.changes import VolumeChange, change_warnings
 from zenhance.pipeline.output import Output
-from zenhance.pipeline.plan import RunPlan
+from zenhance.pipeline.plan import RunPlan, work_of
 from zenhance.pipeline.request import EnhanceRequest
 from zenhance.provenance import METADATA_KEY, Provenance, sample_count
 from zenhance.stack import Stack, VoxelSize
@@ -99,7 +104,7 @@ class Run:
     weights_sha256: str = ""
     freedom: list[float] = field(default_factory=list)
     deblurs: list[bool] = field(default_factory=list)
-    kept: dict[int, tuple[Prepared, VolumeStatistics]] = field(default_factory=dict)
+    kept: dict[int, MethodContext] = field(default_factory=dict)
     profiles: dict[int, MicroscopeProfile | None] = field(default_factory=dict)
     profiled: ProfiledVolume | None = None
     readers: dict[tuple[int, int], VolumeReader] = field(default_factory=dict)
@@ -122,7 +127,7 @@ class Run:
         """Return the shares of a volume's work that measuring and preparing take."""
         voxels = math.prod(self.plan.stack.volume_shape)
         read = self.plan.read_voxels // self.plan.volumes
-        before, after = self.request.parameters().work(voxels, read, whole_voxels)
+        before, after = work_of(self.request, voxels, read, whole_voxels)
         total = voxels + before + after
         return voxels / total, before / total
 

@@ -25,18 +25,26 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.contract import registry
-from zenhance.contract.spec import REMARK, WHOLE_VOXELS, MethodContext, Prepared, VolumeStatistics
+from zenhance.contract.spec import (
+    REMARK,
+    WHOLE_VOXELS,
+    Method,
+    MethodContext,
+    Prepared,
+    VolumeStatistics,
+)
 from zenhance.device.choice import release_memory
 from zenhance.errors import FailureKind, MemoryBudgetError, classify
 from zenhance.measurement.volume import PixelHash, VolumeReader, measure_volume
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf
+from zenhance.pipeline.arbitration import alone, arbitration_steps, not_arbitrated
 from zenhance.pipeline.changes import VolumeChange
 from zenhance.pipeline.denoised import denoised
 from zenhance.pipeline.even_light import even_light
 from zenhance.pipeline.learning import Learnt, learn_steps
 from zenhance.pipeline.output import allocate
-from zenhance.pipeline.plan import RunPlan, plan_run, plan_volume, psf_for
+from zenhance.pipeline.plan import RunPlan, arbitrated_psf, plan_run, plan_volume, psf_for
 from zenhance.pipeline.profile import (
     blur_profile_steps,
     noise_of,
@@ -61,6 +69,8 @@ __all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
 MAX_HALVINGS = 8
 # Of the progress of a run that learns first, this much is learning.
 LEARN_SHARE = 0.9
+# Of the progress of preparing a network that competes with deconvolution, this much is the trial.
+TRIAL_SHARE = 0.9
 
 
 def enhance_steps(
@@ -170,45 +180,77 @@ def _volume_steps(
 
     run.check()
     yield run.progress("measure", at(0.0), f"{where}measuring intensities")
-    done = 0.0
 
     def told(fraction: float, message: str) -> Progress:
         return run.progress("measure", at(fraction), f"{where}{message}")
 
-    if run.request.statistics == "shared" and c in run.kept:
-        prepared, statistics = run.kept[c]
-    else:
-        measuring, _ = run.shares(WHOLE_VOXELS)
+    measuring, _ = run.shares(WHOLE_VOXELS)
+    context = run.kept.get(c)
+    if context is None:
         context = yield from _context_steps(run, t, c, lambda f, said: told(measuring * f, said))
-        statistics = context.statistics
-        measuring, preparing = run.shares(context.whole_voxels)
-        title = f"{where}preparing {run.method.spec.title}"
-        prepared = yield from _prepare_steps(
-            run, context, lambda f: run.progress("prepare", at(measuring + preparing * f), title)
-        )
-        if run.request.output == "denoised":
-            prepared = denoised(prepared, context, _psf(run, c))
-        if run.request.even_light:
-            done = measuring + preparing
-            volume = yield from _light_steps(run, t, c, lambda _, said: told(done, said))
-            prepared = even_light(prepared, context, volume)
-        done = measuring + preparing
         if run.request.statistics == "shared":
-            run.kept[c] = (prepared, statistics)
-    run.statistics.append(statistics)
+            run.kept[c] = context
+    else:
+        of_volume = run.reader(t, c)
+        context = replace(context, read=of_volume.read, mask=of_volume.mask)
+    measuring, preparing = run.shares(context.whole_voxels)
+    done = measuring + preparing
+    title = f"{where}preparing {run.method.spec.title}"
+    prepared = yield from _ready_steps(
+        run, context, c, lambda f: run.progress("prepare", at(measuring + preparing * f), title)
+    )
+    if run.request.even_light:
+        volume = yield from _light_steps(run, t, c, lambda _, said: told(done, said))
+        prepared = even_light(prepared, context, volume)
+    run.statistics.append(context.statistics)
     reader = run.reader(t, c)
     yield from _tile_steps(run, reader, prepared, where, lambda f: at(done + (1 - done) * f))
     _record(run, prepared, number, count)
 
 
+def _ready_steps(
+    run: Run, context: MethodContext, c: int, progress: Callable[[float], Progress]
+) -> Generator[Progress, None, Prepared]:
+    """Prepare a volume, let a network compete, and blur the result again, as the request asks."""
+    share = TRIAL_SHARE if run.request.arbitrates else 0.0
+    prepared = yield from _prepare_steps(
+        run, run.method, context, lambda f: progress((1 - share) * f)
+    )
+    if run.request.arbitrates:
+        psf = _competing_psf(run, c, context)
+        reason = not_arbitrated(context, prepared)
+        if psf is None or reason:
+            prepared = alone(prepared, reason)
+        else:
+            prepared = yield from arbitration_steps(
+                prepared,
+                run.method,
+                context,
+                psf,
+                partial(_prepare_steps, run),
+                lambda f: progress(1 - share + share * f),
+            )
+    if run.request.output == "denoised":
+        prepared = denoised(prepared, context, _psf(run, c))
+    return prepared
+
+
+def _competing_psf(run: Run, c: int, context: MethodContext) -> Psf | None:
+    """Return the PSF with which a network competes: the profile's in the middle of the depths."""
+    if context.profiled is None:
+        return arbitrated_psf(run.plan.stack, run.request, c)
+    volume = cast("ProfiledVolume", context.profiled)
+    return volume.profile.psf_at(0.5 * volume.deepest_um)
+
+
 def _prepare_steps(
-    run: Run, context: MethodContext, progress: Callable[[float], Progress]
+    run: Run, method: Method, context: MethodContext, progress: Callable[[float], Progress]
 ) -> Generator[Progress, None, Prepared]:
     """Prepare a volume; each time memory runs out, prepare on half as much of it."""
     for _ in range(MAX_HALVINGS):
         failure: str | None = None
         try:
-            prepared: Prepared = yield from relay(run.method.prepare(context), progress, run.check)
+            prepared: Prepared = yield from relay(method.prepare(context), progress, run.check)
         except Exception as error:
             if classify(error) not in (FailureKind.OOM_HOST, FailureKind.OOM_DEVICE):
                 raise

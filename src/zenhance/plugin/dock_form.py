@@ -17,6 +17,7 @@ from zenhance.contract.spec import MethodParameters
 from zenhance.errors import CheckpointError, RecipeError, ZenhanceError
 from zenhance.models.catalogue import find_weights
 from zenhance.pipeline import EnhanceRequest, RunPlan
+from zenhance.pipeline.arbitration import can_arbitrate
 from zenhance.pipeline.request import MEASURE, NO_PROFILE
 from zenhance.plugin.dock_base import device_choice, grey_label
 from zenhance.plugin.fields import WheelGuard, add_row, narrow, new_form
@@ -336,7 +337,10 @@ class DockForm(QWidget):
         self.weights.offer_random(learns)
         parameters = self._parameters()
         reblurs = parameters.deblurs and self.options.output.currentData() == "denoised"
-        self.psf.setVisible(learns or parameters.needs_psf or reblurs)
+        competes = self.options.arbitrate.currentData() and can_arbitrate(
+            registry.load(self.method.currentData()).spec, parameters
+        )
+        self.psf.setVisible(learns or parameters.needs_psf or reblurs or competes)
 
     def _settings_edited(self) -> None:
         self._show_default_weights()

@@ -30,6 +30,9 @@ class RunOptions(QWidget):
         self.output = QComboBox(self)
         self.output.addItem("sharp", "sharp")
         self.output.addItem("denoised only", "denoised")
+        self.arbitrate = QComboBox(self)
+        self.arbitrate.addItem("where better than deconvolution", True)
+        self.arbitrate.addItem("everywhere", False)
         self.dtype = QComboBox(self)
         self.dtype.addItem("float32, same intensity units", "float32")
         self.dtype.addItem("as the input, rounded and clipped", "input")
@@ -46,7 +49,14 @@ class RunOptions(QWidget):
         self.from_file.setWordWrap(True)
         self.drop = QPushButton("drop these", self)
         self._lay_out()
-        for combo in (self.channel, self.output, self.dtype, self.statistics, self.repair):
+        for combo in (
+            self.channel,
+            self.output,
+            self.arbitrate,
+            self.dtype,
+            self.statistics,
+            self.repair,
+        ):
             narrow(combo).currentIndexChanged.connect(self._changed)
         self.background.edited.connect(self.changed)
         self.seed.valueChanged.connect(self._seed_edited)
@@ -64,6 +74,13 @@ class RunOptions(QWidget):
             self.output,
             "sharp: the method's estimate; denoised only: that estimate blurred by the PSF again, "
             "without noise and at the resolution of the microscope",
+        )
+        add_row(
+            form,
+            "network",
+            self.arbitrate,
+            "where a learnt method is taken: only where it predicts held-out photons better than "
+            "deconvolution, which is taken elsewhere, or everywhere",
         )
         add_row(
             form,
@@ -116,6 +133,7 @@ class RunOptions(QWidget):
         return {
             "channel": self.channel.currentData(),
             "output": self.output.currentData(),
+            "arbitrate": self.arbitrate.currentData(),
             "dtype": self.dtype.currentData(),
             "statistics": self.statistics.currentData(),
             "background": self.background.typed,
@@ -130,6 +148,7 @@ class RunOptions(QWidget):
             0 if request.channel is None else max(0, self.channel.findData(request.channel))
         )
         self.output.setCurrentIndex(self.output.findData(request.output))
+        self.arbitrate.setCurrentIndex(self.arbitrate.findData(request.arbitrate))
         self.dtype.setCurrentIndex(self.dtype.findData(request.dtype))
         self.statistics.setCurrentIndex(self.statistics.findData(request.statistics))
         self.background.set_typed(request.background)

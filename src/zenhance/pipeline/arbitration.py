@@ -1,0 +1,534 @@
+"""Arbitration: a network's estimate where it predicts held-out photons better than deconvolution.
+
+Nine tenths of the photons go to the network and to Richardson-Lucy, and the tenth that both have
+not seen decides, block by block. Then both run on all photons and are blended::
+
+    measurement ─┬─ kept ────► network, Richardson-Lucy ──► views ──┐
+                 └─ held out ───────────────────────────────────────┴──► share of the network
+    measurement ────► network · share + Richardson-Lucy · (1 - share)
+
+A network leaves out what it learnt to leave out, such as haze. Each of its estimates therefore also
+competes after a few Richardson-Lucy steps, which add what the photons demand, and every prediction
+is fitted to the kept photons first (:mod:`zenhance.pipeline.evidence`). The network has to be
+better beyond doubt; otherwise deconvolution is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+
+from zenhance.contract import registry
+from zenhance.contract.spec import (
+    STD,
+    Method,
+    MethodContext,
+    MethodParameters,
+    MethodSpec,
+    OutputSpec,
+    Prepared,
+    PsfLike,
+)
+from zenhance.physics.noise import PoissonGauss
+from zenhance.physics.thinning import camera_of_share, grey_of_share, split_photons
+from zenhance.pipeline.evidence import Blocks, Contest, Tally
+from zenhance.solvers.receptive_field import iteration_reach_px
+from zenhance.steps import relay
+from zenhance.tiling.geometry import plan_tiles
+from zenhance.tiling.run import run_tiles
+from zenhance.types import FloatArray, Region, Triple
+
+if TYPE_CHECKING:
+    import torch
+
+    from zenhance.physics.blur import BlurOperator, PsfKernels
+
+__all__ = [
+    "BASELINE",
+    "NETWORK_SHARE",
+    "Prepare",
+    "alone",
+    "arbitration_halo_px",
+    "arbitration_steps",
+    "can_arbitrate",
+    "not_arbitrated",
+    "trial_bytes_per_voxel",
+    "trial_work",
+]
+
+NETWORK_SHARE = OutputSpec("network_share", "share of the network")
+"""The map of the network's share, 0 ... 1; elsewhere the result is deconvolution."""
+BASELINE = "gaussian_deconvolution"
+KEPT_SHARE = 0.9
+STEPS = (0, 2, 6, 12)
+"""Richardson-Lucy steps after which a network's estimate competes."""
+ENOUGH = 0.5
+"""The result has the fewest steps that reach this part of the best gain."""
+NARROW, WIDE = 0.7, 1.0
+"""Other views: a narrower PSF, and the PSF blurred once more, in widths of the PSF."""
+VIEWS = 3
+DARK = 0.05
+"""Least expected light for the weights, in mean light of the volume."""
+# The volume is judged in tiles of this many voxels at most, whatever memory there is.
+TRIAL_PX = (48, 256, 256)
+
+STEP_WORK = 0.5
+"""Of a Richardson-Lucy step, in units of measuring a voxel."""
+
+Step = TypeVar("Step")
+Prepare = Callable[
+    [Method, MethodContext, Callable[[float], Step]], Generator[Step, None, Prepared]
+]
+
+
+def can_arbitrate(spec: MethodSpec, parameters: MethodParameters) -> bool:
+    """Return whether a method is learnt, removes blur and keeps the grid of the measurement."""
+    return spec.learns != "no" and parameters.deblurs and max(parameters.output_scale) == 1
+
+
+def arbitration_halo_px(
+    halo_px: Triple, psf: PsfLike, context_shape_px: Triple, voxel_size_um: tuple[float, ...]
+) -> Triple:
+    """Return the halo (z, y, x) of a network, deconvolution included."""
+    method = registry.load(BASELINE)
+    size = (voxel_size_um[0], voxel_size_um[1], voxel_size_um[2])
+    z, y, x = psf.radius_px(size)
+    reach = iteration_reach_px((z if context_shape_px[0] > 1 else 0, y, x), max(STEPS), False)
+    baseline = method.plan_halo_px(method.spec.defaults, psf, size, context_shape_px)
+    return _largest(baseline, _sum(halo_px, reach))
+
+
+def _largest(*halos: Triple) -> Triple:
+    z, y, x = (max(n) for n in zip(*halos, strict=True))
+    return (z, y, x)
+
+
+def _sum(*halos: Triple) -> Triple:
+    z, y, x = (sum(n) for n in zip(*halos, strict=True))
+    return (z, y, x)
+
+
+def trial_bytes_per_voxel() -> int:
+    """Return the working memory per voxel of a tile, the network's own left out."""
+    views = 4 * (2 * (VIEWS * (1 + len(STEPS)) + 3))
+    return views + registry.load(BASELINE).spec.bytes_per_voxel
+
+
+def trial_work(
+    network: tuple[float, float], baseline: tuple[float, float], volume_voxels: int
+) -> tuple[float, float]:
+    """Return the work before the tiles and in them, of a network that competes."""
+    (load, enhance), (solve, cut) = network, baseline
+    return (
+        2 * load + enhance + 2 * solve + cut + STEP_WORK * max(STEPS) * volume_voxels,
+        enhance + cut,
+    )
+
+
+def not_arbitrated(context: MethodContext, prepared: Prepared) -> str:
+    """Say why a run cannot be arbitrated; empty where it can."""
+    if prepared.deblurs is False:
+        return (
+            "the result was not compared with deconvolution, because the model keeps the blur of "
+            "the microscope"
+        )
+    axes = "".join(a for a in context.unknown_axes if a != "z" or context.shape_px[0] > 1)
+    if axes:
+        return (
+            f"the result was not compared with deconvolution, because the voxel size along {axes} "
+            "is unknown; give the voxel size"
+        )
+    return ""
+
+
+@dataclass(frozen=True)
+class _Views:
+    """A volume's microscope: the views of an estimate, and Richardson-Lucy steps from it."""
+
+    context: MethodContext
+    psf: PsfLike
+    noise: PoissonGauss
+
+    def blur(self, region: Region) -> BlurOperator:
+        """Return the microscope's blur of a region (1, Z, Y, X)."""
+        if self.context.profiled is not None and self.context.shape_px[0] > 1:
+            return cast("BlurOperator", self.context.profiled.blur([region], self.context.device))
+        return self._told
+
+    def _constant(self, psf: PsfKernels) -> BlurOperator:
+        from zenhance.physics.blur import Blur
+
+        context = self.context
+        return Blur.from_psf(psf, context.voxel_size_um, context.shape_px, context.device)
+
+    @cached_property
+    def _told(self) -> BlurOperator:
+        return self._constant(cast("PsfKernels", self.psf))
+
+    @cached_property
+    def _others(self) -> tuple[BlurOperator, BlurOperator]:
+        return self._gaussian(NARROW), self._gaussian(WIDE)
+
+    def _gaussian(self, width: float) -> BlurOperator:
+        """Return the blur by a Gaussian of so many widths of the PSF."""
+        from zenhance.physics.psf import gaussian
+
+        size = self.context.voxel_size_um
+        z, y, x = (
+            max(width * s * v, 1e-3 * v) for s, v in zip(self.psf.sigma_px(size), size, strict=True)
+        )
+        return self._constant(gaussian((z, y, x)))
+
+    def seen(self, image: torch.Tensor, blur: BlurOperator) -> list[torch.Tensor]:
+        """Return the views of an image (1, Z, Y, X) in grey values: as told, narrower, wider."""
+        light = (image - self.noise.offset) / self.noise.gain
+        told = blur(light)
+        narrow, wide = self._others
+        return [told, narrow(light), wide(told)]
+
+    def stepped(
+        self, image: torch.Tensor, measured: torch.Tensor, blur: BlurOperator, steps: int
+    ) -> Generator[float, None, torch.Tensor]:
+        """Return an image (1, Z, Y, X) after some Richardson-Lucy steps."""
+        if steps == 0:
+            return image
+        from zenhance.solvers.richardson_lucy import RichardsonLucy
+        from zenhance.solvers.schedule import CameraModel, Schedule
+
+        noise, statistics = self.noise, self.context.statistics
+        ground = statistics.background
+        camera = CameraModel(ground, noise.gain, noise.offset, noise.read_noise)
+        signal = max(statistics.percentile_high, statistics.mean) - ground
+        problem = RichardsonLucy(blur, measured, camera, max(signal, 0.0))
+        start = (image - ground).clamp_(min=0.1 * problem.floor)
+        x = yield from problem.replay(Schedule((0.0,) * steps), start=start)
+        return x + ground
+
+
+def _valid(shape_px: Triple, origin_px: Triple, tile: FloatArray) -> Region:
+    """Return the part of a tile that is inside the volume."""
+    z, y, x = (
+        slice(0, min(n, s - o)) for s, o, n in zip(shape_px, origin_px, tile.shape, strict=True)
+    )
+    return (z, y, x)
+
+
+def _place(origin_px: Triple, shape: tuple[int, ...]) -> Region:
+    z, y, x = (slice(o, o + n) for o, n in zip(origin_px, shape, strict=True))
+    return (z, y, x)
+
+
+@dataclass(kw_only=True)
+class _Both(Prepared):
+    """A network and deconvolution, made ready for the same photons."""
+
+    network: Prepared
+    baseline: Prepared
+    views: _Views
+
+    def both(
+        self, tile: FloatArray, origin_px: Triple
+    ) -> Generator[float, None, tuple[dict[str, FloatArray], FloatArray]]:
+        """Return the outputs of the network, and the image of deconvolution inside the volume."""
+        inside = _valid(self.views.context.shape_px, origin_px, tile)
+        solved = yield from relay(self.baseline(tile[inside].copy(), origin_px), lambda f: 0.3 * f)
+        found = yield from relay(self.network(tile, origin_px), lambda f: 0.3 + 0.5 * f)
+        return dict(found), solved["enhanced"]
+
+    def tensor(self, array: FloatArray) -> torch.Tensor:
+        """Return an array as a tensor (1, Z, Y, X) on the run's device."""
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(
+            self.views.context.device
+        )[None]
+
+
+@dataclass(kw_only=True)
+class _Trial(_Both):
+    """What both make of the kept photons, and the held-out photons, tile by tile."""
+
+    camera: PoissonGauss
+    darkest: float
+
+    def __call__(
+        self, tile: FloatArray, origin_px: Triple
+    ) -> Generator[float, None, dict[str, FloatArray]]:
+        """Return all views of both, both shares of the photons, and the weights (K, Z, Y, X)."""
+        kept, held = split_photons(
+            tile, self.camera, KEPT_SHARE, self.views.context.seed, origin_px
+        )
+        grey = grey_of_share(kept, self.camera, KEPT_SHARE)
+        inside = _valid(self.views.context.shape_px, origin_px, tile)
+        region = _place(origin_px, tile[inside].shape)
+        found, solved = yield from self.both(grey.copy(), origin_px)
+        blur, measured = self.views.blur(region), self.tensor(grey[inside])
+        seen = self.views.seen(self.tensor(solved), blur)
+        image = self.tensor(found["enhanced"][inside])
+        for before, after in zip((0, *STEPS), STEPS, strict=False):
+            steps = self.views.stepped(image, measured, blur, after - before)
+            image = yield from relay(steps, lambda _: 0.8)
+            seen += self.views.seen(image, blur)
+        added = (self.camera.read_noise / self.camera.gain) ** 2
+        weight = 1.0 / (seen[0].clamp(min=self.darkest) + added)
+        mask = self.views.context.mask
+        missing = None if mask is None else mask(region)
+        if missing is not None:
+            weight = weight * self.tensor(np.asarray(~missing, np.float32))
+        parts = [np.asarray(part[0].cpu().numpy(), np.float32) for part in (*seen, weight)]
+        held, kept = held[inside] / (1 - KEPT_SHARE), kept[inside] / KEPT_SHARE
+        outside = [(0, n - v) for n, v in zip(tile.shape, held.shape, strict=True)]
+        return {"trial": np.pad(np.stack([*parts, kept, held]), [(0, 0), *outside])}
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """The network's share in each block, and the steps that its estimate needs."""
+
+    blocks: Blocks
+    shares: np.ndarray[Any, np.dtype[np.float64]]
+    steps: int
+    compared: tuple[Contest, ...]
+
+    @classmethod
+    def of(cls, blocks: Blocks, compared: tuple[Contest, ...]) -> _Verdict:
+        """Judge by the network's estimate whose blend predicts best."""
+        sigma = blocks.sigma()
+        gains = [comparison.reached(sigma) for comparison in compared]
+        best = max(range(len(gains)), key=gains.__getitem__)
+        fewest = next(n for n, g in enumerate(gains) if g >= min(ENOUGH * gains[best], gains[best]))
+        return cls(blocks, compared[best].shares(sigma), STEPS[fewest], compared)
+
+    @property
+    def by_depth(self) -> list[float]:
+        """Mean share of each layer of blocks, the first plane's first."""
+        return [round(float(layer.mean()), 3) for layer in self.shares]
+
+    def share(self) -> float:
+        """Mean share over the voxels."""
+        sizes = [
+            np.diff(np.append(np.arange(0, n, s), n)).astype(np.float64)
+            for n, s in zip(self.blocks.shape_px, self.blocks.size_px, strict=True)
+        ]
+        weight = sizes[0][:, None, None] * sizes[1][:, None] * sizes[2]
+        return float((self.shares * weight).sum() / weight.sum())
+
+    def sentence(self) -> str:
+        """Say where the network was taken."""
+        share = self.share()
+        if share >= 0.995:
+            return "the network was taken everywhere: it predicts held-out light better"
+        if share < 0.005:
+            return (
+                "deconvolution was taken everywhere: the network does not predict held-out light "
+                "better, so the model does not suit this stack"
+            )
+        return (
+            f"the network was taken in {100 * share:.0f} % of the volume; elsewhere it does not "
+            "predict the held-out light better than deconvolution, which was taken there"
+        )
+
+    def notes(self) -> dict[str, Any]:
+        """Return what the record keeps."""
+        rounds = [contest.baseline for contest in self.compared]
+        return {
+            "network_share": round(self.share(), 4),
+            "network_share_by_depth": self.by_depth,
+            "planes_per_layer": self.blocks.size_px[0],
+            "richardson_lucy_steps": self.steps,
+            "gain_nats": {str(n): round(c.total, 2) for n, c in zip(STEPS, rounds, strict=True)},
+            "certainty": round(max(c.certainty for c in rounds), 2),
+        }
+
+
+@dataclass(kw_only=True)
+class _Arbitrated(_Both):
+    """The blend of a network and deconvolution, tile by tile."""
+
+    verdict: _Verdict
+    series: frozenset[str]
+
+    def __call__(
+        self, tile: FloatArray, origin_px: Triple
+    ) -> Generator[float, None, dict[str, FloatArray]]:
+        """Enhance a tile (Z, Y, X) with both and blend them."""
+        found, solved = yield from self.both(tile.copy(), origin_px)
+        # Some of what a method reports is known only after its tiles.
+        self.curves, self.warnings = self.network.curves, self.network.warnings
+        self.notes = {**self.notes, **self.network.notes}
+        inside = _valid(self.views.context.shape_px, origin_px, tile)
+        region = _place(origin_px, solved.shape)
+        share = self.verdict.blocks.interpolate(self.verdict.shares, region)
+        outside = [(0, n - v) for n, v in zip(tile.shape, share.shape, strict=True)]
+        share, base = (np.pad(a, outside, mode="edge") for a in (share, solved))
+        image = found["enhanced"]
+        if self.verdict.steps and share.any():
+            steps = self.views.stepped(
+                self.tensor(image[inside]),
+                self.tensor(tile[inside]),
+                self.views.blur(region),
+                self.verdict.steps,
+            )
+            stepped = yield from relay(steps, lambda f: 0.8 + 0.2 * f)
+            image = np.pad(stepped[0].cpu().numpy(), outside, mode="edge")
+        out = dict(found)
+        out["enhanced"] = np.asarray(base + share * (image - base), np.float32)
+        for name in self.series:
+            # Every sample takes up what the steps added to the estimate.
+            sample = found[name] + (image - found["enhanced"])
+            out[name] = np.asarray(base + share * (sample - base), np.float32)
+        if STD in out:
+            out[STD] = np.asarray(share * found[STD], np.float32)
+        out[NETWORK_SHARE.name] = share
+        return out
+
+
+@dataclass(kw_only=True)
+class _Alone(Prepared):
+    """A method that was not arbitrated, with its share of one."""
+
+    network: Prepared
+
+    def __call__(
+        self, tile: FloatArray, origin_px: Triple
+    ) -> Generator[float, None, dict[str, FloatArray]]:
+        """Enhance a tile (Z, Y, X)."""
+        found = yield from self.network(tile, origin_px)
+        self.curves, self.notes = self.network.curves, self.network.notes
+        return {**found, NETWORK_SHARE.name: np.ones_like(found["enhanced"])}
+
+
+def _report(prepared: Prepared) -> dict[str, Any]:
+    return {f.name: getattr(prepared, f.name) for f in fields(Prepared)}
+
+
+def alone(prepared: Prepared, reason: str) -> Prepared:
+    """Return a network that does not compete, for a reason that the user is told."""
+    report = _report(prepared)
+    report["warnings"] = [*prepared.warnings, *([reason] if reason else [])]
+    return _Alone(network=prepared, **report)
+
+
+def arbitration_steps(
+    prepared: Prepared,
+    method: Method,
+    context: MethodContext,
+    psf: PsfLike,
+    prepare: Prepare[Step],
+    progress: Callable[[float], Step],
+) -> Generator[Step, None, Prepared]:
+    """Compare a prepared network with deconvolution and return the blend of both.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The network, ready for the volume.
+    method : Method
+        The network's.
+    context : MethodContext
+        The volume.
+    psf : PsfLike
+        The blur of the microscope.
+    prepare : callable
+        Prepares a method for a volume; takes what ``progress`` is.
+    progress : callable
+        Turns the fraction done into a step to yield.
+
+    Returns
+    -------
+    Prepared
+        Its outputs are those of the network and :data:`NETWORK_SHARE`.
+
+    Notes
+    -----
+    Peak memory is that of the network on a tile, and 36 float32 arrays of the tile.
+    """
+    noise, baseline = _noise(context), registry.load(BASELINE)
+    seen = camera_of_share(noise, KEPT_SHARE)
+    kept = replace(context, read=_kept(context, noise), noise=seen)
+    settings: dict[str, Any] = {"parameters": baseline.spec.defaults, "psf": psf, "weights": None}
+    network = yield from prepare(method, kept, lambda f: progress(0.1 * f))
+    solved = yield from prepare(
+        baseline, replace(kept, **settings), lambda f: progress(0.1 + 0.2 * f)
+    )
+    trial = _Trial(
+        network=network,
+        baseline=solved,
+        views=_Views(kept, psf, seen),
+        camera=noise,
+        darkest=DARK * max((context.statistics.mean - noise.offset) / noise.gain, 1e-3),
+        halo_px=_halo(network, solved, psf, context, max(STEPS)),
+    )
+    judged = _judged(trial, context.read, method.spec.size_multiple)
+    verdict = yield from relay(judged, lambda f: progress(0.3 + 0.5 * f))
+    del trial, network, solved
+    solved = yield from prepare(
+        baseline, replace(context, **settings), lambda f: progress(0.8 + 0.2 * f)
+    )
+    parameters: MethodParameters = context.parameters
+    report = _report(prepared)
+    report["halo_px"] = _halo(prepared, solved, psf, context, verdict.steps)
+    report["notes"] = {**prepared.notes, "arbitration": verdict.notes()}
+    report["remark"] = "; ".join(part for part in (prepared.remark, verdict.sentence()) if part)
+    return _Arbitrated(
+        network=prepared,
+        baseline=solved,
+        views=_Views(context, psf, noise),
+        verdict=verdict,
+        series=frozenset(o.name for o in parameters.outputs if o.series and o.kind == "image"),
+        **report,
+    )
+
+
+def _noise(context: MethodContext) -> PoissonGauss:
+    noise = context.noise
+    if noise is None:
+        return PoissonGauss(1.0, context.statistics.background)
+    return PoissonGauss(noise.gain, noise.offset, noise.read_noise)
+
+
+def _kept(context: MethodContext, noise: PoissonGauss) -> Callable[[Region], FloatArray]:
+    """Return a reader of the kept photons, as grey values of the measurement's brightness."""
+
+    def read(region: Region) -> FloatArray:
+        measured = context.read(region)
+        z, y, x = (
+            part.indices(size)[0] for part, size in zip(region, context.shape_px, strict=True)
+        )
+        kept, _ = split_photons(measured, noise, KEPT_SHARE, context.seed, (z, y, x))
+        return grey_of_share(kept, noise, KEPT_SHARE)
+
+    return read
+
+
+def _halo(
+    network: Prepared, solved: Prepared, psf: PsfLike, context: MethodContext, steps: int
+) -> Triple:
+    """Return the halo that both need, the steps from the network's estimate included."""
+    z, y, x = psf.radius_px(context.voxel_size_um)
+    radius = (z if context.shape_px[0] > 1 else 0, y, x)
+    reach = iteration_reach_px(radius, steps, False) if steps else (0, 0, 0)
+    return _largest(solved.halo_px, _sum(network.halo_px, reach))
+
+
+def _judged(
+    trial: _Trial, read: Callable[[Region], FloatArray], multiple: Triple
+) -> Generator[float, None, _Verdict]:
+    """Judge a volume tile by tile."""
+    context = trial.views.context
+    blocks = Blocks.of(context.shape_px, context.voxel_size_um)
+    tally = Tally(blocks, VIEWS, [n > 0 for n in STEPS], 1 - KEPT_SHARE)
+
+    def write(_: str, region: Region, block: FloatArray) -> None:
+        *views, weight, kept, held = block
+        tally.add(region, np.stack(views), kept, held, weight)
+
+    plan = plan_tiles(context.shape_px, TRIAL_PX, trial.halo_px, multiple)
+    series: Mapping[str, int] = {"trial": tally.size}
+    steps = run_tiles(plan, read, trial, write, series=series)
+    yield from relay(steps, lambda step: step.fraction)
+    return _Verdict.of(blocks, tally.compare())
