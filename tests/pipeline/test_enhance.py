@@ -150,6 +150,18 @@ def test_each_volume_of_a_series_is_enhanced_as_if_alone() -> None:
     assert len(series.provenance.statistics) == 4
 
 
+def test_with_shared_statistics_each_time_point_is_solved_for_itself() -> None:
+    series = np.random.default_rng(0).poisson(20.0, (2, 5, 24, 24)).astype(np.uint16)
+    series[1, :, 8:12] += 100
+    result = enhance(
+        Stack.from_array(series, "TZYX", (0.5, 0.2, 0.2)),
+        statistics="shared",
+        psf="sigma_um=0.5,0.2,0.2",
+    )
+    first, second = np.asarray(result.stack.data)
+    assert second[:, 8:12].mean() > 4 * first[:, 8:12].mean()
+
+
 def test_shared_statistics_are_those_of_all_time_points() -> None:
     bright = beads()
     series = np.stack([bright, bright // 2])

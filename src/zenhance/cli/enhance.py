@@ -104,7 +104,7 @@ def enhance(
         typer.Option(
             "--arbitrate/--no-arbitrate",
             help="Take a network only where it predicts held-out photons better than "
-            "deconvolution; default arbitrate, else --no-arbitrate.",
+            "deconvolution; default yes, else --no-arbitrate.",
             show_default=False,
         ),
     ] = None,
