@@ -103,6 +103,7 @@ def test_a_method_keeps_the_light_and_never_writes_into_its_input(name, settings
         axes="ZYX",
         method=name,
         settings=settings,
+        arbitrate=False,
         voxel_size_um=VOXEL_UM,
         psf=f"sigma_um={sigma}",
         background=OFFSET,

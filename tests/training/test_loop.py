@@ -87,13 +87,12 @@ def test_a_short_training_beats_doing_nothing_and_its_model_enhances(
     assert {d["role"] for d in result.card.data} == {"train", "validation"}
     measured, truth = pair(7)
     stack = Stack.from_array(measured, "ZYX", SIZE)
-    enhanced = enhance(stack, method="srcnn", weights=str(result.path), device="cpu")
+    common = {"method": "srcnn", "weights": str(result.path), "device": "cpu", "arbitrate": False}
+    enhanced = enhance(stack, **common)
     error = np.square(enhanced.stack.data - truth).mean()
     assert error < np.square(measured - truth).mean() / 1.25
     assert enhanced.provenance.weights_sha256 == read_checkpoint(result.path).sha256
-    tiled = enhance(
-        stack, method="srcnn", weights=str(result.path), device="cpu", tile_px=(2, 16, 20)
-    )
+    tiled = enhance(stack, **common, tile_px=(2, 16, 20))
     assert tiled.provenance.tiles["count"] > 10
     assert np.abs(tiled.stack.data - enhanced.stack.data).max() <= 1e-5 * np.ptp(
         enhanced.stack.data
@@ -105,10 +104,9 @@ def test_the_result_has_the_gain_and_offset_of_its_input(
 ) -> None:
     model = str(train(recipe(folder_of_pairs), tmp_path / "run", device="cpu").path)
     measured, _ = pair(8)
-    plain = enhance(measured, axes="ZYX", method="srcnn", weights=model, device="cpu").stack.data
-    moved = enhance(
-        10 * measured + 500, axes="ZYX", method="srcnn", weights=model, device="cpu"
-    ).stack.data
+    common = {"axes": "ZYX", "method": "srcnn", "weights": model, "device": "cpu"}
+    plain = enhance(measured, **common, arbitrate=False).stack.data
+    moved = enhance(10 * measured + 500, **common, arbitrate=False).stack.data
     assert np.abs((moved - 500) / 10 - plain).max() <= 5e-3 * np.ptp(plain)
 
 

@@ -138,6 +138,7 @@ def run(
             seed=seed,
             device="cpu",
             tile_px=tile_px,
+            arbitrate=False,
         ),
     )
 

@@ -114,7 +114,9 @@ def stack(shape: tuple[int, ...] = (5, 90, 101), seed: int = 9) -> Stack:
 
 
 def run(image: Stack, weights: str, **fields: Any) -> Any:
-    return enhance(image, method="dqlr", weights=weights, psf=PSF, device="cpu", arbitrate=False, **fields)
+    return enhance(
+        image, method="dqlr", weights=weights, psf=PSF, device="cpu", arbitrate=False, **fields
+    )
 
 
 @pytest.mark.slow

@@ -124,7 +124,13 @@ def stack(shape: tuple[int, int, int], gain: float = 1.0) -> Stack:
 
 @pytest.mark.parametrize("shape", [(1, 37, 50), (5, 150, 130)])
 def test_tiles_agree_with_the_whole(model: Path, shape: tuple[int, int, int]) -> None:
-    common = {"method": "dqlr", "weights": str(model), "psf": PSF, "device": "cpu"}
+    common = {
+        "method": "dqlr",
+        "weights": str(model),
+        "psf": PSF,
+        "device": "cpu",
+        "arbitrate": False,
+    }
     whole = enhance(stack(shape), **common).stack.read()
     tiled = enhance(stack(shape), **common, tile_px=(shape[0], 32, 48)).stack.read()
     assert whole.shape == shape
@@ -132,7 +138,13 @@ def test_tiles_agree_with_the_whole(model: Path, shape: tuple[int, int, int]) ->
 
 
 def test_the_result_has_the_units_of_the_measurement(model: Path) -> None:
-    common = {"method": "dqlr", "weights": str(model), "psf": PSF, "device": "cpu"}
+    common = {
+        "method": "dqlr",
+        "weights": str(model),
+        "psf": PSF,
+        "device": "cpu",
+        "arbitrate": False,
+    }
     plain, bright = (
         enhance(stack((5, 40, 44), gain), **common).stack.read() for gain in (1.0, 20.0)
     )
@@ -141,7 +153,7 @@ def test_the_result_has_the_units_of_the_measurement(model: Path) -> None:
 
 
 def test_a_profile_tells_the_network_the_blur_of_each_depth(model: Path) -> None:
-    common = {"method": "dqlr", "weights": str(model), "device": "cpu"}
+    common = {"method": "dqlr", "weights": str(model), "device": "cpu", "arbitrate": False}
     seen = stack((12, 48, 44))
     told = enhance(seen, **common, profile="measure")
     plain = enhance(seen, **common, psf=PSF).stack.read()
