@@ -314,5 +314,7 @@ def test_a_file_of_seven_dimensions_is_told_what_to_do(tmp_path: Path) -> None:
         path, np.zeros((2, 2, 2, 2, 5, 16, 16), np.uint8), metadata={"axes": "QRUTZYX"}
     )
     for axes in (None, "TCZYX"):
-        with pytest.raises(ReadError, match="has 7 dimensions .* save one value of each further dimension"):
+        with pytest.raises(
+            ReadError, match="has 7 dimensions .* save one value of each further dimension"
+        ):
             open_stack(path, axes=axes)

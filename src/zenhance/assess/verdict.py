@@ -99,7 +99,7 @@ def _answers(r: ReblurReport) -> tuple[str, str, str]:
     ratio = r.discrepancy + r.discrepancy_slack
     follows = "yes" if ratio < 0.9 else "a little" if ratio < 0.95 else "no"
     return (
-        f"Consistent with the data? {data.capitalize()} "
+        f"Consistent with the data? {data[0].upper()}{data[1:]} "
         f"({percent(r.flagged_share)} of the volume disagrees).",
         f"Follows the noise? {follows.capitalize()} (deviance ratio {r.discrepancy:.2f}; "
         "1 leaves the noise in the residual).",

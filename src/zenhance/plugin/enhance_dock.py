@@ -34,6 +34,7 @@ from zenhance.plugin.dock_base import DockBase
 from zenhance.plugin.dock_form import DockForm
 from zenhance.plugin.dock_words import dock_sentence, in_dock_words
 from zenhance.plugin.layer_bridge import is_result, pixels, set_voxel_size
+from zenhance.plugin.method_advice import advice_steps, follow
 from zenhance.plugin.model_store import model_signals
 from zenhance.plugin.panels import RunPanel
 from zenhance.plugin.recording import of_file, with_record_of_file
@@ -103,6 +104,8 @@ class EnhanceDock(DockBase):
         self.panel = RunPanel(self)
         self.verdict = VerdictPanel(self)
         self.samples = SamplePlayer(viewer, self)
+        self.advise_button = QPushButton("Which method?", self)
+        self.advise_button.setToolTip("measure the layer and choose a method for it, with a reason")
         self.save_button = QPushButton("Save settings…", self)
         self.load_button = QPushButton("Load settings…", self)
         self.load_button.setToolTip("from a settings file, or from a result (TIFF or OME-Zarr)")
@@ -110,8 +113,8 @@ class EnhanceDock(DockBase):
         settings = QWidget(self)
         row = QHBoxLayout(settings)
         row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.save_button)
-        row.addWidget(self.load_button)
+        for button in (self.advise_button, self.save_button, self.load_button):
+            row.addWidget(button)
         lines = (self.form.plan_line, self.form.doubt_line)
         self.lay_out(self.form, *lines, self.panel, self.verdict, self.samples, settings)
         self._recall()
@@ -123,6 +126,7 @@ class EnhanceDock(DockBase):
         self.panel.enhance.clicked.connect(self.start_enhance)
         self.panel.preview.clicked.connect(self.start_preview)
         self.panel.cancel.clicked.connect(self.cancel)
+        self.advise_button.clicked.connect(self.start_advice)
         self.save_button.clicked.connect(self._save_clicked)
         self.load_button.clicked.connect(self._load_clicked)
         self.form.changed.connect(self.estimate.request)
@@ -246,6 +250,25 @@ class EnhanceDock(DockBase):
         """Enhance only what is in view."""
         if not self.running:
             self.begin(self._begin_preview)
+
+    def start_advice(self) -> None:
+        """Measure the layer and choose a method for it."""
+        if not self.running:
+            self.begin(self._begin_advice)
+
+    def _begin_advice(self) -> None:
+        snapshot, request = self._snapshot()
+        self._start(
+            lambda cancel: advice_steps(snapshot, request, cancel),
+            lambda outcome: self._advised(outcome, snapshot),
+        )
+
+    def _advised(self, outcome: Outcome, snapshot: Snapshot) -> None:
+        if isalive(self):
+            advice = self._settled(outcome)
+            snapshot.release()
+            if advice is not None:
+                self.panel.say(follow(self.form, advice))
 
     def _snapshot(self) -> tuple[Snapshot, EnhanceRequest]:
         request = self.request()
