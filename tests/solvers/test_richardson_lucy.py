@@ -7,10 +7,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from skimage.restoration import richardson_lucy as skimage_richardson_lucy
 
 from zenhance.methods.deconvolution.volume import probe_regions
 from zenhance.physics.blur import Blur
+from zenhance.physics.psf_base import gaussian_kernel_1d
 from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.solvers.richardson_lucy import RichardsonLucy, variation_factor_
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Fit, Schedule
@@ -342,6 +344,25 @@ def test_total_variation_makes_a_noisy_plateau_flatter():
         RichardsonLucy(blur, y, CameraModel(0.0), 30.0, 0.02, (0.0, 1.0, 1.0)).measure(30)
     )
     assert float(calm.std()) < 0.5 * float(rough.std())
+
+
+def test_correlated_noise_takes_up_more_freedom_and_stops_the_iteration_earlier():
+    rng = np.random.default_rng(4)
+    light = ndimage.gaussian_filter((rng.random((1, 96, 96)) < 0.005) * 4e3, (0, 1.5, 1.5))
+    filtered = ndimage.gaussian_filter(rng.normal(0.0, 1.0, light.shape), (0, 0.7, 0.7))
+    filtered *= 40.0 / filtered.std()
+    data = torch.from_numpy((light + filtered + 100.0).astype(np.float32))
+    blur = Blur.from_axis_kernels([1.0], *(gaussian_kernel_1d(1.5) for _ in range(2)))
+    iterations, share = {}, []
+    for told in (0.0, 0.7):
+        # Differences of neighbours show a fourth of the noise.
+        camera = CameraModel(100.0, 0.1, 100.0, 10.0)
+        problem = RichardsonLucy(blur, data, camera, 250.0, noise_px=told)
+        _, schedule = _finish(problem.measure(60, rule=DiscrepancyRule()))
+        iterations[told] = schedule.iterations
+        share.append(schedule.freedom[0])
+    assert iterations[0.7] < iterations[0.0]
+    assert share[1] > 1.2 * share[0]
 
 
 def test_a_hot_voxel_does_not_keep_the_solver_going():

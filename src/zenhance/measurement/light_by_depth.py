@@ -21,6 +21,8 @@ RISE = 0.3
 """The surface is where a column first reaches this share of its brightest plane."""
 STEP_UM = 2.0
 DRAWS = 60
+UNEVEN = 0.13
+"""The rate's interval is at least so wide on each side: specimens are denser at some depths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Light:
     ----------
     depth_um, mean, haze : array (N,)
         Centres of the depth bins; mean light and light between the structures, grey values.
+    mean_range, haze_range : array (2, N)
+        Their 90 % intervals: from redrawn columns, and from the ranks of a quantile.
     attenuation_um : Spread
         Depth over which the light falls to 1/e.
     measured : bool
@@ -77,7 +81,9 @@ class Light:
 
     depth_um: Floats
     mean: Floats
+    mean_range: Floats
     haze: Floats
+    haze_range: Floats
     attenuation_um: Spread
     measured: bool
 
@@ -127,26 +133,22 @@ def measure_light(surface: Surface, z_um: float, camera: CameraFit) -> Light:
     np.add.at(numbers, (which[inside], place[inside]), 1.0)
     centres = 0.5 * (edges[1:] + edges[:-1])
     mean = sums.sum(axis=1) / np.maximum(numbers.sum(axis=1), 1.0)
-    haze = np.array(
-        [
-            np.quantile(surface.light[which == k], 0.1) if (which == k).any() else 0.0
-            for k in range(count)
-        ]
-    )
+    haze, haze_range = _haze([surface.light[which == k] for k in range(count)])
     slack = max(camera.background.high - camera.background.low, 0.0) / 3.3
     best = _decay(centres, mean, slack)
     rng = np.random.Generator(np.random.Philox(1))
     tiles = _tiles(rows, columns)
-    rates = []
+    rates, redrawn = [], []
     for _ in range(DRAWS):
         drawn = np.concatenate([tiles[i] for i in rng.integers(0, len(tiles), len(tiles))])
         share = sums[:, drawn].sum(axis=1) / np.maximum(numbers[:, drawn].sum(axis=1), 1.0)
+        redrawn.append(share)
         keep = rng.random(count) < 0.8
         # The specimen's own unevenness counts too: depths are left out at random.
         if keep.sum() >= 4:
             rates.append(_decay(centres[keep], share[keep] + rng.normal(0.0, slack), slack))
     low, high = (np.quantile(rates, q) for q in (0.05, 0.95)) if rates else (best, best)
-    low, high = min(float(low), 0.92 * best), max(float(high), 1.08 * best)
+    low, high = min(float(low), (1 - UNEVEN) * best), max(float(high), (1 + UNEVEN) * best)
     measured = best > 1e-4 and (high - low) < 2.0 * best and deepest > 5.0
     top = 1e6
     length = Spread(
@@ -154,7 +156,21 @@ def measure_light(surface: Surface, z_um: float, camera: CameraFit) -> Light:
         min(top, 1.0 / max(high, 1e-6)),
         min(top, 1.0 / max(low, 1e-6)),
     )
-    return Light(centres, mean, np.maximum(haze, 0.0), length, bool(measured))
+    mean_range = np.quantile(redrawn, [0.05, 0.95], axis=0)
+    return Light(centres, mean, mean_range, haze, haze_range, length, bool(measured))
+
+
+def _haze(light: list[Floats]) -> tuple[Floats, Floats]:
+    """Return the darkest tenth of the blocks at each depth, and its 90 % interval (2, N)."""
+    found = np.zeros((3, len(light)))
+    for k, values in enumerate(light):
+        if not values.size:
+            continue
+        # Neighbouring planes and columns are alike: a quarter of the blocks counts.
+        slack = 1.645 * np.sqrt(0.1 * 0.9 / max(values.size / 4.0, 1.0))
+        found[:, k] = np.quantile(values, np.clip([0.1, 0.1 - slack, 0.1 + slack], 0.0, 1.0))
+    found = np.maximum(found, 0.0)
+    return found[0], found[1:]
 
 
 def _tiles(rows: int, columns: int) -> list[npt.NDArray[np.int64]]:

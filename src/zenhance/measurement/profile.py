@@ -116,7 +116,7 @@ def profile_steps(
     doubts = (
         *doubt_metadata(metadata or {}, voxel_size_um),
         *camera.remarks,
-        *_doubts(finite, voxel_size_um, surface, light, blur),
+        *_doubts(finite, voxel_size_um, surface, light, blur, _origin(psf)),
     )
     return _assembled(name, voxel_size_um, camera, light, blur, psf, doubts)
 
@@ -153,6 +153,13 @@ def _prior(psf: Psf | None) -> BlurPrior:
     return BlurPrior(psf.sigma_um[0], math.sqrt(psf.sigma_um[1] * psf.sigma_um[2]), 0.25)
 
 
+def _origin(psf: Psf | None) -> Origin:
+    """Return the mark of a width that keeps what was known before."""
+    if psf is None or not names_objective(psf):
+        return "default"
+    return "user" if any(v.origin == "user" for v in psf.values) else "file"
+
+
 def _assembled(
     name: str,
     voxel_um: FloatTriple,
@@ -167,11 +174,9 @@ def _assembled(
     length = light.attenuation_um
     if not light.measured:
         length = Spread(MAX_ATTENUATION_UM, min(length.low, MAX_ATTENUATION_UM), MAX_ATTENUATION_UM)
-    relative = light.mean / max(float(light.mean[0]), float(light.mean.max()) * 1e-3, 1e-12)
+    surface = max(float(light.mean[0]), float(light.mean.max()) * 1e-3, 1e-12)
     depth = tuple(float(d) for d in light.depth_um)
-    prior: Origin = "default"
-    if psf is not None and any(v.origin != "default" for v in psf.values):
-        prior = "user" if any(v.origin == "user" for v in psf.values) else "file"
+    prior = _origin(psf)
     return MicroscopeProfile(
         name=name,
         voxel_size_um=voxel_um,
@@ -181,8 +186,8 @@ def _assembled(
         background=_quantity(camera.background, "measured"),
         attenuation_um=_quantity(length, lit),
         bleached_per_plane=Quantity(value=0.0, low=0.0, high=0.02, origin="default"),
-        brightness=_curve(depth, relative, lit),
-        haze=_curve(depth, light.haze, lit),
+        brightness=_curve(depth, light.mean / surface, light.mean_range / surface, lit),
+        haze=_curve(depth, light.haze, light.haze_range, lit),
         sigma_z_um=_widths(blur.depth_um, blur.sigma_z_um, blur.measured_z, prior),
         sigma_yx_um=_widths(blur.depth_um, blur.sigma_yx_um, blur.measured_yx, prior),
         doubts=doubts,
@@ -194,11 +199,19 @@ def _quantity(spread: Spread, origin: Origin) -> Quantity:
     return Quantity(value=spread.value, low=low, high=high, origin=origin)
 
 
-def _curve(depth: tuple[float, ...], values: npt.NDArray[np.float64], origin: Origin) -> DepthCurve:
-    numbers = tuple(max(float(v), 0.0) for v in values)
-    return DepthCurve(
-        depth_um=depth, values=numbers, low=numbers, high=numbers, origins=(origin,) * len(depth)
-    )
+def _curve(
+    depth: tuple[float, ...],
+    values: npt.NDArray[np.float64],
+    span: npt.NDArray[np.float64],
+    origin: Origin,
+) -> DepthCurve:
+    """Return a curve that is 0 or more, with its intervals (2, N)."""
+    middle = np.maximum(values, 0.0)
+    low, high = np.clip(span[0], 0.0, middle), np.maximum(span[1], middle)
+    numbers = (tuple(float(v) for v in column) for column in (middle, low, high))
+    value, least, most = numbers
+    marks = (origin,) * len(depth)
+    return DepthCurve(depth_um=depth, values=value, low=least, high=most, origins=marks)
 
 
 def _widths(
@@ -223,6 +236,7 @@ def _doubts(
     surface: Surface,
     light: Light,
     blur: BlurFit,
+    prior: Origin,
 ) -> tuple[str, ...]:
     """Say what could not be measured and what cannot be right."""
     said = []
@@ -231,7 +245,8 @@ def _doubts(
     for axis, told in (("σ_yx", blur.measured_yx), ("σ_z", blur.measured_z)):
         if not told.all() and volume.shape[0] >= MIN_PLANES:
             where = ", ".join(f"{d:.0f}" for d in blur.depth_um[~told])
-            said.append(f"{axis} at {where} µm could not be measured; the default was kept")
+            kept = "the default" if prior == "default" else f"the width of the {prior}'s PSF"
+            said.append(f"{axis} at {where} µm could not be measured; {kept} was kept")
     if not light.measured:
         said.append("the loss of light with depth could not be measured")
     if surface.inside_at_top > 0.5:

@@ -21,7 +21,15 @@ from zenhance.physics.photon_transfer import (
     offset_and_read_noise,
 )
 
-__all__ = ["FILTERED", "CameraFit", "Spread", "background_level", "fit_camera"]
+__all__ = [
+    "FILTERED",
+    "CameraFit",
+    "Spread",
+    "background_level",
+    "correlation_px",
+    "fit_camera",
+    "kept_variance",
+]
 
 MAX_PHOTONS = 1e4
 """Photons of the brightest structures where the image shows no noise at all."""
@@ -235,6 +243,26 @@ def _whiteness(blocks: Blocks) -> float:
         return float("nan")
     flat = lively & (blocks.roughness <= np.quantile(blocks.roughness[lively], 0.15))
     return float(blocks.near[flat].sum() / blocks.far[flat].sum())
+
+
+def correlation_px(blocks: Blocks) -> float:
+    """Return the width of the filter that correlates the noise of neighbouring pixels, 0 for none.
+
+    The filter is taken for a Gaussian: pixels k apart then correlate by exp(-k² / 4 s²), and the
+    ratio of near to distant differences is 1 - exp(-1 / 4 s²), less what is left at 3 pixels.
+    """
+    white = _whiteness(blocks)
+    if not MIN_WHITENESS <= white < FILTERED:
+        return 0.0
+    return float(0.5 / np.sqrt(-np.log(1.0 - white)))
+
+
+def kept_variance(sigma_px: float) -> float:
+    """Return the share of the noise's variance that second differences show after a Gaussian."""
+    if sigma_px <= 0.0:
+        return 1.0
+    one, two = np.exp(-0.25 / sigma_px**2), np.exp(-1.0 / sigma_px**2)
+    return float((1.0 - 4.0 / 3.0 * one + two / 3.0) ** 2)
 
 
 def _shows_noise(blocks: Blocks, usable: Blocks, bins: Bins) -> bool:

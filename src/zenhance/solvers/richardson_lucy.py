@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from zenhance.physics.blur import BlurOperator
+from zenhance.physics.blur import Blur, BlurOperator
+from zenhance.physics.psf_base import gaussian_kernel_1d
 from zenhance.solvers.flux import keep_flux
 from zenhance.solvers.schedule import BandRules, CameraModel, DiscrepancyRule, Fit, Schedule
 from zenhance.solvers.tensors import exact_mean
@@ -26,6 +27,8 @@ __all__ = ["RichardsonLucy", "variation_factor_"]
 
 _OUTLIER = 25.0
 """Squared residuals are clipped at five standard deviations: hot pixels must not decide."""
+_MEDIAN_SQUARE = 0.455
+"""Median of the square of a standard normal number."""
 _PERTURBATION = 0.05
 """Test perturbation in noise standard deviations: small against noise, large against rounding."""
 _MAX_SAMPLE = 1_000_000
@@ -73,6 +76,10 @@ class RichardsonLucy:
     band : Tensor, optional
         Position of each voxel among the bands of depth, 0 ... bands - 1, like `y`. Between two
         whole numbers both bands count. Needed where a schedule has stops.
+    noise_px : float
+        Standard deviation of the Gaussian filter that correlates the noise of neighbouring pixels
+        in a plane, 0 for independent noise. Only the stop rule looks at it: correlated noise takes
+        up more of the freedom of the fit.
     counted : Tensor, optional
         1 where a voxel counts for stop rule and extrapolation, else 0, like `y`. All count if it is
         left out; voxels that were not measured must not.
@@ -99,6 +106,7 @@ class RichardsonLucy:
     haze: torch.Tensor | None = field(default=None, repr=False)
     band: torch.Tensor | None = field(default=None, repr=False)
     counted: torch.Tensor | None = field(default=None, repr=False)
+    noise_px: float = 0.0
     data: torch.Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -343,7 +351,10 @@ class _Shadow:
         signs = torch.randint(
             0, 2, problem.y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32
         )
-        noise = signs.mul_(2.0).sub_(1.0).to(problem.y.device).mul_(variance.sqrt())
+        noise = signs.mul_(2.0).sub_(1.0).to(problem.y.device)
+        if problem.noise_px > 0.0:
+            noise = _correlated(noise, problem.noise_px)
+        noise.mul_(variance.sqrt())
         self.data, self.variance = problem.data, variance
         self.path = _Path(replace(problem, y=torch.add(problem.y, noise, alpha=_PERTURBATION)))
         self.weight = noise.div_(variance)
@@ -356,6 +367,15 @@ class _Shadow:
             self.dark.mul_(problem.counted)
             self.bright.mul_(problem.counted)
         self.contrast = _contrast(variance, self.bright, self.dark)
+        self.scale = self._scale()
+
+    def _scale(self) -> float:
+        """Return how much larger the noise is than predicted, 1 at least, from the first fit."""
+        misfit = self.problem.blur(self.problem.start()).add_(self.problem.camera.pedestal)
+        if self.problem.haze is not None:
+            misfit.add_(self.problem.haze)
+        misfit.sub_(self.data).square_().div_(self.variance)
+        return max(1.0, _quantile(self._counted(misfit), 0.5) / _MEDIAN_SQUARE)
 
     def compare(self, model: torch.Tensor, alpha: float) -> tuple[Fit, ...]:
         """Measure how well `model` explains the data of each band, and take one more step."""
@@ -363,8 +383,9 @@ class _Shadow:
         freedom = self._means((mine - model).mul_(self.weight))
         squares = (self.data - model).square_()
         contrast = _contrast(squares, self.bright, self.dark)
-        even = self._means((squares / self.level).clamp_(max=_OUTLIER))
-        chi2 = self._means(squares.div_(self.variance).clamp_(max=_OUTLIER))
+        even = self._means((squares / self.level).clamp_(max=_OUTLIER * self.scale))
+        squares.div_(self.variance)
+        chi2 = self._means(squares.clamp_(max=_OUTLIER * self.scale))
         self.path.advance(mine)
         return tuple(
             Fit(c, f / _PERTURBATION, e, contrast, self.contrast)
@@ -384,6 +405,13 @@ class _Shadow:
         if self.problem.counted is not None:
             weights = [weight.mul_(self.problem.counted) for weight in weights]
         return tuple(float((image * w).sum() / w.sum().clamp_(min=_TINY)) for w in weights)
+
+
+def _correlated(white: torch.Tensor, sigma_px: float) -> torch.Tensor:
+    """Return noise whose neighbours in a plane correlate, of the same variance."""
+    kernel = gaussian_kernel_1d(sigma_px)
+    filtered = Blur.from_axis_kernels([1.0], kernel, kernel)(white)
+    return filtered.div_(float((kernel**2).sum()))
 
 
 def _contrast(squares: torch.Tensor, bright: torch.Tensor, dark: torch.Tensor) -> float:

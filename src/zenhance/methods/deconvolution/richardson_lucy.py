@@ -22,6 +22,8 @@ from zenhance.methods.deconvolution.volume import (
 )
 from zenhance.physics.blur import BlurOperator
 from zenhance.physics.noise import estimate
+from zenhance.physics.noise_blocks import measure_blocks
+from zenhance.physics.noise_estimate import correlation_px, kept_variance
 from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import BandRules, CameraModel, DiscrepancyRule, Schedule
@@ -39,6 +41,7 @@ _NO_BLUR = (
     "the PSF is narrower than a voxel, so there is hardly any blur to remove: the result is close "
     "to the measurement; check the PSF and the voxel size"
 )
+MAX_NOISE_VOXELS = 1_000_000
 MAX_PEDESTAL = 0.5
 """The pedestal that stands for read noise, in typical intensities of the specimen."""
 _MIN_SIGMA_PX = 0.3
@@ -95,9 +98,27 @@ def _problem(
         blur = profiled.blur(regions, context.device)
     weights = _axis_weights(context.voxel_size_um, ndim)
     counted = to_device(_counted(context, regions), context.device)
-    camera = _camera(context, y, blur, counted)
-    problem = RichardsonLucy(blur, y, camera, 0.0, parameters.tv_weight, weights, counted=counted)
+    noise_px = correlation_px(measure_blocks(_few_planes(measured)))
+    camera = _camera(context, y, blur, counted, noise_px)
+    problem = RichardsonLucy(
+        blur,
+        y,
+        camera,
+        0.0,
+        parameters.tv_weight,
+        weights,
+        counted=counted,
+        noise_px=noise_px,
+    )
     return replace(problem, signal=max(_signal(context, problem), 0.0))
+
+
+def _few_planes(blocks: FloatArray) -> FloatArray:
+    """Return evenly spaced planes of blocks (B, Z, Y, X), enough to see what was done to them."""
+    planes = blocks.reshape(-1, *blocks.shape[-2:])
+    count = max(1, min(planes.shape[0], MAX_NOISE_VOXELS // planes[0].size))
+    index = np.unique(np.linspace(0, planes.shape[0] - 1, count).round().astype(int))
+    return np.asarray(planes[index], np.float32)
 
 
 def _signal(context: MethodContext, problem: RichardsonLucy) -> float:
@@ -238,7 +259,11 @@ def _counted(context: MethodContext, regions: Sequence[Region]) -> FloatArray:
 
 
 def _camera(
-    context: MethodContext, y: torch.Tensor, blur: BlurOperator, counted: torch.Tensor
+    context: MethodContext,
+    y: torch.Tensor,
+    blur: BlurOperator,
+    counted: torch.Tensor,
+    noise_px: float,
 ) -> CameraModel:
     """Return background and noise; the background is at most the blurred data's 1st percentile.
 
@@ -250,7 +275,11 @@ def _camera(
         darkest = float(np.percentile(to_numpy(blur(y)[counted > 0.0]), 1.0))
         background = min(background, darkest)
     noise = context.noise or estimate(to_numpy(y[0]))
-    return CameraModel(background, noise.gain, noise.offset, noise.read_noise)
+    # Differences of neighbours show less of a noise that was filtered.
+    more = 1.0 / kept_variance(noise_px)
+    return CameraModel(
+        background, more * noise.gain, noise.offset, math.sqrt(more) * noise.read_noise
+    )
 
 
 def _workable(camera: CameraModel, signal: float) -> CameraModel:
