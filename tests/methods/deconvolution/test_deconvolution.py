@@ -302,6 +302,23 @@ def test_small_and_flat_images_are_processed(name, shape):
     assert np.isfinite(result).all()
 
 
+@pytest.mark.parametrize("iterations", [3, 8])
+def test_a_volume_solved_from_probes_agrees_to_one_percent_where_the_iterations_are_fixed(
+    iterations, monkeypatch
+):
+    """Background and extrapolation from probe blocks are those of the volume; see the warning."""
+    _, y = _image((16, 80, 88))
+    settings = {"stop": "fixed", "iterations": iterations}
+    whole, prepared = _run(y, settings)
+    assert prepared.notes["measured_on"] == "whole volume"
+    monkeypatch.setattr(sys.modules[__name__], "whole_voxels", y.size // 3)
+    probed, prepared = _run(y, settings)
+    assert prepared.notes["measured_on"].startswith("4 blocks")
+    assert any("with stop=fixed the results agree to 1 %" in said for said in prepared.warnings)
+    span = np.percentile(whole, 99.9) - np.percentile(whole, 0.1)
+    assert np.abs(probed - whole).max() < 0.01 * span
+
+
 def test_a_two_dimensional_image_is_solved_in_two_dimensions_whatever_is_asked():
     _, y = _image((1, 64, 72))
     assert np.array_equal(_run(y, {"dimensions": 3})[0], _run(y, {"dimensions": 2})[0])

@@ -217,8 +217,10 @@ def _account(
     if not is_whole(context):
         warnings.append(
             f"the volume is too large to be solved at once; {on_blocks} ({100 * share:.0f} % of "
-            "the voxels) decided how many iterations are done and how large they are. Compared "
-            "with the whole volume, voxels differed by 0.5 to 15 % of the range in tests"
+            "the voxels) decided how many iterations are done and how large they are. On the whole "
+            "volume the stop rule may end one iteration earlier or later, which changes voxels by "
+            "0.4 % of the range on average and single ones by 20 %; with stop=fixed the results "
+            "agree to 1 %"
         )
     # Where the limit ended the run, the last estimate was not measured: the one before stands in.
     freedom = schedule.freedom[min(schedule.iterations, len(schedule.freedom) - 1) :][:1]
