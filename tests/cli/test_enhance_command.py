@@ -73,6 +73,7 @@ OPTIONS = [
         "--psf",
         "--profile",
         "--even-light",
+        "--arbitrate",
         "--background",
         "--statistics",
         "--repair-outliers",
@@ -112,7 +113,7 @@ def test_every_field_of_the_request_can_be_given_on_the_command_line() -> None:
         crop=":,:,:", psf="x", background="1", device="cpu",
         weights="w", learn="1min", output="denoised", seed="1", dtype="input",
         statistics="shared", tile="8,8,8",
-        profile="measure", even_light=True, repair_outliers=False,
+        profile="measure", even_light=True, repair_outliers=False, arbitrate=False,
     )  # fmt: skip
     assert set(words.given()) == set(EnhanceRequest.model_fields)
 

@@ -96,7 +96,12 @@ def test_a_constant_added_to_the_data_is_added_to_the_result_and_nothing_else(
     photons[:, 12:20, 10:30] += 40.0
     data = (100 + 2 * rng.poisson(photons)).astype(np.int16)
     request = EnhanceRequest(
-        method=name, psf=PSF, device="cpu", settings=QUICK.get(name, {}), dtype="float32"
+        method=name,
+        psf=PSF,
+        device="cpu",
+        settings=QUICK.get(name, {}),
+        dtype="float32",
+        arbitrate=False,
     )
     plain, moved = (
         pixels(drain(enhance_steps(Stack.from_array(d, "ZYX", SIZE_UM), request)))
@@ -146,7 +151,12 @@ def run_on(
 ) -> EnhanceResult:
     settings = QUICK.get(name, {})
     request = EnhanceRequest(
-        method=name, psf=PSF, device="cpu", settings=settings, background=background
+        method=name,
+        psf=PSF,
+        device="cpu",
+        settings=settings,
+        background=background,
+        arbitrate=False,
     )
     return drain(enhance_steps(Stack.from_array(image, "ZYX", SIZE_UM), request))
 

@@ -201,7 +201,7 @@ def test_links_inside_a_store_are_warned_of(tmp_path: Path) -> None:
         ("shape", [2, 20, 300], "do not fit"),
         ("data_type", "complex64", "not real numbers"),
         ("data_type", "string", "not real numbers"),
-        ("node_type", "group", "no array"),
+        ("node_type", "group", "is not an array"),
         ("chunk_grid", {"name": "rectilinear"}, "only regular grids"),
         (
             "chunk_grid",

@@ -53,9 +53,10 @@ class Scaling:
 
     def forward(self, values: FloatArray) -> FloatArray:
         """Return scaled intensities."""
-        return np.asarray(
-            (values - np.float32(self.offset)) / np.float32(self.span), dtype=np.float32
-        )
+        # Grey values are mostly whole: their difference from a whole number is exact in float32.
+        whole = np.round(self.offset)
+        above = (values - np.float32(whole)) - np.float32(self.offset - whole)
+        return np.asarray(above / np.float32(self.span), dtype=np.float32)
 
     def inverse(self, values: FloatArray) -> FloatArray:
         """Return intensities in the input's units."""

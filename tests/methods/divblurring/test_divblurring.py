@@ -505,7 +505,12 @@ def test_settings_out_of_bounds_are_refused(
 def test_cancel_is_answered_between_two_draws(models: dict[str, str], kind: str) -> None:
     cancel = threading.Event()
     request = EnhanceRequest(
-        method="divblurring", settings={"samples": 200}, weights=models[kind], psf=PSF, device="cpu"
+        method="divblurring",
+        settings={"samples": 200},
+        weights=models[kind],
+        psf=PSF,
+        device="cpu",
+        arbitrate=False,
     )
     fractions = []
 
