@@ -7,8 +7,10 @@ import pytest
 from scipy import ndimage
 
 from zenhance.errors import StackError
+from zenhance.measurement.blur_by_depth import BlurFit
 from zenhance.measurement.profile import (
     doubt_metadata,
+    doubt_narrowing,
     measure_depth,
     measure_profile,
     squeeze_along_z,
@@ -206,3 +208,16 @@ def test_the_real_meristem_is_measured_in_less_than_20_seconds(shared_data) -> N
     assert found.offset.value < stack.min() + 3.0
     assert 0.1 < found.sigma_yx_um.values[0] < 0.3
     assert not any("z step" in d for d in found.doubts)
+
+
+@pytest.mark.parametrize(
+    ("deep", "told", "count"), [(0.5, True, 1), (0.5, False, 0), (0.9, True, 0)]
+)
+def test_a_psf_that_narrows_with_depth_is_doubted(deep: float, told: bool, count: int) -> None:
+    widths = np.array([[v, 0.9 * v, 1.1 * v] for v in (0.8, 0.8 + 0.5 * (deep - 0.8), deep)])
+    across = np.array([[0.2, 0.18, 0.22]] * 3)
+    marks = np.full(3, told)
+    fit = BlurFit(np.array([0.0, 20.0, 40.0]), widths, across, marks, marks)
+    said = doubt_narrowing(fit)
+    assert len(said) == count
+    assert all("falls from 0.8 µm" in text for text in said)

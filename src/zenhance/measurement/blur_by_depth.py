@@ -38,8 +38,6 @@ EXPONENT = (1.7, 0.5)
 """Power law of the specimen, with its scatter: filaments have 1, sheets such as walls 2."""
 THICKNESS_UM = 0.05
 """Typical standard deviation across the finest structures; it may be half or twice as much."""
-HANN = (2.0 / 3.0, 1.0 / 6.0)
-"""Share of the power that a Hann window leaves at a frequency, and that it moves to each side."""
 ANISOTROPY = {"yx": 0.09, "z": 0.15}
 """Relative error of a width from specimens that differ along z, found on simulated stacks."""
 
@@ -321,15 +319,13 @@ class _Data:
     observed: Floats
     noise: Floats
     error: Floats
-    rows: int
-    """Frequencies along z."""
 
     @classmethod
     def of(cls, spectra: _Spectra, voxel_um: FloatTriple) -> _Data:
         """Choose the bins that belong to structure and to the sampled band."""
         kz, kr = np.meshgrid(spectra.kz, spectra.kr, indexing="ij")
         usable = (kr >= MIN_K) & (kr <= 0.9 * np.pi / voxel_um[1]) & (kr >= 2.5 * spectra.kr[1])
-        usable &= (spectra.modes > 0.0).all(axis=0)
+        usable &= spectra.modes > 0.0
         groups = len(spectra.depth_um)
         group = np.repeat(np.arange(groups), int(usable.sum()))
         noise = np.repeat(spectra.noise, int(usable.sum()))
@@ -342,7 +338,6 @@ class _Data:
             np.log(np.concatenate([p[usable] for p in spectra.power])),
             noise,
             np.hypot(1.0 / np.sqrt(modes), MODEL_ERROR),
-            len(spectra.kz),
         )
 
     def _shape(self, p: Floats, knots: Floats) -> Floats:
@@ -352,22 +347,7 @@ class _Data:
         power, thick = p[2 * count], np.exp(p[2 * count + 1])
         k2 = self.kz2 + self.kr2
         exponent = -(yx**2) * self.kr2 - z**2 * self.kz2 - thick**2 * k2
-        return self._windowed(k2 ** (-power / 2.0) * np.exp(exponent))
-
-    def _windowed(self, power: Floats) -> Floats:
-        """Return what the Hann window along z makes of a spectrum: it leaks to the neighbours.
-
-        A block is hardly longer than a deep PSF. Without the leak, its spectrum would look flatter
-        and the PSF narrower along z.
-        """
-        grid = power.reshape(len(self.depth), self.rows, -1)
-        leaked = HANN[0] * grid
-        leaked[:, 1:] += HANN[1] * grid[:, :-1]
-        leaked[:, :-1] += HANN[1] * grid[:, 1:]
-        # Frequencies below 0 mirror those above, and so do those beyond the last one.
-        leaked[:, 0] += HANN[1] * grid[:, 1]
-        leaked[:, -1] += HANN[1] * grid[:, -2]
-        return np.asarray(leaked.ravel())
+        return np.asarray(k2 ** (-power / 2.0) * np.exp(exponent))
 
     def level(self, p: Floats, knots: Floats) -> Floats:
         """Return the log amplitude of each group that fits its total power."""

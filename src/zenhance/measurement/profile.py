@@ -32,6 +32,7 @@ from zenhance.types import FloatTriple
 
 __all__ = [
     "doubt_metadata",
+    "doubt_narrowing",
     "measure_depth",
     "measure_profile",
     "names_objective",
@@ -48,6 +49,8 @@ SMOOTH_UM = 1.5
 _SECONDARY = ("n", "ex_nm", "em_nm", "pinhole_au", "n_sample", "depth_um", "m_f")
 """Numbers of a PSF that leave its width open without the numerical aperture."""
 MIN_PLANES = 5
+MAX_NARROWING = 0.8
+"""A PSF that narrows with depth by more than this is doubted."""
 
 
 def measure_profile(
@@ -247,6 +250,7 @@ def _doubts(
             where = ", ".join(f"{d:.0f}" for d in blur.depth_um[~told])
             kept = "the default" if prior == "default" else f"the width of the {prior}'s PSF"
             said.append(f"{axis} at {where} µm could not be measured; {kept} was kept")
+    said.extend(doubt_narrowing(blur))
     if not light.measured:
         said.append("the loss of light with depth could not be measured")
     if surface.inside_at_top > 0.5:
@@ -256,6 +260,22 @@ def _doubts(
     if volume.shape[0] >= 2 * MIN_PLANES:
         said.extend(_z_step(volume, voxel_um, blur))
     return tuple(said)
+
+
+def doubt_narrowing(blur: BlurFit) -> list[str]:
+    """Doubt a PSF that looks clearly narrower in the depth than at the surface."""
+    said = []
+    for axis, table, told in (
+        ("σ_yx", blur.sigma_yx_um, blur.measured_yx),
+        ("σ_z", blur.sigma_z_um, blur.measured_z),
+    ):
+        shallow, deep = float(table[0, 0]), float(table[-1, 0])
+        if told.all() and deep < MAX_NARROWING * shallow:
+            said.append(
+                f"{axis} falls from {shallow:.2g} µm at the surface to {deep:.2g} µm in the depth, "
+                "which no tissue does: structures differ with depth"
+            )
+    return said
 
 
 def _z_step(volume: npt.NDArray[np.float32], voxel_um: FloatTriple, blur: BlurFit) -> list[str]:
