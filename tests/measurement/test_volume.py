@@ -273,3 +273,10 @@ def test_values_whose_squares_do_not_fit_into_float32_are_refused(
         enhance(Stack.from_array(pixels, "ZYX", (0.5, 0.2, 0.2)), method="identity")
     pixels[1, 2, 3] = 1e15
     assert enhance(Stack.from_array(pixels, "ZYX", (0.5, 0.2, 0.2)), method="identity")
+
+
+@pytest.mark.parametrize(("dtype", "shift"), [("uint64", 2**63), ("int64", -(2**60))])
+def test_whole_numbers_beyond_what_float32_can_square_are_refused(dtype: str, shift: int) -> None:
+    pixels = light().astype(dtype) + np.array(shift, dtype)
+    with pytest.raises(StackError, match="voxel values reach .*e.*, allowed are magnitudes up to"):
+        drain(measure_volume([VolumeReader(Stack.from_array(pixels, "ZYX"))]))

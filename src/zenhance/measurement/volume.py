@@ -241,9 +241,12 @@ def _check_range(plane: npt.NDArray[Any]) -> None:
     StackError
         A finite value of the plane is larger than :data:`MAX_VALUE`.
     """
-    if plane.dtype.kind != "f":
+    if plane.dtype.kind == "f":
+        largest = float(np.abs(plane[np.isfinite(plane)]).max(initial=0))
+    elif plane.dtype.kind in "iu" and plane.dtype.itemsize == 8:
+        largest = float(max(-int(plane.min(initial=0)), int(plane.max(initial=0))))
+    else:
         return
-    largest = float(np.abs(plane[np.isfinite(plane)]).max(initial=0))
     if largest > MAX_VALUE:
         raise StackError(
             f"voxel values reach {largest:.3g}, allowed are magnitudes up to {MAX_VALUE:g}; "
