@@ -63,6 +63,7 @@ def request_of(start: Path | str, **changes: Any) -> EnhanceRequest:
                 "learn_minutes": MINUTES,
                 "psf": PSF,
                 "device": "cpu",
+                "arbitrate": False,
             }
             | changes
         )
@@ -131,9 +132,10 @@ def test_it_learns_within_its_time_and_enhances_with_what_it_learnt(
     before = read_checkpoint(start).state
     assert any(not np.array_equal(kept.state[name], before[name]) for name in before)
 
-    again = enhance(stack, method="dqlr", weights="dqlr_my_cells", psf=PSF, device="cpu")
+    plain = {"method": "dqlr", "psf": PSF, "device": "cpu", "arbitrate": False}
+    again = enhance(stack, weights="dqlr_my_cells", **plain)
     np.testing.assert_array_equal(again.stack.data, result.stack.data)
-    untaught = enhance(stack, method="dqlr", weights=str(start), psf=PSF, device="cpu")
+    untaught = enhance(stack, weights=str(start), **plain)
     assert not np.array_equal(untaught.stack.data, result.stack.data)
 
 
