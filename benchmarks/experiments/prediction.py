@@ -142,7 +142,8 @@ def _models() -> dict[str, Dqlr]:
     found = {}
     for entry in table_models(METHOD):
         network = cast(Dqlr, load_network(read_checkpoint(entry.path), LEARNER, "cpu").eval())
-        if network.predicted:
+        # With the front end a slice ahead is relative to a light that nobody has seen yet.
+        if network.predicted and network.finish is None:
             found[entry.name] = network
     return found
 

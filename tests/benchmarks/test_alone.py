@@ -22,7 +22,7 @@ def test_rows_are_references_deconvolution_what_ships_and_what_learns_here() -> 
         "ideal_denoiser",
         "identity",
         "gaussian_smoothing",
-        "dqlr_stack",
+        "dqlr_any",
         "dqlr_alone",
         "dqlr_adapted",
     } <= set(names)
@@ -31,7 +31,7 @@ def test_rows_are_references_deconvolution_what_ships_and_what_learns_here() -> 
     assert learning["dqlr_alone"].weights == "none"
     assert learning["dqlr_adapted"].weights is None
     assert learning["dqlr_alone"].learn_minutes == learning["dqlr_adapted"].learn_minutes == 3
-    assert learning["dqlr_stack"].learn_minutes is None
+    assert learning["dqlr_any"].learn_minutes is None
 
 
 def test_the_stack_is_one_that_no_training_has_seen() -> None:

@@ -10,7 +10,7 @@ from zenhance.contract import registry
 from zenhance.models.catalogue import SUFFIX, list_weights, shipped_folder
 from zenhance.models.header import read_card
 
-MAX_BYTES = 18_000_000
+MAX_BYTES = 20_000_000
 
 
 def shipped() -> list[Path]:

@@ -98,8 +98,8 @@ def test_the_card_is_that_of_the_model_which_the_settings_take(learning):
     assert shipped["dqlr_paper"].description in form.weights.card.text()
     assert "dqlr_paper" in form.weights.card.toolTip()
     form.settings.show_settings({"preset": "dqlr"})
-    assert shipped["dqlr_stack"].description in form.weights.card.text()
-    assert "dqlr_stack" in form.weights.card.toolTip()
+    assert shipped["dqlr_any"].description in form.weights.card.text()
+    assert "dqlr_any" in form.weights.card.toolTip()
 
 
 def test_settings_bring_learning_back_as_it_was(learning, tmp_path):

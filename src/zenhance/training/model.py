@@ -58,8 +58,7 @@ def model_bytes(
     with torch.inference_mode():
         expected = learner.predict(network, small)
     train, held = volumes
-    sizes = [v.measured.stack.voxel_size for v in train]
-    z, y, x = sizes[0].zyx_um
+    sizes = {v.measured.stack.voxel_size.zyx_um for v in train}
     card = Card(
         method=recipe.method,
         name=recipe.name,
@@ -76,7 +75,7 @@ def model_bytes(
         steps=done.best_step,
         seconds=round(done.seconds, 1),
         device=device,
-        voxel_size_um=None if z is None or y is None or x is None else (z, y, x),
+        voxel_size_um=_common(sizes),
         intensity={
             "background": float(np.mean([v.scaling.offset for v in train])),
             "span": float(np.mean([v.scaling.span for v in train])),
@@ -84,6 +83,14 @@ def model_bytes(
         metrics={name: round(value, 6) for name, value in done.best_metrics.items()},
     )
     return dump_checkpoint(card, network.state_dict(), small, expected), card
+
+
+def _common(
+    sizes: set[tuple[float | None, float | None, float | None]],
+) -> tuple[float, float, float] | None:
+    """Return the voxel size that all stacks have; None if they differ or it is not known."""
+    z, y, x = next(iter(sizes)) if len(sizes) == 1 else (None, None, None)
+    return None if z is None or y is None or x is None else (z, y, x)
 
 
 def _describe(volume: TrainingVolume, role: str) -> dict[str, object]:

@@ -19,7 +19,7 @@ FRONT_END_REACH_PX = 26
 MAX_ITERATIONS = 12
 """Of those deconvolutions."""
 
-WEIGHTS = {"dqlr": "dqlr_stack", "paper": "dqlr_paper"}
+WEIGHTS = {"dqlr": "dqlr_any", "paper": "dqlr_paper"}
 """The default weights of each preset."""
 
 

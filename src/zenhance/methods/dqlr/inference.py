@@ -29,7 +29,7 @@ from zenhance.types import FloatArray, Triple
 
 __all__ = ["SequenceRestorer", "prepare"]
 
-LOOKING = 0.35
+LOOKING = 0.12
 """Share of the work on a tile that the front end takes."""
 LEAST_PLANES = 4
 """Thinner stacks are mirrored to so many planes, among which the recurrence settles."""
@@ -154,7 +154,9 @@ def prepare(context: MethodContext) -> Generator[float, None, SequenceRestorer]:
     network: Dqlr = model.network
     a = cast(DqlrArchitecture, network.architecture)
     reach = reach_px(a.stride, a.blocks, a.recurrence != "none", a.front_end)
-    front = (yield from FrontEnd.steps(context)) if a.front_end else None
+    front = None
+    if a.front_end:
+        front = yield from relay(FrontEnd.steps(context), lambda share: 0.5 + 0.5 * share)
     # A network that reproduces the blurred measurement needs no data consistency.
     consistency = (
         None if a.target == "measured" else data_consistency_of(context, p.data_consistency)
