@@ -35,7 +35,7 @@ class DqlrParameters(MethodParameters):
         "trained to reproduce the measurement",
     )
     data_consistency: float = Field(
-        0.75,
+        1.0,
         ge=0.0,
         le=1.0,
         description="strength of the data consistency, which needs the PSF; "
