@@ -122,7 +122,8 @@ def gain_db(image: FloatArray, before: FloatArray, truth: FloatArray) -> float:
 
 def _request(row: str, scene: Scene) -> EnhanceRequest:
     asked, told = ROWS[row]
-    known: dict[str, Any] = {"device": "cpu", "voxel_size_um": scene.voxel_size_um, **asked}
+    known: dict[str, Any] = {"device": "cpu", "arbitrate": False, **asked}
+    known["voxel_size_um"] = scene.voxel_size_um
     if told and scene.microscope.psf is not None:
         known["psf"] = scene.microscope.psf
     elif told:
@@ -196,7 +197,7 @@ def _real(path: Path, number: int, tell: Callable[[str], None]) -> list[Gain]:
         if not told:
             continue
         tell(row)
-        request = EnhanceRequest(device="cpu", psf=f"sigma_um={psf}", **asked)
+        request = EnhanceRequest(device="cpu", arbitrate=False, psf=f"sigma_um={psf}", **asked)
         given = Stack.from_array(measured, "ZYX", VoxelSize.of(voxel, "user"))
         image = np.asarray(enhance(given, request).stack.data, np.float32)
         seen = again(torch.from_numpy(image)).numpy()
@@ -264,7 +265,8 @@ def tables(report: FullDepth) -> Mapping[str, TextTable]:
     header = ("stacks", "row", "dB as lit", *layers, f"> {DEPTHS_UM[-1]:g} µm", "blurred again, dB")
     note = (
         "Gains over the measurement, mean (± standard deviation) over the stacks; each image may "
-        "have an offset of its own. Blurred again: against the noise-free measurement."
+        "have an offset of its own. Blurred again: against the noise-free measurement. "
+        "Networks are taken alone, without arbitration."
     )
     title = "To the full depth"
     last = f"cells below {DEEP_UM:g} µm"

@@ -24,6 +24,7 @@ SMALL = {
     "front_end": True, "features": 16, "inner": 8, "blocks": 1, "hidden": 8, "dimensions": 8,
     "planes": 6, "reblur": 0.1,
 }  # fmt: skip
+ALONE = {"method": "dqlr", "device": "cpu", "arbitrate": False}
 
 
 @pytest.fixture(scope="module")

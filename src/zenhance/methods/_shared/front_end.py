@@ -14,7 +14,7 @@ is the local brightness, smooth over some 4 µm; it belongs to the volume, not t
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -26,6 +26,7 @@ from zenhance.contract.spec import MethodContext, NoiseLike, PsfLike, VolumeStat
 from zenhance.errors import MethodError
 from zenhance.methods._shared.planes import mirrored
 from zenhance.physics.blur import Blur, BlurOperator, PsfKernels
+from zenhance.physics.noise import PoissonGauss
 from zenhance.solvers.deconvolved import deconvolved_reach_px, deconvolved_steps
 from zenhance.solvers.schedule import CameraModel
 from zenhance.types import FloatArray, FloatTriple, Region, Triple
@@ -207,11 +208,12 @@ class Seen:
     features : Tensor (channels, Z, Y, X)
         The evened measurement, then :data:`CHANNELS` without the light; Z, Y, X of the padded tile.
     light, measured : Tensor (Z, Y, X)
-        In grey values, without padding.
+        In grey values, without padding; the measurement above the ground.
     blur : BlurOperator
         Of the tile without padding.
-    background : float
-        Grey value of the volume's background.
+    background, ground : float
+        Grey value of the volume's background above the ground, and the ground: a whole number near
+        it, so that differences from it are exact in float32.
     """
 
     features: Tensor
@@ -219,9 +221,10 @@ class Seen:
     measured: Tensor
     blur: BlurOperator
     background: float
+    ground: float
 
     def grey(self, relative: Tensor) -> Tensor:
-        """Return an image (Z, Y, X) relative to the light as grey values, without padding."""
+        """Return an image relative to the light as grey values above the ground (Z, Y, X)."""
         z, y, x = self.light.shape
         return relative[:z, :y, :x] * self.light + self.background
 
@@ -264,21 +267,19 @@ class FrontEnd:
             for n, whole, start in zip(tile.shape, known.shape_px, origin_px, strict=True)
         ]
         z, y, x = (slice(start, start + n) for start, n in zip(origin_px, size, strict=True))
-        measured = torch.from_numpy(
-            np.ascontiguousarray(tile[: size[0], : size[1], : size[2]], np.float32)
-        ).to(known.device)
+        ground = float(np.round(known.statistics.background))
+        above = tile[: size[0], : size[1], : size[2]] - np.float32(ground)
+        measured = torch.from_numpy(np.ascontiguousarray(above, np.float32)).to(known.device)
         light = torch.from_numpy(self.local.at((z, y, x))).to(known.device)
         blur, sigma_px = self._blur((z, y, x))
-        noise = cast(NoiseLike, known.noise)
-        features = yield from feature_steps(
-            measured, light, blur, sigma_px, noise, known.statistics
-        )
-        features[0] = (measured - known.statistics.background) / light
+        noise, statistics = _above(cast(NoiseLike, known.noise), known.statistics, ground)
+        features = yield from feature_steps(measured, light, blur, sigma_px, noise, statistics)
+        features[0] = (measured - statistics.background) / light
         for axis, length in enumerate(tile.shape, start=1):
             if features.shape[axis] < length:
                 index = torch.from_numpy(mirrored(np.arange(length), features.shape[axis]))
                 features = features.index_select(axis, index.to(features.device))
-        return Seen(features, light, measured, blur, known.statistics.background)
+        return Seen(features, light, measured, blur, statistics.background, ground)
 
     def _blur(self, region: Region) -> tuple[BlurOperator, Tensor]:
         """Return blur and widths in a region: of the profile's depths where there is a profile."""
@@ -297,6 +298,18 @@ class FrontEnd:
         widths = torch.tensor([0.0 if flat else z, y], dtype=torch.float32)
         blur = Blur.from_psf(cast(PsfKernels, psf), known.voxel_size_um, shape, known.device)
         return blur, widths.reshape(2, 1, 1, 1)
+
+
+def _above(
+    noise: NoiseLike, statistics: VolumeStatistics, ground: float
+) -> tuple[NoiseLike, VolumeStatistics]:
+    """Return noise and statistics of a volume from which the ground is taken away."""
+    levels = ("minimum", "maximum", "mean", "percentile_low", "percentile_high", "background")
+    moved = {name: getattr(statistics, name) - ground for name in levels}
+    return (
+        PoissonGauss(noise.gain, noise.offset - ground, noise.read_noise),
+        replace(statistics, **moved),
+    )
 
 
 def front_end_reach_px(psf: PsfLike, voxel_size_um: Sequence[float], depth: int) -> Triple:

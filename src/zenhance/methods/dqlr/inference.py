@@ -6,7 +6,7 @@ A tile holds all planes of its column, so the recurrence over z sees the whole s
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -92,12 +92,14 @@ class SequenceRestorer(Prepared):
         )
         grey = seen.grey(enhanced[:depth])
         if self.consistency is not None:
-            grey = self.consistency(grey, seen.measured, seen.blur)
+            shift = self.consistency.shift - seen.ground
+            step = replace(self.consistency, shift=shift)
+            grey = step(grey, seen.measured, seen.blur)
         _, y, x = (
             torch.from_numpy(mirrored(np.arange(n), m))
             for n, m in zip(tile.shape, grey.shape, strict=True)
         )
-        return grey[:, y][:, :, x], index[:depth]
+        return grey[:, y][:, :, x] + seen.ground, index[:depth]
 
     def _labels(self, index: Tensor) -> FloatArray:
         """Return the first dictionary's words, counted from 1, at every pixel."""
