@@ -142,9 +142,11 @@ class Bench:
         self.dock.form.source.choose(layer)
         return layer
 
-    def choose(self, method, **settings):
+    def choose(self, method, *, arbitrate=False, **settings):
+        """Choose a method; its own result is looked at unless arbitration is asked for."""
         form = self.dock.form
         form.method.setCurrentIndex(form.method.findData(method))
+        form.options.arbitrate.setCurrentIndex(form.options.arbitrate.findData(arbitrate))
         form.settings.show_settings(settings)
 
     def wait(self, limit_ms=60_000):

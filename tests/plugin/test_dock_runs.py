@@ -345,3 +345,20 @@ def test_a_missing_settings_file_is_named(bench, tmp_path):
 
     with pytest.raises(ReadError, match=r'none\.yaml": there is no such file'):
         bench.dock.load_settings(tmp_path / "none.yaml")
+
+
+def test_the_share_of_the_network_is_a_hidden_layer_below_the_result(bench):
+    z, y, x = np.indices((6, 40, 44))
+    light = np.where((y + z) % 13 < 2, 60.0, 4.0)
+    bench.choose("srcnn", arbitrate=True)
+    bench.add(np.random.default_rng(0).poisson(light).astype(np.uint16) + 100)
+    bench.dock.form.psf.show_spec("sigma_um=0.6,0.2,0.2")
+    result, share = bench.run()
+    assert result.visible
+    assert not share.visible
+    assert share.data.shape == result.data.shape
+    assert share.data.min() >= 0.0
+    assert share.data.max() <= 1.0
+    assert "network_share" in str(result.metadata["zenhance"]["notes"])
+    bench.choose("srcnn")
+    assert len(bench.run()) == 1
