@@ -348,7 +348,7 @@ def test_a_missing_settings_file_is_named(bench, tmp_path):
 
 
 def test_the_share_of_the_network_is_a_hidden_layer_below_the_result(bench):
-    z, y, x = np.indices((6, 40, 44))
+    z, y, _ = np.indices((6, 40, 44))
     light = np.where((y + z) % 13 < 2, 60.0, 4.0)
     bench.choose("srcnn", arbitrate=True)
     bench.add(np.random.default_rng(0).poisson(light).astype(np.uint16) + 100)

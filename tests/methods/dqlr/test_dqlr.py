@@ -333,7 +333,7 @@ def test_a_deep_stack_is_cut_along_y_and_x_only(
     monkeypatch.setattr("zenhance.pipeline.plan.free_bytes", lambda device: free_gb * 10**9)
     shape = (200, 2048, 2048)
     image = Stack.from_array(np.broadcast_to(np.uint16(1), shape), "ZYX", SIZE_UM)
-    request = EnhanceRequest(method="dqlr", device="cpu", psf=PSF)
+    request = EnhanceRequest(method="dqlr", device="cpu", psf=PSF, arbitrate=False)
     planned = plan_run(image, request)
     used = plan_volume(METHOD, request, shape, (200, 24, 24), "cpu")
     for plan, limit in ((planned.tiles, most_work), (used, 1.5)):
