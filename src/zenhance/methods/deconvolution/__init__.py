@@ -30,8 +30,8 @@ class GaussianDeconvolution:
     spec = MethodSpec(
         name="gaussian_deconvolution",
         title="Deconvolution (Richardson-Lucy, Wiener, ImageJ)",
-        summary="Takes the microscope's known blur out again; no training, "
-        "and nothing in the result that the blur does not explain.",
+        summary="Takes the microscope's blur out again, without training; "
+        "noise that it sharpens looks like grains or rings.",
         parameters=GaussianDeconvolutionParameters,
         bytes_per_voxel=112,
         source="Richardson 1972; Lucy 1974; Biggs & Andrews 1997; Dey et al. 2006; Dougherty 2005",
