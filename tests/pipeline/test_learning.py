@@ -54,6 +54,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was learnt is kept; a few steps decide nothing, and test_held_out tests the decision."""
+    monkeypatch.setattr(learning, "is_better", lambda after, before: True)
+
+
 def request_of(start: Path | str, **changes: Any) -> EnhanceRequest:
     return EnhanceRequest(
         **(
@@ -83,6 +89,7 @@ def own_models() -> list[str]:
     return [entry.name for entry in list_weights("dqlr") if not entry.ships]
 
 
+@pytest.mark.usefixtures("kept")
 def test_it_learns_within_its_time_and_enhances_with_what_it_learnt(
     start: Path, home: Path
 ) -> None:
@@ -139,6 +146,7 @@ def test_it_learns_within_its_time_and_enhances_with_what_it_learnt(
     assert not np.array_equal(untaught.stack.data, result.stack.data)
 
 
+@pytest.mark.usefixtures("kept")
 def test_a_second_model_of_the_same_stack_gets_a_number_and_a_replay_learns_again(
     start: Path, home: Path
 ) -> None:
@@ -200,6 +208,7 @@ def test_a_run_whose_window_is_closed_leaves_nothing_behind(start: Path, home: P
     assert list((home / "temporary").iterdir()) == []
 
 
+@pytest.mark.usefixtures("kept")
 def test_all_time_points_of_the_cropped_stack_and_the_picked_channel_are_learnt_from(
     start: Path,
 ) -> None:
@@ -215,6 +224,7 @@ def test_all_time_points_of_the_cropped_stack_and_the_picked_channel_are_learnt_
     assert [result.provenance.notes[f"model[{t}]"] for t in range(2)] == ["dqlr_series"] * 2
 
 
+@pytest.mark.usefixtures("kept")
 def test_a_flat_image_smaller_than_a_patch_can_be_learnt_from(start: Path) -> None:
     image = Stack.from_array(walls(0)[0][2, :30, :34], "YX", (0.2, 0.2), name="flat")
     result = enhance(image, request_of(start, psf="sigma_um=0.25,0.25", learn_minutes=0.03))
@@ -223,6 +233,7 @@ def test_a_flat_image_smaller_than_a_patch_can_be_learnt_from(start: Path) -> No
     assert card.recipe["patch_px"] == 28
 
 
+@pytest.mark.usefixtures("kept")
 def test_beads_serve_as_the_point_spread_function(start: Path, tmp_path: Path) -> None:
     z, y, x = np.meshgrid(*(np.arange(-n, n + 1) for n in (3, 8, 8)), indexing="ij")
     bead = 1000 * np.exp(
@@ -322,6 +333,7 @@ def test_what_cannot_be_learnt_from_is_refused_before_it_begins(
 
 
 @pytest.mark.parametrize(("psnr_db", "warned"), [(19.0, True), (20.0, True), (21.0, False)])
+@pytest.mark.usefixtures("kept")
 def test_a_model_that_comes_no_closer_to_its_estimate_is_warned_of(
     start: Path, psnr_db: float, warned: bool
 ) -> None:
@@ -343,6 +355,7 @@ def test_a_model_that_comes_no_closer_to_its_estimate_is_warned_of(
     assert learnt.warnings == ((said,) if warned else ())
 
 
+@pytest.mark.usefixtures("kept")
 def test_the_record_of_a_run_that_learnt_reads_back(start: Path) -> None:
     result = enhance(small_stack(), request_of(start, learn_minutes=0.03))
     found = Provenance.find(result.stack.metadata)

@@ -84,6 +84,7 @@ def test_the_next_session_starts_with_method_and_settings_but_nothing_of_an_imag
         device="cpu",
         dtype="input",
         seed=11,
+        arbitrate=False,
     )
 
 

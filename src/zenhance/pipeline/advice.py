@@ -20,6 +20,7 @@ from zenhance.models.catalogue import list_weights
 from zenhance.pipeline.judging import brightest_column
 from zenhance.pipeline.plan import psf_for
 from zenhance.pipeline.request import EnhanceRequest
+from zenhance.simulate.any_stack import PIXELS_UM, PLANES_UM
 from zenhance.stack import Stack
 from zenhance.types import FloatArray, FloatTriple
 
@@ -121,8 +122,7 @@ def _choice(
         return DEFAULT, False, (
             "The structures are no walls; deconvolution assumes nothing about shapes."
         )  # fmt: skip
-    trained = _trained_um()
-    if trained is None or not _alike(voxel_um, trained):
+    if not _trained_on(voxel_um):
         return WALLS, True, (
             "The structures are walls, but the voxels are unlike those the model was trained on; "
             "it should learn from this stack first."
@@ -133,13 +133,17 @@ def _choice(
     )  # fmt: skip
 
 
-def _trained_um() -> FloatTriple | None:
-    """Return the voxel size that the shipped model for walls was trained on."""
+def _trained_on(voxel_um: FloatTriple) -> bool:
+    """Return whether the shipped model for walls was trained on such voxels."""
     wanted = registry.load(WALLS).spec.defaults.weights
-    for entry in list_weights(WALLS):
-        if entry.name == wanted:
-            return entry.card.voxel_size_um
-    return None
+    trained = [entry.card.voxel_size_um for entry in list_weights(WALLS) if entry.name == wanted]
+    if not trained:
+        return False
+    if trained[0] is not None:
+        return _alike(voxel_um, trained[0])
+    # A model of stacks of all kinds.
+    ranges = (PLANES_UM, PIXELS_UM, PIXELS_UM)
+    return all(low <= v <= high for v, (low, high) in zip(voxel_um, ranges, strict=True))
 
 
 def _alike(voxel_um: FloatTriple, trained_um: FloatTriple) -> bool:

@@ -22,7 +22,12 @@ from zenhance.errors import StackError
 from zenhance.simulate.microscope import Microscope
 from zenhance.types import FloatTriple, Triple
 
-__all__ = ["FAMILIES", "GRAMMARS", "HELD_BACK", "Drawing", "draw_stack"]
+__all__ = ["FAMILIES", "GRAMMARS", "HELD_BACK", "PIXELS_UM", "PLANES_UM", "Drawing", "draw_stack"]
+
+PLANES_UM = (0.2, 1.5)
+"""Least and largest distance of the planes of a drawn stack."""
+PIXELS_UM = (0.06, 0.5)
+"""Least and largest pixel of a drawn stack."""
 
 GRAMMARS = ("meristem", "foam", "filaments", "dots", "nuclei", "texture", "plane", "shells")
 """Those of ``meristem``, ``foam`` and ``clutter``; ``plane`` is one plane of ``structures``."""
@@ -79,7 +84,7 @@ def draw_stack(
     grammar, family : str, optional
         One of :data:`GRAMMARS` and of :data:`FAMILIES`; left out, any that is not held back.
     voxel_size_um : tuple of float, optional
-        (z, y, x); left out, z 0.2 to 1.5 µm and pixels of 0.06 to 0.5 µm.
+        (z, y, x); left out, within :data:`PLANES_UM` and :data:`PIXELS_UM`.
     shape_px : tuple of int, optional
         (Z, Y, X); left out, 24 to 44 planes of 72 × 72 pixels.
 
@@ -128,12 +133,12 @@ def _grid(
 ) -> tuple[FloatTriple, tuple[float, float]]:
     """Return a voxel size, and widths of a PSF (z, yx) in µm that it samples, if coarsely."""
     if given is None:
-        pixel = float(np.clip(0.19 * np.exp(rng.normal(0, 0.35)), 0.06, 0.5))
+        pixel = float(np.clip(0.19 * np.exp(rng.normal(0, 0.35)), *PIXELS_UM))
         sigma_yx = 0.16 * np.exp(rng.normal(0, 0.25))
         sigma_yx = float(np.clip(sigma_yx, max(0.08, 0.5 * pixel), min(0.4, 3.0 * pixel)))
         sigma_z = sigma_yx * rng.uniform(2.5, 5.0)
-        plane = float(np.clip(_log(rng, 0.2, 1.5), 0.2 * sigma_z, 2.5 * sigma_z))
-        given = (float(np.clip(plane, 0.2, 1.5)), pixel, pixel)
+        plane = float(np.clip(_log(rng, *PLANES_UM), 0.2 * sigma_z, 2.5 * sigma_z))
+        given = (float(np.clip(plane, *PLANES_UM)), pixel, pixel)
     else:
         sigma_yx = rng.uniform(0.11, 0.2)
         sigma_z = sigma_yx * rng.uniform(2.5, 5.0)
