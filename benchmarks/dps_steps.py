@@ -87,6 +87,7 @@ def step_of(
         )
         request = EnhanceRequest(
             method="dps",
+            arbitrate=False,
             settings=dict(settings),
             psf=f"srpsf:fwhm_um={fwhm_um:g}",
             weights=weights,

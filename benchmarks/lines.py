@@ -304,7 +304,10 @@ def measure_lines(
             "Richardson-Lucy",
             EnhanceRequest(method="gaussian_deconvolution", psf=psf, device=device),
         ),
-        ("DPS", EnhanceRequest(method="dps", psf=psf, weights=weights, device=device)),
+        (
+            "DPS",
+            EnhanceRequest(method="dps", psf=psf, weights=weights, device=device, arbitrate=False),
+        ),
     ):
         image = np.asarray(enhance(stack, request).stack.read(), np.float32).reshape(volume.shape)
         found[name] = line_figures(lines.profile(image), lines.places, pixel, alone)

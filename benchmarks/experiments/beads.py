@@ -183,7 +183,12 @@ def measure_beads(path: Path, *, weights: str | None = None, device: str = "cpu"
             "Richardson-Lucy",
             EnhanceRequest(method="gaussian_deconvolution", psf=beads.psf, device=device),
         ),
-        ("DPS", EnhanceRequest(method="dps", psf=beads.psf, weights=weights, device=device)),
+        (
+            "DPS",
+            EnhanceRequest(
+                method="dps", psf=beads.psf, weights=weights, device=device, arbitrate=False
+            ),
+        ),
     ):
         image = np.asarray(enhance(beads.stack, request).stack.read(), np.float32).reshape(
             beads.volume.shape

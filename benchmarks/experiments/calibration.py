@@ -96,7 +96,9 @@ def drawers(*, quick: bool = False, spread: float | None = None) -> tuple[Drawer
         found.append(
             Drawer(
                 f"DivBlurring, {name}",
-                EnhanceRequest(method="divblurring", weights=name, settings=settings),
+                EnhanceRequest(
+                    method="divblurring", weights=name, settings=settings, arbitrate=False
+                ),
                 plans,
             )
         )

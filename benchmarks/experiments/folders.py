@@ -149,7 +149,12 @@ def measure_folders(
                 )
                 for row, settings in _rows(method, f"{title} on {data}"):
                     request = EnhanceRequest(
-                        method=method, settings=settings, weights=weights, psf=_psf(), device=device
+                        method=method,
+                        settings=settings,
+                        weights=weights,
+                        psf=_psf(),
+                        device=device,
+                        arbitrate=False,
                     )
                     scores[row] = {
                         name: tuple(

@@ -178,7 +178,12 @@ def measure_levels(
 
 def _own_level(stack: Stack, psf: str, device: str, weights: str | None) -> float:
     request = EnhanceRequest(
-        method=METHOD, settings={"steps": 1}, psf=psf, device=device, weights=weights
+        method=METHOD,
+        settings={"steps": 1},
+        psf=psf,
+        device=device,
+        weights=weights,
+        arbitrate=False,
     )
     return float(enhance(stack, request).provenance.notes["timestep of the image"])
 
@@ -191,6 +196,7 @@ def _rivals(weights: str | None) -> dict[str, EnhanceRequest]:
             settings=settings,
             psf=needs,
             weights=weights if method == METHOD else None,
+            arbitrate=False,
         )
 
     rows = {

@@ -149,7 +149,12 @@ def _restored(
     """Return the result of DPS and the model that it used."""
     stack = Stack.from_array(y, "YX", (1.0, 1.0))
     request = EnhanceRequest(
-        method="dps", psf=setting.psf, weights=weights, device=device, background=0.0
+        method="dps",
+        psf=setting.psf,
+        weights=weights,
+        device=device,
+        background=0.0,
+        arbitrate=False,
     )
     result = enhance(stack, request)
     found = np.asarray(result.stack.read(), np.float32)

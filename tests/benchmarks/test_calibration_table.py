@@ -28,7 +28,9 @@ PLAN = Plan("small", "meristem", 907, (8, 48, 48), (0.5, 0.22, 0.22))
 
 def drawer(**settings: object) -> Drawer:
     request = EnhanceRequest(
-        method="divblurring", settings={"samples": 6, "keep_samples": 6, **settings}
+        method="divblurring",
+        settings={"samples": 6, "keep_samples": 6, **settings},
+        arbitrate=False,
     )
     return Drawer("model", request, (PLAN,))
 
