@@ -164,3 +164,13 @@ def test_the_table_of_the_house_has_the_measures_of_this_checkout(checkout: Chec
     assert figures["Python files in the wheel"] == f"{len(checkout.sources)}"
     assert figures["lines in the wheel"] == f"{checkout.lines:,}"
     assert measure_rooms(ROOT).layers[0] == ("plugin", "cli")
+
+
+def test_bounds_are_called_max_and_min():
+    old = re.compile(r"\b_?(?:LEAST|MOST)_[A-Z]\w*\b")
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / "src").rglob("*.py"))
+        for name in old.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

@@ -64,7 +64,7 @@ def test_the_map_of_a_large_layer_lies_where_the_part_was_judged(
     from zenhance.pipeline import judging
 
     monkeypatch.setattr(judging, "MAX_VOXELS", 12 * 32 * 32)
-    monkeypatch.setattr(judging, "LEAST_SIDE_PX", 8)
+    monkeypatch.setattr(judging, "MIN_SIDE_PX", 8)
     photons[:, :20, :20] += 4000
     _, panel = judged(bench, qtbot, photons)
     region = panel.judged.region

@@ -18,7 +18,7 @@ from zenhance.types import FloatArray
 __all__ = ["ResidualSums", "measure_residuals"]
 
 
-LEAST_LIGHT = 0.02
+MIN_LIGHT = 0.02
 """Photons; darker voxels do not count for the deviance."""
 
 
@@ -99,7 +99,7 @@ def measure_residuals(
         residuals[z] = np.where(keep, score, ndtri(uniform))
         n, m = counts[sparse][keep[sparse]], mean[sparse][keep[sparse]]
         # Where next to no light is expected, an error of a thousandth of a photon would decide.
-        lit = m + sigma**2 > LEAST_LIGHT
+        lit = m + sigma**2 > MIN_LIGHT
         each = poisson_deviance(n[lit], m[lit], sigma)
         mean_each = expected_deviance(m[lit], sigma, quantum)
         deviance += float(each.sum())

@@ -36,7 +36,7 @@ SPIKE_READ_NOISE = 0.12
 """With less read noise (in photons) single photons are distinct: a count is the nearest one."""
 MAX_QUANTUM = 20.0
 """Photons; coarser steps are no reason to sum."""
-LEAST_PHOTONS = 1e-6
+MIN_PHOTONS = 1e-6
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def quantile_residuals(
     below 0.01.
     """
     c = np.ravel(counts).astype(np.float64)
-    mean = np.maximum(np.ravel(expected), LEAST_PHOTONS).astype(np.float64)
+    mean = np.maximum(np.ravel(expected), MIN_PHOTONS).astype(np.float64)
     v = np.ravel(uniform).astype(np.float64)
     score = np.empty(c.shape, np.float64)
     if read_noise < SPIKE_READ_NOISE and quantum >= 1.0:
@@ -148,7 +148,7 @@ def poisson_deviance(
     """
     extra = read_noise**2
     n = np.maximum(np.asarray(counts, np.float64) + extra, 0.0)
-    mean = np.maximum(np.asarray(expected, np.float64) + extra, LEAST_PHOTONS)
+    mean = np.maximum(np.asarray(expected, np.float64) + extra, MIN_PHOTONS)
     return np.asarray(2.0 * (xlogy(n, n / mean) - n + mean))
 
 
@@ -167,13 +167,13 @@ def expected_deviance(
         Distance of neighbouring counts; 0 for continuous values.
     """
     grid, values = _deviance_table(round(read_noise, 4), round(quantum, 4))
-    photons = np.maximum(np.asarray(expected, np.float64), LEAST_PHOTONS)
+    photons = np.maximum(np.asarray(expected, np.float64), MIN_PHOTONS)
     return np.asarray(np.interp(np.log(photons), grid, values))
 
 
 @lru_cache(maxsize=8)
 def _deviance_table(sigma: float, quantum: float) -> tuple[Float64Array, Float64Array]:
-    means = np.geomspace(LEAST_PHOTONS, 1e3, 181)
+    means = np.geomspace(MIN_PHOTONS, 1e3, 181)
     values = []
     for mean in means:
         spread = 12.0 * np.sqrt(mean) + 20.0

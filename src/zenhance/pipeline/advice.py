@@ -32,7 +32,7 @@ real membranes, 0.67 and less on nuclei, spots and filaments."""
 SCALE_UM = 0.35
 STRONG = 97.0
 FEW_PHOTONS = 5.0
-LEAST_PLANES = 8
+MIN_PLANES = 8
 LIKE = 1.6
 """Voxels that differ by more than this factor from the training's are unlike them."""
 DEFAULT, WALLS = "gaussian_deconvolution", "dqlr"
@@ -94,7 +94,7 @@ def advise(stack: Stack, request: EnhanceRequest | None = None) -> Advice:
     known = seen.voxel_size.is_known(seen.spatial_axes)
     z, y, x = (1.0 if v is None else v for v in seen.voxel_size.zyx_um)
     planes = seen.volume_shape[0]
-    plates = plate_share(block, (z, y, x)) if known and planes >= LEAST_PLANES else math.nan
+    plates = plate_share(block, (z, y, x)) if known and planes >= MIN_PLANES else math.nan
     facts = [
         f"about {photons:.3g} photons in the brightest places",
         "one plane" if planes == 1 else f"{planes} planes",
@@ -113,7 +113,7 @@ def _choice(
 ) -> tuple[str, bool, str]:
     if not known:
         return DEFAULT, False, "The voxel size is unknown, so no model can be trusted to fit."
-    if planes < LEAST_PLANES:
+    if planes < MIN_PLANES:
         return DEFAULT, False, (
             f"With {planes} {'plane' if planes == 1 else 'planes'} there is no depth for a model "
             "of stacks to use."
@@ -155,7 +155,7 @@ def _doubts(stack: Stack, request: EnhanceRequest, photons: float) -> list[str]:
     said = []
     if not stack.voxel_size.is_known(stack.spatial_axes):
         said.append("Give the voxel size with --voxel-size; blur and depth follow from it.")
-    elif request.psf is None and stack.volume_shape[0] < LEAST_PLANES:
+    elif request.psf is None and stack.volume_shape[0] < MIN_PLANES:
         psf = psf_for(stack, request)
         if any(value.origin == "default" for value in psf.values):
             said.append("The point spread function is a default; give --psf for a verdict.")

@@ -22,7 +22,7 @@ __all__ = ["Judged", "brightest_column", "judge_steps"]
 MAX_VOXELS = 1_000_000
 """Judged in about five seconds of one core, channels together."""
 MAX_PLANES = 160
-LEAST_SIDE_PX = 64
+MIN_SIDE_PX = 64
 SEEN_PLANES = 8
 """The brightest place is looked for in so many planes."""
 
@@ -101,7 +101,7 @@ def brightest_column(stack: Stack) -> Region:
     depth, height, width = stack.volume_shape
     most = MAX_VOXELS // stack.size("C")
     planes = min(depth, MAX_PLANES)
-    side = max(LEAST_SIDE_PX, int((most / planes) ** 0.5))
+    side = max(MIN_SIDE_PX, int((most / planes) ** 0.5))
     rows, columns = min(height, side), min(width, side)
     total = np.zeros((height, width), np.float32)
     light = np.zeros(depth)

@@ -37,7 +37,7 @@ HELD_BACK = ("shells", "gibson_lanni")
 GRAMMAR_SHARES = {"meristem": 7.0, "foam": 4.0}
 FAMILY_SHARES = {"gaussian": 5.0}
 DEEPEST_UM = 60.0
-MOST_GREY = 30_000.0
+MAX_GREY = 30_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def _microscope(rng: np.random.Generator, family: str, sigma: tuple[float, float
     growth = rng.uniform(1.0, 2.4)
     shallow = (sigma[0], sigma[1], sigma[1])
     photons = float(np.clip(60 * np.exp(rng.normal(0, 1.2)), 3.0, 1000.0))
-    gain = _log(rng, 0.3, max(0.31, min(60.0, MOST_GREY / photons)))
+    gain = _log(rng, 0.3, max(0.31, min(60.0, MAX_GREY / photons)))
     return Microscope(
         sigma_shallow_um=shallow,
         sigma_deep_um=(shallow[0] * growth, shallow[1] * growth, shallow[1] * growth),

@@ -23,7 +23,7 @@ __all__ = ["KINDS", "Clutter"]
 KINDS = ("filaments", "dots", "nuclei", "shells", "texture")
 STEP_PX = 0.5
 """Distance of the points along a filament that stand for its dye."""
-MOST_DYE = 3.0
+MAX_DYE = 3.0
 """In a voxel, where lines cross or are thicker than voxels."""
 
 
@@ -143,7 +143,7 @@ class Clutter(Parameters):
             amount = np.broadcast_to(each, path.shape[:2]).reshape(-1)
         # A structure thinner than a voxel fills a share of it.
         dye = _deposited(places, amount / (z_um * y_um * x_um), grid)
-        return np.minimum(dye, np.float32(MOST_DYE))
+        return np.minimum(dye, np.float32(MAX_DYE))
 
 
 def _deposited(places_um: FloatArray, amount: npt.NDArray[np.float64], grid: Grid) -> FloatArray:

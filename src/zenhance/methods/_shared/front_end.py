@@ -50,7 +50,7 @@ CELL_UM = 2.0
 MIN_CELL_PX = 4
 NOISE_SHARE = 0.5
 """Where there is nothing to see, the light is this share of the noise."""
-LEAST_SHARE = 1e-4
+MIN_SHARE = 1e-4
 """Of the volume's range: no light is less."""
 FLAT_SIGMA = 0.02
 """Stands for the width along an axis that is not blurred, in voxels."""
@@ -107,7 +107,7 @@ class LocalLight:
             layers.append(np.stack([np.clip(power - variance, 0, None), variance]))
             yield last / shape_px[0]
         squares, variance = np.stack(layers, 1)
-        least = LEAST_SHARE * max(statistics.percentile_high - statistics.background, 1e-6)
+        least = MIN_SHARE * max(statistics.percentile_high - statistics.background, 1e-6)
         light = np.sqrt(_smooth(squares) + NOISE_SHARE**2 * _smooth(variance) + least**2)
         return cls(np.asarray(light, np.float32), cell)
 
@@ -192,7 +192,7 @@ def feature_steps(
     early, late = yield from deconvolved_steps(measured, blur, noise, statistics, ITERATIONS)
     camera = CameraModel(statistics.background, noise.gain, noise.offset, noise.read_noise)
     seen = blur(measured).sub_(camera.shift).clamp_(min=0.0)
-    floor = max(noise.read_noise**2, (LEAST_SHARE * max(statistics.span, 1e-6)) ** 2)
+    floor = max(noise.read_noise**2, (MIN_SHARE * max(statistics.span, 1e-6)) ** 2)
     level = seen.mul_(noise.gain).clamp_(min=floor).sqrt_().div_(light).log_()
     widths = sigma_px.to(measured.device).clamp(min=FLAT_SIGMA).log().expand(2, *measured.shape)
     estimates = (x.div_(light).clamp_(max=_LARGEST) for x in (early, late))

@@ -150,8 +150,8 @@ def match_timestep(sigma_px: FloatTriple, noise: float, constant: float = 0.5) -
 
 # Smallest noise, relative to intensity 1, that a residual can show; larger residuals than so many
 # standard deviations are not noise.
-_LEAST_SD = 1e-4
-_MOST_SIGMAS = 5.0
+_MIN_SD = 1e-4
+_MAX_SIGMAS = 5.0
 _SAME_PX = 1e-3
 
 
@@ -194,9 +194,9 @@ def noise_of(state: Tensor, specimen: Tensor, timestep: Timestep) -> Tensor:
     """Return the noise n of a state: the inverse of :func:`degraded`, clipped to ±5."""
     expected = blurred(specimen, timestep)
     normal = (state - expected) / noise_sd(expected, timestep).clamp_min(
-        _LEAST_SD * max(timestep.t, 1e-6)
+        _MIN_SD * max(timestep.t, 1e-6)
     )
-    return normal.clamp_(-_MOST_SIGMAS, _MOST_SIGMAS)
+    return normal.clamp_(-_MAX_SIGMAS, _MAX_SIGMAS)
 
 
 def moved(

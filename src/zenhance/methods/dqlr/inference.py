@@ -31,7 +31,7 @@ __all__ = ["SequenceRestorer", "prepare"]
 
 LOOKING = 0.12
 """Share of the work on a tile that the front end takes."""
-LEAST_PLANES = 4
+MIN_PLANES = 4
 """Thinner stacks are mirrored to so many planes, among which the recurrence settles."""
 
 
@@ -85,7 +85,7 @@ class SequenceRestorer(Prepared):
         """Return the enhanced tile and the words of a network that sees the front end."""
         seen = yield from relay(front.look(tile, origin_px), lambda share: LOOKING * share)
         depth = tile.shape[0]
-        planes = torch.from_numpy(mirrored(np.arange(max(depth, LEAST_PLANES)), depth))
+        planes = torch.from_numpy(mirrored(np.arange(max(depth, MIN_PLANES)), depth))
         enhanced, index = yield from relay(
             restore_sequence(self.network, seen.features[:, planes.to(self.device)]),
             lambda share: LOOKING + (1 - LOOKING) * share,

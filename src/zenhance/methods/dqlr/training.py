@@ -27,7 +27,7 @@ TYPICAL_PEAK = 4.0
 """The brightest of a volume relative to the local light, where without the front end it is 1."""
 LARGE = 3.0
 """Difference relative to the light beyond which the loss grows linearly; about a dot's peak."""
-LEAST_POWER = 0.1
+MIN_POWER = 0.1
 """Of a patch without structure, relative to the light."""
 
 
@@ -256,7 +256,7 @@ def _bounded(difference: Tensor) -> Tensor:
 
 def _power(target: Tensor) -> Tensor:
     """Return what the loss of a patch is relative to (B, 1, 1, 1): sparse or dense, all count."""
-    return _bounded(target).mean((1, 2, 3), keepdim=True) + LEAST_POWER
+    return _bounded(target).mean((1, 2, 3), keepdim=True) + MIN_POWER
 
 
 def _reblurred(difference: Tensor, light: Tensor, seen: Tensor, batch: Batch) -> Tensor:
