@@ -3,7 +3,7 @@
 ::
 
     forward    t = 0        0.25   0.5   0.75   1
-    state      start here   ...                     from the measurement, at its own level
+    state      start here   ...                     from the measurement, at its own timestep
     estimate   of each state               truth
 """
 

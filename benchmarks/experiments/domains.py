@@ -115,7 +115,7 @@ def _diffusion() -> Iterator[Contender]:
         for steps in STEPS:
             title = f"Diffusion on {words}, N = {steps}"
             yield Contender(f"{name}_{steps}", title, DIFFUSION, {"steps": steps}, model)
-        title = f"Diffusion on {words}, N = {STEPS[1]}, without agreement"
+        title = f"Diffusion on {words}, N = {STEPS[1]}, without data consistency"
         yield Contender(
             f"{name}_drawn",
             title,

@@ -1,8 +1,8 @@
-"""Diffusion: the start level, and what becomes of noise without structure.
+"""Diffusion: the start timestep, and what becomes of noise without structure.
 
 ::
 
-    start   RMSE against the start level, on a meristem and on filaments: the image's own level
+    start   RMSE against the start, on a meristem and on filaments: the image's own timestep
             should be the best one
     noise   light without structure: false structures, a wrong mean, or a repeated pattern
 """
@@ -63,7 +63,7 @@ RIM_PX = 8
 class StartRow:
     """RMSE in % of the data range by stack and number of steps.
 
-    ``start`` is None for the level that the image itself has.
+    ``start`` is None for the timestep that the image itself has.
     """
 
     start: float | None
@@ -97,7 +97,7 @@ class NoiseRow:
 
 @dataclass(frozen=True)
 class LevelsReport:
-    """All figures; ``own`` is the level of each stack itself."""
+    """All figures; ``own`` is the timestep of each stack itself."""
 
     own: Mapping[str, float]
     starts: tuple[StartRow, ...]
@@ -130,7 +130,7 @@ def measure_levels(
     on_progress: Tell | None = None,
     weights: str | None = None,
 ) -> LevelsReport:
-    """Start from many levels, and from light without structure.
+    """Start from many timesteps, and from light without structure.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def measure_levels(
     scenes = {plan.specimen: plan.make() for plan in plans}
     found: list[StartRow] = []
     for number, start in enumerate(starts):
-        tell("own level" if start is None else f"start {start:g}", 0.7 * number / len(starts))
+        tell("own timestep" if start is None else f"start {start:g}", 0.7 * number / len(starts))
         rmse: dict[str, tuple[float, ...]] = {}
         for name, scene in scenes.items():
             figures = []
@@ -207,7 +207,9 @@ def _rivals(weights: str | None) -> dict[str, EnhanceRequest]:
     }
     rows |= {f"diffusion, N = {n}": asked(METHOD, steps=n) for n in STEPS}
     return rows | {
-        f"diffusion, N = {n}, without agreement": asked(METHOD, steps=n, data_consistency=0.0)
+        f"diffusion, N = {n}, without data consistency": asked(
+            METHOD, steps=n, data_consistency=0.0
+        )
         for n in STEPS
     }
 
@@ -287,10 +289,10 @@ def start_table(report: LevelsReport) -> TextTable:
     header = ("start", *(f"{name}, N = {n}" for name in names for n in STEPS))
     rows = []
     for row in report.starts:
-        title = "own level" if row.start is None else f"{row.start:g}"
+        title = "own timestep" if row.start is None else f"{row.start:g}"
         rows.append((title, *(f"{v:.2f}" for name in names for v in row.rmse[name])))
     levels = ", ".join(f"{name} t = {report.own[name]:.2f}" for name in names)
-    foot = [f"RMSE in % of the data range, without agreement; own level: {levels}."]
+    foot = [f"RMSE in % of the data range, without data consistency; own timestep: {levels}."]
     foot += [_best_start(report, name) for name in names]
     return TextTable(
         "RMSE against the chosen start",
@@ -307,7 +309,7 @@ def _best_start(report: LevelsReport, name: str) -> str:
     for k, steps in enumerate(STEPS):
         best = min(chosen, key=lambda row: row.rmse[name][k])
         parts.append(
-            f"N = {steps} best at {best.start:g} ({best.rmse[name][k]:.2f}, own level "
+            f"N = {steps} best at {best.start:g} ({best.rmse[name][k]:.2f}, own timestep "
             f"{own.rmse[name][k]:.2f})"
         )
     return f"{name.capitalize()}: {'; '.join(parts)}."
@@ -357,7 +359,7 @@ def start_picture(report: LevelsReport) -> Image:
             f"N = {n}": (starts, np.array([row.rmse[name][k] for row in chosen]))
             for k, n in enumerate(STEPS)
         }
-        panels.append(Panel(f"{name}, own level {own:.2f}", "start", "RMSE %", lines))
+        panels.append(Panel(f"{name}, own timestep {own:.2f}", "start", "RMSE %", lines))
     return draw_panels(panels, columns=2)
 
 

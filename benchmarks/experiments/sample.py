@@ -95,7 +95,11 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("diffusion_20", "Diffusion, N = 20", "diffusion", {"steps": 20}, by_default=False),
     Candidate("diffusion", "Diffusion", "diffusion", by_default=False),
     Candidate(
-        "dqlr_drawn", "DQLR, without agreement", "dqlr", {"data_consistency": 0.0}, by_default=False
+        "dqlr_drawn",
+        "DQLR, without data consistency",
+        "dqlr",
+        {"data_consistency": 0.0},
+        by_default=False,
     ),
     Candidate("dqlr", "DQLR", "dqlr"),
 )

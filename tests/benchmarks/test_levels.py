@@ -52,8 +52,8 @@ def report() -> LevelsReport:
 
 def test_the_best_start_is_named_beside_the_own_level() -> None:
     table = start_table(report())
-    assert table.rows[0] == ("own level", "5.00", "4.00", "4.50", "5.00", "4.00", "4.50")
-    assert any("N = 5 best at 0.5 (4.20, own level 4.00)" in line for line in table.foot)
+    assert table.rows[0] == ("own timestep", "5.00", "4.00", "4.50", "5.00", "4.00", "4.50")
+    assert any("N = 5 best at 0.5 (4.20, own timestep 4.00)" in line for line in table.foot)
     assert start_picture(report()).size[0] > 600
 
 

@@ -13,6 +13,7 @@ from zenhance.cli.paths import OUTPUT_SUFFIXES
 from zenhance.errors import _EXIT_CODES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md"])
 COMMANDS: dict[str, Any] = dict(command().commands)
 
 
@@ -58,14 +59,21 @@ def test_every_exit_code_and_kind_is_explained() -> None:
     assert set(explained) == {0, 143, *_EXIT_CODES.values()}
 
 
-def test_links_between_the_pages_lead_to_headings() -> None:
-    for name in ("command_line.md", "troubleshooting.md"):
-        for file, anchor in re.findall(r"\]\((?!http)([\w.]*)#([\w-]+)\)", page(name)):
-            headings = re.findall(r"^#+ (.+)$", page(file or name), re.MULTILINE)
-            anchors = {
-                re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
-            }
-            assert anchor in anchors, (name, file, anchor)
+def _anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_between_the_pages_lead_to_files_and_headings(path: Path) -> None:
+    links = re.findall(
+        r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", path.read_text(encoding="utf-8")
+    )
+    for file, anchor in links:
+        target = (path.parent / file).resolve() if file else path
+        assert target.is_file(), (path.name, file)
+        if anchor:
+            assert anchor in _anchors(target), (path.name, file, anchor)
 
 
 def test_the_point_spread_functions_of_the_page_can_be_read() -> None:
