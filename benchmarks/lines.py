@@ -340,7 +340,7 @@ def grid_table(report: LineReport, beads: str = "") -> TextTable:
         "valley) / (peak + valley) of the mean "
         f"profile above its darkest tenth, of the closest pair ({1000 * report.pitch_um:.0f} nm "
         "apart) and the mean of all neighbours.",
-        f"PSF told: `{report.psf}`{whose}.",
+        f"PSF given: `{report.psf}`{whose}.",
     )
     return TextTable(
         "Real lines",

@@ -32,6 +32,7 @@ class Machine:
 
     def describe(self) -> str:
         """One line for the foot of a table."""
+        threads = "thread" if self.threads == 1 else "threads"
         gpu = f", {self.gpu}" if self.gpu else ""
         busy = (
             f"; the machine was busy (load {self.load:.1f}), so times are too long"
@@ -39,7 +40,7 @@ class Machine:
             else ""
         )
         return (
-            f"{self.cpu}, {self.cores} cores, {self.threads} threads{gpu}; "
+            f"{self.cpu}, {self.cores} cores, {self.threads} {threads}{gpu}; "
             f"Python {self.python}, torch {self.torch}{busy}"
         )
 

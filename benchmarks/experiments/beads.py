@@ -212,7 +212,7 @@ def beads_table(report: BeadReport) -> TextTable:
         f"`{report.name}`: {report.places} beads, pixels of {1000 * report.pixel_um[1]:.3g} nm; "
         "median full width at half maximum, mean of"
         " y and x, in the plane where each is brightest.",
-        f"PSF told: `{report.psf}`, the beads' own median width in the plane, three times as much "
+        f"PSF given: `{report.psf}`, the beads' own median width in the plane, three times as much "
         "along z.",
     )
     return TextTable("Real beads", ("method", "FWHM nm", "times narrower"), rows, foot)

@@ -191,7 +191,7 @@ def calibration_table(report: CalibrationReport) -> TextTable:
         rows += [(f"· {row.title}", *_figures([row.calibration]), *_shares([row])) for row in found]
     foot = (
         f"{DRAWS} draws of each stack; a model's line has means over its stacks. spread/error: 1 "
-        "is right, below it draws are too sure.",
+        "is right, below it draws are overconfident.",
         "in 90 %: share of voxels whose truth lies in the central interval of that width "
         "(Student's t with the draws' mean and deviation).",
         "rank corr.: Spearman's, of deviation with absolute error. ENCE: expected normalised "

@@ -94,7 +94,7 @@ def _foot(report: FilamentReport) -> tuple[str, ...]:
         "Nats a latent: how much each level's latents say of an image, coarsest first; near 0 "
         "they would have collapsed.",
         "Report: S. Muttavarapu (2022); the simulator behind its figures is not published, so its "
-        "decibels do not compare with ours.",
+        "decibels cannot be compared with ours.",
     ]
     for preset, title in SETS:
         scores = report.scores.get(preset, {})

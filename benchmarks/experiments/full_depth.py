@@ -266,7 +266,7 @@ def tables(report: FullDepth) -> Mapping[str, TextTable]:
     note = (
         "Gains over the measurement, mean (± standard deviation) over the stacks; each image may "
         "have an offset of its own. Blurred again: against the noise-free measurement. "
-        "Networks are taken alone, without arbitration."
+        "Networks run alone, without arbitration."
     )
     title = "To the full depth"
     last = f"cells below {DEEP_UM:g} µm"

@@ -339,10 +339,10 @@ def noise_table(report: LevelsReport) -> TextTable:
     foot = (
         "Even light with photon noise; false: groups of voxels above half of what a bead becomes, "
         "per million voxels, borders left out.",
-        f"Bead: what a bead whose image is {BEAD_PHOTONS:g} photons high becomes at its "
-        "brightest, in photons (median of 8).",
-        "Repeated: correlation of what two independent noises became; anything but 0 would be a "
-        "pattern of the method's own.",
+        f"Bead: brightest value in the result of a bead whose image is {BEAD_PHOTONS:g} photons "
+        "high, in photons (median of 8).",
+        "Repeated: correlation between the results of two independent noises; anything but 0 "
+        "would be a pattern of the method's own.",
         f"Measured on {report.machine.describe()}.",
     )
     spare = tuple(title for title in header if title.startswith(("mean off", "repeated")))

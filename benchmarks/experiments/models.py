@@ -59,7 +59,7 @@ def models_table(method: str, cards: Sequence[Card]) -> TextTable:
         "the identity on the same ones.",
         *(
             [
-                "In bold the one that is taken where none is named; trained with zenhance "
+                "Bold: the default model; trained with zenhance "
                 f"{', '.join(sorted({c.version for c in cards}))}."
             ]
             if cards

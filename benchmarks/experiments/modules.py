@@ -175,7 +175,7 @@ def finer_table(report: ModulesReport) -> TextTable:
         f" without noise, after the best affine fit, mean over {_of_each(report.seeds)}.",
         "Input: the sharper picture (PSF 90 nm wide, pixels of 30 nm) blurred to twice the width, "
         "pixels of 60 nm; photons in its brightest"
-        " pixel. Enlarged: by cubics. RL: told the blur between the two; for every figure the "
+        " pixel. Enlarged: by cubics. RL: given the blur between the two; for every figure the "
         "iteration that is best by the truth.",
         *words,
     )
@@ -203,7 +203,7 @@ def artefacts_table(report: ModulesReport) -> TextTable:
         words.append(
             f"At {p:g} photons `{SHIPS}` leaves {100 * ours.left:.0f} % of the pattern's energy "
             f"and gains {gain:.2f} dB;"
-            f" plain pictures it makes {abs(plain):.2f} dB {'better' if plain >= 0 else 'worse'}."
+            f" plain pictures {'gain' if plain >= 0 else 'lose'} {abs(plain):.2f} dB."
         )
     trained = "; ".join(
         f"{name} {t.steps} steps in {t.minutes:.1f} min" for name, t in report.taught.items()
@@ -212,7 +212,7 @@ def artefacts_table(report: ModulesReport) -> TextTable:
     foot = (
         "By photons in the brightest pixel. dB: PSNR against the picture without pattern and "
         "noise, after the best affine fit; left: energy"
-        " at the pattern's frequencies beyond the picture's own, as a share of what was put on; "
+        " at the pattern's frequencies beyond the picture's own, as a share of what was added; "
         "plain dB: the same PSNR for pictures that"
         " never had a pattern.",
         "Stripes and honeycomb in turns, at random angles, periods and phases, on "

@@ -73,7 +73,7 @@ def predict_slices(network: Dqlr, stack: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     Tensor (Z, P, Y, X)
-        ``[i, k]`` is slice ``i + 1 + k`` as foreseen from slice i and those before it; no later
+        ``[i, k]`` is slice ``i + 1 + k`` as predicted from slice i and those before it; no later
         slice has a say.
 
     Raises
@@ -83,7 +83,7 @@ def predict_slices(network: Dqlr, stack: torch.Tensor) -> torch.Tensor:
     """
     if not network.predicted:
         raise MethodError(
-            "this network has no recurrence that foresees slices; choose a model with "
+            "this network has no recurrence that predicts slices; choose a model with "
             "architecture.predicted above 0"
         )
     way = network.recurrences[0]
@@ -114,7 +114,7 @@ def measure_prediction(plans: Sequence[Plan], on_progress: Tell | None = None) -
     models = _models()
     titles = [
         "copy of the measured slice",
-        *(f"{title} {what}" for title in models for what in ("foresees", "enhances, copied")),
+        *(f"{title} {what}" for title in models for what in ("predicts", "enhances, copied")),
     ]
     sharp: dict[str, list[tuple[float, ...]]] = {title: [] for title in titles}
     blurred: dict[str, list[tuple[float, ...]]] = {title: [] for title in titles}
@@ -161,7 +161,7 @@ def _slices_of(
     stack = torch.from_numpy(scaling.forward(measured))
     found = {"copy of the measured slice": _copied(measured)}
     for title, network in models.items():
-        found[f"{title} foresees"] = scaling.inverse(predict_slices(network, stack).numpy())
+        found[f"{title} predicts"] = scaling.inverse(predict_slices(network, stack).numpy())
         with torch.inference_mode():
             made = network(stack[None])
         found[f"{title} enhances, copied"] = _copied(scaling.inverse(made.enhanced[0].numpy()))
@@ -194,7 +194,7 @@ def _psnr_db(slices: FloatArray, truth: FloatArray) -> tuple[float, ...]:
 def prediction_table(report: PredictionReport) -> TextTable:
     """Return means and standard deviations over the stacks, a row for each predictor."""
     header = (
-        "slice foreseen by",
+        "slice predicted by",
         "next: sharp dB",
         "next: blurred dB",
         "after next: sharp dB",
@@ -211,13 +211,13 @@ def prediction_table(report: PredictionReport) -> TextTable:
         )
         for row in report.rows
     )
-    beaten = [_said(row, report.rows[0]) for row in report.rows if row.title.endswith("foresees")]
+    beaten = [_said(row, report.rows[0]) for row in report.rows if row.title.endswith("predicts")]
     foot = (
-        "PSNR of a slice as foreseen from the one before it, or from the second before it, and "
+        "PSNR of a slice as predicted from the one before it, or from the second before it, and "
         "all earlier ones; against the sharp "
         "specimen, and against the blurred one without noise.",
-        "Foreseeing uses the recurrence from the first slice on; no later slice has a say, to the "
-        "encoder the stack ends there.",
+        "The prediction uses the recurrence from the first slice on; for the encoder the "
+        "stack ends there, so no later slice contributes.",
         f"{len(report.plans)} simulated meristems: "
         f"{', '.join(f'{p.title} {p.seed}' for p in report.plans)}.",
         *beaten,
@@ -228,7 +228,7 @@ def prediction_table(report: PredictionReport) -> TextTable:
         ),
         f"Measured on {report.machine.describe()}.",
     )
-    return TextTable("Slices foreseen", header, rows, foot)
+    return TextTable("Slices predicted", header, rows, foot)
 
 
 def _said(row: PredictionRow, copy: PredictionRow) -> str:

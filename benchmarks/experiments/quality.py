@@ -199,22 +199,22 @@ def by_stack_table(report: QualityReport) -> TextTable:
         (c.title, *(cell(c.name, n) for n in range(len(report.plans)))) for c in report.contenders
     )
     foot = (
-        "PSNR in dB of the image as it is; in bold the best that a method reached, references and "
-        "filters tuned by the truth left out.",
+        "PSNR in dB of the unchanged image; bold: the best method, without references and "
+        "filters tuned by the truth.",
     )
     return TextTable("PSNR by microscope", header, rows, foot, ("good", "typical"))
 
 
 def _foot(report: QualityReport) -> tuple[str, ...]:
     first = report.plans[0]
+    count = f"{len(report.plans)} simulated meristem{'' if len(report.plans) == 1 else 's'}"
     shape, voxel = (
         " × ".join(str(n) for n in first.shape_px),
         " × ".join(f"{v:g}" for v in first.voxel_size_um),
     )
     stacks = ", ".join(f"{plan.title} {plan.seed}" for plan in report.plans)
     return (
-        f"{len(report.plans)} simulated meristems of {shape} voxels of {voxel} µm (z, y, x); "
-        f"microscope and seed: {stacks}.",
+        f"{count} of {shape} voxels of {voxel} µm (z, y, x); microscope and seed: {stacks}.",
         "Means ± standard deviations over the stacks, which differ on purpose; gain: PSNR above "
         "that of the measurement, stack by stack.",
         "Gain re-blurred, dB: the result blurred again as the microscope did (where it claims to "

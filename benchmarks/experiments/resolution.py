@@ -229,7 +229,7 @@ def _words(report: ResolutionReport) -> tuple[str, ...]:
     if 100.0 not in report.photons:
         return ()
     ours, before = report.sharpness["DPS"][100.0], report.sharpness["measurement"][100.0]
-    return (f"At 100 photons the gain is {_gain(before, ours)}; {GOAL} is what was published.",)
+    return (f"At 100 photons the gain is {_gain(before, ours)}; {GOAL} was published.",)
 
 
 def _gain(before: Sharpness, ours: Sharpness) -> str:
@@ -276,7 +276,8 @@ def honesty_table(report: ResolutionReport) -> TextTable:
     foot = (
         "False: spots per million pixels of even light of 2 and of 10 photons, above half of what "
         "a bead of 10 photons gives.",
-        "Beads, squares, rings: light found again of what was put on filaments at 100 photons; "
+        "Beads, squares, rings: light recovered, as a share of that added to filaments at 100 "
+        "photons; "
         "moved: of the bead's peak.",
         "2 × bead: light of a bead twice as bright over that of the other; 2 × image: largest "
         "deviation from proportion, of the range.",

@@ -215,7 +215,7 @@ def sweep_table(report: SweepReport) -> TextTable:
         for row in report.rows
     )
     foot = (
-        f"Each row goes on from `dps_stack` for {report.steps} steps with one weight changed; as "
+        f"Each row continues from `dps_stack` for {report.steps} steps with one weight changed; as "
         "shipped: with none.",
         "Line pairs, thin lines, rings and deviance at 100 photons, PSNR over four kinds of "
         "structure at 200, false spots per million"

@@ -1,4 +1,4 @@
-"""Slices foreseen: from earlier ones only, and compared with copies."""
+"""Slices predicted: from earlier ones only, and compared with copies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_no_later_slice_has_a_say() -> None:
     assert not torch.allclose(before[3:], after[3:])
 
 
-def test_a_window_of_one_foresees_what_the_network_itself_does() -> None:
+def test_a_window_of_one_predicts_what_the_network_itself_does() -> None:
     network, stack = small(window=1, recurrence="forward"), torch.rand(5, 16, 16)
     with torch.inference_mode():
         own = network(stack[None], 2).predicted[0]
@@ -45,15 +45,15 @@ def test_a_window_of_one_foresees_what_the_network_itself_does() -> None:
 
 
 def test_a_network_without_recurrence_is_refused() -> None:
-    with pytest.raises(MethodError, match="no recurrence that foresees"):
+    with pytest.raises(MethodError, match="no recurrence that predicts"):
         predict_slices(small(recurrence="none"), torch.rand(3, 16, 16))
 
 
-def test_every_model_that_foresees_has_its_rows_beside_the_copy() -> None:
+def test_every_model_that_predicts_has_its_rows_beside_the_copy() -> None:
     report = measure_prediction((Plan("tiny", "meristem", 78, (6, 32, 32), (0.5, 0.22, 0.22)),))
     titles = [row.title for row in report.rows]
     assert titles[0] == "copy of the measured slice"
-    assert "dqlr_stack foresees" in titles
+    assert "dqlr_stack predicts" in titles
     assert all(
         np.isfinite(row.sharp_db).all() and np.isfinite(row.blurred_db).all() for row in report.rows
     )
@@ -66,10 +66,10 @@ def test_the_foot_says_whether_a_copy_is_beaten() -> None:
     copy = PredictionRow(
         "copy of the measured slice", ((20.0, 18.0), (21.0, 19.0)), ((20.0, 18.0), (21.0, 19.0))
     )
-    model = PredictionRow("m foresees", ((22.0, 18.0), (20.0, 19.0)), ((23.0, 18.0), (20.0, 19.0)))
+    model = PredictionRow("m predicts", ((22.0, 18.0), (20.0, 19.0)), ((23.0, 18.0), (20.0, 19.0)))
     foot = prediction_table(PredictionReport((copy, model), (), MACHINE)).foot
     said = (
-        "m foresees the next slice, against a copy of the measured one: "
+        "m predicts the next slice, against a copy of the measured one: "
         "sharp +0.50 dB (better on 1 of 2 stacks); "
     )
     assert f"{said}blurred +1.00 dB (better on 1 of 2 stacks)." in foot

@@ -26,7 +26,7 @@ def advise(
 ) -> None:
     """Recommend a method for a file.
 
-    Light, depth and kind of structure are measured; the reason is said, and what to check first.
+    Measures light, depth and kind of structure; prints the reason, and what to check first.
     """
     from zenhance.cli.parsing import parse_axes, parse_voxel_size, parse_whole
     from zenhance.io import open_stack

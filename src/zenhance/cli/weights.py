@@ -37,7 +37,7 @@ def weights(
     ] = None,
     json_line: Json = False,
 ) -> None:
-    """List the learnt models, or add one.
+    """List the trained models, or add one.
 
     `zenhance weights add FILE` tests a model and copies it to your own folder; --weights NAME and
     the dock then find it.
