@@ -72,6 +72,7 @@ def before_after(
     volumes: Mapping[str, npt.NDArray[Any]],
     voxel_size_um: tuple[float, float, float],
     cuts: tuple[Cut, ...],
+    window: tuple[float, float] | None = None,
 ) -> Image:
     """Draw a picture with one column per volume and one row per cut.
 
@@ -79,12 +80,14 @@ def before_after(
     ----------
     volumes : mapping of str to array (Z, Y, X)
         Title and volume of each column, all of one shape and in one intensity unit. Black and
-        white are the same in a whole row. They come from all columns except the last, which is the
-        truth and may saturate.
+        white are the same in a whole row.
     voxel_size_um : tuple of float
         (z, y, x).
     cuts : tuple of Cut
         One a row.
+    window : tuple of float, optional
+        Intensities shown black and white; left out, they come from all columns of a row except the
+        last, which is the truth and may saturate.
 
     Returns
     -------
@@ -102,7 +105,7 @@ def before_after(
             "a before/after picture needs volumes of one shape and at least one cut; "
             f"the shapes are {sorted(shapes)}"
         )
-    rows = [_row([cut.of(v) for v in volumes.values()], cut, voxel_size_um) for cut in cuts]
+    rows = [_row([cut.of(v) for v in volumes.values()], cut, voxel_size_um, window) for cut in cuts]
     blocks = -(-len(volumes) // MAX_COLUMNS)
     across = -(-len(volumes) // blocks)
     names, titles, width_um = (
@@ -129,10 +132,13 @@ def _stacked(pictures: list[Image]) -> Image:
 
 
 def _row(
-    planes: list[FloatArray], cut: Cut, voxel_size_um: tuple[float, float, float]
+    planes: list[FloatArray],
+    cut: Cut,
+    voxel_size_um: tuple[float, float, float],
+    window: tuple[float, float] | None,
 ) -> list[ByteArray]:
     shown = np.concatenate([p.ravel() for p in planes[: max(1, len(planes) - 1)]])
-    black, white = np.percentile(shown, [BLACK_QUANTILE, WHITE_QUANTILE])
+    black, white = window or np.percentile(shown, [BLACK_QUANTILE, WHITE_QUANTILE])
     row_um = voxel_size_um[1] if cut.axis == 0 else voxel_size_um[0]
     height = max(
         1, round(WIDTH_PX * planes[0].shape[0] * row_um / (planes[0].shape[1] * voxel_size_um[2]))

@@ -10,6 +10,7 @@ import typer
 from zenhance._version import __version__
 from zenhance.cli.advise import advise
 from zenhance.cli.assess import assess
+from zenhance.cli.compare import compare
 from zenhance.cli.demo import demo
 from zenhance.cli.doctor import doctor
 from zenhance.cli.enhance import enhance
@@ -25,7 +26,8 @@ from zenhance.cli.weights import weights
 __all__ = ["app", "command"]
 
 COMMANDS = (
-    enhance, methods, info, advise, assess, train, weights, sample, simulate, verify, doctor, demo,
+    enhance, methods, info, advise, compare, assess, train, weights, sample, simulate, verify,
+    doctor, demo,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -56,6 +56,7 @@ def assess_result(
     axes_named: bool = False,
     region: Region | None = None,
     quick: bool = False,
+    profiled: ProfiledVolume | None = None,
 ) -> Assessment:
     """Judge a result; of several channels and time points, the worst of those judged is returned.
 
@@ -82,6 +83,8 @@ def assess_result(
         whole.
     quick : bool
         Only the re-blur check.
+    profiled : ProfiledVolume, optional
+        The microscope of the volume that the measurement was cut from, cut as the measurement is.
 
     Returns
     -------
@@ -109,6 +112,7 @@ def assess_result(
         region,
         quick,
         cancel or threading.Event(),
+        profiled,
     )
     found: list[Assessment] = []
     for t in _time_points(before.size("T")):
@@ -143,6 +147,7 @@ class _Known:
     region: Region | None
     quick: bool
     cancel: threading.Event
+    profiled: ProfiledVolume | None = None
 
     def check_cancel(self) -> None:
         """Stop if the user asked for it."""
@@ -174,13 +179,14 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
     microscopy = None
     notes = None if known.record is None else known.record.notes
     if request.even_light:
-        result = _uneven(result, _light(before, request, t, c, psf, notes), t, c)
+        light = known.profiled or _light(before, request, t, c, psf, notes)
+        result = _uneven(result, light, t, c)
     profile = None
     # Unasked, the microscope counts only where the run measured it.
     if request.profile is not None or (request.psf is None and PROFILES in (notes or {})):
         profile, _ = drain(blur_profile_steps(before, request, c, notes))
     if profile is not None and not flat:
-        volume = profiled_volume(before, t, c, profile)
+        volume = known.profiled or profiled_volume(before, t, c, profile)
         microscopy = _microscopy(volume, region) if known.deblurs else None
         psf, noise = profile.psf_at(0.5 * volume.deepest_um), noise_of(profile)
     # What the run took from neighbours was not measured: bad pixels, and where there are no data.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -16,6 +17,9 @@ from zenhance.pipeline.result import EnhanceResult, Progress
 from zenhance.provenance import Provenance
 from zenhance.stack import Stack
 from zenhance.types import Region
+
+if TYPE_CHECKING:
+    from zenhance.physics.profile_volume import ProfiledVolume
 
 __all__ = ["Judged", "brightest_column", "judge_steps"]
 
@@ -51,7 +55,11 @@ class Judged:
 
 
 def judge_steps(
-    raw: Stack, result: EnhanceResult, request: EnhanceRequest, cancel: threading.Event
+    raw: Stack,
+    result: EnhanceResult,
+    request: EnhanceRequest,
+    cancel: threading.Event,
+    profiled: ProfiledVolume | None = None,
 ) -> Generator[Progress, None, Judged]:
     """Judge a result by a part of its measurement.
 
@@ -65,6 +73,8 @@ def judge_steps(
         Of the run.
     cancel : threading.Event
         Looked at between the steps of the check.
+    profiled : ProfiledVolume, optional
+        As in :func:`assess_result`.
 
     Raises
     ------
@@ -77,7 +87,9 @@ def judge_steps(
     before = request.apply_to(raw)
     region = brightest_column(before)
     yield Progress("assess", 0.2, None, "judging the result by the measurement")
-    found = assess_result(raw, result.stack, request, cancel, region=region, quick=True)
+    found = assess_result(
+        raw, result.stack, request, cancel, region=region, quick=True, profiled=profiled
+    )
     t, c = found.time_point, found.channel
     notes = {**result.provenance.notes, ASSESSMENT: dict(assessment_notes(found))}
     return Judged(

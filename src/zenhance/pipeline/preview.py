@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zenhance.contract.spec import WHOLE_VOXELS
+from zenhance.contract.spec import WHOLE_VOXELS, VolumeStatistics
 from zenhance.errors import CheckpointError, RecipeError, RunCancelled
 from zenhance.measurement.volume import VolumeReader, measure, measure_noise
+from zenhance.physics.noise import PoissonGauss
 from zenhance.pipeline.plan import RunPlan, plan_run, psf_for, work_of
 from zenhance.pipeline.profile import (
     blur_profile_steps,
@@ -22,7 +23,7 @@ from zenhance.pipeline.profile import (
     profiled_volume_steps,
     too_small,
 )
-from zenhance.pipeline.request import MEASURE, NO_PROFILE, NO_WEIGHTS, EnhanceRequest
+from zenhance.pipeline.request import MEASURE, NO_PROFILE, NO_WEIGHTS, EnhanceRequest, Range
 from zenhance.pipeline.run import EnhanceResult, Progress, enhance_steps
 from zenhance.stack import Stack
 from zenhance.steps import relay
@@ -30,7 +31,9 @@ from zenhance.steps import relay
 if TYPE_CHECKING:
     from zenhance.physics.profile_volume import ProfiledVolume
 
-__all__ = ["as_requested", "estimate_steps", "preview_steps"]
+__all__ = ["as_requested", "estimate_steps", "measure_sample", "part_steps", "preview_steps"]
+
+Known = tuple[VolumeStatistics, PoissonGauss]
 
 # A preview looks at this many planes on either side of the one in view, at most, and at a field of
 # this many pixels along y and x.
@@ -96,23 +99,7 @@ def preview_steps(
     first, last = max(plane - CONTEXT_PLANES, 0), min(plane + CONTEXT_PLANES + 1, depth)
     view = {a: _view((field or {}).get(a), stack.size(a)) for a in "YX"}
     crop = ((first, last), (view["Y"].start, view["Y"].stop), (view["X"].start, view["X"].stop))
-    fields = request.model_dump(exclude_unset=True) | {
-        "axes": None,
-        "channel": None,
-        "crop": crop,
-        "learn_minutes": None,
-    }
-    sample = [_sample(stack, request.repair_outliers)]
-    statistics, _ = measure(sample, request.background)
-    known = (statistics, measure_noise(sample, statistics))
-    by_depth, whole = yield from _microscope_steps(stack, request, cancel)
-    fields["profile"] = MEASURE if by_depth else NO_PROFILE
-    profiled = None
-    if whole is not None:
-        profiled = whole.cropped((slice(first, last), view["Y"], view["X"]))
-    result = yield from enhance_steps(
-        stack, EnhanceRequest(**fields), cancel, known, profiled=profiled
-    )
+    result, _ = yield from part_steps(stack, request, crop, cancel)
     scale = request.parameters().output_scale[0]
     only = (
         {"Z": slice((plane - first) * scale, (plane - first + 1) * scale)}
@@ -121,6 +108,57 @@ def preview_steps(
     )
     extras = {name: extra.crop(only) for name, extra in result.extras.items()}
     return replace(result, stack=result.stack.crop(only), extras=extras)
+
+
+def part_steps(
+    stack: Stack,
+    request: EnhanceRequest,
+    crop: tuple[Range, Range, Range],
+    cancel: threading.Event | None = None,
+    known: Known | None = None,
+) -> Generator[Progress, None, tuple[EnhanceResult, ProfiledVolume | None]]:
+    """Enhance a part of a volume as a run on the whole would; learn nothing.
+
+    Parameters
+    ----------
+    stack : Stack
+        One volume, read as the request says.
+    request : EnhanceRequest
+        What to do; its axes, channel and crop are replaced.
+    crop : tuple of (start, stop)
+        The part, z, y, x in voxels.
+    cancel : threading.Event, optional
+        As in :func:`enhance_steps`.
+    known : tuple of VolumeStatistics and PoissonGauss, optional
+        Of the volume, from :func:`measure_sample`; left out, they are measured.
+
+    Returns
+    -------
+    tuple of EnhanceResult and ProfiledVolume or None
+        The part, and its microscope where the run measured one on the whole volume.
+    """
+    fields = request.model_dump(exclude_unset=True) | {
+        "axes": None,
+        "channel": None,
+        "crop": crop,
+        "learn_minutes": None,
+    }
+    known = known or measure_sample(stack, request)
+    by_depth, whole = yield from _microscope_steps(stack, request, cancel)
+    fields["profile"] = MEASURE if by_depth else NO_PROFILE
+    part = None
+    if whole is not None:
+        z, y, x = (slice(start, stop) for start, stop in crop)
+        part = whole.cropped((z, y, x))
+    result = yield from enhance_steps(stack, EnhanceRequest(**fields), cancel, known, profiled=part)
+    return result, part
+
+
+def measure_sample(stack: Stack, request: EnhanceRequest) -> Known:
+    """Return statistics and noise of one volume, from planes all through it."""
+    sample = [_sample(stack, request.repair_outliers)]
+    statistics, _ = measure(sample, request.background)
+    return statistics, measure_noise(sample, statistics)
 
 
 def _microscope_steps(
