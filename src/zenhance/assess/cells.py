@@ -1,4 +1,4 @@
-"""Cells found: a plain 3-D watershed of the walls, counted against the true cells.
+"""Cells found: a plain 3-D watershed of walls or bodies, counted against the true cells.
 
 The procedure is fixed in µm and the same for every image: subtract the background, smooth, divide
 by the local mean (so that deep, dim cells count as much as shallow ones), flood from the minima
@@ -17,14 +17,28 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from zenhance.errors import StackError
-from zenhance.types import FloatArray
+from zenhance.types import FloatArray, FloatTriple
 
-__all__ = ["CellReport", "DepthBin", "cells_found", "segment_cells"]
+__all__ = [
+    "MIN_IOU",
+    "CellReport",
+    "DepthBin",
+    "LabelArray",
+    "cells_found",
+    "overlaps",
+    "segment_bodies",
+    "segment_cells",
+    "specimen",
+]
 
 SMOOTH_UM = 0.35
 LOCAL_MEAN_UM = 4.0
 MINIMUM_DEPTH = 0.25
 """Depth of a minimum below its pass, as a share of the local mean; best for the truth itself."""
+BODY_LEVEL = 1.3
+"""Bodies begin at so many local means; best for the nuclei of a real ovule (41 of 47 found)."""
+OUTSIDE_SHARE = 0.1
+"""Where the local mean is below this share of its 95 % quantile, there is no specimen."""
 MIN_IOU = 0.6
 MIN_CELL_UM3 = 15.0
 """Smaller true cells are slivers that the border of the field left over; they are not asked for."""
@@ -59,7 +73,7 @@ class CellReport:
         return self.found / self.total if self.total else 0.0
 
 
-def segment_cells(image: npt.NDArray[Any], voxel_size_um: tuple[float, float, float]) -> LabelArray:
+def segment_cells(image: npt.NDArray[Any], voxel_size_um: FloatTriple) -> LabelArray:
     """Segment a volume whose walls are bright.
 
     Parameters
@@ -77,6 +91,35 @@ def segment_cells(image: npt.NDArray[Any], voxel_size_um: tuple[float, float, fl
     from skimage.morphology import h_minima
     from skimage.segmentation import watershed
 
+    walls, _ = _relative(image, voxel_size_um)
+    seeds, _ = ndimage.label(h_minima(walls, MINIMUM_DEPTH), np.ones((3, 3, 3)))
+    return np.asarray(watershed(walls, seeds), np.int32)
+
+
+def segment_bodies(image: npt.NDArray[Any], voxel_size_um: FloatTriple) -> LabelArray:
+    """Segment a volume of bright bodies, such as nuclei; 0 between them.
+
+    The same procedure as :func:`segment_cells` upside down, within what is brighter than
+    ``BODY_LEVEL`` local means.
+    """
+    from skimage.morphology import h_maxima
+    from skimage.segmentation import watershed
+
+    bodies, inside = _relative(image, voxel_size_um)
+    mask = (bodies > BODY_LEVEL) & inside
+    seeds, _ = ndimage.label(h_maxima(bodies, MINIMUM_DEPTH) * mask, np.ones((3, 3, 3)))
+    return np.asarray(watershed(-bodies, seeds, mask=mask), np.int32)
+
+
+def specimen(image: npt.NDArray[Any], voxel_size_um: FloatTriple) -> npt.NDArray[np.bool_]:
+    """Return where there is specimen: the local mean is not near that of the background."""
+    return _relative(image, voxel_size_um)[1]
+
+
+def _relative(
+    image: npt.NDArray[Any], voxel_size_um: FloatTriple
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return the smoothed image in units of its local mean, and where there is specimen."""
     volume = image.astype(np.float32)
     volume -= np.float32(np.percentile(volume, 1))
     smooth = ndimage.gaussian_filter(volume, [SMOOTH_UM / v for v in voxel_size_um])
@@ -84,10 +127,8 @@ def segment_cells(image: npt.NDArray[Any], voxel_size_um: tuple[float, float, fl
         smooth, [LOCAL_MEAN_UM / v for v in voxel_size_um], truncate=2.5
     )
     # Outside the specimen the local mean is near zero: the floor prevents amplified noise.
-    floor = 0.1 * float(np.percentile(local, 95))
-    walls = smooth / np.maximum(local, max(floor, 1e-6))
-    seeds, _ = ndimage.label(h_minima(walls, MINIMUM_DEPTH), np.ones((3, 3, 3)))
-    return np.asarray(watershed(walls, seeds), np.int32)
+    floor = max(OUTSIDE_SHARE * float(np.percentile(local, 95)), 1e-6)
+    return np.asarray(smooth / np.maximum(local, floor), np.float32), local > floor
 
 
 def cells_found(
@@ -137,15 +178,23 @@ def cells_found(
 def _best_iou(labels: npt.NDArray[np.integer], basins: LabelArray) -> FloatArray:
     """Largest intersection over union of each true cell (1, 2, …) with any basin."""
     cells, regions = int(labels.max(initial=0)), int(basins.max(initial=0))
-    pair = labels.ravel().astype(np.int64) * (regions + 1) + basins.ravel()
-    codes, together = np.unique(pair, return_counts=True)
-    cell, basin = codes // (regions + 1), codes % (regions + 1)
+    cell, basin, together = overlaps(labels, basins)
     cell_size = np.bincount(labels.ravel(), minlength=cells + 1)
     basin_size = np.bincount(basins.ravel(), minlength=regions + 1)
     iou = together / (cell_size[cell] + basin_size[basin] - together)
     best = np.zeros(cells + 1)
     np.maximum.at(best, cell, iou)
     return best[1:].astype(np.float32)
+
+
+def overlaps(
+    a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return each pair of labels that meet, as two arrays, and how many voxels they share."""
+    regions = int(b.max(initial=0)) + 1
+    pair = a.ravel().astype(np.int64) * regions + b.ravel()
+    codes, together = np.unique(pair, return_counts=True)
+    return codes // regions, codes % regions, together
 
 
 def _by_depth(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Line", "bar_chart", "line_chart", "picture", "z_map_picture"]
+__all__ = ["Line", "bar_chart", "encode_png", "line_chart", "picture", "z_map_picture"]
 
 LONG_SIDE_PX = 480
 COLOURS = ("#777777", "#0b6e99", "#b3541e", "#3a7d44", "#7a4a9e")
@@ -64,12 +64,23 @@ def z_map_picture(
     return _png(np.rint(255 * fade + tint * (1 - fade)).astype(np.uint8), pixel_size)
 
 
-def _png(pixels: npt.NDArray[np.uint8], pixel_size: tuple[float, float]) -> str:
+def encode_png(
+    pixels: npt.NDArray[np.uint8], pixel_size: tuple[float, float], long_side_px: int = LONG_SIDE_PX
+) -> bytes:
+    """Return grey (rows, columns) or coloured (rows, columns, 3) pixels as a PNG, in true aspect.
+
+    Parameters
+    ----------
+    pixel_size : tuple of float
+        Of rows and columns.
+    long_side_px : int
+        Of the picture.
+    """
     from PIL import Image
 
     rows, columns = pixels.shape[:2]
     height, width = rows * pixel_size[0], columns * pixel_size[1]
-    scale = LONG_SIDE_PX / max(height, width)
+    scale = long_side_px / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     shrinks = size[0] < columns or size[1] < rows
     image = Image.fromarray(pixels).resize(
@@ -77,7 +88,12 @@ def _png(pixels: npt.NDArray[np.uint8], pixel_size: tuple[float, float]) -> str:
     )
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def _png(pixels: npt.NDArray[np.uint8], pixel_size: tuple[float, float]) -> str:
+    encoded = base64.b64encode(encode_png(pixels, pixel_size)).decode("ascii")
+    return "data:image/png;base64," + encoded
 
 
 def line_chart(

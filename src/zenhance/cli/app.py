@@ -18,6 +18,7 @@ from zenhance.cli.errors import Gate
 from zenhance.cli.info import info
 from zenhance.cli.methods import methods
 from zenhance.cli.sample import sample
+from zenhance.cli.segment_check import segment_check
 from zenhance.cli.simulate import simulate
 from zenhance.cli.train import train
 from zenhance.cli.verify import verify
@@ -26,8 +27,8 @@ from zenhance.cli.weights import weights
 __all__ = ["app", "command"]
 
 COMMANDS = (
-    enhance, methods, info, advise, compare, assess, train, weights, sample, simulate, verify,
-    doctor, demo,
+    enhance, methods, info, advise, compare, assess, segment_check, train, weights, sample,
+    simulate, verify, doctor, demo,
 )  # fmt: skip
 
 app = typer.Typer(
