@@ -6,6 +6,10 @@
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #                                         the small CPU build of PyTorch, for Linux without an NVIDIA GPU
 #   make test WORKERS=0                   in one process; WORKERS=4 in four
+#
+# Two lanes have environments of their own, .venv-newest and .venv-lowest, without constraints.txt:
+#   test-newest  the newest releases of napari and all libraries
+#   test-lowest  the lowest versions that pyproject.toml allows
 
 SHELL := /bin/sh
 PYTHON ?= $(or $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3),python3)
@@ -13,6 +17,8 @@ VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
 WORKERS ?= 2
+# what meets other libraries: files, windows, options, the package itself
+LANE_TESTS ?= tests/contract tests/packaging tests/io tests/cli tests/plugin
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
@@ -23,13 +29,15 @@ WRITTEN_DOWN := pyproject.toml constraints.txt hatch_build.py
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-slow test-all break napari samples lint docs constraints system-libraries
+.PHONY: help demo test test-slow test-all test-newest test-lowest break napari samples lint docs constraints system-libraries
 
 help:
 	@echo "make demo      enhance the bundled sample, write demo/, print a table against the truth"
 	@echo "make napari    open napari with the sample and the Enhance dock"
 	@echo "make test      run the test suite, without the tests marked slow"
 	@echo "make test-all  run the test suite, then the slow rest (make test-slow)"
+	@echo "make test-newest, make test-lowest"
+	@echo "               run the tests that meet other libraries on their newest and on the lowest versions"
 	@echo "make break     kill, cut, zero and bomb files 500 times each; print tries, survived, lost"
 	@echo "make samples   simulate the samples in sample_data/ again"
 	@echo "make lint      check style, types and the layering of imports"
@@ -45,6 +53,15 @@ test-slow: system-libraries $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow $(PYTEST_ARGS)
 
 test-all: test test-slow
+
+test-newest: RESOLUTION := highest
+test-lowest: RESOLUTION := lowest-direct
+test-newest test-lowest: test-%: system-libraries
+	@test -x $(VENV)-$*/bin/python || $(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade uv
+	$(VENV)-$*/bin/uv pip install --quiet --python $(VENV)-$*/bin/python --upgrade --resolution $(RESOLUTION) $(if $(TORCH_INDEX),--index $(TORCH_INDEX) --index-strategy unsafe-best-match) -e ".[test]"
+	$(VENV)-$*/bin/uv pip freeze --quiet --python $(VENV)-$*/bin/python
+	$(VENV)-$*/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" -W default $(LANE_TESTS) $(PYTEST_ARGS)
 
 break: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks break
