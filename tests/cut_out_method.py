@@ -48,7 +48,7 @@ class _Method:
         "cut_out", "cut out", "known beforehand", CutOutParameters, (1, 8, 8), learns="pairs"
     )
 
-    def plan_halo_px(self, parameters, psf, voxel_size_um, shape_px):
+    def plan_halo_px(self, plan):
         return (0, 0, 0)
 
     def prepare(self, context):

@@ -64,7 +64,7 @@ class _Prepared(Prepared):
 class _Method:
     spec: MethodSpec
 
-    def plan_halo_px(self, parameters, psf, voxel_size_um, shape_px):
+    def plan_halo_px(self, plan):
         return (1, 1, 1)
 
     def prepare(self, context):

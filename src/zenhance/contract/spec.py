@@ -32,6 +32,7 @@ __all__ = [
     "MethodSpec",
     "NoiseLike",
     "OutputSpec",
+    "PlanContext",
     "Prepared",
     "ProfiledLike",
     "PsfLike",
@@ -241,8 +242,8 @@ class ProfiledLike(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class MethodContext:
-    """Everything that a method knows about the volume to enhance.
+class PlanContext:
+    """What a method knows about the volume to enhance before any of it is read.
 
     Parameters
     ----------
@@ -252,6 +253,27 @@ class MethodContext:
         (Z, Y, X) of the whole volume; Z is 1 for a 2-D image.
     voxel_size_um : tuple of float
         (z, y, x); 1.0 along an axis whose length is unknown.
+    psf : PsfLike or None
+        None only for a method that needs none.
+    """
+
+    parameters: Any
+    shape_px: Triple
+    voxel_size_um: FloatTriple
+    psf: PsfLike | None = None
+
+    @property
+    def psf_radius_px(self) -> Triple:
+        """Half the PSF's size along z, y, x; 0 without a PSF."""
+        return (0, 0, 0) if self.psf is None else self.psf.radius_px(self.voxel_size_um)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodContext(PlanContext):
+    """Everything that a method knows about the volume to enhance.
+
+    Parameters
+    ----------
     statistics : VolumeStatistics
         Of the whole volume.
     read : callable
@@ -261,8 +283,6 @@ class MethodContext:
         ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     seed : int
         Of every random draw.
-    psf : PsfLike or None
-        None only for a method that needs none.
     noise : NoiseLike or None
         Gain, offset and read noise, given or estimated from the volume.
     weights : str or None
@@ -281,14 +301,10 @@ class MethodContext:
         was measured. ``read`` fills such voxels in; statistics must leave them out.
     """
 
-    parameters: Any
-    shape_px: Triple
-    voxel_size_um: FloatTriple
     statistics: VolumeStatistics
     read: Callable[[tuple[slice, slice, slice]], FloatArray]
     device: str = "cpu"
     seed: int = 0
-    psf: PsfLike | None = None
     noise: NoiseLike | None = None
     weights: str | None = None
     whole_voxels: int = WHOLE_VOXELS
@@ -392,13 +408,7 @@ class Method(Protocol):
         """The method's facts."""
         ...
 
-    def plan_halo_px(
-        self,
-        parameters: Any,
-        psf: PsfLike | None,
-        voxel_size_um: FloatTriple,
-        shape_px: Triple,
-    ) -> Triple:
+    def plan_halo_px(self, plan: PlanContext) -> Triple:
         """Return the halo (z, y, x) to plan with before anything has run.
 
         ``Prepared.halo_px`` does not exceed it, unless ``prepare`` was not allowed the whole volume

@@ -30,6 +30,7 @@ from zenhance.contract.spec import (
     MethodParameters,
     MethodSpec,
     OutputSpec,
+    PlanContext,
     Prepared,
     PsfLike,
 )
@@ -98,7 +99,7 @@ def arbitration_halo_px(
     size = (voxel_size_um[0], voxel_size_um[1], voxel_size_um[2])
     z, y, x = psf.radius_px(size)
     reach = iteration_reach_px((z if context_shape_px[0] > 1 else 0, y, x), max(STEPS), False)
-    baseline = method.plan_halo_px(method.spec.defaults, psf, size, context_shape_px)
+    baseline = method.plan_halo_px(PlanContext(method.spec.defaults, context_shape_px, size, psf))
     return _largest(baseline, _sum(halo_px, reach))
 
 

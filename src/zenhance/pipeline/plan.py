@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from zenhance.contract import registry
-from zenhance.contract.spec import Method
+from zenhance.contract.spec import Method, PlanContext
 from zenhance.device.choice import Device, choose_device
 from zenhance.errors import StackError
 from zenhance.io.beads import read_beads
@@ -195,7 +195,7 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     competing = arbitrated_psf(stack, request)
     psf = psf_for(stack, request) if request.needs_psf() else competing
     shape = stack.volume_shape
-    halo = method.plan_halo_px(parameters, psf, voxel_size_um, shape)
+    halo = method.plan_halo_px(PlanContext(parameters, shape, voxel_size_um, psf))
     if competing is not None:
         halo = arbitration_halo_px(halo, competing, shape, voxel_size_um)
     if request.output == "denoised" and psf is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
 from zenhance.contract.learner import LearningMethod
-from zenhance.contract.spec import MethodParameters, MethodSpec, PsfLike
+from zenhance.contract.spec import MethodParameters, MethodSpec, PlanContext
 from zenhance.types import Triple
 
 
@@ -37,13 +37,7 @@ class Tiny(LearningMethod):
         learns="pairs",
     )
 
-    def plan_halo_px(
-        self,
-        parameters: Any,
-        psf: PsfLike | None,
-        voxel_size_um: tuple[float, float, float],
-        shape_px: Triple,
-    ) -> Triple:
+    def plan_halo_px(self, plan: PlanContext) -> Triple:
         """Return no halo: each pixel stands alone."""
         return (0, 0, 0)
 

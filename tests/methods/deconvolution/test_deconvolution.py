@@ -104,8 +104,8 @@ def _context(y, settings, *, noise=True, psf=PSF, background=None, given=False):
         parameters,
         y.shape,
         VOXEL_UM,
-        statistics,
-        lambda region: y[region].copy(),
+        statistics=statistics,
+        read=lambda region: y[region].copy(),
         psf=psf,
         noise=camera,
         **limits,
@@ -258,7 +258,7 @@ def test_a_volume_may_be_prepared_in_ever_smaller_blocks():
 def test_the_planned_halo_covers_the_one_that_is_used(name, large):
     _, y = _image((6, 60, 80))
     context = _context(y, VARIANTS[name])
-    planned = METHOD.plan_halo_px(context.parameters, PSF, VOXEL_UM, y.shape)
+    planned = METHOD.plan_halo_px(context)
     assert all(
         p >= h for p, h in zip(planned, _finish(METHOD.prepare(context)).halo_px, strict=True)
     )
@@ -329,16 +329,7 @@ def test_gain_and_offset_of_the_camera_pass_through():
     plain, _ = _run(y, {"stop": "fixed"}, background=106.0, given=True)
     context = _context(10 * y + 50, {"stop": "fixed"}, background=1110.0, given=True)
     scaled_noise = SimpleNamespace(gain=20.0, offset=1050.0, read_noise=20.0)
-    prepared = _finish(
-        METHOD.prepare(
-            MethodContext(
-                **{
-                    **{f: getattr(context, f) for f in context.__dataclass_fields__},
-                    "noise": scaled_noise,
-                }
-            )
-        )
-    )
+    prepared = _finish(METHOD.prepare(replace(context, noise=scaled_noise)))
     scaled = _finish(prepared(10 * y + 50, (0, 0, 0)))["enhanced"]
     assert np.abs((scaled - 50) / 10 - plain).max() < 5e-3 * np.ptp(plain)
 
@@ -499,9 +490,9 @@ def test_importing_the_method_does_not_load_torch():
 def test_planning_does_not_load_torch():
     code = (
         "import sys; from zenhance.methods.deconvolution import METHOD as M; from "
-        "zenhance.physics.psf import gaussian;"
+        "zenhance.physics.psf import gaussian; from zenhance.contract.spec import PlanContext as C;"
         "p = gaussian((.3, .1, .1)); v = (.3, .1, .1); s = (200, 999, 999); P = M.spec.parameters;"
-        "[M.plan_halo_px(P(variant=name), p, v, s) for name in ('wiener', 'imagej', "
+        "[M.plan_halo_px(C(P(variant=name), s, v, p)) for name in ('wiener', 'imagej', "
         "'richardson_lucy')];"
         "sys.exit('torch' in sys.modules)"
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zenhance.contract import registry
 from zenhance.contract.learner import Batch
-from zenhance.contract.spec import MethodContext, VolumeStatistics
+from zenhance.contract.spec import MethodContext, PlanContext, VolumeStatistics
 from zenhance.errors import CheckpointError, MethodError, RunCancelled
 from zenhance.methods.divblurring import MAX_STEPS, METHOD
 from zenhance.methods.divblurring.inference import halo_px, steps_for
@@ -403,8 +403,8 @@ def test_brighter_stacks_take_more_steps_back(photons: float, steps: int) -> Non
         None,
         (4, 8, 8),
         SIZE_UM,
-        known,
-        lambda _: np.zeros((4, 8, 8), np.float32),
+        statistics=known,
+        read=lambda _: np.zeros((4, 8, 8), np.float32),
         noise=PoissonGauss(2.0, 10.0, 1.0),
     )
     assert steps_for(context) == steps
@@ -533,7 +533,7 @@ def test_cancel_is_answered_between_two_draws(models: dict[str, str], kind: str)
 def test_what_is_planned_is_never_less_than_what_is_needed(
     psf: Psf, shape: tuple[int, int, int]
 ) -> None:
-    planned = METHOD.plan_halo_px(METHOD.spec.parameters(), psf, SIZE_UM, shape)
+    planned = METHOD.plan_halo_px(PlanContext(METHOD.spec.defaults, shape, SIZE_UM, psf))
     for change in (
         {"kind": "flat"},
         {"blocks": 2},

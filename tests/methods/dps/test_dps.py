@@ -353,7 +353,7 @@ def test_the_plan_allows_for_the_halo(model: str) -> None:
         ("sigma_um=0.3,0.01,0.01", {"continuity": 0.5}),
     ):
         given = context(array, model, psf=psf, **settings)
-        planned = METHOD.plan_halo_px(given.parameters, given.psf, given.voxel_size_um, array.shape)
+        planned = METHOD.plan_halo_px(given)
         prepared = drained(METHOD.prepare(given))
         assert all(has <= may for has, may in zip(prepared.halo_px, planned, strict=True))
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from zenhance.contract.spec import PlanContext
 from zenhance.methods import dqlr as method
 from zenhance.methods.dqlr.network import Dqlr, reach_px, restore_sequence
 from zenhance.methods.dqlr.training import DqlrLearner
-from zenhance.physics.psf import gaussian
+from zenhance.physics.psf import Psf, gaussian
 
 TINY: dict[str, Any] = {
     "features": 8,
@@ -205,9 +206,13 @@ def test_flat_codes_make_a_flat_image_without_checkerboard(stride: int) -> None:
 
 
 def test_tiles_are_planned_with_the_reach_that_networks_are_held_to() -> None:
-    plan, voxel, shape = method.METHOD.plan_halo_px, (1.0, 1.0, 1.0), (7, 100, 100)
-    settings, most = method.DqlrParameters(), method.MAX_REACH_PX
-    assert plan(settings, None, voxel, shape) == (7, most, most)
+    def plan(psf: Psf | None) -> tuple[int, int, int]:
+        settings = method.DqlrParameters()
+        context = PlanContext(settings, (7, 100, 100), (1.0, 1.0, 1.0), psf)
+        return method.METHOD.plan_halo_px(context)
+
+    most = method.MAX_REACH_PX
+    assert plan(None) == (7, most, most)
     # The blur goes back and forth in the data consistency; deconvolutions reach further when wide.
-    assert plan(settings, gaussian((1.0, 1.0, 1.0)), voxel, shape) == (7, most + 8, most + 8)
-    assert plan(settings, gaussian((1.0, 3.0, 3.0)), voxel, shape)[1] > most + 2 * 12
+    assert plan(gaussian((1.0, 1.0, 1.0))) == (7, most + 8, most + 8)
+    assert plan(gaussian((1.0, 3.0, 3.0)))[1] > most + 2 * 12

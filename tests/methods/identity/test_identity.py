@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from zenhance.contract.spec import MethodContext, VolumeStatistics
+from zenhance.contract.spec import MethodContext, PlanContext, VolumeStatistics
 from zenhance.methods.identity import METHOD, IdentityParameters
 from zenhance.tiling.geometry import plan_tiles
 from zenhance.tiling.run import run_tiles
@@ -29,8 +29,8 @@ def test_all_values_of_16_bit_images_come_back_exactly_through_tiles(dtype):
         IdentityParameters(),
         volume.shape,
         (1.0, 1.0, 1.0),
-        VolumeStatistics(*[0.0] * 7),
-        lambda r: volume[r].copy(),
+        statistics=VolumeStatistics(*[0.0] * 7),
+        read=lambda r: volume[r].copy(),
     )
     prepared = _finish(METHOD.prepare(context))
     result = np.zeros_like(volume)
@@ -51,6 +51,7 @@ def test_all_values_of_16_bit_images_come_back_exactly_through_tiles(dtype):
 
 
 def test_there_is_nothing_to_set_nor_any_context_needed():
-    assert METHOD.plan_halo_px(IdentityParameters(), None, (1.0, 1.0, 1.0), (3, 4, 5)) == (0, 0, 0)
+    plan = PlanContext(IdentityParameters(), (3, 4, 5), (1.0, 1.0, 1.0))
+    assert METHOD.plan_halo_px(plan) == (0, 0, 0)
     with pytest.raises(ValidationError):
         IdentityParameters(strength=1)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from zenhance.contract.learner import LearningMethod
-from zenhance.contract.spec import MethodContext, MethodParameters, Prepared, PsfLike
+from zenhance.contract.spec import MethodContext, MethodParameters, PlanContext, Prepared
 from zenhance.types import Triple
 
 __all__ = ["MAX_WINDOW", "PlaneMethod", "PlaneParameters"]
@@ -36,13 +36,7 @@ class PlaneMethod(LearningMethod):
     max_radius_px: ClassVar[int]
     """Radius of the largest receptive field along y and x."""
 
-    def plan_halo_px(
-        self,
-        parameters: Any,
-        psf: PsfLike | None,
-        voxel_size_um: tuple[float, float, float],
-        shape_px: Triple,
-    ) -> Triple:
+    def plan_halo_px(self, plan: PlanContext) -> Triple:
         """Return the halo of the largest network."""
         return (MAX_WINDOW // 2, self.max_radius_px, self.max_radius_px)
 

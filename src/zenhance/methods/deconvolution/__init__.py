@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 
-from zenhance.contract.spec import WHOLE_VOXELS, MethodContext, MethodSpec, Prepared, PsfLike
+from zenhance.contract.spec import WHOLE_VOXELS, MethodContext, MethodSpec, PlanContext, Prepared
 from zenhance.errors import MethodError
 from zenhance.methods.deconvolution.parameters import GaussianDeconvolutionParameters
 from zenhance.solvers.receptive_field import (
@@ -61,19 +61,14 @@ class GaussianDeconvolution:
             )
         return (yield from prepare(context, context.psf))
 
-    def plan_halo_px(
-        self,
-        parameters: GaussianDeconvolutionParameters,
-        psf: PsfLike | None,
-        voxel_size_um: tuple[float, float, float],
-        shape_px: Triple,
-    ) -> Triple:
+    def plan_halo_px(self, plan: PlanContext) -> Triple:
         """Return the largest halo that ``prepare`` can ask for; cheap, and without torch."""
+        parameters, psf, shape_px = plan.parameters, plan.psf, plan.shape_px
         if parameters.variant == "imagej":
             return 0, shape_px[1], shape_px[2]
         if psf is None or math.prod(shape_px) <= WHOLE_VOXELS:
             return 0, 0, 0
-        kernel = psf.kernel(voxel_size_um, parameters.ndim(shape_px))
+        kernel = psf.kernel(plan.voxel_size_um, parameters.ndim(shape_px))
         if parameters.variant == "wiener":
             span = [SMALLEST_NOISE_TO_SIGNAL * 10.0**k for k in range(8)]
             return wiener_reach_px(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ from zenhance.contract.spec import (
     MethodParameters,
     MethodSpec,
     OutputSpec,
-    PsfLike,
+    PlanContext,
 )
 from zenhance.types import Triple
 
@@ -112,16 +112,10 @@ class Diffusion(LearningMethod):
         source="after Bansal et al., NeurIPS (2023), and Delbracio, Milanfar, TMLR (2023)",
     )
 
-    def plan_halo_px(
-        self,
-        parameters: Any,
-        psf: PsfLike | None,
-        voxel_size_um: tuple[float, float, float],
-        shape_px: Triple,
-    ) -> Triple:
+    def plan_halo_px(self, plan: PlanContext) -> Triple:
         """Return all planes, and the radius of the receptive field and the PSF in y and x."""
-        _, y, x = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
-        return (shape_px[0], MAX_REACH_PX + y, MAX_REACH_PX + x)
+        _, y, x = plan.psf_radius_px
+        return (plan.shape_px[0], MAX_REACH_PX + y, MAX_REACH_PX + x)
 
 
 METHOD = Diffusion()

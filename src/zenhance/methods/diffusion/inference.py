@@ -158,7 +158,7 @@ def prepare(context: MethodContext) -> Generator[float, None, DiffusionSampler]:
         context.device,
         context.seed,
         data_consistency_of(context, p.data_consistency),
-        halo_px=METHOD.plan_halo_px(p, context.psf, context.voxel_size_um, context.shape_px),
+        halo_px=METHOD.plan_halo_px(context),
         warnings=warnings,
         remark=_remark(timestep, own),
         **facts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ from zenhance.contract.spec import (
     MethodParameters,
     MethodSpec,
     OutputSpec,
-    PsfLike,
+    PlanContext,
 )
 from zenhance.types import Triple
 
@@ -156,24 +156,19 @@ class Divblurring(LearningMethod):
         "and HDN (Prakash et al., ICLR 2022)",
     )
 
-    def plan_halo_px(
-        self,
-        parameters: Any,
-        psf: PsfLike | None,
-        voxel_size_um: tuple[float, float, float],
-        shape_px: Triple,
-    ) -> Triple:
+    def plan_halo_px(self, plan: PlanContext) -> Triple:
         """Return the largest halo of any weights."""
         from zenhance.solvers.receptive_field import iteration_reach_px
 
-        if psf is None:
-            return (min(MAX_WINDOW // 2, shape_px[0]), MAX_REACH_PX, MAX_REACH_PX)
-        z, y, x = psf.radius_px(voxel_size_um)
-        z = z if shape_px[0] > 1 else 0
+        planes = plan.shape_px[0]
+        if plan.psf is None:
+            return (min(MAX_WINDOW // 2, planes), MAX_REACH_PX, MAX_REACH_PX)
+        z, y, x = plan.psf_radius_px
+        z = z if planes > 1 else 0
         more = iteration_reach_px((z, y, x), MAX_ITERATIONS, accelerated=True)
         back = iteration_reach_px((z, y, x), MAX_STEPS, accelerated=False)
         return (
-            min(MAX_WINDOW // 2 + more[0] + back[0], shape_px[0]),
+            min(MAX_WINDOW // 2 + more[0] + back[0], planes),
             MAX_REACH_PX + more[1] + back[1],
             MAX_REACH_PX + more[2] + back[2],
         )

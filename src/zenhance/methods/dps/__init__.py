@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from zenhance.contract.learner import LearningMethod
-from zenhance.contract.spec import MethodParameters, MethodSpec, PsfLike
+from zenhance.contract.spec import MethodParameters, MethodSpec, PlanContext
 from zenhance.types import Triple
 
 __all__ = ["METHOD", "MODULES", "Dps", "DpsParameters"]
@@ -112,22 +112,17 @@ class Dps(LearningMethod):
         source="Ye et al., Intelligent Computing 3:0082 (2024)",
     )
 
-    def plan_halo_px(
-        self,
-        parameters: Any,
-        psf: PsfLike | None,
-        voxel_size_um: tuple[float, float, float],
-        shape_px: Triple,
-    ) -> Triple:
+    def plan_halo_px(self, plan: PlanContext) -> Triple:
         """Return the largest halo: all networks in turn, in pixels of this image, and the ball."""
+        parameters, size_um = plan.parameters, plan.voxel_size_um
         widths = (
             (MIN_FWHM_PX,) * 2
-            if psf is None
-            else tuple(s * FWHM_PER_SIGMA for s in psf.sigma_px(voxel_size_um)[1:])
+            if plan.psf is None
+            else tuple(s * FWHM_PER_SIGMA for s in plan.psf.sigma_px(size_um)[1:])
         )
         nets = max(1, parameters.deblurs + len(parameters.preceding))
         around = []
-        for width, size in zip(widths, voxel_size_um[1:], strict=True):
+        for width, size in zip(widths, size_um[1:], strict=True):
             per_px = max(1.0, width / MIN_FWHM_PX)
             ball = 2.2 * parameters.background_um / size + 16 if parameters.background_um else 0
             around.append(math.ceil((nets * MAX_REACH_PX + 8) * per_px + ball))

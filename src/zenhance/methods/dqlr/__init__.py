@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from zenhance.contract.learner import LearningMethod
-from zenhance.contract.spec import ENHANCED, MethodParameters, MethodSpec, OutputSpec, PsfLike
+from zenhance.contract.spec import ENHANCED, MethodParameters, MethodSpec, OutputSpec, PlanContext
 from zenhance.types import Triple
 
 __all__ = ["METHOD", "WEIGHTS", "Dqlr", "DqlrParameters"]
@@ -84,24 +84,18 @@ class Dqlr(LearningMethod):
         source="Gupta, Aich, Rodriguez, Reddy, Roy-Chowdhury, arXiv 2107.14368 (2021)",
     )
 
-    def plan_halo_px(
-        self,
-        parameters: Any,
-        psf: PsfLike | None,
-        voxel_size_um: tuple[float, float, float],
-        shape_px: Triple,
-    ) -> Triple:
+    def plan_halo_px(self, plan: PlanContext) -> Triple:
         """Return the largest halo of any network; in z all planes, because of the recurrence."""
         from zenhance.solvers.receptive_field import iteration_reach_px
 
-        radius = (0, 0, 0) if psf is None else psf.radius_px(voxel_size_um)
+        radius = plan.psf_radius_px
         _, y, x = (
             2 * back + max(MAX_REACH_PX, FRONT_END_REACH_PX + more)
             for back, more in zip(
                 radius, iteration_reach_px(radius, MAX_ITERATIONS, accelerated=True), strict=True
             )
         )
-        return (shape_px[0], y, x)
+        return (plan.shape_px[0], y, x)
 
 
 METHOD = Dqlr()

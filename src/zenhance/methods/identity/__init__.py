@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from zenhance.contract.spec import (
     MethodContext,
     MethodParameters,
     MethodSpec,
+    PlanContext,
     Prepared,
-    PsfLike,
     TileGenerator,
 )
 from zenhance.types import FloatArray, Triple
@@ -55,13 +55,7 @@ class Identity:
         bytes_per_voxel=8,
     )
 
-    def plan_halo_px(
-        self,
-        parameters: Any,
-        psf: PsfLike | None,
-        voxel_size_um: tuple[float, float, float],
-        shape_px: Triple,
-    ) -> Triple:
+    def plan_halo_px(self, plan: PlanContext) -> Triple:
         """Return no halo."""
         return (0, 0, 0)
 
