@@ -8,14 +8,16 @@ from scipy import ndimage
 
 from zenhance.errors import StackError
 from zenhance.measurement.blur_by_depth import BlurFit
+from zenhance.measurement.light_by_depth import find_surface
 from zenhance.measurement.profile import (
     doubt_metadata,
     doubt_narrowing,
-    measure_depth,
     measure_profile,
     squeeze_along_z,
 )
 from zenhance.physics.noise import PoissonGauss
+from zenhance.physics.noise_blocks import measure_blocks
+from zenhance.physics.noise_estimate import fit_camera
 from zenhance.physics.psf import gaussian
 
 VOXEL = (0.75, 0.2, 0.2)
@@ -90,7 +92,8 @@ def test_measuring_twice_gives_the_same_profile_bit_for_bit(scene) -> None:
 
 def test_the_depth_of_each_voxel_follows_the_slanted_surface(scene) -> None:
     stack, depth = scene
-    found = measure_depth(stack, VOXEL)
+    camera = fit_camera(measure_blocks(stack))
+    found = find_surface(stack.astype(np.float32), VOXEL, camera).depth_um(SHAPE, VOXEL[0])
     assert found.shape == SHAPE
     assert found.min() == 0.0
     deep = depth > 10.0

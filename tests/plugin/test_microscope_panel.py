@@ -138,9 +138,9 @@ def test_a_saved_profile_is_offered_for_another_layer(bench, noisy, measured):
     assert load_profile(profile_path("Leica 63x")) == profile(DOUBT).model_copy(
         update={"name": "Leica 63x"}
     )
-    assert panel.saved_name == "Leica 63x"
+    assert panel.source.currentText() == "Leica 63x"
     bench.add(noisy[:, :40], name="other")
-    assert panel.saved_name == "Leica 63x"
+    assert panel.source.currentText() == "Leica 63x"
     assert panel.profile.name == "Leica 63x"
     panel.source.setCurrentIndex(0)
     assert panel.profile is None

@@ -7,13 +7,12 @@ resolution::
 
 The halves must be *measured* independently: two exposures, or one whose photons were split. Two
 outputs of a method are never compared with each other, because both contain what the method
-invents; a method's output on one half is compared with the other half.
+invents.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,7 @@ from zenhance.errors import StackError
 from zenhance.physics.thinning import split_photons
 from zenhance.types import FloatArray, FloatTriple
 
-__all__ = ["CorrelationCurve", "correlate_halves", "correlation_of_method", "correlation_of_raw"]
+__all__ = ["CorrelationCurve", "correlate_halves", "correlation_of_raw"]
 
 AXIAL_CONE = 45.0
 
@@ -122,35 +121,6 @@ def correlation_of_raw(
     Either half has half the light, so that the resolution of the whole is at least this good.
     """
     return correlate_halves(*split_photons(raw, camera, 0.5, seed), voxel_size_um, mode=mode)
-
-
-def correlation_of_method(
-    raw: npt.NDArray[Any],
-    method: Callable[[FloatArray], npt.NDArray[Any]],
-    camera: Camera,
-    voxel_size_um: FloatTriple,
-    *,
-    mode: str = "ring",
-    seed: int = 0,
-) -> CorrelationCurve:
-    """Run a method on half of the photons and correlate its output with the other half.
-
-    Parameters
-    ----------
-    raw : array (Z, Y, X)
-        Grey values as measured.
-    method : callable
-        Takes grey values (float32, Z, Y, X) with half the light and returns a volume of the same
-        shape.
-
-    Notes
-    -----
-    The measured half is noisy, so the curve is below that of two clean images; compare it with that
-    of another method, not with 1/7.
-    """
-    first, second = split_photons(raw, camera, 0.5, seed)
-    output = np.asarray(method(first * np.float32(camera.gain) + np.float32(camera.offset)))
-    return correlate_halves(output, second, voxel_size_um, mode=mode)
 
 
 def _check(first: npt.NDArray[Any], second: npt.NDArray[Any], mode: str) -> None:

@@ -33,7 +33,6 @@ from zenhance.types import FloatTriple
 __all__ = [
     "doubt_metadata",
     "doubt_narrowing",
-    "measure_depth",
     "measure_profile",
     "names_objective",
     "profile_steps",
@@ -122,14 +121,6 @@ def profile_steps(
         *_doubts(finite, voxel_size_um, surface, light, blur, _origin(psf)),
     )
     return _assembled(name, voxel_size_um, camera, light, blur, psf, doubts)
-
-
-def measure_depth(volume: npt.NDArray[Any], voxel_size_um: FloatTriple) -> npt.NDArray[np.float32]:
-    """Return the depth below the specimen's surface of each voxel, in µm; 0 above the surface."""
-    camera = fit_camera(measure_blocks(_sampled(volume)))
-    surface = find_surface(_finite(volume, camera.background.value), voxel_size_um, camera)
-    z, y, x = volume.shape
-    return surface.depth_um((z, y, x), voxel_size_um[0])
 
 
 def _sampled(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:

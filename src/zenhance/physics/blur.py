@@ -16,10 +16,11 @@ matrix that includes the mirror, cut into blocks that hold hardly any zeros::
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,14 @@ from zenhance.errors import MethodError, StackError
 from zenhance.physics.boundary import fold_kernel, mirror_index, mirror_matrix
 from zenhance.types import FloatArray, Triple
 
-__all__ = ["Blur", "BlurOperator", "MatrixBlock", "PsfKernels", "cut_into_blocks", "differentiable"]
+__all__ = [
+    "Blur",
+    "BlurOperator",
+    "MatrixBlock",
+    "PsfKernels",
+    "VaryingBlur",
+    "cut_into_blocks",
+]
 
 Operator = Callable[[Tensor, bool, Tensor | None], Tensor]
 T = TypeVar("T")
@@ -52,20 +60,6 @@ class PsfKernels(Protocol):
         self, voxel_size_um: tuple[float, float, float], ndim: int = 3
     ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
         """Return kernels along z, y, x whose outer product is the kernel, or None."""
-
-
-class BlurOperator(Protocol):
-    """A linear blur of unit sum with its adjoint: :class:`Blur`, or one that varies with depth."""
-
-    @property
-    def radius_px(self) -> Triple:
-        """How far one voxel's light reaches along z, y, x."""
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """Blur a specimen (..., Z, Y, X)."""
-
-    def adjoint(self, y: Tensor, out: Tensor | None = None) -> Tensor:
-        """Apply the transposed operator."""
 
 
 class _Memory:
@@ -308,17 +302,79 @@ def differentiable(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Blur:
-    """Convolution with a PSF, mirrored at the edges; build it with a ``from_`` function.
+class BlurOperator(ABC):
+    """A linear blur of unit sum with its adjoint: :class:`Blur`, or one that varies with depth.
 
     ``blur(x)`` and ``blur.adjoint(y)`` take float32 tensors (..., Z, Y, X) on any device (float64
-    where the device has it) and return a new tensor of the same shape. Both satisfy ``<A x, y> =
-    <x, A* y>`` to rounding, also for asymmetric kernels and for images smaller than the kernel.
-    Gradients flow. Peak memory: two images (separable), or about ten mirrored images (otherwise).
+    where the device has it) and return a new tensor of the same shape. Gradients flow.
     """
 
     kernel_shape_px: Triple
-    """Size of the kernel along z, y, x."""
+    """Size of the (widest) kernel along z, y, x."""
+
+    @property
+    def radius_px(self) -> Triple:
+        """How far one voxel's light reaches along z, y, x at most."""
+        z, y, x = (n // 2 for n in self.kernel_shape_px)
+        return (z, y, x)
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Blur a specimen.
+
+        Parameters
+        ----------
+        x : Tensor (..., Z, Y, X)
+            float32 or float64.
+        out : Tensor, optional
+            Contiguous, of the same shape, type and device, and not ``x`` itself; receives the
+            result (without gradients).
+
+        Returns
+        -------
+        Tensor
+            ``out``, or a new one.
+        """
+        return differentiable(self._apply, x, False, out)
+
+    def adjoint(self, y: Tensor, out: Tensor | None = None) -> Tensor:
+        """Apply the transposed operator; arguments as for calling the operator itself."""
+        return differentiable(self._apply, y, True, out)
+
+    @abstractmethod
+    def _apply(self, x: Tensor, adjoint: bool, out: Tensor | None) -> Tensor:
+        """Apply the operator or its adjoint, without gradients."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VaryingBlur(BlurOperator):
+    """A blur that varies with depth, for volumes of one shape."""
+
+    shape_px: Triple
+    """(Z, Y, X) of the volumes."""
+
+    is_symmetric: ClassVar[bool] = False
+    is_separable: ClassVar[bool] = False
+
+    def _check(self, x: Tensor, out: Tensor | None) -> None:
+        """Refuse a volume of another shape, and a result in its place."""
+        if x.ndim < 3 or tuple(x.shape[-3:]) != self.shape_px:
+            raise StackError(
+                f"this blur was made for volumes of {self.shape_px}, the image has shape "
+                f"{tuple(x.shape)}; make one for its depths"
+            )
+        if out is not None and out.data_ptr() == x.data_ptr():
+            raise StackError("out is the image itself; give another tensor")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blur(BlurOperator):
+    """Convolution with a PSF, mirrored at the edges; build it with a ``from_`` function.
+
+    Both directions satisfy ``<A x, y> = <x, A* y>`` to rounding, also for asymmetric kernels and
+    for images smaller than the kernel. Peak memory: two images (separable), or about ten mirrored
+    images (otherwise).
+    """
+
     is_separable: bool
     """Whether the three axes are blurred one by one."""
     is_symmetric: bool
@@ -386,34 +442,6 @@ class Blur:
         )
         blur.prepare(shape_px, device)
         return blur
-
-    @property
-    def radius_px(self) -> Triple:
-        """How far one voxel's light reaches along z, y, x."""
-        z, y, x = (n // 2 for n in self.kernel_shape_px)
-        return (z, y, x)
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """Blur a specimen.
-
-        Parameters
-        ----------
-        x : Tensor (..., Z, Y, X)
-            float32 or float64.
-        out : Tensor, optional
-            Contiguous, of the same shape, type and device, and not ``x`` itself; receives the
-            result (without gradients).
-
-        Returns
-        -------
-        Tensor
-            ``out``, or a new one.
-        """
-        return differentiable(self._apply, x, False, out)
-
-    def adjoint(self, y: Tensor, out: Tensor | None = None) -> Tensor:
-        """Apply the transposed operator; arguments as for calling the operator itself."""
-        return differentiable(self._apply, y, True, out)
 
     def _apply(self, x: Tensor, adjoint: bool, out: Tensor | None) -> Tensor:
         if x.ndim < 3 or x.numel() == 0:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from zenhance.errors import MethodError, StackError
-from zenhance.physics.blur import Blur, differentiable
+from zenhance.physics.blur import Blur, VaryingBlur
 from zenhance.physics.profile import MicroscopeProfile
 from zenhance.physics.psf_base import Psf
 from zenhance.types import Triple
@@ -47,21 +47,10 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DepthBlur:
-    """Depth-dependent blur for volumes of one shape; build it with :meth:`from_psfs`.
+class DepthBlur(VaryingBlur):
+    """Depth-dependent blur for volumes of one shape; build it with :meth:`from_psfs`."""
 
-    ``blur(x)`` and ``blur.adjoint(y)`` take tensors (..., Z, Y, X) as
-    :class:`zenhance.physics.blur.Blur` does.
-    """
-
-    shape_px: Triple
-    """(Z, Y, X) of the volumes."""
-    kernel_shape_px: Triple
-    """Size of the widest kernel."""
     _parts: tuple[_Part, ...]
-
-    is_symmetric = False
-    is_separable = False
 
     @classmethod
     def from_psfs(
@@ -128,30 +117,10 @@ class DepthBlur:
             if box is not None:
                 kept = torch.from_numpy(np.ascontiguousarray(weight[box], dtype=np.float64))
                 parts.append(_Part(blur, box, kept.to(_dtype_on(device)).to(device)))
-        return cls(shape, largest, tuple(parts))
-
-    @property
-    def radius_px(self) -> Triple:
-        """How far one voxel's light reaches along z, y, x at most."""
-        z, y, x = (n // 2 for n in self.kernel_shape_px)
-        return (z, y, x)
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """Blur a specimen; arguments as for :class:`~zenhance.physics.blur.Blur`."""
-        return differentiable(self._apply, x, False, out)
-
-    def adjoint(self, y: Tensor, out: Tensor | None = None) -> Tensor:
-        """Apply the transposed operator."""
-        return differentiable(self._apply, y, True, out)
+        return cls(largest, shape, tuple(parts))
 
     def _apply(self, x: Tensor, adjoint: bool, out: Tensor | None) -> Tensor:
-        if x.ndim < 3 or tuple(x.shape[-3:]) != self.shape_px:
-            raise StackError(
-                f"this blur was made for volumes of {self.shape_px}, the image has shape "
-                f"{tuple(x.shape)}; make one for its depths"
-            )
-        if out is not None and out.data_ptr() == x.data_ptr():
-            raise StackError("out is the image itself; give another tensor")
+        self._check(x, out)
         result = torch.zeros_like(x) if out is None else out.zero_()
         for part in self._parts:
             weight = part.weight.to(x.dtype)

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 
 from zenhance.errors import StackError
-from zenhance.physics.blur import Blur, MatrixBlock, cut_into_blocks, differentiable
+from zenhance.physics.blur import Blur, MatrixBlock, VaryingBlur, cut_into_blocks
 from zenhance.physics.boundary import mirror_matrix
 from zenhance.physics.profile import DepthCurve, MicroscopeProfile
 from zenhance.physics.psf_base import gaussian_kernel_1d
-from zenhance.types import FloatArray, FloatTriple, Triple
+from zenhance.types import FloatArray, FloatTriple
 
 __all__ = ["SurfaceBlur"]
 
@@ -163,24 +163,13 @@ class _Axial:
 
 
 @dataclass(frozen=True, eq=False)
-class SurfaceBlur:
-    """Blur of a profile below a surface; build it with :meth:`from_heights`.
+class SurfaceBlur(VaryingBlur):
+    """Blur of a profile below a surface; build it with :meth:`from_heights`."""
 
-    ``blur(x)`` and ``blur.adjoint(y)`` take tensors (..., Z, Y, X) as
-    :class:`zenhance.physics.blur.Blur` does.
-    """
-
-    shape_px: Triple
-    """(Z, Y, X) of the volumes."""
-    kernel_shape_px: Triple
-    """Size of the widest kernel."""
     _axial: _Axial
     _slabs: tuple[_Slab, ...]
     _share: Tensor | None
     _spare: dict[torch.dtype, list[Tensor]] = field(default_factory=dict, repr=False)
-
-    is_symmetric = False
-    is_separable = False
 
     @classmethod
     def from_heights(
@@ -236,30 +225,10 @@ class SurfaceBlur:
         pairs = across.pairs(z_um, reach)
         share = _there(across.share(pairs, z_um, height), device)
         kernel = (2 * axial.radius + 1, *blurs[-1].kernel_shape_px[1:])
-        return cls(shape, kernel, axial, _slabs(blurs, pairs), share)
-
-    @property
-    def radius_px(self) -> Triple:
-        """How far one voxel's light reaches along z, y, x at most."""
-        z, y, x = (n // 2 for n in self.kernel_shape_px)
-        return (z, y, x)
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """Blur a specimen; arguments as for :class:`~zenhance.physics.blur.Blur`."""
-        return differentiable(self._apply, x, False, out)
-
-    def adjoint(self, y: Tensor, out: Tensor | None = None) -> Tensor:
-        """Apply the transposed operator."""
-        return differentiable(self._apply, y, True, out)
+        return cls(kernel, shape, axial, _slabs(blurs, pairs), share)
 
     def _apply(self, x: Tensor, adjoint: bool, out: Tensor | None) -> Tensor:
-        if x.ndim < 3 or tuple(x.shape[-3:]) != self.shape_px:
-            raise StackError(
-                f"this blur was made for volumes of {self.shape_px}, the image has shape "
-                f"{tuple(x.shape)}; make one for its depths"
-            )
-        if out is not None and out.data_ptr() == x.data_ptr():
-            raise StackError("out is the image itself; give another tensor")
+        self._check(x, out)
         result = torch.empty_like(x, memory_format=torch.contiguous_format) if out is None else out
         share = None if self._share is None else self._share.to(x.dtype)
         if x.dtype not in self._spare:

@@ -195,11 +195,6 @@ class MicroscopePanel(QWidget):
 
     # ------------------------------------------------------------------ which profile
 
-    @property
-    def saved_name(self) -> str | None:
-        """Name of the saved profile that is chosen; None if none is."""
-        return None if self.source.currentData() in _OWN else self.source.currentText()
-
     def request_fields(self) -> dict[str, Any]:
         """Return the fields of the request that this panel decides."""
         return {"profile": self.source.currentData(), "even_light": self.even.isChecked()}
