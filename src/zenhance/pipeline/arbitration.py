@@ -15,6 +15,7 @@ better beyond doubt; otherwise deconvolution is taken.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BASELINE",
     "NETWORK_SHARE",
+    "Effort",
     "Prepare",
     "alone",
     "arbitration_halo_px",
@@ -58,7 +60,6 @@ __all__ = [
     "can_arbitrate",
     "not_arbitrated",
     "trial_bytes_per_voxel",
-    "trial_work",
 ]
 
 NETWORK_SHARE = OutputSpec("network_share", "share of the network")
@@ -119,15 +120,50 @@ def trial_bytes_per_voxel() -> int:
     return views + registry.load(BASELINE).spec.bytes_per_voxel
 
 
-def trial_work(
-    network: tuple[float, float], baseline: tuple[float, float], volume_voxels: int
-) -> tuple[float, float]:
-    """Return the work before the tiles and in them, of a network that competes."""
-    (load, enhance), (solve, cut) = network, baseline
-    return (
-        2 * load + enhance + 2 * solve + cut + STEP_WORK * max(STEPS) * volume_voxels,
-        enhance + cut,
-    )
+@dataclass(frozen=True)
+class Effort:
+    """The work of a network that competes, in the units of ``MethodParameters.work``."""
+
+    load: float
+    enhance: float
+    solve: float
+    cut: float
+    step: float
+
+    @classmethod
+    def of(
+        cls, parameters: MethodParameters, volume_voxels: int, read_voxels: int, whole_voxels: int
+    ) -> Effort:
+        """Return the work for a volume and its tiles."""
+        sizes = (volume_voxels, read_voxels, whole_voxels)
+        network = parameters.work(*sizes)
+        baseline = registry.load(BASELINE).spec.defaults.work(*sizes)
+        return cls(*network, *baseline, STEP_WORK * volume_voxels)
+
+    @property
+    def phases(self) -> tuple[float, float, float, float, float]:
+        """Prepare the network; it and deconvolution for the kept photons; trial; deconvolution."""
+        trial = self.cut + self.enhance + max(STEPS) * self.step
+        return self.load, self.load, self.solve, trial, self.solve
+
+    @property
+    def tiles(self) -> float:
+        """The work of the tiles after the trial."""
+        return self.enhance + self.cut
+
+    def ends(self) -> list[float]:
+        """Return the share of the work that is done after each phase."""
+        done = np.cumsum(self.phases)
+        return [float(d) for d in done / done[-1]]
+
+    def within_tile(self, steps: int) -> tuple[float, float]:
+        """Return the share of a tile's work done after deconvolution and after the network."""
+        whole = self.cut + self.enhance + steps * self.step
+        return self.cut / whole, (self.cut + self.enhance) / whole
+
+
+def _constant(fraction: float) -> Callable[[float], float]:
+    return lambda _: fraction
 
 
 def not_arbitrated(context: MethodContext, prepared: Prepared) -> str:
@@ -230,14 +266,16 @@ class _Both(Prepared):
     network: Prepared
     baseline: Prepared
     views: _Views
+    effort: Effort
 
     def both(
-        self, tile: FloatArray, origin_px: Triple
+        self, tile: FloatArray, origin_px: Triple, steps: int
     ) -> Generator[float, None, tuple[dict[str, FloatArray], FloatArray]]:
         """Return the outputs of the network, and the image of deconvolution inside the volume."""
         inside = _valid(self.views.context.shape_px, origin_px, tile)
-        solved = yield from relay(self.baseline(tile[inside].copy(), origin_px), lambda f: 0.3 * f)
-        found = yield from relay(self.network(tile, origin_px), lambda f: 0.3 + 0.5 * f)
+        cut, end = self.effort.within_tile(steps)
+        solved = yield from relay(self.baseline(tile[inside].copy(), origin_px), lambda f: cut * f)
+        found = yield from relay(self.network(tile, origin_px), lambda f: cut + (end - cut) * f)
         return dict(found), solved["enhanced"]
 
     def tensor(self, array: FloatArray) -> torch.Tensor:
@@ -266,13 +304,15 @@ class _Trial(_Both):
         grey = grey_of_share(kept, self.camera, KEPT_SHARE)
         inside = _valid(self.views.context.shape_px, origin_px, tile)
         region = _place(origin_px, tile[inside].shape)
-        found, solved = yield from self.both(grey.copy(), origin_px)
+        found, solved = yield from self.both(grey.copy(), origin_px, max(STEPS))
         blur, measured = self.views.blur(region), self.tensor(grey[inside])
         seen = self.views.seen(self.tensor(solved), blur)
         image = self.tensor(found["enhanced"][inside])
+        _, end = self.effort.within_tile(max(STEPS))
         for before, after in zip((0, *STEPS), STEPS, strict=False):
             steps = self.views.stepped(image, measured, blur, after - before)
-            image = yield from relay(steps, lambda _: 0.8)
+            done = end + (1 - end) * before / max(STEPS)
+            image = yield from relay(steps, _constant(done))
             seen += self.views.seen(image, blur)
         added = (self.camera.read_noise / self.camera.gain) ** 2
         weight = 1.0 / (seen[0].clamp(min=self.darkest) + added)
@@ -357,7 +397,7 @@ class _Arbitrated(_Both):
         self, tile: FloatArray, origin_px: Triple
     ) -> Generator[float, None, dict[str, FloatArray]]:
         """Enhance a tile (Z, Y, X) with both and blend them."""
-        found, solved = yield from self.both(tile.copy(), origin_px)
+        found, solved = yield from self.both(tile.copy(), origin_px, self.verdict.steps)
         # Some of what a method reports is known only after its tiles.
         self.curves, self.warnings = self.network.curves, self.network.warnings
         self.notes = {**self.notes, **self.network.notes}
@@ -374,7 +414,8 @@ class _Arbitrated(_Both):
                 self.views.blur(region),
                 self.verdict.steps,
             )
-            stepped = yield from relay(steps, lambda f: 0.8 + 0.2 * f)
+            _, end = self.effort.within_tile(self.verdict.steps)
+            stepped = yield from relay(steps, lambda f: end + (1 - end) * f)
             image = np.pad(stepped[0].cpu().numpy(), outside, mode="edge")
         out = dict(found)
         out["enhanced"] = np.asarray(base + share * (image - base), np.float32)
@@ -452,25 +493,29 @@ def arbitration_steps(
     seen = camera_of_share(noise, KEPT_SHARE)
     kept = replace(context, read=_kept(context, noise), noise=seen)
     settings: dict[str, Any] = {"parameters": baseline.spec.defaults, "psf": psf, "weights": None}
-    network = yield from prepare(method, kept, lambda f: progress(0.1 * f))
-    solved = yield from prepare(
-        baseline, replace(kept, **settings), lambda f: progress(0.1 + 0.2 * f)
-    )
+    voxels, parameters = math.prod(context.shape_px), cast("MethodParameters", context.parameters)
+    effort = Effort.of(parameters, voxels, voxels, context.whole_voxels)
+    _, loaded, solving, tried, _ = effort.ends()
+    start = effort.ends()[0]
+
+    def between(begin: float, end: float) -> Callable[[float], Step]:
+        return lambda f: progress((begin + (end - begin) * f - start) / (1 - start))
+
+    network = yield from prepare(method, kept, between(start, loaded))
+    solved = yield from prepare(baseline, replace(kept, **settings), between(loaded, solving))
     trial = _Trial(
         network=network,
         baseline=solved,
         views=_Views(kept, psf, seen),
+        effort=effort,
         camera=noise,
         darkest=DARK * max((context.statistics.mean - noise.offset) / noise.gain, 1e-3),
         halo_px=_halo(network, solved, psf, context, max(STEPS)),
     )
     judged = _judged(trial, context.read, method.spec.size_multiple)
-    verdict = yield from relay(judged, lambda f: progress(0.3 + 0.5 * f))
+    verdict = yield from relay(judged, between(solving, tried))
     del trial, network, solved
-    solved = yield from prepare(
-        baseline, replace(context, **settings), lambda f: progress(0.8 + 0.2 * f)
-    )
-    parameters: MethodParameters = context.parameters
+    solved = yield from prepare(baseline, replace(context, **settings), between(tried, 1.0))
     report = _report(prepared)
     report["halo_px"] = _halo(prepared, solved, psf, context, verdict.steps)
     report["notes"] = {**prepared.notes, "arbitration": verdict.notes()}
@@ -479,6 +524,7 @@ def arbitration_steps(
         network=prepared,
         baseline=solved,
         views=_Views(context, psf, noise),
+        effort=effort,
         verdict=verdict,
         series=frozenset(o.name for o in parameters.outputs if o.series and o.kind == "image"),
         **report,

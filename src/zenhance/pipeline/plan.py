@@ -12,10 +12,9 @@ from zenhance.errors import StackError
 from zenhance.io.beads import read_beads
 from zenhance.physics.psf import Psf, resolve_psf
 from zenhance.pipeline.arbitration import (
-    BASELINE,
+    Effort,
     arbitration_halo_px,
     trial_bytes_per_voxel,
-    trial_work,
 )
 from zenhance.pipeline.denoised import denoised_halo_px
 from zenhance.pipeline.output import Layout, layouts
@@ -110,11 +109,11 @@ def work_of(
     request: EnhanceRequest, volume_voxels: int, read_voxels: int, whole_voxels: int
 ) -> tuple[float, float]:
     """Return the work before the tiles of a volume and in them; see ``MethodParameters.work``."""
-    work = request.parameters().work(volume_voxels, read_voxels, whole_voxels)
+    parameters = request.parameters()
     if not request.arbitrates:
-        return work
-    baseline = registry.load(BASELINE).spec.defaults
-    return trial_work(work, baseline.work(volume_voxels, read_voxels, whole_voxels), volume_voxels)
+        return parameters.work(volume_voxels, read_voxels, whole_voxels)
+    effort = Effort.of(parameters, volume_voxels, read_voxels, whole_voxels)
+    return sum(effort.phases), effort.tiles
 
 
 def _lengths(request: EnhanceRequest, stack: Stack) -> tuple[float, float, float]:

@@ -38,7 +38,7 @@ from zenhance.errors import FailureKind, MemoryBudgetError, classify
 from zenhance.measurement.volume import PixelHash, VolumeReader, measure_volume
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf
-from zenhance.pipeline.arbitration import alone, arbitration_steps, not_arbitrated
+from zenhance.pipeline.arbitration import Effort, alone, arbitration_steps, not_arbitrated
 from zenhance.pipeline.changes import VolumeChange
 from zenhance.pipeline.denoised import denoised
 from zenhance.pipeline.even_light import even_light
@@ -69,8 +69,6 @@ __all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
 MAX_HALVINGS = 8
 # Of the progress of a run that learns first, this much is learning.
 LEARN_SHARE = 0.9
-# Of the progress of preparing a network that competes with deconvolution, this much is the trial.
-TRIAL_SHARE = 0.9
 
 
 def enhance_steps(
@@ -212,10 +210,12 @@ def _ready_steps(
     run: Run, context: MethodContext, c: int, progress: Callable[[float], Progress]
 ) -> Generator[Progress, None, Prepared]:
     """Prepare a volume, let a network compete, and blur the result again, as the request asks."""
-    share = TRIAL_SHARE if run.request.arbitrates else 0.0
-    prepared = yield from _prepare_steps(
-        run, run.method, context, lambda f: progress((1 - share) * f)
-    )
+    first = 1.0
+    if run.request.arbitrates:
+        voxels = math.prod(context.shape_px)
+        sizes = (voxels, voxels, context.whole_voxels)
+        first = Effort.of(run.request.parameters(), *sizes).ends()[0]
+    prepared = yield from _prepare_steps(run, run.method, context, lambda f: progress(first * f))
     if run.request.arbitrates:
         psf = _competing_psf(run, c, context)
         reason = not_arbitrated(context, prepared)
@@ -228,7 +228,7 @@ def _ready_steps(
                 context,
                 psf,
                 partial(_prepare_steps, run),
-                lambda f: progress(1 - share + share * f),
+                lambda f: progress(first + (1 - first) * f),
             )
     if run.request.output == "denoised":
         prepared = denoised(prepared, context, _psf(run, c))
