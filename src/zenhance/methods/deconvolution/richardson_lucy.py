@@ -47,7 +47,7 @@ MAX_PEDESTAL = 0.5
 _MIN_SIGMA_PX = 0.3
 """Below this, a Gaussian PSF holds 82 % of its light in one voxel along each axis."""
 # Of the work of solving a volume, reading it and making the blur.
-SETUP_SHARE = 0.25
+SETUP_SHARE = 0.4
 
 
 def prepare_richardson_lucy(
@@ -58,10 +58,11 @@ def prepare_richardson_lucy(
     regions, measured = yield from read_probes(context)
     profiled = context.profiled if parameters.ndim(context.shape_px) == 3 else None
     problem = _problem(context, psf, profiled, regions, measured)
-    yield SETUP_SHARE
+    yield 0.5 * SETUP_SHARE
     depths = None if profiled is None else _Depths.of(problem, profiled, regions, context.device)
     if depths is not None:
         problem = replace(problem, **depths.fields(regions))
+    yield SETUP_SHARE
     rule: DiscrepancyRule | BandRules | None = None
     if parameters.stop == "discrepancy":
         rule = DiscrepancyRule() if depths is None else BandRules.for_shares(depths.shares)
