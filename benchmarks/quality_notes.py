@@ -26,7 +26,7 @@ def versus(values: Sequence[float], others: Sequence[float]) -> str:
 
 
 def verdicts(report: QualityReport) -> tuple[str, ...]:
-    """Return a line for each learnt method: its default model's PSNR against the rivals."""
+    """Return a line for each trained method: its default model's PSNR against the rivals."""
     known = {c.name: c for c in report.contenders}
     models = [
         c.name

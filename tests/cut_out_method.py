@@ -1,4 +1,4 @@
-"""A learnt method whose estimate is known beforehand: tests put it into :data:`ESTIMATES`."""
+"""A trained method whose estimate is known beforehand: tests put it into :data:`ESTIMATES`."""
 
 from __future__ import annotations
 

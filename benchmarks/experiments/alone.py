@@ -40,7 +40,7 @@ def alone_plans(*, quick: bool = False) -> tuple[Plan, ...]:
 
 
 def alone_contenders(minutes: float) -> tuple[Contender, ...]:
-    """Return references, deconvolutions, and each learnt method as shipped and self-trained.
+    """Return references, deconvolutions, and each trained method as shipped and self-trained.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Filaments learnt without a truth: the table of the report on DivBlurring, measured again."""
+"""Filaments learnt without a truth: the table of the report on DivBlurring, repeated."""
 
 from __future__ import annotations
 

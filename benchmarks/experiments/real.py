@@ -100,7 +100,7 @@ class RealReport:
     machine: Machine
     volumes: Mapping[str, FloatArray] = field(default_factory=dict, repr=False)
     """For the picture: title and image (Z, Y, X) of the measurement, of Richardson-Lucy, and of
-    each learnt method that heeds a PSF."""
+    each trained method that heeds a PSF."""
 
     def record(self) -> dict[str, Any]:
         """Return the figures as JSON can hold them."""
@@ -110,7 +110,7 @@ class RealReport:
 
 
 def real_contenders(minutes: float | None = None) -> tuple[Contender, ...]:
-    """Return the measurement, Gaussian smoothing, Richardson-Lucy, and each learnt method.
+    """Return the measurement, Gaussian smoothing, Richardson-Lucy, and each trained method.
 
     Parameters
     ----------
@@ -472,7 +472,7 @@ def _warnings(report: RealReport) -> list[str]:
 
 
 def _verdicts(report: RealReport) -> list[str]:
-    """Say for each learnt method what it did to the deepest third."""
+    """Say for each trained method what it did to the deepest third."""
     raw = next((row for row in report.rows if row.name == IDENTITY and row.layers), None)
     said = []
     for row in report.rows:

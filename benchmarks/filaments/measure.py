@@ -1,4 +1,4 @@
-"""The table of the report on DivBlurring, measured again: training without a truth.
+"""The table of the report on DivBlurring, repeated: training without a truth.
 
 ::
 

@@ -109,7 +109,7 @@ class RecipeError(ZenhanceError, ValueError):
 
 
 class CheckpointError(ZenhanceError, ValueError):
-    """Learnt weights are missing, damaged, unsafe or do not fit the method."""
+    """Trained weights are missing, damaged, unsafe or do not fit the method."""
 
     kind = FailureKind.BAD_MODEL
 

@@ -97,7 +97,7 @@ class Provenance(BaseModel):
         default=(), description="intensity statistics, one a volume"
     )
     weights_sha256: str = Field(
-        default="", description="sha256 of the learnt weights, empty where there are none"
+        default="", description="sha256 of the trained weights, empty where there are none"
     )
     device: str = Field(default="", description="cpu, cuda or mps, with its name")
     device_reason: str = Field(default="", description="why this device")
@@ -109,9 +109,7 @@ class Provenance(BaseModel):
     curves: dict[str, list[float]] = Field(
         default_factory=dict, description="figures per iteration, such as the stop rule's"
     )
-    notes: dict[str, Any] = Field(
-        default_factory=dict, description="what else the method has to say"
-    )
+    notes: dict[str, Any] = Field(default_factory=dict, description="other notes of the method")
     freedom: tuple[float, ...] = Field(
         default=(),
         description="share of the measurement's degrees of freedom used, one a volume",

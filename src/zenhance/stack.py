@@ -390,13 +390,13 @@ class Stack:
             if channel == 0:
                 return self
             raise StackError(
-                f"channel {channel} asked for, but the stack has one channel; use --channel 0 or "
-                "leave it out"
+                f"channel {channel} was requested, but the stack has one channel; use --channel 0 "
+                "or leave it out"
             )
         count = self.size("C")
         if not 0 <= channel < count:
             raise StackError(
-                f"channel {channel} asked for, but the stack has channels 0 to {count - 1}"
+                f"channel {channel} was requested, but the stack has channels 0 to {count - 1}"
             )
         index = tuple(channel if a == "C" else slice(None) for a in self.axes)
         names = (self.channel_names[channel],) if self.channel_names else ()

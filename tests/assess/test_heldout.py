@@ -64,5 +64,5 @@ def test_the_split_does_not_depend_on_gain_and_offset(measured):
 def test_what_cannot_be_split_is_refused(measured):
     with pytest.raises(ValueError, match="cannot be split"):
         held_out_photons(measured[0][0], lambda g: g, PSF, VOXEL_UM, Ideal())
-    with pytest.raises(ValueError, match="does not lie on the voxels"):
+    with pytest.raises(ValueError, match="does not match the voxels"):
         judge(measured, lambda g: g[:, :-1])

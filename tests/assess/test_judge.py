@@ -36,7 +36,7 @@ def verdicts(request):
 @pytest.mark.parametrize("name", LIARS)
 def test_each_planted_liar_is_red_or_explained_by_another_psf(verdicts, name):
     found = verdicts[name]
-    # At 50 photons a PSF of other width explains the contrast that gamma distorts.
+    # At 50 photons a PSF of another width explains the contrast that gamma distorts.
     assert found.grade == "fail" or (name == "gamma 0.6" and found.psf_doubtful), found
 
 
@@ -183,7 +183,7 @@ def test_saturated_and_missing_voxels_are_left_out():
 @pytest.mark.parametrize(
     ("raw", "result", "match"),
     [
-        (np.ones((8, 8, 8)), np.ones((8, 8, 9)), "does not lie on the voxels"),
+        (np.ones((8, 8, 8)), np.ones((8, 8, 9)), "does not match the voxels"),
         (np.ones((8, 8)), np.ones((8, 8)), "give one volume"),
         (np.ones((8, 8, 8)), np.full((8, 8, 8), np.nan), "no finite voxel"),
         (np.full((8, 8, 8), np.nan), np.ones((8, 8, 8)), "finite and not saturated"),

@@ -48,9 +48,7 @@ def test_a_rerun_of_a_batch_skips_what_is_done_and_does_the_rest(tmp_path: Path)
     assert first.items() < results_in(tmp_path / "out").items()
     record = json.loads(run(*words, "--json").stdout)
     assert (record["done"], record["skipped"], record["failed"]) == (0, 2, 0)
-    assert all(
-        one["skipped"] == "its result exists and is as it was written" for one in record["results"]
-    )
+    assert all(one["skipped"] == "its result exists and is unchanged" for one in record["results"])
 
 
 def test_a_folder_says_what_was_left_out_and_why(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_the_doctor_finds_this_installation_healthy() -> None:
         "napari",
     } <= set(found)
     assert "torch" in found["libraries"]["detail"]
-    assert re.search(r"learnt models: dqlr has \d+, dps has \d+", found["methods"]["detail"])
+    assert re.search(r"trained models: dqlr has \d+, dps has \d+", found["methods"]["detail"])
     assert re.search(r"^(cpu|cuda|mps) \(.+\): .+", found["device"]["detail"])
     assert sample_names()[0] in found["samples"]["detail"]
     assert run("doctor").stdout.count("\n") == len(report["checks"])

@@ -196,7 +196,7 @@ def test_an_interrupt_while_it_learns_leaves_no_file_and_no_model(
         PSF,
     )
     assert result.exit_code == 130
-    assert "cancelled while it learnt" in result.stderr
+    assert "cancelled during learning" in result.stderr
     assert not target.exists()
     assert not own.exists()
 
@@ -221,7 +221,7 @@ def test_a_folder_of_measured_stacks_is_learnt_from_without_truth(
     }  # fmt: skip
     card = read_checkpoint(folder / "dqlr_leaves.safetensors").card
     assert {entry["name"] for entry in card.data} == {
-        f"leaf {seed}.ome.tif, measured again" for seed in range(2)
+        f"leaf {seed}.ome.tif, resimulated" for seed in range(2)
     }
     target = tmp_path / "better.ome.tif"
     model = folder / "dqlr_leaves.safetensors"
@@ -256,7 +256,7 @@ def test_a_single_stack_is_not_divided_and_minutes_end_it(stacks: Path, tmp_path
     assert result.exit_code == 0, result.output
     assert "  1 volume to learn from, without a truth\n" in result.stderr
     card = read_checkpoint(folder / "dqlr_leaf_0.safetensors").card
-    assert {entry["name"] for entry in card.data} == {"leaf 0.ome.tif, measured again"}
+    assert {entry["name"] for entry in card.data} == {"leaf 0.ome.tif, resimulated"}
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

@@ -171,7 +171,7 @@ def test_an_interrupt_keeps_the_best_and_the_run_can_be_gone_on_with(
     assert (tmp_path / "run" / "srcnn_my_pairs.safetensors").is_file()
     refused = run("train", "srcnn", "--data", pairs, "--out", tmp_path / "run", *TINY)
     assert refused.exit_code == 9
-    assert "go on with it by --resume" in refused.stderr
+    assert "resume it with --resume" in refused.stderr
     resumed = run("train", "srcnn", "--resume", "--out", tmp_path / "run", "--device", "cpu")
     assert resumed.exit_code == 0, resumed.output
     assert "done after 30 steps" in resumed.stdout
@@ -199,7 +199,7 @@ def test_a_second_interrupt_ends_at_once_and_says_how_to_go_on(
     monkeypatch.setattr(train_run, "_shown", press)
     result = run("train", "srcnn", "--data", pairs, "--out", tmp_path / "run", *TINY)
     assert result.exit_code == 130
-    assert "go on with it from its last validation" in result.stderr
+    assert "resume it from its last validation" in result.stderr
     assert (tmp_path / "run" / "state.safetensors").is_file()
 
 
@@ -381,7 +381,7 @@ def test_a_recipe_file_is_taken_as_it_is(tmp_path: Path) -> None:
         (
             TrainWords("srcnn", set=("data.simulated.9.count=5",)),
             RecipeError,
-            r'"9" is none of its 2 entries; they are counted from 0',
+            r'"9" is not one of its 2 entries, counted from 0',
         ),
         (
             TrainWords("srcnn", set=("patch_px.size=5",)),

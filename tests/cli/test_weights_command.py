@@ -114,8 +114,8 @@ def test_models_that_cannot_be_trusted_are_refused(tmp_path: Path, own: Path) ->
     ("words", "code", "pattern"),
     [
         (("add",), 2, r"zenhance weights add needs a file"),
-        (("srcnn", "x.safetensors"), 2, r"a file or a name goes with add only"),
-        (("identity",), 2, r"the method identity uses no learnt weights"),
+        (("srcnn", "x.safetensors"), 2, r"a file or a name needs add"),
+        (("identity",), 2, r"the method identity uses no trained weights"),
         (("srcn",), 2, r'there is no method "srcn"; did you mean "srcnn"\?'),
     ],
 )

@@ -1,4 +1,4 @@
-"""A learnt method is one folder: here one of another package, found by its entry point."""
+"""A trained method is one folder: here one of another package, found by its entry point."""
 
 from __future__ import annotations
 

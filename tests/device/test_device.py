@@ -98,19 +98,20 @@ def test_a_gpu_can_be_asked_for_by_number(monkeypatch):
 @pytest.mark.parametrize(
     ("wanted", "there", "message"),
     [
-        ("cuda", {}, 'device "cuda" is not there: no CUDA GPU found; choose "auto" or "cpu"'),
-        ("cuda:0", {"build": None}, 'device "cuda:0" is not there: PyTorch is a CPU build'),
+        ("cuda", {}, 'device "cuda" is not available: no CUDA GPU found; choose "auto" or "cpu"'),
+        ("cuda:0", {"build": None}, 'device "cuda:0" is not available: PyTorch is a CPU build'),
         (
             "cuda:2",
             {"cuda": ("a", "b")},
-            'device "cuda:2" is not there: GPUs are numbered 0 to 1; choose one of them or "auto"',
+            'device "cuda:2" is not available: GPUs are numbered 0 to 1; '
+            'choose one of them or "auto"',
         ),
         (
             "cuda",
             {"cuda": ("a",), "failure": "CUDA error: busy"},
             r'device "cuda" does not answer \(CUDA error: busy\); choose "cpu"',
         ),
-        ("mps", {}, 'device "mps" is not there: it needs a Mac with Apple silicon'),
+        ("mps", {}, 'device "mps" is not available: it needs a Mac with Apple silicon'),
         ("gpu", {}, 'there is no device "gpu"; allowed are auto, cpu, cuda, cuda:N and mps'),
         ("cuda:-1", {"cuda": ("a",)}, 'there is no device "cuda:-1"'),
         ("cuda:x", {"cuda": ("a",)}, 'there is no device "cuda:x"'),

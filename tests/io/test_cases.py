@@ -101,7 +101,7 @@ def test_a_file_of_several_images_tells_how_many_and_their_names(
     assert info.series_names == (names if len(names) > 1 else ())
     found = {pixels(cases / name, series=i).tobytes() for i in range(len(names))}
     assert len(found) == len(names)
-    with pytest.raises(OSError, match=f"series {len(names)} asked for"):
+    with pytest.raises(OSError, match=f"series {len(names)} was requested"):
         open_stack(cases / name, series=len(names))
 
 

@@ -273,7 +273,7 @@ def test_an_image_beyond_the_last_series_is_refused(shared_data: Path) -> None:
         "ndev_T3_C4_Z3_zstd.czi",
         "bit12_packed.tif",
     ):
-        with pytest.raises(ReadError, match="series 9 asked for"):
+        with pytest.raises(ReadError, match="series 9 was requested"):
             open_stack(shared_data / "formats" / name, series=9)
 
 

@@ -328,7 +328,7 @@ def test_a_collection_of_images_is_read_by_series(tmp_path: Path) -> None:
         store_v2(root / str(series), PIXELS + series)
     assert open_stack(root, series=1).read()[0, 0, 0] == PIXELS[0, 0, 0, 0] + 1
     assert inspect_image(root).series == 2
-    with pytest.raises(ReadError, match="series 2 asked for"):
+    with pytest.raises(ReadError, match="series 2 was requested"):
         open_stack(root, series=2)
 
 

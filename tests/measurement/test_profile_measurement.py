@@ -108,7 +108,7 @@ def test_a_z_step_that_cannot_be_right_is_doubted_with_the_factor(scene) -> None
     wrong = (0.3 * VOXEL[0], *VOXEL[1:])
     (said,) = [d for d in measure_profile(scene[0], wrong).doubts if "z step" in d]
     assert "less than any lens has" in said
-    assert "the z step of 0.225 µm is doubted" in said
+    assert "the z step of 0.225 µm is doubtful" in said
 
 
 @pytest.mark.parametrize("factor", [0.4, 1.0, 2.5])

@@ -110,8 +110,8 @@ def test_depths_that_do_not_ascend_are_refused() -> None:
 
 
 def test_each_number_says_where_it_comes_from() -> None:
-    lines = profile(doubts=("the z step is doubted",)).describe()
+    lines = profile(doubts=("the z step is doubtful",)).describe()
     assert lines[0] == "gain 2 grey values per photon (1.8 to 2.2, measured)"
     assert lines[1] == "offset 100 grey values (file)"
     assert any("σ_yx 0.5 µm (user)" in line for line in lines)
-    assert lines[-1] == "the z step is doubted"
+    assert lines[-1] == "the z step is doubtful"

@@ -45,7 +45,7 @@ def test_walls_on_other_voxels_are_learnt_first():
 def test_other_structures_get_a_method_without_a_prior_of_shapes(kind):
     found = advise(stack_of(kind))
     assert (found.method, found.learn) == ("gaussian_deconvolution", False)
-    assert "no walls" in found.reason
+    assert "not walls" in found.reason
 
 
 def test_a_stack_of_unknown_voxel_size_is_told_what_to_give():
@@ -65,7 +65,7 @@ def test_a_plane_has_no_depth_for_a_model_of_stacks():
     plane = Stack.from_array(make_scene("walls", 60.0, 3).measured[16], "YX", (0.2, 0.2))
     found = advise(plane)
     assert found.method == "gaussian_deconvolution"
-    assert "With 1 plane there is no depth" in found.reason
+    assert "With 1 plane a model of stacks has no depth" in found.reason
 
 
 def test_the_command_prints_the_command_line_and_the_reason(tmp_path):

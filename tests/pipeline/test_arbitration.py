@@ -78,7 +78,7 @@ def test_a_network_that_sees_rightly_keeps_its_share_whatever_haze_and_scale(
 def test_a_network_that_draws_what_is_not_there_loses_to_deconvolution(scene: Stack) -> None:
     result = run(scene, "mesh")
     assert share(result).max() == 0.0
-    assert "deconvolution was taken everywhere" in result.provenance.notes["remark"]
+    assert "deconvolution was used everywhere" in result.provenance.notes["remark"]
     plain = enhance(scene, method=DECONVOLUTION, psf=PSF, device="cpu", background=OFFSET)
     np.testing.assert_array_equal(result.stack.data, plain.stack.data)
 

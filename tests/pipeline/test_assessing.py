@@ -166,7 +166,7 @@ def test_cancel_is_looked_at_before_each_volume(honest: tuple[Stack, Stack]) -> 
 
 def test_stacks_that_do_not_fit_are_refused(honest: tuple[Stack, Stack]) -> None:
     raw, result = honest
-    with pytest.raises(StackError, match="does not lie on the voxels of the measurement"):
+    with pytest.raises(StackError, match="does not match the voxels of the measurement"):
         assess_result(raw, result.crop({"Y": slice(0, 30)}))
 
 

@@ -191,7 +191,7 @@ def test_cancelled_while_it_learns_nothing_is_left_behind(
         pass
     cancel.set()
     began = time.monotonic()
-    with pytest.raises(RunCancelled, match="cancelled while it learnt"):
+    with pytest.raises(RunCancelled, match="cancelled during learning"):
         next(steps)
     assert time.monotonic() - began < 1.0 * patience
     assert own_models() == []
@@ -218,7 +218,7 @@ def test_all_time_points_of_the_cropped_stack_and_the_picked_channel_are_learnt_
     result = enhance(stack, request_of(start, channel=0, crop=crop, learn_minutes=0.06))
     (card,) = [entry.card for entry in list_weights("dqlr") if not entry.ships]
     names = {entry["name"] for entry in card.data}
-    assert names == {f"series, time point {t}, channel 0, measured again" for t in range(2)}
+    assert names == {f"series, time point {t}, channel 0, resimulated" for t in range(2)}
     assert result.stack.shape == (2, 5, 36, 40)
     assert "learnt" in result.provenance.notes
     assert [result.provenance.notes[f"model[{t}]"] for t in range(2)] == ["dqlr_series"] * 2
@@ -267,7 +267,7 @@ def test_previews_and_estimates_never_learn(start: Path, monkeypatch: pytest.Mon
     assert 600 < seconds < 660
     _, seconds = drain(estimate_steps(stack, request_of("none", learn_minutes=10)))
     assert 600 <= seconds < 660
-    with pytest.raises(RecipeError, match="random weights have nothing to preview"):
+    with pytest.raises(RecipeError, match="random weights cannot be previewed"):
         drain(preview_steps(stack, request_of("none", learn_minutes=10), 2))
     assert own_models() == []
 
@@ -295,7 +295,7 @@ def test_previews_and_estimates_never_learn(start: Path, monkeypatch: pytest.Mon
         (
             {"learn_minutes": None, "weights": "none"},
             RecipeError,
-            'weights "none" are random ones, good only to learn from',
+            'weights "none" start from random values; give learn_minutes',
         ),
     ],
 )

@@ -125,8 +125,8 @@ def test_axes_voxel_size_channel_and_crop_are_applied_in_that_order() -> None:
 def test_weights_for_a_method_that_has_none_are_refused_and_those_that_have_some_named() -> None:
     with pytest.raises(
         RecipeError,
-        match="gaussian_deconvolution uses no learnt weights; name the method that these belong to "
-        ".*dqlr",
+        match="gaussian_deconvolution uses no trained weights; name the method that these belong "
+        "to .*dqlr",
     ):
         EnhanceRequest(weights="dqlr_stack")
     assert EnhanceRequest(method="rdn", weights="anything").weights == "anything"

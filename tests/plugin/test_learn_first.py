@@ -196,7 +196,7 @@ def test_a_preview_shows_the_weights_to_begin_from_or_says_that_there_are_none(l
     dock.form.weights.show_weights("none")
     dock.panel.preview.click()
     learning.wait()
-    assert "random weights have nothing to preview" in said[-1][1]
+    assert "random weights cannot be previewed" in said[-1][1]
     assert own_models() == {"tiny"}
 
 
@@ -262,7 +262,7 @@ def test_the_train_dock_learns_from_a_layer_without_truth(
     card = dock.trained.card
     assert card.architecture == ARCHITECTURE
     assert card.recipe["start"] == "tiny"
-    assert {entry["name"] for entry in card.data} == {"cells, measured again"}
+    assert {entry["name"] for entry in card.data} == {"cells, resimulated"}
     assert dock.preview.layer.name == "training dqlr: measured | predicted | estimate"
     dock.panel.name.setText("mine")
     dock.panel.save.click()

@@ -15,7 +15,7 @@ from zenhance.plugin.microscope_panel import doubt_sentence
 from zenhance.plugin.profile_plot import bands
 from zenhance.plugin.profile_store import profile_path
 
-DOUBT = "the z step of 0.5 µm is doubted"
+DOUBT = "the z step of 0.5 µm is doubtful"
 
 
 def profile(*doubts: str) -> MicroscopeProfile:

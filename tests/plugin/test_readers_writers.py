@@ -203,7 +203,7 @@ def test_of_a_turned_layer_the_user_is_told_that_its_place_is_not_kept(
         cells, scale=(0.5, 0.2, 0.2), rotate=20.0, translate=(1, 2, 3), name="cells"
     )
     layer.save(str(tmp_path / "a.ome.tif"), plugin="zenhance")
-    assert "turned, sheared or mirrored" in told[0]
+    assert "rotated, sheared or mirrored" in told[0]
     assert read_layers(str(tmp_path / "a.ome.tif"))[0][1]["translate"] == [0.0, 0.0, 0.0]
 
 

@@ -139,5 +139,5 @@ def test_keeping_a_turned_layer_in_a_worker_logs_what_is_lost_and_touches_no_win
     worker = recovery.keep_later([(cells, keywords, "image")])
     worker.join(30)
     assert len(list(folder.glob("*.recovered.ome.tif"))) == 1
-    assert "turned, sheared or mirrored" in caplog.text
+    assert "rotated, sheared or mirrored" in caplog.text
     assert told == []

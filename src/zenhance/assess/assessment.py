@@ -333,7 +333,7 @@ def _against_truth(
     if truth is not None:
         parts["truth"] = {name: _truth_figures(v, truth) for name, v in volumes.items()}
     if voxel is None:
-        notes.append("Cells and walls were not looked for, because the voxel size is unknown.")
+        notes.append("Cells and walls were not assessed, because the voxel size is unknown.")
         return parts
     if labels is not None and before.shape[0] > 1:
         whole = labels.astype(np.int64)

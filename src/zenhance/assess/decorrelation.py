@@ -76,7 +76,9 @@ def decorrelation_resolution(image: npt.NDArray[Any], pixel_size_um: float) -> D
             f"not {image.shape}; use a larger field"
         )
     if not np.isfinite(image).all():
-        raise StackError("decorrelation analysis needs finite pixels; replace those that are not")
+        raise StackError(
+            "decorrelation analysis needs finite pixels; replace NaN and infinite ones"
+        )
     modulus, radius = _spectrum(image.astype(np.float64))
     if not modulus.any():
         return DecorrelationResult(None, 0.0, 0.0)

@@ -110,7 +110,7 @@ def block_factors(
         z, y, x = (r // n for n, r in zip(raw_shape, result_shape, strict=True))
         return (z, y, x)
     raise StackError(
-        f"the result {result_shape} does not lie on the voxels of the measurement {raw_shape}; "
+        f"the result {result_shape} does not match the voxels of the measurement {raw_shape}; "
         "give the stack that the result was made from"
     )
 

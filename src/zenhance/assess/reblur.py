@@ -153,7 +153,7 @@ def reblur_check(
     deblurred : bool
         False for a method that only takes noise away: its result is compared as it is.
     fit_psf : bool
-        Fit the PSF's width, so that what a PSF of other width explains is told from what none
+        Fit the PSF's width, so that what a PSF of another width explains is told from what none
         explains.
     seed : int
         Of the residuals' random part.

@@ -68,7 +68,7 @@ class ReblurReport:
     psf_doubtful : bool
         A width is off by more than an eighth, beyond its error.
     psf_places : int
-        Places that only a PSF of other width explains.
+        Places that only a PSF of another width explains.
     slope, offset : float
         ``ŷ = slope · H x̂ + offset``.
     discrepancy : float

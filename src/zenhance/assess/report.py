@@ -210,7 +210,7 @@ def _reblur_rows(r: ReblurReport) -> list[tuple[str, str, str]]:
         ("z-map, lowest and highest", extremes, f"threshold {r.threshold_z:.2f}"),
         ("Deviance ratio", _number(r.discrepancy), "0.95 to 1.05"),
         ("Width of the PSF, fitted along z and in the plane", widths, doubt),
-        ("Places that only a PSF of other width explains", str(r.psf_places), ""),
+        ("Places that only a PSF of another width explains", str(r.psf_places), ""),
         ("Power that the measurement cannot see", f"{100 * r.prior_share:.2g} %", "prior"),
         ("Correlation with the measurement", _number(r.correlation, 4), noise_limit),
         ("Photons in the brightest places", _number(r.peak_photons), ""),

@@ -95,7 +95,7 @@ def _answers(r: ReblurReport) -> tuple[str, str, str]:
     elif r.place_count:
         data = f"except in {_places(r.place_count)}"
     else:
-        data = "yes, with a PSF of other width" if r.psf_doubtful else "yes"
+        data = "yes, with a PSF of another width" if r.psf_doubtful else "yes"
     ratio = r.discrepancy + r.discrepancy_slack
     follows = "yes" if ratio < 0.9 else "a little" if ratio < 0.95 else "no"
     return (
@@ -135,7 +135,7 @@ def _findings(r: ReblurReport | None) -> list[str]:
 def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
     if r is None:
         return [
-            "Whether the result agrees with the measurement could not be judged: "
+            "The agreement with the measurement could not be judged: "
             f"{not_judged or 'the point spread function is unknown'}."
         ]
     doubts = []
@@ -216,7 +216,7 @@ def _held_out_findings(h: HeldOutReport | None) -> list[str]:
         return []
     return [
         "Photons that the method had not seen are predicted worse than by plain smoothing: "
-        "it keeps noise or makes structure up."
+        "it keeps noise or invents structure."
     ]
 
 

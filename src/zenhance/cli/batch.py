@@ -106,7 +106,7 @@ def earlier_result(job: Job, request: EnhanceRequest, options: RunOptions) -> di
             verify_image(target)
     except ReadError as error:
         raise OutputExistsError(f"an earlier result exists, but {error}; {ANOTHER}") from error
-    said: dict[str, Any] = {"skipped": "its result exists and is as it was written"}
+    said: dict[str, Any] = {"skipped": "its result exists and is unchanged"}
     if options.assess:
         said |= _earlier_assessment(job, request, record, options)
     return {

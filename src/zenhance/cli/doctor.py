@@ -151,7 +151,9 @@ def _check_methods() -> Check:
     found = [
         f"{spec.name} has {len(list_weights(spec.name))}" for spec in specs if spec.learns != "no"
     ]
-    weights = f"learnt models: {', '.join(found)}" if found else "none of them needs learnt weights"
+    weights = (
+        f"trained models: {', '.join(found)}" if found else "none of them needs trained weights"
+    )
     return Check("methods", "ok", f"{', '.join(spec.name for spec in specs)}; {weights}")
 
 

@@ -103,7 +103,7 @@ def enhance(
         bool | None,
         typer.Option(
             "--arbitrate/--no-arbitrate",
-            help="Take a network only where it predicts held-out photons better than "
+            help="Use a network only where it predicts held-out photons better than "
             "deconvolution; default yes, else --no-arbitrate.",
             show_default=False,
         ),
@@ -137,7 +137,7 @@ def enhance(
         str | None,
         text_option(
             "NAME|PATH",
-            "Learnt weights, or none with --learn; default those that come with the method.",
+            "Trained weights, or none with --learn; default those that come with the method.",
         ),
     ] = None,
     learn: Annotated[

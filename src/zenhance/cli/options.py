@@ -39,5 +39,5 @@ Device = Annotated[
 ]
 Assess = Annotated[
     bool,
-    typer.Option("--assess", help="Compare the result with its input and say so; default off."),
+    typer.Option("--assess", help="Judge the result by its input; default off."),
 ]

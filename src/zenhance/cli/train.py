@@ -121,8 +121,8 @@ def _recipe_in(folder: Path, words: TrainWords) -> Recipe:
     if not is_file and words.wanted not in (recipe.method, recipe.name):
         raise RecipeError(
             f'the training in "{folder}" is {recipe.name} of the method {recipe.method}, not '
-            f"{words.wanted[:60]}; "
-            f"go on with: zenhance train {recipe.method} --resume --out FOLDER"
+            f"{words.wanted[:60]}; resume it with: zenhance train {recipe.method} --resume --out "
+            "FOLDER"
         )
     return recipe
 
@@ -252,7 +252,7 @@ def _put(fields: dict[str, Any], key: str, value: Any) -> None:
 def _index(entries: list[Any], part: str, key: str) -> int:
     if not part.isdecimal() or int(part) >= len(entries):
         raise RecipeError(
-            f'--set "{key[:60]}": "{part[:20]}" is none of its {len(entries)} entries; '
+            f'--set "{key[:60]}": "{part[:20]}" is not one of its {len(entries)} entries; '
             "they are counted from 0"
         )
     return int(part)

@@ -98,7 +98,7 @@ def check_folder(folder: Path, resume: bool) -> None:
     if not resume and any((folder / name).exists() for name in (RECIPE_FILE, STATE_FILE)):
         raise OutputExistsError(
             f'there is a training in "{folder}" already; '
-            "go on with it by --resume, or name another folder with --out"
+            "resume it with --resume, or name another folder with --out"
         )
 
 
@@ -165,7 +165,7 @@ def _load(recipe: Recipe, reporter: Reporter) -> Volumes:
     )
     if apart := files_for_test(recipe):
         names = ", ".join(Path(path).name for path in apart)
-        reporter.line(f"  left untouched, for a test of yours: {names}")
+        reporter.line(f"  kept for your own test: {names}")
     return train, validation
 
 
@@ -248,7 +248,7 @@ def _kept_or_gone(run: TrainRun) -> Iterator[None]:
             if isinstance(error, KeyboardInterrupt):
                 raise RunCancelled(
                     "the training was interrupted; "
-                    f'go on with it from its last validation in "{run.folder}" by --resume'
+                    f'resume it from its last validation in "{run.folder}" with --resume'
                 ) from None
             raise
         if not run.resume:
@@ -288,7 +288,7 @@ def _print_result(record: dict[str, Any]) -> None:
     ):
         said = "the model comes no closer to the truth than the measurement itself"
         if self_judged:
-            said = "the model comes no closer to its own estimate than the stack measured again"
+            said = "the model comes no closer to its own estimate than the resimulated stack"
         print(f"zenhance: warning: {said}; give it more steps or more data", file=sys.stderr)
     model = shlex.quote(record["model"])
     if record["installed"]:
@@ -305,6 +305,6 @@ def _print_result(record: dict[str, Any]) -> None:
         else ""
     )
     print(
-        f"to choose it by its name, in the viewer too: zenhance weights add {model}{other_name}",
+        f"to use it by its name, also in napari: zenhance weights add {model}{other_name}",
         flush=True,
     )

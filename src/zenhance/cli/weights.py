@@ -1,4 +1,4 @@
-"""``zenhance weights``: the learnt models, and how a new one is added."""
+"""``zenhance weights``: the trained models, and how a new one is added."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def weights(
         return
     if file is not None or name is not None:
         raise RecipeError(
-            "a file or a name goes with add only; write: zenhance weights add FILE --name NAME"
+            "a file or a name needs add; write: zenhance weights add FILE --name NAME"
         )
     found = _listed(what)
     if json_line:
@@ -84,7 +84,7 @@ def _listed(method: str | None) -> list[tuple[WeightsEntry, bool]]:
     specs = [registry.load(name).spec for name in names]
     if method is not None and specs[0].learns == "no":
         raise MethodError(
-            f"the method {method} uses no learnt weights; "
+            f"the method {method} uses no trained weights; "
             "`zenhance weights` lists the models of those that do"
         )
     return [

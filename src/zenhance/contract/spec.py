@@ -286,7 +286,7 @@ class MethodContext(PlanContext):
     noise : NoiseLike or None
         Gain, offset and read noise, given or estimated from the volume.
     weights : str or None
-        Name or path of the learnt weights the request asks for; None means the method's default.
+        Name or path of the trained weights the request asks for; None means the method's default.
     whole_voxels : int
         Most voxels that ``prepare`` processes at once; lowered when it runs out of memory.
     background_given : bool
@@ -331,7 +331,7 @@ class Prepared(ABC):
     remark : str
         One sentence that the user should read at the end of the run.
     weights_sha256 : str
-        Hash of the learnt weights, empty where there are none.
+        Hash of the trained weights, empty where there are none.
     freedom : float or None
         Share of the measurement's degrees of freedom that the result uses, 0 ... 1; the judge
         expects residuals smaller by it. None if unknown.

@@ -122,12 +122,12 @@ def _asked_cuda(wanted: str, number: int | None) -> Device:
 
     if not torch.cuda.is_available():
         raise MethodError(
-            f'device "{wanted}" is not there: {_why_no_gpu(torch)}; choose "auto" or "cpu"'
+            f'device "{wanted}" is not available: {_why_no_gpu(torch)}; choose "auto" or "cpu"'
         )
     count = torch.cuda.device_count()
     if number is not None and number >= count:
         raise MethodError(
-            f'device "{wanted}" is not there: GPUs are numbered 0 to {count - 1}; '
+            f'device "{wanted}" is not available: GPUs are numbered 0 to {count - 1}; '
             'choose one of them or "auto"'
         )
     try:
@@ -161,7 +161,7 @@ def choose_device(wanted: str = "auto") -> Device:
 
         if not _has_mps(torch):
             raise MethodError(
-                'device "mps" is not there: it needs a Mac with Apple silicon; '
+                'device "mps" is not available: it needs a Mac with Apple silicon; '
                 'choose "auto" or "cpu"'
             )
         return _mps()

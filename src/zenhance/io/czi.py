@@ -281,7 +281,7 @@ def _choose_scene(path: Path, blocks: list[Block], series: int) -> tuple[list[Bl
     scenes = sorted({b.start.get("S", 0) for b in blocks})
     if not 0 <= series < len(scenes):
         raise ReadError(
-            path, f"series {series} asked for, but it holds series 0 to {len(scenes) - 1}"
+            path, f"series {series} was requested, but it holds series 0 to {len(scenes) - 1}"
         )
     return [b for b in blocks if b.start.get("S", 0) == scenes[series]], len(scenes)
 

@@ -68,7 +68,7 @@ def read_dv(path: Path, series: int = 0) -> Source:
         The header is damaged, or the file is cut short.
     """
     if series != 0:
-        raise ReadError(path, f"series {series} asked for, but it holds series 0 to 0")
+        raise ReadError(path, f"series {series} was requested, but it holds series 0 to 0")
     with path.open("rb") as handle:
         head = handle.read(HEADER_BYTES)
     if len(head) < HEADER_BYTES:

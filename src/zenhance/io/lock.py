@@ -186,5 +186,5 @@ def _acquire(path: Path, lock: Path) -> int:
         os.close(handle)
     raise BusyError(
         f'the lock of "{path.name}" was taken away {MAX_TRIES} times; '
-        "wait until other programs are done with this folder"
+        "wait until other programs have finished with this folder"
     )

@@ -173,7 +173,7 @@ def _pixels(path: Path, series: int) -> LazyArray | GuardedArray:
     """Open an image again, as an unpickled stack does."""
     data = _source(path, series)[1].data
     if not isinstance(data, LazyArray | GuardedArray):
-        raise ReadError(path, "its pixels are not read on demand any more; open it again")
+        raise ReadError(path, "its pixels are no longer read on demand; open it again")
     return data
 
 

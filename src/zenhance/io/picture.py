@@ -39,7 +39,7 @@ def read_picture(path: Path, series: int = 0) -> Source:
     from PIL import Image
 
     if series != 0:
-        raise ReadError(path, f"series {series} asked for, but it holds series 0 to 0")
+        raise ReadError(path, f"series {series} was requested, but it holds series 0 to 0")
     with path.open("rb") as handle:
         head = handle.read(26)
     if head.startswith(b"\x89PNG") and len(head) == 26 and head[24] == 16 and head[25] in (2, 4, 6):

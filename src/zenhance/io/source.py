@@ -83,7 +83,7 @@ def pick_series(path: Path, series: int, count: int, names: Sequence[str] = ()) 
     if not 0 <= series < count:
         listed = f": {', '.join(names)[:80]}" if names else ""
         raise ReadError(
-            path, f"series {series} asked for, but it holds series 0 to {count - 1}{listed}"
+            path, f"series {series} was requested, but it holds series 0 to {count - 1}{listed}"
         )
     return series
 

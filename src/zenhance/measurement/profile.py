@@ -263,7 +263,7 @@ def doubt_narrowing(blur: BlurFit) -> list[str]:
         shallow, deep = float(table[0, 0]), float(table[-1, 0])
         if told.all() and deep < MAX_NARROWING * shallow:
             said.append(
-                f"{axis} falls from {shallow:.2g} µm at the surface to {deep:.2g} µm in the depth, "
+                f"{axis} falls from {shallow:.2g} µm at the surface to {deep:.2g} µm at depth, "
                 "which no tissue does: structures differ with depth"
             )
     return said
@@ -278,7 +278,7 @@ def _z_step(volume: npt.NDArray[np.float32], voxel_um: FloatTriple, blur: BlurFi
     if bool(blur.measured_z.all() and blur.measured_yx.all()) and z < MIN_AXIAL_RATIO * yx:
         return [
             f"the blur along z ({z:.2g} µm) is only {z / yx:.1f} times that across, less than any "
-            f"lens has: the z step of {step:.3g} µm is doubted, it may be "
+            f"lens has: the z step of {step:.3g} µm is doubtful, it may be "
             f"{MIN_AXIAL_RATIO * yx / z:.1f} times as large or more"
         ]
     if 1.0 / MAX_SQUEEZE <= factor <= MAX_SQUEEZE:
@@ -286,7 +286,7 @@ def _z_step(volume: npt.NDArray[np.float32], voxel_um: FloatTriple, blur: BlurFi
     word, times = ("shorter", factor) if factor > 1.0 else ("longer", 1.0 / factor)
     return [
         f"structures are {times:.1f} times {word} along z than across: the z step of "
-        f"{step:.3g} µm is doubted ({step * factor:.2g} µm would make them alike)"
+        f"{step:.3g} µm is doubtful ({step * factor:.2g} µm would make them alike)"
     ]
 
 

@@ -387,7 +387,8 @@ class _Tally:
         if self.refused:
             yield (
                 f"{self.refused} single voxels differ from their neighbours as only outliers do; "
-                "so many may be real and were not repaired: check the stack for impulse noise"
+                "because there are so many, they may be real and were not repaired: check the "
+                "stack for impulse noise"
             )
 
 

@@ -115,12 +115,12 @@ def _choice(
         return DEFAULT, False, "The voxel size is unknown, so no model can be trusted to fit."
     if planes < MIN_PLANES:
         return DEFAULT, False, (
-            f"With {planes} {'plane' if planes == 1 else 'planes'} there is no depth for a model "
-            "of stacks to use."
+            f"With {planes} {'plane' if planes == 1 else 'planes'} a model of stacks has no depth "
+            "to use."
         )  # fmt: skip
     if not plates >= PLATES:
         return DEFAULT, False, (
-            "The structures are no walls; deconvolution assumes nothing about shapes."
+            "The structures are not walls; deconvolution assumes nothing about shapes."
         )  # fmt: skip
     if not _trained_on(voxel_um):
         return WALLS, True, (

@@ -362,15 +362,15 @@ class _Verdict:
         """Say where the network was taken."""
         share = self.share()
         if share >= 0.995:
-            return "the network was taken everywhere: it predicts held-out light better"
+            return "the network was used everywhere: it predicts the held-out light better"
         if share < 0.005:
             return (
-                "deconvolution was taken everywhere: the network does not predict held-out light "
-                "better, so the model does not suit this stack"
+                "deconvolution was used everywhere: the network does not predict the held-out "
+                "light better, so the model does not suit this stack"
             )
         return (
-            f"the network was taken in {100 * share:.0f} % of the volume; elsewhere it does not "
-            "predict the held-out light better than deconvolution, which was taken there"
+            f"the network was used in {100 * share:.0f} % of the volume; elsewhere deconvolution "
+            "was used, because the network does not predict the held-out light better there"
         )
 
     def notes(self) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def assess_result(
     said = _judged(found, worst, before) + ([] if region else _origin(before, record))
     if known.deblurs and _plane_by_plane(before, request):
         said.append(
-            "The method works plane by plane and takes no blur along z away, so the result was "
+            "The method works plane by plane and removes no blur along z, so the result was "
             "blurred again in the plane alone."
         )
     return worst.model_copy(update={"sentences": (*worst.sentences, *said)})

@@ -161,7 +161,7 @@ class _Clock:
     def check(self) -> None:
         if self.cancel.is_set():
             raise RunCancelled(
-                "the run was cancelled while it learnt; the original is unchanged, and nothing was "
+                "the run was cancelled during learning; the original is unchanged, and nothing was "
                 "kept"
             )
 
@@ -238,7 +238,7 @@ def learn_steps(
     if begin.name:
         began = time.perf_counter()
         before = yield from clock.follow(
-            held.trial_steps(trial, request.weights), "scoring what it begins from"
+            held.trial_steps(trial, request.weights), "scoring the initial weights"
         )
         # The first trial also pays for imports, which the second does not.
         spent = time.perf_counter() - began
@@ -305,7 +305,7 @@ def _check_folder() -> None:
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise WriteError(
-            f'the folder "{folder}" of learnt models cannot be written; set ZENHANCE_WEIGHTS to '
+            f'the folder "{folder}" of trained models cannot be written; set ZENHANCE_WEIGHTS to '
             "one you may write"
         )
 

@@ -57,7 +57,7 @@ def methods_paragraph(record: Provenance) -> str:
         begun = learnt.get("began_from")
         start = "random weights" if begun in (None, "none") else f"the weights {begun}"
         parts.append(
-            f"They were learnt from this very stack for {learnt.get('minutes', 0):g} min, "
+            f"They were trained on this stack alone for {learnt.get('minutes', 0):g} min, "
             f"beginning from {start}, without any sharp image."
         )
     if sizes:

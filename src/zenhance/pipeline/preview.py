@@ -89,8 +89,8 @@ def preview_steps(
     """
     if request.weights == NO_WEIGHTS:
         raise RecipeError(
-            "random weights have nothing to preview before they have learnt; click Enhance, or "
-            "choose weights to begin from"
+            "random weights cannot be previewed; click Enhance to train them, or choose weights "
+            "to begin from"
         )
     stack = as_requested(stack, request)
     stack = stack.crop({a: slice(i, i + 1) for a, i in (("T", t), ("C", c)) if a in stack.axes})

@@ -75,7 +75,9 @@ class EnhanceRequest(BaseModel):
     )
     axes: str | None = Field(
         None,
-        description="axes of the input, such as TZCYX, where the file does not say them rightly",
+        description=(
+            "axes of the input, such as TZCYX, where those of the file are wrong or missing"
+        ),
     )
     series: int = Field(0, ge=0, description="image of a file that holds several, counted from 0")
     voxel_size_um: Annotated[
@@ -98,7 +100,7 @@ class EnhanceRequest(BaseModel):
         None,
         min_length=1,
         description="microscope by depth: measure, a profile file, or none for one psf at all "
-        "depths; left out, deconvolution measures it where neither file nor psf tells the blur",
+        "depths; left out, deconvolution measures it where neither file nor psf gives the blur",
     )
     even_light: bool = Field(
         False,
@@ -106,7 +108,7 @@ class EnhanceRequest(BaseModel):
     )
     arbitrate: bool = Field(
         True,
-        description="take a learnt method's estimate only where it predicts held-out photons "
+        description="use a trained method's estimate only where it predicts held-out photons "
         "better than deconvolution, and deconvolution elsewhere",
     )
     background: float | None = Field(
@@ -122,7 +124,7 @@ class EnhanceRequest(BaseModel):
     )
     weights: str | None = Field(
         None,
-        description="name or path of learnt weights; left out, those that ship; none: learn from "
+        description="name or path of trained weights; left out, those that ship; none: learn from "
         "random ones",
     )
     learn_minutes: float | None = Field(
@@ -187,7 +189,7 @@ class EnhanceRequest(BaseModel):
             name for name in registry.names() if registry.load(name).spec.learns != "no"
         )
         raise RecipeError(
-            f"the method {self.method} uses no learnt weights; name the method that these belong "
+            f"the method {self.method} uses no trained weights; name the method that these belong "
             f"to ({can}), or leave them out"
         )
 
@@ -195,8 +197,8 @@ class EnhanceRequest(BaseModel):
         if self.learn_minutes is None:
             if self.weights == NO_WEIGHTS:
                 raise RecipeError(
-                    'weights "none" are random ones, good only to learn from; give learn_minutes '
-                    "too, or the name of a model"
+                    'weights "none" start from random values; give learn_minutes too, '
+                    "or the name of a model"
                 )
             return
         # A method that is not installed is refused when its settings are asked for.
@@ -237,7 +239,7 @@ class EnhanceRequest(BaseModel):
 
     @property
     def arbitrates(self) -> bool:
-        """Whether a learnt method competes with deconvolution in this run."""
+        """Whether a trained method competes with deconvolution in this run."""
         return self.arbitrate and can_arbitrate(registry.load(self.method).spec, self.parameters())
 
     def needs_psf(self) -> bool:

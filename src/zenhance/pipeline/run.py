@@ -260,7 +260,7 @@ def _prepare_steps(
         # Outside the except block: an exception keeps its frames alive, and those keep the arrays.
         voxels = min(context.whole_voxels, math.prod(context.shape_px))
         run.warnings.append(
-            f"memory ran out while preparing {voxels} voxels at once; went on with half "
+            f"memory ran out while preparing {voxels} voxels at once; continued with half "
             f"({failure[:80]})"
         )
         context = replace(context, whole_voxels=voxels // 2)

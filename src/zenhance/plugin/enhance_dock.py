@@ -419,7 +419,7 @@ def _remarks(result: EnhanceResult, range_text: str) -> list[str]:
     if learnt := notes.get("learnt"):
         said.insert(
             0,
-            f'the learnt model is kept as "{learnt["model"]}"; '
+            f'the trained model is kept as "{learnt["model"]}"; '
             "choose it under weights to use it without learning",
         )
     if any(result.samples(name) for name in result.extras):

@@ -164,7 +164,7 @@ class MicroscopePanel(QWidget):
             "profile",
             self.source,
             "light, camera noise and blur by depth, in place of one PSF for all; automatic: "
-            "deconvolution measures them where neither the file nor you tell the PSF",
+            "deconvolution measures them where neither you nor the file gives the PSF",
         )
         add_row(
             form,

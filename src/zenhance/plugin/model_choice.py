@@ -1,4 +1,4 @@
-"""Which learnt model to use, whether to learn from the layer first, and the card of the model."""
+"""Which trained model to use, whether to learn from the layer first, and the card of the model."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def card_html(card: Card) -> str:
 
 
 _OTHER = "\x00other"
-_RANDOM = "random, to learn from nothing"
+_RANDOM = "random, to learn from scratch"
 
 
 class _FreshCombo(QComboBox):
@@ -130,7 +130,7 @@ class WeightsChoice(QWidget):
             form,
             "weights",
             narrow(self.combo),
-            "the learnt model to use; train your own in the Train dock",
+            "the trained model to use; train your own in the Train dock",
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -270,7 +270,7 @@ class WeightsChoice(QWidget):
 DEFAULT_MINUTES = 10.0
 _MIN_MINUTES, _MAX_MINUTES = 0.01, 24 * 60.0
 _TIP = (
-    "learn from this layer for this time, then enhance it with the learnt model; needs the PSF, "
+    "learn from this layer for this time, then enhance it with the trained model; needs the PSF, "
     "but no sharp stack. "
     "The model is kept among your weights"
 )

@@ -113,7 +113,7 @@ def recovery_notice() -> str:
     try:
         (folder / _TOLD).write_text("\n".join(kept), encoding="utf-8")
     except OSError as error:
-        LOG.warning("it could not be noted that recovered results were named: %s", error)
+        LOG.warning("the list of recovered results could not be updated: %s", error)
     count = "a result was" if len(new) == 1 else f"{len(new)} results were"
     return (
         f"{count} finished after the viewer was closed and kept: open "

@@ -79,14 +79,14 @@ class RunOptions(QWidget):
             form,
             "network",
             self.arbitrate,
-            "where a learnt method is taken: only where it predicts held-out photons better than "
-            "deconvolution, which is taken elsewhere, or everywhere",
+            "where a trained method is used: only where it predicts held-out photons better than "
+            "deconvolution, or everywhere",
         )
         add_row(
             form,
             "pixel type",
             self.dtype,
-            "of the result; rounding and clipping are counted and reported",
+            "pixel type of the result; rounding and clipping are counted and reported",
         )
         add_row(
             form,
@@ -98,12 +98,14 @@ class RunOptions(QWidget):
             form,
             "statistics",
             self.statistics,
-            "intensity statistics of each time point for itself, or one for all",
+            "intensity statistics of each time point, or of all together",
         )
         add_row(
             form, "hot pixels", self.repair, "hot and dead pixels: repaired before a method runs"
         )
-        add_row(form, "seed", self.seed, "of every random draw; only stochastic methods use it")
+        add_row(
+            form, "seed", self.seed, "seed of every random draw; only stochastic methods use it"
+        )
         form.addRow(self.from_file)
         form.addRow(self.drop)
 

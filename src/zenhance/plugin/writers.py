@@ -140,7 +140,7 @@ def _position(
     placement = Placement.of_layer(layer, facts.axes)
     if placement.first_voxel_um() is None:
         warn(
-            f'layer "{layer.name}" is turned, sheared or mirrored, which the file cannot hold; '
+            f'layer "{layer.name}" is rotated, sheared or mirrored, which the file cannot hold; '
             "pixels and voxel size are saved without it"
         )
     origin = origin_of(placement, facts.voxel_size)

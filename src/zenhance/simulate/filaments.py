@@ -40,7 +40,7 @@ class Filaments(Parameters, ThinSpecimen):
     width_um: float = setting(0.025, "diameter of a filament", "µm", gt=0, le=0.5)
     length_um: float = setting(8.0, "length of a filament", "µm", gt=0, le=200)
     persistence_um: float = setting(
-        15.0, "path over which a filament forgets its direction", "µm", gt=0.1, le=1e5
+        15.0, "path over which a filament loses its direction", "µm", gt=0.1, le=1e5
     )
     density_per_um: float = setting(
         2.0, "length of filaments per area of a plane", "µm per µm²", gt=0, le=20

@@ -125,7 +125,7 @@ class Microscope(Parameters):
         "confocal", "kind of microscope that the file names"
     )
     bits: Literal[8, 12, 16] | None = setting(
-        None, "of the converter; left out, those of the pixel type"
+        None, "bits of the converter; left out, those of the pixel type"
     )
     bleached_per_plane: float = setting(
         0.0, "share of the dye that is lost while a plane is taken", ge=0, lt=1

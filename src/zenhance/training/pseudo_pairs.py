@@ -1,4 +1,4 @@
-"""Parts of measured stacks to learn from: the specimen estimated in each, and measured again."""
+"""Parts of measured stacks to learn from: the specimen estimated in each, and resimulated."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COLUMN_PX, MIN_PX = 256, 32
 GROWTH_STEPS = 4
 """So many widths are blended where the PSF grows with depth."""
 DRAWS = 4
-"""How often each column is measured again for training; once more for validation."""
+"""How often each column is resimulated for training; once more for validation."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def pair_steps(
             column.growth,
         )
         reader = VolumeReader(Stack.from_array(again, "ZYX", size))
-        name = f"{column.volume.name}, measured again"
+        name = f"{column.volume.name}, resimulated"
         made.append(
             TrainingVolume(
                 name,

@@ -69,8 +69,7 @@ class Simulated(_Strict):
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of the specimen")
     measured_only: bool = Field(
         False,
-        description="keep the truth back, from training and from validation, as with stacks of "
-        "one's own",
+        description="hide the truth from training and validation, as with your own stacks",
     )
 
     @model_validator(mode="after")
@@ -195,7 +194,7 @@ class Recipe(_Strict):
         2,
         ge=1,
         le=10,
-        description="learning from measured stacks alone: how often the estimate is renewed",
+        description="how often the estimate is renewed when learning from measured stacks alone",
     )
 
     def __init__(self, **fields: Any) -> None:

@@ -7,11 +7,11 @@
         ┌──────────────┴─────────────┐
         ▼                            │
     blurred with the PSF,            │
-    noise of this camera ──► pairs (measured again, x) ──► training ──► network
+    noise of this camera ──► pairs (resimulated, x) ──► training ──► network
                                                                           │
                      next estimate  x = network(y)  ◄─────────────────────┘   a few rounds
 
-What is measured again has the specimen's own structures, the stack's own blur and noise of its own
+What is resimulated has the specimen's own structures, the stack's own blur and noise of its own
 kind, drawn several times in each round: the network learns to take away what the microscope adds,
 and cannot learn to repeat the noise of ``y``. The estimate is only as good as PSF and noise model,
 and keeps what the first one has invented; the re-blur check (``zenhance assess``) tells.

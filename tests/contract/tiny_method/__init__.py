@@ -1,4 +1,4 @@
-"""A learnt method in one folder outside the package: one factor and one offset for all pixels."""
+"""A trained method in one folder outside the package: one factor and one offset for all pixels."""
 
 from __future__ import annotations
 

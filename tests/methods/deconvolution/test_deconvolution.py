@@ -368,7 +368,7 @@ def test_the_stop_rules_curve_is_recorded():
     ("settings", "reason"),
     [
         ({}, r"after \d+ iterations, where the stop rule's score was smallest"),
-        ({"iterations": 3}, "after 3 iterations, the limit; the stop rule would have gone on"),
+        ({"iterations": 3}, "after 3 iterations, the limit; the stop rule would have continued"),
         ({"iterations": 4, "stop": "fixed"}, "after 4 iterations, as set"),
     ],
 )

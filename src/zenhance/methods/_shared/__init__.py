@@ -1,1 +1,1 @@
-"""Parts that at least two learnt methods use."""
+"""Parts that at least two trained methods use."""

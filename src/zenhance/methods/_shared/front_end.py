@@ -1,4 +1,4 @@
-"""What a learnt method sees of any microscope: evened light, noise, PSF in voxels, deconvolutions.
+"""What a trained method sees of any microscope: evened light, noise, PSF in voxels, deconvolutions.
 
 ::
 

@@ -30,8 +30,10 @@ class GaussianDeconvolution:
     spec = MethodSpec(
         name="gaussian_deconvolution",
         title="Deconvolution (Richardson-Lucy, Wiener, ImageJ)",
-        summary="Takes the microscope's blur out again, without training; "
-        "noise that it sharpens looks like grains or rings.",
+        summary=(
+            "Removes the microscope's blur without training; sharpened noise looks like grains "
+            "or rings."
+        ),
         parameters=GaussianDeconvolutionParameters,
         bytes_per_voxel=112,
         source="Richardson 1972; Lucy 1974; Biggs & Andrews 1997; Dey et al. 2006; Dougherty 2005",

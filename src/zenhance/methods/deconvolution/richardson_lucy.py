@@ -241,7 +241,7 @@ def _why_stopped(parameters: GaussianDeconvolutionParameters, iterations: int) -
     if parameters.stop == "fixed":
         return f"after {iterations} iterations, as set"
     if iterations == parameters.most_iterations:
-        return f"after {iterations} iterations, the limit; the stop rule would have gone on"
+        return f"after {iterations} iterations, the limit; the stop rule would have continued"
     return f"after {iterations} iterations, where the stop rule's score was smallest"
 
 

@@ -10,7 +10,7 @@
 
 A network that is trained to reproduce its own noisy input learns to repeat noise. The input of
 ``extend`` is therefore resimulated: Richardson-Lucy estimates the light of a well-lit measurement,
-which is then measured again with fewer photons::
+which is then resimulated with fewer photons::
 
     y ──► Richardson-Lucy, once ──► x ──► measured with few or many photons ──► network ──► x'
                                     └────────────── again · |x' - x| ───────────────────────┤

@@ -1,4 +1,4 @@
-"""SRCNN: three convolutions trained on pairs; the baseline of the learnt methods."""
+"""SRCNN: three convolutions trained on pairs; the baseline of the trained methods."""
 
 from __future__ import annotations
 
