@@ -252,8 +252,8 @@ def _put(fields: dict[str, Any], key: str, value: Any) -> None:
 def _index(entries: list[Any], part: str, key: str) -> int:
     if not part.isdecimal() or int(part) >= len(entries):
         raise RecipeError(
-            f'--set "{key[:60]}": "{part[:20]}" is not one of its {len(entries)} entries; '
-            "they are counted from 0"
+            f'--set "{key[:60]}": "{part[:20]}" is not one of its {len(entries)} entries, '
+            "counted from 0"
         )
     return int(part)
 
