@@ -454,7 +454,7 @@ def test_a_settings_file_that_is_wrong_is_refused(
         ("a.ome.tif", 2, "is the input"),
         ("b.ome.tif", 9, "exists"),
         ("none/b.ome.tif", 6, "does not exist"),
-        ("b.jpg", 2, "must end in .ome.tif, .tif or .ome.zarr"),
+        ("b.jpg", 2, "must end in .ome.tif, .tif, .ome.zarr or .h5"),
         ("b.ome.tif/", 2, "is a file; name a folder"),
     ],
 )

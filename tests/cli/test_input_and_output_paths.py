@@ -201,7 +201,7 @@ def refusal(source: Path, target: Path, overwrite: bool = False) -> tuple[str, i
 @pytest.mark.parametrize("name", ["out.png", "out", ".tif", "out.ome.tif.bak", "out.zarr"])
 def test_a_suffix_that_cannot_be_written_is_refused(tmp_path: Path, name: str) -> None:
     text, status = refusal(tmp_path / "a.tif", tmp_path / name)
-    assert "its name must end in .ome.tif, .tif or .ome.zarr" in text
+    assert "its name must end in .ome.tif, .tif, .ome.zarr or .h5" in text
     assert status == 2
 
 

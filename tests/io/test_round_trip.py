@@ -11,7 +11,7 @@ import pytest
 from zenhance.errors import ReadError, WriteError
 from zenhance.io import open_stack, verify_image, write_stack
 from zenhance.provenance import Provenance
-from zenhance.stack import Stack
+from zenhance.stack import Stack, VoxelSize
 
 LAYOUTS = [
     ("YX", (13, 11)),
@@ -356,3 +356,47 @@ def test_a_foreign_image_cannot_be_verified(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 8), np.uint8))
     with pytest.raises(ReadError, match="carries no checksums"):
         verify_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("ZYX", (3, 9, 8)), ("CZYX", (2, 3, 9, 8)), ("YX", (9, 8))]
+)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "bool"])
+def test_hdf5_is_what_plantseg_reads(
+    axes: str, shape: tuple[int, ...], dtype: str, tmp_path: Path
+) -> None:
+    """PlantSeg takes the only dataset, its array, and ``element_size_um`` as (z, y, x)."""
+    h5py = pytest.importorskip("h5py")
+    pixels = (np.arange(np.prod(shape)).reshape(shape) % 251).astype(dtype)
+    names = ("membrane", "nuclei") if "C" in axes else ()
+    stack = Stack(pixels, axes, VoxelSize.of((0.3, 0.13, 0.11)), channel_names=names)
+    path = write_stack(tmp_path / "a.h5", stack, provenance='{"made": "here"}')
+    with h5py.File(path) as file:
+        assert list(file) == ["raw"]
+        assert np.array_equal(file["raw"][...], pixels)
+        assert file["raw"].compression == "gzip"
+        z_um = 0.3 if "Z" in axes else 1.0
+        assert list(file["raw"].attrs["element_size_um"]) == [z_um, 0.13, 0.11]
+    back = open_stack(path)
+    assert (back.axes, back.channel_names) == (axes, names)
+    assert back.metadata["zenhance"] == '{"made": "here"}'
+    assert verify_image(path) == np.prod(shape[:-2], dtype=int)
+
+
+def test_hdf5_drops_axes_of_one_and_refuses_what_it_cannot_say(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    pixels = np.zeros((1, 1, 3, 9, 8), np.uint8)
+    size = VoxelSize.of((0.3, 0.1, 0.1))
+    assert open_stack(write_stack(tmp_path / "a.h5", Stack(pixels, "TCZYX", size))).axes == "ZYX"
+    with pytest.raises(WriteError, match="no time series, and this image has 2 time points"):
+        write_stack(tmp_path / "b.h5", Stack(np.zeros((2, 3, 9, 8), np.uint8), "TZYX", size))
+    with pytest.raises(WriteError, match="give it with --voxel-size"):
+        write_stack(tmp_path / "c.h5", Stack(pixels[0, 0], "ZYX", VoxelSize.of((None, 0.1, 0.1))))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5"]
+
+
+def test_hdf5_takes_any_number_of_checksums(tmp_path: Path) -> None:
+    """An attribute of HDF5 is limited to 64 KiB; the checksums of 1100 planes take more."""
+    pytest.importorskip("h5py")
+    stack = Stack(np.zeros((1100, 2, 2), np.uint8), "ZYX", VoxelSize.of((1.0, 1.0, 1.0)))
+    assert verify_image(write_stack(tmp_path / "a.h5", stack)) == 1100

@@ -45,7 +45,7 @@ def enhance(
         str,
         typer.Argument(
             metavar="OUTPUT",
-            help="File ending in .ome.tif, .tif or .ome.zarr; a folder for several inputs.",
+            help="File ending in .ome.tif, .tif, .ome.zarr or .h5; a folder for several inputs.",
         ),
     ],
     method: Annotated[

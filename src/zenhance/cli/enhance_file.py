@@ -67,11 +67,14 @@ def open_input(source: Path, request: EnhanceRequest, lengths: int = 0) -> Stack
 def _check_pixel_type(target: Path, result: Stack) -> None:
     """Refuse a format that cannot hold the result's pixels or its size."""
     from zenhance.io.ome_write import ome_type
+    from zenhance.io.write_hdf import check_hdf
     from zenhance.io.write_tiff import check_imagej
 
     name = target.name.lower()
     if name.endswith((".ome.tif", ".ome.tiff")):
         ome_type(result.dtype)
+    elif name.endswith(".h5"):
+        check_hdf(result)
     elif name.endswith((".tif", ".tiff")):
         check_imagej(result)
 

@@ -150,7 +150,7 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
     batch = len(sources) > 1 or any(several for _, several in expanded)
     if not output.strip():
         raise MethodError(
-            "OUTPUT is empty; name a file ending in .ome.tif, .tif or .ome.zarr, or a folder, "
+            "OUTPUT is empty; name a file ending in .ome.tif, .tif, .ome.zarr or .h5, or a folder, "
             "such as . for this one"
         )
     target = Path(output)
@@ -254,7 +254,7 @@ def check_target(source: Path | None, target: Path, overwrite: bool) -> None:
     if not target.name.lower().endswith(OUTPUT_SUFFIXES) or target.name.lower() in OUTPUT_SUFFIXES:
         raise MethodError(
             f'the output "{target}" cannot be written; '
-            "its name must end in .ome.tif, .tif or .ome.zarr"
+            "its name must end in .ome.tif, .tif, .ome.zarr or .h5"
         )
     most = MAX_NAME_BYTES - PARTIAL_NAME_BYTES
     if len(os.fsencode(target.name)) > most:

@@ -44,7 +44,8 @@ def sample(
     out: Annotated[
         Path,
         typer.Argument(
-            metavar="OUT", help="File ending in .ome.tif, .tif or .ome.zarr, or an existing folder."
+            metavar="OUT",
+            help="File ending in .ome.tif, .tif, .ome.zarr or .h5, or an existing folder.",
         ),
     ],
     truth: Annotated[

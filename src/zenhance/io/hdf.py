@@ -29,6 +29,7 @@ from zenhance.io.limits import check_claim, check_xml, read_bounded
 from zenhance.io.source import GuardedArray, LazyArray, Source, parse_index, pick_series
 from zenhance.io.units import number, plausible_um, to_um, um_per_unit
 from zenhance.io.vendor import library
+from zenhance.provenance import METADATA_KEY
 from zenhance.wording import format_bytes
 
 __all__ = ["read_hdf"]
@@ -200,7 +201,24 @@ def _plain(path: Path, file: Any, series: int, h5py: Any) -> _Layout:
     if not order:
         raise ReadError(path, "it holds no dataset that could be an image; save the image as TIFF")
     chosen = found[order[pick_series(path, series, len(order), order)]]
-    return _Layout(_checked(path, chosen), _axes(chosen), "HDF5", _sizes(chosen), tuple(order))
+    data, axes, own = _checked(path, chosen), _axes(chosen), _own(file)
+    return _Layout(
+        data, axes, "HDF5", _sizes(chosen), tuple(order), UNKNOWN, own.pop("channel_names", ()), own
+    )
+
+
+def _own(file: Any) -> dict[str, Any]:
+    """Return what zenhance wrote beside the pixels, as far as it is sound."""
+    try:
+        record = json.loads(_text(file, "zenhance") or "{}")
+        found = {
+            "channel_names": tuple(str(name) for name in record["channel_names"]),
+            "sha256": tuple(str(digest) for digest in record["sha256"]),
+            METADATA_KEY: record["provenance"],
+        }
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found[METADATA_KEY], str | None) else {}
 
 
 def _sizes(dataset: Any) -> Triple:

@@ -38,7 +38,7 @@ MAGIC: tuple[tuple[bytes, str, str], ...] = (
 )
 MIN_SLICES = 3
 
-OUTPUT_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr", ".tif", ".tiff")
+OUTPUT_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr", ".tif", ".tiff", ".h5")
 # What a folder given as input is searched for.
 FOLDER_SUFFIXES = (".ome.zarr",)
 IMAGE_SUFFIXES = (
@@ -56,7 +56,6 @@ IMAGE_SUFFIXES = (
     ".btf",
     ".tf8",
     ".flex",
-    ".h5",
     ".hdf5",
     ".inr",
     ".inr.gz",

@@ -16,6 +16,7 @@ from zenhance.errors import FailureKind, ReadError, WriteError
 from zenhance.io.commit import commit
 from zenhance.io.open import open_stack
 from zenhance.io.write_tiff import hash_planes, plane_count
+from zenhance.lazy_view import select
 from zenhance.provenance import METADATA_KEY, Provenance
 from zenhance.stack import Stack
 
@@ -27,6 +28,7 @@ _ENDINGS = (
     (".ome.zarr", "zarr"),
     (".tif", "imagej"),
     (".tiff", "imagej"),
+    (".h5", "hdf"),
 )
 _VOXEL_TOLERANCE = 1e-6
 
@@ -36,7 +38,8 @@ def _format_of(path: Path) -> str:
         if path.name.lower().endswith(ending) and not path.name.startswith("."):
             return name
     raise WriteError(
-        f'the format of "{path.name}" is not known; end the name in .ome.tif, .tif or .ome.zarr',
+        f'the format of "{path.name}" is not known; end the name in .ome.tif, .tif, .ome.zarr '
+        "or .h5",
         FailureKind.BAD_PARAMETER,
     )
 
@@ -147,9 +150,10 @@ def write_stack(
 ) -> Path:
     """Write a stack; the name's ending chooses the format.
 
-    ``.ome.tif`` gives OME-TIFF, ``.tif`` an ImageJ hyperstack, ``.ome.zarr`` OME-Zarr 0.5 with a
-    pyramid. The file appears under its name only when it is whole and has been read back; voxel
-    size (to 1e-6), unknown lengths, axes, dtype, channel names and provenance are kept.
+    ``.ome.tif`` gives OME-TIFF, ``.tif`` an ImageJ hyperstack (also for MorphoGraphX),
+    ``.ome.zarr`` OME-Zarr 0.5 with a pyramid, ``.h5`` HDF5 for PlantSeg and PanSeg. The file
+    appears under its name only when it is whole and has been read back; voxel size (to 1e-6),
+    unknown lengths, axes, dtype, channel names and provenance are kept.
 
     Parameters
     ----------
@@ -188,6 +192,8 @@ def write_stack(
                 None, y_um, x_um, ("unknown", *stack.voxel_size.origins[1:])
             ),
         )
+    if kind == "hdf":
+        stack = _plain_volume(stack)
     write, needed, foreign = _writer(kind, stack, text, compression)
     given = (source,) if source is None or isinstance(source, str | Path) else tuple(source)
     sources = [Path(p) for p in (*given, stack.path, *_parts(stack.metadata)) if p is not None]
@@ -204,6 +210,13 @@ def write_stack(
         sources=[p for p in sources if p.exists()],
         foreign=foreign,
     )
+
+
+def _plain_volume(stack: Stack) -> Stack:
+    """Take axes of length 1 away that a segmentation program would take for channels."""
+    if stack.axes.startswith("T") and stack.size("T") == 1:
+        stack = replace(stack, data=select(stack.data, (0,)), axes=stack.axes[1:])
+    return stack.pick_channel(0) if stack.size("C") == 1 else stack
 
 
 def _parts(metadata: Mapping[str, Any]) -> tuple[str | Path, ...]:
@@ -223,6 +236,11 @@ def _writer(
         from zenhance.io.write_zarr import foreign_in_store, write_ome_zarr
 
         return lambda p: write_ome_zarr(p, stack, text), total * 3 // 2, foreign_in_store
+    if kind == "hdf":
+        from zenhance.io.write_hdf import check_hdf, write_hdf
+
+        check_hdf(stack)
+        return lambda p: write_hdf(p, stack, text), total, lambda _: ""
     from zenhance.io.write_tiff import check_imagej, write_imagej_tiff, write_ome_tiff
 
     if kind == "imagej":
