@@ -67,7 +67,7 @@ class FileArray(ABC):
 
 
 def axis_order(axes: tuple[Any, ...], ndim: int) -> tuple[int, ...]:
-    """Return the axes as given to numpy's ``transpose``: apart, in a tuple, or none to reverse."""
+    """Return axes as given to numpy's ``transpose``: separate, in a tuple, or none to reverse."""
     order = tuple(axes[0]) if len(axes) == 1 and not isinstance(axes[0], int) else tuple(axes)
     return order or tuple(reversed(range(ndim)))
 

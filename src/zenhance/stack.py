@@ -172,7 +172,7 @@ def guess_axes(shape: Sequence[int]) -> str:
 
 
 def wrong_dimensions(shape: Sequence[int]) -> str:
-    """Say that an array with fewer than 2 or more than 5 dimensions is no image, and what to do."""
+    """Explain that an image has 2 to 5 dimensions, and what to do."""
     count, what = len(shape), "give an array of at least Y and X"
     if count > len(AXES):
         what = (
@@ -377,7 +377,7 @@ class Stack:
         )
 
     def pick_channel(self, channel: int) -> Self:
-        """Return a copy with one channel only, its axis taken away; pixels are not read.
+        """Return a copy with one channel only, without its axis; pixels are not read.
 
         Metadata that hold one entry a channel hold that channel's alone.
 

@@ -277,7 +277,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew_but_not_for_ever(
         assert len(tries) == 3
     monkeypatch.setattr("zenhance.io.lock.os.path.samestat", lambda *_: False)
     with (
-        pytest.raises(BusyError, match=r'the lock of "b" was taken away 100 times'),
+        pytest.raises(BusyError, match=r'the lock of "b" was removed 100 times'),
         locked(tmp_path / "b"),
     ):
         pass

@@ -150,7 +150,7 @@ def _row(
 
 
 def _resized(plane: ByteArray, height_px: int) -> ByteArray:
-    """Repeat voxels, so that drawing smooths nothing."""
+    """Repeat voxels, so that drawing does not smooth."""
     from PIL import Image
 
     return np.asarray(

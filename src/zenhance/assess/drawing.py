@@ -177,7 +177,7 @@ def _head(title: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Where numbers lie on the drawing."""
+    """Map numbers to positions on the drawing."""
 
     x_low: float
     x_high: float

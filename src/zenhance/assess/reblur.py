@@ -151,10 +151,10 @@ def reblur_check(
     camera : Camera
         Gain, offset and read noise in grey values.
     deblurred : bool
-        False for a method that only takes noise away: its result is compared as it is.
+        False for a method that only removes noise: its result is compared unchanged.
     fit_psf : bool
-        Fit the PSF's width, so that what a PSF of another width explains is told from what none
-        explains.
+        Fit the PSF's width, so that what a PSF of another width explains is distinguished from
+        what none explains.
     seed : int
         Of the residuals' random part.
     microscopy : Microscopy, optional
@@ -275,7 +275,7 @@ class _Problem:
         ), z_map
 
     def _readout(self, expected: FloatArray) -> Readout:
-        """Return the camera; an offset that the result lies below was estimated too high."""
+        """Return the camera; lower the offset where the result falls below it."""
         readout = Readout.of(self.camera, self.raw.dtype)
         darkest = float(np.percentile(expected[self.valid], 0.1))
         room = readout.gain * max(0.5, readout.read_noise)

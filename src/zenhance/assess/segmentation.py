@@ -50,7 +50,7 @@ BORDER_COLOUR = (255, 196, 0)
 
 
 class Segmenter(Protocol):
-    """Gives each cell of a volume a number from 1; 0 is no cell."""
+    """Label each cell of a volume from 1; 0 is background."""
 
     @property
     def name(self) -> str:

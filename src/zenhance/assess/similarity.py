@@ -96,7 +96,7 @@ def _halved(plane: Plane) -> Plane:
 
 
 def micro_ssim(image: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
-    """Return SSIM after background and intensity scale are taken out, mean over the planes.
+    """Return SSIM without background and intensity scale, mean over the planes.
 
     Parameters
     ----------

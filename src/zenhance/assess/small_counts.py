@@ -35,7 +35,7 @@ REACH_SIGMA = 6.0
 SPIKE_READ_NOISE = 0.12
 """With less read noise (in photons) single photons are distinct: a count is the nearest one."""
 MAX_QUANTUM = 20.0
-"""Photons; coarser steps are no reason to sum."""
+"""Photons; with coarser steps the sum is not used."""
 MIN_PHOTONS = 1e-6
 
 Float64Array = npt.NDArray[np.float64]
@@ -105,7 +105,7 @@ def _exact_scores(
 def _tails(
     edge: Float64Array, mean: Float64Array, sigma: float
 ) -> tuple[Float64Array, Float64Array]:
-    """Return the probabilities to lie at or below an edge, and above it."""
+    """Return the probabilities at or below an edge, and above it."""
     first = np.maximum(np.floor(edge - REACH_SIGMA * sigma) + 1.0, 0.0)
     if sigma <= 0.0:
         return _fewer(first, mean), _at_least(first, mean)

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _leave_without_memory(error: Exception) -> None:
-    """Exit with one sentence if there is no memory to load the program; else return."""
+    """Exit with one sentence if memory is too short to load the program; else return."""
     lacking = isinstance(error, MemoryError) or "failed to map segment" in str(error)
     if lacking or "annot allocate memory" in str(error):
         sys.stderr.write("zenhance: the computer ran out of memory; close other programs\n")

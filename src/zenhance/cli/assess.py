@@ -139,7 +139,7 @@ def write_report(
     provenance: Provenance | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write the report as one HTML file, whole or not at all."""
+    """Write the report as one HTML file, completely or not at all."""
     from zenhance.assess.report import render_report
     from zenhance.io.commit import write_bytes
 

@@ -204,7 +204,7 @@ class Learner(ABC):
     def front_end(self, architecture: Mapping[str, Any]) -> bool:
         """Return whether the network sees the features of ``methods/_shared/front_end``.
 
-        They then stand in ``Batch.deconvolved``; used only if the learner needs optics.
+        They are then in ``Batch.deconvolved``; used only if the learner needs optics.
         """
         return False
 

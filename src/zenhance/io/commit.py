@@ -198,7 +198,7 @@ def commit(
     sources: Iterable[Path] = (),
     foreign: Callable[[Path], str | None] = lambda _: "",
 ) -> Path:
-    """Write a file or folder so that it is either whole or not there.
+    """Write a file or folder completely or not at all.
 
     Parameters
     ----------
@@ -282,7 +282,7 @@ def _make(
 
 
 def write_bytes(path: Path, blob: bytes, *, overwrite: bool = False) -> Path:
-    """Write bytes like a result, whole or not at all, and read them back.
+    """Write bytes like a result, completely or not at all, and read them back.
 
     Raises
     ------

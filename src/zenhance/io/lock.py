@@ -185,6 +185,6 @@ def _acquire(path: Path, lock: Path) -> int:
             return handle
         os.close(handle)
     raise BusyError(
-        f'the lock of "{path.name}" was taken away {MAX_TRIES} times; '
+        f'the lock of "{path.name}" was removed {MAX_TRIES} times; '
         "wait until other programs have finished with this folder"
     )

@@ -168,7 +168,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def left_out(folder: Path) -> dict[Path, str]:
-    """Return what is in a folder and not listed as an image, and why; hidden files apart."""
+    """Return the visible files in a folder that are not listed as images, and why."""
     found = [p for p in sorted(folder.iterdir()) if _is_wanted(p)]
     why = {
         path: _why_left_out(path)

@@ -103,7 +103,7 @@ def _add_objective(
 
 
 def compose_ome(stack: Stack, own: Mapping[str, str]) -> bytes:
-    """Return OME-XML (2016-06) for one image whose planes lie in the order z, c, t in one file.
+    """Return OME-XML (2016-06) for one image whose planes are stored in the order z, c, t.
 
     Parameters
     ----------

@@ -275,7 +275,7 @@ def _named_axes(source: Source) -> str | None:
 
 
 def _resolve_axes(path: Path, source: Source, given: str | None) -> str:
-    """Combine the user's axes with the file's; an axis that could be anything is asked for."""
+    """Combine the user's axes with the file's; an ambiguous axis is an error."""
     shape = tuple(int(n) for n in source.data.shape)
     if not 2 <= len(shape) <= len(AXES):
         raise ReadError(path, wrong_dimensions(shape))

@@ -118,7 +118,7 @@ def _windows_start(pid: int) -> str | None:
 
 
 def process_start(pid: int) -> str | None:
-    """Return a text that tells a process from others that had or will have its number.
+    """Return a text that distinguishes a process from others with the same number.
 
     Returns
     -------

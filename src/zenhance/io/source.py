@@ -1,4 +1,4 @@
-"""What every reader hands to the gate, and arrays that read a block only when it is asked for."""
+"""What every reader hands to the gate, and arrays that read a block on demand."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _cannot_travel(path: Path) -> TypeError:
 
 
 def wrap_errors(path: Path, error: Exception) -> ReadError:
-    """Put whatever a reader library raised into one sentence that names the file."""
+    """Turn any error of a reader library into one sentence that names the file."""
     if isinstance(error, ReadError):
         return error
     text = " ".join(str(error).split())
@@ -368,7 +368,7 @@ class LazyArray(FileArray):
 
 
 class RawArray(LazyArray):
-    """Pixels that lie uncompressed and in one piece in a file.
+    """Pixels stored uncompressed and contiguously in a file.
 
     A memory map of a file that shrinks kills the process; here a file that has changed since it
     was opened is an error.
@@ -401,7 +401,7 @@ class RawArray(LazyArray):
         self._offset, self._dtype = offset, stored
 
     def _inside(self, index: int, inner: tuple[slice, ...]) -> Array:
-        """Read the rows that a part of a block touches, and no more."""
+        """Read only the rows that a part of a block touches."""
         rows = range(*inner[0].indices(self._block[0]))
         if not rows:
             return np.empty((0, *self._block[1:]), self.dtype)[(slice(None), *inner[1:])]

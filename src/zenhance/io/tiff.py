@@ -82,7 +82,7 @@ def _open_library(
 
 
 def _check_ome(path: Path, tif: Any) -> str | None:
-    """Return the OME-XML of the file, made sure to be harmless, or None."""
+    """Return the OME-XML of the file, checked to be harmless, or None."""
     description = tif.pages[0].description or ""
     if "<OME" not in description[:8192] and not tif.is_ome:
         if description.lstrip()[:1] == "<" and "DOCTYPE" in description[:65536].upper():
@@ -227,7 +227,7 @@ class _Pages:
 
 
 def _array(path: Path, tif: Any, series: Any, shape: tuple[int, ...], size: int) -> ArrayLike:
-    """Return an array that reads rows where the pixels lie in one piece, else page by page."""
+    """Return an array that reads rows where the pixels are contiguous, else page by page."""
     keyframe = series.keyframe
     dtype = np.dtype(keyframe.dtype).newbyteorder(tif.byteorder)
     offset = series.dataoffset

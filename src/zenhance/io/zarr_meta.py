@@ -134,7 +134,7 @@ def attributes(root: Path, node: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def inside(root: Path, name: Any) -> Path:
-    """Return the folder of a node named in metadata, made sure to lie inside the store.
+    """Return the folder of a node named in metadata, checked to be inside the store.
 
     Raises
     ------

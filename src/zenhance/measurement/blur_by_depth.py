@@ -149,7 +149,7 @@ class _Blocks:
 
     @property
     def inside(self) -> npt.NDArray[np.bool_]:
-        """The frequencies (Y, X) that lie in a ring."""
+        """The frequencies (Y, X) inside a ring."""
         return self.rings < self.kr.size
 
     @property

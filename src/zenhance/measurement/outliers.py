@@ -87,7 +87,7 @@ def find_candidates(
     plane : ndarray (Y, X)
         Grey values as stored.
     missing : ndarray of bool (Y, X), optional
-        Voxels without data; they are no candidates and no neighbours.
+        Voxels without data; they are neither candidates nor neighbours.
     """
     grey = plane.astype(np.float32)
     if missing is not None:

@@ -137,7 +137,7 @@ class PixelHash:
         self._left = list(stack.volumes())
 
     def take(self, reader: VolumeReader) -> bool:
-        """Tell whether this volume is the next in order; if so, all of it has to be added."""
+        """Return whether this volume is the next in order; if so, all of it must be added."""
         if (
             not self._left
             or reader.stack is not self._stack
@@ -227,7 +227,7 @@ def _inside(planes: FloatArray) -> FloatArray:
 
 
 def inside_rim(shape_px: Sequence[int]) -> tuple[slice, slice]:
-    """Return the part (Y, X) of planes of this shape from which statistics are taken."""
+    """Return the part (Y, X) of planes of this shape that statistics use."""
     height, width = shape_px[-2:]
     y, x = (min(RIM_PX, int(MAX_RIM * size)) for size in (height, width))
     return slice(y, height - y), slice(x, width - x)

@@ -358,7 +358,7 @@ def try_model(path: Path) -> Checkpoint:
 
 
 def install_model(path: Path, name: str | None = None) -> WeightsEntry:
-    """Copy a model into the user's folder, so that ``weights: NAME`` finds it.
+    """Copy a model into the user's folder, where ``weights: NAME`` finds it.
 
     Parameters
     ----------

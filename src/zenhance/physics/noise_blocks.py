@@ -251,7 +251,7 @@ def measure_blocks(volume: npt.NDArray[Any]) -> Blocks:
 
 
 def _lowest(measured: npt.NDArray[Any]) -> float:
-    """Return the lowest voxel, a few dead pixels apart where there are many voxels."""
+    """Return the lowest voxel, except for a few dead pixels where there are many voxels."""
     few = min(_DEAD_PIXELS, measured.size // 2**12)
     return float(np.partition(measured, few)[few])
 

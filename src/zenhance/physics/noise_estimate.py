@@ -237,7 +237,7 @@ def _guess(
 
 
 def _whiteness(blocks: Blocks) -> float:
-    """Return squared differences of neighbours over those three pixels apart: 1 for white noise."""
+    """Return squared differences of neighbours over those at distance three: 1 for white noise."""
     lively = (blocks.far > 0.0) & ~blocks.saturated & ~blocks.cut_off
     if lively.sum() < 2 * MIN_BLOCKS:
         return float("nan")

@@ -168,7 +168,7 @@ class ProfiledVolume:
         return np.asarray(light * (kept**planes)[:, None, None], np.float32)
 
     def cropped(self, region: Region) -> ProfiledVolume:
-        """Return a region as a volume of its own."""
+        """Return a region as a separate volume."""
         planes = region[0].stop - region[0].start
         above = region[0].start * self.voxel_size_um[0]
         low, high = self.reach_um or (float(self.height_um.min()), float(self.height_um.max()))

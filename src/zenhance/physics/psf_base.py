@@ -80,7 +80,7 @@ def _sampled_variance(sigma_px: float) -> float:
 
 
 def gaussian_kernel_1d(sigma_px: float) -> FloatArray:
-    """Sample a Gaussian at voxel centres so that the samples have the standard deviation asked for.
+    """Sample a Gaussian at voxel centres; the samples have the requested standard deviation.
 
     Parameters
     ----------

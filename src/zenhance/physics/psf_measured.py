@@ -49,7 +49,7 @@ def _background_and_noise(stack: Floats) -> tuple[float, float]:
 
 
 def _rough_sigma_px(smooth: Floats) -> tuple[float, float, float]:
-    """Return the widths of the brightest bead, the smoothing by one voxel taken off again."""
+    """Return the widths of the brightest bead, corrected for the smoothing by one voxel."""
     wide = fitted_sigma_um(smooth, (1.0, 1.0, 1.0))
     z, y, x = (
         float(np.sqrt(max(s**2 - 1.0, 0.25))) if n > 1 else 0.0

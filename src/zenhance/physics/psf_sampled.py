@@ -94,7 +94,7 @@ def _fitted_sigma(profile: npt.NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SampledShape:
-    """A PSF given as an odd, centred array (Z, Y, X) on a grid of its own."""
+    """A PSF given as an odd, centred array (Z, Y, X) on its own grid."""
 
     samples: FloatArray
     own_voxel_um: VoxelSizeUm

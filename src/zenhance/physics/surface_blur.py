@@ -205,7 +205,7 @@ class SurfaceBlur(VaryingBlur):
         Raises
         ------
         StackError
-            A height is not finite, or the heights are no image.
+            A height is not finite, or the heights are not an image.
         """
         height = np.asarray(height_um, np.float64)
         if height.ndim != 2 or not np.isfinite(height).all():

@@ -79,7 +79,7 @@ def split_photons(
     Returns
     -------
     tuple of float32 array (Z, Y, X)
-        Photons of either part, offset taken off. Their sum is ``(measured - offset) / gain``.
+        Photons of either part, without the offset. Their sum is ``(measured - offset) / gain``.
 
     Notes
     -----
@@ -107,7 +107,7 @@ def split_photons(
 
 
 def _added_variance(camera: Camera, dtype: np.dtype[Any]) -> float:
-    """Return the variance, in photons², of what is no photon noise: read noise and rounding."""
+    """Return the variance, in photons², beyond photon noise: read noise and rounding."""
     rounding = 1 / 12 if dtype.kind in "bui" and camera.gain < 1.0 else 0.0
     return max(camera.read_noise**2, rounding) / camera.gain**2
 

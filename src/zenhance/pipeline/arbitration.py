@@ -221,7 +221,7 @@ class _Views:
         return self._constant(gaussian((z, y, x)))
 
     def seen(self, image: torch.Tensor, blur: BlurOperator) -> list[torch.Tensor]:
-        """Return the views of an image (1, Z, Y, X) in grey values: as told, narrower, wider."""
+        """Return the views of an image (1, Z, Y, X) in grey values: given PSF, narrower, wider."""
         light = (image - self.noise.offset) / self.noise.gain
         told = blur(light)
         narrow, wide = self._others
@@ -449,7 +449,7 @@ def _report(prepared: Prepared) -> dict[str, Any]:
 
 
 def alone(prepared: Prepared, reason: str) -> Prepared:
-    """Return a network that does not compete, for a reason that the user is told."""
+    """Return a network that does not compete, with a reason for the user."""
     report = _report(prepared)
     report["warnings"] = [*prepared.warnings, *([reason] if reason else [])]
     return _Alone(network=prepared, **report)

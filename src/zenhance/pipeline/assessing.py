@@ -150,7 +150,7 @@ class _Known:
     profiled: ProfiledVolume | None = None
 
     def check_cancel(self) -> None:
-        """Stop if the user asked for it."""
+        """Stop if the user cancelled."""
         if self.cancel.is_set():
             raise RunCancelled(
                 "the run was cancelled while its result was assessed; the original is unchanged"
@@ -158,7 +158,7 @@ class _Known:
 
     @property
     def deblurs(self) -> bool:
-        """Whether blur was taken away: as the caller says, else by the run's own account."""
+        """Whether blur was removed: as the caller says, else by the record of the run."""
         return _deblurs(self.request, self.record) if self.deblurred is None else self.deblurred
 
 
@@ -189,7 +189,7 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
         volume = known.profiled or profiled_volume(before, t, c, profile)
         microscopy = _microscopy(volume, region) if known.deblurs else None
         psf, noise = profile.psf_at(0.5 * volume.deepest_um), noise_of(profile)
-    # What the run took from neighbours was not measured: bad pixels, and where there are no data.
+    # Values taken from neighbours were not measured: bad pixels, and voxels without data.
     stored = reader.raw(region).astype(np.float32)
     missing = reader.read(region) != stored
     used = () if known.record is None else known.record.freedom

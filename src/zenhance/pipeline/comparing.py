@@ -352,7 +352,7 @@ def _on_grid(volume: Any, shape: tuple[int, ...]) -> FloatArray:
 
 
 def _measured(compared: Comparison, *, keep_all: bool) -> Comparison:
-    """Add sharpness and noise; drop methods that change nothing unless they were asked for."""
+    """Add sharpness and noise; drop methods that change nothing unless they were requested."""
     rows = [row for row in compared.rows if keep_all or compared.changes(row)]
     volumes = {
         number: row.volume

@@ -202,7 +202,7 @@ def is_better(errors: Errors, before: Errors) -> bool:
 
 
 def _deviations(before: FloatArray, errors: FloatArray) -> float:
-    """Return the mean gain in standard errors over blocks; NaN where it cannot be told."""
+    """Return the mean gain in standard errors over blocks; NaN where it is undefined."""
     gain = _block_means(np.asarray(before, np.float64) - np.asarray(errors, np.float64))
     if gain.size < 2 or not np.isfinite(gain).all():
         return math.nan

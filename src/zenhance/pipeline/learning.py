@@ -300,7 +300,7 @@ def _unchanged(
 
 
 def _check_folder() -> None:
-    """Refuse beforehand what would be found out after ten minutes only."""
+    """Check before the run what would otherwise fail after ten minutes."""
     folder = user_folder()
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
@@ -410,7 +410,7 @@ def _patch_px(stack: Stack, wanted_px: int, multiple: tuple[int, int, int]) -> i
 def _volume_steps(
     stack: Stack, request: EnhanceRequest
 ) -> Generator[float, None, list[TrainingVolume]]:
-    """Measure the volumes as the run will, so that the network sees here what it sees there."""
+    """Measure the volumes as the run will, so that the network sees the same input."""
     from zenhance.training.data import TrainingVolume
 
     every = list(stack.volumes())

@@ -176,7 +176,7 @@ def limits(dtype: np.dtype[Any]) -> tuple[float, float]:
         return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
     info = np.iinfo(dtype)
     highest = float(info.max)
-    # 2^63 - 1 and 2^64 - 1 are no float64; they round up to numbers that the type does not hold.
+    # 2^63 - 1 and 2^64 - 1 are not float64; they round up to numbers beyond the type's range.
     return float(info.min), float(np.nextafter(highest, 0.0)) if highest > info.max else highest
 
 

@@ -181,7 +181,7 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
         Axes, crop, channel or voxel size do not fit, or samples are asked for of several time
         points.
     MethodError
-        Method, setting or device is not to be had.
+        Method, setting or device is not available.
     MemoryBudgetError
         Not even the smallest tile fits.
     """

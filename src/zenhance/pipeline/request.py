@@ -178,7 +178,7 @@ class EnhanceRequest(BaseModel):
         return self
 
     def _check_weights(self) -> None:
-        """Refuse weights for a method that has none: whoever names them means another one."""
+        """Refuse weights for a method that has none: they belong to another method."""
         if (
             self.weights is None
             or self.method not in registry.names()

@@ -40,7 +40,7 @@ __all__ = ["EnhanceResult", "Progress", "Run", "input_warnings", "result_of"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: stage in words, fraction 0 ... 1, seconds left where they can be told."""
+    """Progress of a run: stage in words, fraction 0 ... 1, seconds left if known."""
 
     stage: str
     fraction: float
@@ -116,7 +116,7 @@ class Run:
         )
 
     def progress(self, stage: str, fraction: float, message: str) -> Progress:
-        """Return the progress of the whole run, with the seconds left once they can be told."""
+        """Return the progress of the whole run, with the seconds left once they are known."""
         passed = time.perf_counter() - self.enhancing
         left = passed * (1 - fraction) / fraction if fraction > 0.02 and passed > 0.5 else None
         return Progress(
@@ -219,7 +219,7 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
 
 
 def _series(run: Run) -> int:
-    """Return which image of its file the stack is, so that a replay takes the same one."""
+    """Return the stack's image number in its file, so that a replay uses the same one."""
     return int(run.plan.stack.metadata.get("image", run.request.series))
 
 

@@ -352,7 +352,7 @@ class DockForm(QWidget):
         self.weights.show_default(self._parameters().weights)
 
     def _parameters(self) -> MethodParameters:
-        """Return the method's parameters; the form reports invalid settings, defaults stand in."""
+        """Return the method's parameters; the form reports invalid settings and uses defaults."""
         method = self.method.currentData()
         if self.settings is not None:
             with contextlib.suppress(ZenhanceError):

@@ -133,7 +133,7 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class LayerLook:
-    """How a layer is drawn, so that the result is drawn alike."""
+    """How a layer is drawn; the result is drawn alike."""
 
     name: str
     colormap: Any

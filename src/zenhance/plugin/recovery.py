@@ -93,7 +93,7 @@ def _make_room(folder: Path, written: Sequence[Path]) -> None:
 
 
 def keep_later(entries: Sequence[LayerData]) -> threading.Thread:
-    """Write in a thread of its own; the program waits for it before it ends."""
+    """Write in a separate thread; the program waits for it before it ends."""
     thread = threading.Thread(target=keep, args=(list(entries),), name="zenhance-recovery")
     thread.start()
     return thread

@@ -83,7 +83,7 @@ def _turn_steps(steps: Steps, cancel: threading.Event) -> Steps:
 
 
 def _gated(steps: Steps) -> Generator[Progress, None, Outcome]:
-    """Turn whatever a run raises into an outcome.
+    """Turn any error of a run into an outcome.
 
     The traceback goes to the log as text, so that no frame keeps an array alive. An error of ours
     is already a sentence for the user; its traceback is logged for debugging only.
@@ -205,7 +205,7 @@ class _Bell(QObject):
 
 
 def import_torch_later(then: Callable[[], None]) -> None:
-    """Import torch in a thread of its own, then call back in the window's thread."""
+    """Import torch in a separate thread, then call back in the window's thread."""
     if "torch" in sys.modules:
         then()
         return

@@ -247,7 +247,7 @@ class TrainData(QWidget):
         )
 
     def volume_steps(self, recipe: Recipe) -> Callable[[], VolumeSteps | None]:
-        """Return the steps that load the data in the worker; layers are taken as they are now."""
+        """Return the steps that load the data in the worker; layers are copied now."""
         if self.kind.currentData() != "layers":
             return lambda: None
         pairs = self.layers.snapshots()

@@ -202,7 +202,7 @@ class TrainLayers(QWidget):
         return found
 
     def snapshots(self) -> list[LayerPair]:
-        """Return the pixels of each row as they are now.
+        """Return a copy of the pixels of each row.
 
         Raises
         ------

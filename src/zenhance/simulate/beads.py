@@ -141,7 +141,7 @@ class Beads(Parameters, ThinSpecimen):
 
 
 class Empty(Parameters, ThinSpecimen):
-    """Nothing: whatever a method draws here it has made up."""
+    """Nothing: a method invents everything that it draws here."""
 
     level: float = setting(0.0, "even dye everywhere, 1 is as bright as a wall", ge=0, le=10)
 

@@ -15,7 +15,7 @@ FIRST_DARK_RING = 3.8317
 
 
 def bleaching(planes: int, share_per_plane: float) -> FloatArray:
-    """Return what is left of the dye while each plane is taken, (planes,).
+    """Return the remaining share of the dye for each plane, (planes,).
 
     Every scan excites the whole depth, so the plane that is taken last is the dimmest wherever its
     dye is.

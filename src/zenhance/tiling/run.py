@@ -185,7 +185,7 @@ class _Run:
         self.cut(failure[:150])
 
     def check_cancelled(self) -> None:
-        """Stop here if the user asked for it."""
+        """Stop here if the user cancelled."""
         if self.cancel is not None and self.cancel.is_set():
             raise RunCancelled(
                 f"the run was cancelled after {len(self.finished)} of {self.tiles} tiles"
@@ -336,7 +336,7 @@ def run_tiles(
     cancel : threading.Event, optional
         Looked at whenever the process yields, and between tiles.
     release : callable, optional
-        Called after memory ran out, when nothing of the failed tile is referred to any more.
+        Called after memory ran out, when nothing refers to the failed tile any longer.
     output_scale : tuple of int
         Output voxels per input voxel along z, y, x.
     series : mapping of str to int, optional

@@ -78,7 +78,7 @@ class TrainingVolume:
         Richardson-Lucy estimates of the whole volume, scaled, or the features of the front end,
         where the network gets to see them.
     told : ToldPsf, optional
-        What is known of the blur; left out, what ``optics_of`` tells of the middle plane.
+        What is known of the blur; left out, what ``optics_of`` gives for the middle plane.
     drawn : bool
         Whether it is one of many small stacks of all kinds, of which none counts more and no part
         less.

@@ -81,7 +81,7 @@ class PatchSampler:
                 )
 
     def draw(self, step: int, stream: int = TRAINING) -> Batch:
-        """Return the batch of a step, whatever was drawn before.
+        """Return the batch of a step, independent of earlier draws.
 
         Parameters
         ----------

@@ -12,7 +12,7 @@
                      next estimate  x = network(y)  ◄─────────────────────┘   a few rounds
 
 What is resimulated has the specimen's own structures, the stack's own blur and noise of its own
-kind, drawn several times in each round: the network learns to take away what the microscope adds,
+kind, drawn several times in each round: the network learns to remove what the microscope adds,
 and cannot learn to repeat the noise of ``y``. The estimate is only as good as PSF and noise model,
 and keeps what the first one has invented; the re-blur check (``zenhance assess``) tells.
 """

@@ -303,7 +303,7 @@ class FrontEnd:
 def _above(
     noise: NoiseLike, statistics: VolumeStatistics, ground: float
 ) -> tuple[NoiseLike, VolumeStatistics]:
-    """Return noise and statistics of a volume from which the ground is taken away."""
+    """Return noise and statistics of a volume minus its ground."""
     levels = ("minimum", "maximum", "mean", "percentile_low", "percentile_high", "background")
     moved = {name: getattr(statistics, name) - ground for name in levels}
     return (

@@ -135,7 +135,7 @@ def _replayed(
     context: MethodContext,
     account: dict[str, Any],
 ) -> Replayed:
-    """Replay a schedule on tiles, with no more of the probe blocks than a voxel."""
+    """Replay a schedule on tiles; only one voxel of the probe blocks is kept."""
     voxel = problem.y[..., :1, :1, :1].clone()
     template = replace(problem, y=voxel, haze=None, band=None, counted=None)
 
@@ -223,7 +223,7 @@ def _account(
             "0.4 % of the range on average and single ones by 20 %; with stop=fixed the results "
             "agree to 1 %"
         )
-    # Where the limit ended the run, the last estimate was not measured: the one before stands in.
+    # Where the limit ended the run, the last estimate was not measured: use the one before.
     freedom = schedule.freedom[min(schedule.iterations, len(schedule.freedom) - 1) :][:1]
     return {
         "curves": {

@@ -377,7 +377,7 @@ def widened(network: Dqlr, initial: Mapping[str, Tensor], peak: float) -> Mappin
     Notes
     -----
     The first layer sees the evened measurement alone. The last maps hold the other network's slice
-    and its negative, of which one passes the ReLU; the blend of the estimates is taken off.
+    and its negative, of which one passes the ReLU; the blend of the estimates is subtracted.
     """
     first, last = "encoder.layers.0.weight", f"generator.layers.{len(network.generator.layers) - 1}"
     state = {name: value.clone() for name, value in network.state_dict().items()}
