@@ -27,7 +27,7 @@ from zenhance.contract.spec import REMARK
 from zenhance.errors import RunCancelled, StackError, ZenhanceError
 from zenhance.pipeline.judging import brightest_column, judge_steps
 from zenhance.pipeline.preview import as_requested, measure_sample, part_steps
-from zenhance.pipeline.request import NO_WEIGHTS, EnhanceRequest
+from zenhance.pipeline.request import NO_WEIGHTS, EnhanceRequest, Range
 from zenhance.pipeline.result import Progress
 from zenhance.stack import Stack
 from zenhance.steps import relay
@@ -172,7 +172,7 @@ def _rank(row: Compared) -> tuple[float, bool, float]:
 def compare_steps(
     stack: Stack,
     request: EnhanceRequest,
-    crop: Crop | None = None,
+    crop: tuple[Range, Range, Range] | None = None,
     methods: Sequence[str] | None = None,
     *,
     t: int = 0,
@@ -220,8 +220,8 @@ def compare_steps(
     wanted = {name: _for_method(request, name) for name in names}
     whole = as_requested(stack, request)
     whole = whole.crop({a: slice(i, i + 1) for a, i in (("T", t), ("C", c)) if a in whole.axes})
-    crop = _checked(crop, whole) if crop is not None else _brightest(whole)
-    part = EnhanceRequest(crop=crop).apply_to(whole)
+    span = _checked(crop, whole) if crop is not None else _brightest(whole)
+    part = EnhanceRequest(crop=span).apply_to(whole)
     measured = np.asarray(part.read(), np.float32)
     voxel = _voxel_um(whole)
     yield Progress("measure", 0.0, None, "measuring statistics and noise")
@@ -235,9 +235,9 @@ def compare_steps(
             return Progress("compare", fraction, None, f"{title}: {step.message}")
 
         blank = Compared(name, title, own)
-        rows.append((yield from relay(_row_steps(whole, blank, crop, known, cancel), told)))
+        rows.append((yield from relay(_row_steps(whole, blank, span, known, cancel), told)))
     compared = Comparison(
-        stack.name, crop, voxel, Compared("", MEASURED, request, measured), tuple(rows)
+        stack.name, span, voxel, Compared("", MEASURED, request, measured), tuple(rows)
     )
     return _measured(compared, keep_all=methods is not None)
 
@@ -287,7 +287,7 @@ def _for_method(request: EnhanceRequest, name: str) -> EnhanceRequest:
     return EnhanceRequest(**fields)
 
 
-def _checked(crop: Sequence[tuple[int | None, int | None]], stack: Stack) -> Crop:
+def _checked(crop: Sequence[Range], stack: Stack) -> Crop:
     spans = []
     for axis, (first, last), size in zip("zyx", crop, stack.volume_shape, strict=True):
         start, stop = first or 0, size if last is None else min(last, size)

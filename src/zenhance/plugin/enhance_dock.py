@@ -30,6 +30,8 @@ from zenhance.pipeline import (
     preview_steps,
 )
 from zenhance.pipeline.request import read_request, write_request
+from zenhance.plugin.before_after import BeforeAfterPanel
+from zenhance.plugin.compare_sheet import CompareSheet, compare_view_steps
 from zenhance.plugin.dock_base import DockBase
 from zenhance.plugin.dock_form import DockForm
 from zenhance.plugin.dock_words import dock_sentence, in_dock_words
@@ -103,9 +105,16 @@ class EnhanceDock(DockBase):
         self.form = DockForm(viewer, self)
         self.panel = RunPanel(self)
         self.verdict = VerdictPanel(self)
+        self.before_after = BeforeAfterPanel(viewer, self)
         self.samples = SamplePlayer(viewer, self)
         self.advise_button = QPushButton("Which method?", self)
         self.advise_button.setToolTip("measure the layer and choose a method for it, with a reason")
+        self.compare_button = QPushButton("Compare methods…", self)
+        self.compare_button.setToolTip(
+            "run all methods on the middle of what is in view and show them on one sheet with "
+            "their verdicts; takes a minute or two, can be cancelled"
+        )
+        self.sheet: CompareSheet | None = None
         self.save_button = QPushButton("Save settings…", self)
         self.load_button = QPushButton("Load settings…", self)
         self.load_button.setToolTip("from a settings file, or from a result (TIFF or OME-Zarr)")
@@ -113,10 +122,12 @@ class EnhanceDock(DockBase):
         settings = QWidget(self)
         row = QHBoxLayout(settings)
         row.setContentsMargins(0, 0, 0, 0)
-        for button in (self.advise_button, self.save_button, self.load_button):
+        for button in (self.advise_button, self.compare_button):
             row.addWidget(button)
+        self.form.options.add_buttons(self.save_button, self.load_button)
         lines = (self.form.plan_line, self.form.doubt_line)
-        self.lay_out(self.form, *lines, self.panel, self.verdict, self.samples, settings)
+        below = (self.verdict, self.before_after, self.samples, settings)
+        self.lay_out(self.form, *lines, self.panel, *below)
         self._recall()
         self._connect()
         # Later, so that opening the dock waits for neither torch nor the search for a GPU.
@@ -127,6 +138,7 @@ class EnhanceDock(DockBase):
         self.panel.preview.clicked.connect(self.start_preview)
         self.panel.cancel.clicked.connect(self.cancel)
         self.advise_button.clicked.connect(self.start_advice)
+        self.compare_button.clicked.connect(self.start_comparison)
         self.save_button.clicked.connect(self._save_clicked)
         self.load_button.clicked.connect(self._load_clicked)
         self.form.changed.connect(self.estimate.request)
@@ -270,6 +282,46 @@ class EnhanceDock(DockBase):
             if advice is not None:
                 self.panel.say(follow(self.form, advice))
 
+    def start_comparison(self) -> None:
+        """Run all methods on what is in view and show them on one sheet."""
+        if not self.running:
+            self.begin(self._begin_comparison)
+
+    def _begin_comparison(self) -> None:
+        snapshot, request = self._snapshot()
+        view = current_view(self._viewer(), self.form.layer, snapshot.axes)
+        self._start(
+            lambda cancel: compare_view_steps(snapshot, request, view, cancel),
+            lambda outcome: self._compared(outcome, snapshot),
+        )
+
+    def _compared(self, outcome: Outcome, snapshot: Snapshot) -> None:
+        if not isalive(self):
+            return
+        value = self._settled(outcome)
+        layer = snapshot.layer
+        snapshot.release()
+        if value is None:
+            return
+        sheet = CompareSheet(*value, self)
+        sheet.chosen.connect(partial(self._run_compared, layer))
+        sheet.destroyed.connect(self._forget_sheet)
+        self.sheet = sheet
+        self.panel.say("the methods are compared in a window of their own")
+        sheet.show()
+
+    def _forget_sheet(self, *_: Any) -> None:
+        self.sheet = None
+
+    def _run_compared(self, layer: weakref.ref[Any], request: EnhanceRequest) -> None:
+        """Run a method of the sheet on the whole of the layer that was compared."""
+        compared = layer()
+        if compared is None or self.running:
+            return
+        self.form.source.choose(compared)
+        if self.guarded(lambda: self.show_request(request)):
+            self.start_enhance()
+
     def _snapshot(self) -> tuple[Snapshot, EnhanceRequest]:
         request = self.request()
         layer, axes, viewer = self.form.layer, self.form.axes, self._viewer()
@@ -379,6 +431,7 @@ class EnhanceDock(DockBase):
         result, remark = value
         self.estimate.remember_time(planned, result.provenance.seconds)
         self._drop_preview(viewer)
+        self.before_after.views.off()
         layer = add_results(viewer, snapshot, request, result)[0]
         self.verdict.judge(self._viewer, snapshot, request, result, layer, self._watch)
         snapshot.release()
@@ -400,6 +453,7 @@ class EnhanceDock(DockBase):
         if result is None:
             return
         self._drop_preview(viewer)
+        self.before_after.views.off()
         self._preview_layer = weakref.ref(add_preview(viewer, snapshot, result, at))
         made = f"preview made in {result.provenance.seconds:.1f} s; Enhance runs the whole layer"
         remark = result.provenance.notes.get(REMARK)

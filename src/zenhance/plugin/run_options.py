@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 
 from zenhance.pipeline import EnhanceRequest
 from zenhance.plugin.fields import NumberField, add_row, narrow, new_form, show_row
@@ -108,6 +108,13 @@ class RunOptions(QWidget):
         )
         form.addRow(self.from_file)
         form.addRow(self.drop)
+
+    def add_buttons(self, *buttons: QPushButton) -> None:
+        """Add a row of buttons below the options."""
+        row = QHBoxLayout()
+        for button in buttons:
+            row.addWidget(button)
+        self._form.addRow(row)
 
     def _changed(self, *_: Any) -> None:
         self.changed.emit()
