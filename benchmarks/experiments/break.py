@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import multiprocessing
 import os
 import signal
 import tempfile
@@ -15,6 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from benchmarks.tables import TextTable
 from zenhance.errors import OutputExistsError, ReadError
 from zenhance.io import inspect_image, open_stack, verify_image, write_stack
 from zenhance.stack import Stack
+from zenhance.steps import drain
 
 __all__ = ["EXPERIMENT", "BreakReport", "measure_break", "survival_table"]
 
@@ -72,6 +75,76 @@ def kill(folder: Path, rng: np.random.Generator, number: int) -> str | None:
     except ReadError as error:
         return str(error)
     return None if value in (1, 2) else f"{path.name} holds {value}"
+
+
+def _enhance(source: Path, target: Path) -> None:
+    """Enhance a file as the command line does, in tiles of which there are 30 in two volumes."""
+    from zenhance.pipeline import EnhanceRequest, enhance_steps
+    from zenhance.pipeline.journal import journal_beside
+
+    request = EnhanceRequest(
+        method="gaussian_deconvolution",
+        settings={"iterations": 5, "stop": "fixed"},
+        psf="sigma_um=0.5,0.25,0.25",
+        profile="none",
+        tile_px=(8, 20, 20),
+        device="cpu",
+    )
+    with journal_beside(target) as journal:
+        result = drain(enhance_steps(open_stack(source), request, journal=journal))
+        write_stack(target, result.stack, provenance=result.provenance)
+
+
+def _child(source: Path, target: Path) -> Any:
+    """Begin :func:`_enhance` in a process of its own, forked from one that has computed nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["zenhance.pipeline.run", "zenhance.io.write_zarr", "torch"])
+    child = context.Process(target=_enhance, args=(source, target))
+    child.start()
+    return child
+
+
+@cache
+def _undisturbed(source_pixels: bytes) -> tuple[bytes, float]:
+    """Return the voxels of a run that nothing disturbs, and its seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = _input(Path(folder), source_pixels)
+        for name in ("warm", "timed"):
+            start = time.perf_counter()
+            child = _child(source, Path(folder, f"{name}.ome.zarr"))
+            child.join()
+        seconds = time.perf_counter() - start
+        return np.asarray(open_stack(Path(folder, "timed.ome.zarr")).data).tobytes(), seconds
+
+
+def _input(folder: Path, pixels: bytes) -> Path:
+    grey = np.frombuffer(pixels, np.uint16).reshape(2, *SHAPE)
+    return write_stack(folder / "in.ome.tif", Stack.from_array(grey, "TZYX", (0.5, 0.25, 0.25)))
+
+
+def resume(folder: Path, rng: np.random.Generator, _number: int) -> str | None:
+    """Kill a run twice at any moment; what continues it must end as if nothing had happened."""
+    pixels = np.random.default_rng(6).poisson(50, (2, *SHAPE)).astype(np.uint16).tobytes()
+    expected, seconds = _undisturbed(pixels)
+    source, target = _input(folder, pixels), folder / "out.ome.zarr"
+    for _ in range(2):
+        child = _child(source, target)
+        time.sleep(float(rng.uniform(0, seconds)))
+        child.kill()
+        child.join()
+        if target.exists():
+            # It was done before the kill; what is there must be whole.
+            verify_image(target)
+            break
+    else:
+        child = _child(source, target)
+        child.join()
+        if child.exitcode:
+            return f"the run did not continue after it was killed (exit code {child.exitcode})"
+    if np.asarray(open_stack(target).data).tobytes() != expected:
+        return "the continued run gave other voxels"
+    left = sorted(path.name for path in folder.iterdir())
+    return None if left == ["in.ome.tif", "out.ome.zarr"] else f"it left {', '.join(left)[:120]}"
 
 
 def _written(folder: Path, number: int) -> Path:
@@ -219,6 +292,7 @@ def noise(folder: Path, rng: np.random.Generator, number: int) -> str | None:
 
 KINDS: dict[str, tuple[Attempt, float]] = {
     "killed while replacing": (kill, 1.0),
+    "enhancing, killed twice": (resume, 0.1),
     "cut files": (cut, 1.0),
     "files with a zeroed end": (zero_end, 1.0),
     "changed bytes": (noise, 1.0),

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from zenhance.errors import StackError
 
-__all__ = ["METADATA_KEY", "SAMPLES_AXIS", "ArrayHash", "Provenance", "hash_array", "sample_count"]
+__all__ = [
+    "METADATA_KEY",
+    "SAMPLES_AXIS",
+    "ArrayHash",
+    "Provenance",
+    "hash_array",
+    "libraries",
+    "sample_count",
+]
 
 METADATA_KEY = "zenhance"
 SAMPLES_AXIS = "T"
@@ -187,3 +196,14 @@ def sample_count(record: Any) -> int:
         return 0
     count = record.get("samples")
     return count if isinstance(count, int) and count > 0 else 0
+
+
+def libraries() -> dict[str, str]:
+    """Return the versions of the libraries on which the voxels of a result depend."""
+    found = {}
+    for name in ("numpy", "scipy", "torch"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from zenhance.cli.app import app
 from zenhance.io import write_stack
+from zenhance.pipeline.journal import Journal
 from zenhance.stack import Stack
 
 VOXEL_UM = (0.5, 0.25, 0.2)
@@ -110,6 +112,58 @@ def test_a_rerun_with_overwrite_does_all_again(tmp_path: Path) -> None:
     assert run(*words).exit_code == 0
     again = run(*words, "--overwrite")
     assert (again.exit_code, again.stdout.splitlines()[-1]) == (0, "1 done, 0 skipped, 0 failed")
+
+
+def test_an_interrupted_batch_skips_continues_and_retries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first file is done, the second lost its disk on the way, the third is broken."""
+    for number, name in enumerate("ab"):
+        write_image(tmp_path / "in" / f"{name}.ome.tif", number)
+    (tmp_path / "in" / "broken.tif").write_bytes(b"II*\0 no image at all")
+    words = (tmp_path / "in", tmp_path / "out", "--method", "identity", "--format", "ome.zarr")
+    words = (*words, "--tile", "3,8,8")
+    finish, done = Journal.finish, list[int]()
+
+    def full(self: Journal, outputs: Any, reader: Any, number: int, *rest: Any) -> None:
+        if len(done) == 18 + 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finish(self, outputs, reader, number, *rest)
+        done.append(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "finish", full)
+        first = run(*words)
+    assert (first.exit_code, first.stdout.splitlines()[-1]) == (10, "1 done, 0 skipped, 2 failed")
+    assert re.search(r"b\.ome\.tif +failed: .*No space left", first.stdout)
+    assert len(list((tmp_path / "out").glob(".b*/tiles/*.json"))) == 5
+    done.clear()
+    monkeypatch.setattr(Journal, "finish", lambda *args: (finish(*args), done.append(args[3])))
+    again = run(*words)
+    assert (again.exit_code, again.stdout.splitlines()[-1]) == (10, "1 done, 1 skipped, 1 failed")
+    assert re.search(r"broken\.tif +failed: ", again.stdout)
+    assert done == list(range(5, 18))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "a_identity.ome.zarr",
+        "b_identity.ome.zarr",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("output", "ending", "said"),
+    [
+        ("out", "png", 'the format "png" cannot be written; choose ome.tif, tif or ome.zarr'),
+        ("a.ome.tif", "ome.zarr", "its name chooses the format"),
+    ],
+)
+def test_a_format_that_cannot_be_is_refused(
+    tmp_path: Path, output: str, ending: str, said: str
+) -> None:
+    image = write_image(tmp_path / "in" / "a.ome.tif")
+    source = image.parent if output == "out" else image
+    refused = run(source, tmp_path / output, "--format", ending)
+    assert refused.exit_code == 2
+    assert said in refused.stderr
 
 
 def damage(folder: Path) -> None:

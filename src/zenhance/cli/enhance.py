@@ -179,7 +179,21 @@ def enhance(
             "FILE", "Judge, and write an .html file; a folder for several inputs; default none."
         ),
     ] = None,
+    format_: Annotated[
+        str | None,
+        text_option(
+            "ome.tif|tif|ome.zarr", "Format of results in a folder; default ome.tif.", "--format"
+        ),
+    ] = None,
     overwrite: Overwrite = False,
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart",
+            help="Forget the tiles that an interrupted run to OME-Zarr has left; default go on "
+            "with them.",
+        ),
+    ] = False,
     json_line: Json = False,
 ) -> None:
     """Enhance an image, a folder of images or a glob."""
@@ -210,11 +224,12 @@ def enhance(
         tile=tile,
     )
     lengths = len(voxel_size.split(",")) if voxel_size else 0
-    options = RunOptions(overwrite, assess or report is not None, lengths)
+    options = RunOptions(overwrite, assess or report is not None, lengths, restart)
     typed.given()
     check_early(inputs, output, overwrite)
     wanted = build_request(typed, request)
-    plan = plan_reports(plan_jobs(inputs, output, wanted.method), report, overwrite)
+    plan = plan_jobs(inputs, output, wanted.method, format_)
+    plan = plan_reports(plan, report, overwrite)
     if plan.folder is not None:
         make_folder(plan.folder)
     if save_request is not None:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zenhance.cli.errors import Session
-from zenhance.cli.paths import Job, check_free_space, check_report, check_target, extra_path
+from zenhance.cli.paths import (
+    Job,
+    check_free_space,
+    check_report,
+    check_target,
+    extra_path,
+    is_zarr,
+)
 from zenhance.cli.progress import Reporter
 from zenhance.errors import RunCancelled, StackError
 from zenhance.steps import drain
@@ -18,6 +26,7 @@ from zenhance.wording import format_seconds
 if TYPE_CHECKING:
     from zenhance.assess.assessment import Assessment
     from zenhance.pipeline import EnhanceRequest, EnhanceResult, RunPlan
+    from zenhance.pipeline.journal import Journal
     from zenhance.provenance import Provenance
     from zenhance.stack import Stack
 
@@ -28,12 +37,14 @@ __all__ = ["RunOptions", "enhance_file", "open_input", "print_result", "targets_
 class RunOptions:
     """How to run, as opposed to what: nothing here changes a voxel of the result.
 
-    ``lengths`` is how many numbers the user typed for the voxel size; 0 for none.
+    ``lengths`` is how many numbers the user typed for the voxel size; 0 for none. ``restart``
+    forgets what an interrupted run has left.
     """
 
     overwrite: bool = False
     assess: bool = False
     lengths: int = 0
+    restart: bool = False
 
 
 def targets_of(job: Job, request: EnhanceRequest) -> dict[str, Path]:
@@ -92,18 +103,25 @@ def _plan(job: Job, stack: Stack, request: EnhanceRequest) -> RunPlan:
     for layout in plan.outputs.values():
         stand_in = np.broadcast_to(np.zeros((), layout.dtype), layout.shape)
         _check_pixel_type(job.target, plan.stack.with_data(stand_in, axes=layout.axes))
-    check_free_space(job.target, plan.result_bytes)
+    # The tiles of a run that can be continued lie beside the result until it is written.
+    copies = 2 if is_zarr(job.target) else 1
+    check_free_space(job.target, copies * plan.result_bytes)
     return plan
 
 
 def _compute(
-    stack: Stack, request: EnhanceRequest, session: Session, reporter: Reporter
+    stack: Stack,
+    request: EnhanceRequest,
+    session: Session,
+    reporter: Reporter,
+    journal: Journal | None,
 ) -> EnhanceResult:
     """Run the request and show each step; the first Ctrl-C ends it at the next one."""
     from zenhance.pipeline import enhance_steps
 
     with session.stop.watched() as cancel:
-        result: EnhanceResult = drain(enhance_steps(stack, request, cancel), reporter.update)
+        steps = enhance_steps(stack, request, cancel, journal=journal)
+        result: EnhanceResult = drain(steps, reporter.update)
     if cancel.is_set():
         raise RunCancelled("the run was cancelled; nothing was written")
     return result
@@ -161,16 +179,24 @@ def enhance_file(
     running = request.model_copy(update={"axes": None})
     plan = _plan(job, stack, running)
     _describe(job.source, plan, reporter)
-    result = _compute(stack, running, session, reporter)
-    provenance = result.provenance.model_copy(
-        update={"request": request.model_dump(mode="json"), "input_name": job.source.name}
-    )
     verdict: Assessment | None = None
-    if options.assess:
-        verdict, provenance = _judge(stack, result, running, provenance, reporter)
-    result = replace(result, provenance=provenance)
-    _write(job, targets, plan, result, verdict, options, reporter)
+    with _journal(job.target, options.restart) as journal:
+        result = _compute(stack, running, session, reporter, journal)
+        provenance = result.provenance.model_copy(
+            update={"request": request.model_dump(mode="json"), "input_name": job.source.name}
+        )
+        if options.assess:
+            verdict, provenance = _judge(stack, result, running, provenance, reporter)
+        result = replace(result, provenance=provenance)
+        _write(job, targets, plan, result, verdict, options, reporter)
     return _record(job, targets, provenance, verdict, time.perf_counter() - started)
+
+
+def _journal(target: Path, restart: bool) -> AbstractContextManager[Journal | None]:
+    """Return the journal of a run to OME-Zarr; other formats are written as a whole at the end."""
+    from zenhance.pipeline.journal import journal_beside
+
+    return journal_beside(target, restart=restart) if is_zarr(target) else nullcontext()
 
 
 def _describe(source: Path, plan: RunPlan, reporter: Reporter) -> None:

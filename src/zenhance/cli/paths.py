@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zenhance.errors import FailureKind, MethodError, ReadError, WriteError
 from zenhance.io.names import OUTPUT_SUFFIXES, images_in, is_image_folder, left_out, stem
-from zenhance.wording import format_bytes
+from zenhance.wording import format_bytes, quoted
 
 __all__ = [
     "OUTPUT_SUFFIXES",
@@ -24,6 +24,7 @@ __all__ = [
     "check_report",
     "check_target",
     "extra_path",
+    "is_zarr",
     "make_folder",
     "plan_jobs",
     "plan_reports",
@@ -96,7 +97,7 @@ def _left_out(inputs: Sequence[str]) -> dict[Path, str]:
     return {path: why for folder in folders for path, why in left_out(folder).items()}
 
 
-def _names(sources: Sequence[Path], method: str) -> list[str]:
+def _names(sources: Sequence[Path], method: str, ending: str) -> list[str]:
     """Return a different result name for each source, even where only suffix or folder differ."""
     names = [stem(source) for source in sources]
     doubles = Counter(name.casefold() for name in names)
@@ -117,10 +118,12 @@ def _names(sources: Sequence[Path], method: str) -> list[str]:
             f'several inputs are called "{clash[0]}"; '
             "enhance their folders one at a time, into different folders"
         )
-    return [f"{name}_{method}.ome.tif" for name in names]
+    return [f"{name}_{method}{ending}" for name in names]
 
 
-def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
+def plan_jobs(
+    inputs: Sequence[str], output: str, method: str, ending: str | None = None
+) -> JobPlan:
     """Pair each input file with its output; nothing is made or changed.
 
     Parameters
@@ -131,14 +134,21 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
         A file for one input; a folder for several, with results ``NAME_METHOD.ome.tif``.
     method : str
         Name of the method.
+    ending : str, optional
+        Of the names of results in a folder, such as ``.ome.zarr``; ``.ome.tif`` by default.
 
     Raises
     ------
     ReadError
         An input is not there.
     MethodError
-        OUTPUT is empty, or two results would share a name.
+        OUTPUT is empty, two results would share a name, or there is no such format.
     """
+    if ending is not None and f".{ending.lstrip('.')}" not in OUTPUT_SUFFIXES:
+        raise MethodError(
+            f"the format {quoted(ending)} cannot be written; choose ome.tif, tif or ome.zarr"
+        )
+    suffix = ".ome.tif" if ending is None else f".{ending.lstrip('.')}"
     # one missing file among several fails by itself, later; it must not stop the rest
     expanded = [
         ([Path(w)], False)
@@ -160,10 +170,18 @@ def plan_jobs(inputs: Sequence[str], output: str, method: str) -> JobPlan:
     )
     if batch or is_folder:
         return JobPlan(
-            [Job(s, target / n) for s, n in zip(sources, _names(sources, method), strict=True)],
+            [
+                Job(s, target / n)
+                for s, n in zip(sources, _names(sources, method, suffix), strict=True)
+            ],
             batch,
             target,
             _left_out(inputs),
+        )
+    if ending is not None:
+        raise MethodError(
+            f'--format names the format of results in a folder, but the output is "{output}"; '
+            "leave --format out, its name chooses the format"
         )
     return JobPlan([Job(sources[0], target)], False, None)
 
@@ -236,6 +254,11 @@ def check_early(inputs: Sequence[str], output: str, overwrite: bool) -> None:
         check_target(plan.jobs[0].source, plan.jobs[0].target, overwrite)
 
 
+def is_zarr(target: Path) -> bool:
+    """Tell whether a result is an OME-Zarr, which is a folder."""
+    return target.suffix.lower() == ".zarr"
+
+
 def check_target(source: Path | None, target: Path, overwrite: bool) -> None:
     """Refuse an output path that could not be written in the end, before the work begins.
 
@@ -263,7 +286,7 @@ def check_target(source: Path | None, target: Path, overwrite: bool) -> None:
             f"allowed are {most} bytes, choose a shorter one"
         )
     sources = [source] if source is not None and source.exists() else []
-    folder = target.suffix.lower() == ".zarr"
+    folder = is_zarr(target)
     check_output(
         target,
         overwrite=overwrite,

@@ -30,7 +30,7 @@ from zenhance.provenance import hash_array
 from zenhance.stack import Stack
 from zenhance.types import Triple
 
-__all__ = ["foreign_in_store", "write_ome_zarr"]
+__all__ = ["create_array", "foreign_in_store", "write_ome_zarr"]
 
 CHUNK_PX = 256
 CHUNK_PLANES = 16
@@ -118,14 +118,21 @@ def _chunks(stack_axes: str, shape: tuple[int, ...], item_bytes: int) -> tuple[i
     return tuple(min(wanted[a], n) for a, n in zip(stack_axes, shape, strict=True))
 
 
-def _create(folder: Path, axes: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
+def create_array(
+    folder: Path,
+    axes: str,
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    chunks: tuple[int, ...] | None = None,
+) -> Any:
+    """Make a zarr array whose chunks carry checksums; without ``chunks``, they suit viewers."""
     import zarr
     from zarr.codecs import ZstdCodec
 
     return zarr.create_array(
         store=str(folder),
         shape=shape,
-        chunks=_chunks(axes, shape, np.dtype(dtype).itemsize),
+        chunks=chunks or _chunks(axes, shape, np.dtype(dtype).itemsize),
         dtype=np.dtype(dtype),
         compressors=ZstdCodec(level=3, checksum=True),
         dimension_names=[a.lower() for a in axes],
@@ -146,7 +153,7 @@ def _place(array: Any, axes: str, t: int, c: int, z: slice, block: npt.NDArray[A
 def _write_base(folder: Path, stack: Stack) -> list[str]:
     """Write the full resolution in slabs as deep as a chunk; return the sha256 of every plane."""
     shape, axes = stack.shape, stack.axes
-    array = _create(folder, axes, shape, stack.dtype.newbyteorder("="))
+    array = create_array(folder, axes, shape, stack.dtype.newbyteorder("="))
     step = array.chunks[axes.index("Z")] if "Z" in axes else 1
     hashes: list[str] = []
     starts = [(t, c, z) for t, c in stack.volumes() for z in range(0, stack.size("Z"), step)]
@@ -185,7 +192,7 @@ def _write_level(source: Any, folder: Path, axes: str, factors: Triple) -> Any:
     """Write the next level of the pyramid from the one before, slab by slab."""
     by_axis = {"T": 1, "C": 1, "Z": factors[0], "Y": factors[1], "X": factors[2]}
     shape = tuple(-(-n // by_axis[a]) for a, n in zip(axes, source.shape, strict=True))
-    array = _create(folder, axes, shape, source.dtype)
+    array = create_array(folder, axes, shape, source.dtype)
     sizes = dict(zip(axes, shape, strict=True))
     depth_before = source.shape[axes.index("Z")] if "Z" in axes else 1
     step = array.chunks[axes.index("Z")] if "Z" in axes else 1

@@ -7,8 +7,9 @@ memory. A change that the user must know of becomes one sentence among the warni
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,8 @@ MAX_TOTAL_CHANGE = 0.02
 FLOOR_TOLERANCE = 1e-3
 # Without specimen there is no total to compare: it counts as at least this share of the range.
 MIN_TOTAL = 0.02
+_SUMS = ("voxels", "before_voxels", "before_at_minimum", "total", "before_total")
+_LISTS = ("on_floor", "before_on_floor")
 
 
 @dataclass
@@ -103,6 +106,27 @@ class VolumeChange:
             self.on_floor[number] += int(np.count_nonzero(np.abs(block - floor) <= near))
             already = int(np.count_nonzero(np.abs(before - floor) <= near))
             self.before_on_floor[number] += max(already, at_minimum)
+
+    def empty(self) -> VolumeChange:
+        """Return a count of the same volume with nothing counted yet."""
+        return VolumeChange(self.where, self.statistics, self.offset)
+
+    def counts(self) -> dict[str, Any]:
+        """Return what was counted, for :meth:`merge`; JSON can hold it."""
+        lists = {name: list(getattr(self, name)) for name in _LISTS}
+        return lists | {name: getattr(self, name) for name in (*_SUMS, "lowest", "at_lowest")}
+
+    def merge(self, counts: Mapping[str, Any]) -> None:
+        """Add what was counted elsewhere of the same volume."""
+        if counts["lowest"] < self.lowest:
+            self.lowest, self.at_lowest = counts["lowest"], 0
+        if counts["lowest"] == self.lowest:
+            self.at_lowest += counts["at_lowest"]
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + counts[name])
+        for name in _LISTS:
+            added = zip(getattr(self, name), counts[name], strict=True)
+            setattr(self, name, [a + b for a, b in added])
 
     def _count_lowest(self, block: FloatArray) -> None:
         if not block.size:

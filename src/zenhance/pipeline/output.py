@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from zenhance.errors import FailureKind, StackError, WriteError
 from zenhance.measurement.volume import VolumeReader
 from zenhance.pipeline.request import EnhanceRequest
-from zenhance.provenance import SAMPLES_AXIS
+from zenhance.provenance import SAMPLES_AXIS, ArrayHash
 from zenhance.stack import Stack
 from zenhance.tiling.budget import free_bytes
 from zenhance.types import FloatArray
@@ -91,20 +91,29 @@ class Output:
         Where the input has no data, float results are NaN again; images keep the value of padding.
         """
         void = self._void(reader, region)
+        samples = block if self.series else (block,)
+        for index, sample in zip(self._places(reader, region), samples, strict=True):
+            self._put(index, sample, void, "Z" not in reader.stack.axes)
+
+    def _places(
+        self, reader: VolumeReader, region: tuple[slice, slice, slice]
+    ) -> list[tuple[Any, ...]]:
+        """Return the index of a region in the array, one a sample."""
+        stack = reader.stack
         if not self.series:
-            self._put(
-                reader.stack.index(reader.t, reader.c, region),
-                block,
-                void,
-                "Z" not in reader.stack.axes,
-            )
-            return
-        timed = "T" in reader.stack.axes
-        for number, sample in enumerate(block):
-            index = reader.stack.index(number, reader.c, region)
-            self._put(
-                index if timed else (number, *index), sample, void, "Z" not in reader.stack.axes
-            )
+            return [stack.index(reader.t, reader.c, region)]
+        indices = [stack.index(number, reader.c, region) for number in range(self.series)]
+        timed = "T" in stack.axes
+        return [i if timed else (number, *i) for number, i in enumerate(indices)]
+
+    def digest(self, reader: VolumeReader, region: tuple[slice, slice, slice]) -> str:
+        """Return the sha256 of a region as the array holds it."""
+        places = self._places(reader, region)
+        blocks = [np.asarray(self.array[place]) for place in places]
+        total = ArrayHash(self.array.dtype, (len(blocks), *blocks[0].shape))
+        for block in blocks:
+            total.add(block)
+        return total.hexdigest()
 
     def _put(
         self,
@@ -217,8 +226,18 @@ def layouts(stack: Stack, request: EnhanceRequest) -> dict[str, Layout]:
     return found
 
 
-def allocate(planned: Mapping[str, Layout]) -> dict[str, Output]:
+def allocate(
+    planned: Mapping[str, Layout],
+    array_of: Callable[[str, Layout], npt.NDArray[Any]] | None = None,
+) -> dict[str, Output]:
     """Make the arrays of all outputs, in memory where they fit, else in a temporary file.
+
+    Parameters
+    ----------
+    planned : mapping of str to Layout
+        The enhanced image first.
+    array_of : callable, optional
+        Makes the array of an output elsewhere.
 
     Raises
     ------
@@ -227,12 +246,15 @@ def allocate(planned: Mapping[str, Layout]) -> dict[str, Output]:
     """
     room = MEMORY_SHARE * free_bytes("cpu")
     made: dict[str, Output] = {}
+    array: npt.NDArray[Any]
     for name, layout in planned.items():
-        if layout.nbytes <= room:
+        if array_of is not None:
+            array = array_of(name, layout)
+        elif layout.nbytes <= room:
             # An array of numpy takes its memory only when it is filled: what is promised already is
             # counted here.
             room -= layout.nbytes
-            array: npt.NDArray[Any] = np.empty(layout.shape, layout.dtype)
+            array = np.empty(layout.shape, layout.dtype)
         else:
             array = _mapped(layout)
         made[name] = Output(

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from zenhance._version import __version__
@@ -17,6 +16,7 @@ from zenhance.contract.spec import (
     Method,
     MethodContext,
     OutputSpec,
+    Prepared,
     VolumeStatistics,
 )
 from zenhance.errors import RunCancelled
@@ -25,10 +25,11 @@ from zenhance.measurement.volume import PixelHash, VolumeReader
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.profile import MicroscopeProfile
 from zenhance.pipeline.changes import VolumeChange, change_warnings
+from zenhance.pipeline.journal import Journal
 from zenhance.pipeline.output import Output
 from zenhance.pipeline.plan import RunPlan, work_of
 from zenhance.pipeline.request import EnhanceRequest
-from zenhance.provenance import METADATA_KEY, Provenance, sample_count
+from zenhance.provenance import METADATA_KEY, Provenance, libraries, sample_count
 from zenhance.stack import Stack, VoxelSize
 from zenhance.tiling.run import RunReport
 
@@ -86,7 +87,9 @@ class Run:
     cancel: threading.Event
     outputs: dict[str, Output]
     known: tuple[VolumeStatistics, PoissonGauss] | None
-    pixels: PixelHash
+    # Hashes the input while it is measured; None where the journal knows the hash already.
+    pixels: PixelHash | None
+    journal: Journal | None = None
     started: float = field(default_factory=time.perf_counter)
     # Learning from the stack comes first: it has its share of the progress, and says what to go on
     # with.
@@ -131,6 +134,12 @@ class Run:
         total = voxels + before + after
         return voxels / total, before / total
 
+    def checked(self, prepared: Prepared) -> Prepared:
+        """Refuse to mix tiles of two models; what is prepared is returned as it is."""
+        if self.journal is not None:
+            self.journal.check_weights(prepared.weights_sha256)
+        return prepared
+
     def check(self) -> None:
         """Raise :class:`RunCancelled` where the user cancelled."""
         if self.cancel.is_set():
@@ -154,16 +163,6 @@ def input_warnings(plan: RunPlan) -> list[str]:
     if z is not None and y is not None and "Z" in plan.stack.axes and not y / 10 <= z <= 100 * y:
         said.append(f"voxel size in z is {z:g} µm but {y:g} µm in y; check the unit")
     return said
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("numpy", "scipy", "torch"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _finer(voxel_size: VoxelSize, scale: tuple[int, int, int]) -> VoxelSize:
@@ -207,7 +206,7 @@ def result_of(run: Run, input_sha256: str) -> EnhanceResult:
         deblurs=tuple(run.deblurs),
         clipped_voxels=main.clipped,
         warnings=tuple(run.warnings + main.warnings() + changed),
-        libraries=_versions(),
+        libraries=libraries(),
     )
     first, *further = request.outputs()
     enhanced = _stack_of(run, first, provenance)

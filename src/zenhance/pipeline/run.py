@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -34,17 +35,17 @@ from zenhance.contract.spec import (
     VolumeStatistics,
 )
 from zenhance.device.choice import release_memory
-from zenhance.errors import FailureKind, MemoryBudgetError, classify
+from zenhance.errors import FailureKind, MemoryBudgetError, RunCancelled, classify
 from zenhance.measurement.volume import PixelHash, VolumeReader, measure_volume
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf
 from zenhance.pipeline.arbitration import Effort, alone, arbitration_steps, not_arbitrated
-from zenhance.pipeline.changes import VolumeChange
 from zenhance.pipeline.denoised import denoised
 from zenhance.pipeline.even_light import even_light
+from zenhance.pipeline.journal import Journal, identity
 from zenhance.pipeline.learning import Learnt, learn_steps
-from zenhance.pipeline.output import allocate
-from zenhance.pipeline.plan import RunPlan, arbitrated_psf, plan_run, plan_volume, psf_for
+from zenhance.pipeline.output import Output, allocate
+from zenhance.pipeline.plan import RunPlan, arbitrated_psf, plan_run, psf_for
 from zenhance.pipeline.profile import (
     blur_profile_steps,
     noise_of,
@@ -54,10 +55,9 @@ from zenhance.pipeline.profile import (
 )
 from zenhance.pipeline.request import MEASURE, NO_PROFILE, EnhanceRequest
 from zenhance.pipeline.result import EnhanceResult, Progress, Run, input_warnings, result_of
+from zenhance.pipeline.tiles import tile_steps, tiled_volume
 from zenhance.stack import ArrayLike, Stack
 from zenhance.steps import drain, relay
-from zenhance.tiling.run import TileProgress, run_tiles
-from zenhance.types import FloatArray, Region
 
 if TYPE_CHECKING:
     from zenhance.physics.profile import MicroscopeProfile
@@ -79,6 +79,7 @@ def enhance_steps(
     *,
     axes_named: bool = False,
     profiled: ProfiledVolume | None = None,
+    journal: Journal | None = None,
 ) -> Generator[Progress, None, EnhanceResult]:
     """Run a request on a stack step by step.
 
@@ -96,6 +97,8 @@ def enhance_steps(
         Whether the stack was already read with the axes of the request.
     profiled : ProfiledVolume, optional
         The microscope of the volume that the stack was cut from, cut as the stack is.
+    journal : Journal, optional
+        Keeps the finished tiles, with which an interrupted run continues.
 
     Yields
     ------
@@ -116,20 +119,16 @@ def enhance_steps(
     plan = plan_run(stack, request, axes_named=axes_named)
     cancel = cancel or threading.Event()
     # Before learning: a full disk is refused now, not after ten minutes.
-    outputs = allocate(plan.outputs)
-    learnt = yield from _learn_steps(plan, request, cancel)
-    method = registry.load(request.method)
-    run = Run(
-        plan,
-        method,
-        request,
-        cancel,
-        outputs,
-        known,
-        PixelHash(plan.stack),
-        started,
-        request.weights,
-    )
+    if journal is None:
+        outputs = allocate(plan.outputs)
+    else:
+        outputs = yield from _begin_steps(journal, plan, request, cancel)
+    learnt = yield from _learn_steps(plan, request, cancel, journal)
+    method, pixels = registry.load(request.method), PixelHash(plan.stack)
+    run = Run(plan, method, request, cancel, outputs, known, pixels, journal, started)
+    run.weights = request.weights
+    if journal is not None:
+        run.pixels = None
     run.warnings += input_warnings(plan)
     run.profiled = profiled
     if learnt is not None:
@@ -140,32 +139,61 @@ def enhance_steps(
     try:
         for number, (t, c) in enumerate(volumes):
             yield from _volume_steps(run, t, c, number, len(volumes))
-        digest = yield from relay(
-            run.pixels.finish(),
-            lambda _: run.progress("record", 1.0, "hashing the input"),
-            run.check,
-        )
+        digest = yield from _digest_steps(run)
     finally:
         run.kept.clear()
         release_memory(plan.device.name)
     return result_of(run, digest)
 
 
+def _digest_steps(run: Run) -> Generator[Progress, None, str]:
+    """Return the hash of the input."""
+    if run.pixels is None:
+        return str(cast("Journal", run.journal).job["input"][0])
+    return (
+        yield from relay(
+            run.pixels.finish(),
+            lambda _: run.progress("record", 1.0, "hashing the input"),
+            run.check,
+        )
+    )
+
+
+def _begin_steps(
+    journal: Journal, plan: RunPlan, request: EnhanceRequest, cancel: threading.Event
+) -> Generator[Progress, None, dict[str, Output]]:
+    """Read the whole input for its hash, and find what an interrupted run has left."""
+
+    def check() -> None:
+        if cancel.is_set():
+            raise RunCancelled("the run was cancelled; the original is unchanged")
+
+    told = Progress("measure", 0.0, None, "hashing the input")
+    digest = yield from relay(PixelHash(plan.stack).finish(), lambda _: told, check)
+    journal.begin(identity(plan, request, digest), plan.tiles.core_shape_px)
+    return journal.outputs(plan.outputs)
+
+
 def _learn_steps(
-    plan: RunPlan, request: EnhanceRequest, cancel: threading.Event
+    plan: RunPlan, request: EnhanceRequest, cancel: threading.Event, journal: Journal | None
 ) -> Generator[Progress, None, Learnt | None]:
-    """Learn from the stack first, where the request asks for it."""
+    """Learn from the stack first, where the request asks for it and no interrupted run has."""
     if request.learn_minutes is None:
         return None
+    known = None if journal is None else journal.learnt()
+    if known is not None and Path(known["path"]).exists():
+        return Learnt(Path(known["path"]), known["notes"], tuple(known["warnings"]))
     try:
-        return (
-            yield from relay(
-                learn_steps(plan, request, cancel, partial(enhance_steps, cancel=cancel)),
-                lambda progress: replace(progress, fraction=LEARN_SHARE * progress.fraction),
-            )
+        learnt = yield from relay(
+            learn_steps(plan, request, cancel, partial(enhance_steps, cancel=cancel)),
+            lambda progress: replace(progress, fraction=LEARN_SHARE * progress.fraction),
         )
     finally:
         release_memory(plan.device.name)
+    if journal is not None:
+        kept = {"notes": dict(learnt.notes), "warnings": list(learnt.warnings)}
+        journal.keep_learnt({"path": str(learnt.path), **kept})
+    return learnt
 
 
 def _volume_steps(
@@ -198,11 +226,12 @@ def _volume_steps(
         run, context, c, lambda f: run.progress("prepare", at(measuring + preparing * f), title)
     )
     if run.request.even_light:
-        volume = yield from _light_steps(run, t, c, lambda _, said: told(done, said))
-        prepared = even_light(prepared, context, volume)
+        lit = yield from _light_steps(run, t, c, lambda _, said: told(done, said))
+        prepared = even_light(prepared, context, lit)
     run.statistics.append(context.statistics)
     reader = run.reader(t, c)
-    yield from _tile_steps(run, reader, prepared, where, lambda f: at(done + (1 - done) * f))
+    volume = tiled_volume(run, reader, run.checked(prepared), where)
+    yield from tile_steps(run, volume, where, lambda f: at(done + (1 - done) * f))
     _record(run, prepared, number, count)
 
 
@@ -421,48 +450,6 @@ def _surface_steps(
 def _psf(run: Run, c: int) -> Psf | None:
     """Return the point spread function of a channel, or None where the run needs none."""
     return psf_for(run.plan.stack, run.request, c) if run.request.needs_psf() else None
-
-
-def _tile_steps(
-    run: Run, reader: VolumeReader, prepared: Prepared, where: str, at: Callable[[float], float]
-) -> Generator[Progress, None, None]:
-    plan = plan_volume(
-        run.method, run.request, reader.stack.volume_shape, prepared.halo_px, run.plan.device.name
-    )
-
-    main = run.request.parameters().outputs[0]
-    change = _change_of(run, where)
-
-    def write(name: str, region: Region, block: FloatArray) -> None:
-        output = run.outputs[name]
-        output.write(reader, region, block)
-        if name == main.name and main.kind == "image" and not output.series:
-            change.add(reader, output.source(region), block)
-
-    steps = run_tiles(
-        plan,
-        reader.read,
-        prepared,
-        write,
-        cancel=run.cancel,
-        release=lambda: release_memory(run.plan.device.name),
-        output_scale=run.request.parameters().output_scale,
-        series={name: layout.series for name, layout in run.plan.outputs.items()},
-    )
-
-    def told(step: TileProgress) -> Progress:
-        tile = f"tile {step.tile + 1} of {step.tiles}" if step.tiles > 1 else "working"
-        return run.progress("enhance", at(step.fraction), f"{where}{tile}")
-
-    run.reports.append((yield from relay(steps, told)))
-
-
-def _change_of(run: Run, where: str) -> VolumeChange:
-    """Return the counts of the volume whose tiles come next."""
-    place = f" of {where.removesuffix(', ')}" if where else ""
-    offset = run.noise[-1].offset if run.noise else run.statistics[-1].background
-    run.changes.append(VolumeChange(place, run.statistics[-1], offset))
-    return run.changes[-1]
 
 
 def enhance(

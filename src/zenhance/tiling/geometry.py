@@ -34,7 +34,9 @@ __all__ = [
     "padded_shape",
     "plan_tiles",
     "read_shape",
+    "scaled",
     "split",
+    "voxel_count",
 ]
 
 
@@ -91,6 +93,17 @@ def _up(length: int, multiple: int) -> int:
 
 def _triple(values: list[int]) -> Triple:
     z, y, x = values
+    return (z, y, x)
+
+
+def voxel_count(region: Region) -> int:
+    """Return how many voxels a region has."""
+    return math.prod(s.stop - s.start for s in region)
+
+
+def scaled(region: Region, scale: Triple) -> Region:
+    """Return a region on a grid with so many voxels per voxel."""
+    z, y, x = (slice(s.start * f, s.stop * f) for s, f in zip(region, scale, strict=True))
     return (z, y, x)
 
 

@@ -28,7 +28,16 @@ from zenhance.errors import (
     classify,
     sentence,
 )
-from zenhance.tiling.geometry import MAX_ELEMENTS, Tile, TilePlan, halved, padded_shape, split
+from zenhance.tiling.geometry import (
+    MAX_ELEMENTS,
+    Tile,
+    TilePlan,
+    halved,
+    padded_shape,
+    scaled,
+    split,
+    voxel_count,
+)
 from zenhance.types import FloatArray, Region, Triple
 
 __all__ = ["DeviceLostError", "Process", "Read", "RunReport", "TileProgress", "Write", "run_tiles"]
@@ -102,17 +111,8 @@ class RunReport:
     seconds: float
 
 
-def _voxels(region: Region) -> int:
-    return math.prod(s.stop - s.start for s in region)
-
-
 def _words(region: Region) -> str:
     return ", ".join(f"{axis} {s.start}:{s.stop}" for axis, s in zip("zyx", region, strict=True))
-
-
-def _scaled(region: Region, scale: Triple) -> Region:
-    z, y, x = (slice(s.start * f, s.stop * f) for s, f in zip(region, scale, strict=True))
-    return (z, y, x)
 
 
 @dataclass(slots=True)
@@ -147,7 +147,7 @@ class _Run:
             math.prod(padded_shape(t.read, self.plan.size_multiple)) > limit for t in self.pending
         ):
             self.cut(f"an output tile would have more than {MAX_ELEMENTS:,} voxels")
-        self.work_left = sum(_voxels(t.read) for t in self.pending)
+        self.work_left = sum(voxel_count(t.read) for t in self.pending)
 
     @property
     def tiles(self) -> int:
@@ -169,7 +169,7 @@ class _Run:
         self.pending = deque(
             piece for tile in self.pending for piece in split(self.plan, tile, core)
         )
-        self.work_left = sum(_voxels(t.read) for t in self.pending)
+        self.work_left = sum(voxel_count(t.read) for t in self.pending)
 
     def shrink(self, failure: str) -> None:
         """Make tiles smaller after memory ran out, or give up."""
@@ -193,9 +193,9 @@ class _Run:
 
     def progress(self, tile: Tile, inner: float, busy_s: float) -> TileProgress:
         """Return the progress after ``inner`` of the current tile and ``busy_s`` seconds."""
-        done = self.voxels_done + inner * _voxels(tile.core)
+        done = self.voxels_done + inner * voxel_count(tile.core)
         self.fraction = min(1.0, max(self.fraction, done / math.prod(self.plan.shape_px)))
-        extra = inner * _voxels(tile.read)
+        extra = inner * voxel_count(tile.read)
         work = self.work_done + extra
         seconds_left = (
             (self.work_s + busy_s) / work * (self.work_left - extra) if work > 0 else None
@@ -205,9 +205,9 @@ class _Run:
     def finish(self, tile: Tile, busy_s: float) -> None:
         """Book the first pending tile as written."""
         self.finished.append(self.pending.popleft().core)
-        self.voxels_done += _voxels(tile.core)
-        self.work_done += _voxels(tile.read)
-        self.work_left -= _voxels(tile.read)
+        self.voxels_done += voxel_count(tile.core)
+        self.work_done += voxel_count(tile.read)
+        self.work_left -= voxel_count(tile.read)
         self.work_s += busy_s
 
     def device_lost(self, tile: Tile, failure: str) -> DeviceLostError:
@@ -259,7 +259,7 @@ def _checked(name: str, output: FloatArray, run: _Run, tile: Tile) -> FloatArray
             f'the method gave "{name}" of shape {array.shape} in {run.name(tile)}, '
             f"expected {expected}; report this to its author"
         )
-    core: FloatArray = array[(..., *_scaled(tile.crop, run.output_scale))]
+    core: FloatArray = array[(..., *scaled(tile.crop, run.output_scale))]
     # One image at a time: what is looked at takes a byte a voxel.
     bad = core.size - sum(
         int(np.count_nonzero(np.isfinite(image))) for image in (core if samples else (core,))
@@ -381,7 +381,7 @@ def run_tiles(
             run.shrink(failure)
             continue
         for name, array in outputs.items():
-            write(name, _scaled(tile.core, output_scale), array)
+            write(name, scaled(tile.core, output_scale), array)
         del outputs
         update = run.progress(tile, 1.0, busy_s)
         run.finish(tile, busy_s)
