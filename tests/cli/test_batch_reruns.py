@@ -152,7 +152,7 @@ def test_an_interrupted_batch_skips_continues_and_retries(
 @pytest.mark.parametrize(
     ("output", "ending", "said"),
     [
-        ("out", "png", 'the format "png" cannot be written; choose ome.tif, tif or ome.zarr'),
+        ("out", "png", 'the format "png" cannot be written; choose ome.tif, tif, ome.zarr or h5'),
         ("a.ome.tif", "ome.zarr", "its name chooses the format"),
     ],
 )

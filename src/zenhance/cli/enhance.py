@@ -182,7 +182,7 @@ def enhance(
     format_: Annotated[
         str | None,
         text_option(
-            "ome.tif|tif|ome.zarr", "Format of results in a folder; default ome.tif.", "--format"
+            "ome.tif|tif|ome.zarr|h5", "Format of results in a folder; default ome.tif.", "--format"
         ),
     ] = None,
     overwrite: Overwrite = False,

@@ -146,7 +146,7 @@ def plan_jobs(
     """
     if ending is not None and f".{ending.lstrip('.')}" not in OUTPUT_SUFFIXES:
         raise MethodError(
-            f"the format {quoted(ending)} cannot be written; choose ome.tif, tif or ome.zarr"
+            f"the format {quoted(ending)} cannot be written; choose ome.tif, tif, ome.zarr or h5"
         )
     suffix = ".ome.tif" if ending is None else f".{ending.lstrip('.')}"
     # one missing file among several fails by itself, later; it must not stop the rest
