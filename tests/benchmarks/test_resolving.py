@@ -165,7 +165,7 @@ def test_the_psnr_is_after_alignment_and_the_mean_is_told() -> None:
     noisy = truth + np.random.default_rng(1).normal(0, 0.1, truth.shape).astype(np.float32)
     assert aligned_psnr_db(noisy, truth) == pytest.approx(20.5, abs=0.7)
     report = PhotographReport(Setting(), "w", {"a": {m: 20.0 + n for n, m in enumerate(METHODS)}})
-    assert "DPS is 3.00 dB above the best iteration of RL" in photographs_table(report).markdown()
+    assert "DPS is 5.00 dB above the best iteration of RL" in photographs_table(report).markdown()
 
 
 def test_widths_of_beads_are_those_they_were_made_with() -> None:
