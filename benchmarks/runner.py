@@ -27,14 +27,25 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.console import Tell, progress, show, write_json
 from benchmarks.docs import write_between_markers
 from benchmarks.tables import TextTable
 from zenhance.errors import MethodError, RecipeError, ZenhanceError, exit_code, sentence
 
-__all__ = ["DEVICE", "METHODS", "QUICK", "Experiment", "Option", "Section", "main", "names", "run"]
+__all__ = [
+    "DEVICE",
+    "METHODS",
+    "QUICK",
+    "Experiment",
+    "Option",
+    "Report",
+    "Section",
+    "main",
+    "names",
+    "run",
+]
 
 DOCS = Path("docs")
 """Relative to the top of a checkout."""
@@ -102,6 +113,13 @@ class Section:
     text: str
 
 
+class Report(Protocol):
+    """What an experiment found."""
+
+    def record(self) -> dict[str, Any]:
+        """Return figures that JSON can hold."""
+
+
 @dataclass(frozen=True)
 class Experiment:
     """What the runner needs to know of an experiment.
@@ -110,7 +128,7 @@ class Experiment:
     ----------
     measure : callable
         Takes the options and a function for progress (title, fraction from 0 to 1). Returns a
-        report with a method ``record()`` of values that JSON can hold.
+        :class:`Report`.
     tables : callable
         Returns the tables of a report by their marker on the page.
     page : str
@@ -125,7 +143,7 @@ class Experiment:
         Takes the report and the folder of ``--out``, writes further files and returns their paths.
     """
 
-    measure: Callable[[Namespace, Tell], Any]
+    measure: Callable[[Namespace, Tell], Report]
     tables: Callable[[Any], Mapping[str, TextTable]]
     page: str = "benchmark.md"
     options: tuple[Option, ...] = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from zenhance.physics.blur import Blur
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import gaussian
 from zenhance.pipeline import EnhanceRequest, enhance
+from zenhance.pipeline.request import MEASURE, NO_PROFILE
 from zenhance.simulate.any_stack import HELD_BACK, draw_stack
 from zenhance.stack import Stack, VoxelSize
 from zenhance.types import FloatArray, FloatTriple
@@ -49,14 +50,20 @@ KINDS: dict[str, dict[str, Any]] = {
         "grammar": "meristem", "family": HELD_BACK[1], "voxel_size_um": FINE,
     },
 }  # fmt: skip
-ROWS: dict[str, tuple[dict[str, Any], bool]] = {
-    "Richardson-Lucy, default PSF": ({"method": "gaussian_deconvolution"}, False),
-    "Richardson-Lucy, true PSF": ({"method": "gaussian_deconvolution"}, True),
-    "dqlr_stack": ({"method": "dqlr", "weights": "dqlr_stack"}, True),
-    "dqlr_any, default PSF": ({"method": "dqlr", "weights": "dqlr_any"}, False),
-    "dqlr_any, true PSF": ({"method": "dqlr", "weights": "dqlr_any"}, True),
+TRUE = "true"
+_ANY: dict[str, Any] = {"method": "dqlr", "weights": "dqlr_any"}
+ROWS: dict[str, tuple[dict[str, Any], str]] = {
+    "Richardson-Lucy, default PSF": ({"method": "gaussian_deconvolution"}, NO_PROFILE),
+    "Richardson-Lucy, measured profile": ({"method": "gaussian_deconvolution"}, MEASURE),
+    "Richardson-Lucy, true PSF": ({"method": "gaussian_deconvolution"}, TRUE),
+    "dqlr_stack": ({"method": "dqlr", "weights": "dqlr_stack"}, TRUE),
+    "dqlr_any, default PSF": (_ANY, NO_PROFILE),
+    "dqlr_any, measured profile": (_ANY, MEASURE),
+    "dqlr_any arbitrated, default PSF": (_ANY | {"arbitrate": True}, NO_PROFILE),
+    "dqlr_any arbitrated, measured profile": (_ANY | {"arbitrate": True}, MEASURE),
+    "dqlr_any, true PSF": (_ANY, TRUE),
 }
-"""Title → request, and whether it is told the blur: by depth where it grows."""
+"""Title → request, and its blur: the default's, measured, or the true one by depth."""
 IDEAL, MEASUREMENT = "ideal denoiser", "measurement"
 REAL = (
     "plant_tissue/ovule_membrane_crop_raw.tif",
@@ -100,13 +107,9 @@ class FullDepth:
 
     gains: tuple[Gain, ...]
 
-    def record(self) -> list[dict[str, Any]]:
+    def record(self) -> dict[str, Any]:
         """Return the gains as values that JSON can hold."""
-        return [
-            {"kind": g.kind, "row": g.row, "stack": g.stack, "lit": list(g.lit)}
-            | {"again": g.again, "cells": g.cells}
-            for g in self.gains
-        ]
+        return {"gains": [asdict(gain) for gain in self.gains]}
 
 
 def gain_db(image: FloatArray, before: FloatArray, truth: FloatArray) -> float:
@@ -121,12 +124,14 @@ def gain_db(image: FloatArray, before: FloatArray, truth: FloatArray) -> float:
 
 
 def _request(row: str, scene: Scene) -> EnhanceRequest:
-    asked, told = ROWS[row]
+    asked, blur = ROWS[row]
     known: dict[str, Any] = {"device": "cpu", "arbitrate": False, **asked}
     known["voxel_size_um"] = scene.voxel_size_um
-    if told and scene.microscope.psf is not None:
+    if blur != TRUE:
+        known["profile"] = blur
+    elif scene.microscope.psf is not None:
         known["psf"] = scene.microscope.psf
-    elif told:
+    else:
         known["profile"] = true_profile(scene.microscope, scene.voxel_size_um).to_json()
     return EnhanceRequest(**known)
 
@@ -193,8 +198,8 @@ def _real(path: Path, number: int, tell: Callable[[str], None]) -> list[Gain]:
     shape = (sharp.shape[0], sharp.shape[1], sharp.shape[2])
     again = Blur.from_psf(gaussian(REAL_SIGMA_PX), (1.0, 1.0, 1.0), shape)
     gains = []
-    for row, (asked, told) in ROWS.items():
-        if not told:
+    for row, (asked, blur) in ROWS.items():
+        if blur != TRUE:
             continue
         tell(row)
         request = EnhanceRequest(device="cpu", arbitrate=False, psf=f"sigma_um={psf}", **asked)
@@ -266,11 +271,11 @@ def tables(report: FullDepth) -> Mapping[str, TextTable]:
     note = (
         "Gains over the measurement, mean (± standard deviation) over the stacks; each image may "
         "have an offset of its own. Blurred again: against the noise-free measurement. "
-        "Networks run alone, without arbitration."
+        "Networks run alone unless a row says that they were arbitrated."
     )
     title = "To the full depth"
     last = f"cells below {DEEP_UM:g} µm"
-    told = [row for row, (_, known) in ROWS.items() if known]
+    told = [row for row, (_, blur) in ROWS.items() if blur == TRUE]
     pairs = [compared(report.gains, told[-1], other) for other in told[:-1]]
     foot = (note, *(line for line in pairs if line))
     return {"full_depth": TextTable(title, (*header, last), tuple(lines), foot)}

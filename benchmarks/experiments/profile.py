@@ -157,9 +157,9 @@ class ProfileReport:
 
     figures: tuple[Figures, ...]
 
-    def record(self) -> list[dict[str, Any]]:
+    def record(self) -> dict[str, Any]:
         """Return the figures as values that JSON can hold."""
-        return [
+        stacks = [
             {
                 "specimen": f.specimen,
                 "z_um": f.z_um,
@@ -170,6 +170,7 @@ class ProfileReport:
             }
             for f in self.figures
         ]
+        return {"stacks": stacks}
 
 
 def measure_profiles(seeds: Sequence[int], tell: Tell) -> ProfileReport:

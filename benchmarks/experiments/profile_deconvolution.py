@@ -8,7 +8,7 @@ one. The reference is the specimen as it is lit: sharp, its light lost with dept
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -49,12 +49,9 @@ class ProfileGains:
 
     gains: tuple[Gain, ...]
 
-    def record(self) -> list[dict[str, Any]]:
+    def record(self) -> dict[str, Any]:
         """Return the gains as values that JSON can hold."""
-        return [
-            {"specimen": g.specimen, "seed": g.seed, "whole": list(g.whole), "deep": list(g.deep)}
-            for g in self.gains
-        ]
+        return {"ways": list(WAYS), "stacks": [asdict(gain) for gain in self.gains]}
 
 
 def decibels(image: FloatArray, lit: FloatArray) -> float:

@@ -1,5 +1,6 @@
 """The figures of the experiment full_depth."""
 
+import json
 import math
 
 import numpy as np
@@ -58,6 +59,7 @@ def test_the_table_gives_means_and_the_spread() -> None:
     cells = summary(gains, "foam", "a")
     assert cells[0] == "2.0 ± 1.4"
     assert cells[-3:] == ("-", "5.0", "0.50")
+    assert json.loads(json.dumps({**FullDepth(gains).record()}))["gains"][1]["again"] == 6.0
     (table,) = tables(FullDepth(gains)).values()
     assert len(table.rows) == 1
     assert len(table.rows[0]) == len(table.header)

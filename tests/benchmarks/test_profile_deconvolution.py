@@ -1,5 +1,7 @@
 """The figures of the experiment profile_deconvolution."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,8 @@ def test_the_table_counts_the_stacks_that_gain() -> None:
         Gain("meristem", 0, (1.0, 2.0, 3.0), (0.0, 1.0, 1.0)),
         Gain("filaments", 0, (2.0, 1.0, 3.0), (0.0, 1.0, 1.0)),
     )
-    rows = table(ProfileGains(gains)).rows
+    report = ProfileGains(gains)
+    assert json.loads(json.dumps({**report.record()}))["stacks"][1]["whole"] == [2.0, 1.0, 3.0]
+    rows = table(report).rows
     assert rows[2] == ("whole stack", "both", "+1.50 dB", "+1.50 dB", "+3.00 dB", "1 of 2")
     assert rows[5][-1] == "2 of 2"

@@ -1,5 +1,7 @@
 """The table of measured microscopes: drawn alike from a seed, errors and coverage as they are."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -64,7 +66,9 @@ def test_the_table_has_a_row_for_each_quantity_and_third() -> None:
         for f in (1.0, 1.1)
         for s in bench.SPECIMENS
     ]
-    table = bench.table(bench.ProfileReport(tuple(figures)))
+    report = bench.ProfileReport(tuple(figures))
+    assert json.loads(json.dumps({**report.record()}))["stacks"][0]["covered"]["gain 0"] is True
+    table = bench.table(report)
     assert ("σ_yx", "deep", "15 %", "5.0 %", "5.0 %", "5.0 %", "50 %") in table.rows
     assert ("offset", "whole", "3 grey values", *["2.0 grey values"] * 3, "0 %") in table.rows
     assert "4 stacks, z steps 1 to 1 µm; slowest measurement 2.0 s." in table.foot[0]
