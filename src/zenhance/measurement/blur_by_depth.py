@@ -36,8 +36,17 @@ MODEL_ERROR = 0.2
 """Scatter of log power that the model does not explain."""
 EXPONENT = (1.7, 0.5)
 """Power law of the specimen, with its scatter: filaments have 1, sheets such as walls 2."""
-THICKNESS_UM = 0.05
-"""Typical standard deviation across the finest structures; it may be half or twice as much."""
+WINDOW = 0.235
+"""Standard deviation of a Hann window of length 1, as it cuts correlations short.
+
+That of its shape is 0.181. Power laws suffer less; found on simulated stacks.
+"""
+RATIO_SCATTER = 0.2
+"""Scatter of the logarithm of σ_z / σ_yx at each depth."""
+MAX_SHRINKING = 0.1
+"""Scatter of the logarithm by which a width may fall from knot to knot: blur grows with depth."""
+THICKNESS_UM, THICKNESS_SCATTER = 0.05, 1.0
+"""Typical standard deviation across the finest structures, and the scatter of its logarithm."""
 ANISOTROPY = {"yx": 0.09, "z": 0.15}
 """Relative error of a width from specimens that differ along z, found on simulated stacks."""
 
@@ -53,13 +62,13 @@ class BlurPrior:
     relative : float
         Standard deviation of the logarithm of both.
     widening : float
-        Logarithm of the growth from the surface to the deepest structure.
+        Growth of their logarithm per µm of depth.
     """
 
     sigma_z_um: float = 0.7
     sigma_yx_um: float = 0.2
     relative: float = 0.5
-    widening: float = 0.4
+    widening: float = 0.008
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,8 @@ class _Spectra:
     """(groups,)."""
     modes: Floats
     """Independent modes, (kz, kr)."""
+    window_um: tuple[float, float]
+    """Standard deviations of the window along z and across."""
 
 
 def blur_steps(
@@ -185,7 +196,8 @@ def _spectra(
     np.add.at(modes, place, 1.0)
     tilt = np.exp(np.clip((np.arange(axial) - axial / 2) * voxel_um[0] / attenuation_um, -2, 2))
     powers, noises, depths = [], [], []
-    for number, centre in enumerate((np.arange(GROUPS) + 0.5) / GROUPS * deepest):
+    half = 0.5 * min(axial * voxel_um[0], deepest)
+    for number, centre in enumerate(np.linspace(half, deepest - half, GROUPS)):
         yield number / GROUPS
         total, noise, depth = np.zeros_like(modes), 0.0, 0.0
         for y, x in corners:
@@ -209,6 +221,7 @@ def _spectra(
         noise=np.array(noises),
         # Neighbouring frequencies and overlapping blocks are correlated.
         modes=0.25 * len(corners) * modes,
+        window_um=(WINDOW * axial * voxel_um[0], WINDOW * side * voxel_um[1]),
     )
 
 
@@ -249,8 +262,8 @@ def _fit(
     share = knots / max(knots[-1], 1e-9)
     mean = np.concatenate(
         [
-            np.log(prior.sigma_yx_um) + prior.widening * share,
-            np.log(prior.sigma_z_um) + prior.widening * share,
+            np.log(prior.sigma_yx_um) + prior.widening * knots,
+            np.log(prior.sigma_z_um) + prior.widening * knots,
             [EXPONENT[0], np.log(THICKNESS_UM)],
         ]
     )
@@ -260,8 +273,10 @@ def _fit(
 
     def misfit(p: Floats) -> Floats:
         held = rows @ (p[: mean.size] - mean)
+        steps = np.diff(p[: 2 * count].reshape(2, count), axis=1).ravel()
+        held = np.concatenate([held, np.minimum(steps, 0.0) / MAX_SHRINKING])
         if data is None:
-            return np.asarray(held)
+            return held
         return np.concatenate([held, data.misfit(p, knots)])
 
     start = np.concatenate([mean, data.level(mean, knots) if data else np.zeros(0)])
@@ -302,9 +317,9 @@ def _prior_rows(count: int, share: Floats, prior: BlurPrior) -> Floats:
         for k in range(1, count - 1):
             add({first + k: 2.0, first + k - 1: -1.0, first + k + 1: -1.0}, 0.3)
     for k in range(count):
-        add({z + k: 1.0, k: -1.0}, 0.35)
+        add({z + k: 1.0, k: -1.0}, RATIO_SCATTER)
     add({2 * count: 1.0}, EXPONENT[1])
-    add({2 * count + 1: 1.0}, 0.6)
+    add({2 * count + 1: 1.0}, THICKNESS_SCATTER)
     return np.array(rows)
 
 
@@ -319,6 +334,7 @@ class _Data:
     observed: Floats
     noise: Floats
     error: Floats
+    window_um: tuple[float, float]
 
     @classmethod
     def of(cls, spectra: _Spectra, voxel_um: FloatTriple) -> _Data:
@@ -338,6 +354,7 @@ class _Data:
             np.log(np.concatenate([p[usable] for p in spectra.power])),
             noise,
             np.hypot(1.0 / np.sqrt(modes), MODEL_ERROR),
+            spectra.window_um,
         )
 
     def _shape(self, p: Floats, knots: Floats) -> Floats:
@@ -346,7 +363,11 @@ class _Data:
         z = np.exp(np.interp(self.depth, knots, p[count : 2 * count]))[self.group]
         power, thick = p[2 * count], np.exp(p[2 * count + 1])
         k2 = self.kz2 + self.kr2
-        exponent = -(yx**2) * self.kr2 - z**2 * self.kz2 - thick**2 * k2
+        # The window cuts correlations short, so that a spectrum looks wider than it is.
+        narrow_z, narrow_yx = (
+            1.0 / (1.0 / w**2 + 1.0 / s**2) for w, s in zip((z, yx), self.window_um, strict=True)
+        )
+        exponent = -narrow_yx * self.kr2 - narrow_z * self.kz2 - thick**2 * k2
         return np.asarray(k2 ** (-power / 2.0) * np.exp(exponent))
 
     def level(self, p: Floats, knots: Floats) -> Floats:
