@@ -379,6 +379,22 @@ def test_the_record_says_why_it_stopped(settings, reason):
     assert prepared.warnings == []
 
 
+def test_a_default_psf_is_not_followed_for_long_where_no_noise_says_when_to_stop():
+    smooth = Blur.from_psf(PSF, VOXEL_UM, (12, 64, 72))(torch.from_numpy(_specimen((12, 64, 72))))
+    y = 5.0 + 50.0 * smooth.numpy()
+    guess = gaussian((0.36, 0.18, 0.18), "default")
+    stopped = _run(y, {}, psf=guess, noise=False)[1]
+    assert stopped.notes["iterations"] == 10
+    assert stopped.notes["stop"] == "after 10 iterations, because neither noise nor PSF is known"
+    assert any("give the PSF, or set iterations" in w for w in stopped.warnings)
+    for psf, settings in ((PSF, {}), (guess, {"iterations": 14})):
+        prepared = _run(y, settings, noise=False, psf=psf)[1]
+        assert prepared.notes["iterations"] > 10
+        assert not any("set iterations" in w for w in prepared.warnings)
+    noisy = _image()[1]
+    assert not any("set iterations" in w for w in _run(noisy, {}, psf=guess)[1].warnings)
+
+
 def test_it_warns_where_noise_leaves_nothing_to_sharpen():
     y = np.random.default_rng(2).poisson(50.0, (6, 40, 40)).astype(np.float32)
     prepared = _run(y, {}, background=0.0)[1]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from zenhance.contract.spec import MethodContext, Prepared, ProfiledLike, PsfLike
+from zenhance.measurement.profile import names_objective
 from zenhance.measurement.volume import inside_rim
 from zenhance.methods.deconvolution.parameters import GaussianDeconvolutionParameters
 from zenhance.methods.deconvolution.volume import (
@@ -22,14 +23,17 @@ from zenhance.methods.deconvolution.volume import (
 )
 from zenhance.physics.blur import BlurOperator
 from zenhance.physics.noise import estimate
-from zenhance.physics.noise_blocks import measure_blocks
-from zenhance.physics.noise_estimate import correlation_px, kept_variance
+from zenhance.physics.noise_blocks import Blocks, measure_blocks
+from zenhance.physics.noise_estimate import correlation_px, fit_camera, kept_variance
 from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import BandRules, CameraModel, DiscrepancyRule, Schedule
 from zenhance.solvers.tensors import to_device, to_numpy
 from zenhance.steps import relay
 from zenhance.types import FloatArray, Region
+
+if TYPE_CHECKING:
+    from zenhance.physics.psf import Psf
 
 __all__ = ["prepare_richardson_lucy"]
 
@@ -44,6 +48,13 @@ _NO_BLUR = (
 MAX_NOISE_VOXELS = 1_000_000
 MAX_PEDESTAL = 0.5
 """The pedestal that stands for read noise, in typical intensities of the specimen."""
+MAX_BLIND_ITERATIONS = 10
+"""Where the image shows no noise to stop at and the PSF is a default: as with ``stop=fixed``."""
+_BLIND = (
+    f"the image shows no noise at which to stop, and its PSF is a default: deconvolution ended "
+    f"after {MAX_BLIND_ITERATIONS} iterations, because more would follow errors of the PSF; give "
+    "the PSF, or set iterations"
+)
 _MIN_SIGMA_PX = 0.3
 """Below this, a Gaussian PSF holds 82 % of its light in one voxel along each axis."""
 # Of the work of solving a volume, reading it and making the blur.
@@ -57,7 +68,9 @@ def prepare_richardson_lucy(
     parameters: GaussianDeconvolutionParameters = context.parameters
     regions, measured = yield from read_probes(context)
     profiled = context.profiled if parameters.ndim(context.shape_px) == 3 else None
-    problem = _problem(context, psf, profiled, regions, measured)
+    noise = measure_blocks(_few_planes(measured))
+    problem = _problem(context, psf, profiled, regions, measured, correlation_px(noise))
+    limit = _limit(parameters, psf, noise)
     yield 0.5 * SETUP_SHARE
     depths = None if profiled is None else _Depths.of(problem, profiled, regions, context.device)
     if depths is not None:
@@ -68,10 +81,10 @@ def prepare_richardson_lucy(
         rule = DiscrepancyRule() if depths is None else BandRules.for_shares(depths.shares)
         problem = replace(problem, camera=_workable(problem.camera, _signal(context, problem)))
     x, schedule = yield from relay(
-        problem.measure(parameters.most_iterations, accelerate=parameters.acceleration, rule=rule),
+        problem.measure(limit, accelerate=parameters.acceleration, rule=rule),
         lambda fraction: SETUP_SHARE + (1 - SETUP_SHARE) * fraction,
     )
-    account = _account(context, psf, problem, schedule)
+    account = _account(context, psf, problem, schedule, limit)
     if rule is not None:
         account["notes"]["noise"] = "Gaussian" if rule.is_even else "as estimated"
     if isinstance(rule, BandRules):
@@ -88,6 +101,7 @@ def _problem(
     profiled: ProfiledLike | None,
     regions: Sequence[Region],
     measured: FloatArray,
+    noise_px: float,
 ) -> RichardsonLucy:
     """State the problem on blocks (B, Z, Y, X) of a volume; the haze of a profile comes later."""
     parameters: GaussianDeconvolutionParameters = context.parameters
@@ -99,7 +113,6 @@ def _problem(
         blur = profiled.blur(regions, context.device)
     weights = _axis_weights(context.voxel_size_um, ndim)
     counted = to_device(_counted(context, regions), context.device)
-    noise_px = correlation_px(measure_blocks(_few_planes(measured)))
     camera = _camera(context, y, blur, counted, noise_px)
     problem = RichardsonLucy(
         blur,
@@ -112,6 +125,17 @@ def _problem(
         noise_px=noise_px,
     )
     return replace(problem, signal=max(_signal(context, problem), 0.0))
+
+
+def _limit(parameters: GaussianDeconvolutionParameters, psf: PsfLike, noise: Blocks) -> int:
+    """Return the most iterations; few where neither the noise nor the PSF is known."""
+    known = (
+        parameters.stop == "fixed"
+        or parameters.iterations is not None
+        or names_objective(cast("Psf", psf))
+        or fit_camera(noise).determined
+    )
+    return parameters.most_iterations if known else MAX_BLIND_ITERATIONS
 
 
 def _few_planes(blocks: FloatArray) -> FloatArray:
@@ -196,14 +220,14 @@ class _Depths:
 
 
 def _account(
-    context: MethodContext, psf: PsfLike, problem: RichardsonLucy, schedule: Schedule
+    context: MethodContext, psf: PsfLike, problem: RichardsonLucy, schedule: Schedule, limit: int
 ) -> dict[str, Any]:
     """Return curves, notes, warnings and freedom of a solved or measured volume."""
     blocks, share = problem.y.shape[0], problem.y.numel() / math.prod(context.shape_px)
     on_blocks = f"{blocks} blocks of {tuple(problem.y.shape[1:])} px"
     notes = {
         "iterations": schedule.iterations,
-        "stop": _why_stopped(context.parameters, schedule.iterations),
+        "stop": _why_stopped(context.parameters, schedule.iterations, limit),
         "background": problem.camera.background,
         "flux_scale": schedule.scale,
         "gain": problem.camera.gain,
@@ -215,6 +239,8 @@ def _account(
         warnings.append(_NO_BLUR)
     elif schedule.iterations == 0:
         warnings.append(_NOTHING_TO_SHARPEN)
+    elif schedule.iterations == limit < context.parameters.most_iterations:
+        warnings.append(_BLIND)
     if not is_whole(context):
         warnings.append(
             f"the volume is too large to be solved at once; {on_blocks} ({100 * share:.0f} % of "
@@ -237,10 +263,12 @@ def _account(
     }
 
 
-def _why_stopped(parameters: GaussianDeconvolutionParameters, iterations: int) -> str:
+def _why_stopped(parameters: GaussianDeconvolutionParameters, iterations: int, limit: int) -> str:
     if parameters.stop == "fixed":
         return f"after {iterations} iterations, as set"
-    if iterations == parameters.most_iterations:
+    if iterations == limit < parameters.most_iterations:
+        return f"after {iterations} iterations, because neither noise nor PSF is known"
+    if iterations == limit:
         return f"after {iterations} iterations, the limit; the stop rule would have continued"
     return f"after {iterations} iterations, where the stop rule's score was smallest"
 
