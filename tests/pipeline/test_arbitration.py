@@ -153,6 +153,25 @@ def test_each_time_point_is_judged_on_its_own_light() -> None:
     assert found[1].mean() < 0.05
 
 
+def test_the_microscope_is_measured_once_for_network_deconvolution_and_judge(scene: Stack) -> None:
+    result = run(scene, psf=None)
+    (profile,) = result.provenance.notes["profiles"]
+    assert "measured" in profile["sigma_z_um"]["origins"]
+    assert run(scene, psf=None, profile="measure").provenance.notes["profiles"] == [profile]
+    assert share(result).mean() > 0.9
+    record = EnhanceRequest.from_yaml(result.provenance.to_json())
+    assert np.array_equal(enhance(scene, record).stack.data, result.stack.data)
+
+
+def test_a_microscope_that_cannot_be_measured_is_told_beside_the_decision(scene: Stack) -> None:
+    narrow = scene.crop({"Y": slice(0, 40)})
+    settings = {"estimate": "truth"}
+    result = enhance(narrow, method="cut_out", settings=settings, device="cpu", background=OFFSET)
+    remark = result.provenance.notes["remark"]
+    assert "the default PSF was used." in remark
+    assert "held-out light" in remark
+
+
 def test_the_switch_leaves_the_network_alone(scene: Stack) -> None:
     result = run(scene, "mesh", arbitrate=False)
     assert "network_share" not in result.extras

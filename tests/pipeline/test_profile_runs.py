@@ -14,7 +14,7 @@ from zenhance.physics.profile import DepthCurve, MicroscopeProfile, Quantity
 from zenhance.physics.psf import gaussian
 from zenhance.pipeline import EnhanceRequest, Progress, enhance
 from zenhance.pipeline.assessing import assess_result
-from zenhance.pipeline.profile import profiled_volume
+from zenhance.pipeline.profile import measured_by_default, profiled_volume
 from zenhance.stack import Stack, VoxelSize
 from zenhance.steps import drain
 
@@ -272,6 +272,23 @@ def test_nothing_is_measured_where_the_blur_is_told_or_is_one_for_all(
     result = enhance(stack, EnhanceRequest(device="cpu", **(settings | fields)))
     assert "profiles" not in result.provenance.notes
     assert "remark" not in result.provenance.notes
+
+
+@pytest.mark.parametrize(
+    ("fields", "z_um", "wanted"),
+    [
+        ({}, 1.0, True),
+        ({"method": "rdn"}, 1.0, True),
+        ({"method": "rdn"}, None, False),
+        ({"method": "rdn", "arbitrate": False}, 1.0, False),
+        ({"method": "dqlr", "arbitrate": False}, 1.0, True),
+        ({"method": "dqlr", "psf": "sigma_um=0.8,0.3,0.3"}, 1.0, False),
+        ({"settings": {"variant": "imagej"}}, 1.0, False),
+    ],
+)
+def test_what_needs_the_blur_measures_it_unasked(fields, z_um, wanted: bool) -> None:
+    stack = Stack(np.zeros((10, 64, 64), np.float32), "ZYX", VoxelSize(z_um, 0.2, 0.2))
+    assert measured_by_default(stack, EnhanceRequest(**fields)) is wanted
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,8 @@ def enhance(
         str | None,
         text_option(
             "measure|FILE|none",
-            "Microscope by depth: measured, from a file, or none; default: deconvolution measures "
-            "it where no PSF is known.",
+            "Microscope by depth: measured, from a file, or none; default: measured to deblur "
+            "where no PSF is known.",
         ),
     ] = None,
     even_light: Annotated[

@@ -113,11 +113,6 @@ class MethodParameters(BaseModel):
         return False
 
     @property
-    def blurs_by_depth(self) -> bool:
-        """Whether the method takes the blur of each depth from a microscope profile."""
-        return False
-
-    @property
     def deblurs(self) -> bool:
         """Whether the method removes blur; False where it only denoises."""
         return True

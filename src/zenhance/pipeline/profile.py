@@ -114,7 +114,7 @@ def blur_profile_steps(
     """Return the profile whose blur a run uses for a channel, and why it uses none.
 
     Where the request names neither a profile nor a PSF, the file does not name the objective, and
-    the method takes the blur of each depth, the stack is measured. What cannot be measured keeps
+    the run needs the blur of each depth, the stack is measured. What cannot be measured keeps
     the default PSF, and the sentence says so. Arguments are those of :func:`profile_of_steps`.
 
     Returns
@@ -136,12 +136,15 @@ def blur_profile_steps(
 def measured_by_default(stack: Stack, request: EnhanceRequest, c: int = 0) -> bool:
     """Tell whether a channel is measured although the request does not ask for it.
 
-    It is where neither the request nor the file tells the blur, and the method takes it by depth.
+    It is where neither the request nor the file tells the blur, and the run needs it by depth.
     """
     silent = request.profile is None and not (request.psf or "").strip()
+    z, *across = stack.voxel_size.zyx_um
     return (
         silent
-        and request.parameters().blurs_by_depth
+        and request.needs_blur_by_depth
+        and None not in across
+        and not (z is None and stack.size("Z") > 1)
         and not names_objective(psf_for(stack, request, c))
     )
 

@@ -100,7 +100,7 @@ class EnhanceRequest(BaseModel):
         None,
         min_length=1,
         description="microscope by depth: measure, a profile file, or none for one psf at all "
-        "depths; left out, deconvolution measures it where neither file nor psf gives the blur",
+        "depths; left out, it is measured to deblur where neither file nor psf gives the blur",
     )
     even_light: bool = Field(
         False,
@@ -247,6 +247,15 @@ class EnhanceRequest(BaseModel):
         parameters = self.parameters()
         reblurs = self.output == "denoised" and parameters.deblurs
         return parameters.needs_psf or self.learn_minutes is not None or reblurs
+
+    @property
+    def needs_blur_by_depth(self) -> bool:
+        """Whether the run is better with the blur of each depth than with one PSF.
+
+        It is where the method needs a PSF in 3-D, and where a network competes with deconvolution.
+        """
+        p = self.parameters()
+        return self.arbitrates or (p.deblurs and p.needs_psf and p.solved_dimensions == 3)
 
     @property
     def needs_profile(self) -> bool:

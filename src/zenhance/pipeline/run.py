@@ -308,8 +308,12 @@ def _record(run: Run, prepared: Prepared, number: int, count: int) -> None:
     )
     run.warnings += [w for w in prepared.warnings if w not in run.warnings]
     run.weights_sha256 = prepared.weights_sha256 or run.weights_sha256
-    notes = {**prepared.notes, **({REMARK: prepared.remark} if prepared.remark else {})}
-    run.notes.update({_label(name, number, count): note for name, note in notes.items()})
+    notes = {_label(name, number, count): note for name, note in prepared.notes.items()}
+    if prepared.remark:
+        key = _label(REMARK, number, count)
+        earlier = f"{run.notes[key]} " if key in run.notes else ""
+        notes[key] = f"{earlier}{prepared.remark}"
+    run.notes.update(notes)
     run.freedom.append(prepared.freedom or 0.0)
     if prepared.deblurs is not None:
         run.deblurs.append(prepared.deblurs)
@@ -324,7 +328,7 @@ def _context_steps(
 ) -> Generator[Progress, None, MethodContext]:
     shared = run.request.statistics == "shared"
     # Half of the progress is the microscope's, where it may be measured.
-    share = 0.5 if run.request.parameters().blurs_by_depth or run.request.profile else 1.0
+    share = 0.5 if run.request.needs_blur_by_depth or run.request.profile else 1.0
     readers = [run.reader(i, c) for i in (range(run.plan.stack.size("T")) if shared else [t])]
     statistics, noise = yield from _measured(
         run, readers, lambda f: told(share * f, "measuring intensities")

@@ -164,7 +164,7 @@ class MicroscopePanel(QWidget):
             "profile",
             self.source,
             "light, camera noise and blur by depth, in place of one PSF for all; automatic: "
-            "deconvolution measures them where neither you nor the file gives the PSF",
+            "a run that deblurs measures them where neither you nor the file gives the PSF",
         )
         add_row(
             form,
@@ -400,7 +400,7 @@ def _usage(spec: str | None, subject: Subject | None, profile: MicroscopeProfile
         return "The run uses this profile."
     if subject is None:
         return ""
-    if not subject.request.parameters().blurs_by_depth:
+    if not subject.request.needs_blur_by_depth:
         return "This method takes one PSF for all depths."
     if not measured_by_default(subject.stack, subject.request):
         return "The run uses the PSF above."

@@ -120,11 +120,6 @@ class GaussianDeconvolutionParameters(MethodParameters):
         """There is nothing to deconvolve without one."""
         return True
 
-    @property
-    def blurs_by_depth(self) -> bool:
-        """Richardson-Lucy and Wiener in 3-D do."""
-        return self.solved_dimensions == 3
-
     def work(self, volume_voxels: int, read_voxels: int, whole_voxels: int) -> tuple[float, float]:
         """Count most of the work before the tiles where a volume is solved as a whole."""
         if self.variant == "imagej":
