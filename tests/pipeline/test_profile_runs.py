@@ -279,6 +279,7 @@ def test_nothing_is_measured_where_the_blur_is_told_or_is_one_for_all(
     [
         ({}, 1.0, True),
         ({"method": "rdn"}, 1.0, True),
+        ({"method": "rdn"}, 0.5, False),
         ({"method": "rdn"}, None, False),
         ({"method": "rdn", "arbitrate": False}, 1.0, False),
         ({"method": "dqlr", "arbitrate": False}, 1.0, True),
@@ -287,7 +288,7 @@ def test_nothing_is_measured_where_the_blur_is_told_or_is_one_for_all(
     ],
 )
 def test_what_needs_the_blur_measures_it_unasked(fields, z_um, wanted: bool) -> None:
-    stack = Stack(np.zeros((10, 64, 64), np.float32), "ZYX", VoxelSize(z_um, 0.2, 0.2))
+    stack = Stack(np.zeros((20, 64, 64), np.float32), "ZYX", VoxelSize(z_um, 0.2, 0.2))
     assert measured_by_default(stack, EnhanceRequest(**fields)) is wanted
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 from scipy import ndimage
 
+from zenhance.contract import registry
 from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import MethodError, StackError
 from zenhance.measurement.light_by_depth import find_surface
@@ -52,6 +53,9 @@ MAX_VOXELS = 64_000_000
 """A larger volume is measured on its middle, and its surface on every n-th pixel."""
 MAX_NOISE_VOXELS = 4_000_000
 MIN_FIELD_PX = 64
+MIN_NETWORK_DEPTH_UM = 15.0
+"""Shallower stacks keep the default PSF with a network: few blocks of their spectra are deep enough
+to tell blur from thick structures, and a network loses to deconvolution with a wrong blur."""
 MIN_PLANES, MIN_SIDE_PX, MIN_SIDE_UM = 8, 48, 10.0
 """Smallest stack whose blur is measured unasked; narrower fields show less than a few cells."""
 READ_SHARE = 0.3
@@ -140,13 +144,13 @@ def measured_by_default(stack: Stack, request: EnhanceRequest, c: int = 0) -> bo
     """
     silent = request.profile is None and not (request.psf or "").strip()
     z, *across = stack.voxel_size.zyx_um
-    return (
-        silent
-        and request.needs_blur_by_depth
-        and None not in across
-        and not (z is None and stack.size("Z") > 1)
-        and not names_objective(psf_for(stack, request, c))
-    )
+    if not silent or not request.needs_blur_by_depth or None in across:
+        return False
+    if registry.load(request.method).spec.learns != "no":
+        reach = (stack.volume_shape[0] - 1) * (z or 0.0)
+        if reach < MIN_NETWORK_DEPTH_UM:
+            return False
+    return not names_objective(psf_for(stack, request, c))
 
 
 def too_small(stack: Stack) -> str:
