@@ -1,8 +1,9 @@
 """Pictures of the docks for the documentation. Needs a display.
 
 The experiment opens napari with the bundled sample, clicks the real Enhance button, waits for the
-result and saves ``dock_before.png``, ``dock_microscope.png`` and ``dock_after.png``; then it trains
-for a while on the sample and saves ``train_dock.png``::
+result and its verdict and saves ``dock_before.png``, ``dock_microscope.png``, ``dock_after.png``
+and ``dock_curtain.png``, compares the methods and saves ``compare_sheet.png``; then it trains for a
+while on the sample and saves ``train_dock.png``::
 
     xvfb-run -a -s "-screen 0 1366x768x24" python -m benchmarks screenshots --write-docs
 """
@@ -55,7 +56,7 @@ def _shoot(viewer: Any, path: Path) -> None:
 
 
 def take(folder: Path, file: str | None = None, theme: str = "dark") -> list[Path]:
-    """Take the three pictures of the Enhance dock.
+    """Take the pictures of the Enhance dock and of its sheet of methods.
 
     Parameters
     ----------
@@ -74,14 +75,16 @@ def take(folder: Path, file: str | None = None, theme: str = "dark") -> list[Pat
     from zenhance.plugin.launch import open_viewer
 
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("dock_before.png", "dock_microscope.png", "dock_after.png")
-    before, microscope, after = (folder / name for name in names)
+    names = ("before", "microscope", "after", "curtain")
+    before, microscope, after, curtain = (folder / f"dock_{name}.png" for name in names)
+    sheet = folder / "compare_sheet.png"
     viewer, dock = open_viewer(file)
     try:
         viewer.theme = theme
         viewer.window.resize(*WINDOW_PX)
         timed: list[float] = []
         dock.estimate.timed.connect(timed.append)
+        _wait(lambda: dock.advice.advice is not None, PLAN_WAIT_S)
         _wait(lambda: bool(timed), PLAN_WAIT_S)
         viewer.reset_view()
         _shoot(viewer, before)
@@ -90,25 +93,40 @@ def take(folder: Path, file: str | None = None, theme: str = "dark") -> list[Pat
         dock.panel.enhance.click()
         if not _wait(lambda: not dock.running, RUN_WAIT_S) or len(viewer.layers) == layers:
             raise RuntimeError(f"no result came: {dock.panel.note.text()}")
-        # Since napari 0.9 the grid belongs to the canvas.
-        getattr(viewer, "canvas", viewer).grid.enabled = True
-        viewer.reset_view()
+        _wait(lambda: not dock.verdict.running, RUN_WAIT_S)
+        dock.before_after.buttons["side by side"].click()
         _wait(lambda: len(timed) > 1, PLAN_WAIT_S / 4)
         _shoot(viewer, after)
+        dock.before_after.buttons["curtain"].click()
+        _shoot(viewer, curtain)
+        dock.before_after.views.off()
+        _shoot_sheet(dock, sheet)
     finally:
         viewer.close()
-    return [before, microscope, after]
+    return [before, microscope, after, curtain, sheet]
+
+
+def _shoot_sheet(dock: Any, path: Path) -> None:
+    """Compare the methods on what is in view, and take a picture of the sheet."""
+    dock.compare_button.click()
+    if not _wait(lambda: not dock.running, RUN_WAIT_S) or dock.sheet is None:
+        raise RuntimeError(f"the methods were not compared: {dock.panel.note.text()}")
+    _settle()
+    dock.sheet.grab().save(str(path))
+    dock.sheet.close()
 
 
 def _shoot_microscope(viewer: Any, form: Any, path: Path) -> None:
     """Scroll to the measured microscope, take its picture, and scroll back."""
     panel, bar = form.microscope, form.parentWidget().parentWidget().verticalScrollBar()
+    form.optics.expand(animate=False)
     if not _wait(lambda: panel.profile is not None, PLAN_WAIT_S):
         raise RuntimeError(f"the microscope was not measured: {panel.status.text()}")
     _settle()
     bar.setValue(panel.mapTo(form, panel.rect().topLeft()).y() - 30)
     _shoot(viewer, path)
     bar.setValue(0)
+    form.optics.collapse(animate=False)
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,9 @@ def _docked(viewer, *, plans: bool):
         viewer.window.add_dock_widget(dock, name="Enhance", area="right")
     # Judging adds a layer some time after a run; the tests of the verdict turn it on.
     dock.verdict.switch.setChecked(False)
+    # Nor may the recommended method take the place of the one that a test chooses.
+    dock.advice.hold(True)
+    dock.advice.hold = lambda held: None
     if not plans:
         dock.estimate.hold(True)
         dock.estimate.hold = lambda held: None

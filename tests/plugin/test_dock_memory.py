@@ -32,6 +32,7 @@ def reopen(bench, qtbot):
             bench.viewer.window.add_dock_widget(bench.dock, name="Enhance", area="right")
         bench.dock.estimate.hold(True)
         bench.dock.estimate.hold = lambda held: None
+        bench.dock.advice.hold(True)
         return bench.dock
 
     return close_and_open
@@ -86,6 +87,19 @@ def test_the_next_session_starts_with_method_and_settings_but_nothing_of_an_imag
         seed=11,
         arbitrate=False,
     )
+
+
+def test_the_switch_of_the_judge_and_the_open_parts_come_back(bench, cells, reopen):
+    bench.add(cells)
+    bench.choose("slow")
+    bench.dock.verdict.switch.setChecked(True)
+    bench.dock.form.optics.expand(animate=False)
+    bench.dock.verdict.switch.setChecked(False)
+    for meanwhile in (lambda: None, remembered.forget_session):
+        dock = reopen(meanwhile)
+        assert not dock.verdict.switch.isChecked()
+        assert dock.form.optics.isExpanded()
+        assert not dock.form.more.isExpanded()
 
 
 def test_each_method_gets_its_own_settings_back(bench, cells):

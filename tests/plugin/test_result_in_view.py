@@ -102,3 +102,23 @@ def test_a_mirrored_layer_is_used_by_its_size_and_its_result_stays_in_place(benc
         np.testing.assert_allclose(result.data_to_world(index), layer.data_to_world(index))
     set_voxel_size(layer, "ZYX", {"Z": 1.0, "Y": 0.3, "X": 0.4})
     np.testing.assert_allclose(layer.scale, np.sign(scale) * (1.0, 0.3, 0.4))
+
+
+def test_settings_come_back_from_the_selected_result(bench, cells):
+    bench.choose("slow", steps=7)
+    original = bench.add(cells)
+    made = bench.dock.request()
+    (result,) = bench.run()
+    bench.choose("blurred")
+    bench.viewer.layers.selection.active = result
+    bench.dock.same_button.click()
+    assert bench.dock.request() == made
+    assert bench.dock.form.layer is original
+
+
+def test_a_layer_that_is_no_result_has_no_settings(bench, cells):
+    bench.choose("slow", steps=7)
+    bench.viewer.layers.selection.active = bench.add(cells)
+    bench.dock.same_button.click()
+    assert "the selected layer is no result" in bench.dock.panel.note.text()
+    assert bench.dock.request().settings == {"steps": 7}

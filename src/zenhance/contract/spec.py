@@ -81,8 +81,10 @@ class MethodParameters(BaseModel):
     """Base of every method's settings: frozen, unknown keys refused, no NaN or infinity.
 
     Each field carries its default, its bounds, a one-line description and, in
-    ``json_schema_extra``, its ``unit``, ``"advanced": True`` where the form hides it at first, and
-    ``"start"``: the value that a form offers first where the default is None.
+    ``json_schema_extra``, its ``unit``, ``"advanced": True`` where the form hides it at first,
+    ``"start"``: the value that a form offers first where the default is None, ``"strength"``:
+    a label in plain words where it is what most people change, and ``"applies"``: the values of
+    other fields for which it has a meaning.
 
     The properties below are the facts of a method that its settings can change. A method overrides
     those that differ from the default.

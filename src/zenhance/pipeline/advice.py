@@ -24,7 +24,7 @@ from zenhance.simulate.any_stack import PIXELS_UM, PLANES_UM
 from zenhance.stack import Stack
 from zenhance.types import FloatArray, FloatTriple
 
-__all__ = ["Advice", "advise", "plate_share"]
+__all__ = ["Advice", "advise", "alike", "plate_share"]
 
 PLATES = 0.75
 """Share of plate-like curvature from which structures are walls: 0.81 and more on simulated and
@@ -35,6 +35,10 @@ FEW_PHOTONS = 5.0
 MIN_PLANES = 8
 LIKE = 1.6
 """Voxels that differ by more than this factor from the training's are unlike them."""
+ONLY_CLEANER = (
+    "Only noise is to go: deconvolution, blurred again, needs no model, and on six real scenes it "
+    "is 6 dB nearer to the mean of 50 frames than one frame."
+)
 DEFAULT, WALLS = "gaussian_deconvolution", "dqlr"
 
 
@@ -104,7 +108,11 @@ def advise(stack: Stack, request: EnhanceRequest | None = None) -> Advice:
     if math.isfinite(plates):
         kind = "walls" if plates >= PLATES else "spots, threads or bodies"
         facts.append(f"structures are {kind} (plate-like share {plates:.2f})")
-    method, learn, reason = _choice(plates, planes, known, (z, y, x))
+    method, learn, reason = (
+        (DEFAULT, False, ONLY_CLEANER)
+        if request.output == "denoised"
+        else _choice(plates, planes, known, (z, y, x))
+    )
     return Advice(method, learn, reason, tuple(facts), tuple(_doubts(seen, request, photons)))
 
 
@@ -140,13 +148,14 @@ def _trained_on(voxel_um: FloatTriple) -> bool:
     if not trained:
         return False
     if trained[0] is not None:
-        return _alike(voxel_um, trained[0])
+        return alike(voxel_um, trained[0])
     # A model of stacks of all kinds.
     ranges = (PLANES_UM, PIXELS_UM, PIXELS_UM)
     return all(low <= v <= high for v, (low, high) in zip(voxel_um, ranges, strict=True))
 
 
-def _alike(voxel_um: FloatTriple, trained_um: FloatTriple) -> bool:
+def alike(voxel_um: FloatTriple, trained_um: FloatTriple) -> bool:
+    """Tell whether voxels are like those of a training."""
     ratios = [max(a / b, b / a) for a, b in zip(voxel_um, trained_um, strict=True)]
     return max(ratios) <= LIKE
 

@@ -1,4 +1,14 @@
-"""The settings of the Enhance dock: layer, method, PSF, device, options; and what would happen."""
+"""The settings of the Enhance dock: layer, purpose, method; and what would happen.
+
+::
+
+    layer, and how it is read          always in view
+    what for, method and why
+    strength
+    ▸ Settings                         of the method; only what applies
+    ▸ Microscope                       axes, voxel, PSF, light and blur by depth
+    ▸ More                             device, channel, pixel type, ...
+"""
 
 from __future__ import annotations
 
@@ -8,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -20,7 +30,8 @@ from zenhance.pipeline import EnhanceRequest, RunPlan
 from zenhance.pipeline.arbitration import can_arbitrate
 from zenhance.pipeline.request import MEASURE, NO_PROFILE
 from zenhance.plugin.dock_base import device_choice, grey_label
-from zenhance.plugin.fields import WheelGuard, add_row, narrow, new_form
+from zenhance.plugin.doubts import AMBER, Doubt, doubts_of
+from zenhance.plugin.fields import WheelGuard, add_row, narrow, new_form, new_part
 from zenhance.plugin.form import SettingsForm
 from zenhance.plugin.layer_bridge import LayerFacts, pixels, read_facts
 from zenhance.plugin.layer_line import LayerLine
@@ -29,6 +40,7 @@ from zenhance.plugin.model_choice import LearnChoice, WeightsChoice
 from zenhance.plugin.panels import Message
 from zenhance.plugin.psf_form import PsfForm, check_psf
 from zenhance.plugin.run_options import RunOptions
+from zenhance.types import FloatTriple
 from zenhance.wording import format_bytes, format_seconds
 
 __all__ = ["DockForm"]
@@ -45,6 +57,20 @@ _OF_ONE_IMAGE = (
     "even_light",
     "tile_px",
 )
+# What a result is for: output and even light. Neither belongs to a method.
+_PURPOSES = (
+    ("cleaner and sharper", ("sharp", False), "the specimen without noise and blur"),
+    (
+        "only cleaner",
+        ("denoised", False),
+        "without noise, at the resolution of the microscope: claims nothing finer",
+    ),
+    (
+        "for segmentation",
+        ("sharp", True),
+        "deep layers as visible as the surface; its intensities are no measurement",
+    ),
+)
 
 
 class DockForm(QWidget):
@@ -57,16 +83,25 @@ class DockForm(QWidget):
     """
 
     changed = Signal()
+    purpose_chosen = Signal()
+    part_toggled = Signal()
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._wheel_guard = WheelGuard(self)
         self.source = LayerLine(viewer, self)
+        self.purpose = QComboBox(self)
+        self.purpose.setPlaceholderText("own choice")
+        for title, kind, tip in _PURPOSES:
+            self.purpose.addItem(title, kind)
+            self.purpose.setItemData(self.purpose.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+        self.method_is_chosen = False
         self.method = QComboBox(self)
         for name in registry.names():
             self.method.addItem(registry.load(name).spec.title, name)
         self.summary = grey_label(self)
         self.settings: SettingsForm | None = None
+        self.strength: QWidget | None = None
         self._shown_method = ""
         self._of_method: dict[str, dict[str, Any]] = {}
         self.weights = WeightsChoice(self)
@@ -78,11 +113,20 @@ class DockForm(QWidget):
         self.microscope = MicroscopePanel(self._subject, self)
         self.plan_line = Message(self)
         self.doubt_line = Message(self)
+        self._plan: RunPlan | None = None
         self._plan_text = self._background_text = ""
         self._lay_out()
+        self._connect()
+        self._show_method()
+        self._wheel_guard.watch(self)
+        self._layer_changed()
+
+    def _connect(self) -> None:
         self.source.layer_changed.connect(self._layer_changed)
         self.source.edited.connect(self._source_edited)
         self.method.currentIndexChanged.connect(self._method_changed)
+        self.method.activated.connect(self._method_picked)
+        self.purpose.activated.connect(self._purpose_picked)
         self.device.currentIndexChanged.connect(self._announce)
         self.weights.changed.connect(self._announce)
         self.learn.changed.connect(self._learn_edited)
@@ -91,9 +135,6 @@ class DockForm(QWidget):
         self.changed.connect(self.microscope.refresh)
         self.microscope.changed.connect(self._show_doubts)
         self.microscope.edited.connect(self._announce)
-        self._show_method()
-        self._wheel_guard.watch(self)
-        self._layer_changed()
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
@@ -101,31 +142,94 @@ class DockForm(QWidget):
         layout.setSpacing(5)
         layout.addWidget(self.source)
         choice = new_form()
-        add_row(choice, "method", narrow(self.method))
-        layout.addLayout(choice)
-        layout.addWidget(self.summary)
-        self._settings_place = QVBoxLayout()
-        layout.addLayout(self._settings_place)
-        layout.addWidget(self.weights)
-        layout.addWidget(self.learn)
-        layout.addWidget(self.psf)
-        self.optics = QCollapsible(
-            "Microscope: light and blur by depth", self, expandedIcon="▾", collapsedIcon="▸"
+        add_row(
+            choice,
+            "what for",
+            narrow(self.purpose),
+            "chooses the recommended method, what the result is, and whether depth is evened out",
         )
-        self.optics.setDuration(0)
-        self.optics.addWidget(self.microscope)
-        self.optics.expand(animate=False)
-        layout.addWidget(self.optics)
-        device = new_form()
+        add_row(choice, "method", narrow(self.method), "how the layer is enhanced")
+        layout.addLayout(choice)
+        self._advice_place = QVBoxLayout()
+        layout.addLayout(self._advice_place)
+        layout.addWidget(self.summary)
+        self._strength_place = QVBoxLayout()
+        layout.addLayout(self._strength_place)
+        own, run = QWidget(self), QWidget(self)
+        self._settings_place = QVBoxLayout(own)
+        self._settings_place.setContentsMargins(0, 0, 0, 0)
+        device = new_form(run)
         tip = "where to compute; auto uses a suitable GPU if there is one"
         add_row(device, "device", narrow(self.device), tip)
-        layout.addLayout(device)
-        layout.addWidget(self.device_line)
-        self.more = QCollapsible("More options", self, expandedIcon="▾", collapsedIcon="▸")
-        self.more.setDuration(0)
-        self.more.addWidget(self.options)
-        layout.addWidget(self.more)
+        device.addRow(self.device_line)
+        self.own = new_part(
+            "Settings", "settings of the method, its model, learning", own, self.weights, self.learn
+        )
+        self.optics = new_part(
+            "Microscope",
+            "axes and voxel size, point spread function, light and blur by depth",
+            self.source.details,
+            self.psf,
+            self.microscope,
+        )
+        self.more = new_part("More", "device, channel, pixel type, …", run, self.options)
+        for part in self.parts.values():
+            layout.addWidget(part)
+            part.toggled.connect(self.part_toggled)
         layout.addStretch(1)
+
+    @property
+    def parts(self) -> dict[str, QCollapsible]:
+        """The parts that open on demand, by name."""
+        return {"settings": self.own, "microscope": self.optics, "more": self.more}
+
+    def add_below_method(self, widget: QWidget) -> None:
+        """Put the recommendation below the method."""
+        self._advice_place.addWidget(widget)
+
+    def attend(self, what: str) -> None:
+        """Open the part and focus the field that a doubt is about, or do what it advises."""
+        if what == "learn":
+            self.own.expand(animate=False)
+            self.learn.tick.setChecked(True)
+            return
+        self.optics.expand(animate=False)
+        if what == "voxel":
+            shown = [field for field in self.source.voxel.values() if not field.isHidden()]
+            empty = [field for field in shown if field.value is None]
+            (empty or shown)[0].line.setFocus()
+        elif what == "psf":
+            self.psf.kind.setFocus()
+        else:
+            self.microscope.measure_for_run()
+
+    def _method_picked(self, *_: Any) -> None:
+        self.method_is_chosen = True
+
+    def _purpose_picked(self, *_: Any) -> None:
+        """Set output and light of a purpose; the recommendation chooses the method again."""
+        output, even = self.purpose.currentData()
+        self.method_is_chosen = False
+        self.options.output.setCurrentIndex(self.options.output.findData(output))
+        self.microscope.even.setChecked(even)
+        self.purpose_chosen.emit()
+
+    def _show_purpose(self) -> None:
+        """Show which purpose the present output and light are for, if any."""
+        now = (self.options.output.currentData(), self.microscope.even.isChecked())
+        kinds = [kind for _, kind, _ in _PURPOSES]
+        self.purpose.setCurrentIndex(kinds.index(now) if now in kinds else -1)
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What to check before a run, each with what to do about it."""
+        if self.facts is None:
+            return ()
+        try:
+            request = self.request()
+        except ZenhanceError:
+            return ()
+        return doubts_of(self.layer, self.facts, request, self._plan, self.microscope.profile)
 
     def _subject(self) -> Subject | None:
         """Return what to measure the microscope on; None if the form is not valid."""
@@ -142,6 +246,7 @@ class DockForm(QWidget):
 
     def _show_doubts(self) -> None:
         self.doubt_line.say(doubt_sentence(self.microscope.profile))
+        self.doubt_line.label.setStyleSheet(f"color: {AMBER};")
 
     # ------------------------------------------------------------------ what is chosen
 
@@ -160,6 +265,11 @@ class DockForm(QWidget):
         """Axes in the layer's own order, as the user wants them read."""
         return self.source.axes
 
+    def voxel_um(self) -> FloatTriple:
+        """Return the voxel size (z, y, x) as typed or told; 1 where it is unknown."""
+        z, y, x = (field.value or 1.0 for field in self.source.voxel.values())
+        return (z, y, x)
+
     def facts_now(self) -> LayerFacts:
         """Read the layer again."""
         return read_facts(self.layer)
@@ -174,7 +284,7 @@ class DockForm(QWidget):
         """
         request = EnhanceRequest(
             **self._method_fields(),
-            psf=self.psf.spec() if self.psf.isVisibleTo(self) else None,
+            psf=None if self.psf.isHidden() else self.psf.spec(),
             **self.source.request_fields(),
             **self.options.request_fields(),
             **self.microscope.request_fields(),
@@ -208,6 +318,7 @@ class DockForm(QWidget):
                 "choose another"
             )
         check_psf(request.psf)
+        self.method_is_chosen = True
         self.method.setCurrentIndex(index)
         if self.settings is not None:
             self.settings.show_settings(request.settings)
@@ -233,7 +344,7 @@ class DockForm(QWidget):
         try:
             fields = {**self._method_fields(), **self.options.request_fields()}
             fields |= self.microscope.request_fields()
-            fields["psf"] = self.psf.spec() if self.psf.isVisibleTo(self) else None
+            fields["psf"] = None if self.psf.isHidden() else self.psf.spec()
             source = {} if self.facts is None else self.source.request_fields()
             full = EnhanceRequest(**fields, **source).model_dump(exclude_defaults=True)
         except ZenhanceError:
@@ -241,6 +352,7 @@ class DockForm(QWidget):
         of_method = {**self._of_method, fields["method"]: fields["settings"]}
         lasting = {key: v for key, v in full.items() if key not in _OF_ONE_IMAGE}
         lasting |= {"method": fields["method"], "of_method": of_method}
+        lasting["open"] = [name for name, part in self.parts.items() if part.isExpanded()]
         layer = None if self.layer is None else weakref.ref(self.layer)
         return {"request": full | {"method": fields["method"]}, "layer": layer, "lasting": lasting}
 
@@ -254,6 +366,10 @@ class DockForm(QWidget):
         """
         lasting = dict(state.get("lasting") or {})
         of_method = dict(lasting.pop("of_method", {}))
+        opened = lasting.pop("open", [])
+        for name, part in self.parts.items():
+            if name in opened:
+                part.expand(animate=False)
         fields = dict(state.get("request") or lasting)
         if not fields:
             return
@@ -275,6 +391,7 @@ class DockForm(QWidget):
 
     def show_plan(self, plan: RunPlan) -> None:
         """Say which device a run would use and why, and how many tiles and how much memory."""
+        self._plan = plan
         self.device_line.setText(plan.device.reason)
         z, y, x = plan.tiles.core_shape_px
         count = len(plan.tiles.tiles) * plan.volumes
@@ -294,7 +411,8 @@ class DockForm(QWidget):
     def show_time(self, seconds: float) -> None:
         """Add the measured time."""
         time = format_seconds(seconds, rough=True)
-        self._write_plan(f"{self._plan_text}{self._background_text}; about {time}")
+        device = "" if self._plan is None else f" on {self._plan.device.name.upper()}"
+        self._write_plan(f"{self._plan_text}{self._background_text}; about {time}{device}")
 
     def show_trouble(self, text: str) -> None:
         """Say why there is no plan."""
@@ -304,6 +422,7 @@ class DockForm(QWidget):
         self.plan_line.say(text, wrong)
 
     def _announce(self, *_: Any) -> None:
+        self._show_purpose()
         self.changed.emit()
 
     def _method_changed(self, *_: Any) -> None:
@@ -314,9 +433,12 @@ class DockForm(QWidget):
         spec = registry.load(self.method.currentData()).spec
         if self.settings is not None:
             self._of_method[self._shown_method] = self.settings.settings()
-            self._settings_place.removeWidget(self.settings)
-            self.settings.hide()
-            self.settings.deleteLater()
+            places = ((self._settings_place, self.settings), (self._strength_place, self.strength))
+            for place, old in places:
+                if old is not None:
+                    place.removeWidget(old)
+                    old.hide()
+                    old.deleteLater()
         self._shown_method = spec.name
         self.settings = SettingsForm(spec.parameters, self)
         with contextlib.suppress(TypeError, ValueError):
@@ -325,7 +447,12 @@ class DockForm(QWidget):
         self.settings.changed.connect(self._settings_edited)
         self._wheel_guard.watch(self.settings)
         self._settings_place.addWidget(self.settings)
+        self.strength = self.settings.strength
+        if self.strength is not None:
+            self._wheel_guard.watch(self.strength)
+            self._strength_place.addWidget(self.strength)
         self.summary.setText(spec.summary)
+        self.method.setToolTip(spec.summary)
         self.weights.show_method(spec.name)
         self._show_default_weights()
         self.learn.show_method(spec.learns)
@@ -367,6 +494,7 @@ class DockForm(QWidget):
     def _layer_changed(self) -> None:
         self.options.forget_crop()
         self.options.show_background(None)
+        self._plan = None
         self._source_edited()
         self._write_plan("")
         self._announce()

@@ -20,23 +20,25 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QPushButton, QWidget
 
 from zenhance.contract.spec import REMARK
-from zenhance.errors import ZenhanceError
+from zenhance.errors import RecipeError, ZenhanceError
 from zenhance.pipeline import (
     EnhanceRequest,
     EnhanceResult,
     LearningProgress,
     Progress,
+    RunPlan,
     enhance_steps,
     preview_steps,
 )
-from zenhance.pipeline.request import read_request, write_request
+from zenhance.pipeline.request import read_request, replayed, write_request
 from zenhance.plugin.before_after import BeforeAfterPanel
 from zenhance.plugin.compare_sheet import CompareSheet, compare_view_steps
 from zenhance.plugin.dock_base import DockBase
 from zenhance.plugin.dock_form import DockForm
 from zenhance.plugin.dock_words import dock_sentence, in_dock_words
+from zenhance.plugin.doubts import DoubtList, resample_steps, trained_voxel_um
 from zenhance.plugin.layer_bridge import is_result, pixels, set_voxel_size
-from zenhance.plugin.method_advice import advice_steps, follow
+from zenhance.plugin.method_advice import AdviceLine, advice_steps, follow
 from zenhance.plugin.model_store import model_signals
 from zenhance.plugin.panels import RunPanel
 from zenhance.plugin.recording import of_file, with_record_of_file
@@ -54,6 +56,7 @@ from zenhance.plugin.snapshot import Snapshot, current_view, same_view
 from zenhance.plugin.task import Outcome, Steps, Task, import_torch_later
 from zenhance.plugin.train_preview import TrainPreview
 from zenhance.plugin.verdict import VerdictPanel
+from zenhance.provenance import METADATA_KEY
 from zenhance.stack import Stack
 
 if TYPE_CHECKING:
@@ -103,6 +106,9 @@ class EnhanceDock(DockBase):
         self._choices: dict[str, Any] = {}
         self.learning_preview = TrainPreview(viewer, "{} learning preview")
         self.form = DockForm(viewer, self)
+        self.advice = AdviceLine(self.form, self._to_measure, self)
+        self.form.add_below_method(self.advice)
+        self.doubts = DoubtList(self)
         self.panel = RunPanel(self)
         self.verdict = VerdictPanel(self)
         self.before_after = BeforeAfterPanel(viewer, self)
@@ -117,6 +123,8 @@ class EnhanceDock(DockBase):
         self.sheet: CompareSheet | None = None
         self.save_button = QPushButton("Save settings…", self)
         self.load_button = QPushButton("Load settings…", self)
+        self.same_button = QPushButton("As the selected result", self)
+        self.same_button.setToolTip("fill in the settings that made the selected result layer")
         self.load_button.setToolTip("from a settings file, or from a result (TIFF or OME-Zarr)")
         self.estimate = RunEstimate(self._asked, self)
         settings = QWidget(self)
@@ -124,8 +132,10 @@ class EnhanceDock(DockBase):
         row.setContentsMargins(0, 0, 0, 0)
         for button in (self.advise_button, self.compare_button):
             row.addWidget(button)
+        self.save_button.setToolTip("as YAML, as zenhance enhance --request reads it")
         self.form.options.add_buttons(self.save_button, self.load_button)
-        lines = (self.form.plan_line, self.form.doubt_line)
+        self.form.options.add_buttons(self.same_button)
+        lines = (self.form.plan_line, self.doubts, self.form.doubt_line)
         below = (self.verdict, self.before_after, self.samples, settings)
         self.lay_out(self.form, *lines, self.panel, *below)
         self._recall()
@@ -141,11 +151,17 @@ class EnhanceDock(DockBase):
         self.compare_button.clicked.connect(self.start_comparison)
         self.save_button.clicked.connect(self._save_clicked)
         self.load_button.clicked.connect(self._load_clicked)
+        self.same_button.clicked.connect(lambda: self.guarded(self.load_from_layer))
         self.form.changed.connect(self.estimate.request)
         self.form.changed.connect(self._edited)
         self.form.microscope.started.connect(self._watch)
+        self.form.microscope.changed.connect(self._show_doubts)
+        self.form.part_toggled.connect(self._remember)
+        self.verdict.switch.toggled.connect(self._remember)
+        self.advice.started.connect(self._watch)
+        self.doubts.wanted.connect(self._settle_doubt)
         self.form.microscope.failed.connect(self.report)
-        self.estimate.planned.connect(self.form.show_plan)
+        self.estimate.planned.connect(self._planned)
         self.estimate.background_found.connect(self.form.show_background)
         self.estimate.timed.connect(self.form.show_time)
         self.estimate.failed.connect(self.form.show_trouble)
@@ -155,6 +171,7 @@ class EnhanceDock(DockBase):
         if not isalive(self):
             return
         import_torch_later(self.estimate.request)
+        self.advice.refresh()
         notice = recovery_notice()
         if notice:
             self.panel.say(notice)
@@ -189,6 +206,20 @@ class EnhanceDock(DockBase):
         # A file dialog cannot choose the folder of an OME-Zarr result, but a file in it.
         self.show_request(read_request(path.parent if path.name in _IN_ZARR else path))
 
+    def load_from_layer(self) -> None:
+        """Fill the dock with the settings that made the selected result layer.
+
+        Raises
+        ------
+        RecipeError
+            The selected layer is no result.
+        """
+        viewer = self._viewer()
+        layer = None if viewer is None else viewer.layers.selection.active
+        if layer is None or not is_result(layer):
+            raise RecipeError("the selected layer is no result of zenhance; select one and repeat")
+        self.show_request(EnhanceRequest(**replayed(layer.metadata[METADATA_KEY])))
+
     def _save_clicked(self) -> None:
         chosen, _ = QFileDialog.getSaveFileName(
             self, "Save settings", "zenhance.yaml", "settings (*.yaml *.yml)"
@@ -205,15 +236,23 @@ class EnhanceDock(DockBase):
         """Remember the form; the last run's message does not apply to other settings."""
         if not self.running:
             self.panel.say("")
+        self._show_doubts()
+        self._remember()
+
+    def _remember(self, *_: Any) -> None:
         viewer, state = self._viewer(), self.form.state()
         if viewer is not None and state:
+            state["lasting"]["judge"] = self.verdict.switch.isChecked()
             remember(viewer, _NAME, state)
+            self._choices.clear()
             self._choices.update(state["lasting"])
 
     def _recall(self) -> None:
         """Show what the dock of this viewer showed last, else the lasting choices."""
-        state = recall(self._viewer(), _NAME) or {"lasting": lasting(_NAME)}
+        state = dict(recall(self._viewer(), _NAME) or {"lasting": lasting(_NAME)})
         try:
+            state["lasting"] = dict(state["lasting"])
+            self.verdict.switch.setChecked(bool(state["lasting"].pop("judge", True)))
             self.form.show_state(state)
         except (ZenhanceError, TypeError, ValueError, KeyError, AttributeError) as error:
             self.form.show_trouble(
@@ -232,6 +271,61 @@ class EnhanceDock(DockBase):
         except ZenhanceError as error:
             self.form.show_trouble(dock_sentence(error))
             return None
+
+    def _planned(self, plan: RunPlan) -> None:
+        self.form.show_plan(plan)
+        self._show_doubts()
+
+    def _to_measure(self) -> tuple[Stack, EnhanceRequest] | None:
+        """Return what the advice measures; the line of the layer says why there is nothing."""
+        layer, facts = self.form.layer, self.form.facts
+        if layer is None or facts is None:
+            return None
+        try:
+            return facts.stack(pixels(layer), layer.name), self.request()
+        except ZenhanceError:
+            return None
+
+    # ------------------------------------------------------------------ doubts
+
+    def _show_doubts(self) -> None:
+        if isalive(self):
+            self.doubts.show_doubts(self.form.doubts)
+
+    def _settle_doubt(self, action: str) -> None:
+        """Do what the sentence beside the button advises."""
+        if self.running:
+            return
+        if action == "resample":
+            self.begin(self._resample)
+        else:
+            self.guarded(self._reopen if action == "reopen" else partial(self.form.attend, action))
+
+    def _reopen(self) -> None:
+        """Open the layer's file again with zenhance's reader, and choose the new layer."""
+        viewer, layer = self._viewer(), self.form.layer
+        if viewer is not None and layer is not None:
+            opened = viewer.open(layer.source.path, plugin="zenhance")
+            self.form.source.choose(opened[0])
+
+    def _resample(self) -> None:
+        """Make a layer on the voxels of the model's training, and choose it."""
+        layer, axes, request = self.form.layer, self.form.axes, self.request()
+        voxel_um = self.form.voxel_um()
+        trained_um = trained_voxel_um(request) or voxel_um
+        name = f"{layer.name} (voxels of the model)"
+        look = {"colormap": layer.colormap.name, "contrast_limits": layer.contrast_limits}
+        self._start(
+            lambda _: resample_steps(layer, axes, voxel_um, trained_um),
+            lambda outcome: self._resampled(outcome, name, look),
+        )
+
+    def _resampled(self, outcome: Outcome, name: str, look: dict[str, Any]) -> None:
+        viewer = self._viewer()
+        value = self._settled(outcome) if isalive(self) else None
+        if viewer is not None and value is not None:
+            data, keywords = value
+            self.form.source.choose(viewer.add_image(data, name=name, **keywords, **look))
 
     # ------------------------------------------------------------------ runs
 
@@ -303,7 +397,8 @@ class EnhanceDock(DockBase):
         snapshot.release()
         if value is None:
             return
-        sheet = CompareSheet(*value, self)
+        found, pictures = value
+        sheet = CompareSheet(found, pictures, self)
         sheet.chosen.connect(partial(self._run_compared, layer))
         sheet.destroyed.connect(self._forget_sheet)
         self.sheet = sheet
@@ -381,6 +476,7 @@ class EnhanceDock(DockBase):
         self.verdict.clear()
         self.estimate.hold(True)
         self.form.microscope.hold(True)
+        self.advice.hold(True)
         self.start_task(
             Task(
                 make_steps,
@@ -402,6 +498,7 @@ class EnhanceDock(DockBase):
         if isalive(self):
             self.estimate.hold(False)
             self.form.microscope.hold(False)
+            self.advice.hold(False)
 
     def _settled(self, outcome: Outcome) -> Any:
         """Return the result, or say why there is none."""

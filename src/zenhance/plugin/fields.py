@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QWidget,
 )
+from superqt import QCollapsible
 
 __all__ = [
     "COLOURS",
@@ -28,6 +29,7 @@ __all__ = [
     "add_row",
     "narrow",
     "new_form",
+    "new_part",
     "show_row",
 ]
 
@@ -92,6 +94,20 @@ def show_row(form: QFormLayout, field: QWidget, visible: bool) -> None:
     label = form.labelForField(field)
     if label is not None:
         label.setVisible(visible)
+
+
+def new_part(title: str, tip: str, *widgets: QWidget) -> QCollapsible:
+    """Return a part that opens on demand; while it is closed, the Tab key passes it by."""
+    part = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+    part.setDuration(0)
+    part.layout().setContentsMargins(0, 0, 0, 0)
+    part.toggleButton().setToolTip(tip)
+    for widget in widgets:
+        part.addWidget(widget)
+    content = part.content()
+    content.setVisible(False)
+    part.toggled.connect(content.setVisible)
+    return part
 
 
 def narrow(combo: QComboBox) -> QComboBox:

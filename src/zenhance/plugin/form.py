@@ -24,11 +24,11 @@ from magicgui.widgets.bases import ValueWidget
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from zenhance.contract.settings import current_names
-from zenhance.plugin.fields import add_row, narrow, new_form
+from zenhance.plugin.fields import add_row, narrow, new_form, show_row
 
 __all__ = ["OptionalNumber", "SettingsForm", "bounds_of", "widget_for"]
 
@@ -198,7 +198,8 @@ class SettingsForm(QWidget):
     Parameters
     ----------
     model : type of pydantic.BaseModel
-        Of the settings.
+        Of the settings. A field with ``strength`` in its ``json_schema_extra`` stands apart, in
+        :attr:`strength`; one with ``applies`` is shown while other fields have the values named.
     """
 
     changed = Signal()
@@ -213,6 +214,10 @@ class SettingsForm(QWidget):
             name for name, info in model.model_fields.items() if not _extra(info).get("advanced")
         ]
         advanced = [name for name in self.fields if name not in plain]
+        self._forms: list[QFormLayout] = []
+        strong = [name for name in plain if _extra(model.model_fields[name]).get("strength")]
+        self.strength = self._part(strong) if strong else None
+        plain = [name for name in plain if name not in strong]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
@@ -223,23 +228,44 @@ class SettingsForm(QWidget):
                 "Advanced settings", self, expandedIcon="▾", collapsedIcon="▸"
             )
             self.advanced.setDuration(0)
+            self.advanced.toggleButton().setToolTip("settings that seldom change")
             self.advanced.addWidget(self._part(advanced))
             layout.addWidget(self.advanced)
         for widget in self.fields.values():
             widget.changed.connect(self._announce)
+        self._show_applicable()
 
     def _part(self, names: list[str]) -> QWidget:
         part = QWidget(self)
         form = new_form(part)
+        self._forms.append(form)
         for name in names:
             widget = self.fields[name]
             native = widget.native
             if isinstance(native, QComboBox):
                 narrow(native)
-            add_row(form, widget.label, native, widget.tooltip or "")
+            label = _extra(self.model.model_fields[name]).get("strength") or widget.label
+            add_row(form, str(label), native, widget.tooltip or "")
         return part
 
+    def _show_applicable(self) -> None:
+        """Show the settings that the others leave a meaning, such as no Wiener noise without it."""
+        for name, info in self.model.model_fields.items():
+            wanted = _extra(info).get("applies", {})
+            applies = all(self.fields[other].value in values for other, values in wanted.items())
+            for form in self._forms:
+                if form.labelForField(self.fields[name].native) is not None:
+                    show_row(form, self.fields[name].native, applies)
+        if self.advanced is not None:
+            natives = (
+                self.fields[name].native
+                for name, info in self.model.model_fields.items()
+                if _extra(info).get("advanced")
+            )
+            self.advanced.setVisible(any(not native.isHidden() for native in natives))
+
     def _announce(self, *_: Any) -> None:
+        self._show_applicable()
         self.changed.emit()
 
     def settings(self) -> dict[str, Any]:

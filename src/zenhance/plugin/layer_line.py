@@ -64,6 +64,9 @@ class LayerLine(QWidget):
         form = new_form(self)
         add_row(form, "layer", self.combo, "image layer to enhance")
         form.addRow(self.line)
+        # Axes and voxel size are seldom changed; the dock decides where they stand.
+        self.details = QWidget(self)
+        form = new_form(self.details)
         add_row(
             form,
             "axes",

@@ -304,6 +304,12 @@ class MicroscopePanel(QWidget):
         elif self._due:
             self._timer.start()
 
+    def measure_for_run(self) -> None:
+        """Use the microscope as measured on this layer, and measure it if that is still to do."""
+        self.source.setCurrentIndex(self._index(MEASURE))
+        if self.profile is None and not self.measuring:
+            self._start()
+
     def _clicked(self) -> None:
         if self._task is not None:
             self._task.cancel()

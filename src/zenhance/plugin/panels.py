@@ -29,8 +29,8 @@ __all__ = ["Message", "Panel", "RunPanel", "TrainPanel"]
 
 _BAR_STEPS = 1000
 BUTTON_PX = 30
-# About six lines; a longer message scrolls and leaves the settings their place.
-MAX_MESSAGE_PX = 108
+# About four lines; a longer message scrolls and leaves the settings their place.
+MAX_MESSAGE_PX = 76
 
 
 class Message(QScrollArea):
@@ -133,6 +133,7 @@ class RunPanel(Panel):
         super().__init__("Enhance", "Cancel", parent)
         self.enhance, self.cancel = self.start, self.end
         self.enhance.setToolTip("enhance the whole layer; the result becomes a new layer")
+        self.cancel.setToolTip("stop the run; the original stays as it is")
         self.preview = QPushButton("Preview", self)
         self.preview.setToolTip("try these settings on the plane and field in view")
         self.preview.setMinimumHeight(BUTTON_PX)

@@ -93,6 +93,7 @@ class PsfForm(QWidget):
         self.file.setPlaceholderText("stack of beads")
         browse = QPushButton("…", self)
         browse.setMaximumWidth(28)
+        browse.setToolTip("choose the file of the beads")
         browse.clicked.connect(self._browse)
         self.trouble = QLabel(self)
         self.trouble.setWordWrap(True)

@@ -209,7 +209,7 @@ def range_remark(result: EnhanceResult, source: np.dtype[Any]) -> Generator[Prog
     return (
         f"values {_grey(least)} to {_grey(most)}; {max(share, 0.001):.3g} % of the voxels lie "
         f"outside the {low:.0f} to {high:.0f} that {source.name}, the type of the original, can "
-        'hold. The result keeps them as float32; the pixel type "as the input" (More options) '
+        'hold. The result keeps them as float32; the pixel type "as the input" (More) '
         "clips them"
     )
 

@@ -48,6 +48,7 @@ class RunOptions(QWidget):
         self.from_file = QLabel(self)
         self.from_file.setWordWrap(True)
         self.drop = QPushButton("drop these", self)
+        self.drop.setToolTip("enhance the whole layer, with tiles as planned")
         self._lay_out()
         for combo in (
             self.channel,

@@ -72,6 +72,7 @@ class VerdictPanel(QWidget):
         self.paragraph = QPushButton("Methods paragraph", self)
         self.paragraph.setToolTip("copy a paragraph for the Methods section of a paper")
         self.stop = QPushButton("Stop judging", self)
+        self.stop.setToolTip("stop the check; the result stays")
         buttons = QHBoxLayout()
         for button in (self.where, self.report, self.paragraph, self.stop):
             buttons.addWidget(button)

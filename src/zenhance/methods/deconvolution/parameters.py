@@ -28,7 +28,7 @@ class GaussianDeconvolutionParameters(MethodParameters):
         3,
         description="3: the stack as a whole; 2: each plane by itself, with the PSF in focus "
         "(a 2-D image and imagej are always 2)",
-        json_schema_extra={"unit": ""},
+        json_schema_extra={"applies": {"variant": ["richardson_lucy", "wiener"]}, "unit": ""},
     )
     iterations: int | None = Field(
         None,
@@ -36,19 +36,23 @@ class GaussianDeconvolutionParameters(MethodParameters):
         le=1000,
         description="at most this many; empty: 100 with stop=discrepancy, 10 with stop=fixed, "
         "and for imagej id3d 100, rl10 10, wpl5 5",
-        json_schema_extra={"unit": "iterations", "start": 10},
+        json_schema_extra={
+            "applies": {"variant": ["richardson_lucy", "imagej"]},
+            "unit": "iterations",
+            "start": 10,
+        },
     )
     stop: Literal["discrepancy", "fixed"] = Field(
         "discrepancy",
         description="discrepancy: stop where the re-blurred result has reached the noise; "
         "fixed: do all iterations (richardson_lucy)",
-        json_schema_extra={"unit": ""},
+        json_schema_extra={"applies": {"variant": ["richardson_lucy"]}, "unit": ""},
     )
     acceleration: bool = Field(
         True,
         description="extrapolate each step (Biggs-Andrews): 3 to 5 times fewer iterations "
         "(richardson_lucy)",
-        json_schema_extra={"unit": ""},
+        json_schema_extra={"applies": {"variant": ["richardson_lucy"]}, "unit": ""},
     )
     tv_weight: float = Field(
         0.0,
@@ -56,7 +60,11 @@ class GaussianDeconvolutionParameters(MethodParameters):
         le=0.1,
         description="total variation: 0 none, 0.002 calms noise in dim images, 0.02 flattens "
         "(richardson_lucy)",
-        json_schema_extra={"unit": ""},
+        json_schema_extra={
+            "applies": {"variant": ["richardson_lucy"]},
+            "strength": "calm noise",
+            "unit": "",
+        },
     )
     wiener_noise: float | None = Field(
         None,
@@ -64,39 +72,44 @@ class GaussianDeconvolutionParameters(MethodParameters):
         le=100.0,
         description="noise power over signal power; larger is smoother; "
         "empty: chosen by cross-validation (wiener)",
-        json_schema_extra={"unit": "", "start": 0.01},
+        json_schema_extra={
+            "applies": {"variant": ["wiener"]},
+            "strength": "smoothness",
+            "unit": "",
+            "start": 0.01,
+        },
     )
     imagej_form: Literal["id3d", "rl10", "wpl5"] = Field(
         "id3d",
         description="id3d: Iterative Deconvolve 3D; rl10: DeconvolutionLab2's RL; "
         "wpl5: WPL of Parallel Iterative Deconvolution",
-        json_schema_extra={"unit": "", "advanced": True},
+        json_schema_extra={"applies": {"variant": ["imagej"]}, "unit": "", "advanced": True},
     )
     wiener_gamma: float = Field(
         0.0,
         ge=0.0,
         le=1.0,
         description="Wiener filter before the iterations, used above 0.0001 (imagej id3d and wpl5)",
-        json_schema_extra={"unit": "", "advanced": True},
+        json_schema_extra={"applies": {"variant": ["imagej"]}, "unit": "", "advanced": True},
     )
     low_pass_px: float = Field(
         1.0,
         ge=0.0,
         le=10.0,
         description="Gaussian low-pass in each iteration; 0 switches it off (imagej id3d and wpl5)",
-        json_schema_extra={"unit": "px", "advanced": True},
+        json_schema_extra={"applies": {"variant": ["imagej"]}, "unit": "px", "advanced": True},
     )
     terminate_percent: float = Field(
         0.01,
         ge=0.0,
         le=100.0,
         description="stop when the mean change falls by less than this (imagej id3d and wpl5)",
-        json_schema_extra={"unit": "%", "advanced": True},
+        json_schema_extra={"applies": {"variant": ["imagej"]}, "unit": "%", "advanced": True},
     )
     anti_ringing: bool = Field(
         True,
         description="blend the mirrored margin into its blurred self (imagej id3d and wpl5)",
-        json_schema_extra={"unit": "", "advanced": True},
+        json_schema_extra={"applies": {"variant": ["imagej"]}, "unit": "", "advanced": True},
     )
 
     @property

@@ -55,6 +55,7 @@ class DiffusionParameters(MethodParameters):
         le=1.0,
         description="strength of the data consistency after each step, "
         "which needs the PSF; 0 keeps the network's estimate",
+        json_schema_extra={"strength": "follow the data"},
     )
     samples: int = Field(
         0,
@@ -62,6 +63,7 @@ class DiffusionParameters(MethodParameters):
         le=64,
         description="runs of the stochastic sampler; the result is their mean and standard "
         "deviation; 0 is one run",
+        json_schema_extra={"applies": {"sampler": ["stochastic"]}},
     )
 
     @model_validator(mode="after")

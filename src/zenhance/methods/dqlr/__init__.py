@@ -40,7 +40,7 @@ class DqlrParameters(MethodParameters):
         le=1.0,
         description="strength of the data consistency, which needs the PSF; "
         "0 keeps the network's result",
-        json_schema_extra={"unit": ""},
+        json_schema_extra={"strength": "follow the data", "unit": ""},
     )
     codes: bool = Field(
         False,
