@@ -18,6 +18,7 @@ from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import StackError
 from zenhance.measurement.missing import MAX_ISOLATED, MissingData
 from zenhance.physics.noise import PoissonGauss, estimate, estimate_background
+from zenhance.physics.noise_blocks import Blocks, measure_blocks
 from zenhance.provenance import ArrayHash
 from zenhance.stack import Stack
 from zenhance.steps import drain
@@ -268,6 +269,7 @@ class _Tally:
         self._padding_values: set[float] = set()
         self._outliers = 0
         self.refused = 0
+        self._blocks: Blocks | None = None
 
     def add(self, number: int, z: int, plane: npt.NDArray[Any]) -> int:
         """Count a plane (Y, X) as stored; return how many of its voxels were measured."""
@@ -295,6 +297,12 @@ class _Tally:
         """Return the inside of the sampled planes (Z, Y, X), not finite where there are no data."""
         return _inside(np.stack(list(self._sample.values())))
 
+    def blocks(self) -> Blocks:
+        """Return the noise blocks of the sample, measured once."""
+        if self._blocks is None:
+            self._blocks = measure_blocks(self.sample())
+        return self._blocks
+
     def settle(self, noise: PoissonGauss) -> bool:
         """Remove the outliers from totals and sample; return whether there were any."""
         for reader in self._readers:
@@ -308,7 +316,7 @@ class _Tally:
             for reader in self._readers:
                 reader.missing.settle(None)
             return False
-        self._outliers = count
+        self._outliers, self._blocks = count, None
         for (number, z), (places, values) in found.items():
             reader = self._readers[number]
             plane = reader.raw((slice(z, z + 1), slice(None), slice(None)))[0].copy()
@@ -340,7 +348,7 @@ class _Tally:
         std = float(np.sqrt(max(second / count - mean * mean, 0.0)))
         sample = self.sample()
         p_low, p_high = (float(v) for v in np.percentile(sample[np.isfinite(sample)], [0.1, 99.9]))
-        ground = float(background) if background is not None else float(estimate_background(sample))
+        ground = float(estimate_background(self.blocks()) if background is None else background)
         low, high = min(plane.low for plane in totals), max(plane.high for plane in totals)
         return VolumeStatistics(low, high, mean, std, p_low, p_high, ground)
 
@@ -433,7 +441,7 @@ def _settled(
     statistics = tally.statistics(background)
     if not any(r.repair_outliers and r.missing.has_candidates for r in readers):
         return statistics, None
-    noise = estimate(tally.sample(), offset=statistics.background)
+    noise = estimate(tally.blocks(), offset=statistics.background)
     if not tally.settle(noise):
         return statistics, noise
     return tally.statistics(background), None
@@ -472,7 +480,7 @@ def measure_volume(
     tally = yield from _pass(readers, pixels)
     statistics, noise = _settled(tally, readers, background)
     if noise is None:
-        noise = estimate(tally.sample(), offset=statistics.background)
+        noise = estimate(tally.blocks(), offset=statistics.background)
     return VolumeMeasurement(statistics, noise, tally.remarks(), tuple(readers))
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.special import gammaln
 
 from zenhance.errors import MethodError, StackError
-from zenhance.physics.noise_blocks import measure_blocks
+from zenhance.physics.noise_blocks import Blocks, measure_blocks
 from zenhance.physics.noise_estimate import background_level, fit_camera
 from zenhance.types import FloatArray
 
@@ -146,12 +146,12 @@ class PoissonGauss:
         return np.asarray(np.where(impossible, -np.inf, likelihood) - math.log(self.gain))
 
 
-def estimate_background(volume: npt.NDArray[Any]) -> float:
+def estimate_background(volume: npt.NDArray[Any] | Blocks) -> float:
     """Return the grey value where there is no specimen: camera offset and stray light.
 
     Parameters
     ----------
-    volume : ndarray (Z, Y, X) or (Y, X)
+    volume : ndarray (Z, Y, X) or (Y, X), or Blocks
         Planes may be taken out of a longer stack: each is measured on its own.
 
     Returns
@@ -160,15 +160,15 @@ def estimate_background(volume: npt.NDArray[Any]) -> float:
         The level at which the darkest blocks of 8 x 8 pixels crowd together. In an image full of
         specimen, the offset that the noise points to, at most the darkest percent of the blocks.
     """
-    return background_level(measure_blocks(volume))
+    return background_level(_blocks_of(volume))
 
 
-def estimate(volume: npt.NDArray[Any], offset: float | None = None) -> PoissonGauss:
+def estimate(volume: npt.NDArray[Any] | Blocks, offset: float | None = None) -> PoissonGauss:
     """Measure gain, offset and read noise on one image.
 
     Parameters
     ----------
-    volume : ndarray (Z, Y, X) or (Y, X)
+    volume : ndarray (Z, Y, X) or (Y, X), or Blocks
         Grey values as recorded; each plane is measured on its own. Smoothed or denoised images
         give too small a noise.
     offset : float, optional
@@ -188,7 +188,11 @@ def estimate(volume: npt.NDArray[Any], offset: float | None = None) -> PoissonGa
     the offset = read_noise^2 (A. Foi et al., IEEE Trans. Image Process. 17, 1737 (2008)). Blocks
     with saturated voxels, cut off at the lowest value, or without data (padding, NaN) do not count.
     """
-    fit = fit_camera(measure_blocks(volume), offset)
+    fit = fit_camera(_blocks_of(volume), offset)
     level = fit.background.value if offset is None else float(offset)
     variance = fit.intercept + fit.slope * level
     return PoissonGauss(gain=fit.gain.value, offset=level, read_noise=math.sqrt(max(variance, 0.0)))
+
+
+def _blocks_of(volume: npt.NDArray[Any] | Blocks) -> Blocks:
+    return volume if isinstance(volume, Blocks) else measure_blocks(volume)

@@ -204,12 +204,13 @@ def _of_blocks(grey: Floats, void: Mask, ceiling: float, low: float) -> tuple[An
     inside = grey[1:-1, 1:-1]
     area = size[0] * size[1]
     difference = _second_difference(grey)
+    square = difference * difference
     return (
         _block_sums(inside, size).ravel() / area,
-        _block_sums(difference**2, size).ravel() / area,
+        _block_sums(square, size).ravel() / area,
         _block_sums(_lagged(grey, 1), size).ravel(),
         _block_sums(_lagged(grey, 3), size).ravel(),
-        6.0 * _block_sums(difference**3, size).ravel() / area,
+        6.0 * _block_sums(square * difference, size).ravel() / area,
         _roughness(inside, size).ravel(),
         _touched(inside >= ceiling, size),
         ~_touched(inside > low, size),
