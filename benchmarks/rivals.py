@@ -20,7 +20,7 @@ from torch.nn import functional as f
 
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf_base import Psf
-from zenhance.solvers.richardson_lucy import variation_factor_
+from zenhance.solvers.total_variation import variation_factor_
 from zenhance.steps import drain
 from zenhance.types import FloatArray
 

@@ -20,7 +20,8 @@ from zenhance.contract import registry
 from zenhance.contract.settings import validate
 from zenhance.contract.spec import MethodContext
 from zenhance.errors import MethodError
-from zenhance.measurement.volume import VolumeReader, measure, measure_noise
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure, measure_noise
 from zenhance.steps import drain
 from zenhance.types import FloatArray
 

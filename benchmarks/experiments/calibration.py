@@ -16,7 +16,8 @@ from benchmarks.runner import DEVICE, QUICK, Experiment
 from benchmarks.scenes import Plan, Scene, domain_plans, quality_plans
 from benchmarks.tables import TextTable
 from zenhance.assess.reblur import reblur_check
-from zenhance.measurement.volume import VolumeReader, measure
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure
 from zenhance.pipeline import EnhanceRequest, enhance
 from zenhance.types import FloatArray
 

@@ -17,7 +17,8 @@ from benchmarks.scenes import Plan, Scene, quality_plans
 from benchmarks.tables import TextTable, mean_sd
 from zenhance.contract.learner import Scaling
 from zenhance.errors import MethodError
-from zenhance.measurement.volume import VolumeReader, measure
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure
 from zenhance.methods.dqlr.network import Dqlr
 from zenhance.methods.dqlr.quantiser import effective_words
 from zenhance.methods.dqlr.training import LEARNER

@@ -12,7 +12,8 @@ from scipy import ndimage
 import zenhance
 from zenhance.errors import StackError
 from zenhance.measurement.padding import padding_of
-from zenhance.measurement.volume import VolumeReader, measure_volume
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure_volume
 from zenhance.stack import Stack
 from zenhance.steps import drain
 

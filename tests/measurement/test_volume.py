@@ -12,10 +12,9 @@ from scipy import ndimage
 
 from zenhance.errors import StackError
 from zenhance.measurement.missing import MAX_ISOLATED
+from zenhance.measurement.reader import PixelHash, VolumeReader
 from zenhance.measurement.volume import (
-    PixelHash,
     VolumeMeasurement,
-    VolumeReader,
     inside_rim,
     measure,
     measure_noise,
@@ -59,7 +58,7 @@ def filled(pixels: np.ndarray) -> np.ndarray:
 
 
 def test_one_pass_reads_each_voxel_once_and_tells_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zenhance.measurement.volume.SLAB_BYTES", 7 * 64 * 64 * 4)
+    monkeypatch.setattr("zenhance.measurement.reader.SLAB_BYTES", 7 * 64 * 64 * 4)
     stored = Counted(light())
     reader = VolumeReader(Stack.from_array(stored, "ZYX"))
     pixels = PixelHash(reader.stack)

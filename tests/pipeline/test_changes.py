@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zenhance.contract.spec import VolumeStatistics
-from zenhance.measurement.volume import VolumeReader
+from zenhance.measurement.reader import VolumeReader
 from zenhance.pipeline import enhance
 from zenhance.pipeline.changes import VolumeChange, change_warnings
 from zenhance.stack import Stack

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from zenhance.errors import FailureKind, WriteError, classify
-from zenhance.measurement.volume import VolumeReader
+from zenhance.measurement.reader import VolumeReader
 from zenhance.pipeline import enhance
 from zenhance.pipeline.output import Output
 from zenhance.stack import Stack

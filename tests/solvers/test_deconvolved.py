@@ -12,7 +12,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from zenhance.contract.spec import VolumeStatistics
-from zenhance.measurement.volume import VolumeReader, measure
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure
 from zenhance.physics.blur import Blur
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf, gaussian

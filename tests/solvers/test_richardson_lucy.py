@@ -14,8 +14,9 @@ from zenhance.methods.deconvolution.volume import probe_regions
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf_base import gaussian_kernel_1d
 from zenhance.solvers.receptive_field import iteration_reach_px
-from zenhance.solvers.richardson_lucy import RichardsonLucy, variation_factor_
+from zenhance.solvers.richardson_lucy import RichardsonLucy
 from zenhance.solvers.schedule import CameraModel, DiscrepancyRule, Fit, Schedule
+from zenhance.solvers.total_variation import variation_factor_
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from zenhance.contract import registry
-from zenhance.measurement.volume import VolumeReader, measure, measure_noise
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure, measure_noise
 from zenhance.models.catalogue import list_weights
 from zenhance.pipeline.judging import brightest_column
 from zenhance.pipeline.plan import psf_for

@@ -13,7 +13,8 @@ import numpy as np
 from zenhance.assess.assessment import Assessment, assess
 from zenhance.assess.reblur import PSF_TOLERANCE, Microscopy, psf_in_the_plane
 from zenhance.errors import MethodError, RunCancelled
-from zenhance.measurement.volume import VolumeReader, measure, measure_noise
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure, measure_noise
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.profile import DepthCurve, MicroscopeProfile
 from zenhance.pipeline.even_light import uneven

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from zenhance.contract.spec import VolumeStatistics
-from zenhance.measurement.volume import VolumeReader
+from zenhance.measurement.reader import VolumeReader
 from zenhance.types import FloatArray, Region
 
 __all__ = ["MAX_FLOOR_SHARE", "MAX_TOTAL_CHANGE", "VolumeChange", "change_warnings"]

@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from zenhance.assess.forward import blur_result
 from zenhance.assess.reblur import psf_in_the_plane
-from zenhance.measurement.volume import VolumeReader, measure_noise
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure_noise
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.thinning import grey_of_share, split_photons
 from zenhance.pipeline.plan import psf_for

@@ -27,7 +27,7 @@ from zenhance.errors import OutputExistsError, RunCancelled
 from zenhance.io.limits import read_bounded
 from zenhance.io.lock import hidden_name, locked
 from zenhance.io.write_zarr import create_array
-from zenhance.measurement.volume import VolumeReader
+from zenhance.measurement.reader import VolumeReader
 from zenhance.pipeline.output import Layout, Output, allocate
 from zenhance.pipeline.plan import RunPlan
 from zenhance.pipeline.request import EnhanceRequest

@@ -35,7 +35,8 @@ from zenhance.errors import (
     WriteError,
 )
 from zenhance.io.names import stem
-from zenhance.measurement.volume import VolumeReader, measure_volume
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure_volume
 from zenhance.models.catalogue import SUFFIX, WeightsEntry, find_weights, user_folder
 from zenhance.models.header import read_card
 from zenhance.pipeline.held_out import HeldOut, Trial, is_better

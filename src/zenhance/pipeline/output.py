@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zenhance.errors import FailureKind, StackError, WriteError
-from zenhance.measurement.volume import VolumeReader
+from zenhance.measurement.reader import VolumeReader
 from zenhance.pipeline.request import EnhanceRequest
 from zenhance.provenance import SAMPLES_AXIS, ArrayHash
 from zenhance.stack import Stack

@@ -13,7 +13,8 @@ import numpy as np
 
 from zenhance.contract.spec import WHOLE_VOXELS, VolumeStatistics
 from zenhance.errors import CheckpointError, RecipeError, RunCancelled
-from zenhance.measurement.volume import VolumeReader, measure, measure_noise
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure, measure_noise
 from zenhance.physics.noise import PoissonGauss
 from zenhance.pipeline.plan import RunPlan, plan_run, psf_for, work_of
 from zenhance.pipeline.profile import (

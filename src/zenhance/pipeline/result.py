@@ -21,7 +21,7 @@ from zenhance.contract.spec import (
 )
 from zenhance.errors import RunCancelled
 from zenhance.io.beads import bead_file
-from zenhance.measurement.volume import PixelHash, VolumeReader
+from zenhance.measurement.reader import PixelHash, VolumeReader
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.profile import MicroscopeProfile
 from zenhance.pipeline.changes import VolumeChange, change_warnings

@@ -36,7 +36,8 @@ from zenhance.contract.spec import (
 )
 from zenhance.device.choice import release_memory
 from zenhance.errors import FailureKind, MemoryBudgetError, RunCancelled, classify
-from zenhance.measurement.volume import PixelHash, VolumeReader, measure_volume
+from zenhance.measurement.reader import PixelHash, VolumeReader
+from zenhance.measurement.volume import measure_volume
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf
 from zenhance.pipeline.arbitration import Effort, alone, arbitration_steps, not_arbitrated

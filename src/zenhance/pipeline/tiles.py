@@ -10,7 +10,7 @@ from typing import Any
 
 from zenhance.contract.spec import Prepared
 from zenhance.device.choice import release_memory
-from zenhance.measurement.volume import VolumeReader
+from zenhance.measurement.reader import VolumeReader
 from zenhance.pipeline.changes import VolumeChange
 from zenhance.pipeline.journal import Journal
 from zenhance.pipeline.output import Output

@@ -15,7 +15,8 @@ from zenhance.contract.learner import Learner, Scaling
 from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import RecipeError
 from zenhance.io import open_stack
-from zenhance.measurement.volume import VolumeReader, measure, measure_noise
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure, measure_noise
 from zenhance.methods._shared.front_end import LocalLight, feature_steps
 from zenhance.physics.blur import BlurOperator
 from zenhance.physics.noise import PoissonGauss

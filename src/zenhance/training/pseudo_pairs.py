@@ -11,7 +11,8 @@ import torch
 
 from zenhance.contract import registry
 from zenhance.contract.spec import MethodContext
-from zenhance.measurement.volume import VolumeReader, measure_noise
+from zenhance.measurement.reader import VolumeReader
+from zenhance.measurement.volume import measure_noise
 from zenhance.physics.blur import Blur
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.psf import Psf

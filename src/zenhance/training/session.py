@@ -20,7 +20,7 @@ from torch.nn import Module
 
 from zenhance.contract.learner import Learner
 from zenhance.errors import RecipeError
-from zenhance.measurement.volume import VolumeReader
+from zenhance.measurement.reader import VolumeReader
 from zenhance.steps import relay
 from zenhance.tiling.budget import free_bytes
 from zenhance.training.data import TrainingVolume, volume_steps, with_optics

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tests.tiny_model import NUMBERS, PSF, walls
-from zenhance.methods.dqlr.network import Dqlr, restore_sequence
+from zenhance.methods.dqlr.inference import restore_sequence
+from zenhance.methods.dqlr.network import Dqlr
 from zenhance.methods.dqlr.training import LEARNER
 from zenhance.pipeline import enhance
 from zenhance.stack import Stack

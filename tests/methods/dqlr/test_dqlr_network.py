@@ -11,7 +11,8 @@ from torch import Tensor
 
 from zenhance.contract.spec import PlanContext
 from zenhance.methods import dqlr as method
-from zenhance.methods.dqlr.network import Dqlr, reach_px, restore_sequence
+from zenhance.methods.dqlr.inference import restore_sequence
+from zenhance.methods.dqlr.network import Dqlr, reach_px
 from zenhance.methods.dqlr.training import DqlrLearner
 from zenhance.physics.psf import Psf, gaussian
 

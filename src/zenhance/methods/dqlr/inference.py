@@ -20,14 +20,18 @@ from zenhance.methods._shared.front_end import FrontEnd, front_end_reach_px
 from zenhance.methods._shared.loading import LEARN_FIRST, load_model, voxel_warnings
 from zenhance.methods._shared.planes import mirrored
 from zenhance.methods.dqlr import DqlrParameters
-from zenhance.methods.dqlr.network import Dqlr, reach_px, restore_sequence
+from zenhance.methods.dqlr.network import Dqlr, reach_px
 from zenhance.methods.dqlr.quantiser import effective_words
 from zenhance.methods.dqlr.training import LEARNER, DqlrArchitecture
 from zenhance.solvers.data_consistency import DataConsistency, data_consistency_of
 from zenhance.steps import relay
 from zenhance.types import FloatArray, Triple
 
-__all__ = ["SequenceRestorer", "prepare"]
+__all__ = ["SequenceRestorer", "prepare", "restore_sequence"]
+
+Cuts = list[tuple[int, int]]
+# Fractions of the work on a tile that are done after the encoder, and after the recurrence.
+ENCODED, RECURRED = 0.25, 0.45
 
 LOOKING = 0.12
 """Share of the work on a tile that the front end takes."""
@@ -181,3 +185,112 @@ def prepare(context: MethodContext) -> Generator[float, None, SequenceRestorer]:
         deblurs=a.target == "truth",
         **model.facts,
     )
+
+
+def _correlated(
+    network: Dqlr, latents: Tensor, cuts: Cuts, strips: Cuts
+) -> Generator[float, None, Tensor]:
+    """Run the recurrences over latents (Z, features, y, x); return states (Z, ways hidden, y, x).
+
+    Parameters
+    ----------
+    cuts, strips : list of tuple of int
+        Slices and rows to process at once, stop not included.
+
+    Yields
+    ------
+    float
+        From ``ENCODED`` to ``RECURRED``.
+    """
+    ways = network.recurrences
+    if not ways:
+        return latents
+    depth, _, rows, columns = latents.shape
+    joined = latents.new_empty((depth, sum(way.hidden for way in ways), rows, columns)).contiguous(
+        memory_format=torch.channels_last
+    )
+    done, steps = 0, len(ways) * len(cuts) * len(strips)
+    for number, way in enumerate(ways):
+        kept = slice(number * way.hidden, (number + 1) * way.hidden)
+        for top, bottom in strips:
+            low, high = max(0, top - 1), min(rows, bottom + 1)
+            state = network.begin(latents[:1, :, top:bottom], way.hidden)
+            for first, last in cuts if number == 0 else cuts[::-1]:
+                entering = way.prepare(latents[first:last, :, low:high])[
+                    :, :, top - low : bottom - low
+                ]
+                order = range(first, last) if number == 0 else range(last - 1, first - 1, -1)
+                for i in order:
+                    state = way.step(entering[i - first : i - first + 1], state)
+                    joined[i, kept, top:bottom] = state[0]
+                done += 1
+                yield ENCODED + (RECURRED - ENCODED) * done / steps
+    return joined
+
+
+def restore_sequence(
+    network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18
+) -> Generator[float, None, tuple[Tensor, Tensor]]:
+    """Enhance a whole stack; a generator, so that it can be stopped between batches of slices.
+
+    Parameters
+    ----------
+    network : Dqlr
+        In evaluation mode.
+    stack : Tensor (Z, Y, X), or (channels, Z, Y, X) with features
+        Scaled, on the network's device; Y and X multiples of the stride.
+    pixels_at_once : int
+        Slices are batched up to this many pixels, and larger ones are cut into strips.
+
+    Yields
+    ------
+    float
+        Fraction done.
+
+    Returns
+    -------
+    enhanced : Tensor (Z, Y, X)
+    index : Tensor (Z, levels, Y/stride, X/stride)
+        The chosen words; int64.
+    """
+    depth, height, width = stack.shape[-3:]
+    stride, rows = network.stride, height // network.stride
+    many, tall = (
+        max(1, pixels_at_once // (height * width)),
+        max(1, pixels_at_once // (stride * width)),
+    )
+    cuts = [(first, min(first + many, depth)) for first in range(0, depth, many)]
+    strips = [(top, min(top + tall, rows)) for top in range(0, rows, tall)]
+    parts = [(first, last, top, bottom) for first, last in cuts for top, bottom in strips]
+    with torch.inference_mode():
+        latents = stack.new_empty((depth, network.features, rows, width // stride)).contiguous(
+            memory_format=torch.channels_last
+        )
+        for number, (first, last, top, bottom) in enumerate(parts):
+            low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
+            found = network.encode(stack[None, ..., low * stride : high * stride, :], first, last)[
+                0
+            ]
+            latents[first:last, :, top:bottom] = found[:, :, top - low : bottom - low]
+            yield ENCODED * (number + 1) / len(parts)
+        joined = yield from _correlated(network, latents, cuts, strips)
+        del latents
+        enhanced = stack.new_empty(stack.shape[-3:], dtype=torch.float32)
+        levels = network.levels if network.quantiser else 0
+        index = torch.empty(
+            (depth, levels, rows, width // stride), dtype=torch.int64, device=stack.device
+        )
+        for number, (first, last, top, bottom) in enumerate(parts):
+            low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
+            vectors, _, words = network.quantise(network.codes(joined[first:last, :, low:high]))
+            strip = slice(low * stride, high * stride)
+            made = network.generate(
+                vectors,
+                None if stack.ndim == 3 else stack[:, first:last, strip].transpose(0, 1),
+            )
+            enhanced[first:last, top * stride : bottom * stride] = made[
+                :, (top - low) * stride : (bottom - low) * stride
+            ]
+            index[first:last, :, top:bottom] = words[:, :, top - low : bottom - low]
+            yield RECURRED + (1 - RECURRED) * (number + 1) / len(parts)
+        return enhanced, index

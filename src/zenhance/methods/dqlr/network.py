@@ -13,7 +13,6 @@ recurrence stays in place, so that the receptive field along y and x does not gr
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -26,7 +25,7 @@ from zenhance.methods._shared.front_end import CHANNELS
 from zenhance.methods._shared.planes import mirrored
 from zenhance.methods.dqlr.quantiser import Quantiser
 
-__all__ = ["Dqlr", "DqlrOutput", "Recurrence", "reach_px", "restore_sequence", "widened"]
+__all__ = ["Dqlr", "DqlrOutput", "Recurrence", "reach_px"]
 
 
 FINISH_MAPS = 16
@@ -362,158 +361,9 @@ class Dqlr(nn.Module):
         return DqlrOutput(enhanced, ahead, commitment, _apart(index, together)[:, :count])
 
 
-def widened(network: Dqlr, initial: Mapping[str, Tensor], peak: float) -> Mapping[str, Tensor]:
-    """Return weights with which a network with the front end repeats one without.
-
-    Parameters
-    ----------
-    network : Dqlr
-        With the front end; of the same architecture else.
-    initial : mapping of str to Tensor
-        Weights of the other network.
-    peak : float
-        What is 1 in the other network's images, relative to the light.
-
-    Notes
-    -----
-    The first layer sees the evened measurement alone. The last maps hold the other network's slice
-    and its negative, of which one passes the ReLU; the blend of the estimates is subtracted.
-    """
-    first, last = "encoder.layers.0.weight", f"generator.layers.{len(network.generator.layers) - 1}"
-    state = {name: value.clone() for name, value in network.state_dict().items()}
-    state |= {name: value.clone() for name, value in initial.items()}
-    state[first] = torch.zeros_like(network.state_dict()[first])
-    state[first][:, : network.window] = initial[first] / peak
-    for part in ("weight", "bias"):
-        name = f"{last}.{part}"
-        state[name] = network.state_dict()[name].clone()
-        state[name][:2] = torch.cat([initial[name], -initial[name]])
-    join, give = state["finish.join.weight"], state["finish.give.weight"]
-    maps = give.shape[1]
-    join[:4], state["finish.join.bias"][:4] = 0, 0
-    for out, entering in enumerate((0, 1, maps + len(CHANNELS) - 2, maps + len(CHANNELS) - 1)):
-        join[out, entering, 1, 1] = 1
-    give[0, :4, 1, 1] = torch.tensor([peak, -peak, -0.5, -0.5])
-    return state
-
-
 def reach_px(stride: int, blocks: int, recurrent: bool, front_end: bool = False) -> int:
     """Return the radius of the receptive field in input pixels, rounded up to whole latents."""
     # Latents: encoder, generator and recurrence. Finer pixels: shrinking and enlarging layers.
     latent = 2 * (1 + blocks) + (1 if recurrent else 0)
     fine = {2: 2 + 2, 4: 2 + 4 + 2 + 2}[stride] + (2 if front_end else 0)
     return latent * stride + -(-fine // stride) * stride + stride
-
-
-Cuts = list[tuple[int, int]]
-# Fractions of the work on a tile that are done after the encoder, and after the recurrence.
-ENCODED, RECURRED = 0.25, 0.45
-
-
-def _correlated(
-    network: Dqlr, latents: Tensor, cuts: Cuts, strips: Cuts
-) -> Generator[float, None, Tensor]:
-    """Run the recurrences over latents (Z, features, y, x); return states (Z, ways hidden, y, x).
-
-    Parameters
-    ----------
-    cuts, strips : list of tuple of int
-        Slices and rows to process at once, stop not included.
-
-    Yields
-    ------
-    float
-        From ``ENCODED`` to ``RECURRED``.
-    """
-    ways = network.recurrences
-    if not ways:
-        return latents
-    depth, _, rows, columns = latents.shape
-    joined = latents.new_empty((depth, sum(way.hidden for way in ways), rows, columns)).contiguous(
-        memory_format=torch.channels_last
-    )
-    done, steps = 0, len(ways) * len(cuts) * len(strips)
-    for number, way in enumerate(ways):
-        kept = slice(number * way.hidden, (number + 1) * way.hidden)
-        for top, bottom in strips:
-            low, high = max(0, top - 1), min(rows, bottom + 1)
-            state = network.begin(latents[:1, :, top:bottom], way.hidden)
-            for first, last in cuts if number == 0 else cuts[::-1]:
-                entering = way.prepare(latents[first:last, :, low:high])[
-                    :, :, top - low : bottom - low
-                ]
-                order = range(first, last) if number == 0 else range(last - 1, first - 1, -1)
-                for i in order:
-                    state = way.step(entering[i - first : i - first + 1], state)
-                    joined[i, kept, top:bottom] = state[0]
-                done += 1
-                yield ENCODED + (RECURRED - ENCODED) * done / steps
-    return joined
-
-
-def restore_sequence(
-    network: Dqlr, stack: Tensor, pixels_at_once: int = 2**18
-) -> Generator[float, None, tuple[Tensor, Tensor]]:
-    """Enhance a whole stack; a generator, so that it can be stopped between batches of slices.
-
-    Parameters
-    ----------
-    network : Dqlr
-        In evaluation mode.
-    stack : Tensor (Z, Y, X), or (channels, Z, Y, X) with features
-        Scaled, on the network's device; Y and X multiples of the stride.
-    pixels_at_once : int
-        Slices are batched up to this many pixels, and larger ones are cut into strips.
-
-    Yields
-    ------
-    float
-        Fraction done.
-
-    Returns
-    -------
-    enhanced : Tensor (Z, Y, X)
-    index : Tensor (Z, levels, Y/stride, X/stride)
-        The chosen words; int64.
-    """
-    depth, height, width = stack.shape[-3:]
-    stride, rows = network.stride, height // network.stride
-    many, tall = (
-        max(1, pixels_at_once // (height * width)),
-        max(1, pixels_at_once // (stride * width)),
-    )
-    cuts = [(first, min(first + many, depth)) for first in range(0, depth, many)]
-    strips = [(top, min(top + tall, rows)) for top in range(0, rows, tall)]
-    parts = [(first, last, top, bottom) for first, last in cuts for top, bottom in strips]
-    with torch.inference_mode():
-        latents = stack.new_empty((depth, network.features, rows, width // stride)).contiguous(
-            memory_format=torch.channels_last
-        )
-        for number, (first, last, top, bottom) in enumerate(parts):
-            low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
-            found = network.encode(stack[None, ..., low * stride : high * stride, :], first, last)[
-                0
-            ]
-            latents[first:last, :, top:bottom] = found[:, :, top - low : bottom - low]
-            yield ENCODED * (number + 1) / len(parts)
-        joined = yield from _correlated(network, latents, cuts, strips)
-        del latents
-        enhanced = stack.new_empty(stack.shape[-3:], dtype=torch.float32)
-        levels = network.levels if network.quantiser else 0
-        index = torch.empty(
-            (depth, levels, rows, width // stride), dtype=torch.int64, device=stack.device
-        )
-        for number, (first, last, top, bottom) in enumerate(parts):
-            low, high = max(0, top - network.margin), min(rows, bottom + network.margin)
-            vectors, _, words = network.quantise(network.codes(joined[first:last, :, low:high]))
-            strip = slice(low * stride, high * stride)
-            made = network.generate(
-                vectors,
-                None if stack.ndim == 3 else stack[:, first:last, strip].transpose(0, 1),
-            )
-            enhanced[first:last, top * stride : bottom * stride] = made[
-                :, (top - low) * stride : (bottom - low) * stride
-            ]
-            index[first:last, :, top:bottom] = words[:, :, top - low : bottom - low]
-            yield RECURRED + (1 - RECURRED) * (number + 1) / len(parts)
-        return enhanced, index

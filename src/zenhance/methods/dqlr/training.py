@@ -17,7 +17,7 @@ from zenhance.methods._shared.front_end import CHANNELS
 from zenhance.methods._shared.ssim import RADIUS_PX as SSIM_RADIUS_PX
 from zenhance.methods._shared.ssim import structural_dissimilarity
 from zenhance.methods.dqlr import FRONT_END_REACH_PX, MAX_REACH_PX
-from zenhance.methods.dqlr.network import Dqlr, reach_px, widened
+from zenhance.methods.dqlr.network import Dqlr, reach_px
 from zenhance.methods.dqlr.quantiser import perplexity
 from zenhance.types import Triple
 
@@ -271,3 +271,38 @@ def _reblurred(difference: Tensor, light: Tensor, seen: Tensor, batch: Batch) ->
 
 
 LEARNER = DqlrLearner()
+
+
+def widened(network: Dqlr, initial: Mapping[str, Tensor], peak: float) -> Mapping[str, Tensor]:
+    """Return weights with which a network with the front end repeats one without.
+
+    Parameters
+    ----------
+    network : Dqlr
+        With the front end; of the same architecture else.
+    initial : mapping of str to Tensor
+        Weights of the other network.
+    peak : float
+        What is 1 in the other network's images, relative to the light.
+
+    Notes
+    -----
+    The first layer sees the evened measurement alone. The last maps hold the other network's slice
+    and its negative, of which one passes the ReLU; the blend of the estimates is subtracted.
+    """
+    first, last = "encoder.layers.0.weight", f"generator.layers.{len(network.generator.layers) - 1}"
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    state |= {name: value.clone() for name, value in initial.items()}
+    state[first] = torch.zeros_like(network.state_dict()[first])
+    state[first][:, : network.window] = initial[first] / peak
+    for part in ("weight", "bias"):
+        name = f"{last}.{part}"
+        state[name] = network.state_dict()[name].clone()
+        state[name][:2] = torch.cat([initial[name], -initial[name]])
+    join, give = state["finish.join.weight"], state["finish.give.weight"]
+    maps = give.shape[1]
+    join[:4], state["finish.join.bias"][:4] = 0, 0
+    for out, entering in enumerate((0, 1, maps + len(CHANNELS) - 2, maps + len(CHANNELS) - 1)):
+        join[out, entering, 1, 1] = 1
+    give[0, :4, 1, 1] = torch.tensor([peak, -peak, -0.5, -0.5])
+    return state
