@@ -21,11 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from zenhance.contract import registry
-from zenhance.contract.learner import Scaling
-from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import (
     CheckpointError,
     OutputExistsError,
@@ -35,8 +31,6 @@ from zenhance.errors import (
     WriteError,
 )
 from zenhance.io.names import stem
-from zenhance.measurement.reader import VolumeReader
-from zenhance.measurement.volume import measure_volume
 from zenhance.models.catalogue import SUFFIX, WeightsEntry, find_weights, user_folder
 from zenhance.models.header import read_card
 from zenhance.pipeline.held_out import HeldOut, Trial, is_better
@@ -49,14 +43,11 @@ from zenhance.types import FloatArray
 
 if TYPE_CHECKING:
     from zenhance.models.header import Card
-    from zenhance.training.data import TrainingVolume
     from zenhance.training.loop import TrainProgress
     from zenhance.training.recipe import Recipe
 
 __all__ = ["LearningProgress", "Learnt", "learn_steps"]
 
-# Of a long time series, so many time points and channels are learnt from, evenly spaced.
-MAX_VOLUMES = 16
 # One watches: validations this frequent move the preview, and this small they cost a few per cent
 # of the time.
 VALIDATE_EVERY, VALIDATION_PATCHES = 50, 8
@@ -231,10 +222,20 @@ def learn_steps(
     _check_folder()
     begin = _start(request)
     recipe = _recipe(plan, request, begin)
-    volumes = yield from clock.follow(_volume_steps(plan.stack, request), "measuring intensities")
+    from zenhance.training.data import measured_steps
     from zenhance.training.loop import train_steps
+    from zenhance.training.session import session_steps
 
-    held = HeldOut.of(plan.stack, request, volumes[0].statistics)
+    measuring = measured_steps(
+        plan.stack,
+        repair_outliers=request.repair_outliers,
+        background=request.background,
+        shared=request.statistics == "shared",
+    )
+    session = yield from clock.follow(
+        session_steps(recipe, measuring, holdout=False), "measuring intensities"
+    )
+    held = HeldOut.of(plan.stack, request, session.train[0].statistics)
     before = held.errors()
     if begin.name:
         began = time.perf_counter()
@@ -247,7 +248,7 @@ def learn_steps(
     with TemporaryDirectory(prefix="zenhance-learning-", ignore_cleanup_errors=True) as folder:
         recipe = recipe.model_copy(update={"minutes": max(0.02, clock.training_s() / 60)})
         steps = train_steps(
-            recipe, Path(folder) / "run", device=plan.device.name, volumes=(volumes, volumes)
+            recipe, Path(folder) / "run", device=plan.device.name, volumes=session.volumes
         )
         result = yield from clock.follow(steps, "estimating the specimen")
         clock.check()
@@ -406,41 +407,6 @@ def _patch_px(stack: Stack, wanted_px: int, multiple: tuple[int, int, int]) -> i
             f"{MIN_PATCH_PX} each way are needed"
         )
     return fits
-
-
-def _volume_steps(
-    stack: Stack, request: EnhanceRequest
-) -> Generator[float, None, list[TrainingVolume]]:
-    """Measure the volumes as the run will, so that the network sees the same input."""
-    from zenhance.training.data import TrainingVolume
-
-    every = list(stack.volumes())
-    wanted = sorted(
-        {round(i) for i in np.linspace(0, len(every) - 1, min(MAX_VOLUMES, len(every)))}
-    )
-    shared: dict[int, VolumeStatistics] = {}
-    volumes = []
-    for t, c in (every[i] for i in wanted):
-        reader = VolumeReader(stack, t, c, request.repair_outliers)
-        if c in shared:
-            statistics = shared[c]
-        else:
-            together = request.statistics == "shared"
-            readers = (
-                [VolumeReader(stack, i, c, request.repair_outliers) for i in range(stack.size("T"))]
-                if together
-                else [reader]
-            )
-            found = yield from measure_volume(readers, request.background)
-            statistics = found.statistics
-            reader = next(r for r in found.readers if (r.t, r.c) == (t, c))
-            if together:
-                shared[c] = statistics
-        where = "" if len(every) == 1 else f", time point {t}, channel {c}"
-        volumes.append(
-            TrainingVolume(f"{stack.name}{where}", reader, None, Scaling.of(statistics), statistics)
-        )
-    return volumes
 
 
 def _wanted_name(method: str, stack: Stack) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from zenhance.contract.spec import VolumeStatistics
 from zenhance.errors import RecipeError
 from zenhance.io import open_stack
 from zenhance.measurement.reader import VolumeReader
-from zenhance.measurement.volume import measure, measure_noise
+from zenhance.measurement.volume import measure, measure_noise, measure_volume
 from zenhance.methods._shared.front_end import LocalLight, feature_steps
 from zenhance.physics.blur import BlurOperator
 from zenhance.physics.noise import PoissonGauss
@@ -45,12 +46,15 @@ __all__ = [
     "kept_for_test",
     "kept_for_validation",
     "load_volumes",
+    "measured_steps",
     "of_stacks",
     "volume_steps",
     "with_optics",
 ]
 
 MIN_FILES_FOR_TEST = 6
+MAX_VOLUMES = 16
+"""Of a long time series, so many time points and channels are learnt from."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +232,57 @@ def of_stacks(name: str, measured: Stack, truth: Stack | None = None) -> Iterato
             else VolumeReader(truth, min(t, truth.size("T") - 1), min(c, truth.size("C") - 1))
         )
         yield TrainingVolume(name, reader, sharp, Scaling.of(statistics), statistics, scale)
+
+
+def measured_steps(
+    stack: Stack, *, repair_outliers: bool, background: float | None, shared: bool
+) -> Generator[tuple[str, float], None, tuple[list[TrainingVolume], list[TrainingVolume]]]:
+    """Measure the volumes of one stack as a run on it does: a network then sees the same in both.
+
+    Parameters
+    ----------
+    stack : Stack
+        Of a long time series, :data:`MAX_VOLUMES` volumes are used, evenly spaced.
+    repair_outliers, shared : bool
+        Whether hot and dead pixels are replaced, and all time points share their statistics.
+    background : float or None
+        In the stack's units; None estimates it.
+
+    Yields
+    ------
+    tuple of str and float
+        The volume that is measured, and the share of it that was read.
+
+    Returns
+    -------
+    tuple of two lists
+        The same one, to train on and to validate on.
+    """
+    every = list(stack.volumes())
+    wanted = sorted(
+        {round(i) for i in np.linspace(0, len(every) - 1, min(MAX_VOLUMES, len(every)))}
+    )
+    known: dict[int, VolumeStatistics] = {}
+    volumes = []
+    for t, c in (every[i] for i in wanted):
+        where = "" if len(every) == 1 else f", time point {t}, channel {c}"
+        name = f"{stack.name}{where}"
+        reader = VolumeReader(stack, t, c, repair_outliers)
+        if c not in known:
+            others = range(stack.size("T")) if shared else [t]
+            readers = [VolumeReader(stack, i, c, repair_outliers) for i in others]
+            found = yield from relay(
+                measure_volume(readers, background), partial(_named_share, name)
+            )
+            known[c] = found.statistics
+            reader = next(r for r in found.readers if (r.t, r.c) == (t, c))
+        statistics = known[c] if shared else known.pop(c)
+        volumes.append(TrainingVolume(name, reader, None, Scaling.of(statistics), statistics))
+    return volumes, volumes
+
+
+def _named_share(name: str, share: float) -> tuple[str, float]:
+    return name, share
 
 
 def with_optics(volume: TrainingVolume, psf: str | None, growth: float = 1.0) -> TrainingVolume:
