@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import shutil
 import sys
@@ -227,7 +228,11 @@ class _SharedViewer:
                     patch.setattr("napari.plugins._initialize_plugins", _nothing)
                     patch.setattr("napari._qt.qt_main_window.init_qactions", _nothing)
                 self.opened = True
-                self.viewer = napari.Viewer(show=False, show_welcome_screen=False)
+                # napari 0.6 has no such switch.
+                known = "show_welcome_screen" in inspect.signature(napari.Viewer).parameters
+                self.viewer = napari.Viewer(
+                    show=False, **({"show_welcome_screen": False} if known else {})
+                )
         return self.viewer
 
     def clear(self):
