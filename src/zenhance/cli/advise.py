@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from zenhance.cli.options import Axes, Json, Series, text_option
+from zenhance.cli.options import Axes, Json, Series, VoxelSize
 from zenhance.cli.output import facts_table, print_json, show
 
 __all__ = ["advise"]
@@ -16,10 +16,7 @@ __all__ = ["advise"]
 
 def advise(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The measurement.")],
-    voxel_size: Annotated[
-        str | None,
-        text_option("Z,Y,X", "Voxel size in µm, ? keeps a length; default that of the file."),
-    ] = None,
+    voxel_size: VoxelSize = None,
     axes: Axes = None,
     series: Series = None,
     json_line: Json = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zenhance.cli.options import Axes, Device, Json, Overwrite, Series, text_option
+from zenhance.cli.options import Axes, Device, Json, Overwrite, Series, VoxelSize, text_option
 from zenhance.cli.output import plain_table, print_json, show
 from zenhance.cli.paths import make_folder
 
@@ -42,10 +42,7 @@ def compare(
         str | None,
         text_option("SPEC", "Point spread function, as for enhance; default that of the file."),
     ] = None,
-    voxel_size: Annotated[
-        str | None,
-        text_option("Z,Y,X", "Voxel size in µm, ? keeps a length; default that of the file."),
-    ] = None,
+    voxel_size: VoxelSize = None,
     axes: Axes = None,
     series: Series = None,
     device: Device = None,

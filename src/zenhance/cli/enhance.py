@@ -11,7 +11,16 @@ import typer
 
 from zenhance.cli.batch import run_batch
 from zenhance.cli.enhance_file import RunOptions, enhance_file, print_result
-from zenhance.cli.options import Assess, Axes, Device, Json, Overwrite, Series, text_option
+from zenhance.cli.options import (
+    Assess,
+    Axes,
+    Device,
+    Json,
+    Overwrite,
+    Series,
+    VoxelSize,
+    text_option,
+)
 from zenhance.cli.output import print_json
 from zenhance.cli.parsing import (
     parse_axes,
@@ -60,9 +69,7 @@ def enhance(
             help="A setting of the method, see `zenhance methods NAME`; default the method's own.",
         ),
     ] = None,
-    voxel_size: Annotated[
-        str | None, text_option("Z,Y,X", "Voxel size in µm, ? keeps a length; default the file's.")
-    ] = None,
+    voxel_size: VoxelSize = None,
     axes: Axes = None,
     channel: Annotated[
         str | None, text_option("N", "The one channel to enhance, counted from 0; default all.")

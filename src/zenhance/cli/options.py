@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Assess", "Axes", "Device", "Json", "Overwrite", "Series", "text_option"]
+__all__ = ["Assess", "Axes", "Device", "Json", "Overwrite", "Series", "VoxelSize", "text_option"]
 
 
 def text_option(metavar: str, help_line: str, *names: str) -> Any:
@@ -28,6 +28,10 @@ Overwrite = Annotated[
 Series = Annotated[
     str | None,
     text_option("N", "Image of a file that holds several, counted from 0; default 0."),
+]
+VoxelSize = Annotated[
+    str | None,
+    text_option("Z,Y,X", "Voxel size in µm, ? keeps a length; default the file's."),
 ]
 Axes = Annotated[
     str | None,

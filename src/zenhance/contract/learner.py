@@ -165,7 +165,13 @@ class Learner(ABC):
 
     @abstractmethod
     def build(self, architecture: Mapping[str, Any]) -> Module:
-        """Return a new network; only ``architecture`` decides its shape."""
+        """Return a new network; only ``architecture`` decides its shape.
+
+        Raises
+        ------
+        RecipeError
+            The architecture has an unknown key or a value out of range.
+        """
 
     def adopt(self, network: Module, initial: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return weights for a network to begin from, from those of a model of the method."""

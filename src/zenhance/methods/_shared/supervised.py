@@ -80,13 +80,7 @@ class PairLearner(Learner):
     max_radius_px: int
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
-        """Return a new network.
-
-        Raises
-        ------
-        RecipeError
-            The architecture has an unknown key or a value out of range.
-        """
+        """Return a new network."""
         checked = validate(self.architecture, architecture, "architecture key", RecipeError)
         if checked.window % 2 == 0:
             raise RecipeError(

@@ -155,13 +155,7 @@ class DiffusionLearner(Learner):
     """Learns to predict the specimen from an image at any timestep."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
-        """Return a new network.
-
-        Raises
-        ------
-        RecipeError
-            The architecture has an unknown key or a value out of range.
-        """
+        """Return a new network."""
         a = _checked(architecture)
         network = DiffusionNetwork(
             a.window, a.features, a.deep_features, a.blocks, a.deep_blocks, a.embedding

@@ -156,13 +156,7 @@ class VaeLearner(Learner):
     """Learns to draw light that explains an image."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
-        """Return a new network.
-
-        Raises
-        ------
-        RecipeError
-            The architecture has an unknown key or a value out of range.
-        """
+        """Return a new network."""
         a = _checked(architecture)
         network: Vae
         if a.kind == "flat":

@@ -133,13 +133,7 @@ class DpsLearner(Learner):
     """Learns one of the modules."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
-        """Return a new network.
-
-        Raises
-        ------
-        RecipeError
-            The architecture has an unknown key or a value out of range.
-        """
+        """Return a new network."""
         a = checked(architecture)
         network: Any = build_network(a)
         network.architecture = a

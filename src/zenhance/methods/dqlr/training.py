@@ -103,13 +103,7 @@ class DqlrLearner(Learner):
     """Learns all slices of a sequence at once, and the slices that follow."""
 
     def build(self, architecture: Mapping[str, Any]) -> Module:
-        """Return a new network.
-
-        Raises
-        ------
-        RecipeError
-            The architecture has an unknown key or a value out of range.
-        """
+        """Return a new network."""
         a = _checked(architecture)
         network = Dqlr(
             a.window,
