@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zenhance.contract.registry import names as methods
     from zenhance.io import open_stack, write_stack
     from zenhance.pipeline import EnhanceRequest, EnhanceResult, enhance
+    from zenhance.pipeline.probing import probe
     from zenhance.provenance import Provenance
     from zenhance.stack import Stack, VoxelSize
 
@@ -27,6 +28,7 @@ _HOMES = {
     "enhance": "zenhance.pipeline",
     "methods": "zenhance.contract.registry",
     "open_stack": "zenhance.io",
+    "probe": "zenhance.pipeline.probing",
     "write_stack": "zenhance.io",
 }
 
@@ -40,6 +42,7 @@ __all__ = [
     "enhance",
     "methods",
     "open_stack",
+    "probe",
     "write_stack",
 ]
 

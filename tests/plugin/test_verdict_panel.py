@@ -94,6 +94,33 @@ def test_the_methods_paragraph_names_the_verdict_and_the_psf(bench, qtbot, photo
     assert f"the result was {panel.judged.assessment.verdict}:" in text
 
 
+def test_probe_says_what_is_found_and_its_report_opens(bench, qtbot, photons, monkeypatch):
+    opened = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
+    _, panel = judged(bench, qtbot, photons)
+    assert panel.probe.text() == "Probe"
+    panel.probe.click()
+    assert panel.running
+    assert not panel.probe.isEnabled()
+    qtbot.waitUntil(lambda: not panel.running, timeout=120_000)
+    assert panel.probed is not None, panel.probe_line.text()
+    assert panel.probe_line.text() == "\n".join(panel.probed.sentences)
+    assert panel.probed.method == "slow"
+    assert panel.probe.text() == "Probe report"
+    panel.probe.click()
+    assert panel.probed.sentences[1] in Path(opened[0]).read_text(encoding="utf-8")
+
+
+def test_probes_can_be_stopped(bench, qtbot, photons):
+    _, panel = judged(bench, qtbot, photons)
+    panel.probe.click()
+    panel.stop.click()
+    qtbot.waitUntil(lambda: not panel.running, timeout=60_000)
+    assert panel.probed is None
+    assert panel.probe_line.text() == "not probed: stopped"
+    assert panel.judged is not None
+
+
 def test_stopping_the_judge_keeps_the_result(bench, qtbot, photons, monkeypatch):
     from zenhance.errors import RunCancelled
     from zenhance.pipeline import Progress, judging

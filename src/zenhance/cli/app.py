@@ -17,6 +17,7 @@ from zenhance.cli.enhance import enhance
 from zenhance.cli.errors import Gate
 from zenhance.cli.info import info
 from zenhance.cli.methods import methods
+from zenhance.cli.probe import probe
 from zenhance.cli.sample import sample
 from zenhance.cli.segment_check import segment_check
 from zenhance.cli.simulate import simulate
@@ -27,7 +28,7 @@ from zenhance.cli.weights import weights
 __all__ = ["app", "command"]
 
 COMMANDS = (
-    enhance, methods, info, advise, compare, assess, segment_check, train, weights, sample,
+    enhance, methods, info, advise, compare, assess, probe, segment_check, train, weights, sample,
     simulate, verify, doctor, demo,
 )  # fmt: skip
 

@@ -36,7 +36,14 @@ if TYPE_CHECKING:
     from zenhance.physics.profile_volume import ProfiledVolume
     from zenhance.physics.psf import Psf
 
-__all__ = ["ASSESSMENT", "assess_result", "assessment_notes", "is_made_from", "part_of"]
+__all__ = [
+    "ASSESSMENT",
+    "assess_result",
+    "assessment_notes",
+    "is_made_from",
+    "noise_of_volume",
+    "part_of",
+]
 
 ASSESSMENT = "assessment"
 # Of a time series, the first, a middle and the last time point are judged.
@@ -172,7 +179,7 @@ def _cropped(stack: Stack | None, raw: Stack, request: EnhanceRequest) -> Stack 
 
 def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) -> Assessment:
     request = known.request
-    psf, (noise, reader) = psf_for(before, request, c), _noise(before, request, t, c)
+    psf, (noise, reader) = psf_for(before, request, c), noise_of_volume(before, request, t, c)
     flat = known.deblurs and _plane_by_plane(before, request)
     if flat:
         psf = psf_in_the_plane(psf)
@@ -188,7 +195,8 @@ def _assess_volume(before: Stack, result: Stack, known: _Known, t: int, c: int) 
         profile, _ = drain(blur_profile_steps(before, request, c, notes))
     if profile is not None and not flat:
         volume = known.profiled or profiled_volume(before, t, c, profile)
-        microscopy = _microscopy(volume, region) if known.deblurs else None
+        measured = request.profile in (None, MEASURE) and profile.blur_is_measured
+        microscopy = _microscopy(volume, region, measured) if known.deblurs else None
         psf, noise = profile.psf_at(0.5 * volume.deepest_um), noise_of(profile)
     # Values taken from neighbours were not measured: bad pixels, and voxels without data.
     stored = reader.raw(region).astype(np.float32)
@@ -247,7 +255,7 @@ def part_of(stack: Stack, region: Region, measured: tuple[int, ...]) -> Stack:
     return stack.crop({axis: part for axis, part in fine.items() if axis in stack.axes})
 
 
-def _microscopy(volume: ProfiledVolume, judged: Region) -> Microscopy:
+def _microscopy(volume: ProfiledVolume, judged: Region, measured: bool) -> Microscopy:
     """Return blur by depth and haze as a profile has them, and how far its widths may be off."""
     import torch
 
@@ -268,6 +276,7 @@ def _microscopy(volume: ProfiledVolume, judged: Region) -> Microscopy:
         np.asarray(haze, np.float32) if haze.any() else None,
         (border[0], border[1], border[2]),
         max(PSF_TOLERANCE, *(_relative_error(w) for w in widths)),
+        measured,
     )
 
 
@@ -288,7 +297,7 @@ def _uneven(result: Stack, volume: ProfiledVolume, t: int, c: int) -> Stack:
     return Stack(uneven(there, volume), "ZYX", result.voxel_size, name=result.name)
 
 
-def _noise(
+def noise_of_volume(
     before: Stack, request: EnhanceRequest, t: int, c: int
 ) -> tuple[PoissonGauss, VolumeReader]:
     """Return the noise of a volume as the run estimated it, and the volume as the run read it."""

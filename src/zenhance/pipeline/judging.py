@@ -102,16 +102,16 @@ def judge_steps(
 
 
 def _volume(stack: Stack, t: int, c: int, region: Region, measured: tuple[int, ...]) -> Stack:
-    part = part_of(stack, region, measured)
-    data = part.read(t if stack.size("T") > t else 0, c if stack.size("C") > c else 0)
+    part = part_of(stack, region, measured).pick_channel(c if stack.size("C") > c else 0)
+    data = part.read(t if stack.size("T") > t else 0)
     # A copy: a view would keep the whole stack in memory.
-    return Stack(np.array(data), "ZYX", stack.voxel_size, name=stack.name)
+    return Stack(np.array(data), "ZYX", stack.voxel_size, name=stack.name, metadata=part.metadata)
 
 
-def brightest_column(stack: Stack) -> Region:
-    """Return the brightest part that has all planes and few enough voxels."""
+def brightest_column(stack: Stack, most: int | None = None) -> Region:
+    """Return the brightest part that has all planes and at most so many voxels."""
     depth, height, width = stack.volume_shape
-    most = MAX_VOXELS // stack.size("C")
+    most = (MAX_VOXELS if most is None else most) // stack.size("C")
     planes = min(depth, MAX_PLANES)
     side = max(MIN_SIDE_PX, int((most / planes) ** 0.5))
     rows, columns = min(height, side), min(width, side)

@@ -1,4 +1,4 @@
-"""The verdict beside a result: light and sentence, the places, the report, the text for a paper.
+"""The verdict beside a result: light, sentence, places, report, probes, the text for a paper.
 
 A result is judged right after its run by a part of the measurement, in a task of its own, so that
 stopping it keeps the result.
@@ -30,11 +30,16 @@ from zenhance.stack import Stack
 
 if TYPE_CHECKING:
     from zenhance.pipeline.judging import Judged
+    from zenhance.pipeline.probing import ProbeReport
 
 __all__ = ["VerdictPanel"]
 
 COLOURS = {"green": "#3fa34d", "amber": "#e09000", "red": "#d9534f"}
 MAP_COLORMAP = "PiYG"
+PROBE_TIP = (
+    "plant weak structures into the measurement, enhance it again and count what comes back; takes "
+    "about eight runs of a small part"
+)
 
 
 def _steps(
@@ -44,6 +49,21 @@ def _steps(
     from zenhance.pipeline.judging import judge_steps
 
     return (yield from judge_steps(raw, result, request, cancel))
+
+
+def _probe_steps(judged: Judged, cancel: threading.Event) -> Steps:
+    from zenhance.pipeline.probing import probe_judged_steps
+
+    return (yield from probe_judged_steps(judged, cancel))
+
+
+def _open_page(name: str, text: str) -> None:
+    """Write a page into a new folder and open it in the browser."""
+    from zenhance.io.commit import write_bytes
+
+    path = Path(tempfile.mkdtemp(prefix="zenhance-report-")) / f"{name}.html"
+    write_bytes(path, text.encode("utf-8"))
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))
 
 
 class VerdictPanel(QWidget):
@@ -69,24 +89,31 @@ class VerdictPanel(QWidget):
         self.where.setToolTip("show or hide the layer of places that disagree with the measurement")
         self.report = QPushButton("Report", self)
         self.report.setToolTip("open the report in the browser")
+        self.probe = QPushButton("Probe", self)
+        self.probe.setToolTip(PROBE_TIP)
         self.paragraph = QPushButton("Methods paragraph", self)
         self.paragraph.setToolTip("copy a paragraph for the Methods section of a paper")
-        self.stop = QPushButton("Stop judging", self)
-        self.stop.setToolTip("stop the check; the result stays")
+        self.stop = QPushButton("Stop", self)
+        self.stop.setToolTip("stop the check or the probes; the result stays")
         buttons = QHBoxLayout()
-        for button in (self.where, self.report, self.paragraph, self.stop):
+        for button in (self.where, self.report, self.probe, self.paragraph, self.stop):
             buttons.addWidget(button)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
         column.addWidget(self.line)
+        self.probe_line = Message(self)
         column.addLayout(buttons)
+        column.addWidget(self.probe_line)
         column.addWidget(self.switch)
         self.judged: Judged | None = None
+        self.probed: ProbeReport | None = None
+        self._watch: Callable[[Task], None] = lambda _: None
         self._task: Task | None = None
         self._map: weakref.ref[Any] | None = None
         self.where.toggled.connect(self._show_map)
         self.report.clicked.connect(self._open_report)
+        self.probe.clicked.connect(self._probe_clicked)
         self.paragraph.clicked.connect(self._copy_paragraph)
         self.stop.clicked.connect(self.cancel)
         self._arrange()
@@ -99,8 +126,9 @@ class VerdictPanel(QWidget):
     def clear(self) -> None:
         """Forget the verdict on an earlier result, and stop judging."""
         self.cancel()
-        self.judged, self._map = None, None
+        self.judged, self.probed, self._map = None, None, None
         self.line.say("")
+        self.probe_line.say("")
         self._arrange()
 
     def cancel(self) -> None:
@@ -142,6 +170,7 @@ class VerdictPanel(QWidget):
             on_outcome=lambda outcome: self._ended(outcome, viewer, snapshot, shown),
             on_finished=self._arrange,
         )
+        self._watch = watch
         watch(self._task)
         self.line.say("judging the result by its measurement…")
         self._arrange()
@@ -155,8 +184,10 @@ class VerdictPanel(QWidget):
         if not isalive(self):
             return
         there = self.judged is not None
-        for button in (self.where, self.report, self.paragraph):
+        for button in (self.where, self.report, self.probe, self.paragraph):
             button.setVisible(there)
+        self.probe.setEnabled(not self.running)
+        self.probe.setText("Probe" if self.probed is None else "Probe report")
         self.where.setEnabled(self._map is not None)
         self.stop.setVisible(self.running)
 
@@ -227,7 +258,6 @@ class VerdictPanel(QWidget):
         if self.judged is None:
             return
         from zenhance.assess.report import render_report
-        from zenhance.io.commit import write_bytes
 
         text = render_report(
             self.judged.assessment,
@@ -235,9 +265,35 @@ class VerdictPanel(QWidget):
             self.judged.result,
             provenance=self.judged.provenance,
         )
-        path = Path(tempfile.mkdtemp(prefix="zenhance-report-")) / "report.html"
-        write_bytes(path, text.encode("utf-8"))
-        QDesktopServices.openUrl(QUrl.fromLocalFile(str(path)))
+        _open_page("report", text)
+
+    def _probe_clicked(self) -> None:
+        """Probe the method on the part that was judged; later clicks open what was found."""
+        judged = self.judged
+        if self.probed is not None:
+            _open_page("probes", self.probed.page())
+        elif judged is not None and not self.running:
+            self._task = Task(
+                lambda cancel: _probe_steps(judged, cancel),
+                on_progress=lambda p: self.probe_line.say(f"{p.message}… {p.fraction:.0%}"),
+                on_outcome=self._probed,
+                on_finished=self._arrange,
+            )
+            self._watch(self._task)
+            self.probe_line.say("probing…")
+            self._task.start()
+            self._arrange()
+
+    def _probed(self, outcome: Outcome) -> None:
+        if not isalive(self):
+            return
+        self.probed = outcome.value
+        if self.probed is None:
+            self.probe_line.say(f"not probed: {in_dock_words(outcome.failure or 'stopped')}")
+            return
+        self.probe_line.say("\n".join(self.probed.sentences))
+        head, rows = self.probed.table()
+        self.probe_line.setToolTip("\n".join(" · ".join(row) for row in (head, *rows)))
 
     def _copy_paragraph(self) -> None:
         from zenhance.pipeline.methods_paragraph import methods_paragraph
