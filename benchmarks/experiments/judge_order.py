@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +22,8 @@ from zenhance.assess.truth import compare_with_truth
 from zenhance.errors import ReadError
 from zenhance.io import open_stack
 from zenhance.physics.noise import PoissonGauss, estimate
+from zenhance.physics.noise_blocks import measure_blocks
+from zenhance.physics.noise_estimate import correlation_px
 from zenhance.physics.thinning import grey_of_share, split_photons
 from zenhance.types import FloatArray
 
@@ -83,12 +86,15 @@ class OrderReport:
         Spearman's, of the held-out deviance with minus the PSNR.
     deviances, psnr_db : tuple of tuple of float
         By scene and method.
+    judged : tuple of bool
+        Whether the judge takes the scene: not where the noise of neighbouring pixels is correlated.
     """
 
     scenes: tuple[str, ...]
     correlations: tuple[float, ...]
     deviances: tuple[tuple[float, ...], ...]
     psnr_db: tuple[tuple[float, ...], ...]
+    judged: tuple[bool, ...]
     machine: Machine
 
     def record(self) -> dict[str, Any]:
@@ -124,7 +130,7 @@ def measure_order(options: Namespace, tell: Tell) -> OrderReport:
             options.data,
             "it holds no pairs raw_NAME_1.png and gt_NAME.png; give another folder with --data",
         )
-    deviances, likeness, correlations = [], [], []
+    deviances, likeness, correlations, judged = [], [], [], []
     for number, (raw, partner) in enumerate(pairs):
         tell(raw.name, number / len(pairs))
         measured = open_stack(raw).read(0, 0)
@@ -135,11 +141,17 @@ def measure_order(options: Namespace, tell: Tell) -> OrderReport:
             compare_with_truth(method(image), average).psnr_fit_db for method in FILTERS.values()
         ]
         correlations.append(float(stats.spearmanr(found, [-v for v in psnr]).statistic))
+        judged.append(correlation_px(measure_blocks(measured)) == 0.0)
         deviances.append(tuple(found))
         likeness.append(tuple(psnr))
     names = tuple(raw.name for raw, _ in pairs)
     return OrderReport(
-        names, tuple(correlations), tuple(deviances), tuple(likeness), describe_machine()
+        names,
+        tuple(correlations),
+        tuple(deviances),
+        tuple(likeness),
+        tuple(judged),
+        describe_machine(),
     )
 
 
@@ -150,20 +162,30 @@ def _partner(raw: Path) -> Path:
 def order_table(report: OrderReport) -> dict[str, TextTable]:
     """Return a row a scene."""
     rows = []
-    for name, value, deviances, psnr in zip(
-        report.scenes, report.correlations, report.deviances, report.psnr_db, strict=True
+    for name, value, deviances, psnr, taken in zip(
+        report.scenes,
+        report.correlations,
+        report.deviances,
+        report.psnr_db,
+        report.judged,
+        strict=True,
     ):
         titles = list(FILTERS)
-        judged, best = titles[int(np.argmin(deviances))], titles[int(np.argmax(psnr))]
-        rows.append((name, f"{value:.2f}", judged, best))
-    mean = float(np.mean(report.correlations))
-    rows.append(("mean", f"{mean:.2f}", "", ""))
+        first, best = titles[int(np.argmin(deviances))], titles[int(np.argmax(psnr))]
+        rows.append((name, "yes" if taken else "no", f"{value:.2f}", first, best))
+    pairs = list(zip(report.correlations, report.judged, strict=True))
+    means = [float(np.mean([v for v, t in pairs if t])) if any(report.judged) else math.nan,
+             float(np.mean(report.correlations))]  # fmt: skip
+    rows.append(("mean of those judged", "", f"{means[0]:.2f}", "", ""))
+    rows.append(("mean of all", "", f"{means[1]:.2f}", "", ""))
     foot = (
         f"{len(FILTERS)} filters, ranked by the deviance of a tenth of the photons that they had "
-        "not seen, and by the PSNR against the average of 50 exposures (best affine fit).",
+        "not seen, and by the PSNR against the average of 50 exposures (best affine fit). Not "
+        "judged: the noise of neighbouring pixels is correlated, so the two parts are not "
+        "independent; the judge then says so and gives no grade.",
         f"Measured on {report.machine.describe()}.",
     )
-    header = ("single exposure", "rank correlation", "best by photons", "best by the average")
+    header = ("single exposure", "judged", "rank correlation", "best by photons", "best by average")
     return {"judge_order": TextTable("Order without the truth", header, tuple(rows), foot)}
 
 

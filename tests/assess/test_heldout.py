@@ -66,3 +66,13 @@ def test_what_cannot_be_split_is_refused(measured):
         held_out_photons(measured[0][0], lambda g: g, PSF, VOXEL_UM, Ideal())
     with pytest.raises(ValueError, match="does not match the voxels"):
         judge(measured, lambda g: g[:, :-1])
+
+
+def test_photons_of_a_smoothed_measurement_are_not_judged(measured):
+    from scipy.ndimage import gaussian_filter
+
+    grey = gaussian_filter(20.0 * measured[0], (0, 0.7, 0.7)).astype(np.uint16)
+    found = held_out_photons(grey, restored, PSF, VOXEL_UM, Ideal(gain=20.0))
+    assert found.correlated
+    assert found.grade == "warn"
+    assert not judge(measured, restored).correlated

@@ -26,7 +26,19 @@ def test_the_order_by_held_out_photons_follows_the_truth(tmp_path):
     assert report.correlations[0] > 0.8
     assert len(report.deviances[0]) == len(FILTERS)
     table = order_table(report)["judge_order"]
-    assert table.rows[0][:2] == ("raw_texture_1.png", f"{report.correlations[0]:.2f}")
+    value = f"{report.correlations[0]:.2f}"
+    assert table.rows[0][:3] == ("raw_texture_1.png", "yes", value)
+    assert table.rows[-2][:3] == ("mean of those judged", "", value)
+
+
+def test_a_scene_with_correlated_noise_is_not_judged(tmp_path):
+    rng = np.random.default_rng(2)
+    noisy = ndimage.gaussian_filter(rng.normal(0, 30, (160, 160)), 0.7) + 100
+    for name, image in (("raw_flat_1.png", noisy), ("gt_flat.png", np.full((160, 160), 100.0))):
+        Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(tmp_path / name)
+    report = measure_order(Namespace(data=tmp_path), lambda *_: None)
+    assert report.judged == (False,)
+    assert order_table(report)["judge_order"].rows[0][1] == "no"
 
 
 def test_a_folder_without_pairs_is_refused(tmp_path):
