@@ -17,9 +17,11 @@ from zenhance.assess.smoothness import MatchedFilter
 from zenhance.physics.blur import Blur
 from zenhance.physics.psf import gaussian
 from zenhance.solvers.data_consistency import data_consistency_step
+from zenhance.solvers.wiener import Wiener
+from zenhance.steps import drain
 from zenhance.types import FloatArray
 
-__all__ = ["HONEST", "LIARS", "expected_score", "towards_the_data"]
+__all__ = ["HONEST", "LIARS", "expected_score", "richardson_lucy", "towards_the_data"]
 
 RIM_PX = (9, 14, 14)
 """Errors are planted so far from the border."""
@@ -46,12 +48,8 @@ def towards_the_data(scene: JudgedScene, x: FloatArray, steps: int) -> FloatArra
 
 def richardson_lucy(scene: JudgedScene, iterations: int, smooth: float = 0.0) -> FloatArray:
     """Return a plain Richardson-Lucy estimate, with a total-variation prior if asked for."""
-    blur, gain, offset = _blur(scene), scene.camera.gain, scene.camera.offset
-    extra = (scene.camera.read_noise / gain) ** 2
-    data = torch.from_numpy(
-        np.maximum((scene.measured.astype(np.float32) - offset) / gain + extra, 0)
-    )
-    background = (scene.profile.background.value - offset) / gain + extra
+    blur = _blur(scene)
+    data, background = _photons(scene)
     x = torch.full_like(data, float(data.mean()))
     for _ in range(iterations):
         update = blur.adjoint(data / (blur(x) + background).clamp_min(1e-3))
@@ -59,6 +57,39 @@ def richardson_lucy(scene: JudgedScene, iterations: int, smooth: float = 0.0) ->
             update /= (1.0 - smooth * _curvature(x)).clamp_min(0.3)
         x = x * update
     return np.asarray(x.numpy())
+
+
+def _photons(scene: JudgedScene) -> tuple[torch.Tensor, float]:
+    """Return the measurement in photons with the read noise as light, and that of no specimen."""
+    gain, offset = scene.camera.gain, scene.camera.offset
+    extra = (scene.camera.read_noise / gain) ** 2
+    data = torch.from_numpy((scene.measured.astype(np.float32) - offset) / gain + extra)
+    return data.clamp_min(0), (scene.profile.background.value - offset) / gain + extra
+
+
+def posterior_mean(scene: JudgedScene, rounds: int = 60) -> FloatArray:
+    """Return the mean of a factorised posterior: Poisson light, sparse gamma prior (Cemgil 2009).
+
+    Each voxel's light has shape 0.5 in advance, and the mean of the measurement.
+    """
+    blur = _blur(scene)
+    data, background = _photons(scene)
+    shape = 0.5
+    rate = shape / max(float(data.mean()) - background, 1e-3)
+    counts = data.clone()
+    for _ in range(rounds):
+        typical = torch.exp(torch.digamma(shape + counts)) / (rate + 1.0)
+        seen = (blur(typical) + background).clamp_min(1e-3)
+        counts = typical * blur.adjoint(data / seen)
+    return np.asarray(((shape + counts) / (rate + 1.0)).numpy())
+
+
+def wiener(scene: JudgedScene) -> FloatArray:
+    """Return the Wiener filter's result, with the noise-to-signal ratio of the truth."""
+    data, background = _photons(scene)
+    kernel = scene.profile.psf_at(0.0).kernel(VOXEL_UM)
+    filtered = Wiener(kernel, float(data.mean()) / float(np.square(scene.truth).mean()))
+    return np.asarray(drain(filtered.apply(data - background)).numpy())
 
 
 def _curvature(x: torch.Tensor) -> torch.Tensor:
@@ -81,6 +112,8 @@ HONEST: dict[str, tuple[Callable[[JudgedScene], FloatArray], bool]] = {
     "Richardson-Lucy, 30": (lambda scene: richardson_lucy(scene, 30), True),
     "Richardson-Lucy, 100": (lambda scene: richardson_lucy(scene, 100), True),
     "Richardson-Lucy, TV": (lambda scene: richardson_lucy(scene, 100, 0.005), True),
+    "Wiener": (wiener, True),
+    "posterior mean": (posterior_mean, True),
     "ideal denoiser": (lambda scene: blur_by(scene.profile, scene.truth), False),
 }
 """Results without inventions, and whether they are free of blur."""

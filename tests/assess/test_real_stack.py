@@ -14,7 +14,7 @@ from zenhance.assess.reblur import reblur_check
 from zenhance.assess.verdict import decide
 from zenhance.io import open_stack
 from zenhance.physics.blur import Blur
-from zenhance.physics.noise import estimate
+from zenhance.physics.noise import PoissonGauss, estimate
 from zenhance.physics.psf import gaussian
 from zenhance.stack import Stack
 
@@ -33,6 +33,18 @@ def meristem(shared_data):
     for _ in range(10):
         x = x * blur.adjoint(data / (blur(x) + 13.5))
     return Stack.from_array(raw, "ZYX", VOXEL_UM, name="p60"), x.numpy()
+
+
+def test_the_truth_of_a_sparse_stack_with_read_noise_is_green(shared_data):
+    raw, truth = (
+        Stack.from_array(tifffile.imread(shared_data / "cases" / name), "ZYX", (0.5, 0.2, 0.2))
+        for name in ("c24_2.tif", "c24_truth_2.tif")
+    )
+    given = {"psf": gaussian((0.75, 0.24, 0.24), "user"), "noise": PoissonGauss(2.0, 100.0, 1.5)}
+    found = assess(raw, truth, quick=True, **given)
+    assert found.verdict == "green", found.sentences
+    wrong = np.roll(truth.data, 2, axis=2)
+    assert assess(raw, truth.with_data(wrong), quick=True, **given).verdict != "green"
 
 
 def test_richardson_lucy_of_a_real_stack_is_not_red(meristem):

@@ -83,7 +83,14 @@ def test_a_flagged_result_is_red_and_says_which_way(added, missing, words):
             "one 0.80 times as wide in the plane and 1.00 times along z fits better, and explains "
             "3 places",
         ),
-        ({"smallest_visible": 0.7}, "nothing can be judged"),
+        (
+            {
+                "psf_doubtful": True,
+                "stack_width_z": (1.1, 0.9, 1.3),
+                "stack_width_yx": (1.4, 1.2, 1.6),
+            },
+            "blur measured on the stack itself is 1.40 (1.20 to 1.60) times as wide in the plane",
+        ),
         ({"spread_z": 2.0}, "gain or offset"),
     ],
 )
@@ -91,6 +98,15 @@ def test_each_doubt_makes_it_amber_and_is_named(change, words):
     verdict = decide(replace(CLEAN, **change), None)
     assert verdict.light == "amber"
     assert words in verdict.headline
+
+
+def test_too_little_light_is_no_fault_of_the_result_and_is_said():
+    verdict = decide(replace(CLEAN, smallest_visible=0.7, peak_photons=0.4), None)
+    assert verdict.light == "green"
+    assert "at about 0.4 photons in the brightest places" in verdict.headline
+    assert "says nothing of details" in verdict.headline
+    seen = replace(CLEAN, smallest_visible=0.7, grade="warn", place_count=1)
+    assert decide(seen, None).light == "amber"
 
 
 def test_without_a_check_it_is_amber_with_the_reason():
@@ -103,6 +119,8 @@ def test_without_a_check_it_is_amber_with_the_reason():
 def test_held_out_photons_can_turn_it_red_or_amber():
     assert decide(CLEAN, replace(HELD, grade="fail")).light == "red"
     assert decide(CLEAN, replace(HELD, grade="warn")).light == "amber"
+    filtered = decide(CLEAN, replace(HELD, grade="warn", correlated=True))
+    assert "neighbouring voxels is correlated" in filtered.headline
 
 
 def test_red_is_never_hidden_behind_a_doubt():

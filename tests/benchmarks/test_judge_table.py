@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from benchmarks.experiments.judge import JudgeReport, Tally, judge_scene, judge_tables
-from benchmarks.judge_results import HONEST, LIARS, expected_score, towards_the_data
+from benchmarks.experiments.judge import (
+    JudgeReport,
+    Tally,
+    judge_scene,
+    judge_tables,
+    measure_judge,
+)
+from benchmarks.judge_results import (
+    HONEST,
+    LIARS,
+    expected_score,
+    richardson_lucy,
+    towards_the_data,
+)
 from benchmarks.judge_scenes import KINDS, make_scene
 from benchmarks.machine import Machine
 from zenhance.assess.reblur import FOUND_SIGMA
 from zenhance.assess.verdict import decide
+from zenhance.errors import RecipeError
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +85,15 @@ def test_an_honest_result_is_not_red(name):
     assert decide(judge_scene(scene, method(scene), deblurred=deblurred), None).light != "red"
 
 
+@pytest.mark.parametrize(("factor", "light"), [(0.7, "amber"), (1.0, "green"), (1.4, "amber")])
+def test_a_psf_that_made_the_result_too_is_doubted_by_the_stack_itself(factor, light):
+    scene = make_scene("spots", 100.0, 500, gain=2.0, read_photons=0.3)
+    wrong = replace(scene, profile=scene.profile.widened(factor, factor))
+    report = judge_scene(wrong, richardson_lucy(wrong, 30))
+    assert decide(report, None).light == light
+    assert report.psf_doubtful == (light == "amber")
+
+
 @pytest.mark.parametrize("factor", [0.7, 0.85, 1.2, 1.4])
 def test_the_truth_with_a_wrong_psf_is_doubtful_and_not_red(factor):
     scene = make_scene("nuclei", 100.0, 5)
@@ -94,6 +117,10 @@ def test_the_scenes_have_the_light_and_the_noise_that_they_state():
 def test_the_table_counts_lights_and_says_what_was_found():
     tally = Tally("hole, 6 steps", 1, 2, 1, 0, 0, 3, 3, 3.9)
     machine = Machine("Some CPU", 2, 2, "", "3.12", "2.13")
-    table = judge_tables(JudgeReport((Tally("truth", 9, 1),), (), (tally,), (), machine))["judge"]
-    assert table.rows[0][:5] == ("truth", "10", "9", "1", "0")
-    assert table.rows[1][-3:] == ("98%", "3", "3")
+    parts = {"truths": (Tally("truth", 9, 1),), "errors": (tally,)}
+    tables = judge_tables(JudgeReport(parts, machine))
+    assert tables["judge_truths"].rows[0][:5] == ("truth", "10", "9", "1", "0")
+    assert tables["judge_errors"].rows[0][-3:] == ("98%", "3", "3")
+    assert all(len(t.header) == len(t.rows[0]) for t in tables.values())
+    with pytest.raises(RecipeError, match="parts are truths, honest"):
+        measure_judge(Namespace(parts=("lies",)), lambda *_: None)

@@ -5,7 +5,8 @@ Gauss-Newton in the logarithms of two widths, along the axis and in the plane::
     y ≈ a · H(w) x̂ + b + a δ_z ∂H/∂ln w_z x̂ + a δ_yx ∂H/∂ln w_yx x̂      w ← w · exp(δ)
 
 A true specimen shows a wrong PSF. A result that was made with the wrong PSF hides it: it was fitted
-to the measurement with it.
+to the measurement with it. Such a PSF is compared with the blur that the spectra of the measured
+stack itself show.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import numpy.typing as npt
 
 from zenhance.assess.forward import Imaging, fit_light
 from zenhance.assess.photons import Camera
+from zenhance.measurement.profile import measure_profile
+from zenhance.physics.psf import gaussian
 from zenhance.types import FloatArray, FloatTriple, Region
 
-__all__ = ["WidthFit", "fit_widths"]
+__all__ = ["StackWidths", "WidthFit", "fit_widths", "stack_widths"]
 
 FIT_VOXELS = 400_000
 """The width is fitted on a part of the volume of about this size."""
@@ -33,6 +36,8 @@ BOUNDS = (math.log(0.55), math.log(1.8))
 DOUBTED_FROM = 1.125
 """Factor on the width from which a PSF is doubted, either way."""
 SURE_SIGMA = 3.0
+MIN_PLANES = 8
+"""Fewer do not show the blur along z."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,62 @@ class WidthFit:
     def _off(width: float, error: float) -> bool:
         away = abs(math.log(width))
         return away > math.log(DOUBTED_FROM) and away > SURE_SIGMA * error
+
+
+@dataclass(frozen=True, slots=True)
+class StackWidths:
+    """Widths of the blur that a stack itself shows, over those of a stated PSF.
+
+    Parameters
+    ----------
+    z, yx : tuple of float
+        Along the axis and in the plane: value, and its 90 % interval.
+    """
+
+    z: FloatTriple
+    yx: FloatTriple
+
+    @property
+    def contradict(self) -> bool:
+        """Whether a width is off by more than an eighth, and its interval leaves 1 out."""
+        return any(
+            abs(math.log(value)) > math.log(DOUBTED_FROM) and not low <= 1.0 <= high
+            for value, low, high in (self.z, self.yx)
+        )
+
+
+def stack_widths(
+    raw: npt.NDArray[Any], sigma_um: FloatTriple, voxel_size_um: FloatTriple
+) -> StackWidths | None:
+    """Measure the blur of a stack in the middle of its depths.
+
+    Parameters
+    ----------
+    raw : array (Z, Y, X)
+        The measurement.
+    sigma_um : tuple of float
+        Widths of the stated PSF along z, y, x.
+
+    Returns
+    -------
+    StackWidths or None
+        None where the stack does not show its blur.
+    """
+    if min(raw.shape) < MIN_PLANES:
+        return None
+    profile = measure_profile(raw, voxel_size_um, psf=gaussian(sigma_um))
+    if not profile.blur_is_measured:
+        return None
+    deepest = (raw.shape[0] - 1) * voxel_size_um[0]
+    across = math.sqrt(sigma_um[1] * sigma_um[2])
+    z, yx = (
+        (q.value / stated, q.low / stated, q.high / stated)
+        for q, stated in (
+            (profile.sigma_z_um.quantity_at(0.5 * deepest), sigma_um[0]),
+            (profile.sigma_yx_um.quantity_at(0.5 * deepest), across),
+        )
+    )
+    return StackWidths(z, yx)
 
 
 def fit_widths(

@@ -34,7 +34,7 @@ from zenhance.assess.forward import (
 )
 from zenhance.assess.photons import Camera, Readout
 from zenhance.assess.prior_share import prior_share
-from zenhance.assess.psf_fit import WidthFit, fit_widths
+from zenhance.assess.psf_fit import WidthFit, fit_widths, stack_widths
 from zenhance.assess.reblur_report import (
     FITTED_BELOW,
     FITTED_LEAST,
@@ -80,12 +80,15 @@ class Microscopy:
     tolerance : float
         Relative error of the PSF's width that remains after it was fitted; what it could explain
         is not flagged.
+    measured : bool
+        Whether the blur was measured on this very stack, so that measuring it again says nothing.
     """
 
     imaging: Imaging
     haze: FloatArray | None = None
     border_px: FloatTriple | None = None
     tolerance: float = PSF_TOLERANCE
+    measured: bool = False
 
 
 def detection_limit_photons(
@@ -207,9 +210,12 @@ def reblur_check(
     report, z_map = problem.judge(WidthFit())
     if not deblurred and report.grade == "fail" and is_smoothing(filled, raw, valid):
         return replace(report, grade="warn", smoothed=True), z_map
-    if not fit_psf or report.spread_z < FITTED_BELOW:
-        # A result that was fitted to the measurement was fitted to it with its own PSF.
+    if not fit_psf:
         return report, z_map
+    if report.spread_z < FITTED_BELOW:
+        # A result that was fitted to the measurement was fitted to it with its own PSF.
+        asked = deblurred and not known.measured
+        return _doubted(report, raw, psf, voxel_size_um) if asked else report, z_map
     fit = fit_widths(raw, filled, imaging, factors, sigma_px, camera, valid, further)
     if not fit.significant:
         return report, z_map
@@ -218,6 +224,16 @@ def reblur_check(
         return report, z_map
     gone = max(report.place_count - second.place_count, 0)
     return replace(second, psf_places=gone), second_map
+
+
+def _doubted(
+    report: ReblurReport, raw: npt.NDArray[Any], psf: Psf, voxel_size_um: FloatTriple
+) -> ReblurReport:
+    """Doubt a PSF that the blur of the stack itself contradicts."""
+    found = stack_widths(raw, psf.sigma_um, voxel_size_um)
+    if found is None or not found.contradict:
+        return report
+    return replace(report, psf_doubtful=True, stack_width_z=found.z, stack_width_yx=found.yx)
 
 
 @dataclass(frozen=True)

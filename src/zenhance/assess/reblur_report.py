@@ -66,7 +66,8 @@ class ReblurReport:
     width_at_bound : bool
         The fit would have gone beyond its range.
     psf_doubtful : bool
-        A width is off by more than an eighth, beyond its error.
+        A width is off by more than an eighth, beyond its error: fitted by means of the result, or
+        measured on the stack itself where the result was fitted to it.
     psf_places : int
         Places that only a PSF of another width explains.
     slope, offset : float
@@ -101,6 +102,9 @@ class ReblurReport:
     smoothed : bool
         The result is the measurement smoothed, and nothing else: it loses structure and invents
         none, and does not fail.
+    stack_width_z, stack_width_yx : tuple of float
+        Blur measured on the stack itself over that of the PSF, with its 90 % interval (value, low,
+        high); empty where it was not needed, or agrees.
     freedom : float
         Of the fit, per voxel; the discrepancy is divided by one minus it.
     """
@@ -136,6 +140,8 @@ class ReblurReport:
     discrepancy_slack: float = 0.0
     prior_share: float = 0.0
     smoothed: bool = False
+    stack_width_z: tuple[float, ...] = ()
+    stack_width_yx: tuple[float, ...] = ()
 
     def counting(self, freedom: float) -> ReblurReport:
         """Return the report for a fit of f parameters per voxel, which leaves 1 - f of the noise.

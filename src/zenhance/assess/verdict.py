@@ -25,7 +25,7 @@ Light = Literal["green", "amber", "red"]
 
 SPREAD_LIMIT = 1.3
 BLIND_SHARE = 0.5
-"""From this detection limit on, nothing can be judged."""
+"""From this detection limit on, the light is too faint to show false structure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,13 @@ def decide(
         return Verdict("red", red[0], (*facts[:3], *red[1:], *doubts, *facts[3:]))
     if doubts:
         return Verdict("amber", doubts[0], (*facts[:3], *doubts[1:], *facts[3:]))
-    return Verdict(
-        "green",
-        "Blurred again, the result explains the measurement to within its noise.",
-        tuple(facts),
-    )
+    headline = "Blurred again, the result explains the measurement to within its noise"
+    if reblur is not None and reblur.smallest_visible > BLIND_SHARE:
+        headline += (
+            f"; at about {reblur.peak_photons:.2g} photons in the brightest places that noise "
+            "would hide false structure, so this says nothing of details"
+        )
+    return Verdict("green", f"{headline}.", tuple(facts))
 
 
 def percent(share: float) -> str:
@@ -152,11 +154,6 @@ def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
         )
     doubts += _noise_doubts(r) if r.discrepancy < 0.9 else []
     doubts += _psf_doubts(r)
-    if r.smallest_visible > BLIND_SHARE:
-        doubts.append(
-            f"With about {r.peak_photons:.2g} photons in the brightest places, "
-            "noise hides false structure; nothing can be judged."
-        )
     doubts += [] if r.discrepancy < 0.9 else _noise_doubts(r)
     if r.spread_z > SPREAD_LIMIT:
         doubts.append(
@@ -169,6 +166,8 @@ def _doubts(r: ReblurReport | None, not_judged: str) -> list[str]:
 def _psf_doubts(r: ReblurReport) -> list[str]:
     if not r.psf_doubtful:
         return []
+    if r.stack_width_yx:
+        return [_stack_blur(r)]
     places = f", and explains {_places(r.psf_places)} that would disagree" if r.psf_places else ""
     bound = " or beyond" if r.width_at_bound else ""
     smooth = r.width_z <= 1.0 and r.width_yx <= 1.0
@@ -178,6 +177,19 @@ def _psf_doubts(r: ReblurReport) -> list[str]:
         f"{r.width_yx:.2f} times as wide in the plane and {r.width_z:.2f} times along z{bound} "
         f"fits better{places}."
     ]
+
+
+def _stack_blur(r: ReblurReport) -> str:
+    """Say how wide the blur of the measured stack itself is."""
+    said = [
+        f"{value:.2f} ({low:.2f} to {high:.2f}) times as wide {where}"
+        for (value, low, high), where in ((r.stack_width_yx, "in the plane"),
+                                          (r.stack_width_z, "along z"))
+    ]  # fmt: skip
+    return (
+        "The point spread function is doubtful here: the blur measured on the stack itself is "
+        f"{' and '.join(said)}, and a result that was made with a wrong one hides it."
+    )
 
 
 def _noise_doubts(r: ReblurReport) -> list[str]:
@@ -223,6 +235,11 @@ def _held_out_findings(h: HeldOutReport | None) -> list[str]:
 def _held_out_doubts(h: HeldOutReport | None) -> list[str]:
     if h is None or h.grade != "warn":
         return []
+    if h.correlated:
+        return [
+            "The noise of neighbouring voxels is correlated, as after filtering or resampling, so "
+            "held-out photons say nothing; give the raw data."
+        ]
     return [
         "Photons that the method had not seen are predicted no better than by smoothing "
         "or by ten iterations of Richardson-Lucy."
