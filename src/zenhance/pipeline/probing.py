@@ -33,9 +33,11 @@ from zenhance.assess.probes import (
     summary,
 )
 from zenhance.errors import MethodError, RunCancelled, StackError
-from zenhance.measurement.profile import measure_depth
+from zenhance.measurement.light_by_depth import find_surface
 from zenhance.measurement.volume import measure
 from zenhance.physics.blur import Blur
+from zenhance.physics.noise_blocks import measure_blocks
+from zenhance.physics.noise_estimate import fit_camera
 from zenhance.physics.profile import MicroscopeProfile
 from zenhance.pipeline.assessing import noise_of_volume
 from zenhance.pipeline.judging import Judged, brightest_column
@@ -258,13 +260,7 @@ def probe_steps(
         given.append(planted(seen, there, request.seed + number))
         told = pause.next(f"planted structures, {number + 1} of {rounds}")
         after.append((yield from bench.steps(given[-1], told)))
-    false, faintest = [], []
-    for clouds in (False, True):
-        without = blank(seen, clouds=clouds, seed=request.seed)
-        told = pause.next("tissue without walls" if clouds else "noise without specimen")
-        drawn = yield from bench.steps(without.measured, told)
-        false.append(false_structure(seen, without, drawn))
-        faintest.append(without.photons)
+    false, faintest = yield from _blank_steps(bench, seen, pause)
     order = shuffled_order(seen.measured.shape[0], request.seed)
     mixed = yield from bench.steps(seen.measured[order], pause.next("planes in random order"))
     found = findings(seen, plants, empty, before, after, given)
@@ -289,6 +285,20 @@ def probe_steps(
         seen.voxel_um,
         shown,
     )
+
+
+def _blank_steps(
+    bench: _Bench, seen: Field, pause: _Counter
+) -> Generator[Progress, None, tuple[list[float], list[float]]]:
+    """Return false structure in even light and in clouds, and what counts as structure there."""
+    false, faintest = [], []
+    for clouds in (False, True):
+        without = blank(seen, clouds=clouds, seed=bench.request.seed)
+        told = pause.next("tissue without walls" if clouds else "noise without specimen")
+        drawn = yield from bench.steps(without.measured, told)
+        false.append(false_structure(seen, without, drawn))
+        faintest.append(without.photons)
+    return false, faintest
 
 
 class _Counter:
@@ -370,7 +380,9 @@ def _field(bench: _Bench, sharp: FloatArray) -> Field:
             return np.asarray(by_depth(block)[0].numpy())
 
     light = np.maximum((sharp - np.float32(background)) / np.float32(camera.gain), 0.0)
-    return Field(raw, camera, light, background, measure_depth(raw, voxel), blur, sigma, voxel)
+    surface = find_surface(raw.astype(np.float32), voxel, fit_camera(measure_blocks(raw)))
+    depth = surface.depth_um(part.volume_shape, voxel[0])
+    return Field(raw, camera, light, background, depth, blur, sigma, voxel)
 
 
 _OF_THE_FILE = ("axes", "voxel_size_um", "channel", "crop")
