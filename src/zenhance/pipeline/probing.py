@@ -169,12 +169,13 @@ class ProbeReport:
 
     def picture(self) -> Any:
         """Return a picture: a place in the planted measurement and in the results."""
-        from zenhance.assess.before_after import Cut, before_after
+        from zenhance.assess.before_after import MICROMETRE, Cut, before_after
 
         z, y = (n // 2 for n in next(iter(self.pictures.values())).shape[:2])
         cuts = [Cut("middle plane", 0, z), Cut("xz cut", 1, y)]
         if self.shown is not None:
-            name = f"{self.shown.kind}\nz = {(self.shown.at[0] + 0.5) * self.voxel_um[0]:.1f} µm"
+            deep = (self.shown.at[0] + 0.5) * self.voxel_um[0]
+            name = f"{self.shown.kind}\nz = {deep:.1f} {MICROMETRE}"
             cuts = [Cut(name, 0, self.shown.at[0]), Cut("xz cut", 1, self.shown.at[1])]
         return before_after(self.pictures, self.voxel_um, (cuts[0], cuts[1]))
 
@@ -280,7 +281,8 @@ def probe_steps(
             "planted": given[0],
             "result": after[0],
             "result without": before,
-            "light changed": np.abs(given[0].astype(np.float32) - seen.measured),
+            "light changed": np.float32(seen.background)
+            + np.abs(given[0].astype(np.float32) - seen.measured),
         },
         seen.voxel_um,
         shown,
