@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from zenhance.models.header import Card
     from zenhance.training.loop import TrainProgress
     from zenhance.training.recipe import Recipe
+    from zenhance.training.session import Session
 
 __all__ = ["LearningProgress", "Learnt", "learn_steps"]
 
@@ -222,19 +223,11 @@ def learn_steps(
     _check_folder()
     begin = _start(request)
     recipe = _recipe(plan, request, begin)
-    from zenhance.training.data import measured_steps
-    from zenhance.training.loop import train_steps
-    from zenhance.training.session import session_steps
-
-    measuring = measured_steps(
-        plan.stack,
-        repair_outliers=request.repair_outliers,
-        background=request.background,
-        shared=request.statistics == "shared",
-    )
     session = yield from clock.follow(
-        session_steps(recipe, measuring, holdout=False), "measuring intensities"
+        _session_steps(plan.stack, request, recipe), "measuring intensities"
     )
+    from zenhance.training.loop import train_steps
+
     held = HeldOut.of(plan.stack, request, session.train[0].statistics)
     before = held.errors()
     if begin.name:
@@ -270,6 +263,22 @@ _WORSE_THAN_MEASUREMENT = (
     "what was learnt in {minutes:g} min predicts held-out photons no better than the measurement "
     "itself; learn longer, or begin from weights that ship"
 )
+
+
+def _session_steps(
+    stack: Stack, request: EnhanceRequest, recipe: Recipe
+) -> Generator[tuple[str, float], None, Session]:
+    """Measure the volumes as the run will, so that the network sees the same input."""
+    from zenhance.training.data import measured_steps
+    from zenhance.training.session import session_steps
+
+    measuring = measured_steps(
+        stack,
+        repair_outliers=request.repair_outliers,
+        background=request.background,
+        shared=request.statistics == "shared",
+    )
+    return (yield from session_steps(recipe, measuring, holdout=False))
 
 
 def _held_out_notes(scores: tuple[float, float], *, used: bool) -> dict[str, Any]:
