@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity
 
 from zenhance.assess.depth import contrast_by_depth, depth_below_surface, find_surface
 from zenhance.assess.similarity import frobenius_255, micro_ssim, ms_ssim
-from zenhance.assess.structure import compare_structures, wall_lines
+from zenhance.assess.structure import compare_structures, false_walls_per_mm2, wall_lines
 
 VOXEL = (0.5, 0.2, 0.2)
 
@@ -49,6 +49,22 @@ def test_a_missing_half_halves_recall_and_false_walls_lower_precision():
     report = compare_structures(ndimage.gaussian_filter(false, (0, 1, 1)), VOXEL, truth=walls)
     assert report.walls.recall > 0.9
     assert report.walls.precision < 0.75
+
+
+def test_false_walls_are_counted_in_tissue_without_walls_alone():
+    walls, labels = mesh(spacing=40)
+    labels[:] = labels.max() + 1 - labels
+    assert false_walls_per_mm2(walls, VOXEL, labels) == 0.0
+    drawn = walls.copy()
+    drawn[:, 48:72, 40] += 60.0  # in the middle of a cell, 20 pixels from its walls
+    drawn = ndimage.gaussian_filter(drawn, (0, 1, 1))
+    one = false_walls_per_mm2(drawn, VOXEL, labels)
+    free = sum(
+        (ndimage.distance_transform_edt(cell) * VOXEL[1] > 1.0).sum()
+        for cell in (np.pad(labels[0] == n, 1, mode="edge") for n in np.unique(labels))
+    )
+    assert one == pytest.approx(1 / (free * VOXEL[1] * VOXEL[2] * 1e-6), rel=0.2)
+    assert np.isnan(false_walls_per_mm2(drawn, VOXEL, np.zeros_like(labels)))
 
 
 def test_walls_moved_beyond_the_tolerance_do_not_count():

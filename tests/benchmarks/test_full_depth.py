@@ -53,12 +53,12 @@ def test_what_was_held_back_from_training_is_tested_and_old_and_new_weights_comp
 def test_the_table_gives_means_and_the_spread() -> None:
     layers = (1.0,) * (len(DEPTHS_UM) - 1)
     gains = (
-        Gain("foam", "a", 0, (1.0, *layers, math.nan), 4.0, 0.5),
+        Gain("foam", "a", 0, (1.0, *layers, math.nan), 4.0, 0.5, 120.0),
         Gain("foam", "a", 1, (3.0, *layers, math.nan), 6.0, math.nan),
     )
     cells = summary(gains, "foam", "a")
     assert cells[0] == "2.0 ± 1.4"
-    assert cells[-3:] == ("-", "5.0", "0.50")
+    assert cells[-4:] == ("-", "5.0", "0.50", "120")
     assert json.loads(json.dumps({**FullDepth(gains).record()}))["gains"][1]["again"] == 6.0
     (table,) = tables(FullDepth(gains)).values()
     assert len(table.rows) == 1

@@ -10,6 +10,7 @@ is::
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,13 @@ from scipy import ndimage
 from zenhance.errors import StackError
 from zenhance.types import FloatArray, FloatTriple
 
-__all__ = ["PrecisionRecall", "StructureReport", "compare_structures", "wall_lines"]
+__all__ = [
+    "PrecisionRecall",
+    "StructureReport",
+    "compare_structures",
+    "false_walls_per_mm2",
+    "wall_lines",
+]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -32,6 +39,8 @@ MIN_LENGTH_UM = 1.5
 MAX_PLANES = 16
 WALL_TOLERANCE_UM = 0.4
 JUNCTION_TOLERANCE_UM = 0.8
+FREE_UM = 1.0
+"""Tissue so far from every true wall is free of walls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +186,51 @@ def compare_structures(
         junction_tolerance_um,
         len(planes),
     )
+
+
+def false_walls_per_mm2(
+    image: npt.NDArray[Any],
+    voxel_size_um: FloatTriple,
+    labels: npt.NDArray[np.integer],
+    planes: slice = slice(None),
+) -> float:
+    """Return how many walls an image shows in a square millimetre of tissue that has none.
+
+    Parameters
+    ----------
+    image : array (Z, Y, X)
+        Bright walls, any intensity scale.
+    voxel_size_um : tuple of float
+        (z, y, x).
+    labels : integer array (Z, Y, X)
+        True cells, 0 outside.
+    planes : slice
+        Where to look.
+
+    Returns
+    -------
+    float
+        Pieces of line of 1.5 µm and more, further than 1 µm from every true wall in all three
+        directions, over the area of such tissue; NaN where there is none.
+    """
+    wall = np.zeros(labels.shape, bool)
+    for axis in range(3):
+        before, after = ([slice(None)] * 3 for _ in range(2))
+        before[axis], after[axis] = slice(None, -1), slice(1, None)
+        differs = labels[tuple(before)] != labels[tuple(after)]
+        wall[tuple(before)] |= differs
+        wall[tuple(after)] |= differs
+    free = labels > 0
+    if wall.any():
+        free &= ndimage.distance_transform_edt(~wall, sampling=voxel_size_um) > FREE_UM
+    pixel = (voxel_size_um[1], voxel_size_um[2])
+    level, count, pixels = _level(image), 0, 0
+    for plane, inside in zip(image[planes], free[planes], strict=True):
+        pieces, _ = ndimage.label(wall_lines(plane, pixel, level) & inside, np.ones((3, 3)))
+        lengths = np.bincount(pieces.ravel())[1:] * float(np.mean(pixel))
+        count += int(np.count_nonzero(lengths >= MIN_LENGTH_UM))
+        pixels += int(np.count_nonzero(inside))
+    return count / (pixels * pixel[0] * pixel[1] * 1e-6) if pixels else math.nan
 
 
 def _level(volume: npt.NDArray[Any]) -> float:
