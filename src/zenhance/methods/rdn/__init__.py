@@ -30,8 +30,8 @@ class Rdn(PlaneMethod):
     spec = MethodSpec(
         name="rdn",
         title="RDN",
-        summary="Residual dense network trained on pairs: denoises and sharpens stacks that "
-        "resemble its training data.",
+        summary="Residual dense network trained on simulated pairs: a baseline for cell walls of "
+        "meristems; for other specimens choose DQLR or deconvolution.",
         parameters=RdnParameters,
         bytes_per_voxel=1600,
         learns="pairs",

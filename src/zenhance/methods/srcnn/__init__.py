@@ -30,8 +30,8 @@ class Srcnn(PlaneMethod):
     spec = MethodSpec(
         name="srcnn",
         title="SRCNN",
-        summary="Three convolutions trained on pairs: a fast baseline for comparison; "
-        "for results choose deconvolution or RDN.",
+        summary="Three convolutions trained on simulated pairs: a fast baseline for cell walls of "
+        "meristems; for other specimens choose DQLR or deconvolution.",
         parameters=SrcnnParameters,
         bytes_per_voxel=900,
         learns="pairs",
