@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from zenhance.pipeline import (
     EnhanceRequest,
     EnhanceResult,
     Progress,
+    arbitration,
     enhance,
     enhance_steps,
     profile,
@@ -79,7 +81,7 @@ def test_a_network_that_sees_rightly_keeps_its_share_whatever_haze_and_scale(
     assert share(result).mean() > 0.95
     notes = result.provenance.notes
     assert notes["arbitration"]["network_share"] == pytest.approx(share(result).mean(), abs=0.02)
-    assert "the network was taken" in notes["remark"]
+    assert "the network was used" in notes["remark"]
 
 
 def test_a_network_that_draws_what_is_not_there_loses_to_deconvolution(scene: Stack) -> None:
@@ -115,6 +117,35 @@ def test_planes_without_light_are_no_evidence() -> None:
     stack = measured(light)
     assert np.isfinite(np.asarray(run(stack).stack.data)).all()
     assert share(run(stack))[8:].mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("estimate", "least", "most"), [("truth", 0.9, 1.0), ("mesh", 0.0, 0.0), ("half", 0.0, 0.5)]
+)
+def test_a_large_volume_is_judged_on_a_sample_that_favours_deconvolution(
+    scene: Stack, estimate: str, least: float, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arbitration, "MAX_TRIAL_VOXELS", 25_000)
+    monkeypatch.setattr(arbitration, "MIN_TRIAL_SIDE_PX", 12)
+    result = run(scene, estimate)
+    found = share(result)
+    assert 0.2 < result.provenance.notes["arbitration"]["tried"] < 0.6
+    assert least <= found.mean() <= most
+    if estimate == "half":
+        # Where it draws what is not there, also between the columns that were looked at.
+        assert found[:, 42:].mean() < 0.05
+
+
+def test_a_sample_has_columns_of_every_brightness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arbitration, "MAX_TRIAL_VOXELS", 20_000)
+    monkeypatch.setattr(arbitration, "MIN_TRIAL_SIDE_PX", 10)
+    ramp = np.broadcast_to(np.arange(120.0, dtype=np.float32), (8, 120, 120))
+    context = SimpleNamespace(shape_px=ramp.shape, read=lambda region: ramp[region])
+    plan = arbitration._trial_plan(cast("Any", context), (8, 4, 4), (1, 1, 1))
+    middles = sorted({t.core[2].start for t in plan.tiles})
+    assert middles[0] < 25
+    assert middles[-1] > 80
+    assert sum(8 * arbitration._area(t.core) for t in plan.tiles) <= 1.2 * 20_000
 
 
 def test_tiles_agree_with_the_whole(scene: Stack) -> None:

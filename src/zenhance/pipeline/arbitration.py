@@ -40,7 +40,7 @@ from zenhance.physics.thinning import camera_of_share, grey_of_share, split_phot
 from zenhance.pipeline.evidence import Blocks, Contest, Tally
 from zenhance.solvers.receptive_field import iteration_reach_px
 from zenhance.steps import relay
-from zenhance.tiling.geometry import plan_tiles
+from zenhance.tiling.geometry import Tile, TilePlan, plan_tiles
 from zenhance.tiling.run import run_tiles
 from zenhance.types import FloatArray, Region, Triple
 
@@ -55,11 +55,11 @@ __all__ = [
     "Effort",
     "Prepare",
     "alone",
+    "arbitrated_bytes_per_voxel",
     "arbitration_halo_px",
     "arbitration_steps",
     "can_arbitrate",
     "not_arbitrated",
-    "trial_bytes_per_voxel",
 ]
 
 NETWORK_SHARE = OutputSpec("network_share", "share of the network")
@@ -77,6 +77,13 @@ DARK = 0.05
 """Least expected light for the weights, in mean light of the volume."""
 # The volume is judged in tiles of this many voxels at most, whatever memory there is.
 TRIAL_PX = (48, 256, 256)
+MAX_TRIAL_VOXELS = 3_000_000
+"""A larger volume is judged on a sample of columns, of about so many voxels in all."""
+TRIAL_COLUMNS = 6
+"""At least so many, each from another part of the ranking by brightness."""
+MIN_TRIAL_SIDE_PX = 48
+TRIAL_RIM_PX = (4, 8, 8)
+"""Context of a trial's tile (z, y, x), beside twice the radius of the PSF."""
 
 STEP_WORK = 0.5
 """Of a Richardson-Lucy step, in units of measuring a voxel."""
@@ -114,10 +121,12 @@ def _sum(*halos: Triple) -> Triple:
     return (z, y, x)
 
 
-def trial_bytes_per_voxel() -> int:
-    """Return the working memory per voxel of a tile, the network's own left out."""
-    views = 4 * (2 * (VIEWS * (1 + len(STEPS)) + 3))
-    return views + registry.load(BASELINE).spec.bytes_per_voxel
+def arbitrated_bytes_per_voxel(own: int) -> int:
+    """Return the working memory per voxel of a tile, from that of the network alone.
+
+    Both work one after the other; their images, the share and the blend are kept beside.
+    """
+    return max(own, registry.load(BASELINE).spec.bytes_per_voxel) + 6 * 4
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,7 @@ class Effort:
     solve: float
     cut: float
     step: float
+    tried: float
 
     @classmethod
     def of(
@@ -138,13 +148,14 @@ class Effort:
         sizes = (volume_voxels, read_voxels, whole_voxels)
         network = parameters.work(*sizes)
         baseline = registry.load(BASELINE).spec.defaults.work(*sizes)
-        return cls(*network, *baseline, STEP_WORK * volume_voxels)
+        tried = min(1.0, MAX_TRIAL_VOXELS / volume_voxels)
+        return cls(*network, *baseline, STEP_WORK * volume_voxels, tried)
 
     @property
     def phases(self) -> tuple[float, float, float, float, float]:
         """Prepare the network; it and deconvolution for the kept photons; trial; deconvolution."""
-        trial = self.cut + self.enhance + max(STEPS) * self.step
-        return self.load, self.load, self.solve, trial, self.solve
+        trial = self.tried * (self.cut + self.enhance + max(STEPS) * self.step)
+        return self.load, self.load, self.tried * self.solve, trial, self.solve
 
     @property
     def tiles(self) -> float:
@@ -268,15 +279,22 @@ class _Both(Prepared):
     views: _Views
     effort: Effort
 
-    def both(
+    def solved(
         self, tile: FloatArray, origin_px: Triple, steps: int
-    ) -> Generator[float, None, tuple[dict[str, FloatArray], FloatArray]]:
-        """Return the outputs of the network, and the image of deconvolution inside the volume."""
+    ) -> Generator[float, None, FloatArray]:
+        """Return the image of deconvolution, of the part of a tile inside the volume."""
         inside = _valid(self.views.context.shape_px, origin_px, tile)
+        cut, _ = self.effort.within_tile(steps)
+        found = yield from relay(self.baseline(tile[inside].copy(), origin_px), lambda f: cut * f)
+        return found["enhanced"]
+
+    def found(
+        self, tile: FloatArray, origin_px: Triple, steps: int
+    ) -> Generator[float, None, dict[str, FloatArray]]:
+        """Return the outputs of the network."""
         cut, end = self.effort.within_tile(steps)
-        solved = yield from relay(self.baseline(tile[inside].copy(), origin_px), lambda f: cut * f)
         found = yield from relay(self.network(tile, origin_px), lambda f: cut + (end - cut) * f)
-        return dict(found), solved["enhanced"]
+        return dict(found)
 
     def tensor(self, array: FloatArray) -> torch.Tensor:
         """Return an array as a tensor (1, Z, Y, X) on the run's device."""
@@ -304,7 +322,8 @@ class _Trial(_Both):
         grey = grey_of_share(kept, self.camera, KEPT_SHARE)
         inside = _valid(self.views.context.shape_px, origin_px, tile)
         region = _place(origin_px, tile[inside].shape)
-        found, solved = yield from self.both(grey.copy(), origin_px, max(STEPS))
+        solved = yield from self.solved(grey, origin_px, max(STEPS))
+        found = yield from self.found(grey.copy(), origin_px, max(STEPS))
         blur, measured = self.views.blur(region), self.tensor(grey[inside])
         seen = self.views.seen(self.tensor(solved), blur)
         image = self.tensor(found["enhanced"][inside])
@@ -334,15 +353,16 @@ class _Verdict:
     shares: np.ndarray[Any, np.dtype[np.float64]]
     steps: int
     compared: tuple[Contest, ...]
+    tried: float
 
     @classmethod
-    def of(cls, blocks: Blocks, compared: tuple[Contest, ...]) -> _Verdict:
-        """Judge by the network's estimate whose blend predicts best."""
+    def of(cls, blocks: Blocks, compared: tuple[Contest, ...], tried: float) -> _Verdict:
+        """Judge by the network's estimate whose blend predicts best, after a share was tried."""
         sigma = blocks.sigma()
         gains = [comparison.reached(sigma) for comparison in compared]
         best = max(range(len(gains)), key=gains.__getitem__)
         fewest = next(n for n, g in enumerate(gains) if g >= min(ENOUGH * gains[best], gains[best]))
-        return cls(blocks, compared[best].shares(sigma), STEPS[fewest], compared)
+        return cls(blocks, compared[best].shares(sigma), STEPS[fewest], compared, tried)
 
     @property
     def by_depth(self) -> list[float]:
@@ -380,6 +400,7 @@ class _Verdict:
             "network_share": round(self.share(), 4),
             "network_share_by_depth": self.by_depth,
             "planes_per_layer": self.blocks.size_px[0],
+            "tried": round(self.tried, 4),
             "richardson_lucy_steps": self.steps,
             "gain_nats": {str(n): round(c.total, 2) for n, c in zip(STEPS, rounds, strict=True)},
             "certainty": round(max(c.certainty for c in rounds), 2),
@@ -391,41 +412,72 @@ class _Arbitrated(_Both):
     """The blend of a network and deconvolution, tile by tile."""
 
     verdict: _Verdict
-    series: frozenset[str]
+    outputs: Mapping[str, OutputSpec]
 
     def __call__(
         self, tile: FloatArray, origin_px: Triple
     ) -> Generator[float, None, dict[str, FloatArray]]:
-        """Enhance a tile (Z, Y, X) with both and blend them."""
-        found, solved = yield from self.both(tile.copy(), origin_px, self.verdict.steps)
+        """Enhance a tile (Z, Y, X) with either or both, and blend them."""
+        count = self.verdict.steps
+        inside = _valid(self.views.context.shape_px, origin_px, tile)
+        region = _place(origin_px, tile[inside].shape)
+        inner = self.verdict.blocks.interpolate(self.verdict.shares, region)
+        outside = [(0, n - v) for n, v in zip(tile.shape, inner.shape, strict=True)]
+        share, base = np.pad(inner, outside, mode="edge"), None
+        if inner.min() < 1.0:
+            base = np.pad((yield from self.solved(tile, origin_px, count)), outside, mode="edge")
+        if base is not None and not inner.any() and self._blended():
+            return self._solved_alone(base)
+        found = yield from self.found(tile.copy(), origin_px, count)
         # Some of what a method reports is known only after its tiles.
         self.curves, self.warnings = self.network.curves, self.network.warnings
         self.notes = {**self.notes, **self.network.notes}
-        inside = _valid(self.views.context.shape_px, origin_px, tile)
-        region = _place(origin_px, solved.shape)
-        share = self.verdict.blocks.interpolate(self.verdict.shares, region)
-        outside = [(0, n - v) for n, v in zip(tile.shape, share.shape, strict=True)]
-        share, base = (np.pad(a, outside, mode="edge") for a in (share, solved))
         image = found["enhanced"]
-        if self.verdict.steps and share.any():
+        if count and inner.any():
             steps = self.views.stepped(
                 self.tensor(image[inside]),
                 self.tensor(tile[inside]),
                 self.views.blur(region),
-                self.verdict.steps,
+                count,
             )
-            _, end = self.effort.within_tile(self.verdict.steps)
+            _, end = self.effort.within_tile(count)
             stepped = yield from relay(steps, lambda f: end + (1 - end) * f)
             image = np.pad(stepped[0].cpu().numpy(), outside, mode="edge")
-        out = dict(found)
-        out["enhanced"] = np.asarray(base + share * (image - base), np.float32)
-        for name in self.series:
-            # Every sample takes up what the steps added to the estimate.
-            sample = found[name] + (image - found["enhanced"])
-            out[name] = np.asarray(base + share * (sample - base), np.float32)
+        return self._blend(found, image, base, share)
+
+    def _blended(self) -> bool:
+        """Whether all outputs are blends, so that the network is not needed without a share."""
+        return all(o.name == STD or o.kind == "image" for o in self.outputs.values())
+
+    def _solved_alone(self, base: FloatArray) -> dict[str, FloatArray]:
+        """Return the outputs where the network has no share."""
+        out = {}
+        for name, output in self.outputs.items():
+            out[name] = np.zeros_like(base) if name == STD else base
+            if output.series:
+                out[name] = np.broadcast_to(base, (output.series, *base.shape))
+        return {**out, "enhanced": base, NETWORK_SHARE.name: np.zeros_like(base)}
+
+    def _blend(
+        self,
+        found: dict[str, FloatArray],
+        image: FloatArray,
+        base: FloatArray | None,
+        share: FloatArray,
+    ) -> dict[str, FloatArray]:
+        """Return the outputs, the network's estimate replaced by an image after the steps."""
+
+        def mixed(estimate: FloatArray) -> FloatArray:
+            mix = estimate if base is None else base + share * (estimate - base)
+            return np.asarray(mix, np.float32)
+
+        out = {**found, "enhanced": mixed(image), NETWORK_SHARE.name: share}
+        for name, output in self.outputs.items():
+            if output.series and output.kind == "image":
+                # Every sample takes up what the steps added to the estimate.
+                out[name] = mixed(found[name] + (image - found["enhanced"]))
         if STD in out:
             out[STD] = np.asarray(share * found[STD], np.float32)
-        out[NETWORK_SHARE.name] = share
         return out
 
 
@@ -487,11 +539,15 @@ def arbitration_steps(
 
     Notes
     -----
-    Peak memory is that of the network on a tile, and 36 float32 arrays of the tile.
+    Peak memory is that of the network on a tile of the trial, and 36 float32 arrays of the tile. A
+    volume beyond :data:`MAX_TRIAL_VOXELS` is judged on a sample; elsewhere the depth decides, less
+    surely the more its windows differ.
     """
     noise, baseline = _noise(context), registry.load(BASELINE)
     seen = camera_of_share(noise, KEPT_SHARE)
     kept = replace(context, read=_kept(context, noise), noise=seen)
+    if math.prod(context.shape_px) > MAX_TRIAL_VOXELS:
+        kept = replace(kept, whole_voxels=min(context.whole_voxels, MAX_TRIAL_VOXELS // 2))
     settings: dict[str, Any] = {"parameters": baseline.spec.defaults, "psf": psf, "weights": None}
     voxels, parameters = math.prod(context.shape_px), cast("MethodParameters", context.parameters)
     effort = Effort.of(parameters, voxels, voxels, context.whole_voxels)
@@ -510,12 +566,14 @@ def arbitration_steps(
         effort=effort,
         camera=noise,
         darkest=DARK * max((context.statistics.mean - noise.offset) / noise.gain, 1e-3),
-        halo_px=_halo(network, solved, psf, context, max(STEPS)),
+        halo_px=_near(_halo(network, solved, psf, context, max(STEPS)), psf, context),
     )
     judged = _judged(trial, context.read, method.spec.size_multiple)
     verdict = yield from relay(judged, between(solving, tried))
-    del trial, network, solved
-    solved = yield from prepare(baseline, replace(context, **settings), between(tried, 1.0))
+    del trial, network
+    if verdict.shares.min() < 1.0:
+        settled = replace(context, **settings)
+        solved = yield from prepare(baseline, settled, between(tried, 1.0))
     report = _report(prepared)
     report["halo_px"] = _halo(prepared, solved, psf, context, verdict.steps)
     report["notes"] = {**prepared.notes, "arbitration": verdict.notes()}
@@ -526,7 +584,7 @@ def arbitration_steps(
         views=_Views(context, psf, noise),
         effort=effort,
         verdict=verdict,
-        series=frozenset(o.name for o in parameters.outputs if o.series and o.kind == "image"),
+        outputs={o.name: o for o in parameters.outputs},
         **report,
     )
 
@@ -562,6 +620,51 @@ def _halo(
     return _largest(solved.halo_px, _sum(network.halo_px, reach))
 
 
+def _near(halo_px: Triple, psf: PsfLike, context: MethodContext) -> Triple:
+    """Return a halo with which estimates are good enough to be compared.
+
+    Only a method that needs the whole depth gets it.
+    """
+    radius = psf.radius_px(context.voxel_size_um)
+    z, y, x = (min(h, 2 * r + rim) for h, r, rim in zip(halo_px, radius, TRIAL_RIM_PX, strict=True))
+    return (halo_px[0] if halo_px[0] >= context.shape_px[0] else z, y, x)
+
+
+def _trial_plan(context: MethodContext, halo_px: Triple, multiple: Triple) -> TilePlan:
+    """Plan the tiles of a trial: all, or columns of each brightness of a large volume."""
+    shape, (thick, *sides) = context.shape_px, TRIAL_PX
+    depth = shape[0] if halo_px[0] >= shape[0] else thick
+    if math.prod(shape) <= MAX_TRIAL_VOXELS:
+        return plan_tiles(shape, (depth, sides[0], sides[1]), halo_px, multiple)
+    side = math.isqrt(MAX_TRIAL_VOXELS // (TRIAL_COLUMNS * shape[0]))
+    side = max(MIN_TRIAL_SIDE_PX, min(side, min(sides)))
+    plan = plan_tiles(shape, (depth, side, side), halo_px, multiple)
+    columns: dict[tuple[int, int], list[Tile]] = {}
+    for tile in plan.tiles:
+        columns.setdefault((tile.core[1].start, tile.core[2].start), []).append(tile)
+    full = max(_area(tiles[0].core) for tiles in columns.values())
+    whole = [tiles for tiles in columns.values() if _area(tiles[0].core) == full]
+    ranked = sorted(whole, key=lambda tiles: _brightness(context, tiles))
+    count = max(TRIAL_COLUMNS, round(MAX_TRIAL_VOXELS / (full * shape[0])))
+    chosen = {(2 * i + 1) * len(ranked) // (2 * count) for i in range(count)}
+    return replace(plan, tiles=tuple(tile for i in sorted(chosen) for tile in ranked[i]))
+
+
+def _area(region: Region) -> int:
+    _, y, x = region
+    return int((y.stop - y.start) * (x.stop - x.start))
+
+
+def _brightness(context: MethodContext, tiles: list[Tile]) -> float:
+    """Return the mean of the middle planes of a column's tiles."""
+    means = []
+    for tile in tiles:
+        z, y, x = tile.core
+        middle = (z.start + z.stop) // 2
+        means.append(float(context.read((slice(middle, middle + 1), y, x)).mean()))
+    return float(np.mean(means))
+
+
 def _judged(
     trial: _Trial, read: Callable[[Region], FloatArray], multiple: Triple
 ) -> Generator[float, None, _Verdict]:
@@ -574,8 +677,10 @@ def _judged(
         *views, weight, kept, held = block
         tally.add(region, np.stack(views), kept, held, weight)
 
-    plan = plan_tiles(context.shape_px, TRIAL_PX, trial.halo_px, multiple)
+    plan = _trial_plan(replace(context, read=read), trial.halo_px, multiple)
+    voxels = sum(_area(t.core) * (t.core[0].stop - t.core[0].start) for t in plan.tiles)
+    tried = voxels / math.prod(context.shape_px)
     series: Mapping[str, int] = {"trial": tally.size}
     steps = run_tiles(plan, read, trial, write, series=series)
-    yield from relay(steps, lambda step: step.fraction)
-    return _Verdict.of(blocks, tally.compare())
+    yield from relay(steps, lambda step: step.fraction / tried)
+    return _Verdict.of(blocks, tally.compare(), tried)

@@ -133,14 +133,17 @@ class Comparison:
         The best point of a window is w = 1/2 + gain / information, its variance 1 / information.
         It is combined with that of its depth by the precision of both, the spread between windows
         of one depth included (empirical Bayes; Efron & Morris 1973, JASA 68:117). A window that
-        contradicts its depth has a spread of its own, so that it is hardly moved.
+        contradicts its depth has a spread of its own, so that it is hardly moved. One without
+        photons takes its depth's point, with the spread between windows as doubt.
         """
         gain, known = (_window_sums(x, sigma) for x in (self.gain, self.information))
         deep_gain, deep_known = (_depth_sums(x, sigma) for x in (self.gain, self.information))
+        tried = self.information > 0.0
         known, deep_known = known + 1e-9, deep_known + 1e-9
         best, deep = 0.5 + gain / known, 0.5 + deep_gain / deep_known
         apart = np.square(best - deep)
-        common = float((apart * known).sum() - best.size) / float(known.sum())
+        spread = float((apart * known)[tried].sum()) - np.count_nonzero(tried)
+        common = spread / max(float(known[tried].sum()), 1e-9)
         own = apart - CONTRADICTS**2 * (1.0 / known + 1.0 / deep_known)
         trust = 1.0 / (np.maximum(own, max(common, 0.0)) + 1.0 / deep_known)
         precision = known + trust

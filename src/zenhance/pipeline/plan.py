@@ -13,8 +13,8 @@ from zenhance.io.beads import read_beads
 from zenhance.physics.psf import Psf, resolve_psf
 from zenhance.pipeline.arbitration import (
     Effort,
+    arbitrated_bytes_per_voxel,
     arbitration_halo_px,
-    trial_bytes_per_voxel,
 )
 from zenhance.pipeline.denoised import denoised_halo_px
 from zenhance.pipeline.output import Layout, layouts
@@ -155,7 +155,7 @@ def _bytes_per_voxel(method: Method, request: EnhanceRequest) -> int:
     z, y, x = parameters.output_scale
     samples = sum(output.series for output in request.outputs())
     own = method.spec.bytes_per_voxel + 4 * samples * z * y * x
-    return max(own, trial_bytes_per_voxel()) if request.arbitrates else own
+    return arbitrated_bytes_per_voxel(own) if request.arbitrates else own
 
 
 def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:

@@ -398,8 +398,12 @@ class _Shadow:
 
     def _means(self, image: torch.Tensor) -> tuple[float, ...]:
         """Return the mean of each band of depth."""
-        if self.bands == 1:
-            return (float(self._counted(image).mean()),)
+        counted = self.problem.counted
+        if self.bands == 1 and counted is None:
+            return (float(image.mean()),)
+        if self.bands == 1 and counted is not None:
+            # Picking the voxels would take longer than an iteration.
+            return (float((image * counted).mean()) / max(float(counted.mean()), _TINY),)
         weights = [self.problem.band_weight(number) for number in range(self.bands)]
         if self.problem.counted is not None:
             weights = [weight.mul_(self.problem.counted) for weight in weights]

@@ -108,18 +108,16 @@ class Codebook(Module):
         """
         distances = torch.addmm(self.words.square().sum(1), latents, self.words.t(), alpha=-2)
         best, index = distances.min(1)
-        words = self.words[index]
-        second = distances.scatter(1, index[:, None], math.inf).amin(1)
-        close = (second - best < MIXING_SHARE * widest[index]).nonzero()[:, 0]
+        words = self.words.index_select(0, index)
+        second, other = distances.scatter_(1, index[:, None], math.inf).min(1)
+        gap = second - best
+        close = (gap < MIXING_SHARE * widest.index_select(0, index)).nonzero()[:, 0]
         if len(close):
-            two = distances[close].topk(2, dim=1, largest=False)
-            near, next_one = self.words[two.indices[:, 0]], self.words[two.indices[:, 1]]
+            step = self.words.index_select(0, other[close]) - words.index_select(0, close)
             # The difference of the squared distances falls from the squared gap to 0 half-way.
-            margin = (two.values[:, 1] - two.values[:, 0]) / (near - next_one).square().sum(
-                1
-            ).clamp_min(1e-12)
+            margin = gap[close] / step.square().sum(1).clamp_min(1e-12)
             share = 0.5 * (1 - margin / MIXING_SHARE).clamp(0, 1)
-            words[close] = near + share[:, None] * (next_one - near)
+            words.index_add_(0, close, share[:, None] * step)
         return words, index
 
     @torch.no_grad()
