@@ -10,6 +10,7 @@ import typer
 from zenhance._version import __version__
 from zenhance.cli.advise import advise
 from zenhance.cli.assess import assess
+from zenhance.cli.cite import cite
 from zenhance.cli.compare import compare
 from zenhance.cli.demo import demo
 from zenhance.cli.doctor import doctor
@@ -29,7 +30,7 @@ __all__ = ["app", "command"]
 
 COMMANDS = (
     enhance, methods, info, advise, compare, assess, probe, segment_check, train, weights, sample,
-    simulate, verify, doctor, demo,
+    simulate, verify, cite, doctor, demo,
 )  # fmt: skip
 
 app = typer.Typer(

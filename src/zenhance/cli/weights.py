@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from zenhance.cli.options import Json, text_option
+from zenhance.cli.options import Json, Overwrite, text_option
 from zenhance.cli.output import plain_table, print_json, show
 from zenhance.errors import MethodError, RecipeError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["weights"]
 
-ADD = "add"
+ADD, EXPORT = "add", "export"
 HEADINGS = ("model", "method", "from", "voxel µm", "validation PSNR", "what it is for")
 
 
@@ -24,24 +24,33 @@ def weights(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="METHOD|add",
-            help="A method, to list only its models; or add, to add a file; default all.",
+            metavar="METHOD|add|export",
+            help="A method, to list only its models; or add or export, with a file; default all.",
         ),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="After add: a model that `zenhance train` wrote."),
+        typer.Argument(
+            metavar="FILE",
+            help="After add: a model of `zenhance train`; after export: the .zip to write.",
+        ),
     ] = None,
     name: Annotated[
-        str | None, text_option("NAME", "With add: name of the model; default that on its card.")
+        str | None,
+        text_option("NAME", "Name of the model to add or export; default with add: its card's."),
     ] = None,
+    overwrite: Overwrite = False,
     json_line: Json = False,
 ) -> None:
-    """List the trained models, or add one.
+    """List the trained models, add one, or export one for bioimage.io.
 
     `zenhance weights add FILE` tests a model and copies it to your own folder; --weights NAME and
-    the dock then find it.
+    the dock then find it. `zenhance weights export OUT.zip --name NAME` writes a bioimage.io
+    package (model description 0.5, TorchScript weights).
     """
+    if what == EXPORT:
+        _export(file, name, overwrite, json_line)
+        return
     if what == ADD:
         _add(file, name, json_line)
         return
@@ -73,6 +82,18 @@ def _add(file: Path | None, name: str | None, json_line: bool) -> None:
     print(
         f"use it: zenhance enhance INPUT OUTPUT --method {entry.card.method} --weights {entry.name}"
     )
+
+
+def _export(file: Path | None, name: str | None, overwrite: bool, json_line: bool) -> None:
+    from zenhance.models.bioimageio import export_bioimageio
+
+    if file is None or name is None:
+        raise RecipeError(
+            "zenhance weights export needs a file and the name of a model; write: "
+            "zenhance weights export OUT.zip --name NAME"
+        )
+    path = export_bioimageio(name, file, overwrite=overwrite)
+    print_json({"name": name, "path": str(path)}) if json_line else print(path)
 
 
 def _listed(method: str | None) -> list[tuple[WeightsEntry, bool]]:

@@ -36,6 +36,7 @@ __all__ = [
     "Prepared",
     "ProfiledLike",
     "PsfLike",
+    "Reference",
     "TileGenerator",
     "VolumeStatistics",
 ]
@@ -357,6 +358,49 @@ class Prepared(ABC):
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A paper, as a bibliography needs it.
+
+    Parameters
+    ----------
+    key : str
+        Of its BibTeX entry, such as ``lucy1974``.
+    authors : str
+        As BibTeX writes them: ``Lucy, L. B. and Other, A.``
+    title, journal : str
+        In full; for a proceedings, its name.
+    year : int
+        Of publication.
+    doi : str
+        Without ``https://doi.org/``.
+    """
+
+    key: str
+    authors: str
+    title: str
+    journal: str
+    year: int
+    doi: str
+
+    @property
+    def text(self) -> str:
+        """The reference in one line."""
+        return f"{self.authors.replace(' and ', '; ')} ({self.year}). {self.title}. {self.journal}."
+
+    def bibtex(self) -> str:
+        """Return the BibTeX entry."""
+        fields = (
+            ("author", self.authors),
+            ("title", f"{{{self.title}}}"),
+            ("journal", self.journal),
+            ("year", str(self.year)),
+            ("doi", self.doi),
+        )
+        lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields)
+        return f"@article{{{self.key},\n{lines}\n}}"
+
+
+@dataclass(frozen=True, slots=True)
 class MethodSpec:
     """The facts of a method that no setting changes.
 
@@ -379,6 +423,8 @@ class MethodSpec:
         What it can learn from.
     source : str
         Paper and equation.
+    references : tuple of Reference
+        Papers to cite, the most important one first.
     """
 
     name: str
@@ -390,6 +436,7 @@ class MethodSpec:
     stochastic: bool = False
     learns: Literal["no", "pairs", "own_stack"] = "no"
     source: str = ""
+    references: tuple[Reference, ...] = ()
 
     @property
     def defaults(self) -> MethodParameters:

@@ -11,7 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 
-from zenhance.contract.spec import WHOLE_VOXELS, MethodContext, MethodSpec, PlanContext, Prepared
+from zenhance.contract.spec import (
+    WHOLE_VOXELS,
+    MethodContext,
+    MethodSpec,
+    PlanContext,
+    Prepared,
+    Reference,
+)
 from zenhance.errors import MethodError
 from zenhance.methods.deconvolution.parameters import GaussianDeconvolutionParameters
 from zenhance.solvers.receptive_field import (
@@ -37,6 +44,43 @@ class GaussianDeconvolution:
         parameters=GaussianDeconvolutionParameters,
         bytes_per_voxel=112,
         source="Richardson 1972; Lucy 1974; Biggs & Andrews 1997; Dey et al. 2006; Dougherty 2005",
+        references=(
+            Reference(
+                key="richardson1972",
+                authors="Richardson, William Hadley",
+                title="Bayesian-Based Iterative Method of Image Restoration",
+                journal="Journal of the Optical Society of America 62:55",
+                year=1972,
+                doi="10.1364/JOSA.62.000055",
+            ),
+            Reference(
+                key="lucy1974",
+                authors="Lucy, L. B.",
+                title=("An iterative technique for the rectification of observed distributions"),
+                journal="The Astronomical Journal 79:745",
+                year=1974,
+                doi="10.1086/111605",
+            ),
+            Reference(
+                key="biggs1997",
+                authors="Biggs, David S. C. and Andrews, Mark",
+                title="Acceleration of iterative image restoration algorithms",
+                journal="Applied Optics 36:1766",
+                year=1997,
+                doi="10.1364/AO.36.001766",
+            ),
+            Reference(
+                key="dey2006",
+                authors="Dey, Nicolas and others",
+                title=(
+                    "Richardson-Lucy algorithm with total variation regularization for 3D c"
+                    "onfocal microscope deconvolution"
+                ),
+                journal="Microscopy Research and Technique 69:260",
+                year=2006,
+                doi="10.1002/jemt.20294",
+            ),
+        ),
     )
 
     def prepare(self, context: MethodContext) -> Generator[float, None, Prepared]:

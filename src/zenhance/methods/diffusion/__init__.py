@@ -14,6 +14,7 @@ from zenhance.contract.spec import (
     MethodSpec,
     OutputSpec,
     PlanContext,
+    Reference,
 )
 from zenhance.types import Triple
 
@@ -112,6 +113,27 @@ class Diffusion(LearningMethod):
         stochastic=True,
         learns="pairs",
         source="after Bansal et al., NeurIPS (2023), and Delbracio, Milanfar, TMLR (2023)",
+        references=(
+            Reference(
+                key="bansal2023",
+                authors="Bansal, Arpit and others",
+                title="Cold Diffusion: Inverting Arbitrary Image Transforms Without Noise",
+                journal="Advances in Neural Information Processing Systems",
+                year=2023,
+                doi="10.48550/arXiv.2208.09392",
+            ),
+            Reference(
+                key="delbracio2023",
+                authors="Delbracio, Mauricio and Milanfar, Peyman",
+                title=(
+                    "Inversion by Direct Iteration: An Alternative to Denoising Diffusion f"
+                    "or Image Restoration"
+                ),
+                journal="Transactions on Machine Learning Research",
+                year=2023,
+                doi="10.48550/arXiv.2303.11435",
+            ),
+        ),
     )
 
     def plan_halo_px(self, plan: PlanContext) -> Triple:

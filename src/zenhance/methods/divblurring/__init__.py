@@ -14,6 +14,7 @@ from zenhance.contract.spec import (
     MethodSpec,
     OutputSpec,
     PlanContext,
+    Reference,
 )
 from zenhance.types import Triple
 
@@ -154,6 +155,19 @@ class Divblurring(LearningMethod):
         learns="own_stack",
         source="Muttavarapu (2022), after DivNoising (Prakash, Krull, Jug, ICLR 2021) "
         "and HDN (Prakash et al., ICLR 2022)",
+        references=(
+            Reference(
+                key="prakash2021",
+                authors="Prakash, Mangal and Krull, Alexander and Jug, Florian",
+                title=(
+                    "Fully Unsupervised Diversity Denoising with Convolutional Variational "
+                    "Autoencoders"
+                ),
+                journal="International Conference on Learning Representations",
+                year=2021,
+                doi="10.48550/arXiv.2006.06072",
+            ),
+        ),
     )
 
     def plan_halo_px(self, plan: PlanContext) -> Triple:

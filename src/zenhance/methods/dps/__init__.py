@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from zenhance.contract.learner import LearningMethod
-from zenhance.contract.spec import MethodParameters, MethodSpec, PlanContext
+from zenhance.contract.spec import MethodParameters, MethodSpec, PlanContext, Reference
 from zenhance.types import Triple
 
 __all__ = ["METHOD", "MODULES", "Dps", "DpsParameters"]
@@ -110,6 +110,19 @@ class Dps(LearningMethod):
         bytes_per_voxel=2000,
         learns="own_stack",
         source="Ye et al., Intelligent Computing 3:0082 (2024)",
+        references=(
+            Reference(
+                key="ye2024",
+                authors="Ye, Zitong and Huang, Yuran and Zhang, Jinfeng and others",
+                title=(
+                    "Universal and High-Fidelity Resolution Extending for Fluorescence "
+                    "Microscopy Using a Single-Training Physics-Informed Sparse Neural Network"
+                ),
+                journal="Intelligent Computing 3:0082",
+                year=2024,
+                doi="10.34133/icomputing.0082",
+            ),
+        ),
     )
 
     def plan_halo_px(self, plan: PlanContext) -> Triple:

@@ -7,7 +7,14 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from zenhance.contract.learner import LearningMethod
-from zenhance.contract.spec import ENHANCED, MethodParameters, MethodSpec, OutputSpec, PlanContext
+from zenhance.contract.spec import (
+    ENHANCED,
+    MethodParameters,
+    MethodSpec,
+    OutputSpec,
+    PlanContext,
+    Reference,
+)
 from zenhance.types import Triple
 
 __all__ = ["METHOD", "WEIGHTS", "Dqlr", "DqlrParameters"]
@@ -82,6 +89,19 @@ class Dqlr(LearningMethod):
         bytes_per_voxel=220,
         learns="own_stack",
         source="Gupta, Aich, Rodriguez, Reddy, Roy-Chowdhury, arXiv 2107.14368 (2021)",
+        references=(
+            Reference(
+                key="gupta2021",
+                authors=(
+                    "Gupta, Akash and Aich, Abhishek and Rodriguez, Kevin and Reddy, G. Ven"
+                    "ugopala and Roy-Chowdhury, Amit K."
+                ),
+                title="Deep Quantized Representation for Enhanced Reconstruction",
+                journal="arXiv 2107.14368",
+                year=2021,
+                doi="10.48550/arXiv.2107.14368",
+            ),
+        ),
     )
 
     def plan_halo_px(self, plan: PlanContext) -> Triple:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from zenhance.contract.spec import MethodSpec
+from zenhance.contract.spec import MethodSpec, Reference
 from zenhance.methods._shared.plane_method import PlaneMethod, PlaneParameters
 
 __all__ = ["METHOD", "Rdn", "RdnParameters"]
@@ -36,6 +36,18 @@ class Rdn(PlaneMethod):
         bytes_per_voxel=1600,
         learns="pairs",
         source="Zhang, Tian, Kong, Zhong, Fu, CVPR (2018)",
+        references=(
+            Reference(
+                key="zhang2018",
+                authors=(
+                    "Zhang, Yulun and Tian, Yapeng and Kong, Yu and Zhong, Bineng and Fu, Yun"
+                ),
+                title="Residual Dense Network for Image Super-Resolution",
+                journal="IEEE/CVF Conference on Computer Vision and Pattern Recognition",
+                year=2018,
+                doi="10.1109/CVPR.2018.00262",
+            ),
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from zenhance.contract.spec import MethodSpec
+from zenhance.contract.spec import MethodSpec, Reference
 from zenhance.methods._shared.plane_method import PlaneMethod, PlaneParameters
 
 __all__ = ["METHOD", "Srcnn", "SrcnnParameters"]
@@ -36,6 +36,16 @@ class Srcnn(PlaneMethod):
         bytes_per_voxel=900,
         learns="pairs",
         source="Dong, Loy, He, Tang, IEEE TPAMI 38:295 (2016)",
+        references=(
+            Reference(
+                key="dong2016",
+                authors="Dong, Chao and Loy, Chen Change and He, Kaiming and Tang, Xiaoou",
+                title="Image Super-Resolution Using Deep Convolutional Networks",
+                journal="IEEE Transactions on Pattern Analysis and Machine Intelligence 38:295",
+                year=2016,
+                doi="10.1109/TPAMI.2015.2439281",
+            ),
+        ),
     )
 
 
