@@ -33,8 +33,9 @@ def test_the_order_by_held_out_photons_follows_the_truth(tmp_path):
 
 def test_a_scene_with_correlated_noise_is_not_judged(tmp_path):
     rng = np.random.default_rng(2)
-    noisy = ndimage.gaussian_filter(rng.normal(0, 30, (160, 160)), 0.7) + 100
-    for name, image in (("raw_flat_1.png", noisy), ("gt_flat.png", np.full((160, 160), 100.0))):
+    light = 100.0 + 800.0 * ndimage.gaussian_filter(rng.normal(size=(160, 160)), 12)
+    noisy = light + ndimage.gaussian_filter(rng.normal(0, 30, (160, 160)), 0.7)
+    for name, image in (("raw_flat_1.png", noisy), ("gt_flat.png", light)):
         Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(tmp_path / name)
     report = measure_order(Namespace(data=tmp_path), lambda *_: None)
     assert report.judged == (False,)
