@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,15 @@ from zenhance.cli.enhance_file import RunOptions, enhance_file, open_input, targ
 from zenhance.cli.errors import Session, failure_record
 from zenhance.cli.output import print_json, show
 from zenhance.cli.paths import Job, JobPlan, batch_status
-from zenhance.cli.progress import open_reporter
+from zenhance.cli.process import StopRequest
+from zenhance.cli.progress import Reporter, SilentReporter, open_reporter
 from zenhance.errors import OutputExistsError, ReadError, RunCancelled, ZenhanceError
 from zenhance.wording import format_seconds
 
 if TYPE_CHECKING:
     from zenhance.pipeline import EnhanceRequest
     from zenhance.provenance import Provenance
+    from zenhance.scaleout.cluster import Workers
 
 __all__ = ["earlier_result", "run_batch"]
 
@@ -34,8 +37,14 @@ MAX_NAMED = 5
 COLOURS = {"done": "green", "skipped": "green", "failed": "red"}
 
 
-def run_batch(plan: JobPlan, request: EnhanceRequest, options: RunOptions, session: Session) -> int:
-    """Enhance all files and return the exit code.
+def run_batch(
+    plan: JobPlan,
+    request: EnhanceRequest,
+    options: RunOptions,
+    session: Session,
+    workers: Workers | None = None,
+) -> int:
+    """Enhance all files and return the exit code; with workers, each of them takes whole files.
 
     An error is printed at once and again in the summary; then the next file begins. The summary
     names what the folders hold beside the images.
@@ -45,7 +54,10 @@ def run_batch(plan: JobPlan, request: EnhanceRequest, options: RunOptions, sessi
     int
         0 if no file failed, 10 if some failed, the code of the first failure if all did.
     """
-    records = [_batch_record(job, request, options, session) for job in plan.jobs]
+    if workers is None:
+        records = [_batch_record(job, request, options, session) for job in plan.jobs]
+    else:
+        records = _shared_batch(plan.jobs, request, options, session, workers)
     status = batch_status(record.get("exit_code", 0) for record in records)
     if session.json_wanted:
         counts = Counter(_state(record) for record in records)
@@ -62,13 +74,27 @@ def run_batch(plan: JobPlan, request: EnhanceRequest, options: RunOptions, sessi
 def _batch_record(
     job: Job, request: EnhanceRequest, options: RunOptions, session: Session
 ) -> dict[str, Any]:
+    with open_reporter(session.json_wanted) as reporter:
+        record = _file_record(job, request, options, session, reporter)
+    _tell_error(job, record)
+    return record
+
+
+def _tell_error(job: Job, record: dict[str, Any]) -> None:
+    if "error" in record:
+        print(f"zenhance: {job.source.name}: {record['error']}", file=sys.stderr, flush=True)
+
+
+def _file_record(
+    job: Job, request: EnhanceRequest, options: RunOptions, session: Session, reporter: Reporter
+) -> dict[str, Any]:
+    """Return the record of one file: done, skipped or failed."""
     try:
-        with open_reporter(session.json_wanted) as reporter:
-            found = None if options.overwrite else earlier_result(job, request, options)
-            if found is not None:
-                reporter.line(f"{job.source.name}: skipped, {found['skipped']}")
-                return found
-            return enhance_file(job, request, options, session, reporter)
+        found = None if options.overwrite else earlier_result(job, request, options)
+        if found is not None:
+            reporter.line(f"{job.source.name}: skipped, {found['skipped']}")
+            return found
+        return enhance_file(job, request, options, session, reporter)
     except RunCancelled:
         raise
     except Exception as error:
@@ -77,9 +103,52 @@ def _batch_record(
             raise
         if session.debug:
             traceback.print_exception(error, file=sys.stderr)
-        record = {"input": str(job.source), **failure_record(error, session.stop)}
-        print(f"zenhance: {job.source.name}: {record['error']}", file=sys.stderr, flush=True)
-        return record
+        return {"input": str(job.source), **failure_record(error, session.stop)}
+
+
+def _worker_record(
+    job: Job, request: EnhanceRequest, options: RunOptions, neighbours: int
+) -> dict[str, Any]:
+    """Enhance a file in a worker, which shares its computer with its neighbours."""
+    from zenhance.scaleout.cluster import use_threads
+
+    use_threads(neighbours)
+    return _file_record(job, request, options, Session(StopRequest()), SilentReporter())
+
+
+def _shared_batch(
+    jobs: Sequence[Job],
+    request: EnhanceRequest,
+    options: RunOptions,
+    session: Session,
+    workers: Workers,
+) -> list[dict[str, Any]]:
+    """Let workers take one file after another; each runs as it would alone."""
+    neighbours = workers.on_one_host
+    options = replace(options, memory_share=options.memory_share / neighbours)
+    absolute = [
+        Job(*(None if p is None else p.absolute() for p in (j.source, j.target, j.report)))  # type: ignore[arg-type]
+        for j in jobs
+    ]
+    places: dict[str, int] = {}
+    records: dict[int, dict[str, Any]] = {}
+
+    def tasks() -> Iterator[Any]:
+        for number, job in enumerate(absolute):
+            task = workers.submit(_worker_record, job, request, options, neighbours)
+            places[task.key] = number
+            yield task
+
+    with session.stop.watched() as cancel, open_reporter(session.json_wanted) as reporter:
+        for task, record in workers.results(tasks(), cancel.is_set):
+            if task is not None:
+                number = places[task.key]
+                records[number] = {**record, "input": str(jobs[number].source)}
+                _tell_error(jobs[number], record)
+                reporter.line(f"{jobs[number].source.name}: {_state(record)}")
+        if cancel.is_set():
+            raise RunCancelled(f"the batch was cancelled after {len(records)} of {len(jobs)} files")
+    return [records[number] for number in range(len(jobs))]
 
 
 def earlier_result(job: Job, request: EnhanceRequest, options: RunOptions) -> dict[str, Any] | None:

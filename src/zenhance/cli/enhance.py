@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +38,7 @@ from zenhance.cli.progress import open_reporter
 
 if TYPE_CHECKING:
     from zenhance.pipeline import EnhanceRequest
+    from zenhance.scaleout.cluster import Workers
 
 __all__ = ["RequestOptions", "build_request", "enhance"]
 
@@ -201,6 +203,21 @@ def enhance(
             "with them.",
         ),
     ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            help="Share the work among so many processes of this computer; default one.",
+            show_default=False,
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        text_option(
+            "ADDRESS", "Share it among the workers of a dask scheduler, tcp://...; default none."
+        ),
+    ] = None,
     json_line: Json = False,
 ) -> None:
     """Enhance an image, a folder of images or a glob."""
@@ -241,11 +258,21 @@ def enhance(
         make_folder(plan.folder)
     if save_request is not None:
         write_request(save_request, wanted, overwrite)
-    if plan.batch:
-        raise typer.Exit(run_batch(plan, wanted, options, session))
-    with open_reporter(session.json_wanted) as reporter:
-        record = enhance_file(plan.jobs[0], wanted, options, session, reporter)
+    with _workers(workers, scheduler) as crew:
+        if plan.batch:
+            raise typer.Exit(run_batch(plan, wanted, options, session, crew))
+        with open_reporter(session.json_wanted) as reporter:
+            record = enhance_file(plan.jobs[0], wanted, options, session, reporter, crew)
     print_json(record) if session.json_wanted else print_result(record)
+
+
+def _workers(count: int | None, scheduler: str | None) -> AbstractContextManager[Workers | None]:
+    """Return the workers asked for, or none."""
+    if count is None and scheduler is None:
+        return nullcontext()
+    from zenhance.scaleout.cluster import open_workers
+
+    return open_workers(count, scheduler)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
     from zenhance.pipeline import EnhanceRequest, EnhanceResult, RunPlan
     from zenhance.pipeline.journal import Journal
     from zenhance.provenance import Provenance
+    from zenhance.scaleout.cluster import Workers
     from zenhance.stack import Stack
+
+    Distributed = Callable[..., Generator[Any, None, EnhanceResult]]
 
 __all__ = ["RunOptions", "enhance_file", "open_input", "print_result", "targets_of"]
 
@@ -38,13 +43,15 @@ class RunOptions:
     """How to run, as opposed to what: nothing here changes a voxel of the result.
 
     ``lengths`` is how many numbers the user typed for the voxel size; 0 for none. ``restart``
-    forgets what an interrupted run has left.
+    forgets what an interrupted run has left. ``memory_share`` is the share of the free memory,
+    where other runs share the computer.
     """
 
     overwrite: bool = False
     assess: bool = False
     lengths: int = 0
     restart: bool = False
+    memory_share: float = 1.0
 
 
 def targets_of(job: Job, request: EnhanceRequest) -> dict[str, Path]:
@@ -90,21 +97,28 @@ def _check_pixel_type(target: Path, result: Stack) -> None:
         check_imagej(result)
 
 
-def _plan(job: Job, stack: Stack, request: EnhanceRequest) -> RunPlan:
+def _plan(
+    job: Job,
+    stack: Stack,
+    request: EnhanceRequest,
+    options: RunOptions,
+    workers: Workers | None,
+) -> RunPlan:
     """Plan the run, and refuse a result that could not be written; no pixel is read."""
     import numpy as np
 
     from zenhance.pipeline import plan_run
 
     try:
-        plan = plan_run(stack, request)
+        share = options.memory_share if workers is None else 1 / workers.on_one_host
+        plan = plan_run(stack, request, memory_share=share)
     except StackError as error:
         raise StackError(f'"{job.source.name}" cannot be enhanced: {error}') from error
     for layout in plan.outputs.values():
         stand_in = np.broadcast_to(np.zeros((), layout.dtype), layout.shape)
         _check_pixel_type(job.target, plan.stack.with_data(stand_in, axes=layout.axes))
     # The tiles of a run that can be continued lie beside the result until it is written.
-    copies = 2 if is_zarr(job.target) else 1
+    copies = 2 if _keeps_tiles(job.target, workers) else 1
     check_free_space(job.target, copies * plan.result_bytes)
     return plan
 
@@ -115,12 +129,19 @@ def _compute(
     session: Session,
     reporter: Reporter,
     journal: Journal | None,
+    distributed: Distributed | None,
+    memory_share: float,
 ) -> EnhanceResult:
     """Run the request and show each step; the first Ctrl-C ends it at the next one."""
     from zenhance.pipeline import enhance_steps
 
     with session.stop.watched() as cancel:
-        steps = enhance_steps(stack, request, cancel, journal=journal)
+        if distributed is None or journal is None:
+            steps = enhance_steps(
+                stack, request, cancel, journal=journal, memory_share=memory_share
+            )
+        else:
+            steps = distributed(stack, request, cancel, journal)
         result: EnhanceResult = drain(steps, reporter.update)
     if cancel.is_set():
         raise RunCancelled("the run was cancelled; nothing was written")
@@ -154,9 +175,14 @@ def _judge(
 
 
 def enhance_file(
-    job: Job, request: EnhanceRequest, options: RunOptions, session: Session, reporter: Reporter
+    job: Job,
+    request: EnhanceRequest,
+    options: RunOptions,
+    session: Session,
+    reporter: Reporter,
+    workers: Workers | None = None,
 ) -> dict[str, Any]:
-    """Enhance one file and write the result.
+    """Enhance one file and write the result; with workers, they compute it.
 
     Returns
     -------
@@ -177,11 +203,13 @@ def enhance_file(
     stack = open_input(job.source, request, options.lengths)
     # The reader has put the axes into order already; the record keeps them as the file has them.
     running = request.model_copy(update={"axes": None})
-    plan = _plan(job, stack, running)
+    plan = _plan(job, stack, running, options, workers)
     _describe(job.source, plan, reporter)
     verdict: Assessment | None = None
-    with _journal(job.target, options.restart) as journal:
-        result = _compute(stack, running, session, reporter, journal)
+    distributed = None if workers is None else _distributed(workers, job.source, request)
+    with _journal(job.target, options.restart, workers) as journal:
+        share = options.memory_share
+        result = _compute(stack, running, session, reporter, journal, distributed, share)
         provenance = result.provenance.model_copy(
             update={"request": request.model_dump(mode="json"), "input_name": job.source.name}
         )
@@ -192,11 +220,26 @@ def enhance_file(
     return _record(job, targets, provenance, verdict, time.perf_counter() - started)
 
 
-def _journal(target: Path, restart: bool) -> AbstractContextManager[Journal | None]:
-    """Return the journal of a run to OME-Zarr; other formats are written as a whole at the end."""
+def _distributed(workers: Workers, source: Path, opened_as: EnhanceRequest) -> Distributed:
+    """Return what runs a request on workers."""
+    from zenhance.scaleout.run import distributed_steps
+
+    return partial(distributed_steps, workers, source, opened_as)
+
+
+def _keeps_tiles(target: Path, workers: Workers | None) -> bool:
+    """Tell whether tiles are kept beside the output: in a run to OME-Zarr, or on workers."""
+    return workers is not None or is_zarr(target)
+
+
+def _journal(
+    target: Path, restart: bool, workers: Workers | None
+) -> AbstractContextManager[Journal | None]:
+    """Return the journal of a run whose tiles are kept; others are written at the end."""
     from zenhance.pipeline.journal import journal_beside
 
-    return journal_beside(target, restart=restart) if is_zarr(target) else nullcontext()
+    kept = _keeps_tiles(target, workers)
+    return journal_beside(target, restart=restart) if kept else nullcontext()
 
 
 def _describe(source: Path, plan: RunPlan, reporter: Reporter) -> None:

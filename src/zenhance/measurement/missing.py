@@ -65,6 +65,10 @@ class MissingData:
         self._blank: dict[int, bool] = {}
         self._noise: NoiseLike | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is computed again where it is needed."""
+        return {**self.__dict__, "_planes": {}, "_fills": {}}
+
     def examine(self, z: int, plane: Array) -> None:
         """Look for missing voxels in a plane (Y, X) as stored, so that it is not read again."""
         if z in self._padding:

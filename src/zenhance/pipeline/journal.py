@@ -16,14 +16,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import platform
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from zenhance._version import __version__
-from zenhance.errors import OutputExistsError, RunCancelled
+from zenhance.errors import OutputExistsError, RunCancelled, WriteError
 from zenhance.io.limits import read_bounded
 from zenhance.io.lock import hidden_name, locked
 from zenhance.io.write_zarr import create_array
@@ -134,6 +136,22 @@ class Journal:
         (self.folder / _TILES).mkdir(exist_ok=True)
         self._job = known
 
+    def resume(self) -> None:
+        """Take part in a run that another process began.
+
+        Raises
+        ------
+        WriteError
+            There is no such run where this process looks for it.
+        """
+        known = _read(self.folder / _JOB)
+        if known is None:
+            raise WriteError(
+                f'the journal of the run is not in "{self.folder}" on {platform.node()}; all '
+                "workers must see input and output under the same path"
+            )
+        self._job = known
+
     def check_weights(self, sha256: str) -> None:
         """Refuse a model other than that of the tiles that are finished.
 
@@ -142,9 +160,12 @@ class Journal:
         OutputExistsError
             The weights have changed since the run began.
         """
-        if self._job.setdefault("weights", sha256) != sha256:
+        known = self._job.get("weights")
+        if known is None:
+            self._job["weights"] = sha256
+            self._write(_JOB, self._job)
+        elif known != sha256:
             self._refuse([_WORDS["weights"]])
-        self._write(_JOB, self._job)
 
     def _refuse(self, different: Sequence[str]) -> None:
         if different:
@@ -226,7 +247,9 @@ class Journal:
 
     def _write(self, name: str, record: Mapping[str, Any]) -> None:
         path = self.folder / name
-        partial, text = path.with_suffix(".partial"), json.dumps(record).encode()
+        # Several workers may write the same record.
+        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
+        text = json.dumps(record).encode()
         partial.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
         partial.replace(path)
 
@@ -265,8 +288,8 @@ def journal_beside(target: Path, *, restart: bool = False) -> Iterator[Journal]:
         if folder.is_symlink() or (folder.exists() and not ours):
             raise _not_ours(folder)
         # A run that was killed at once has only begun to write what it is.
-        own = {_JOB, "job.partial"}
-        if ours and _read(folder / _JOB) is None and {p.name for p in folder.iterdir()} - own:
+        begun = ours and _read(folder / _JOB) is not None
+        if ours and not begun and any(not p.name.startswith(_JOB) for p in folder.iterdir()):
             raise _not_ours(folder)
         if restart and ours:
             shutil.rmtree(folder)

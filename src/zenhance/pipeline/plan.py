@@ -59,6 +59,8 @@ class RunPlan:
         How long it learns from the stack first.
     outputs : mapping of str to Layout
         What comes out, the enhanced image first.
+    memory_share : float
+        Of the free memory, with which the tiles were planned.
     """
 
     stack: Stack
@@ -70,6 +72,7 @@ class RunPlan:
     result_bytes: int
     learn_minutes: float | None = None
     outputs: Mapping[str, Layout] = field(default_factory=dict)
+    memory_share: float = 1.0
 
     @property
     def read_voxels(self) -> int:
@@ -129,7 +132,12 @@ def _lengths(request: EnhanceRequest, stack: Stack) -> tuple[float, float, float
 
 
 def plan_volume(
-    method: Method, request: EnhanceRequest, shape_px: Triple, halo_px: Triple, device: str
+    method: Method,
+    request: EnhanceRequest,
+    shape_px: Triple,
+    halo_px: Triple,
+    device: str,
+    memory_share: float = 1.0,
 ) -> TilePlan:
     """Plan the tiles of one volume from the halo, the bytes per voxel and the free memory.
 
@@ -139,7 +147,7 @@ def plan_volume(
         Not even the smallest tile fits.
     """
     spec = method.spec
-    budget = int(MEMORY_SHARE * free_bytes(device))
+    budget = int(memory_share * MEMORY_SHARE * free_bytes(device))
     each = _bytes_per_voxel(method, request)
     if device == "cpu":
         budget = min(budget, CPU_TILE_VOXELS * each)
@@ -163,7 +171,9 @@ def _limited(core: Triple, most: Triple, multiple: Triple) -> Triple:
     return (z, y, x)
 
 
-def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False) -> RunPlan:
+def plan_run(
+    stack: Stack, request: EnhanceRequest, *, axes_named: bool = False, memory_share: float = 1.0
+) -> RunPlan:
     """Plan a run without running it, in milliseconds; the first call looks for a GPU.
 
     Parameters
@@ -174,6 +184,8 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
         What to do with it.
     axes_named : bool
         Whether the stack was already read with the axes of the request.
+    memory_share : float
+        Of the free memory, where other runs share the computer.
 
     Raises
     ------
@@ -200,13 +212,22 @@ def plan_run(stack: Stack, request: EnhanceRequest, *, axes_named: bool = False)
     if request.output == "denoised" and psf is not None:
         ndim = 2 if shape[0] == 1 else parameters.solved_dimensions
         halo = denoised_halo_px(halo, psf, voxel_size_um, ndim)
-    tiles = plan_volume(method, request, shape, halo, device.name)
+    tiles = plan_volume(method, request, shape, halo, device.name, memory_share)
     largest = max(_voxels(tile.read) for tile in tiles.tiles)
     volumes = stack.size("T") * stack.size("C")
     result = sum(output.nbytes for output in outputs.values())
     working = largest * _bytes_per_voxel(method, request)
     return RunPlan(
-        stack, volumes, device, psf, tiles, working, result, request.learn_minutes, outputs
+        stack,
+        volumes,
+        device,
+        psf,
+        tiles,
+        working,
+        result,
+        request.learn_minutes,
+        outputs,
+        memory_share,
     )
 
 

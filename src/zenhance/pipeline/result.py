@@ -16,7 +16,6 @@ from zenhance.contract.spec import (
     Method,
     MethodContext,
     OutputSpec,
-    Prepared,
     VolumeStatistics,
 )
 from zenhance.errors import RunCancelled
@@ -35,6 +34,12 @@ from zenhance.tiling.run import RunReport
 
 if TYPE_CHECKING:
     from zenhance.physics.profile_volume import ProfiledVolume
+
+# What a run finds about its volumes, volume by volume.
+_REPORTED = (
+    "statistics", "noise", "psfs", "profiles", "warnings", "curves", "notes", "weights_sha256",
+    "freedom", "deblurs",
+)  # fmt: skip
 
 __all__ = ["EnhanceResult", "Progress", "Run", "input_warnings", "result_of"]
 
@@ -134,11 +139,22 @@ class Run:
         total = voxels + before + after
         return voxels / total, before / total
 
-    def checked(self, prepared: Prepared) -> Prepared:
-        """Refuse to mix tiles of two models; what is prepared is returned as it is."""
-        if self.journal is not None:
-            self.journal.check_weights(prepared.weights_sha256)
-        return prepared
+    def report(self) -> dict[str, Any]:
+        """Return what was found about volumes, for :meth:`absorb` in another process."""
+        return {name: getattr(self, name) for name in _REPORTED}
+
+    def absorb(self, report: Mapping[str, Any]) -> None:
+        """Add what another process found about volumes."""
+        for name in _REPORTED:
+            own, more = getattr(self, name), report[name]
+            if isinstance(own, dict):
+                own.update(more)
+            elif name in ("warnings", "psfs"):
+                own += [text for text in more if text not in own]
+            elif isinstance(own, list):
+                own += more
+            else:
+                setattr(self, name, more or own)
 
     def check(self) -> None:
         """Raise :class:`RunCancelled` where the user cancelled."""

@@ -56,7 +56,7 @@ from zenhance.pipeline.profile import (
 )
 from zenhance.pipeline.request import MEASURE, NO_PROFILE, EnhanceRequest
 from zenhance.pipeline.result import EnhanceResult, Progress, Run, input_warnings, result_of
-from zenhance.pipeline.tiles import tile_steps, tiled_volume
+from zenhance.pipeline.tiles import TiledVolume, tile_steps, tiled_volume
 from zenhance.stack import ArrayLike, Stack
 from zenhance.steps import drain, relay
 
@@ -64,7 +64,16 @@ if TYPE_CHECKING:
     from zenhance.physics.profile import MicroscopeProfile
     from zenhance.physics.profile_volume import ProfiledVolume
 
-__all__ = ["EnhanceResult", "Progress", "enhance", "enhance_steps"]
+__all__ = [
+    "EnhanceResult",
+    "Progress",
+    "begin_run_steps",
+    "channel_steps",
+    "enhance",
+    "enhance_steps",
+    "ready_volume_steps",
+    "record_volume",
+]
 
 # How often preparing is tried again on half as much of the volume after memory ran out.
 MAX_HALVINGS = 8
@@ -81,6 +90,7 @@ def enhance_steps(
     axes_named: bool = False,
     profiled: ProfiledVolume | None = None,
     journal: Journal | None = None,
+    memory_share: float = 1.0,
 ) -> Generator[Progress, None, EnhanceResult]:
     """Run a request on a stack step by step.
 
@@ -100,6 +110,8 @@ def enhance_steps(
         The microscope of the volume that the stack was cut from, cut as the stack is.
     journal : Journal, optional
         Keeps the finished tiles, with which an interrupted run continues.
+    memory_share : float
+        Of the free memory, where other runs share the computer.
 
     Yields
     ------
@@ -116,8 +128,38 @@ def enhance_steps(
     StackError, MethodError, MemoryBudgetError, RunCancelled
         Each with one sentence on what to do.
     """
+    run = yield from begin_run_steps(
+        stack,
+        request,
+        cancel,
+        axes_named=axes_named,
+        journal=journal,
+        memory_share=memory_share,
+    )
+    run.known, run.profiled = known, profiled
+    volumes = list(run.plan.stack.volumes())
+    try:
+        for number, (t, c) in enumerate(volumes):
+            yield from _volume_steps(run, t, c, number, len(volumes))
+        digest = yield from _digest_steps(run)
+    finally:
+        run.kept.clear()
+        release_memory(run.plan.device.name)
+    return result_of(run, digest)
+
+
+def begin_run_steps(
+    stack: Stack,
+    request: EnhanceRequest,
+    cancel: threading.Event | None = None,
+    *,
+    axes_named: bool = False,
+    journal: Journal | None = None,
+    memory_share: float = 1.0,
+) -> Generator[Progress, None, Run]:
+    """Do what comes before the first volume: plan, outputs, learning; see :func:`enhance_steps`."""
     started = time.perf_counter()
-    plan = plan_run(stack, request, axes_named=axes_named)
+    plan = plan_run(stack, request, axes_named=axes_named, memory_share=memory_share)
     cancel = cancel or threading.Event()
     # Before learning: a full disk is refused now, not after ten minutes.
     if journal is None:
@@ -125,26 +167,16 @@ def enhance_steps(
     else:
         outputs = yield from _begin_steps(journal, plan, request, cancel)
     learnt = yield from _learn_steps(plan, request, cancel, journal)
-    method, pixels = registry.load(request.method), PixelHash(plan.stack)
-    run = Run(plan, method, request, cancel, outputs, known, pixels, journal, started)
+    pixels = PixelHash(plan.stack) if journal is None else None
+    method = registry.load(request.method)
+    run = Run(plan, method, request, cancel, outputs, None, pixels, journal, started)
     run.weights = request.weights
-    if journal is not None:
-        run.pixels = None
     run.warnings += input_warnings(plan)
-    run.profiled = profiled
     if learnt is not None:
         run.weights, run.learnt_share = str(learnt.path), LEARN_SHARE
         run.notes["learnt"] = dict(learnt.notes)
         run.warnings += learnt.warnings
-    volumes = list(plan.stack.volumes())
-    try:
-        for number, (t, c) in enumerate(volumes):
-            yield from _volume_steps(run, t, c, number, len(volumes))
-        digest = yield from _digest_steps(run)
-    finally:
-        run.kept.clear()
-        release_memory(plan.device.name)
-    return result_of(run, digest)
+    return run
 
 
 def _digest_steps(run: Run) -> Generator[Progress, None, str]:
@@ -200,7 +232,38 @@ def _learn_steps(
 def _volume_steps(
     run: Run, t: int, c: int, number: int, count: int
 ) -> Generator[Progress, None, None]:
-    where = f"volume {number + 1} of {count}, " if count > 1 else ""
+    volume = yield from ready_volume_steps(run, t, c, number, count)
+    done = sum(run.shares(volume.whole_voxels))
+    yield from tile_steps(
+        run,
+        volume,
+        _where(number, count),
+        lambda f: (number + done + (1 - done) * f) / count,
+    )
+    record_volume(run, volume.prepared, number, count)
+
+
+def _where(number: int, count: int) -> str:
+    return f"volume {number + 1} of {count}, " if count > 1 else ""
+
+
+def channel_steps(run: Run, c: int) -> Generator[Progress, None, None]:
+    """Find what all time points of a channel share: statistics where asked for, microscope."""
+
+    def told(fraction: float, message: str) -> Progress:
+        return run.progress("measure", fraction, message)
+
+    if run.request.statistics == "shared":
+        run.kept[c] = yield from _context_steps(run, 0, c, told)
+    else:
+        yield from _blur_steps(run, 0, c, told)
+
+
+def ready_volume_steps(
+    run: Run, t: int, c: int, number: int, count: int
+) -> Generator[Progress, None, TiledVolume]:
+    """Measure and prepare a volume; its tiles come next."""
+    where = _where(number, count)
 
     def at(fraction: float) -> float:
         return (number + fraction) / count
@@ -221,19 +284,18 @@ def _volume_steps(
         of_volume = run.reader(t, c)
         context = replace(context, read=of_volume.read, mask=of_volume.mask)
     measuring, preparing = run.shares(context.whole_voxels)
-    done = measuring + preparing
     title = f"{where}preparing {run.method.spec.title}"
     prepared = yield from _ready_steps(
         run, context, c, lambda f: run.progress("prepare", at(measuring + preparing * f), title)
     )
     if run.request.even_light:
+        done = measuring + preparing
         lit = yield from _light_steps(run, t, c, lambda _, said: told(done, said))
         prepared = even_light(prepared, context, lit)
     run.statistics.append(context.statistics)
-    reader = run.reader(t, c)
-    volume = tiled_volume(run, reader, run.checked(prepared), where)
-    yield from tile_steps(run, volume, where, lambda f: at(done + (1 - done) * f))
-    _record(run, prepared, number, count)
+    if run.journal is not None:
+        run.journal.check_weights(prepared.weights_sha256)
+    return tiled_volume(run, run.reader(t, c), prepared, context, where)
 
 
 def _ready_steps(
@@ -302,7 +364,7 @@ def _prepare_steps(
     )
 
 
-def _record(run: Run, prepared: Prepared, number: int, count: int) -> None:
+def record_volume(run: Run, prepared: Prepared, number: int, count: int) -> None:
     """Record what the method reports for a volume; some of it is known only after the tiles."""
     run.curves.update(
         {_label(name, number, count): list(curve) for name, curve in prepared.curves.items()}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from zenhance.contract.spec import Prepared
+from zenhance.contract.spec import MethodContext, Prepared
 from zenhance.device.choice import release_memory
 from zenhance.measurement.reader import VolumeReader
 from zenhance.pipeline.changes import VolumeChange
@@ -21,7 +21,7 @@ from zenhance.tiling.geometry import Tile, TilePlan, plan_tiles, scaled, split, 
 from zenhance.tiling.run import RunReport, TileProgress, run_tiles
 from zenhance.types import FloatArray, Region, Triple
 
-__all__ = ["TiledVolume", "book_tile", "tile_steps", "tiled_volume"]
+__all__ = ["TiledVolume", "book_tile", "tile_steps", "tiled_volume", "warn_uncounted"]
 
 
 @dataclass
@@ -46,6 +46,8 @@ class TiledVolume:
         Samples of each output.
     device : str
         Where it runs.
+    whole_voxels : int
+        Most voxels that the method was prepared on at once.
     """
 
     plan: TilePlan
@@ -56,6 +58,7 @@ class TiledVolume:
     output_scale: Triple
     series: Mapping[str, int]
     device: str
+    whole_voxels: int
 
     def steps(
         self,
@@ -126,17 +129,22 @@ class TiledVolume:
         return repr([getattr(self.prepared, f.name) for f in fields(Prepared)])
 
 
-def tiled_volume(run: Run, reader: VolumeReader, prepared: Prepared, where: str) -> TiledVolume:
-    """Plan the tiles of a volume that was measured and prepared last."""
+def tiled_volume(
+    run: Run, reader: VolumeReader, prepared: Prepared, context: MethodContext, where: str
+) -> TiledVolume:
+    """Plan the tiles of a volume that was measured and prepared."""
     shape, device = reader.stack.volume_shape, run.plan.device.name
     if run.journal is None:
-        plan = plan_volume(run.method, run.request, shape, prepared.halo_px, device)
+        share = run.plan.memory_share
+        plan = plan_volume(run.method, run.request, shape, prepared.halo_px, device, share)
     else:
         multiple = run.method.spec.size_multiple
         plan = plan_tiles(shape, run.journal.core_px, prepared.halo_px, multiple)
     place = f" of {where.removesuffix(', ')}" if where else ""
-    offset = run.noise[-1].offset if run.noise else run.statistics[-1].background
-    change = VolumeChange(place, run.statistics[-1], offset)
+    statistics, noise = context.statistics, context.noise
+    change = VolumeChange(
+        place, statistics, statistics.background if noise is None else noise.offset
+    )
     main = run.request.parameters().outputs[0]
     return TiledVolume(
         plan,
@@ -147,6 +155,7 @@ def tiled_volume(run: Run, reader: VolumeReader, prepared: Prepared, where: str)
         run.request.parameters().output_scale,
         {name: layout.series for name, layout in run.plan.outputs.items()},
         device,
+        context.whole_voxels,
     )
 
 
@@ -179,10 +188,15 @@ def tile_steps(
         taken += record["taken"]
         said += record["said"]
         yield told(TileProgress(number, count, min(1.0, done), None))
-    if taken and said:
+    warn_uncounted(run, taken if said else 0, count)
+
+
+def warn_uncounted(run: Run, tiles: int, count: int) -> None:
+    """Warn that figures which a method counts in its tiles leave some of them out."""
+    if tiles:
         run.warnings.append(
-            f"figures that the method counts in its tiles leave out {taken} of {count} tiles, "
-            "which were finished before the run was interrupted"
+            f"figures that the method counts in its tiles leave out {tiles} of {count} tiles, "
+            "which were computed before the run was interrupted, or by another worker"
         )
 
 
