@@ -147,7 +147,8 @@ def _find_volume(
             run.kept, run.profiles = (dict(known) for known in channel.value)
         volume = drain(ready_volume_steps(run, *place, number, count))
         record_volume(run, volume.prepared, number, count)
-        return _Found(job, {**run.report(), "change": volume.change}, volume)
+        halo_px = volume.plan.halo_px
+        return _Found(job, {**run.report(), "change": volume.change, "halo_px": halo_px}, volume)
 
 
 def _report(found: _Found) -> dict[str, Any]:
@@ -268,7 +269,7 @@ def _book(run: Run, found: Mapping[tuple[str, int, int], Any]) -> None:
     for (kind, number, tile), record in found.items():
         if kind == "tile":
             records[number][tile] = record
-    halo_px, said = run.plan.tiles.halo_px, 0
+    said = 0
     for number, (_, c) in enumerate(run.plan.stack.volumes()):
         channel = found.get(("channel", c, 0))
         if channel is not None and number < run.plan.stack.size("C"):
@@ -277,6 +278,6 @@ def _book(run: Run, found: Mapping[tuple[str, int, int], Any]) -> None:
         run.absorb(report)
         run.changes.append(report["change"])
         for _, record in sorted(records[number].items()):
-            book_tile(run, halo_px, record)
+            book_tile(run, report["halo_px"], record)
             said += record["said"]
     warn_uncounted(run, said, len(run.reports))
