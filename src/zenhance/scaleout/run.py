@@ -179,7 +179,7 @@ class _Tasks:
         channels: dict[int, Any] = {}
         request = self.run.request
         shared = request.statistics == "shared"
-        shared |= bool(request.profile) or request.parameters().blurs_by_depth
+        shared |= bool(request.profile) or request.needs_blur_by_depth
         for number, (t, c) in enumerate(volumes):
             if shared and self.run.plan.stack.size("T") > 1 and c not in channels:
                 channels[c] = self._begin(_find_channel, self.job, c)
