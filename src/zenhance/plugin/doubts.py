@@ -145,7 +145,7 @@ def _default_psf(
         return ()
     if all(value.origin != "default" for value in plan.psf.values):
         return ()
-    taken = request.parameters().blurs_by_depth or request.needs_profile
+    taken = request.needs_blur_by_depth or request.needs_profile
     if taken and profile is not None and profile.blur_is_measured:
         return ()
     text = "The point spread function is a default, so no verdict can be green."
