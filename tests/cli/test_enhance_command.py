@@ -90,7 +90,11 @@ OPTIONS = [
         "--save-request",
         "--assess",
         "--report",
+        "--format",
         "--overwrite",
+        "--restart",
+        "--workers",
+        "--scheduler",
         "--json",
     ),
 ]

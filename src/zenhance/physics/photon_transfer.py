@@ -165,8 +165,9 @@ def offset_and_read_noise(
     level = np.array([[1.0, 0.0], [prior.top, 1.0]])
     covariance = level @ covariance @ level.T
     scale = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
-    power, axes = np.linalg.eigh(covariance / np.outer(scale, scale))
-    root = scale[:, None] * axes * np.sqrt(np.maximum(power, 0.0))
+    # Written out, since the signs of eigenvectors differ between processors.
+    alike = float(np.clip(covariance[0, 1] / (scale[0] * scale[1]), -1.0, 1.0))
+    root = scale[:, None] * np.array([[1.0, 0.0], [alike, np.sqrt(1.0 - alike**2)]])
     lines = level @ np.asarray(line) + rng.standard_normal((128, 2)) @ root.T
     lines[:, 1] -= lines[:, 0] * prior.top
     lines[0] = line
