@@ -16,9 +16,11 @@ from scipy import ndimage
 
 from zenhance.errors import StackError
 from zenhance.measurement.blur_by_depth import BlurFit, BlurPrior, blur_steps
+from zenhance.measurement.held_out_blur import corrected_steps
 from zenhance.measurement.light_by_depth import Light, Surface, find_surface, measure_light
+from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.noise_blocks import measure_blocks
-from zenhance.physics.noise_estimate import CameraFit, Spread, fit_camera
+from zenhance.physics.noise_estimate import FILTERED, CameraFit, Spread, fit_camera
 from zenhance.physics.profile import (
     MAX_ATTENUATION_UM,
     DepthCurve,
@@ -112,8 +114,14 @@ def profile_steps(
     length = light.attenuation_um.value if light.measured else MAX_ATTENUATION_UM
     blur = yield from relay(
         blur_steps(finite, voxel_size_um, surface, camera, max(length, 10.0), _prior(psf)),
-        lambda fraction: ("measuring the blur", 0.3 + 0.6 * fraction),
+        lambda fraction: ("measuring the blur", 0.3 + 0.3 * fraction),
     )
+    if camera.determined and not camera.whiteness < FILTERED:
+        noise = PoissonGauss(camera.gain.value, camera.offset.value, camera.read_noise.value)
+        blur = yield from relay(
+            corrected_steps(finite, voxel_size_um, surface, noise, blur),
+            lambda fraction: ("predicting held-out photons", 0.6 + 0.3 * fraction),
+        )
     yield "checking the voxel size", 0.9
     doubts = (
         *doubt_metadata(metadata or {}, voxel_size_um),
