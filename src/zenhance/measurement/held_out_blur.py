@@ -4,6 +4,9 @@ Spectra cannot tell a thick wall from a wide blur; photons can. Half of them go 
 With a PSF that is too wide it cannot follow fine structure, with one that is too narrow it follows
 the noise: both predict the other half worse. On simulated stacks of walls, foam and shells, at 45
 to 200 photons, the best prediction is at 0.85 to 1.2 times the true width.
+
+The iterations are accelerated (D. S. C. Biggs and M. Andrews, Appl. Opt. 36, 1766 (1997)), since
+wide blurs converge slowly.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ ITERATIONS = (2, 4, 7, 10, 15, 20, 30, 40)
 """The prediction of a width is that of its best number of iterations."""
 DOUBT = 2.0
 """Standard errors by which another width must predict better."""
+ALIKE = 1e-3
+"""Nats a voxel by which predictions may differ: widths of 0.8 to 1.2 times the true one do."""
 SIDE_PX, AXIAL_UM, MIN_PLANES, MAX_PLANES = 64, 12.0, 6, 32
 """Size of the blocks."""
 PLACES = 3
@@ -76,14 +81,19 @@ class _Block:
         blur = Blur.from_psf(psf, self.voxel_um, shape)
         x = torch.full_like(kept, max(float(kept.mean()) - self.pedestal, 1e-3))
         best = np.full(64, -np.inf)
+        before, moved, ahead = x, torch.zeros_like(x), x
         for number in range(1, ITERATIONS[-1] + 1):
-            model = blur(x).add_(self.pedestal).clamp_min_(1e-6)
+            model = blur(ahead).add_(self.pedestal).clamp_min_(1e-6)
             if number - 1 in ITERATIONS:
                 found = _parts((held * model.log() - model)[0])
                 if found.sum() < best.sum():
                     break
                 best = found
-            x = x * blur.adjoint(kept / model)
+            x = ahead * blur.adjoint(kept / model)
+            step, last = x - ahead, moved
+            alpha = float((step * last).sum() / last.square().sum().clamp(min=1e-12))
+            ahead = (x + min(max(alpha, 0.0), 1.0) * (x - before)).clamp_min_(0.0)
+            before, moved = x, step
         return best
 
 
@@ -190,7 +200,7 @@ def _sought(
     while best:
         nearer = best - (1 if best > 0 else -1)
         gain = top - score(nearer)
-        if gain.sum() > DOUBT * np.sqrt(gain.size) * gain.std():
+        if gain.sum() > DOUBT * np.sqrt(gain.size) * gain.std() + ALIKE * block.grey.size:
             break
         best = nearer
     return float(STEP**best)
