@@ -154,7 +154,7 @@ def test_what_cannot_be_learnt_is_said_before_anything_is_computed(
             ("--method", "rdn", "--learn", "1min"),
             "the method rdn cannot learn from the stack itself; choose one that can (",
         ),
-        (("--method", "dqlr", "--weights", "none"), 'weights "none" are random ones'),
+        (("--method", "dqlr", "--weights", "none"), 'weights "none" start from random values'),
         (
             ("--method", "dqlr", "--learn", "25h"),
             "learn_minutes is 1500.0: it should be less than or equal to 1440",

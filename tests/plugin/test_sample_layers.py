@@ -182,8 +182,10 @@ def test_the_other_sliders_stay_where_they_are(bench, cells, qtbot):
     player, dims = quick(bench), bench.viewer.dims
     dims.set_point(1, 11.5)
     before = dims.point[1]
+    seen: list[int] = []
+    dims.events.current_step.connect(lambda _: seen.append(dims.current_step[0]))
     player.start()
-    qtbot.waitUntil(lambda: dims.current_step[0] == 3, timeout=10_000)
+    qtbot.waitUntil(lambda: 3 in seen, timeout=10_000)
     player.stop()
     assert dims.point[1] == before
     assert samples.visible

@@ -116,7 +116,7 @@ def stack_widths(
     StackWidths or None
         None where the stack does not show its blur.
     """
-    if min(raw.shape) < MIN_PLANES:
+    if min(raw.shape) < MIN_PLANES or min(sigma_um) <= 0.0:
         return None
     profile = measure_profile(raw, voxel_size_um, psf=gaussian(sigma_um))
     if not profile.blur_is_measured:

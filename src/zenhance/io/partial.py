@@ -35,6 +35,7 @@ __all__ = [
     "place_folder",
     "process_is_alive",
     "process_start",
+    "remove_folder",
     "remove_partial",
 ]
 
@@ -184,6 +185,30 @@ def remove_partial(partial: Partial) -> None:
     record = _record(partial.folder)
     if record is not None and record["pid"] == os.getpid():
         shutil.rmtree(partial.folder, ignore_errors=True)
+
+
+def remove_folder(folder: Path, own_prefix: str, *, strict: bool = False) -> None:
+    """Remove a working folder of this package, unless it is a link or holds nothing of ours.
+
+    Parameters
+    ----------
+    folder : Path
+        To remove. Call only while holding its lock.
+    own_prefix : str
+        At least one entry begins with it, or the folder is empty.
+    strict : bool
+        Whether a failure to remove is raised.
+
+    Raises
+    ------
+    OSError
+        With ``strict``, where a file cannot be removed.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    names = [entry.name for entry in folder.iterdir()]
+    if not names or any(name.startswith(own_prefix) for name in names):
+        shutil.rmtree(folder, ignore_errors=not strict)
 
 
 def _is_at_work(record: dict[str, Any]) -> bool:

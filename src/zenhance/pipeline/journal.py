@@ -17,7 +17,6 @@ import contextlib
 import hashlib
 import json
 import platform
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from zenhance._version import __version__
 from zenhance.errors import OutputExistsError, RunCancelled, WriteError
 from zenhance.io.limits import read_bounded
 from zenhance.io.lock import hidden_name, locked
+from zenhance.io.partial import remove_folder
 from zenhance.io.write_zarr import create_array
 from zenhance.measurement.reader import VolumeReader
 from zenhance.pipeline.output import Layout, Output, allocate
@@ -292,20 +292,20 @@ def journal_beside(target: Path, *, restart: bool = False) -> Iterator[Journal]:
         if ours and not begun and any(not p.name.startswith(_JOB) for p in folder.iterdir()):
             raise _not_ours(folder)
         if restart and ours:
-            shutil.rmtree(folder)
+            remove_folder(folder, _JOB, strict=True)
         try:
             yield journal
         except BaseException as error:
             count = journal.count()
             if not count and journal.job:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(folder, _JOB)
             if isinstance(error, RunCancelled) and count:
                 kept = f"{count} tile is kept" if count == 1 else f"{count} tiles are kept"
                 raise RunCancelled(
                     f"the run was cancelled; {kept}, and the same command continues it"
                 ) from error
             raise
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder, _JOB)
 
 
 def _not_ours(folder: Path) -> OutputExistsError:

@@ -314,14 +314,15 @@ def _ready_steps(
         if psf is None or reason:
             prepared = alone(prepared, reason)
         else:
-            prepared = yield from arbitration_steps(
+            competing = arbitration_steps(
                 prepared,
                 run.method,
                 context,
                 psf,
                 partial(_prepare_steps, run),
-                lambda f: progress(first + (1 - first) * f),
+                lambda f: first + (1 - first) * f,
             )
+            prepared = yield from relay(competing, progress, run.check)
     if run.request.output == "denoised":
         prepared = denoised(prepared, context, _psf(run, c))
     return prepared
