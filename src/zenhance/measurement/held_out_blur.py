@@ -45,8 +45,8 @@ SIDE_PX, AXIAL_UM, MIN_PLANES, MAX_PLANES = 64, 12.0, 6, 32
 """Size of the blocks."""
 PLACES = 3
 """Depths at which blocks are solved."""
-CERTAIN = (0.8, 1.25)
-"""The 90 % interval of a corrected width."""
+CERTAIN_Z, CERTAIN_YX = (0.7, 1.43), (0.8, 1.25)
+"""The 90 % intervals of a corrected width, relative to it."""
 MIN_PHOTONS = 0.3
 """Blocks with fewer photons in a voxel, on the mean, tell nothing."""
 
@@ -160,17 +160,17 @@ def corrected_steps(
     z, yx = (np.exp(np.interp(knots, np.asarray(depths)[order], logs[:, at])) for at in (0, 1))
     return replace(
         fit,
-        sigma_z_um=_scaled(fit.sigma_z_um, z),
-        sigma_yx_um=_scaled(fit.sigma_yx_um, yx),
+        sigma_z_um=_scaled(fit.sigma_z_um, z, CERTAIN_Z),
+        sigma_yx_um=_scaled(fit.sigma_yx_um, yx, CERTAIN_YX),
         measured_z=fit.measured_z | (z != 1.0),
         measured_yx=fit.measured_yx | (yx != 1.0),
     )
 
 
-def _scaled(table: Floats, factor: Floats) -> Floats:
+def _scaled(table: Floats, factor: Floats, certain: tuple[float, float]) -> Floats:
     """Multiply widths (K, 3); a width that changes has the interval of held-out photons."""
     value = table[:, 0] * factor
-    changed = np.stack([value, CERTAIN[0] * value, CERTAIN[1] * value], axis=1)
+    changed = np.stack([value, certain[0] * value, certain[1] * value], axis=1)
     return np.where((factor != 1.0)[:, None], changed, table)
 
 
