@@ -66,7 +66,8 @@ def test_the_command_prints_it_and_writes_figures_and_picture(walls, tmp_path):
     told = json.loads(done.stdout)
     assert told["region_px"] == [[0, 32], [0, 48], [0, 48]]
     assert json.loads((out / "probe.json").read_text())["sentences"] == told["sentences"]
-    assert Image.open(out / "probe.png").size[0] > 400
+    with Image.open(out / "probe.png") as picture:
+        assert picture.size[0] > 400
     again = CliRunner().invoke(app, words)
     assert again.exit_code != 0
 

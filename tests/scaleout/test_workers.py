@@ -36,6 +36,17 @@ PSF = "sigma_um=0.5,0.25,0.2"
 TILED = {"psf": PSF, "tile_px": (4, 16, 16), "device": "cpu"}
 
 
+@pytest.fixture(autouse=True)
+def as_many_threads_as_a_worker() -> Iterator[None]:
+    """Sums of other numbers of threads differ in their last bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Workers]:
     with open_workers(2) as found:
