@@ -80,7 +80,7 @@ def test_a_short_training_beats_doing_nothing_and_its_model_enhances(
     folder_of_pairs: Path, tmp_path: Path
 ) -> None:
     result = train(
-        recipe(folder_of_pairs, steps=300, validate_every=100), tmp_path / "run", device="cpu"
+        recipe(folder_of_pairs, steps=400, validate_every=100), tmp_path / "run", device="cpu"
     )
     assert result.card.metrics["psnr_db"] > result.card.metrics["psnr_identity_db"] + 1
     assert result.card.voxel_size_um == pytest.approx((0.5, 0.2, 0.2))

@@ -16,7 +16,6 @@ from scipy import ndimage
 
 from zenhance.errors import StackError
 from zenhance.measurement.blur_by_depth import BlurFit, BlurPrior, blur_steps
-from zenhance.measurement.held_out_blur import corrected_steps
 from zenhance.measurement.light_by_depth import Light, Surface, find_surface, measure_light
 from zenhance.physics.noise import PoissonGauss
 from zenhance.physics.noise_blocks import measure_blocks
@@ -117,6 +116,9 @@ def profile_steps(
         lambda fraction: ("measuring the blur", 0.3 + 0.3 * fraction),
     )
     if camera.determined and not camera.whiteness < FILTERED:
+        # Later, since it imports torch, which the docks do without until they run.
+        from zenhance.measurement.held_out_blur import corrected_steps
+
         noise = PoissonGauss(camera.gain.value, camera.offset.value, camera.read_noise.value)
         blur = yield from relay(
             corrected_steps(finite, voxel_size_um, surface, noise, blur),
