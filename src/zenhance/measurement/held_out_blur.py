@@ -47,8 +47,8 @@ PLACES = 3
 """Depths at which blocks are solved."""
 CERTAIN_Z, CERTAIN_YX = (0.7, 1.43), (0.8, 1.25)
 """The 90 % intervals of a corrected width, relative to it."""
-MIN_PHOTONS = 0.3
-"""Blocks with fewer photons in a voxel, on the mean, tell nothing."""
+MIN_PHOTONS, MIN_STRUCTURE = 0.3, 1.1
+"""Blocks with fewer photons a voxel, or less variance in units of the noise, tell nothing."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,13 @@ class _Block:
     def pedestal(self) -> float:
         """Variance of the read noise in each half, in photons."""
         return 0.5 * (self.camera.read_noise / self.camera.gain) ** 2
+
+    @property
+    def tells(self) -> bool:
+        """Whether there is light, and more structure than noise makes."""
+        kept = self.halves[0]
+        lit = float(kept.mean()) - self.pedestal >= 0.5 * MIN_PHOTONS
+        return lit and float(kept.var()) > MIN_STRUCTURE * float(kept.mean())
 
     def likelihood(self, sigma_z_um: float, sigma_yx_um: float) -> Floats:
         """Return the log-likelihood of the held-out photons in each of 64 parts of the block."""
@@ -143,7 +150,7 @@ def corrected_steps(
             continue
         grey, depth = found
         block = _Block(grey, voxel_um, camera)
-        if float(block.halves[0].mean()) - block.pedestal < 0.5 * MIN_PHOTONS:
+        if not block.tells:
             continue
         start = [float(np.interp(depth, knots, t[:, 0])) for t in (fit.sigma_z_um, fit.sigma_yx_um)]
         both = yield from _sought(block, start, (1.0, 1.0), number / PLACES)
